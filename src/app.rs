@@ -1,0 +1,140 @@
+//! The worker: builds what it needs, answers requests under permits, stops in order.
+
+mod connect;
+mod dispatch;
+
+pub use dispatch::{Counters, Dropped};
+
+use crate::auth::Authenticator;
+use crate::build::BuildInfo;
+use crate::config::Settings;
+use crate::exchange::Exchange;
+use crate::handler::Service;
+use crate::owners::{Owners, OwnersSettings};
+use crate::seal::Keyring;
+use crate::shard::Store;
+use crate::truth::Bucket;
+use crate::wire::{ReplyWall, Subjects};
+use anyhow::Context as _;
+use connect::Connection;
+use dispatch::Dispatcher;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+/// A worker that is ready to run.
+pub struct App {
+    connection: Connection,
+    dispatcher: Arc<Dispatcher>,
+    store: Store,
+    settings: Settings,
+}
+
+/// What `init` did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Whether the bucket was made now; otherwise it was there, and fits.
+    pub bucket_made: bool,
+}
+
+/// Makes the bucket where there is none and brings the shard's Postgres to this version's schema.
+pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
+    settings.check()?;
+    let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
+    let connection = Connection::open(&settings.nats, "gofavorites init").await?;
+    let exchange = Exchange::start(connection.client.clone()).await?;
+    let bucket = Bucket::new(exchange, settings.truth.clone(), &settings.shard.id);
+    let bucket_made = bucket.init(keyring.fingerprints()).await?;
+    let store = Store::new(&settings.postgres)?;
+    store.migrate().await.context("Postgres cannot be brought to this version's schema")?;
+    store.close().await;
+    Ok(Prepared { bucket_made })
+}
+
+impl App {
+    /// Connects, checks the bucket against the keys and the settings, and brings the schema up to date.
+    pub async fn build(settings: Settings) -> anyhow::Result<Self> {
+        settings.check()?;
+        let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
+        let connection = Connection::open(&settings.nats, "gofavorites worker").await?;
+        let exchange = Exchange::start(connection.client.clone()).await?;
+        let auth = Authenticator::new(exchange.clone(), settings.auth.clone())?;
+        let bucket = Bucket::new(exchange, settings.truth.clone(), &settings.shard.id);
+        bucket.check(keyring.fingerprints()).await?;
+        let store = Store::new(&settings.postgres)?;
+        store.migrate().await.context("Postgres cannot be brought to this version's schema")?;
+        let how = OwnersSettings {
+            read: settings.read.clone(),
+            write: settings.write.clone(),
+            projection: settings.projection.clone(),
+        };
+        let shard = settings.shard.id.clone();
+        let owners = Owners::new(keyring, bucket, store.clone(), how, shard.clone());
+        let limits = settings.limits.clone();
+        let service = Service { owners, auth, limits, build: BuildInfo::of_this_program(), shard: shard.clone() };
+        let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
+        let wall = ReplyWall {
+            prefixes: settings.worker.reply_prefixes.clone(),
+            max_bytes: settings.worker.reply_subject_bytes,
+        };
+        let dispatcher = Dispatcher::new(service, subjects, wall, connection.client.clone());
+        Ok(Self { connection, dispatcher: Arc::new(dispatcher), store, settings })
+    }
+
+    /// What this worker has counted so far.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.dispatcher.counters.clone()
+    }
+
+    /// Answers requests until `shutdown` ends, then stops in order: takes no more, finishes what it took, says so.
+    /// Fails when a part of it ended that should not, or requests were left unfinished.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let owners = self.dispatcher.service.owners.clone();
+        let projecting = tokio::spawn({
+            let (owners, reconnects) = (owners.clone(), self.connection.reconnects.clone());
+            async move { owners.project(reconnects).await }
+        });
+        let listening = tokio::spawn(async move { owners.listen().await });
+        let handlers = TaskTracker::new();
+        let mut subscriptions = self.dispatcher.subscribe(&self.settings.worker.queue_group, &handlers).await?;
+        self.connection.round_trip().await.context("the subscriptions are not known to the server")?;
+        self.tell_ready()?;
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            fault = subscriptions.ended() => Err(fault),
+        };
+        info!(under_way = handlers.len(), "stopping: no more requests are taken");
+        subscriptions.stop().await;
+        handlers.close();
+        let grace = Duration::from_millis(self.settings.worker.grace_ms);
+        let finished = tokio::time::timeout(grace, handlers.wait()).await.is_ok();
+        let flushed = self.connection.round_trip().await;
+        projecting.abort();
+        listening.abort();
+        self.store.close().await;
+        match (ended, finished, flushed) {
+            (Err(fault), ..) => Err(fault),
+            (_, false, _) => anyhow::bail!("{} requests were not finished in time", handlers.len()),
+            (.., Err(fault)) => Err(fault.context("the last replies may not have left")),
+            _ => {
+                info!("stopped");
+                Ok(())
+            }
+        }
+    }
+
+    /// Says that it answers: in the log, and in the file that the settings name.
+    fn tell_ready(&self) -> anyhow::Result<()> {
+        let file = &self.settings.worker.ready_file;
+        if !file.as_os_str().is_empty() {
+            std::fs::write(file, std::process::id().to_string())
+                .with_context(|| format!("worker.ready_file {} cannot be written", file.display()))?;
+        }
+        info!(shard = %self.settings.shard.id, "ready");
+        if self.settings.worker.reply_prefixes.iter().any(|prefix| prefix.starts_with('$')) {
+            warn!("worker.reply_prefixes lets callers name subjects that are commands to the server");
+        }
+        Ok(())
+    }
+}

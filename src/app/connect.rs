@@ -1,0 +1,77 @@
+//! The connection to NATS: who we are there, and what becomes of it.
+
+use crate::config::NatsSettings;
+use anyhow::Context as _;
+use async_nats::{Client, ConnectOptions, Event};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+/// How long the server may take to answer a round trip.
+const ROUND_TRIP: Duration = Duration::from_secs(5);
+
+/// A connection that is made anew when it is lost.
+pub(super) struct Connection {
+    pub client: Client,
+    /// Counts the connections made.
+    pub reconnects: watch::Receiver<u64>,
+}
+
+impl Connection {
+    /// Connects under `name`; fails if the server cannot be reached or does not know the user.
+    pub async fn open(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
+        let (made, reconnects) = watch::channel(0);
+        let slow = std::sync::Arc::new(AtomicU64::new(0));
+        let mut options = ConnectOptions::new()
+            .name(name)
+            .custom_inbox_prefix(&settings.inbox_prefix)
+            .connection_timeout(ROUND_TRIP)
+            .ping_interval(Duration::from_secs(5))
+            .reconnect_delay_callback(delay)
+            .event_callback(move |event| {
+                note(&event, &made, &slow);
+                async {}
+            });
+        if !settings.user.is_empty() {
+            options = options.user_and_password(settings.user.clone(), settings.password.clone());
+        }
+        let servers: Vec<&str> = settings.url.split(',').map(str::trim).collect();
+        let client = options.connect(servers).await.with_context(|| {
+            format!("NATS cannot be reached with nats.url, nats.user and nats.password (user {:?})", settings.user)
+        })?;
+        Ok(Self { client, reconnects })
+    }
+
+    /// Ends when the server has taken everything that was sent before.
+    pub async fn round_trip(&self) -> anyhow::Result<()> {
+        let flush = self.client.flush();
+        tokio::time::timeout(ROUND_TRIP, flush).await.context("NATS does not answer")?.context("NATS is away")
+    }
+}
+
+/// Waits longer after each failure, up to a second, and not as long as the others do, so that workers do not all come
+/// back in one moment.
+fn delay(attempts: usize) -> Duration {
+    let step = Duration::from_millis(50) * 2u32.saturating_pow(attempts.min(5) as u32);
+    let step = step.min(Duration::from_secs(1));
+    let [jitter] = crate::seal::random::<1>();
+    step.mul_f64(0.5 + f64::from(jitter) / 512.0)
+}
+
+fn note(event: &Event, made: &watch::Sender<u64>, slow: &AtomicU64) {
+    match event {
+        Event::Connected => {
+            made.send_modify(|count| *count += 1);
+            info!("connected to NATS");
+        }
+        Event::Disconnected => warn!("NATS is away"),
+        Event::SlowConsumer(subscription) => {
+            let dropped = slow.fetch_add(1, Ordering::Relaxed) + 1;
+            warn!(subscription, dropped, "a subscription's queue is full: messages are lost");
+        }
+        // A permission that is lacking shows only here.
+        Event::ServerError(fault) => error!(%fault, "the NATS server refuses something"),
+        other => info!(event = %other, "NATS"),
+    }
+}

@@ -1,0 +1,234 @@
+//! From a message to its reply: the wall first, then a permit, then the operation; always exactly one reply.
+
+use crate::handler::{Failure, Request, Service};
+use crate::wire::{
+    Asked, BodyLimits, Code, Encoding, HeaderLimits, Refusal, ReplyFault, ReplyWall, RequestHeaders, Subjects, decode,
+    encode, error_headers, reply_headers,
+};
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
+use bytes::Bytes;
+use futures::{FutureExt as _, StreamExt as _};
+use serde_json::Value;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span, debug, error, info_span, warn};
+use uuid::Uuid;
+
+/// Why requests were dropped without a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// Requests without a reply subject.
+    pub no_reply_subject: u64,
+    /// Requests whose reply subject is not one to answer to.
+    pub hostile_reply_subject: u64,
+}
+
+/// What a worker counts.
+#[derive(Debug, Default)]
+pub struct Counters {
+    answered: AtomicU64,
+    no_reply_subject: AtomicU64,
+    hostile_reply_subject: AtomicU64,
+}
+
+impl Counters {
+    /// Replies sent.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Requests dropped before any work.
+    pub fn dropped(&self) -> Dropped {
+        Dropped {
+            no_reply_subject: self.no_reply_subject.load(Ordering::Relaxed),
+            hostile_reply_subject: self.hostile_reply_subject.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Takes messages and sees to it that each is answered.
+pub(super) struct Dispatcher {
+    pub service: Service,
+    pub counters: Arc<Counters>,
+    subjects: Subjects,
+    wall: ReplyWall,
+    client: Client,
+    permits: Arc<Semaphore>,
+}
+
+/// The subscriptions of a worker, each read by a task of its own.
+pub(super) struct Subscriptions {
+    readers: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Dispatcher {
+    pub fn new(service: Service, subjects: Subjects, wall: ReplyWall, client: Client) -> Self {
+        let permits = Arc::new(Semaphore::new(service.limits.in_flight));
+        Self { service, counters: Arc::default(), subjects, wall, client, permits }
+    }
+
+    /// Subscribes to every subject of this worker.
+    pub async fn subscribe(self: &Arc<Self>, group: &str, handlers: &TaskTracker) -> anyhow::Result<Subscriptions> {
+        let (mut readers, stop) = (JoinSet::new(), CancellationToken::new());
+        for subject in self.subjects.subscriptions() {
+            let subscriber = self.client.queue_subscribe(subject, group.to_owned()).await?;
+            readers.spawn(self.clone().read(subscriber, handlers.clone(), stop.clone()));
+        }
+        Ok(Subscriptions { readers, stop })
+    }
+
+    /// Reads one subscription to its end; once told to stop, unsubscribes and reads what the server had sent before.
+    async fn read(self: Arc<Self>, mut subscriber: Subscriber, handlers: TaskTracker, stop: CancellationToken) {
+        loop {
+            let message = tokio::select! {
+                message = subscriber.next() => message,
+                () = stop.cancelled() => break,
+            };
+            let Some(message) = message else { return };
+            self.take(message, &handlers);
+        }
+        if let Err(fault) = subscriber.drain().await {
+            warn!(%fault, "a subscription could not be ended in order");
+            return;
+        }
+        while let Some(message) = subscriber.next().await {
+            self.take(message, &handlers);
+        }
+    }
+
+    /// The wall and the permit; what passes is answered by a task of its own.
+    fn take(self: &Arc<Self>, message: Message, handlers: &TaskTracker) {
+        let arrived = Instant::now();
+        let reply = match self.wall.admits(message.reply.as_deref()) {
+            Ok(()) => message.reply.clone(),
+            Err(fault) => return self.drop_unanswered(fault),
+        };
+        let Some(reply) = reply else { return };
+        let this = self.clone();
+        match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => handlers.spawn(async move {
+                this.answer(message, reply, arrived).await;
+                drop(permit);
+            }),
+            Err(_) => handlers.spawn(async move { this.refuse_for_load(&reply).await }),
+        };
+    }
+
+    /// A reply subject is the caller's to choose, so it is input: an answer to `$JS.API.…` would be a command.
+    fn drop_unanswered(&self, fault: ReplyFault) {
+        let counter = match fault {
+            ReplyFault::Missing => &self.counters.no_reply_subject,
+            _ => &self.counters.hostile_reply_subject,
+        };
+        let dropped = counter.fetch_add(1, Ordering::Relaxed) + 1;
+        if dropped.is_power_of_two() {
+            warn!(reason = fault.as_str(), dropped, "a request was dropped for its reply subject");
+        }
+    }
+
+    async fn refuse_for_load(&self, reply: &Subject) {
+        let refusal = Refusal::new(Code::Overloaded, "this worker has all it can do: ask again")
+            .with("retry_after_ms", 100)
+            .with("in_flight", self.service.limits.in_flight);
+        let id = Uuid::now_v7().to_string();
+        let headers = error_headers(Encoding::Json, &id, &refusal);
+        self.send(reply, headers, encode(&refusal.body(), Encoding::Json).into()).await;
+    }
+
+    async fn answer(&self, message: Message, reply: Subject, arrived: Instant) {
+        let id = Uuid::now_v7().to_string();
+        let span = info_span!(
+            "request", request_id = %id, operation = tracing::field::Empty, owner = tracing::field::Empty,
+            trace_id = tracing::field::Empty
+        );
+        let (encoding, answer) = self.decide(message, arrived, &span).instrument(span.clone()).await;
+        let (headers, body) = span.in_scope(|| match answer {
+            Ok(body) => (reply_headers(encoding, &id), encode(&body, encoding)),
+            Err(failure) => {
+                let refusal = failure.refusal();
+                match &failure {
+                    Failure::Internal(cause) => error!(cause = format!("{cause:#}"), "request {id} failed"),
+                    Failure::Refused(_) => debug!(code = refusal.code().as_str(), "request {id} was refused"),
+                }
+                (error_headers(encoding, &id, &refusal), encode(&refusal.body(), encoding))
+            }
+        });
+        self.send(&reply, headers, body.into()).await;
+        let took_us = u64::try_from(arrived.elapsed().as_micros()).unwrap_or(u64::MAX);
+        span.in_scope(|| debug!(took_us, "request {id} was answered"));
+    }
+
+    /// The answer, and the encoding that it is in. A panic of the operation is an internal failure of this request.
+    async fn decide(&self, message: Message, arrived: Instant, span: &Span) -> (Encoding, Result<Value, Failure>) {
+        let limits = HeaderLimits { token_bytes: self.service.limits.token_bytes };
+        let headers = match RequestHeaders::parse(message.headers.as_ref(), &limits) {
+            Ok(headers) => headers,
+            Err((encoding, refusal)) => return (encoding, Err(refusal.into())),
+        };
+        if let Some(trace) = &headers.trace {
+            span.record("trace_id", trace.trace_id());
+        }
+        let encoding = headers.encoding;
+        let handled = AssertUnwindSafe(self.operate(headers, message, arrived, span)).catch_unwind().await;
+        (encoding, handled.unwrap_or_else(|_| Err(Failure::Internal(anyhow::anyhow!("the operation panicked")))))
+    }
+
+    async fn operate(
+        &self,
+        headers: RequestHeaders,
+        message: Message,
+        arrived: Instant,
+        span: &Span,
+    ) -> Result<Value, Failure> {
+        let limits = &self.service.limits;
+        let Some(Asked::Known(operation)) = self.subjects.operation_of(&message.subject) else {
+            return Err(Refusal::bad_request("there is no such operation; see the contract's table").into());
+        };
+        span.record("operation", operation.name());
+        let budget = headers.timeout_ms.unwrap_or(limits.deadline_ms).min(limits.deadline_max_ms);
+        let deadline = arrived + Duration::from_millis(budget);
+        if Instant::now() >= deadline {
+            return Err(
+                Refusal::new(Code::DeadlineExceeded, "the time for this request was up; nothing was done").into()
+            );
+        }
+        if message.payload.len() > limits.request_bytes {
+            return Err(Refusal::too_large("the request's body", message.payload.len(), limits.request_bytes).into());
+        }
+        let body = decode(&message.payload, headers.encoding, &BodyLimits { nesting: limits.nesting })?;
+        self.service.handle(Request { operation, headers, body, deadline }).await
+    }
+
+    async fn send(&self, reply: &Subject, headers: HeaderMap, body: Bytes) {
+        match self.client.publish_with_headers(reply.clone(), headers, body).await {
+            Ok(()) => {
+                self.counters.answered.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(fault) => warn!(%fault, "a reply could not be sent"),
+        }
+    }
+}
+
+impl Subscriptions {
+    /// Ends, with the reason, when a subscription ends that was not told to.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        match self.readers.join_next().await {
+            Some(Err(fault)) => anyhow::Error::new(fault).context("the reader of a subscription failed"),
+            Some(Ok(())) | None => anyhow::anyhow!("a subscription has ended"),
+        }
+    }
+
+    /// Takes no more messages, and ends when those that were under way have been taken.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.readers.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,105 @@
+//! The public keys of the auth service, and the check of a signature by them.
+
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use serde::de::DeserializeOwned;
+use std::str::FromStr as _;
+
+/// Keys (a JWK set, RFC 7517) with the algorithms that the settings allow for them. The token's own choice of algorithm
+/// counts only if its key and the settings agree with it; `none` is not an algorithm here.
+pub(super) struct KeySet {
+    keys: Vec<(Option<String>, Algorithm, DecodingKey)>,
+}
+
+/// A key set that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFault {
+    /// Not a JWK set.
+    #[error("auth.{0} is not a JWK set (RFC 7517)")]
+    NoSet(&'static str),
+    /// No key of the set has an allowed algorithm.
+    #[error("auth.{0} holds no key for any of auth.algorithms")]
+    NoKey(&'static str),
+    /// An algorithm that this service does not take.
+    #[error("auth.algorithms: {0} is not one of EdDSA, ES256, RS256")]
+    Algorithm(String),
+}
+
+/// What a token has to be beside signed.
+pub(super) struct Demands<'a> {
+    pub issuer: Option<&'a str>,
+    pub audience: Option<&'a str>,
+    pub typ: Option<&'a str>,
+    /// Whether `exp` must be there and ahead.
+    pub expires: bool,
+    pub leeway_s: u64,
+}
+
+impl KeySet {
+    /// From the text of a JWK set and the names of the allowed algorithms.
+    pub(super) fn parse(setting: &'static str, text: &str, algorithms: &[String]) -> Result<Self, KeyFault> {
+        let allowed = algorithms.iter().map(|name| algorithm(name)).collect::<Result<Vec<_>, _>>()?;
+        let set: JwkSet = serde_json::from_str(text).map_err(|_| KeyFault::NoSet(setting))?;
+        let keys: Vec<_> = set.keys.iter().filter_map(|jwk| usable(jwk, &allowed)).collect();
+        if keys.is_empty() { Err(KeyFault::NoKey(setting)) } else { Ok(Self { keys }) }
+    }
+
+    /// The claims of a token that is signed by one of these keys and fits the demands; `None` for any other.
+    pub(super) fn verify<T: DeserializeOwned>(&self, token: &str, demands: &Demands<'_>) -> Option<T> {
+        let header = decode_header(token).ok()?;
+        if demands.typ.is_some_and(|typ| header.typ.as_deref() != Some(typ)) || header.crit.is_some() {
+            return None;
+        }
+        let fits = |(kid, algorithm, _): &&(Option<String>, Algorithm, DecodingKey)| {
+            *algorithm == header.alg && (header.kid.is_none() || kid.is_none() || *kid == header.kid)
+        };
+        self.keys.iter().filter(fits).find_map(|(_, algorithm, key)| {
+            decode::<T>(token, key, &validation(*algorithm, demands)).ok().map(|data| data.claims)
+        })
+    }
+}
+
+fn validation(algorithm: Algorithm, demands: &Demands<'_>) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    let mut required = Vec::new();
+    validation.leeway = demands.leeway_s;
+    validation.validate_nbf = true;
+    validation.validate_exp = demands.expires;
+    if demands.expires {
+        required.push("exp");
+    }
+    match demands.audience {
+        Some(audience) => {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        None => validation.validate_aud = false,
+    }
+    if let Some(issuer) = demands.issuer {
+        validation.set_issuer(&[issuer]);
+        required.push("iss");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
+
+fn algorithm(name: &str) -> Result<Algorithm, KeyFault> {
+    match Algorithm::from_str(name) {
+        Ok(algorithm @ (Algorithm::EdDSA | Algorithm::ES256 | Algorithm::RS256)) => Ok(algorithm),
+        _ => Err(KeyFault::Algorithm(name.to_owned())),
+    }
+}
+
+/// A key and the one algorithm that it is for: what it says itself, else what its form allows.
+fn usable(jwk: &Jwk, allowed: &[Algorithm]) -> Option<(Option<String>, Algorithm, DecodingKey)> {
+    let key = DecodingKey::from_jwk(jwk).ok()?;
+    let named = match jwk.common.key_algorithm {
+        Some(named) => Some(Algorithm::from_str(&named.to_string()).ok()?),
+        None => None,
+    };
+    let algorithm = allowed
+        .iter()
+        .copied()
+        .find(|algorithm| algorithm.family() == key.family() && named.is_none_or(|named| named == *algorithm))?;
+    Some((jwk.common.key_id.clone(), algorithm, key))
+}

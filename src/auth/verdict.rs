@@ -1,0 +1,76 @@
+//! The auth service's answer: token introspection (RFC 7662) signed as a JWT (RFC 9701).
+
+use super::Principal;
+use super::keys::{Demands, KeySet};
+use crate::seal::{UserId, sha256};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+const TYP: &str = "token-introspection+jwt";
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    iat: u64,
+    token_introspection: Introspection,
+    token_sha256: String,
+}
+
+#[derive(Deserialize)]
+struct Introspection {
+    active: bool,
+    sub: Option<String>,
+    scope: Option<String>,
+    exp: Option<u64>,
+}
+
+/// What a verdict has to show before it counts.
+pub(super) struct Terms {
+    pub issuer: String,
+    pub audience: String,
+    pub max_age_s: u64,
+    pub leeway_s: u64,
+}
+
+/// Why a verdict lets nobody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum VerdictFault {
+    /// It is signed and says that the token is not good.
+    Inactive,
+    /// It is not to be believed: unsigned, stale, for another audience, or about another token.
+    Unbelievable,
+}
+
+/// Reads a verdict about `token`, at `now` in seconds since the Unix epoch.
+pub(super) fn read(
+    keys: &KeySet,
+    terms: &Terms,
+    answer: &str,
+    token: &str,
+    now: u64,
+) -> Result<Principal, VerdictFault> {
+    let demands = Demands {
+        issuer: Some(&terms.issuer),
+        audience: Some(&terms.audience),
+        typ: Some(TYP),
+        expires: false,
+        leeway_s: terms.leeway_s,
+    };
+    let claims: Claims = keys.verify(answer, &demands).ok_or(VerdictFault::Unbelievable)?;
+    let stale = claims.iat.saturating_add(terms.max_age_s) < now || claims.iat > now.saturating_add(terms.leeway_s);
+    // A verdict about one token must not serve another.
+    if stale || claims.token_sha256 != URL_SAFE_NO_PAD.encode(sha256(token.as_bytes())) {
+        return Err(VerdictFault::Unbelievable);
+    }
+    let said = claims.token_introspection;
+    if !said.active || said.exp.is_some_and(|exp| exp <= now) {
+        return Err(VerdictFault::Inactive);
+    }
+    let subject = said.sub.filter(|sub| !sub.is_empty()).ok_or(VerdictFault::Unbelievable)?;
+    Ok(Principal::new(UserId::new(claims.iss, subject), said.scope.as_deref().unwrap_or_default(), said.exp))
+}
+
+#[cfg(test)]
+#[path = "verdict_tests.rs"]
+mod tests;

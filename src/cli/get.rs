@@ -1,0 +1,67 @@
+//! `gofavorites get`: shows one item.
+
+use super::client::{Connection, print_json};
+use crate::wire::Operation;
+use clap::Args;
+use serde_json::{Value, json};
+
+/// Show one item.
+#[derive(Args)]
+#[command(after_help = "Example:
+  gofavorites get instrument US0378331005 --shard b")]
+pub(super) struct Get {
+    #[command(flatten)]
+    connection: Connection,
+    /// instrument or text
+    kind: String,
+    /// An instrument's ISIN, or a text's name
+    id: String,
+    /// head, strong or eventual
+    #[arg(long)]
+    consistency: Option<String>,
+    /// Print the reply as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Get {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut body = json!({"kind": self.kind, "id": self.id});
+        if let Some(consistency) = &self.consistency {
+            body["consistency"] = json!(consistency);
+        }
+        let reply = self.connection.ask(Operation::Get, &body).await?;
+        if self.json {
+            print_json(&reply);
+            return Ok(());
+        }
+        for (name, value) in lines(&reply["item"]) {
+            println!("{name:<12} {value}");
+        }
+        if reply["stale"] == true {
+            println!("(may be stale: the truth could not be asked)");
+        }
+        Ok(())
+    }
+}
+
+/// The item's fields, a line each.
+fn lines(item: &Value) -> Vec<(String, String)> {
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut lines = Vec::new();
+    for key in ["kind", "id"] {
+        lines.push((key.to_owned(), plain(&item[key])));
+    }
+    for part in ["data", "meta"] {
+        for (key, value) in item[part].as_object().into_iter().flatten() {
+            let name = if part == "meta" { format!("meta {key}") } else { key.clone() };
+            lines.push((name, plain(value)));
+        }
+    }
+    let tags: Vec<String> = item["tags"].as_array().into_iter().flatten().map(plain).collect();
+    lines.push(("tags".to_owned(), tags.join(", ")));
+    for key in ["version", "created_at", "updated_at"] {
+        lines.push((key.to_owned(), plain(&item[key])));
+    }
+    lines
+}

@@ -1,0 +1,74 @@
+//! The command line: one file a subcommand.
+
+mod client;
+mod dev;
+mod get;
+mod init;
+mod list;
+mod put;
+mod rm;
+mod serve;
+mod version;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Favourites over NATS: the worker, and a client for it.
+#[derive(Parser)]
+#[command(name = "gofavorites", version, about, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Keep an item, new or in place of the one that is there
+    Put(put::Put),
+    /// Show one item
+    Get(get::Get),
+    /// List your items, oldest first
+    List(list::List),
+    /// Delete an item
+    Rm(rm::Rm),
+    /// Tell which version this is, and which one answers
+    Version(version::Version),
+    /// Run a worker
+    Serve(Settings),
+    /// Make the bucket and bring the shard's Postgres to this version's schema
+    Init(Settings),
+    /// Run the whole platform on this machine, for development
+    Dev(dev::Dev),
+}
+
+/// Where a worker's settings come from: defaults, then this file, then `GOFAVORITES__SECTION__FIELD`.
+#[derive(clap::Args)]
+struct Settings {
+    /// A TOML file of settings
+    #[arg(long, env = "GOFAVORITES_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl Settings {
+    fn read(&self) -> anyhow::Result<crate::config::Settings> {
+        let settings = crate::config::Settings::read(self.config.as_deref())?;
+        crate::telemetry::start(&settings.log)?;
+        Ok(settings)
+    }
+}
+
+impl Cli {
+    /// Does what the arguments say.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Put(put) => put.run().await,
+            Command::Get(get) => get.run().await,
+            Command::List(list) => list.run().await,
+            Command::Rm(rm) => rm.run().await,
+            Command::Version(version) => version.run().await,
+            Command::Serve(settings) => serve::run(settings.read()?).await,
+            Command::Init(settings) => init::run(settings.read()?).await,
+            Command::Dev(dev) => dev.run().await,
+        }
+    }
+}

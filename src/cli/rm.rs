@@ -1,0 +1,41 @@
+//! `gofavorites rm`: deletes an item.
+
+use super::client::{Connection, print_json};
+use crate::wire::Operation;
+use clap::Args;
+use serde_json::json;
+
+/// Delete an item.
+#[derive(Args)]
+#[command(after_help = "Example:
+  gofavorites rm instrument US0378331005 --if-version 42")]
+pub(super) struct Rm {
+    #[command(flatten)]
+    connection: Connection,
+    /// instrument or text
+    kind: String,
+    /// An instrument's ISIN, or a text's name
+    id: String,
+    /// Only if the item is at this version
+    #[arg(long)]
+    if_version: Option<u64>,
+    /// Print the reply as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Rm {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut body = json!({"kind": self.kind, "id": self.id});
+        if let Some(version) = self.if_version {
+            body["if_version"] = json!(version);
+        }
+        let reply = self.connection.ask(Operation::Delete, &body).await?;
+        if self.json {
+            print_json(&reply);
+        } else {
+            println!("deleted {} {} at version {}", self.kind, self.id, reply["item"]["version"]);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! The settings: defaults, then a file, then the environment; read once, checked together.
+
+use crate::auth::AuthSettings;
+use crate::handler::Limits;
+use crate::owners::{ProjectionSettings, ReadSettings, WriteSettings};
+use crate::shard::ShardSettings;
+use crate::truth::TruthSettings;
+use serde::Deserialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// All settings of a worker. A setting `section.field` is given in a TOML file, or as
+/// `GOFAVORITES__SECTION__FIELD` in the environment, which counts more.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The connection to NATS.
+    pub nats: NatsSettings,
+    /// This worker's subjects.
+    pub worker: WorkerSettings,
+    /// This worker's shard.
+    pub shard: ShardId,
+    /// The shard's Postgres.
+    pub postgres: ShardSettings,
+    /// The installation's two keys.
+    pub keys: KeySettings,
+    /// Who is asking.
+    pub auth: AuthSettings,
+    /// The bucket.
+    pub truth: TruthSettings,
+    /// Reads.
+    pub read: ReadSettings,
+    /// Writes.
+    pub write: WriteSettings,
+    /// The projection.
+    pub projection: ProjectionSettings,
+    /// What is bounded.
+    pub limits: Limits,
+    /// The log.
+    pub log: LogSettings,
+}
+
+/// The connection to NATS.
+#[derive(Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsSettings {
+    /// `nats://host:port`, or several separated by commas.
+    pub url: String,
+    /// The user.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// What this worker's inboxes begin with; its permissions name it.
+    pub inbox_prefix: String,
+}
+
+/// This worker's subjects and its life.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerSettings {
+    /// The first token of the subjects that it answers.
+    pub prefix: String,
+    /// The queue group that shares the requests.
+    pub queue_group: String,
+    /// What a reply subject may begin with; `_GR_` besides, behind gateways.
+    pub reply_prefixes: Vec<String>,
+    /// How long a reply subject may be, in bytes.
+    pub reply_subject_bytes: usize,
+    /// How long requests under way may take once it was told to stop, in milliseconds.
+    pub grace_ms: u64,
+    /// A file that it writes, with its process id, when it is ready; none if empty.
+    pub ready_file: PathBuf,
+}
+
+/// Which shard it is.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShardId {
+    /// The shard's name: 1 to 32 of `a-z`, `0-9` and `-`.
+    pub id: String,
+}
+
+/// The installation's two keys, the same for every worker of every shard.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeySettings {
+    /// Names owners: 32 bytes in base64.
+    pub identity: String,
+    /// Wraps owners' data keys: 32 bytes in base64.
+    pub encryption: String,
+}
+
+/// The log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `json` for machines or `human`.
+    pub format: LogFormat,
+    /// What is logged, in the form of `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+}
+
+/// For whom the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Human,
+}
+
+impl Default for NatsSettings {
+    fn default() -> Self {
+        Self {
+            url: "nats://127.0.0.1:4222".into(),
+            user: String::new(),
+            password: String::new(),
+            inbox_prefix: "_INBOX_worker".into(),
+        }
+    }
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            prefix: "favorites".into(),
+            queue_group: "favorites".into(),
+            reply_prefixes: vec!["_INBOX".into(), "_R_".into()],
+            reply_subject_bytes: 256,
+            grace_ms: 10_000,
+            ready_file: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, filter: "info,async_nats=warn,sqlx=warn".into() }
+    }
+}
+
+impl fmt::Debug for NatsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsSettings").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for KeySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySettings")
+    }
+}
+
+/// Settings that cannot be used: each with its name and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsFault {
+    /// Not readable: the setting is named in the cause.
+    #[error("the settings cannot be read: {0}")]
+    Unreadable(#[from] config::ConfigError),
+    /// Readable, and not right.
+    #[error("the settings are not right:\n  {}", .0.join("\n  "))]
+    Wrong(Vec<String>),
+}
+
+/// The settings that hold lists: in the environment, separated by commas.
+const LISTS: [&str; 2] = ["worker.reply_prefixes", "auth.algorithms"];
+
+impl Settings {
+    /// Reads the file, where there is one, and the environment.
+    pub fn read(file: Option<&Path>) -> Result<Self, SettingsFault> {
+        let mut environment = config::Environment::with_prefix("GOFAVORITES")
+            .prefix_separator("__")
+            .separator("__")
+            .try_parsing(true)
+            .list_separator(",");
+        for list in LISTS {
+            environment = environment.with_list_parse_key(list);
+        }
+        let mut builder = config::Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        Ok(builder.add_source(environment).build()?.try_deserialize()?)
+    }
+
+    /// Looks at all of them together, so that one start tells everything that is wrong.
+    pub fn check(&self) -> Result<(), SettingsFault> {
+        let mut wrong = Vec::new();
+        let mut need = |fine: bool, what: &str| {
+            if !fine {
+                wrong.push(what.to_owned());
+            }
+        };
+        need(!self.nats.url.is_empty(), "nats.url: name the NATS server, as nats://host:port");
+        need(!self.postgres.url.is_empty(), "postgres.url: name the shard's database");
+        need(!self.keys.identity.is_empty(), "keys.identity: give 32 bytes in base64, the same on every shard");
+        need(!self.keys.encryption.is_empty(), "keys.encryption: give 32 bytes in base64, the same on every shard");
+        need(!self.auth.issuer.is_empty(), "auth.issuer: name who signs the auth service's verdicts");
+        need(!self.auth.verdict_keys.is_empty(), "auth.verdict_keys: give the auth service's public keys as a JWK set");
+        need((1..=64).contains(&self.truth.history), "truth.history: from 1 to 64 records");
+        need([1, 3, 5].contains(&self.truth.replicas), "truth.replicas: 1, 3 or 5");
+        need(self.truth.call_ms > 0, "truth.call_ms: more than 0 milliseconds");
+        need(self.postgres.connections > 0, "postgres.connections: at least 1");
+        need(self.projection.batch > 0, "projection.batch: at least 1 message");
+        need(!self.worker.reply_prefixes.is_empty(), "worker.reply_prefixes: at least one, or nobody is answered");
+        self.check_limits(&mut need);
+        if let Err(fault) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
+            wrong.push(format!("worker.prefix and shard.id: {fault}"));
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(SettingsFault::Wrong(wrong)) }
+    }
+
+    fn check_limits(&self, need: &mut impl FnMut(bool, &str)) {
+        let limits = &self.limits;
+        need(limits.keys < 1_024, "limits.keys: 1,023 at most, which is what one read of the truth gives");
+        need(limits.items <= limits.keys, "limits.items: at most limits.keys");
+        need((1..=limits.page_max).contains(&limits.page), "limits.page: from 1 to limits.page_max");
+        need(limits.in_flight > 0, "limits.in_flight: at least 1 request");
+        need((1..=64).contains(&limits.nesting), "limits.nesting: from 1 to 64 levels");
+        need(limits.deadline_ms <= limits.deadline_max_ms, "limits.deadline_ms: at most limits.deadline_max_ms");
+        need(limits.reply_bytes <= 1 << 20, "limits.reply_bytes: at most the NATS server's max_payload, 1,048,576");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let fault = Settings::default().check().expect_err("the defaults name no shard").to_string();
+        for setting in
+            ["shard.id", "postgres.url", "keys.identity", "keys.encryption", "auth.issuer", "auth.verdict_keys"]
+        {
+            assert!(fault.contains(setting), "{setting} is missing in: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_limit_out_of_its_bounds_is_named() {
+        let mut settings = Settings::default();
+        settings.limits.keys = 1_024;
+        settings.limits.page = 0;
+        let fault = settings.check().expect_err("out of bounds").to_string();
+        assert!(fault.contains("limits.keys") && fault.contains("limits.page"), "{fault}");
+    }
+
+    #[test]
+    fn a_file_is_read_and_an_unknown_setting_is_named() {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
+        std::fs::write(file.path(), "[shard]\nid = \"a\"\n[limits.item]\ntags = 3\n").expect("written");
+        let settings = Settings::read(Some(file.path())).expect("well formed");
+        assert_eq!((settings.shard.id.as_str(), settings.limits.item.tags), ("a", 3));
+        std::fs::write(file.path(), "[shard]\nnmae = \"a\"\n").expect("written");
+        let fault = Settings::read(Some(file.path())).expect_err("unknown").to_string();
+        assert!(fault.contains("nmae"), "{fault}");
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let mut settings = Settings::default();
+        settings.keys.identity = "hush".into();
+        settings.nats.password = "hush".into();
+        settings.postgres.url = "hush".into();
+        assert!(!format!("{settings:?}").contains("hush"));
+    }
+}

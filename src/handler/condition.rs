@@ -1,0 +1,48 @@
+//! The preconditions of a write, on an owner's known state.
+
+use crate::domain::Version;
+use crate::owners::{Opened, Snapshot};
+use crate::wire::{Code, Fields, Refusal, item_view};
+use serde_json::Value;
+
+/// What a caller demands of the state that their write meets.
+pub(super) struct Conditions {
+    if_version: Option<Version>,
+    if_owner_version: Option<Version>,
+}
+
+impl Conditions {
+    /// Takes `if_version` and `if_owner_version`.
+    pub fn take(fields: &mut Fields) -> Result<Self, Refusal> {
+        Ok(Self { if_version: fields.version("if_version")?, if_owner_version: fields.version("if_owner_version")? })
+    }
+
+    /// Refuses with `version_conflict` where a condition is false. `current` is the item if it lives.
+    pub fn check(&self, snapshot: &Snapshot, current: Option<&Opened>) -> Result<(), Refusal> {
+        let version = current.map(|item| item.version).unwrap_or_default();
+        if let Some(wanted) = self.if_version.filter(|wanted| *wanted != version) {
+            let found = match current {
+                Some(item) => format!("the item is at version {}", item.version),
+                None => "there is no such item".to_owned(),
+            };
+            return Err(conflict(snapshot, current, &format!("{found}, and if_version is {wanted}")));
+        }
+        if let Some(wanted) = self.if_owner_version.filter(|wanted| *wanted != snapshot.version()) {
+            let found = format!("the owner is at version {}, and if_owner_version is {wanted}", snapshot.version());
+            return Err(conflict(snapshot, current, &found));
+        }
+        Ok(())
+    }
+}
+
+fn conflict(snapshot: &Snapshot, current: Option<&Opened>, found: &str) -> Refusal {
+    let item = current.and_then(|opened| Some(item_view(opened.living()?, opened.version))).unwrap_or(Value::Null);
+    Refusal::new(Code::VersionConflict, format!("{found}: look at the current one and decide again"))
+        .with("item", item)
+        .with("owner_version", snapshot.version().get())
+}
+
+/// Nothing there, or deleted.
+pub(super) fn not_found(snapshot: &Snapshot) -> Refusal {
+    Refusal::not_found(snapshot.version())
+}

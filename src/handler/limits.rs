@@ -1,0 +1,95 @@
+//! `limits`: what is bounded, by how much, in which unit.
+
+use super::{Failure, Request, Service};
+use crate::domain::ItemLimits;
+use crate::wire::Fields;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// Every bound on what callers send and get.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Of an item.
+    pub item: ItemLimits,
+    /// A request's body, in bytes.
+    pub request_bytes: usize,
+    /// A reply's body, in bytes.
+    pub reply_bytes: usize,
+    /// How deep a body may be nested, in levels.
+    pub nesting: usize,
+    /// A token, in bytes.
+    pub token_bytes: usize,
+    /// Living items of one owner.
+    pub items: usize,
+    /// Item keys of one owner, those of kept deletions included; 1,023 at most, which with the owner's key is what one
+    /// read of the truth gives.
+    pub keys: usize,
+    /// Entries of a page that asks for no number.
+    pub page: usize,
+    /// Entries of a page at most.
+    pub page_max: usize,
+    /// The time for a request that asks for none, in milliseconds.
+    pub deadline_ms: u64,
+    /// The time for a request at most, in milliseconds.
+    pub deadline_max_ms: u64,
+    /// Requests under way in one worker.
+    pub in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            item: ItemLimits::default(),
+            request_bytes: 262_144,
+            reply_bytes: 786_432,
+            nesting: 16,
+            token_bytes: 8_192,
+            items: 500,
+            keys: 1_000,
+            page: 50,
+            page_max: 500,
+            deadline_ms: 5_000,
+            deadline_max_ms: 30_000,
+            in_flight: 1_024,
+        }
+    }
+}
+
+impl Limits {
+    /// Each limit's name, value and unit.
+    fn table(&self) -> [(&'static str, u64, &'static str); 19] {
+        let item = &self.item;
+        let count = |n: usize| n as u64;
+        [
+            ("request_bytes", count(self.request_bytes), "bytes"),
+            ("reply_bytes", count(self.reply_bytes), "bytes"),
+            ("nesting", count(self.nesting), "levels"),
+            ("token_bytes", count(self.token_bytes), "bytes"),
+            ("id_bytes", count(item.id_bytes), "bytes"),
+            ("meta_entries", count(item.meta_entries), "entries"),
+            ("meta_key_bytes", count(item.meta_key_bytes), "bytes"),
+            ("meta_value_bytes", count(item.meta_value_bytes), "bytes"),
+            ("tags", count(item.tags), "tags"),
+            ("tag_bytes", count(item.tag_bytes), "bytes"),
+            ("text_bytes", count(item.text_bytes), "bytes"),
+            ("items", count(self.items), "items"),
+            ("keys", count(self.keys), "keys"),
+            ("page", count(self.page), "entries"),
+            ("page_max", count(self.page_max), "entries"),
+            ("deadline_ms", self.deadline_ms, "milliseconds"),
+            ("deadline_max_ms", self.deadline_max_ms, "milliseconds"),
+            ("in_flight", count(self.in_flight), "requests"),
+            ("name_bytes", count(item.name_bytes), "bytes"),
+        ]
+    }
+}
+
+/// Answers `{limits: {<name>: {value, unit}}}`.
+pub(super) fn limits(service: &Service, request: Request) -> Result<Value, Failure> {
+    Fields::of(request.body)?.finish()?;
+    let table = service.limits.table();
+    let limits: Map<String, Value> =
+        table.into_iter().map(|(name, value, unit)| (name.to_owned(), json!({"value": value, "unit": unit}))).collect();
+    Ok(json!({ "limits": limits }))
+}

@@ -1,0 +1,61 @@
+//! What the service does: one operation a file, each with its input, its rule and its call.
+//!
+//! A request comes here with its headers parsed and its body decoded; a handler answers with a body or a refusal. No
+//! handler talks to NATS, the bucket or Postgres itself: data comes through [`Owners`] alone.
+
+mod condition;
+mod delete;
+mod failure;
+mod get;
+mod limits;
+mod list;
+mod put;
+mod request;
+mod version;
+mod write;
+
+pub use failure::Failure;
+pub use limits::Limits;
+pub use request::Request;
+
+use crate::auth::Authenticator;
+use crate::build::BuildInfo;
+use crate::owners::Owners;
+use crate::wire::Operation;
+use serde_json::Value;
+
+/// What all handlers share.
+#[derive(Clone)]
+pub struct Service {
+    /// The owners' data.
+    pub owners: Owners,
+    /// Who is asking.
+    pub auth: Authenticator,
+    /// What is bounded, and by how much.
+    pub limits: Limits,
+    /// What this program is.
+    pub build: BuildInfo,
+    /// This worker's shard.
+    pub shard: String,
+}
+
+impl Service {
+    /// Answers one request: the body of its reply, or why there is none.
+    pub async fn handle(&self, request: Request) -> Result<Value, Failure> {
+        let operation = request.operation;
+        match operation {
+            Operation::Version => version::version(self, request),
+            Operation::Limits => limits::limits(self, request),
+            _ => {
+                let call = request.authenticate(self).await?;
+                match operation {
+                    Operation::Put => put::put(self, call).await,
+                    Operation::Get => get::get(self, call).await,
+                    Operation::List => list::list(self, call).await,
+                    Operation::Delete => delete::delete(self, call).await,
+                    Operation::Version | Operation::Limits => Err(Failure::unreachable("handled above")),
+                }
+            }
+        }
+    }
+}

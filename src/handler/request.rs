@@ -1,0 +1,64 @@
+//! A request on its way to its operation: decoded, then vouched for.
+
+use super::{Failure, Service};
+use crate::auth::Principal;
+use crate::seal::OwnerKey;
+use crate::wire::{Code, Fields, Operation, Refusal, RequestHeaders, Scope, Value, canonical};
+use tokio::time::{Instant, timeout_at};
+
+/// A request whose headers and body can be read.
+pub struct Request {
+    /// What is asked for.
+    pub operation: Operation,
+    /// What its headers say.
+    pub headers: RequestHeaders,
+    /// Its body.
+    pub body: Value,
+    /// When the caller's time is up.
+    pub deadline: Instant,
+}
+
+/// A request of a known caller.
+pub(super) struct Call {
+    pub caller: Principal,
+    pub owner: OwnerKey,
+    pub fields: Fields,
+    pub deadline: Instant,
+    /// The caller's request id, and the one byte string of what they ask.
+    pub request: Option<(String, Vec<u8>)>,
+}
+
+impl Request {
+    /// Asks the auth service who it is; the owner comes from its verdict and from nowhere else.
+    pub(super) async fn authenticate(self, service: &Service) -> Result<Call, Failure> {
+        let token = self.headers.token.as_deref().ok_or_else(|| {
+            Refusal::new(Code::Unauthenticated, "no token: send the header Authorization: Bearer <token>")
+        })?;
+        let verified = service.auth.verify(token, self.headers.trace.as_ref());
+        let caller = match timeout_at(self.deadline, verified).await {
+            Ok(caller) => caller?,
+            Err(_) => return Err(out_of_time().into()),
+        };
+        if let Some(scope) = self.operation.scope() {
+            require(&caller, scope)?;
+        }
+        let owner = service.owners.owner(caller.user());
+        tracing::Span::current().record("owner", tracing::field::display(owner));
+        let request =
+            self.headers.request_id.map(|id| (id.as_str().to_owned(), canonical(self.operation.name(), &self.body)));
+        Ok(Call { caller, owner, fields: Fields::of(self.body)?, deadline: self.deadline, request })
+    }
+}
+
+/// Refuses a caller whose token lacks the scope.
+pub(super) fn require(caller: &Principal, scope: Scope) -> Result<(), Refusal> {
+    if caller.may(scope) {
+        return Ok(());
+    }
+    Err(Refusal::forbidden(scope.as_str()))
+}
+
+/// The caller's time is up, and nothing was written.
+pub(super) fn out_of_time() -> Refusal {
+    Refusal::new(Code::DeadlineExceeded, "the time for this request was up before it was done; nothing was written")
+}

@@ -1,0 +1,49 @@
+//! GoFavorites keeps what the users of an investment platform mark as favourites: privately, versioned, and in step on
+//! every shard of the platform. It is a NATS-native worker; it speaks no HTTP.
+//!
+//! # The map
+//!
+//! A request comes in over a NATS subject and goes one road:
+//!
+//! ```text
+//! app ─► wire (decode) ─► auth (who) ─► handler (what) ─► owners ─► seal ─► truth (JetStream, compare-and-set)
+//!                                                            ▲                 │ ordered consumer
+//! reply ◄── wire (encode) ◄── handler ◄── snapshot in memory ◄── shard (Postgres) ◄┘
+//! ```
+//!
+//! | floor | rooms | may name |
+//! |---|---|---|
+//! | 0 | [`domain`] | nothing of ours |
+//! | 1 | [`wire`], [`seal`], [`exchange`], [`build`] | 0 |
+//! | 2 | [`auth`], [`truth`], [`shard`] | 0, 1 |
+//! | 3 | [`owners`] | 0 to 2 |
+//! | 4 | [`handler`] | 0 to 3 |
+//! | 5 | [`app`], [`config`], [`telemetry`], [`shutdown`], [`dev`] | all below |
+//! | 6 | [`cli`] | all below |
+//!
+//! # What always holds
+//!
+//! 1. A write goes to the truth and nowhere else; rows in Postgres come from records of the truth alone.
+//! 2. Every write is a compare-and-set on its owner's version, built in one place (`truth::append`).
+//! 3. A refusal is decided on a state that the truth has confirmed; an acceptance is confirmed by its compare-and-set.
+//! 4. Every set of records is checked to be whole before it is believed (`seal::OwnerSet`).
+//! 5. The owner of a request comes from the auth service's signed verdict and from nowhere else.
+//! 6. No user id, token, ISIN, secret or text of an owner stands in a log line, a subject, a key or a column.
+//! 7. A reply goes only to a subject that is an inbox; every other request is counted and dropped before any work.
+
+pub mod app;
+pub mod auth;
+pub mod build;
+pub mod cli;
+pub mod config;
+pub mod dev;
+pub mod domain;
+pub mod exchange;
+pub mod handler;
+pub mod owners;
+pub mod seal;
+pub mod shard;
+pub mod shutdown;
+pub mod telemetry;
+pub mod truth;
+pub mod wire;

@@ -1,0 +1,23 @@
+//! The program: reads its arguments, does what they say, and ends with a truthful exit code.
+
+use clap::Parser as _;
+use gofavorites::cli::Cli;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => {
+            eprintln!("gofavorites: the runtime cannot start: {fault}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(cli.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("gofavorites: {fault:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

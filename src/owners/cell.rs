@@ -1,0 +1,54 @@
+//! One owner's place in memory: the snapshot at hand, and the turn of those who write.
+
+use super::Snapshot;
+use crate::seal::OwnerKey;
+use quick_cache::Weighter;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a worker holds of one owner.
+#[derive(Default)]
+pub(super) struct Cell {
+    held: Mutex<Option<Arc<Snapshot>>>,
+    /// Held by the one write of this owner that is under way here: the others would only lose the race.
+    pub(super) writing: tokio::sync::Mutex<()>,
+    /// Held while the first snapshot is fetched.
+    pub(super) loading: tokio::sync::Mutex<()>,
+}
+
+impl Cell {
+    /// The snapshot at hand.
+    pub(super) fn held(&self) -> Option<Arc<Snapshot>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the snapshot, unless a newer one is there, and gives the one that is kept.
+    pub(super) fn keep(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*held {
+            Some(newer) if newer.version() > snapshot.version() => newer.clone(),
+            Some(same) if same.version() == snapshot.version() && same.checked_at() > snapshot.checked_at() => {
+                same.clone()
+            }
+            _ => {
+                let snapshot = Arc::new(snapshot);
+                *held = Some(snapshot.clone());
+                snapshot
+            }
+        }
+    }
+
+    /// Forgets what is at hand: it turned out not to be whole.
+    pub(super) fn forget(&self) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Weighs a cell by the memory of its snapshot.
+#[derive(Clone)]
+pub(super) struct Weigher;
+
+impl Weighter<OwnerKey, Arc<Cell>> for Weigher {
+    fn weight(&self, _: &OwnerKey, cell: &Arc<Cell>) -> u64 {
+        256 + cell.held().map_or(0, |snapshot| snapshot.weight())
+    }
+}

@@ -1,0 +1,168 @@
+//! What a worker knows of the owners it serves: their snapshots in memory, fed from Postgres and the truth.
+//!
+//! This is the one road for data. A read comes through [`Owners::read`], a write through [`Owners::write`], and the rows
+//! of the shard through [`Owners::project`]. A handler decides on a [`Snapshot`] and never talks to the bucket or to
+//! Postgres itself.
+
+mod cell;
+mod earlier;
+mod host;
+mod project;
+mod read;
+mod snapshot;
+mod write;
+
+pub use read::{Need, Reading};
+pub use snapshot::{Opened, Snapshot};
+pub use write::{Change, Draft, Intent, Outcome, Written};
+
+use crate::seal::{Broken, Keyring, OwnerKey, SealFault, UserId};
+use crate::shard::{Cursor, Store};
+use crate::truth::{Bucket, TruthFault};
+use cell::{Cell, Weigher};
+use quick_cache::sync::Cache;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How reads, writes and the projection behave.
+#[derive(Clone, Debug, Default)]
+pub struct OwnersSettings {
+    /// Of reads.
+    pub read: ReadSettings,
+    /// Of writes.
+    pub write: WriteSettings,
+    /// Of the projection.
+    pub projection: ProjectionSettings,
+}
+
+/// How reads behave.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReadSettings {
+    /// The freshness of a read that does not ask for one.
+    pub consistency: Need,
+    /// How old a copy may be that an `eventual` read takes without asking the truth, in milliseconds.
+    pub max_age_ms: u64,
+    /// Memory for snapshots at most, in bytes.
+    pub cache_bytes: u64,
+}
+
+/// How writes behave.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WriteSettings {
+    /// How long an acknowledged write waits for its row in this shard's Postgres, in milliseconds.
+    pub local_wait_ms: u64,
+    /// How often a write is tried again after it lost a race, before it is answered `overloaded`.
+    pub retries: u32,
+}
+
+/// How the projection behaves.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectionSettings {
+    /// Messages stored in one transaction, about.
+    pub batch: usize,
+    /// How often a worker that does not project looks whether it should, in milliseconds.
+    pub poll_ms: u64,
+}
+
+impl Default for ReadSettings {
+    fn default() -> Self {
+        Self { consistency: Need::Head, max_age_ms: 2_000, cache_bytes: 256 << 20 }
+    }
+}
+
+impl Default for WriteSettings {
+    fn default() -> Self {
+        Self { local_wait_ms: 500, retries: 20 }
+    }
+}
+
+impl Default for ProjectionSettings {
+    fn default() -> Self {
+        Self { batch: 1_000, poll_ms: 300 }
+    }
+}
+
+/// Why an owner's data cannot be given or written.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnersFault {
+    /// The truth is out of reach, or answers wrongly.
+    #[error(transparent)]
+    Truth(#[from] TruthFault),
+    /// The owner's records are not whole.
+    #[error("owner {owner}: the records are not whole: {broken}")]
+    Broken {
+        /// Whose.
+        owner: OwnerKey,
+        /// In which way.
+        broken: Broken,
+    },
+    /// A record cannot be opened.
+    #[error("a record cannot be opened: {0}")]
+    Seal(#[from] SealFault),
+    /// No version that high was ever given.
+    #[error("the owner never had that version")]
+    NeverWas {
+        /// The owner's version.
+        owner_version: crate::domain::Version,
+    },
+}
+
+/// Every owner, as this worker knows them.
+#[derive(Clone)]
+pub struct Owners(Arc<Inner>);
+
+struct Inner {
+    keyring: Keyring,
+    bucket: Bucket,
+    store: Store,
+    cursor: Cursor,
+    settings: OwnersSettings,
+    shard: String,
+    cells: Cache<OwnerKey, Arc<Cell>, Weigher>,
+}
+
+impl Owners {
+    /// Of the shard named `shard`.
+    pub fn new(keyring: Keyring, bucket: Bucket, store: Store, settings: OwnersSettings, shard: String) -> Self {
+        let typical = (settings.read.cache_bytes / 8_192) as usize;
+        let cells = Cache::with_weighter(typical, settings.read.cache_bytes, Weigher);
+        Self(Arc::new(Inner { keyring, bucket, store, cursor: Cursor::default(), settings, shard, cells }))
+    }
+
+    /// The name under which the user's records are kept.
+    pub fn owner(&self, user: &UserId) -> OwnerKey {
+        self.0.keyring.owner(user)
+    }
+
+    /// The keys of the installation.
+    pub fn keyring(&self) -> &Keyring {
+        &self.0.keyring
+    }
+
+    /// The freshness of a read that does not ask for one.
+    pub fn default_need(&self) -> Need {
+        self.0.settings.read.consistency
+    }
+
+    /// How far this shard's projection has come.
+    pub fn cursor(&self) -> &Cursor {
+        &self.0.cursor
+    }
+
+    fn max_age(&self) -> Duration {
+        Duration::from_millis(self.0.settings.read.max_age_ms)
+    }
+
+    fn bucket_name(&self) -> &str {
+        self.0.bucket.name()
+    }
+}
+
+/// Whether the truth itself is away, so that a copy may stand in for it.
+fn is_away(fault: &OwnersFault) -> bool {
+    matches!(fault, OwnersFault::Truth(TruthFault::Unavailable(_)))
+}

@@ -1,0 +1,121 @@
+//! An owner's whole current set, checked to be whole, opened when looked at.
+
+use super::OwnersFault;
+use crate::domain::{Item, ItemId, Kind, Version};
+use crate::seal::{Body, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealFault};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// One owner's records as of one version. Never changes: a newer state is a new snapshot.
+pub struct Snapshot {
+    set: OwnerSet,
+    keys: Option<OwnerKeys>,
+    /// When the truth last confirmed that nothing newer is known; `None` for a copy it has not been asked about.
+    checked_at: Option<Instant>,
+    items: OnceLock<Vec<Opened>>,
+}
+
+/// An item's record, opened.
+pub struct Opened {
+    /// Under which name it is kept.
+    pub key: ItemKey,
+    /// The record's version: the item's.
+    pub version: Version,
+    /// What the record says.
+    pub body: Body,
+}
+
+impl Opened {
+    /// The item, unless it is deleted.
+    pub fn living(&self) -> Option<&Item> {
+        match &self.body.content {
+            Content::Living(item) => Some(item),
+            Content::Deleted { .. } => None,
+        }
+    }
+}
+
+impl Snapshot {
+    pub(super) fn new(keyring: &Keyring, set: OwnerSet, checked_at: Option<Instant>) -> Result<Self, OwnersFault> {
+        let keys = match set.get(&RecordName::Key) {
+            None => None,
+            Some(record) => Some(OwnerKeys::unwrap_record(keyring, set.owner(), record)?),
+        };
+        Ok(Self { set, keys, checked_at, items: OnceLock::new() })
+    }
+
+    /// This snapshot with newer records; the keys stay those of the owner's first record.
+    pub(super) fn next(
+        &self,
+        keyring: &Keyring,
+        set: OwnerSet,
+        checked_at: Option<Instant>,
+    ) -> Result<Self, OwnersFault> {
+        match &self.keys {
+            Some(keys) => Ok(Self { set, keys: Some(keys.clone()), checked_at, items: OnceLock::new() }),
+            None => Self::new(keyring, set, checked_at),
+        }
+    }
+
+    pub(super) fn set(&self) -> &OwnerSet {
+        &self.set
+    }
+
+    pub(super) fn checked_at(&self) -> Option<Instant> {
+        self.checked_at
+    }
+
+    /// Whose it is.
+    pub fn owner(&self) -> &OwnerKey {
+        self.set.owner()
+    }
+
+    /// The owner's version; none when they have no record.
+    pub fn version(&self) -> Version {
+        self.set.version()
+    }
+
+    /// The owner's keys, once they have written anything.
+    pub fn keys(&self) -> Option<&OwnerKeys> {
+        self.keys.as_ref()
+    }
+
+    /// The item of that kind and id, living or deleted; `None` if it never was.
+    pub fn item(&self, kind: Kind, id: &ItemId) -> Result<Option<Opened>, SealFault> {
+        let Some(keys) = &self.keys else { return Ok(None) };
+        let key = keys.item(kind.as_str(), id.as_str());
+        self.set.get(&RecordName::Item(key)).map(|record| self.open(keys, key, record)).transpose()
+    }
+
+    /// All items, deletions included, in no order.
+    pub fn items(&self) -> Result<&[Opened], SealFault> {
+        if let Some(items) = self.items.get() {
+            return Ok(items);
+        }
+        let mut items = Vec::new();
+        if let Some(keys) = &self.keys {
+            for record in self.set.records() {
+                if let RecordName::Item(key) = record.name {
+                    items.push(self.open(keys, key, record)?);
+                }
+            }
+        }
+        Ok(self.items.get_or_init(|| items))
+    }
+
+    /// How many items live, and how many item keys there are, those of kept deletions included.
+    pub fn counts(&self) -> (usize, usize) {
+        let items = self.set.records().filter(|record| matches!(record.name, RecordName::Item(_)));
+        items.fold((0, 0), |(live, all), record| (live + usize::from(record.is_live_item()), all + 1))
+    }
+
+    /// The memory it takes, in bytes, about.
+    pub(super) fn weight(&self) -> u64 {
+        const RECORD: u64 = 320;
+        self.set.records().map(|record| record.value.len() as u64 * 2 + RECORD).sum::<u64>() + RECORD
+    }
+
+    fn open(&self, keys: &OwnerKeys, key: ItemKey, record: &Record) -> Result<Opened, SealFault> {
+        Ok(Opened { key, version: record.version, body: Body::open(keys, self.set.owner(), record)? })
+    }
+}

@@ -1,0 +1,284 @@
+//! Writing: decided on a known state, and made by a compare-and-set on the owner.
+
+use super::cell::Cell;
+use super::{Opened, Owners, OwnersFault, Snapshot};
+use crate::domain::{ItemId, Kind, Timestamp, Version};
+use crate::seal::{Body, Content, Links, OwnerKeys, Record, RecordName, RequestMark, SealFault, UserId};
+use crate::shard::Passed;
+use crate::truth::{AppendFault, NewRecord};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+/// Which item a write is about, and how it is known again.
+pub struct Intent {
+    /// The item's kind.
+    pub kind: Kind,
+    /// The item's id; `None` lets the service choose one.
+    pub id: Option<ItemId>,
+    /// The caller's request id, and the one byte string of the request.
+    pub request: Option<(String, Vec<u8>)>,
+}
+
+/// A change that a handler wants made.
+pub struct Draft {
+    /// The item, or that it is gone.
+    pub content: Content,
+}
+
+/// What a handler makes of a state: a change, or a refusal of its own type.
+pub type Change<R> = Result<Draft, R>;
+
+/// A write that the truth has.
+pub struct Written {
+    /// The record, opened: the item and its version.
+    pub item: Opened,
+    /// Whether its row is in this shard's Postgres too.
+    pub local: Passed,
+    /// Whether the request had been done before.
+    pub repeated: bool,
+}
+
+/// How a write ended, if not by a fault.
+pub enum Outcome<R> {
+    /// The truth has it.
+    Written(Written),
+    /// The handler's refusal, on a state that the truth has confirmed.
+    Refused(R),
+    /// The same request id with another request.
+    RequestIdReused,
+    /// It lost too many races.
+    TooManyRaces,
+    /// The bucket takes no more.
+    Full,
+    /// The caller's time was up before anything was sent.
+    OutOfTime,
+    /// Sent, and no answer: it may be written, or may yet be.
+    InDoubt,
+}
+
+/// What an attempt came to.
+enum Attempt {
+    Done(Box<Opened>),
+    Lost,
+    Full,
+    InDoubt,
+}
+
+impl Owners {
+    /// Makes the change that `decide` finds right on the owner's current state, or gives its refusal.
+    ///
+    /// `decide` is asked again when the owner has changed meanwhile, and before a refusal counts: a refusal has no
+    /// compare-and-set behind it, so it is only given on a state that the truth has confirmed.
+    pub async fn write<R, F: From<OwnersFault>>(
+        &self,
+        user: &UserId,
+        intent: &Intent,
+        deadline: tokio::time::Instant,
+        decide: impl Fn(&Snapshot) -> Result<Change<R>, F>,
+    ) -> Result<Outcome<R>, F> {
+        let owner = self.owner(user);
+        let cell = self.cell(&owner);
+        let prepared = async {
+            let turn = cell.writing.lock().await;
+            Ok::<_, OwnersFault>((turn, self.at_hand(&owner, &cell).await?))
+        };
+        let Ok(prepared) = tokio::time::timeout_at(deadline, prepared).await else { return Ok(Outcome::OutOfTime) };
+        let (turn, mut snapshot) = prepared?;
+        let mut confirmed = false;
+        let mut lost = 0;
+        loop {
+            let request = marks(&snapshot, intent);
+            if let Some((id, request)) = request
+                && let Some(record) = self.earlier(&snapshot, &id, intent).await?
+            {
+                drop(turn);
+                return Ok(self.repeat(&snapshot, &record, &request, deadline).await?);
+            }
+            let draft = match decide(&snapshot)? {
+                Ok(draft) => draft,
+                Err(refusal) if confirmed => return Ok(Outcome::Refused(refusal)),
+                Err(_) => {
+                    snapshot = self.refresh(&owner, &cell, &snapshot, true).await?;
+                    confirmed = true;
+                    continue;
+                }
+            };
+            if tokio::time::Instant::now() >= deadline {
+                return Ok(Outcome::OutOfTime);
+            }
+            match self.attempt(user, &cell, &snapshot, intent, draft, deadline).await? {
+                Attempt::Done(item) => {
+                    drop(turn);
+                    let local = self.wait_local(item.version, deadline).await;
+                    return Ok(Outcome::Written(Written { item: *item, local, repeated: false }));
+                }
+                Attempt::Full => return Ok(Outcome::Full),
+                Attempt::InDoubt => return Ok(Outcome::InDoubt),
+                Attempt::Lost if lost >= self.0.settings.write.retries => return Ok(Outcome::TooManyRaces),
+                Attempt::Lost => {
+                    // The nearest replica may not have what beat us; after a second loss it is not relied on.
+                    snapshot = self.refresh(&owner, &cell, &snapshot, lost > 0).await?;
+                    confirmed = lost > 0;
+                    lost += 1;
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        user: &UserId,
+        cell: &Arc<Cell>,
+        snapshot: &Snapshot,
+        intent: &Intent,
+        draft: Draft,
+        deadline: tokio::time::Instant,
+    ) -> Result<Attempt, OwnersFault> {
+        let owner = *snapshot.owner();
+        let sealed = self.sealed(user, snapshot, intent, draft)?;
+        let records = sealed.iter().map(|(name, value)| NewRecord { name: *name, value: value.clone() }).collect();
+        match self.0.bucket.append(&owner, snapshot.version(), records, deadline).await {
+            Ok(version) => self.adopt(cell, snapshot, sealed, version).map(Attempt::Done),
+            Err(AppendFault::Conflict) => Ok(Attempt::Lost),
+            Err(AppendFault::Full) => Ok(Attempt::Full),
+            Err(AppendFault::InDoubt) => Ok(Attempt::InDoubt),
+            Err(AppendFault::NotWritten(fault)) => Err(fault.into()),
+        }
+    }
+
+    /// The records of the change, sealed: an owner's first write brings their keys along in the same atomic batch.
+    fn sealed(
+        &self,
+        user: &UserId,
+        snapshot: &Snapshot,
+        intent: &Intent,
+        draft: Draft,
+    ) -> Result<Vec<(RecordName, bytes::Bytes)>, OwnersFault> {
+        let (owner, keyring) = (snapshot.owner(), &self.0.keyring);
+        let mut sealed = Vec::with_capacity(2);
+        let fresh;
+        let keys = match snapshot.keys() {
+            Some(keys) => keys,
+            None => {
+                fresh = keyring.new_owner_keys();
+                let links = links(snapshot, None, None, false);
+                sealed.push((RecordName::Key, fresh.wrap(keyring, owner, user, &links).into()));
+                &fresh
+            }
+        };
+        let request = intent.request.as_ref().map(|(id, body)| keys.request_marks(id, body));
+        let body = self.body(snapshot, keys, draft)?;
+        let (kind, id) = subject_of(&body.content);
+        let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
+        let deleted = matches!(body.content, Content::Deleted { .. });
+        let links = links(snapshot, snapshot.set().get(&name), request, deleted);
+        sealed.push((name, keys.seal(owner, name, &links, body.encode()).into()));
+        Ok(sealed)
+    }
+
+    fn body(&self, snapshot: &Snapshot, keys: &OwnerKeys, draft: Draft) -> Result<Body, OwnersFault> {
+        let (kind, id) = subject_of(&draft.content);
+        let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
+        let current = match snapshot.set().get(&name) {
+            Some(record) => Some(Body::open(keys, snapshot.owner(), record)?),
+            None => None,
+        };
+        // A life that goes on, or ends, keeps its beginning; a new one begins with its own record.
+        let life = current.filter(|body| matches!(body.content, Content::Living(_)));
+        Ok(Body {
+            operation: Uuid::now_v7(),
+            shard: self.0.shard.clone(),
+            born: life.as_ref().map(|body| body.born).unwrap_or_default(),
+            born_request: life.and_then(|body| body.born_request),
+            content: draft.content,
+        })
+    }
+
+    /// Takes over what was just written, so that the next request needs not fetch it, and gives the item.
+    fn adopt(
+        &self,
+        cell: &Arc<Cell>,
+        snapshot: &Snapshot,
+        sealed: Vec<(RecordName, bytes::Bytes)>,
+        last: Version,
+    ) -> Result<Box<Opened>, OwnersFault> {
+        let first = last.get() + 1 - sealed.len() as u64;
+        let mut records = Vec::with_capacity(sealed.len());
+        for (version, (name, value)) in (first..).zip(sealed) {
+            let version = Version::new(version).ok_or(SealFault::Malformed)?;
+            records.push(Record::parse(name, version, Timestamp::now(), value)?);
+        }
+        let owner = *snapshot.owner();
+        let set = snapshot.set().apply(&self.0.keyring, records.iter().cloned());
+        let set = set.map_err(|broken| OwnersFault::Broken { owner, broken })?;
+        let next = snapshot.next(&self.0.keyring, set, Some(Instant::now()))?;
+        let item = records.last().ok_or(SealFault::Malformed).map_err(OwnersFault::from);
+        let item = item.and_then(|record| opened(&next, record))?;
+        self.keep(&owner, cell, next);
+        Ok(Box::new(item))
+    }
+
+    /// The answer that the request got the first time.
+    async fn repeat<R>(
+        &self,
+        snapshot: &Snapshot,
+        record: &Record,
+        request: &RequestMark,
+        deadline: tokio::time::Instant,
+    ) -> Result<Outcome<R>, OwnersFault> {
+        if record.envelope.request.is_none_or(|(_, made)| made != *request) {
+            return Ok(Outcome::RequestIdReused);
+        }
+        let item = opened(snapshot, record)?;
+        let local = self.wait_local(item.version, deadline).await;
+        Ok(Outcome::Written(Written { item, local, repeated: true }))
+    }
+
+    async fn wait_local(&self, version: Version, deadline: tokio::time::Instant) -> Passed {
+        let limit = Duration::from_millis(self.0.settings.write.local_wait_ms);
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        self.0.cursor.wait_for(version.get(), limit.min(left)).await
+    }
+}
+
+fn opened(snapshot: &Snapshot, record: &Record) -> Result<Opened, OwnersFault> {
+    let (Some(keys), RecordName::Item(key)) = (snapshot.keys(), record.name) else {
+        return Err(SealFault::Malformed.into());
+    };
+    Ok(Opened { key, version: record.version, body: Body::open(keys, snapshot.owner(), record)? })
+}
+
+fn marks(snapshot: &Snapshot, intent: &Intent) -> Option<(RequestMark, RequestMark)> {
+    let (id, body) = intent.request.as_ref()?;
+    Some(snapshot.keys()?.request_marks(id, body))
+}
+
+fn links(
+    snapshot: &Snapshot,
+    current: Option<&Record>,
+    request: Option<(RequestMark, RequestMark)>,
+    deleted: bool,
+) -> Links {
+    Links {
+        prev: snapshot.version(),
+        item_prev: current.map(|record| record.version).unwrap_or_default(),
+        before: snapshot.set().digest(),
+        request,
+        deleted,
+    }
+}
+
+fn subject_of(content: &Content) -> (Kind, &ItemId) {
+    match content {
+        Content::Living(item) => (item.kind, &item.id),
+        Content::Deleted { kind, id, .. } => (*kind, id),
+    }
+}
+
+impl Written {
+    /// The owner's version that the write made: it was their newest.
+    pub fn owner_version(&self) -> Version {
+        self.item.version
+    }
+}

@@ -1,0 +1,164 @@
+//! What a sealed record says of an item, and its form as bytes (CBOR, RFC 8949).
+
+use super::record::SealFault;
+use super::{OwnerKey, OwnerKeys, Record, RequestMark};
+use crate::domain::{Data, Item, ItemId, Kind, Meta, Tags, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The sealed part of an item's record.
+#[derive(Clone)]
+pub struct Body {
+    /// The service's own name of the write, by which it finds out whether one in doubt has landed.
+    pub operation: Uuid,
+    /// The shard that wrote it.
+    pub shard: String,
+    /// The first version of the item's present life; none when this record is it.
+    pub born: Version,
+    /// The caller's request that began the present life: finds an item whose id the service chose.
+    pub born_request: Option<RequestMark>,
+    /// The item, or that it is gone.
+    pub content: Content,
+}
+
+/// An item as a record holds it.
+#[derive(Clone)]
+pub enum Content {
+    /// It is there.
+    Living(Item),
+    /// It was deleted at that time.
+    Deleted {
+        /// Its kind.
+        kind: Kind,
+        /// Its id.
+        id: ItemId,
+        /// When it was deleted.
+        updated_at: Timestamp,
+    },
+}
+
+/// The stored form: short names, since every record repeats them.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    o: u128,
+    s: String,
+    b: u64,
+    r: Option<[u8; 16]>,
+    k: Kind,
+    i: ItemId,
+    u: Timestamp,
+    l: Option<Life>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Life {
+    d: Data,
+    m: Meta,
+    t: Tags,
+    c: Timestamp,
+}
+
+impl Body {
+    /// The bytes to be sealed.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, id, updated_at, life) = match self.content.clone() {
+            Content::Deleted { kind, id, updated_at } => (kind, id, updated_at, None),
+            Content::Living(Item { kind, id, data, meta, tags, created_at, updated_at }) => {
+                (kind, id, updated_at, Some(Life { d: data, m: meta, t: tags, c: created_at }))
+            }
+        };
+        let stored = Stored {
+            o: self.operation.as_u128(),
+            s: self.shard.clone(),
+            b: self.born.get(),
+            r: self.born_request.map(|mark| *mark.as_bytes()),
+            k: kind,
+            i: id,
+            u: updated_at,
+            l: life,
+        };
+        let mut out = Vec::new();
+        #[expect(clippy::expect_used, reason = "a Vec takes every write, and the form has no key that CBOR lacks")]
+        ciborium::into_writer(&stored, &mut out).expect("the stored form is encodable");
+        out
+    }
+
+    /// From the bytes that were sealed.
+    pub fn decode(plain: &[u8]) -> Result<Self, SealFault> {
+        let stored: Stored = ciborium::from_reader(plain).map_err(|_| SealFault::Malformed)?;
+        let (kind, id, updated_at) = (stored.k, stored.i, stored.u);
+        let content = match stored.l {
+            None => Content::Deleted { kind, id, updated_at },
+            Some(Life { d: data, m: meta, t: tags, c: created_at }) => {
+                Content::Living(Item { kind, id, data, meta, tags, created_at, updated_at })
+            }
+        };
+        Ok(Self {
+            operation: Uuid::from_u128(stored.o),
+            shard: stored.s,
+            born: Version::new(stored.b).ok_or(SealFault::Malformed)?,
+            born_request: stored.r.map(RequestMark::from_bytes),
+            content,
+        })
+    }
+
+    /// Opens an item's record and reads it.
+    pub fn open(keys: &OwnerKeys, owner: &OwnerKey, record: &Record) -> Result<Self, SealFault> {
+        let mut body = Self::decode(&keys.open(owner, record)?)?;
+        if body.born.is_none() {
+            body.born = record.version;
+            body.born_request = record.envelope.request.map(|(id, _)| id);
+        }
+        Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ItemLimits, Text};
+
+    fn living() -> Body {
+        let limits = ItemLimits::default();
+        Body {
+            operation: Uuid::from_u128(5),
+            shard: "a".into(),
+            born: Version::new(3).expect("in range"),
+            born_request: Some(RequestMark::from_bytes([1; 16])),
+            content: Content::Living(Item {
+                kind: Kind::Text,
+                id: ItemId::parse(Kind::Text, "note", &limits).expect("well formed"),
+                data: Data::Text(Text::parse("hello", &limits).expect("well formed")),
+                meta: Meta::default(),
+                tags: Tags::parse(["t".to_owned()], &limits).expect("well formed"),
+                created_at: Timestamp::from_millis(1),
+                updated_at: Timestamp::from_millis(2),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_living_item_reads_back_as_written() {
+        let body = Body::decode(&living().encode()).expect("written here");
+        assert_eq!((body.operation.as_u128(), body.shard.as_str(), body.born.get()), (5, "a", 3));
+        assert_eq!(body.born_request, Some(RequestMark::from_bytes([1; 16])));
+        let Content::Living(item) = body.content else { panic!("it lives") };
+        assert_eq!((item.id.as_str(), item.created_at.millis(), item.updated_at.millis()), ("note", 1, 2));
+        assert!(item.tags.contains("t"));
+    }
+
+    #[test]
+    fn a_deletion_reads_back_as_written() {
+        let Content::Living(item) = living().content else { panic!("it lives") };
+        let content = Content::Deleted { kind: item.kind, id: item.id, updated_at: Timestamp::from_millis(9) };
+        let body = Body::decode(&Body { content, ..living() }.encode()).expect("written here");
+        let Content::Deleted { kind, id, updated_at } = body.content else { panic!("it is gone") };
+        assert_eq!((kind, id.as_str(), updated_at.millis()), (Kind::Text, "note", 9));
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        assert_eq!(Body::decode(b"").err(), Some(SealFault::Malformed));
+        assert_eq!(Body::decode(b"\xa0").err(), Some(SealFault::Malformed));
+    }
+}

@@ -1,0 +1,104 @@
+//! How far the projection has come, as every worker of the shard knows it.
+
+use super::store::{ShardFault, Store, from_sql};
+use sqlx::postgres::PgListener;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// The channel on which the projection tells its new cursor, once a batch.
+pub(super) const CHANNEL: &str = "gofavorites_cursor";
+
+/// The projection's cursor: told by the listener, waited for by writes.
+#[derive(Clone)]
+pub struct Cursor(watch::Sender<u64>);
+
+/// Whether the projection has passed a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// The row is committed in this shard's Postgres.
+    Yes,
+    /// Not yet; the truth has it.
+    NotYet,
+}
+
+impl Default for Cursor {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+impl Cursor {
+    /// Where it stands.
+    pub fn sequence(&self) -> u64 {
+        *self.0.borrow()
+    }
+
+    /// Says that the projection has come to `sequence`; an older word changes nothing.
+    pub fn raise(&self, sequence: u64) {
+        self.0.send_if_modified(|current| {
+            let newer = sequence > *current;
+            *current = sequence.max(*current);
+            newer
+        });
+    }
+
+    /// Waits until the projection has passed `sequence`, at most for `limit`.
+    pub async fn wait_for(&self, sequence: u64, limit: Duration) -> Passed {
+        let mut heard = self.0.subscribe();
+        match timeout(limit, heard.wait_for(|current| *current >= sequence)).await {
+            Ok(Ok(_)) => Passed::Yes,
+            Ok(Err(_)) | Err(_) => Passed::NotYet,
+        }
+    }
+}
+
+impl Store {
+    /// Listens to the projection until Postgres fails. Listens first and reads the cursor then, so that no step is
+    /// missed in between.
+    pub async fn listen(&self, bucket: &str, cursor: &Cursor) -> Result<(), ShardFault> {
+        // On a connection of its own, and only once: a listener that reconnects by itself would not read the cursor.
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.ignore_pool_close_event(false);
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        if let Some(sequence) = self.cursor(bucket).await? {
+            cursor.raise(sequence);
+        }
+        while let Some(told) = listener.try_recv().await? {
+            if let Ok(sequence) = told.payload().parse() {
+                cursor.raise(sequence);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the projection stands; `None` while it has never run.
+    pub async fn cursor(&self, bucket: &str) -> Result<Option<u64>, ShardFault> {
+        let sequence = sqlx::query_scalar!("select sequence from cursor where bucket = $1", bucket)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(sequence.map(from_sql))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_waiter_is_told_when_its_sequence_is_passed() {
+        let cursor = Cursor::default();
+        cursor.raise(5);
+        cursor.raise(3);
+        assert_eq!(cursor.sequence(), 5);
+        assert_eq!(cursor.wait_for(5, Duration::ZERO).await, Passed::Yes);
+        assert_eq!(cursor.wait_for(6, Duration::from_millis(1)).await, Passed::NotYet);
+        let waiting = tokio::spawn({
+            let cursor = cursor.clone();
+            async move { cursor.wait_for(7, Duration::from_secs(10)).await }
+        });
+        cursor.raise(8);
+        assert_eq!(waiting.await.expect("no panic"), Passed::Yes);
+    }
+}

@@ -1,0 +1,16 @@
+//! The projection: this shard's Postgres, a versioned copy of the truth for the owners whom the shard hosts.
+//!
+//! This room is the only user of `sqlx`. One statement a function, each named for its result. Rows come from records of
+//! the truth only; no function here takes anything that a caller sent.
+
+mod cursor;
+mod owner;
+mod projector;
+mod request;
+mod store;
+
+pub use cursor::{Cursor, Passed};
+pub use owner::{HostedOwner, Hosting};
+pub use projector::{ProjectFault, Projector};
+pub use request::Earlier;
+pub use store::{ShardFault, ShardSettings, Store};

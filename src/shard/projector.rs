@@ -1,0 +1,244 @@
+//! Writing the projection: one worker of the shard at a time, on the connection that holds the lock.
+
+use super::cursor::CHANNEL;
+use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardFault, Store, from_sql, to_sql};
+use crate::seal::{OwnerKey, Record, RecordName};
+use sqlx::postgres::{PgConnection, Postgres};
+use sqlx::{Connection as _, Transaction};
+use std::collections::HashSet;
+
+/// The right to project, and the connection on which it is held: whoever loses the connection cannot commit.
+pub struct Projector {
+    connection: PgConnection,
+    bucket: String,
+}
+
+/// Why a batch was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum ProjectFault {
+    /// Another has moved the cursor: this one is no longer the projector.
+    #[error("another projector has moved the cursor")]
+    Overtaken,
+    /// Postgres failed.
+    #[error(transparent)]
+    Shard(#[from] ShardFault),
+}
+
+impl From<sqlx::Error> for ProjectFault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Shard(error.into())
+    }
+}
+
+impl Store {
+    /// Takes the right to project, if nobody has it. `None` while another worker does.
+    pub async fn become_projector(&self, bucket: &str) -> Result<Option<Projector>, ShardFault> {
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, PROJECTOR_LOCK)
+            .fetch_one(&mut connection)
+            .await?;
+        if !taken {
+            connection.close().await?;
+            return Ok(None);
+        }
+        Ok(Some(Projector { connection, bucket: bucket.to_owned() }))
+    }
+}
+
+impl Projector {
+    /// Where the projection stands. The first time it begins at `newest`: a shard that hosts nobody yet has nothing to
+    /// gain from what is older. Fails when the stored cursor belongs to another bucket of the same name.
+    pub async fn cursor(&mut self, created: &str, newest: u64) -> Result<u64, ShardFault> {
+        sqlx::query!(
+            "insert into cursor (bucket, created, sequence) values ($1, $2, $3) on conflict do nothing",
+            self.bucket,
+            created,
+            to_sql(newest),
+        )
+        .execute(&mut self.connection)
+        .await?;
+        let row = sqlx::query!("select created, sequence from cursor where bucket = $1", self.bucket)
+            .fetch_one(&mut self.connection)
+            .await?;
+        let sequence = from_sql(row.sequence);
+        if row.created != created || sequence > newest {
+            return Err(ShardFault::Unfit(format!(
+                "the bucket's history went back: the projection stands at {sequence} of the bucket made at {}, and the \
+                 bucket is that of {created} with {newest} as its newest",
+                row.created
+            )));
+        }
+        Ok(sequence)
+    }
+
+    /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither. Owners whom the shard does
+    /// not host are skipped; of one name the newer version wins.
+    pub async fn store(&mut self, records: &[(OwnerKey, Record)], from: u64, to: u64) -> Result<(), ProjectFault> {
+        let mut transaction = self.connection.begin().await?;
+        sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
+        let hosted = hosted_among(&mut transaction, records.iter().map(|(owner, _)| owner)).await?;
+        let ours = || records.iter().filter(|(owner, _)| hosted.contains(owner)).map(|(owner, r)| (*owner, r));
+        upsert_records(&mut transaction, ours()).await?;
+        let moved = sqlx::query!(
+            "update cursor set sequence = $3 where bucket = $1 and sequence = $2",
+            self.bucket,
+            to_sql(from),
+            to_sql(to),
+        )
+        .execute(&mut *transaction)
+        .await?;
+        if moved.rows_affected() != 1 {
+            return Err(ProjectFault::Overtaken);
+        }
+        sqlx::query!("select pg_notify($1, $2)", CHANNEL, to.to_string()).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+async fn hosted_among(
+    transaction: &mut Transaction<'_, Postgres>,
+    owners: impl Iterator<Item = &OwnerKey>,
+) -> Result<HashSet<OwnerKey>, ShardFault> {
+    let owners: HashSet<_> = owners.collect();
+    if owners.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let keys: Vec<Vec<u8>> = owners.into_iter().map(|owner| owner.as_bytes().to_vec()).collect();
+    let rows = sqlx::query_scalar!("select owner_key from owner where owner_key = any($1)", &keys)
+        .fetch_all(&mut **transaction)
+        .await?;
+    Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
+}
+
+/// A batch as columns, the form that `unnest` takes.
+#[derive(Default)]
+struct Columns {
+    owners: Vec<Vec<u8>>,
+    items: Vec<Vec<u8>>,
+    versions: Vec<i64>,
+    sealed: Vec<Vec<u8>>,
+    deleted: Vec<bool>,
+    updated_ms: Vec<i64>,
+    request_ids: Vec<Option<Vec<u8>>>,
+    requests: Vec<Option<Vec<u8>>>,
+}
+
+/// Stores records of hosted owners; all of an owner's rows and their version in the caller's transaction.
+pub(super) async fn upsert_records<'r>(
+    transaction: &mut Transaction<'_, Postgres>,
+    records: impl Iterator<Item = (OwnerKey, &'r Record)>,
+) -> Result<(), ShardFault> {
+    let mut columns = Columns::default();
+    for (owner, record) in records {
+        match record.name {
+            RecordName::Key => store_key(transaction, &owner, record).await?,
+            RecordName::Item(item) => columns.push(&owner, item.as_bytes(), record),
+        }
+    }
+    if columns.owners.is_empty() {
+        return Ok(());
+    }
+    store_versions(transaction, &columns).await?;
+    store_items(transaction, &columns).await?;
+    raise_owners(transaction, &columns).await
+}
+
+impl Columns {
+    fn push(&mut self, owner: &OwnerKey, item: &[u8; 16], record: &Record) {
+        self.owners.push(owner.as_bytes().to_vec());
+        self.items.push(item.to_vec());
+        self.versions.push(to_sql(record.version.get()));
+        self.sealed.push(record.value.to_vec());
+        self.deleted.push(record.envelope.deleted);
+        self.updated_ms.push(record.at.millis());
+        let (id, request) = record.envelope.request.unzip();
+        self.request_ids.push(id.map(|mark| mark.as_bytes().to_vec()));
+        self.requests.push(request.map(|mark| mark.as_bytes().to_vec()));
+    }
+}
+
+async fn store_key(
+    transaction: &mut Transaction<'_, Postgres>,
+    owner: &OwnerKey,
+    record: &Record,
+) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        update owner
+        set wrapped_key = $2, key_version = $3, version = greatest(version, $3)
+        where owner_key = $1 and coalesce(key_version, 0) < $3
+        ",
+        owner.as_bytes(),
+        &record.value[..],
+        to_sql(record.version.get()),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn store_versions(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        insert into item_version (owner_key, item_key, version, sealed, deleted, updated_at, request_id, request)
+        select o, i, v, s, d, to_timestamp(t / 1000.0), ri, r
+        from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[], $7::bytea[],
+                    $8::bytea[]) as batch (o, i, v, s, d, t, ri, r)
+        on conflict do nothing
+        ",
+        &columns.owners,
+        &columns.items,
+        &columns.versions,
+        &columns.sealed,
+        &columns.deleted,
+        &columns.updated_ms,
+        &columns.request_ids as &[Option<Vec<u8>>],
+        &columns.requests as &[Option<Vec<u8>>],
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// One statement may touch a row only once, so of each item the newest of the batch is taken.
+async fn store_items(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        insert into item (owner_key, item_key, version, sealed, deleted, updated_at)
+        select distinct on (o, i) o, i, v, s, d, to_timestamp(t / 1000.0)
+        from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[])
+             as batch (o, i, v, s, d, t)
+        order by o, i, v desc
+        on conflict (owner_key, item_key) do update
+        set version = excluded.version, sealed = excluded.sealed, deleted = excluded.deleted,
+            updated_at = excluded.updated_at
+        where item.version < excluded.version
+        ",
+        &columns.owners,
+        &columns.items,
+        &columns.versions,
+        &columns.sealed,
+        &columns.deleted,
+        &columns.updated_ms,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn raise_owners(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        update owner
+        set version = greatest(owner.version, newest.version)
+        from (select o, max(v) as version from unnest($1::bytea[], $2::bigint[]) as batch (o, v) group by o) as newest
+        where owner.owner_key = newest.o
+        ",
+        &columns.owners,
+        &columns.versions,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}

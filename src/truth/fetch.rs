@@ -1,0 +1,119 @@
+//! Reading: what an owner has, what is newer than a copy, and what an item was.
+
+use super::bucket::{Bucket, TruthFault, record};
+use crate::domain::{Timestamp, Version};
+use crate::exchange::Call;
+use crate::seal::{OwnerKey, Record, RecordName};
+use async_nats::{HeaderMap, Message};
+use serde_json::{Value, json};
+
+/// An owner's records that are newer than a version, and how far that answer reaches.
+#[derive(Debug)]
+pub struct Delta {
+    /// The current records among those newer than asked, in the order of their versions.
+    pub records: Vec<Record>,
+    /// The stream sequence up to which this is complete; `None` for an owner without any record.
+    pub up_to: Option<Version>,
+}
+
+impl Bucket {
+    /// What the nearest replica has of the owner that is newer than `after`.
+    pub async fn since(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthFault> {
+        self.last_of(vec![self.owner_subjects(owner)], after).await
+    }
+
+    /// As [`since`](Self::since), and holds everything that was acknowledged anywhere before the call.
+    pub async fn since_confirmed(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthFault> {
+        let barrier = self.ring_barrier().await?;
+        self.since_reaching(owner, after, barrier).await
+    }
+
+    /// As [`since`](Self::since), and reaches at least the stream sequence `least`.
+    pub async fn since_reaching(&self, owner: &OwnerKey, after: Version, least: u64) -> Result<Delta, TruthFault> {
+        let subjects = vec![self.owner_subjects(owner), self.barrier.subject.clone()];
+        let end = self.deadline();
+        loop {
+            let delta = self.last_of(subjects.clone(), after).await?;
+            if delta.up_to.is_some_and(|up_to| up_to.get() >= least) {
+                return Ok(delta);
+            }
+            if tokio::time::Instant::now() >= end {
+                return Err(TruthFault::Unreadable("a replica that does not catch up"));
+            }
+            // The replica that answered is behind; the next may be another.
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
+    /// The kept records of one item that are newer than `after`, oldest first, at most `limit` of them.
+    ///
+    /// The subject is literal: a wildcard would make the server scan the stream to its end.
+    pub async fn history(
+        &self,
+        owner: &OwnerKey,
+        name: &RecordName,
+        after: Version,
+        limit: usize,
+    ) -> Result<Vec<Record>, TruthFault> {
+        let query = json!({
+            "next_by_subj": self.subject(owner, name), "seq": after.get() + 1, "batch": limit,
+        });
+        Ok(self.direct_get(&query).await?.records)
+    }
+
+    async fn last_of(&self, subjects: Vec<String>, after: Version) -> Result<Delta, TruthFault> {
+        let mut query = json!({ "multi_last": subjects });
+        if !after.is_none() {
+            query["seq"] = Value::from(after.get() + 1);
+        }
+        self.direct_get(&query).await
+    }
+
+    /// A direct get of several messages (NATS ADR-31): messages, then an end mark that says how far they reach.
+    async fn direct_get(&self, query: &Value) -> Result<Delta, TruthFault> {
+        let subject = format!("$JS.API.DIRECT.GET.{}", self.stream());
+        let payload = query.to_string().into();
+        let mut call = self.exchange.send(subject, HeaderMap::new(), payload, self.deadline()).await?;
+        let (mut records, up_to) = self.collect(&mut call).await?;
+        records.sort_by_key(|record| record.version);
+        Ok(Delta { records, up_to })
+    }
+
+    async fn collect(&self, call: &mut Call) -> Result<(Vec<Record>, Option<Version>), TruthFault> {
+        let mut records = Vec::new();
+        loop {
+            let message = call.next().await?;
+            match message.status.map(|status| status.as_u16()) {
+                None => records.extend(self.record_of(&message)?),
+                Some(204) => return Ok((records, number(&message, "Nats-UpTo-Sequence").and_then(Version::new))),
+                Some(404) => return Ok((records, None)),
+                Some(status) => {
+                    let description = message.description.as_deref().unwrap_or_default();
+                    return Err(TruthFault::Refused(format!("{status} {description}")));
+                }
+            }
+        }
+    }
+
+    /// The record in a direct get's message; `None` for the barrier.
+    fn record_of(&self, message: &Message) -> Result<Option<Record>, TruthFault> {
+        let subject = header(message, "Nats-Subject").ok_or(TruthFault::Unreadable("a message without subject"))?;
+        let Some((_, name)) = self.parse_subject(subject) else {
+            let barrier = subject == self.barrier.subject;
+            return if barrier { Ok(None) } else { Err(TruthFault::Unreadable("a key of an unknown form")) };
+        };
+        let sequence = number(message, "Nats-Sequence").ok_or(TruthFault::Unreadable("a message without sequence"))?;
+        let at = header(message, "Nats-Time-Stamp")
+            .and_then(Timestamp::parse_rfc3339)
+            .ok_or(TruthFault::Unreadable("a message without time"))?;
+        record(name, sequence, at, message.payload.clone()).map(Some)
+    }
+}
+
+fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    message.headers.as_ref()?.get(name).map(|value| value.as_str())
+}
+
+fn number(message: &Message, name: &str) -> Option<u64> {
+    header(message, name)?.parse().ok()
+}

@@ -1,0 +1,102 @@
+//! Following the bucket in its own order, for the projection.
+
+use super::append::{BATCH_COMMIT, BATCH_ID};
+use super::bucket::{Bucket, TruthFault, record};
+use crate::domain::Timestamp;
+use crate::seal::{OwnerKey, Record};
+use async_nats::jetstream::{self, consumer::DeliverPolicy, consumer::pull};
+use futures::{FutureExt as _, StreamExt as _};
+
+/// One message of the bucket.
+pub struct Entry {
+    /// Its stream sequence.
+    pub sequence: u64,
+    /// Whose record it is, and the record; `None` for a barrier, which only moves the cursor.
+    pub record: Option<(OwnerKey, Record)>,
+    /// The atomic batch that it belongs to, and whether it ends it.
+    pub batch: Option<(String, bool)>,
+}
+
+/// Gives the bucket's messages from a sequence on, each once and in order, through lost connections.
+pub struct Follower {
+    bucket: Bucket,
+    messages: pull::Ordered,
+    gathered: Vec<Entry>,
+    held: Option<Entry>,
+}
+
+/// What one look at the bucket gave.
+type Message = Result<jetstream::Message, pull::OrderedError>;
+
+impl Bucket {
+    /// Follows the bucket from the message after `sequence`.
+    pub async fn follow(&self, sequence: u64) -> Result<Follower, TruthFault> {
+        let context = jetstream::new(self.exchange.client().clone());
+        let config = pull::OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
+            filter_subject: format!("$KV.{}.>", self.settings.bucket),
+            ..Default::default()
+        };
+        let opening = async {
+            let stream = context.get_stream_no_info(self.stream()).await.map_err(|e| e.to_string())?;
+            let consumer = stream.create_consumer(config).await.map_err(|e| e.to_string())?;
+            consumer.messages().await.map_err(|e| e.to_string())
+        };
+        let messages = tokio::time::timeout_at(self.deadline(), opening)
+            .await
+            .map_err(|_| crate::exchange::CallFault::TimedOut)?
+            .map_err(TruthFault::Refused)?;
+        Ok(Follower { bucket: self.clone(), messages, gathered: Vec::new(), held: None })
+    }
+}
+
+impl Follower {
+    /// The next messages, at most about `most`, never ending inside an atomic batch. Waits for the first one, then
+    /// takes what is there. Loses nothing when it is dropped before it is ready.
+    ///
+    /// The end of a batch may have been overwritten since; so a batch also ends where another message follows it.
+    pub async fn next_batch(&mut self, most: usize) -> Result<Vec<Entry>, TruthFault> {
+        loop {
+            let open = open_batch(&self.gathered);
+            let entry = match self.held.take() {
+                Some(entry) => entry,
+                None if self.gathered.is_empty() || open.is_some() => {
+                    let message = self.messages.next().await;
+                    self.entry(message)?
+                }
+                None => match self.messages.next().now_or_never() {
+                    None => return Ok(std::mem::take(&mut self.gathered)),
+                    Some(message) => self.entry(message)?,
+                },
+            };
+            let continues = open.is_some() && entry.batch.as_ref().map(|(id, _)| id.as_str()) == open;
+            if self.gathered.len() >= most && !continues {
+                self.held = Some(entry);
+                return Ok(std::mem::take(&mut self.gathered));
+            }
+            self.gathered.push(entry);
+        }
+    }
+
+    fn entry(&self, message: Option<Message>) -> Result<Entry, TruthFault> {
+        let message = message
+            .ok_or(TruthFault::Unreadable("the end of the bucket's messages"))?
+            .map_err(|fault| TruthFault::Refused(fault.to_string()))?;
+        let info = message.info().map_err(|_| TruthFault::Unreadable("a message without its place"))?;
+        let sequence = info.stream_sequence;
+        let at = Timestamp::from_millis((info.published.unix_timestamp_nanos() / 1_000_000) as i64);
+        let batch = message.headers.as_ref().and_then(|headers| {
+            Some((headers.get(BATCH_ID)?.as_str().to_owned(), headers.get(BATCH_COMMIT).is_some()))
+        });
+        let record = match self.bucket.parse_subject(&message.subject) {
+            None => None,
+            Some((owner, name)) => Some((owner, record(name, sequence, at, message.payload.clone())?)),
+        };
+        Ok(Entry { sequence, record, batch })
+    }
+}
+
+/// The atomic batch in which the entries end, if they end inside one.
+fn open_batch(entries: &[Entry]) -> Option<&str> {
+    entries.last()?.batch.as_ref().filter(|(_, ended)| !ended).map(|(id, _)| id.as_str())
+}

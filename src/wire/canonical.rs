@@ -1,0 +1,102 @@
+//! One string of bytes for all bodies that say the same.
+
+use super::Value;
+
+/// The operation and its decoded body as bytes that are equal exactly when both are, whatever the encoding and the
+/// order of fields were: what a request id stands for. An integer and a fraction are never equal, not even 1 and 1.0.
+///
+/// Each value is one byte for its type and then its content; text, lists and objects have their length before it (a
+/// big-endian u64), and the fields of an object are sorted by the bytes of their names. Hashes of this are kept with
+/// the records, so the form must not change.
+pub fn canonical(operation: &str, body: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_text(&mut out, operation);
+    put(&mut out, body);
+    out
+}
+
+fn put(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null => out.push(0),
+        Value::Bool(value) => out.extend([1, u8::from(*value)]),
+        Value::Int(value) => {
+            out.push(2);
+            out.extend(value.to_be_bytes());
+        }
+        Value::Float(value) => {
+            out.push(3);
+            out.extend(value.to_bits().to_be_bytes());
+        }
+        Value::Text(value) => {
+            out.push(4);
+            put_text(out, value);
+        }
+        Value::List(values) => {
+            out.push(5);
+            put_length(out, values.len());
+            values.iter().for_each(|value| put(out, value));
+        }
+        Value::Map(fields) => {
+            out.push(6);
+            put_length(out, fields.len());
+            for (name, value) in fields {
+                put_text(out, name);
+                put(out, value);
+            }
+        }
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_length(out, text.len());
+    out.extend(text.as_bytes());
+}
+
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    out.extend((length as u64).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.into())
+    }
+
+    #[test]
+    fn the_form_is_pinned() {
+        let body = Value::Map(BTreeMap::from([("a".to_owned(), Value::List(vec![Value::Int(1), Value::Bool(true)]))]));
+        let length = |n: u8| [[0; 7].as_slice(), &[n]].concat();
+        let list = [&[5][..], &length(2), &[2], &[0; 15], &[1], &[1, 1]].concat();
+        let expected = [&length(3)[..], b"put", &[6], &length(1), &length(1), b"a", &list].concat();
+        assert_eq!(canonical("put", &body), expected);
+    }
+
+    #[test]
+    fn what_differs_in_any_way_differs_in_bytes() {
+        let values = [
+            Value::Null,
+            Value::Bool(false),
+            Value::Int(0),
+            Value::Int(1),
+            Value::Float(0.0),
+            Value::Float(1.0),
+            text(""),
+            text("ab"),
+            Value::List(vec![]),
+            Value::List(vec![text("a"), text("b")]),
+            Value::List(vec![text("ab")]),
+            Value::List(vec![Value::List(vec![])]),
+            Value::Map(BTreeMap::new()),
+            Value::Map(BTreeMap::from([("a".to_owned(), text("b"))])),
+        ];
+        for (i, a) in values.iter().enumerate() {
+            for (j, b) in values.iter().enumerate() {
+                assert_eq!(canonical("put", a) == canonical("put", b), i == j, "{i} and {j}");
+            }
+            assert_ne!(canonical("put", a), canonical("delete", a));
+        }
+    }
+}

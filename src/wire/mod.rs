@@ -1,0 +1,34 @@
+//! Bytes to types and back: subjects, headers, bodies, refusals.
+//!
+//! Everything a caller sends passes through here and comes out as a complete typed value or as a [`Refusal`]. This
+//! room is pure: it sends nothing, waits for nothing, and names no room but `domain`. Types that hold what a caller
+//! sent show only their name to [`Debug`](std::fmt::Debug).
+
+mod canonical;
+mod code;
+mod codec;
+mod error;
+mod fields;
+pub mod header;
+mod item;
+mod raw;
+mod reply;
+mod reply_subject;
+mod subject;
+mod subjects;
+mod trace;
+mod value;
+
+pub use canonical::canonical;
+pub use code::Code;
+pub use codec::{BodyLimits, Encoding, decode, encode};
+pub use error::Refusal;
+pub use fields::Fields;
+pub use header::{HeaderLimits, RequestHeaders, RequestKey};
+pub use item::{data_from, deleted_view, item_view};
+pub use reply::{error_headers, reply_headers};
+pub use reply_subject::{ReplyFault, ReplyWall};
+pub use subject::{Operation, Scope};
+pub use subjects::{Asked, Subjects};
+pub use trace::TraceContext;
+pub use value::Value;
