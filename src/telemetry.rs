@@ -12,6 +12,12 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
         LogFormat::Human => builder.try_init(),
     };
     // In one process with several workers, as in tests, the first has started it.
-    let _ = started;
+    if started.is_ok() {
+        std::panic::set_hook(Box::new(|panic| {
+            // Where, and not what: a message could hold a value.
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(place, "a part of the program panicked");
+        }));
+    }
     Ok(())
 }

@@ -43,12 +43,25 @@ impl Cell {
     }
 }
 
-/// Weighs a cell by the memory of its snapshot.
+/// A cell in the cache, with the weight that it had when it was put there: a weight must not change under the cache.
+#[derive(Clone, Default)]
+pub(super) struct Slot {
+    pub(super) cell: Arc<Cell>,
+    weight: u64,
+}
+
+impl Slot {
+    pub(super) fn weighed(cell: &Arc<Cell>) -> Self {
+        Self { cell: cell.clone(), weight: cell.held().map_or(0, |snapshot| snapshot.weight()) }
+    }
+}
+
+/// Weighs a slot, in bytes of memory, about.
 #[derive(Clone)]
 pub(super) struct Weigher;
 
-impl Weighter<OwnerKey, Arc<Cell>> for Weigher {
-    fn weight(&self, _: &OwnerKey, cell: &Arc<Cell>) -> u64 {
-        256 + cell.held().map_or(0, |snapshot| snapshot.weight())
+impl Weighter<OwnerKey, Slot> for Weigher {
+    fn weight(&self, _: &OwnerKey, slot: &Slot) -> u64 {
+        256 + slot.weight
     }
 }

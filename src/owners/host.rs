@@ -1,19 +1,20 @@
 //! An owner's first snapshot on this worker: from Postgres where the shard hosts them, else by hosting them now.
 
-use super::cell::Cell;
+use super::cell::{Cell, Slot};
 use super::{Owners, OwnersFault, Snapshot, is_away};
 use crate::domain::Version;
 use crate::seal::{OwnerKey, OwnerSet, Record};
 use crate::shard::ShardFault;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::{debug, error, warn};
 
 impl Owners {
     pub(super) fn cell(&self, owner: &OwnerKey) -> Arc<Cell> {
-        let made = self.0.cells.get_or_insert_with(owner, || Ok::<_, std::convert::Infallible>(Arc::default()));
+        let made = self.0.cells.get_or_insert_with(owner, || Ok::<_, Infallible>(Slot::default()));
         match made {
-            Ok(cell) => cell,
+            Ok(slot) => slot.cell,
             Err(never) => match never {},
         }
     }
@@ -21,7 +22,7 @@ impl Owners {
     /// Keeps a snapshot, and tells the cache its new weight.
     pub(super) fn keep(&self, owner: &OwnerKey, cell: &Arc<Cell>, snapshot: Snapshot) -> Arc<Snapshot> {
         let kept = cell.keep(snapshot);
-        self.0.cells.insert(*owner, cell.clone());
+        self.0.cells.insert(*owner, Slot::weighed(cell));
         kept
     }
 

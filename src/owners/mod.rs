@@ -19,7 +19,7 @@ pub use write::{Change, Draft, Intent, Outcome, Written};
 use crate::seal::{Broken, Keyring, OwnerKey, SealFault, UserId};
 use crate::shard::{Cursor, Store};
 use crate::truth::{Bucket, TruthFault};
-use cell::{Cell, Weigher};
+use cell::{Slot, Weigher};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -122,7 +122,7 @@ struct Inner {
     cursor: Cursor,
     settings: OwnersSettings,
     shard: String,
-    cells: Cache<OwnerKey, Arc<Cell>, Weigher>,
+    cells: Cache<OwnerKey, Slot, Weigher>,
 }
 
 impl Owners {

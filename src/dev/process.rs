@@ -1,0 +1,181 @@
+//! A process that does not outlive the one that started it.
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process of its own group, so that a Ctrl-C in the terminal reaches only us, and its guard: a shell that waits for
+/// the end of a pipe which we hold, and then ends the process. The pipe ends however we end, by `kill -9` too.
+#[derive(Debug)]
+pub struct Guarded {
+    name: String,
+    child: Child,
+    guard: Child,
+    log: PathBuf,
+}
+
+impl Guarded {
+    /// Starts `command`; what it prints is appended to `log`.
+    pub fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
+        let out = OpenOptions::new().create(true).append(true).open(log)?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(out.try_clone()?)
+            .stderr(out)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("{name} cannot be started"))?;
+        let guard = Command::new("sh")
+            .args(["-c", "cat >/dev/null; kill -9 \"$0\" 2>/dev/null", &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context("sh cannot be started")?;
+        Ok(Self { name: name.to_owned(), child, guard, log: log.to_owned() })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where what it prints is kept.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.pid())?), signal).with_context(|| format!("{signal} to {}", self.name))
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill9(&mut self) -> anyhow::Result<()> {
+        self.child.kill().with_context(|| format!("{} cannot be ended", self.name))?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end by `signal`, and waits for that; ends it after `patience`. Says how it ended.
+    pub fn stop(&mut self, signal: Signal, patience: Duration) -> anyhow::Result<ExitStatus> {
+        if let Some(status) = self.ended() {
+            return Ok(status);
+        }
+        self.signal(signal)?;
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            if let Some(status) = self.ended() {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.kill9()?;
+        self.ended().context("it was ended and has no status")
+    }
+
+    /// The end of what it printed.
+    pub fn last_lines(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // The guard first: it must not end a stranger who got the same id later.
+        let _ = self.guard.kill();
+        let _ = self.guard.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Notes a process for [`end_recorded`]; `marker` is found in its command line and in no stranger's.
+pub fn record(file: &Path, process: &Guarded, marker: &Path) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    writeln!(file, "{} {}", process.pid(), marker.display())?;
+    Ok(())
+}
+
+/// Ends what an earlier run noted and left behind, if it is still what was noted, and waits until it is gone.
+pub fn end_recorded(file: &Path) -> anyhow::Result<()> {
+    for line in fs::read_to_string(file).unwrap_or_default().lines() {
+        let Some((pid, marker)) = line.split_once(' ') else { continue };
+        let Ok(number) = pid.parse::<i32>() else { continue };
+        let until = Instant::now() + Duration::from_secs(5);
+        while command_line(pid).contains(marker) && Instant::now() < until {
+            let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    if file.exists() {
+        fs::remove_file(file)?;
+    }
+    Ok(())
+}
+
+fn command_line(pid: &str) -> String {
+    let output = Command::new("ps").args(["-o", "command=", "-p", pid]).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_ended_by_its_handle_and_its_record() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let marker = directory.path().join("marker");
+        let mut sleep = Command::new("sh");
+        sleep.args(["-c", "echo here; sleep 60; :"]).arg(&marker);
+        let mut process = Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started");
+        let file = directory.path().join("pids");
+        record(&file, &process, &marker).expect("noted");
+        assert!(process.ended().is_none());
+        // A record with another marker ends nobody.
+        let other = directory.path().join("other");
+        fs::write(&other, format!("{} /no/such/marker\n", process.pid())).expect("written");
+        end_recorded(&other).expect("nothing to do");
+        assert!(process.ended().is_none());
+        std::thread::scope(|scope| {
+            scope.spawn(|| end_recorded(&file).expect("ended"));
+            let until = Instant::now() + Duration::from_secs(5);
+            while process.ended().is_none() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        assert!(process.ended().is_some());
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_process_asked_to_stop_ends_in_time() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut deaf = Command::new("sh");
+        deaf.args(["-c", "trap '' TERM; while :; do sleep 0.05; done"]);
+        let mut process = Guarded::spawn("deaf", &mut deaf, &directory.path().join("log")).expect("started");
+        std::thread::sleep(Duration::from_millis(100));
+        let status = process.stop(Signal::SIGTERM, Duration::from_millis(200)).expect("ended");
+        assert!(!status.success());
+    }
+}
