@@ -20,7 +20,7 @@ use connect::Connection;
 use dispatch::Dispatcher;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 /// A worker that is ready to run.
@@ -91,11 +91,11 @@ impl App {
     /// Fails when a part of it ended that should not, or requests were left unfinished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let owners = self.dispatcher.service.owners.clone();
-        let projecting = tokio::spawn({
+        let projecting = AbortOnDropHandle::new(tokio::spawn({
             let (owners, reconnects) = (owners.clone(), self.connection.reconnects.clone());
             async move { owners.project(reconnects).await }
-        });
-        let listening = tokio::spawn(async move { owners.listen().await });
+        }));
+        let listening = AbortOnDropHandle::new(tokio::spawn(async move { owners.listen().await }));
         let handlers = TaskTracker::new();
         let mut subscriptions = self.dispatcher.subscribe(&self.settings.worker.queue_group, &handlers).await?;
         self.connection.round_trip().await.context("the subscriptions are not known to the server")?;
@@ -110,8 +110,7 @@ impl App {
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
         let finished = tokio::time::timeout(grace, handlers.wait()).await.is_ok();
         let flushed = self.connection.round_trip().await;
-        projecting.abort();
-        listening.abort();
+        drop((projecting, listening));
         self.store.close().await;
         match (ended, finished, flushed) {
             (Err(fault), ..) => Err(fault),

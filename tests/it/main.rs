@@ -1,1 +1,7 @@
-fn main() {}
+//! The service on real servers, spoken to over the wire: one file a feature, each test a sentence.
+#![expect(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod harness;
+
+mod item;
+mod rooms;

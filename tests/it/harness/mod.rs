@@ -1,0 +1,28 @@
+//! What a test needs: servers of its own, workers in this process, and callers who speak the wire.
+//!
+//! Each test has a NATS server with the accounts of `nats/`, a stand-in auth service, and a database a shard; one
+//! Postgres server serves all tests of a run, and ends with it.
+
+mod caller;
+mod servers;
+mod world;
+
+pub use caller::{Caller, Reply};
+pub use servers::{Shared, shared};
+pub use world::{Worker, World};
+
+/// A well-formed ISIN for each number: the check digit is right.
+pub fn isin(number: usize) -> String {
+    let base = format!("XS{number:09}");
+    let digits: String = base.chars().map(|c| c.to_digit(36).expect("alphanumeric").to_string()).collect();
+    let sum: u32 = digits
+        .chars()
+        .rev()
+        .enumerate()
+        .map(|(i, c)| {
+            let digit = c.to_digit(10).expect("a digit") * if i % 2 == 0 { 2 } else { 1 };
+            digit / 10 + digit % 10
+        })
+        .sum();
+    format!("{base}{}", (10 - sum % 10) % 10)
+}

@@ -1,0 +1,63 @@
+//! The servers that all tests of a run share.
+
+use gofavorites::dev::fetch::{Servers, servers};
+use gofavorites::dev::postgres::{PostgresOptions, PostgresServer};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::OnceCell;
+
+/// Programs, and the Postgres server of this run.
+pub struct Shared {
+    pub servers: Servers,
+    pub postgres: PostgresServer,
+    directory: PathBuf,
+    next: AtomicUsize,
+}
+
+static SHARED: OnceCell<Shared> = OnceCell::const_new();
+
+/// What all tests of this run share, started by the first that asks.
+pub async fn shared() -> &'static Shared {
+    SHARED.get_or_init(Shared::start).await
+}
+
+impl Shared {
+    async fn start() -> Self {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let servers = servers(home, |step| eprintln!("{step}")).expect("the pinned servers");
+        let all = home.join("target/it");
+        clear_earlier_runs(&all);
+        let directory = all.join(std::process::id().to_string());
+        fs::create_dir_all(&directory).expect("a directory");
+        let postgres = PostgresServer::start(PostgresOptions {
+            bin: servers.postgres_bin.clone(),
+            data: directory.join("postgres"),
+            log: directory.join("postgres.log"),
+            password: "test".into(),
+            usual_port: None,
+            fsync: false,
+        });
+        let postgres = postgres.await.expect("Postgres");
+        Self { servers, postgres, directory, next: AtomicUsize::new(0) }
+    }
+
+    /// A number that no other test of this run has, and a directory of that name.
+    pub fn place(&self) -> (usize, PathBuf) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let directory = self.directory.join(number.to_string());
+        fs::create_dir_all(&directory).expect("a directory");
+        (number, directory)
+    }
+}
+
+/// What earlier runs left on the disk. Their processes ended with them.
+fn clear_earlier_runs(all: &Path) {
+    for entry in fs::read_dir(all).into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_string_lossy().into_owned();
+        let alive = std::process::Command::new("ps").args(["-p", &pid]).output().is_ok_and(|ps| ps.status.success());
+        if !alive {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! One test's own platform, with its workers in this process.
+
+use super::caller::Caller;
+use super::servers::{Shared, shared};
+use async_nats::{Client, ConnectOptions};
+use gofavorites::app::{self, App, Counters};
+use gofavorites::config::Settings;
+use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
+use gofavorites::dev::secrets::Secrets;
+use gofavorites::dev::{auth_service, tokens};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// A NATS server, an auth service and databases, all of one test.
+pub struct World {
+    pub nats: NatsServer,
+    pub secrets: Secrets,
+    pub shared: &'static Shared,
+    pub directory: PathBuf,
+    number: usize,
+    auth: Option<JoinHandle<()>>,
+}
+
+/// A worker in this process.
+pub struct Worker {
+    pub counters: Arc<Counters>,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl World {
+    /// Servers with the accounts of `nats/`, and the stand-in auth service; no worker yet.
+    pub async fn start() -> Self {
+        Self::with_accounts(ACCOUNTS_CONF).await
+    }
+
+    /// As [`start`](Self::start), with other accounts.
+    pub async fn with_accounts(accounts: &str) -> Self {
+        let mut world = Self::without_auth(accounts).await;
+        world.start_auth().await;
+        world
+    }
+
+    /// As [`with_accounts`](Self::with_accounts), and nobody on the auth subject.
+    pub async fn without_auth(accounts: &str) -> Self {
+        let shared = shared().await;
+        let (number, directory) = shared.place();
+        let secrets = Secrets::generate().expect("secrets");
+        let nats = NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, accounts);
+        let nats = nats.await.expect("a NATS server");
+        Self { nats, secrets, shared, directory, number, auth: None }
+    }
+
+    /// Two shards, `a` and `b`, with a worker each: what most tests are about.
+    pub async fn with_two_shards() -> (Self, Worker, Worker) {
+        let world = Self::start().await;
+        let (a, b) = (world.worker("a").await, world.worker("b").await);
+        (world, a, b)
+    }
+
+    /// Starts the stand-in auth service, and waits until it answers.
+    pub async fn start_auth(&mut self) {
+        let (url, secrets) = (self.nats.url(), self.secrets.clone());
+        self.auth = Some(tokio::spawn(async move {
+            auth_service::run(&url, &secrets, std::future::pending()).await.expect("the auth service");
+        }));
+        let worker = self.connect("worker").await;
+        for _ in 0..200 {
+            let asked = worker.request(auth_service::VERIFY_SUBJECT, "{\"token\":\"x\"}".into()).await;
+            if asked.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the auth service does not answer");
+    }
+
+    /// Ends the stand-in auth service.
+    pub fn stop_auth(&mut self) {
+        self.auth.take().expect("it runs").abort();
+    }
+
+    /// The settings of a worker of that shard.
+    pub fn settings(&self, shard: &str) -> Settings {
+        let mut settings = Settings::default();
+        settings.nats.url = self.nats.url();
+        settings.nats.user = "worker".into();
+        settings.nats.password = self.secrets.nats("worker").into();
+        settings.shard.id = shard.into();
+        settings.postgres.url = self.shared.postgres.url(&self.database(shard));
+        settings.postgres.connections = 4;
+        settings.keys.identity = self.secrets.identity.clone();
+        settings.keys.encryption = self.secrets.encryption.clone();
+        settings.auth.issuer = tokens::ISSUER.into();
+        settings.auth.audience = tokens::AUDIENCE.into();
+        settings.auth.verdict_keys = self.secrets.verdict_jwks().expect("a key set");
+        settings.auth.token_keys = self.secrets.token_jwks().expect("a key set");
+        settings
+    }
+
+    /// The shard's database.
+    pub fn database(&self, shard: &str) -> String {
+        format!("it_{}_{shard}", self.number)
+    }
+
+    /// What a statement gives in the shard's database, a line each row.
+    pub fn query(&self, shard: &str, statement: &str) -> String {
+        self.shared.postgres.query(&self.database(shard), statement).expect("a statement")
+    }
+
+    /// Makes the bucket and the shard's database, as `init` does.
+    pub async fn init(&self, settings: &Settings) -> anyhow::Result<app::Prepared> {
+        self.shared.postgres.create_database(&self.database(&settings.shard.id)).expect("a database");
+        let mut settings = settings.clone();
+        settings.nats.user = "init".into();
+        settings.nats.password = self.secrets.nats("init").into();
+        settings.nats.inbox_prefix = "_INBOX_init".into();
+        app::init(&settings).await
+    }
+
+    /// A worker of that shard, ready.
+    pub async fn worker(&self, shard: &str) -> Worker {
+        self.worker_with(self.settings(shard)).await
+    }
+
+    /// A worker with these settings, ready.
+    pub async fn worker_with(&self, settings: Settings) -> Worker {
+        self.init(&settings).await.expect("init");
+        self.try_worker(settings).await.expect("a worker")
+    }
+
+    /// A worker with these settings, ready, or why it does not start; without `init`.
+    pub async fn try_worker(&self, mut settings: Settings) -> anyhow::Result<Worker> {
+        let ready = self.directory.join(format!("ready-{}", uuid::Uuid::now_v7()));
+        settings.worker.ready_file = ready.clone();
+        let app = App::build(settings).await?;
+        let counters = app.counters();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(app.run(async {
+            let _ = stopped.await;
+        }));
+        while !ready.exists() && !running.is_finished() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        anyhow::ensure!(ready.exists(), "the worker ended before it was ready");
+        Ok(Worker { counters, stop: Some(stop), running })
+    }
+
+    /// A connection as one of the users of `nats/accounts.conf`.
+    pub async fn connect(&self, user: &str) -> Client {
+        let prefix = match user {
+            "worker" => "_INBOX_worker",
+            "init" => "_INBOX_init",
+            _ => "_INBOX",
+        };
+        ConnectOptions::with_user_and_password(user.into(), self.secrets.nats(user).into())
+            .custom_inbox_prefix(prefix)
+            .request_timeout(Some(Duration::from_secs(8)))
+            .connect(self.nats.url())
+            .await
+            .expect("a connection")
+    }
+
+    /// A token of the stand-in auth service.
+    pub fn token(&self, subject: &str, scope: &str, ttl: Duration) -> String {
+        tokens::token(&self.secrets, subject, scope, ttl).expect("a token")
+    }
+
+    /// Somebody with all scopes, calling through the gateway.
+    pub async fn caller(&self, subject: &str) -> Caller {
+        let token = self.token(subject, tokens::ALL_SCOPES, Duration::from_secs(600));
+        Caller::new(self.connect("gateway").await, token)
+    }
+}
+
+impl Worker {
+    /// Stops it in order, and gives how it ended.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        let _ = self.stop.take().expect("stopped once").send(());
+        self.running.await.expect("no panic")
+    }
+
+    /// Ends it at once, without order: nothing of it runs on.
+    pub async fn crash(self) {
+        self.running.abort();
+        let _ = self.running.await;
+    }
+}
