@@ -5,3 +5,4 @@ mod harness;
 
 mod item;
 mod rooms;
+mod survive;

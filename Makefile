@@ -1,0 +1,33 @@
+# What a newcomer types. Everything that is needed is fetched by the program itself; see README.md.
+
+PROGRAM = target/release/gofavorites
+ARGS =
+
+.PHONY: help run demo test lint doc fmt sqlx
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: ## Build, and run the whole platform on this machine until Ctrl-C (ARGS=--fresh starts over)
+	cargo build --release --locked
+	$(PROGRAM) dev $(ARGS)
+
+demo: ## Build, and tell the whole story once on servers of its own
+	cargo build --release --locked
+	$(PROGRAM) dev demo
+
+test: ## Pass every test, on real servers
+	cargo test --locked
+
+lint: ## Check format and lints
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+
+doc: ## Build the documents of the code, warnings denied
+	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items
+
+fmt: ## Format the code
+	cargo fmt
+
+sqlx: ## Write .sqlx anew: what Postgres says of each statement (after a change of migrations or SQL)
+	.ci/sqlx
