@@ -9,7 +9,7 @@ use crate::wire::TraceContext;
 use crate::wire::header::TRACEPARENT;
 use async_nats::HeaderMap;
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{self, BoxFuture, Shared};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -117,11 +117,8 @@ impl Authenticator {
     /// Who the bearer of `token` is.
     pub async fn verify(&self, token: &str, trace: Option<&TraceContext>) -> Result<Principal, AuthFault> {
         let hash = sha256(token.as_bytes());
-        if let Some((principal, until)) = self.0.cache.get(&hash) {
-            if Instant::now() < until && principal.expires_at().is_none_or(|exp| unix_now() < exp) {
-                return Ok(principal);
-            }
-            self.0.cache.remove(&hash);
+        if let Some(principal) = self.0.kept(&hash) {
+            return Ok(principal);
         }
         if !self.0.may_be_good(token) {
             return Err(AuthFault::Unauthenticated);
@@ -135,6 +132,10 @@ impl Authenticator {
         let mut asking = self.0.asking.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(under_way) = asking.get(&hash) {
             return under_way.clone();
+        }
+        // One that ended since the cache was looked at has left its verdict there before it was no longer under way.
+        if let Some(principal) = self.0.kept(&hash) {
+            return future::ready(Ok(principal)).boxed().shared();
         }
         let (inner, token) = (self.0.clone(), token.to_owned());
         let trace = trace.map(TraceContext::header);
@@ -181,6 +182,16 @@ impl Inner {
             VerdictFault::Inactive => AuthFault::Unauthenticated,
             VerdictFault::Unbelievable => AuthFault::Unbelievable,
         })
+    }
+
+    /// The verdict that is still good for this token.
+    fn kept(&self, hash: &Hash) -> Option<Principal> {
+        let (principal, until) = self.cache.get(hash)?;
+        if Instant::now() < until && principal.expires_at().is_none_or(|exp| unix_now() < exp) {
+            return Some(principal);
+        }
+        self.cache.remove(hash);
+        None
     }
 
     fn keep(&self, hash: Hash, principal: &Principal) {
