@@ -27,6 +27,7 @@ use tracing::{info, warn};
 pub struct App {
     connection: Connection,
     dispatcher: Arc<Dispatcher>,
+    bucket: Bucket,
     store: Store,
     settings: Settings,
 }
@@ -70,7 +71,7 @@ impl App {
             projection: settings.projection.clone(),
         };
         let shard = settings.shard.id.clone();
-        let owners = Owners::new(keyring, bucket, store.clone(), how, shard.clone());
+        let owners = Owners::new(keyring, bucket.clone(), store.clone(), how, shard.clone());
         let limits = settings.limits.clone();
         let service = Service { owners, auth, limits, build: BuildInfo::of_this_program(), shard: shard.clone() };
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
@@ -79,7 +80,7 @@ impl App {
             max_bytes: settings.worker.reply_subject_bytes,
         };
         let dispatcher = Dispatcher::new(service, subjects, wall, connection.client.clone());
-        Ok(Self { connection, dispatcher: Arc::new(dispatcher), store, settings })
+        Ok(Self { connection, dispatcher: Arc::new(dispatcher), bucket, store, settings })
     }
 
     /// What this worker has counted so far.
@@ -98,7 +99,8 @@ impl App {
         let listening = AbortOnDropHandle::new(tokio::spawn(async move { owners.listen().await }));
         let handlers = TaskTracker::new();
         let mut subscriptions = self.dispatcher.subscribe(&self.settings.worker.queue_group, &handlers).await?;
-        self.connection.round_trip().await.context("the subscriptions are not known to the server")?;
+        // The answer to a later request: so the server has taken the subscriptions, which a flush does not tell.
+        self.bucket.position().await.context("the subscriptions may not be known to the server")?;
         self.tell_ready()?;
         let ended = tokio::select! {
             () = shutdown => Ok(()),
@@ -109,7 +111,7 @@ impl App {
         handlers.close();
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
         let finished = tokio::time::timeout(grace, handlers.wait()).await.is_ok();
-        let flushed = self.connection.round_trip().await;
+        let flushed = self.connection.flush().await;
         drop((projecting, listening));
         self.store.close().await;
         match (ended, finished, flushed) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-/// How long the server may take to answer a round trip.
+/// How long it may take to connect, and to send what is to be sent.
 const ROUND_TRIP: Duration = Duration::from_secs(5);
 
 /// A connection that is made anew when it is lost.
@@ -43,8 +43,8 @@ impl Connection {
         Ok(Self { client, reconnects })
     }
 
-    /// Ends when the server has taken everything that was sent before.
-    pub async fn round_trip(&self) -> anyhow::Result<()> {
+    /// Ends when everything that was sent before is on its way to the server.
+    pub async fn flush(&self) -> anyhow::Result<()> {
         let flush = self.client.flush();
         tokio::time::timeout(ROUND_TRIP, flush).await.context("NATS does not answer")?.context("NATS is away")
     }
