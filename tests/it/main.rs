@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod accounts;
 mod item;
 mod rooms;
 mod survive;

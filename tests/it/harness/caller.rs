@@ -77,7 +77,7 @@ impl Caller {
 
     /// The body of a reply that has to be no refusal.
     #[track_caller]
-    pub fn done(&self, what: &str, body: &Value) -> impl Future<Output = Value> {
+    pub fn done(&self, what: &str, body: &Value) -> impl Future<Output = Value> + use<> {
         let place = std::panic::Location::caller();
         let (caller, what, body) = (self.clone(), what.to_owned(), body.clone());
         async move {

@@ -5,10 +5,12 @@
 
 mod caller;
 mod servers;
+mod verifier;
 mod world;
 
 pub use caller::{Caller, Reply};
 pub use servers::{Shared, shared};
+pub use verifier::Verifier;
 pub use world::{Worker, World};
 
 /// A well-formed ISIN for each number: the check digit is right.

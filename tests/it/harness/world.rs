@@ -8,6 +8,8 @@ use gofavorites::config::Settings;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
 use gofavorites::dev::secrets::Secrets;
 use gofavorites::dev::{auth_service, tokens};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,12 +48,16 @@ impl World {
 
     /// As [`with_accounts`](Self::with_accounts), and nobody on the auth subject.
     pub async fn without_auth(accounts: &str) -> Self {
+        Self::try_without_auth(accounts).await.expect("a NATS server")
+    }
+
+    /// As [`without_auth`](Self::without_auth), or why the server does not take the accounts.
+    pub async fn try_without_auth(accounts: &str) -> anyhow::Result<Self> {
         let shared = shared().await;
         let (number, directory) = shared.place();
-        let secrets = Secrets::generate().expect("secrets");
-        let nats = NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, accounts);
-        let nats = nats.await.expect("a NATS server");
-        Self { nats, secrets, shared, directory, number, auth: None }
+        let secrets = Secrets::generate()?;
+        let nats = NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, accounts).await?;
+        Ok(Self { nats, secrets, shared, directory, number, auth: None })
     }
 
     /// Two shards, `a` and `b`, with a worker each: what most tests are about.
@@ -162,6 +168,18 @@ impl World {
             .connect(self.nats.url())
             .await
             .expect("a connection")
+    }
+
+    /// The records of the bucket: each key but the barriers', with how many messages it keeps.
+    pub async fn records(&self) -> BTreeMap<String, u64> {
+        let operator = self.connect("operator").await;
+        let all = json!({"subjects_filter": "$KV.favorites.>"}).to_string();
+        let answer = operator.request("$JS.API.STREAM.INFO.KV_favorites", all.into()).await.expect("an answer");
+        let info: Value = serde_json::from_slice(&answer.payload).expect("JSON");
+        assert!(info["error"].is_null(), "{info}");
+        let subjects = info["state"]["subjects"].as_object().cloned().unwrap_or_default();
+        let records = subjects.into_iter().filter(|(subject, _)| !subject.starts_with("$KV.favorites._b."));
+        records.map(|(subject, count)| (subject, count.as_u64().expect("a count"))).collect()
     }
 
     /// A token of the stand-in auth service.
