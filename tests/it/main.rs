@@ -5,5 +5,6 @@ mod harness;
 
 mod accounts;
 mod item;
+mod reply_wall;
 mod rooms;
 mod survive;
