@@ -4,6 +4,7 @@
 mod harness;
 
 mod accounts;
+mod auth;
 mod item;
 mod reply_wall;
 mod rooms;
