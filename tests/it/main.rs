@@ -10,3 +10,4 @@ mod item;
 mod reply_wall;
 mod rooms;
 mod survive;
+mod unreadable;

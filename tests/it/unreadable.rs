@@ -1,0 +1,226 @@
+//! What others cannot read: nothing of an owner's stands in a file of the truth, a row, a subject or a log line.
+
+use crate::harness::{Caller, World, isin};
+use async_nats::{ConnectOptions, Message};
+use futures::StreamExt as _;
+use gofavorites::config::Settings;
+use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::dev::process::Guarded;
+use gofavorites::dev::tokens::ALL_SCOPES;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const USER: &str = "mark-of-a-user-7c1e";
+const TEXT: &str = "mark-of-a-text-19ab";
+const ITEM: &str = "mark-of-an-item-55f0";
+const TAG: &str = "mark-of-a-tag-e2d4";
+const META: &str = "mark-of-meta-0b6a";
+const NAME: &str = "MARK OF A NAME 3D";
+const REQUEST: &str = "mark-of-a-request-88c3";
+/// What a caller made up as the name of an operation.
+const OPERATION: &str = "mark-of-an-operation-41d9";
+
+/// In no encoding that a stranger would try may one of these be found.
+fn marks(caller: &Caller) -> Vec<String> {
+    let claims = caller.token.split('.').nth(1).expect("claims").to_owned();
+    let signature = caller.token.rsplit('.').next().expect("a signature").to_owned();
+    let plain = [USER, TEXT, ITEM, TAG, META, NAME, REQUEST].map(str::to_owned);
+    plain.into_iter().chain([isin(7_007), claims, signature]).collect()
+}
+
+/// Where one of the marks stands in the bytes: as it is, in hexadecimal, or in base64 at any offset.
+fn found(marks: &[String], bytes: &[u8]) -> Option<String> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    // The forms are ASCII, so what is no text in between does not matter.
+    let haystack = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    for mark in marks {
+        let hex: String = mark.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let base64 = (0..3).map(|offset| {
+            let text = STANDARD_NO_PAD.encode([&[0; 3][..offset], mark.as_bytes()].concat());
+            // Without the first and the last characters, which hold bits of what stands around the mark.
+            text[offset + 1..text.len() - 1].to_owned()
+        });
+        let mut forms = [mark.clone(), hex].into_iter().chain(base64);
+        if let Some(form) = forms.find(|form| haystack.contains(&form.to_ascii_lowercase())) {
+            return Some(format!("{mark}, as {form}"));
+        }
+    }
+    None
+}
+
+fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+    }
+    all
+}
+
+/// A worker as a process of its own, which logs all it can, and its log.
+fn serve(world: &World, settings: &Settings) -> Guarded {
+    let ready = &settings.worker.ready_file;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gofavorites"));
+    let set = [
+        ("NATS__URL", settings.nats.url.as_str()),
+        ("NATS__USER", &settings.nats.user),
+        ("NATS__PASSWORD", &settings.nats.password),
+        ("SHARD__ID", &settings.shard.id),
+        ("POSTGRES__URL", &settings.postgres.url),
+        ("KEYS__IDENTITY", &settings.keys.identity),
+        ("KEYS__ENCRYPTION", &settings.keys.encryption),
+        ("AUTH__ISSUER", &settings.auth.issuer),
+        ("AUTH__AUDIENCE", &settings.auth.audience),
+        ("AUTH__VERDICT_KEYS", &settings.auth.verdict_keys),
+        ("AUTH__TOKEN_KEYS", &settings.auth.token_keys),
+        ("WORKER__READY_FILE", ready.to_str().expect("a path")),
+        // All that the program and its libraries have to say; nothing of TRACE is compiled in.
+        ("LOG__FILTER", "trace"),
+    ];
+    command.arg("serve").envs(set.map(|(name, value)| (format!("GOFAVORITES__{name}"), value)));
+    Guarded::spawn("worker", &mut command, &world.directory.join("worker.log")).expect("a process")
+}
+
+async fn until_ready(worker: &mut Guarded, settings: &Settings) {
+    while !settings.worker.ready_file.exists() {
+        assert!(worker.ended().is_none(), "it ended:\n{}", worker.last_lines());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Marked data goes in and out, well and badly.
+async fn work(caller: &Caller) {
+    let instrument = json!({"kind": "instrument", "tags": [TAG], "meta": {META: META}, "data": {
+        "isin": isin(7_007), "type": "stock", "name": NAME}});
+    let text = json!({"kind": "text", "id": ITEM, "data": {"text": TEXT}, "tags": [TAG]});
+    let id = json!({"kind": "text", "id": ITEM});
+    let put = caller.ask_once("a.put", REQUEST, &text).await;
+    assert!(put.body["error"].is_null(), "{}", put.body);
+    assert_eq!(put.body["local"], json!(null), "its row is there");
+    caller.ask_once("a.put", REQUEST, &instrument).await.refusal("request_id_reused");
+    caller.done("a.put", &instrument).await;
+    let got = caller.done("a.get", &id).await;
+    assert_eq!(got["item"]["data"]["text"], TEXT);
+    caller.done("a.list", &json!({"tag": TAG, "consistency": "strong"})).await;
+    caller.done("a.delete", &json!({"kind": "instrument", "id": isin(7_007)})).await;
+    let conflict = json!({"kind": "text", "id": ITEM, "data": {"text": TEXT}, "if_version": 0});
+    caller.ask("a.put", &conflict).await.refusal("version_conflict");
+    caller.ask("a.put", &json!({"kind": "text", "id": ITEM, TEXT: 1})).await.refusal("bad_request");
+    caller.ask("a.put", &json!({"kind": TEXT})).await.refusal("invalid_item");
+    caller.ask("a.get", &json!({"kind": "text", "id": USER})).await.refusal("not_found");
+    caller.ask(&format!("a.{OPERATION}"), &json!({})).await.refusal("bad_request");
+    let mut odd = caller.headers();
+    odd.insert("Content-Type", TEXT);
+    odd.insert("traceparent", TEXT);
+    caller.ask_with("a.put", odd, text.to_string().into_bytes()).await.refusal("unsupported_encoding");
+    let bad = format!("{}x", caller.token);
+    caller.with_token(&bad).ask("a.list", &json!({})).await.refusal("unauthenticated");
+}
+
+/// What a message shows to whoever may listen: its subject, its headers, its body.
+fn shown(message: &Message) -> Vec<u8> {
+    format!("{} {:?} {:?}\n", message.subject, message.reply, message.headers)
+        .into_bytes()
+        .into_iter()
+        .chain(message.payload.iter().copied())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_owners_can_be_read_beside_the_road() {
+    let listener = "users: [\n      { user: insider, password: insider }\n";
+    let world = World::with_accounts(&ACCOUNTS_CONF.replacen("users: [\n", listener, 1)).await;
+    let mut settings = world.settings("a");
+    settings.worker.ready_file = world.directory.join("ready");
+    world.init(&settings).await.expect("init");
+    let insider = ConnectOptions::with_user_and_password("insider".into(), "insider".into());
+    let insider = insider.connect(world.nats.url()).await.expect("a connection");
+    let mut all = insider.subscribe(">").await.expect("a subscription");
+    insider.publish("the.start", "".into()).await.expect("sent");
+    assert_eq!(all.next().await.expect("heard").subject.as_str(), "the.start");
+    let mut worker = serve(&world, &settings);
+    until_ready(&mut worker, &settings).await;
+    let caller = Caller::new(world.connect("gateway").await, world.token(USER, ALL_SCOPES, Duration::from_secs(600)));
+    let marks = marks(&caller);
+    work(&caller).await;
+
+    let tables = "select table_name from information_schema.tables where table_schema = 'public'";
+    let mut rows = 0;
+    for table in world.query("a", tables).lines() {
+        // Bytes are shown in hexadecimal.
+        let stored = world.query("a", &format!("select t::text from \"{table}\" t"));
+        rows += stored.lines().count();
+        assert_eq!(found(&marks, stored.as_bytes()), None, "in {table}");
+    }
+    assert!(rows >= 5, "the rows are there: {rows}");
+
+    let status = worker.stop(Signal::SIGTERM, Duration::from_secs(10)).expect("it ended");
+    assert!(status.success(), "{}", worker.last_lines());
+    let log = fs::read(worker.log()).expect("a log");
+    assert!(String::from_utf8_lossy(&log).contains("was answered"), "the log tells of requests");
+    assert_eq!(found(&marks, &log), None, "in the log");
+    let keys = [&settings.keys.identity, &settings.keys.encryption, &settings.nats.password, &settings.postgres.url];
+    assert_eq!(found(&keys.map(Clone::clone), &log), None, "a secret of the worker's is in the log");
+    // The client library shows subjects at this level; the service itself does not repeat what is none of its own.
+    let log = String::from_utf8_lossy(&log);
+    let repeated = log.lines().find(|line| line.contains(OPERATION) && !line.contains("\"target\":\"async_nats\""));
+    assert_eq!(repeated, None);
+
+    insider.publish("the.end", "".into()).await.expect("sent");
+    let (mut subjects, mut stored) = (0, 0);
+    while let Some(message) = all.next().await {
+        match message.subject.as_str() {
+            "the.end" => break,
+            // On these the caller's words travel, to the worker, to the auth service and back.
+            subject
+                if ["favorites.v1.", "auth.v1.verify", "_R_.", "_INBOX_worker."]
+                    .iter()
+                    .any(|p| subject.starts_with(p)) =>
+            {
+                assert_eq!(found(&marks[..1], subject.as_bytes()), None);
+                continue;
+            }
+            subject => stored += usize::from(subject.starts_with("$KV.favorites.")),
+        }
+        subjects += 1;
+        assert_eq!(found(&marks, &shown(&message)), None, "on {}", message.subject);
+    }
+    assert!(subjects > stored && stored >= 4, "records and the bells of changes were heard: {subjects}, {stored}");
+    the_store_holds_no_mark(world, &marks);
+}
+
+fn the_store_holds_no_mark(mut world: World, marks: &[String]) {
+    world.nats.stop().expect("stopped");
+    let store = world.directory.join("store");
+    let scanned = files(&store);
+    let bytes = |path: &Path| fs::read(path).expect("a file");
+    let records = scanned.iter().filter(|path| bytes(path).windows(14).any(|window| window == b"$KV.favorites."));
+    assert!(records.count() > 0, "the records are among the {} files", scanned.len());
+    for path in &scanned {
+        assert_eq!(found(marks, &bytes(path)), None, "in {}", path.display());
+    }
+    // The scan sees a mark that is there.
+    fs::write(store.join("planted"), [&[0xff, 0x00][..], marks[3].as_bytes(), b"\n"].concat()).expect("written");
+    let seen: Vec<_> = files(&store).into_iter().filter(|path| found(marks, &bytes(path)).is_some()).collect();
+    assert_eq!(seen, [store.join("planted")]);
+}
+
+#[test]
+fn a_mark_is_found_in_every_form() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    let marks = [USER.to_owned()];
+    for around in ["", "a", "ab", "abc"] {
+        let text = format!("{around}{USER}{around}");
+        let hex: String = text.bytes().map(|byte| format!("{byte:02X}")).collect();
+        for form in [text.clone(), text.to_uppercase(), hex, STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
+            assert!(found(&marks, form.as_bytes()).is_some(), "{form}");
+        }
+    }
+    assert_eq!(found(&marks, b"mark-of-a-user-7c1f"), None);
+}
