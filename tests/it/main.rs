@@ -8,6 +8,7 @@ mod auth;
 mod bad_input;
 mod item;
 mod reply_wall;
+mod readme;
 mod rooms;
 mod survive;
 mod unreadable;
