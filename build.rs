@@ -31,7 +31,10 @@ fn git(arguments: &[&str]) -> Option<String> {
 
 fn built_at() -> u64 {
     match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(epoch) => epoch.parse().expect("SOURCE_DATE_EPOCH is a number of seconds"),
+        Ok(epoch) => match epoch.parse() {
+            Ok(seconds) => seconds,
+            Err(fault) => panic!("SOURCE_DATE_EPOCH is a number of seconds: {fault}"),
+        },
         Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     }
 }

@@ -112,6 +112,8 @@ impl App {
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
         let finished = tokio::time::timeout(grace, handlers.wait()).await.is_ok();
         let flushed = self.connection.flush().await;
+        // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
+        let _ = self.bucket.position().await;
         drop((projecting, listening));
         self.store.close().await;
         match (ended, finished, flushed) {

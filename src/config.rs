@@ -169,19 +169,19 @@ const LISTS: [&str; 2] = ["worker.reply_prefixes", "auth.algorithms"];
 impl Settings {
     /// Reads the file, where there is one, and the environment.
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsFault> {
-        let mut environment = config::Environment::with_prefix("GOFAVORITES")
-            .prefix_separator("__")
-            .separator("__")
-            .try_parsing(true)
-            .list_separator(",");
-        for list in LISTS {
-            environment = environment.with_list_parse_key(list);
-        }
+        let environment = config::Environment::with_prefix("GOFAVORITES").prefix_separator("__").separator("__");
         let mut builder = config::Config::builder();
         if let Some(file) = file {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
-        Ok(builder.add_source(environment).build()?.try_deserialize()?)
+        builder = builder.add_source(environment);
+        for list in LISTS {
+            let variable = format!("GOFAVORITES__{}", list.replace('.', "__").to_uppercase());
+            if let Ok(text) = std::env::var(variable) {
+                builder = builder.set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
+            }
+        }
+        Ok(builder.build()?.try_deserialize()?)
     }
 
     /// Looks at all of them together, so that one start tells everything that is wrong.

@@ -153,7 +153,7 @@ impl Dispatcher {
         let (headers, body) = span.in_scope(|| match answer {
             Ok(body) => (reply_headers(encoding, &id), encode(&body, encoding)),
             Err(failure) => {
-                let refusal = failure.refusal();
+                let refusal = failure.refusal(&id);
                 match &failure {
                     Failure::Internal(cause) => error!(cause = format!("{cause:#}"), "request {id} failed"),
                     Failure::Refused(_) => debug!(code = refusal.code().as_str(), "request {id} was refused"),

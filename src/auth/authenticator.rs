@@ -105,8 +105,8 @@ impl Authenticator {
         let terms = Terms {
             issuer: settings.issuer.clone(),
             audience: settings.audience.clone(),
-            max_age_s: settings.verdict_max_age_ms / 1_000,
-            leeway_s: settings.leeway_ms / 1_000,
+            max_age_s: settings.verdict_max_age_ms.div_ceil(1_000),
+            leeway_s: settings.leeway_ms.div_ceil(1_000),
         };
         let verdict_keys = keys("verdict_keys", &settings.verdict_keys)?;
         let cache = Cache::new(settings.cache_entries);
@@ -162,7 +162,7 @@ impl Inner {
             audience: None,
             typ: None,
             expires: true,
-            leeway_s: self.settings.leeway_ms / 1_000,
+            leeway_s: self.settings.leeway_ms.div_ceil(1_000),
         };
         self.token_keys.as_ref().is_none_or(|keys| keys.verify::<serde_json::Value>(token, &demands).is_some())
     }

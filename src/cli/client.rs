@@ -3,6 +3,7 @@
 use crate::wire::header::AUTHORIZATION;
 use crate::wire::{Operation, Subjects};
 use anyhow::{Context as _, bail};
+use async_nats::client::RequestErrorKind;
 use async_nats::{ConnectOptions, HeaderMap};
 use clap::Args;
 use serde_json::Value;
@@ -59,12 +60,18 @@ impl Connection {
             Some(shard) => subjects.request_on_shard(shard, operation),
             None => subjects.request(operation),
         };
-        let reply = client
-            .request_with_headers(subject, headers, body.to_string().into())
-            .await
-            .context("no worker answered")?;
+        let asked = client.request_with_headers(subject.clone(), headers, body.to_string().into()).await;
+        let reply = match asked {
+            Err(fault) if fault.kind() == RequestErrorKind::NoResponders => {
+                bail!("nobody answers on {subject}: is a worker running, and the shard's name right?")
+            }
+            asked => asked.with_context(|| format!("no answer on {subject}"))?,
+        };
         let reply: Value = serde_json::from_slice(&reply.payload).context("the reply is not JSON")?;
         match reply.get("error") {
+            Some(error) if self.token.is_empty() && error["code"] == "unauthenticated" => {
+                bail!("no token: give --token, or set GOFAVORITES_TOKEN")
+            }
             Some(error) => bail!("{}", refusal(error)),
             None => Ok(reply),
         }

@@ -25,7 +25,8 @@ impl Version {
         };
         if self.json {
             let client = json!({"version": own.version, "commit": own.commit, "built_at": own.built_at});
-            print_json(&json!({"client": client, "service": service.as_ref().map(|reply| &reply["service"])}));
+            let told = |part: &str| service.as_ref().map(|reply| reply[part].clone());
+            print_json(&json!({"client": client, "service": told("service"), "shard": told("shard")}));
             return Ok(());
         }
         println!("client   {} {} commit {} built {}", own.name, own.version, own.commit, own.built_at);

@@ -25,13 +25,10 @@ impl Failure {
     }
 
     /// What the caller is told.
-    pub fn refusal(&self) -> Refusal {
+    pub fn refusal(&self, request_id: &str) -> Refusal {
         match self {
             Self::Refused(refusal) => refusal.clone(),
-            Self::Internal(_) => Refusal::new(
-                Code::Internal,
-                "Something went wrong here, and it is in the log under the request id of this reply.",
-            ),
+            Self::Internal(_) => Refusal::internal(request_id),
         }
     }
 }
@@ -98,7 +95,7 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_code() {
-        let code = |failure: Failure| failure.refusal().code();
+        let code = |failure: Failure| failure.refusal("id").code();
         assert_eq!(code(AuthFault::Unauthenticated.into()), Code::Unauthenticated);
         assert_eq!(code(AuthFault::Unbelievable.into()), Code::AuthUnavailable);
         assert_eq!(code(AuthFault::Unavailable(CallFault::TimedOut).into()), Code::AuthUnavailable);
@@ -112,6 +109,6 @@ mod tests {
     #[test]
     fn the_cause_of_an_internal_failure_is_not_told() {
         let failure = Failure::unreachable("a secret cause");
-        assert!(!failure.refusal().body().to_string().contains("secret"));
+        assert!(!failure.refusal("id").body().to_string().contains("secret"));
     }
 }

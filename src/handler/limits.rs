@@ -58,7 +58,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Each limit's name, value and unit.
-    fn table(&self) -> [(&'static str, u64, &'static str); 19] {
+    fn table(&self) -> [(&'static str, u64, &'static str); 20] {
         let item = &self.item;
         let count = |n: usize| n as u64;
         [
@@ -81,6 +81,7 @@ impl Limits {
             ("deadline_max_ms", self.deadline_max_ms, "milliseconds"),
             ("in_flight", count(self.in_flight), "requests"),
             ("name_bytes", count(item.name_bytes), "bytes"),
+            ("ticker_bytes", count(item.ticker_bytes), "bytes"),
         ]
     }
 }

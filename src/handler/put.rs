@@ -87,7 +87,7 @@ fn fitting_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>,
 fn check_quota(snapshot: &Snapshot, is_new: bool, is_new_key: bool, limits: &Limits) -> Result<(), Refusal> {
     let (live, keys) = snapshot.counts();
     let refuse = |what: &str, used: usize, limit: usize| {
-        Refusal::new(Code::QuotaExceeded, format!("{used} of {limit} {what} are used: delete some"))
+        Refusal::new(Code::QuotaExceeded, format!("{used} of {limit} {what}"))
             .with("used", used)
             .with("limit", limit)
             .with("items", live)
@@ -97,15 +97,15 @@ fn check_quota(snapshot: &Snapshot, is_new: bool, is_new_key: bool, limits: &Lim
             .with("retry_after_ms", QUOTA_RETRY_MS)
     };
     if is_new && live >= limits.items {
-        return Err(refuse("items", live, limits.items));
+        return Err(refuse("items are used: delete some", live, limits.items));
     }
     if is_new_key && keys >= limits.keys {
-        return Err(refuse("keys (items and kept deletions)", keys, limits.keys));
+        return Err(refuse("keys are used, kept deletions among them", keys, limits.keys));
     }
     Ok(())
 }
 
-/// A quota does not lift by waiting a moment; kept deletions are tidied about hourly.
+/// A quota does not lift by waiting a moment.
 const QUOTA_RETRY_MS: u64 = 3_600_000;
 
 /// Answers `{item, owner_version}`.

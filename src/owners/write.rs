@@ -42,7 +42,7 @@ pub struct Written {
 /// How a write ended, if not by a fault.
 pub enum Outcome<R> {
     /// The truth has it.
-    Written(Written),
+    Written(Box<Written>),
     /// The handler's refusal, on a state that the truth has confirmed.
     Refused(R),
     /// The same request id with another request.
@@ -111,7 +111,7 @@ impl Owners {
                 Attempt::Done(item) => {
                     drop(turn);
                     let local = self.wait_local(item.version, deadline).await;
-                    return Ok(Outcome::Written(Written { item: *item, local, repeated: false }));
+                    return Ok(Outcome::Written(Box::new(Written { item: *item, local, repeated: false })));
                 }
                 Attempt::Full => return Ok(Outcome::Full),
                 Attempt::InDoubt => return Ok(Outcome::InDoubt),
@@ -232,7 +232,7 @@ impl Owners {
         }
         let item = opened(snapshot, record)?;
         let local = self.wait_local(item.version, deadline).await;
-        Ok(Outcome::Written(Written { item, local, repeated: true }))
+        Ok(Outcome::Written(Box::new(Written { item, local, repeated: true })))
     }
 
     async fn wait_local(&self, version: Version, deadline: tokio::time::Instant) -> Passed {

@@ -178,7 +178,7 @@ mod tests {
     }
 
     /// One write of some items (a batch when there are several) upon `set`, at the sequences after `at`.
-    fn write(keyring: &Keyring, keys: &OwnerKeys, set: &OwnerSet, at: u64, items: &[u8]) -> Vec<Record> {
+    fn write(keys: &OwnerKeys, set: &OwnerSet, at: u64, items: &[u8]) -> Vec<Record> {
         items
             .iter()
             .enumerate()
@@ -205,7 +205,7 @@ mod tests {
         let mut at = 0;
         for items in writes {
             let set = states.last().expect("never empty");
-            let records = write(&keyring, &keys, set, at, items);
+            let records = write(&keys, set, at, items);
             at += items.len() as u64 + 2;
             let next = set.apply(&keyring, records).expect("made upon this set");
             states.push(next);
@@ -269,7 +269,7 @@ mod tests {
         let half_of_a_first = half.clone();
         assert!(OwnerSet::empty(OWNER).apply(&keyring, half).is_ok(), "the digest is that of before the batch");
         let keys = keyring.new_owner_keys();
-        let after = write(&keyring, &keys, last, 40, &[1]);
+        let after = write(&keys, last, 40, &[1]);
         let missing = half_of_a_first.into_iter().chain(after).collect::<Vec<_>>();
         assert_eq!(OwnerSet::empty(OWNER).apply(&keyring, missing).expect_err("lost"), Broken::Digest);
     }
@@ -279,12 +279,12 @@ mod tests {
         let (keyring, states) = history(&[vec![1], vec![2]]);
         let keys = keyring.new_owner_keys();
         let base = &states[1];
-        let fork = write(&keyring, &keys, base, 9, &[3]);
+        let fork = write(&keys, base, 9, &[3]);
         assert_eq!(states[2].apply(&keyring, fork).expect_err("upon an older version"), Broken::RolledBack);
-        let both = states[2].records().cloned().chain(write(&keyring, &keys, base, 9, &[3])).collect::<Vec<_>>();
+        let both = states[2].records().cloned().chain(write(&keys, base, 9, &[3])).collect::<Vec<_>>();
         assert_eq!(OwnerSet::empty(OWNER).apply(&keyring, both).expect_err("fork"), Broken::Fork);
-        let other = write(&keyring, &keys, &states[0], 9, &[3]);
-        let both = states[1].records().cloned().chain(write(&keyring, &keys, &states[1], 11, &[2])).chain(other);
+        let other = write(&keys, &states[0], 9, &[3]);
+        let both = states[1].records().cloned().chain(write(&keys, &states[1], 11, &[2])).chain(other);
         let both = both.filter(|r| r.name != item(2)).collect::<Vec<_>>();
         assert_eq!(OwnerSet::empty(OWNER).apply(&keyring, both).expect_err("fork"), Broken::Fork);
     }

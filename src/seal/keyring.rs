@@ -46,13 +46,13 @@ impl Keyring {
             URL_SAFE_NO_PAD.encode(keyed_hash(&hmac_key(key, "fingerprint"), &[label.as_bytes()]))
         };
         Ok(Self {
-            owner: hmac_key(&*identity, "owner"),
-            digest: hmac_key(&*identity, "digest"),
-            cursor: hmac_key(&*identity, "cursor"),
-            wrapping: Zeroizing::new(derive(&*encryption, "wrap")),
+            owner: hmac_key(&identity, "owner"),
+            digest: hmac_key(&identity, "digest"),
+            cursor: hmac_key(&identity, "cursor"),
+            wrapping: Zeroizing::new(derive(&encryption, "wrap")),
             fingerprints: Fingerprints {
-                identity: mark(&*identity, "identity"),
-                encryption: mark(&*encryption, "encryption"),
+                identity: mark(&identity, "identity"),
+                encryption: mark(&encryption, "encryption"),
             },
         })
     }
@@ -103,7 +103,6 @@ impl OwnerKeys {
 
 #[cfg(test)]
 pub(super) fn test_keyring() -> Keyring {
-    #[expect(clippy::expect_used, reason = "a fixed key of the right form")]
     Keyring::from_base64(&STANDARD.encode([1; 32]), &STANDARD.encode([2; 32])).expect("the keys are well formed")
 }
 

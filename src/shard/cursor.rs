@@ -1,7 +1,7 @@
 //! How far the projection has come, as every worker of the shard knows it.
 
 use super::store::{ShardFault, Store, from_sql};
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -58,8 +58,8 @@ impl Store {
     /// missed in between.
     pub async fn listen(&self, bucket: &str, cursor: &Cursor) -> Result<(), ShardFault> {
         // On a connection of its own, and only once: a listener that reconnects by itself would not read the cursor.
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.ignore_pool_close_event(false);
+        let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
         if let Some(sequence) = self.cursor(bucket).await? {

@@ -38,7 +38,7 @@ impl Bucket {
                 return Ok(delta);
             }
             if tokio::time::Instant::now() >= end {
-                return Err(TruthFault::Unreadable("a replica that does not catch up"));
+                return Err(crate::exchange::CallFault::TimedOut.into()); // no replica catches up
             }
             // The replica that answered is behind; the next may be another.
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;

@@ -1,5 +1,5 @@
 //! The service on real servers, spoken to over the wire: one file a feature, each test a sentence.
-#![expect(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod harness;
 
@@ -7,8 +7,12 @@ mod accounts;
 mod auth;
 mod bad_input;
 mod item;
-mod reply_wall;
+mod projection;
 mod readme;
+mod reply_wall;
 mod rooms;
+
+mod startup;
 mod survive;
+mod truth;
 mod unreadable;

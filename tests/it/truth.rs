@@ -1,0 +1,166 @@
+//! The truth: every write stands upon a known state, and who reads notices what does not fit.
+
+use crate::harness::{Caller, World, isin};
+use async_nats::{Client, HeaderMap};
+use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::domain::Version;
+use gofavorites::exchange::Exchange;
+use gofavorites::seal::{ItemKey, OwnerKey, RecordName};
+use gofavorites::truth::{AppendFault, Bucket, NewRecord, TruthSettings};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+const OWNER: OwnerKey = OwnerKey::from_bytes([9; 16]);
+
+async fn bucket(world: &World) -> Bucket {
+    world.init(&world.settings("a")).await.expect("init");
+    let exchange = Exchange::start(world.connect("worker").await).await.expect("an inbox");
+    Bucket::new(exchange, TruthSettings::default(), "a")
+}
+
+fn item(number: u8) -> NewRecord {
+    NewRecord { name: RecordName::Item(ItemKey::from_bytes([number; 16])), value: vec![number].into() }
+}
+
+async fn append(bucket: &Bucket, expected: u64, records: Vec<NewRecord>) -> Result<u64, AppendFault> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let expected = Version::new(expected).expect("in range");
+    bucket.append(&OWNER, expected, records, deadline).await.map(Version::get)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_expectation_is_refused_single_and_in_a_batch() {
+    let world = World::start().await;
+    let bucket = bucket(&world).await;
+    assert_eq!(append(&bucket, 0, vec![item(1)]).await.expect("the first"), 1);
+    for wrong in [0, 2, 999] {
+        let single = append(&bucket, wrong, vec![item(2)]).await;
+        assert!(matches!(single, Err(AppendFault::Conflict)), "single upon {wrong}: {single:?}");
+        let batch = append(&bucket, wrong, vec![item(2), item(3)]).await;
+        assert!(matches!(batch, Err(AppendFault::Conflict)), "batch upon {wrong}: {batch:?}");
+    }
+    assert_eq!(append(&bucket, 1, vec![item(2), item(3)]).await.expect("the right one"), 3);
+    assert_eq!(append(&bucket, 3, vec![item(1)]).await.expect("the right one"), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_writes_upon_one_state_one_is_taken() {
+    let world = World::start().await;
+    let bucket = bucket(&world).await;
+    let mut at = 0;
+    for round in 0..50u8 {
+        let tries = (0..8).map(|i| {
+            let records = if i % 2 == 0 { vec![item(i)] } else { vec![item(i), item(100 + round)] };
+            append(&bucket, at, records)
+        });
+        let taken: Vec<u64> = futures::future::join_all(tries).await.into_iter().flatten().collect();
+        assert_eq!(taken.len(), 1, "round {round}");
+        at = taken[0];
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_of_the_bucket_is_never_handed_out_in_parts() {
+    let world = World::start().await;
+    let bucket = bucket(&world).await;
+    append(&bucket, 0, vec![item(1)]).await.expect("written");
+    append(&bucket, 1, vec![item(2), item(3), item(4)]).await.expect("written");
+    append(&bucket, 4, vec![item(1)]).await.expect("written");
+    append(&bucket, 5, vec![item(5), item(6)]).await.expect("written");
+    // Not records of ours, so the follower cannot read them; only their places matter.
+    let mut follower = bucket.follow(0).await.expect("a follower");
+    let fault = follower.next_batch(1).await.err().expect("a value that is no record");
+    assert!(fault.to_string().contains("unknown format"), "{fault}");
+}
+
+/// Accounts with one more user who may do anything to the bucket: what an attacker or a mishap could.
+fn with_breaker() -> String {
+    let user = "    users: [\n      { user: breaker, password: breaker }\n";
+    ACCOUNTS_CONF.replacen("    users: [\n", user, 1)
+}
+
+async fn breaker(world: &World) -> Client {
+    async_nats::ConnectOptions::with_user_and_password("breaker".into(), "breaker".into())
+        .connect(world.nats.url())
+        .await
+        .expect("a connection")
+}
+
+/// The owner's records in the bucket, oldest first: subject, sequence, value.
+async fn records(breaker: &Client) -> Vec<(String, u64, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut sequence = 1;
+    while let Ok(message) =
+        breaker.request("$JS.API.DIRECT.GET.KV_favorites", json!({"seq": sequence}).to_string().into()).await
+    {
+        let headers = message.headers.unwrap_or_default();
+        let Some(subject) = headers.get("Nats-Subject").map(|value| value.to_string()) else {
+            if sequence > 40 {
+                break;
+            }
+            sequence += 1;
+            continue;
+        };
+        if !subject.contains("._b.") {
+            found.push((subject, sequence, message.payload.to_vec()));
+        }
+        sequence += 1;
+    }
+    found
+}
+
+async fn put(alice: &Caller, number: usize) -> Value {
+    alice.done("a.put", &json!({"kind": "instrument", "data": {"isin": isin(number), "type": "stock"}})).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_record_put_back_as_the_newest_is_noticed() {
+    let world = World::with_accounts(&with_breaker()).await;
+    let _a = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    put(&alice, 1).await;
+    let old = records(&breaker(&world).await).await.pop().expect("a record");
+    put(&alice, 1).await;
+    put(&alice, 2).await;
+    breaker(&world).await.request(old.0, old.2.into()).await.expect("published");
+    // On the worker that has a copy, and on a shard that sees the owner for the first time.
+    alice.ask("a.list", &json!({"consistency": "strong"})).await.refusal("internal");
+    let _b = world.worker("b").await;
+    alice.ask("b.list", &json!({})).await.refusal("internal");
+    // Nobody else is touched by it.
+    let bob = world.caller("bob").await;
+    put(&bob, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_lost_from_the_bucket_is_noticed() {
+    let world = World::with_accounts(&with_breaker()).await;
+    let _a = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    for number in 1..=3 {
+        put(&alice, number).await;
+    }
+    let breaker = breaker(&world).await;
+    let lost = records(&breaker).await.into_iter().nth(2).expect("the second item");
+    let purge = json!({"filter": lost.0}).to_string();
+    let purged = breaker.request("$JS.API.STREAM.PURGE.KV_favorites", purge.into()).await.expect("an answer");
+    assert!(String::from_utf8_lossy(&purged.payload).contains("\"purged\":1"), "{:?}", purged.payload);
+    let _b = world.worker("b").await;
+    alice.ask("b.list", &json!({})).await.refusal("internal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_altered_or_moved_is_noticed() {
+    let world = World::with_accounts(&with_breaker()).await;
+    let _a = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    put(&alice, 1).await;
+    put(&alice, 2).await;
+    let breaker = breaker(&world).await;
+    let all = records(&breaker).await;
+    let (one, two) = (&all[1], &all[2]);
+    // The second item's record under the first one's key: the chain it names is not that of this key.
+    breaker.request_with_headers(one.0.clone(), HeaderMap::new(), two.2.clone().into()).await.expect("published");
+    alice.ask("a.list", &json!({"consistency": "strong"})).await.refusal("internal");
+}
