@@ -325,9 +325,12 @@ async fn whatever_is_sent_is_answered_once_and_with_a_known_code() {
     println!("{sent} requests: {codes:?}");
     let list = alice.done("a.list", &json!({"consistency": "strong", "limit": 500})).await;
     assert!(list["items"].is_array(), "the worker goes on: {list}");
-    while worker.counters.answered() < sent + 1 {
-        tokio::task::yield_now().await; // an answer is counted a moment after it has left
-    }
+    let counted = async {
+        while worker.counters.answered() < sent + 1 {
+            tokio::task::yield_now().await; // an answer is counted a moment after it has left
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), counted).await.expect("as many answers");
     assert_eq!(worker.counters.answered(), sent + 1, "no request was answered twice");
     assert!(codes.contains_key("done") && codes.contains_key("bad_request") && codes.contains_key("invalid_item"));
 }

@@ -87,9 +87,12 @@ fn dropped(worker: &Worker) -> (u64, u64) {
 
 /// How many were answered, once it is that many: an answer is counted a moment after it has left.
 async fn answered(worker: &Worker, at_least: u64) -> u64 {
-    while worker.counters.answered() < at_least {
-        tokio::task::yield_now().await;
-    }
+    let counted = async {
+        while worker.counters.answered() < at_least {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), counted).await.expect("as many answers");
     worker.counters.answered()
 }
 
