@@ -5,7 +5,7 @@ use crate::wire::{
     Asked, BodyLimits, Code, Encoding, HeaderLimits, Refusal, ReplyFault, ReplyWall, RequestHeaders, Subjects, decode,
     encode, error_headers, reply_headers,
 };
-use async_nats::{Client, HeaderMap, Message, Subject, Subscriber};
+use async_nats::{Client, HeaderMap, Message, Subject, Subscriber, UnsubscribeError};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
 use serde_json::Value;
@@ -15,11 +15,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, debug, error, info_span, warn};
 use uuid::Uuid;
+
+/// More messages of one subscription than are on their way to us at one moment.
+const ON_THEIR_WAY: u64 = 1_024;
+/// How long a subscription that is being ended is read at most while messages keep coming.
+const READ_OUT: Duration = Duration::from_secs(2);
+/// A moment without a message.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// Why requests were dropped without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,21 +94,43 @@ impl Dispatcher {
 
     /// Reads one subscription to its end; once told to stop, unsubscribes and reads what the server had sent before.
     async fn read(self: Arc<Self>, mut subscriber: Subscriber, handlers: TaskTracker, stop: CancellationToken) {
+        let mut received: u64 = 0;
         loop {
             let message = tokio::select! {
                 message = subscriber.next() => message,
                 () = stop.cancelled() => break,
             };
             let Some(message) = message else { return };
+            received += 1;
             self.take(message, &handlers);
         }
-        if let Err(fault) = subscriber.drain().await {
+        if let Err(fault) = self.read_out(&mut subscriber, received, &handlers).await {
             warn!(%fault, "a subscription could not be ended in order");
-            return;
         }
+    }
+
+    /// Ends a subscription and reads what was sent before. Told a number of messages, server and client end it at the
+    /// same one, and none is lost between them; where so many do not come, it is ended in a quiet moment.
+    async fn read_out(
+        self: &Arc<Self>,
+        subscriber: &mut Subscriber,
+        received: u64,
+        handlers: &TaskTracker,
+    ) -> Result<(), UnsubscribeError> {
+        subscriber.unsubscribe_after(received + ON_THEIR_WAY).await?;
+        let until = Instant::now() + READ_OUT;
+        while let Ok(message) = timeout(QUIET, subscriber.next()).await {
+            let Some(message) = message else { return Ok(()) };
+            self.take(message, handlers);
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        subscriber.drain().await?;
         while let Some(message) = subscriber.next().await {
-            self.take(message, &handlers);
+            self.take(message, handlers);
         }
+        Ok(())
     }
 
     /// The wall and the permit; what passes is answered by a task of its own.

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
 
 /// The configuration as it is in `nats/`.
 const SERVER_CONF: &str = include_str!("../../nats/server.conf");
@@ -24,6 +25,8 @@ pub struct NatsServer {
     program: PathBuf,
     directory: PathBuf,
     variables: Vec<(String, String)>,
+    /// By which its greeting is told from another server's.
+    name: String,
     port: u16,
     process: Guarded,
 }
@@ -52,10 +55,15 @@ impl NatsServer {
         fs::write(directory.join("accounts.conf"), accounts)?;
         let variables: Vec<_> = secrets.nats_variables().map(|(name, value)| (name, value.to_owned())).collect();
         let port = free_port(usual)?;
-        let process = spawn(program, directory, &variables, port)?;
-        let mut server =
-            Self { program: program.to_owned(), directory: directory.to_owned(), variables, port, process };
-        server.answers().await?;
+        let (program, directory) = (program.to_owned(), directory.to_owned());
+        let name = format!("gofavorites-{}", uuid::Uuid::now_v7().simple());
+        let process = spawn(&program, &directory, &variables, &name, port)?;
+        let mut server = Self { program, directory, variables, name, port, process };
+        if server.answers().await.is_err() {
+            // Another may have been quicker to take the port.
+            server.port = free_port(None)?;
+            server.restart().await?;
+        }
         Ok(server)
     }
 
@@ -71,7 +79,7 @@ impl NatsServer {
 
     /// Starts it again, with its state and on its port, after it has ended.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        self.process = spawn(&self.program, &self.directory, &self.variables, self.port)?;
+        self.process = spawn(&self.program, &self.directory, &self.variables, &self.name, self.port)?;
         self.answers().await
     }
 
@@ -86,7 +94,7 @@ impl NatsServer {
             if let Some(status) = self.process.ended() {
                 bail!("nats-server ended with {status}:\n{}", self.process.last_lines());
             }
-            if greets(self.port).await {
+            if greets(self.port, &self.name).await {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -95,22 +103,29 @@ impl NatsServer {
     }
 }
 
-fn spawn(program: &Path, directory: &Path, variables: &[(String, String)], port: u16) -> anyhow::Result<Guarded> {
+fn spawn(
+    program: &Path,
+    directory: &Path,
+    variables: &[(String, String)],
+    name: &str,
+    port: u16,
+) -> anyhow::Result<Guarded> {
     let mut command = Command::new(program);
     command
         .arg("-c")
         .arg(directory.join("server.conf"))
         .arg("-sd")
         .arg(directory.join("store"))
-        .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+        .args(["-n", name, "-a", "127.0.0.1", "-p", &port.to_string()])
         .envs(variables.iter().map(|(name, value)| (name, value)));
     Guarded::spawn("nats-server", &mut command, &directory.join("nats.log")).context("NATS")
 }
 
-/// A NATS server speaks first: `INFO {…}`.
-async fn greets(port: u16) -> bool {
-    let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await else { return false };
-    let mut greeting = [0; 4];
-    let read = tokio::time::timeout(Duration::from_secs(1), stream.read_exact(&mut greeting)).await;
-    matches!(read, Ok(Ok(_))) && &greeting == b"INFO"
+/// A NATS server speaks first: `INFO {…}` on one line, its name in it.
+async fn greets(port: u16, name: &str) -> bool {
+    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
+    let mut greeting = String::new();
+    let mut line = BufReader::new(stream).take(16_384);
+    let read = tokio::time::timeout(Duration::from_secs(1), line.read_line(&mut greeting)).await;
+    matches!(read, Ok(Ok(_))) && greeting.starts_with("INFO ") && greeting.contains(name)
 }

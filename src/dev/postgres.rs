@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const SUPERUSER: &str = "gofavorites";
 /// How long it may take to start, recovery after a crash included.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it is started again while it ends at once.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// How to run it.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ impl PostgresServer {
         let port = free_port(options.usual_port)?;
         let process = spawn(&options, &bin, &data, port)?;
         let mut server = Self { options, bin, data, port, process };
-        server.answers().await?;
+        server.answers_in_the_end(None).await?;
         Ok(server)
     }
 
@@ -93,21 +95,28 @@ impl PostgresServer {
 
     /// Starts it again, with its data and on its port, after it has ended.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            self.process = spawn(&self.options, &self.bin, &self.data, self.port)?;
-            match self.answers().await {
-                Ok(()) => return Ok(()),
-                // Its children may take a moment to see that it is gone, and it does not start while they live.
-                Err(fault) if Instant::now() >= until => return Err(fault),
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
+        self.process = spawn(&self.options, &self.bin, &self.data, self.port)?;
+        self.answers_in_the_end(Some(self.port)).await
     }
 
     /// Stops it in order: those connected are sent away.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.process.stop(Signal::SIGINT, PATIENCE).map(|_| ())
+    }
+
+    /// Starts it again while it ends at once: the children of one that was killed take a moment to see that it is gone,
+    /// and another may have been quicker to take the port.
+    async fn answers_in_the_end(&mut self, port: Option<u16>) -> anyhow::Result<()> {
+        let until = Instant::now() + AGAIN;
+        while let Err(fault) = self.answers().await {
+            if Instant::now() >= until {
+                return Err(fault);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.port = free_port(port)?;
+            self.process = spawn(&self.options, &self.bin, &self.data, self.port)?;
+        }
+        Ok(())
     }
 
     async fn answers(&mut self) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ mod harness;
 mod accounts;
 mod auth;
 mod bad_input;
+mod dev;
 mod item;
 mod projection;
 mod readme;

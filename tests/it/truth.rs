@@ -64,14 +64,25 @@ async fn of_many_writes_upon_one_state_one_is_taken() {
 async fn a_batch_of_the_bucket_is_never_handed_out_in_parts() {
     let world = World::start().await;
     let bucket = bucket(&world).await;
-    append(&bucket, 0, vec![item(1)]).await.expect("written");
-    append(&bucket, 1, vec![item(2), item(3), item(4)]).await.expect("written");
-    append(&bucket, 4, vec![item(1)]).await.expect("written");
-    append(&bucket, 5, vec![item(5), item(6)]).await.expect("written");
-    // Not records of ours, so the follower cannot read them; only their places matter.
-    let mut follower = bucket.follow(0).await.expect("a follower");
-    let fault = follower.next_batch(1).await.err().expect("a value that is no record");
-    assert!(fault.to_string().contains("unknown format"), "{fault}");
+    let _a = world.worker("a").await;
+    // An owner's first write is an atomic batch of two, their key and the item; later ones are single.
+    for number in 0..5 {
+        let somebody = world.caller(&format!("somebody-{number}")).await;
+        somebody.put_text("a", "one", "x").await;
+        somebody.put_text("a", "two", "y").await;
+    }
+    for most in [1, 2, 3, 100] {
+        let mut follower = bucket.follow(0).await.expect("a follower");
+        let (mut whole, mut single) = (0, 0);
+        while whole < 5 || single < 5 {
+            let entries = follower.next_batch(most).await.expect("entries");
+            let last = entries.last().expect("never empty");
+            assert!(last.batch.as_ref().is_none_or(|(_, ended)| *ended), "ends inside a batch, with {most}");
+            assert!(entries.len() <= most + 1);
+            whole += entries.iter().filter(|e| e.batch.as_ref().is_some_and(|(_, ended)| *ended)).count();
+            single += entries.iter().filter(|e| e.batch.is_none() && e.record.is_some()).count();
+        }
+    }
 }
 
 /// Accounts with one more user who may do anything to the bucket: what an attacker or a mishap could.

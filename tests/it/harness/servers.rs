@@ -34,7 +34,7 @@ impl Shared {
             bin: servers.postgres_bin.clone(),
             data: directory.join("postgres"),
             log: directory.join("postgres.log"),
-            password: "test".into(),
+            password: format!("p{}", uuid::Uuid::now_v7().simple()),
             usual_port: None,
             fsync: false,
         });
