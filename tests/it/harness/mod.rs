@@ -9,7 +9,6 @@ mod verifier;
 mod world;
 
 pub use caller::{Caller, Reply};
-pub use servers::{Shared, shared};
 pub use verifier::Verifier;
 pub use world::{Worker, World};
 

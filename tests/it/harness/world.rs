@@ -84,11 +84,6 @@ impl World {
         panic!("the auth service does not answer");
     }
 
-    /// Ends the stand-in auth service.
-    pub fn stop_auth(&mut self) {
-        self.auth.take().expect("it runs").abort();
-    }
-
     /// The settings of a worker of that shard.
     pub fn settings(&self, shard: &str) -> Settings {
         let mut settings = Settings::default();
