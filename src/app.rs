@@ -65,6 +65,8 @@ impl App {
         bucket.check(keyring.fingerprints()).await?;
         let store = Store::new(&settings.postgres)?;
         store.migrate().await.context("Postgres cannot be brought to this version's schema")?;
+        let (created, newest) = bucket.position().await?;
+        store.begin_cursor(bucket.name(), &created, newest).await?;
         let how = OwnersSettings {
             read: settings.read.clone(),
             write: settings.write.clone(),

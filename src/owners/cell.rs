@@ -3,6 +3,7 @@
 use super::Snapshot;
 use crate::seal::OwnerKey;
 use quick_cache::Weighter;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a worker holds of one owner.
@@ -11,8 +12,10 @@ pub(super) struct Cell {
     held: Mutex<Option<Arc<Snapshot>>>,
     /// Held by the one write of this owner that is under way here: the others would only lose the race.
     pub(super) writing: tokio::sync::Mutex<()>,
-    /// Held while the first snapshot is fetched.
+    /// Held while the first snapshot is fetched, and while the owner is brought to this shard's Postgres.
     pub(super) loading: tokio::sync::Mutex<()>,
+    /// Whether this shard's Postgres hosts the owner.
+    pub(super) hosted: AtomicBool,
 }
 
 impl Cell {

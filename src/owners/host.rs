@@ -7,6 +7,7 @@ use crate::seal::{OwnerKey, OwnerSet, Record};
 use crate::shard::ShardFault;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tracing::{debug, error, warn};
 
@@ -30,23 +31,41 @@ impl Owners {
     /// answer is never older than one that this worker gave before it forgot the owner.
     pub(super) async fn at_hand(&self, owner: &OwnerKey, cell: &Arc<Cell>) -> Result<Arc<Snapshot>, OwnersFault> {
         if let Some(held) = cell.held() {
+            self.host_if_not(owner, cell);
             return Ok(held);
         }
         let _one_load = cell.loading.lock().await;
         if let Some(held) = cell.held() {
             return Ok(held);
         }
-        let snapshot = self.load(owner).await?;
+        let (snapshot, hosted) = self.load(owner).await?;
+        cell.hosted.store(hosted, Ordering::Release);
         Ok(self.keep(owner, cell, snapshot))
     }
 
-    async fn load(&self, owner: &OwnerKey) -> Result<Snapshot, OwnersFault> {
+    /// Hosts an owner who could not be hosted when they came, while requests go on; one attempt at a time.
+    fn host_if_not(&self, owner: &OwnerKey, cell: &Arc<Cell>) {
+        if cell.hosted.load(Ordering::Acquire) || cell.loading.try_lock().is_err() {
+            return;
+        }
+        let (this, owner, cell) = (self.clone(), *owner, cell.clone());
+        tokio::spawn(async move {
+            let Ok(_one_attempt) = cell.loading.try_lock() else { return };
+            if let Ok((snapshot, true)) = this.load(&owner).await {
+                this.keep(&owner, &cell, snapshot);
+                cell.hosted.store(true, Ordering::Release);
+            }
+        });
+    }
+
+    /// The owner from Postgres, hosted now if they are not yet, or from the truth; and whether the shard hosts them.
+    async fn load(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
         match self.0.store.hosted_owner(owner).await {
-            Ok(Some(hosted)) => self.load_hosted(owner, hosted.records).await,
+            Ok(Some(hosted)) => Ok((self.load_hosted(owner, hosted.records).await?, true)),
             Ok(None) => self.host(owner).await,
             Err(fault) => {
                 warn!(%fault, "Postgres cannot be read: the owner is taken from the truth");
-                self.fetch_whole(owner).await.map(|(snapshot, _)| snapshot)
+                Ok((self.fetch_whole(owner).await?.0, false))
             }
         }
     }
@@ -56,7 +75,7 @@ impl Owners {
             Ok(set) => Snapshot::new(&self.0.keyring, set, None)?,
             Err(broken) => {
                 error!(%owner, %broken, "this shard's Postgres does not hold the owner whole: taken from the truth");
-                return self.fetch_whole(owner).await.map(|(snapshot, _)| snapshot);
+                return Ok(self.fetch_whole(owner).await?.0);
             }
         };
         match self.newer(&copy, true).await {
@@ -67,25 +86,24 @@ impl Owners {
     }
 
     /// Brings the owner's whole set here in one go, and answers from it; where Postgres is away, only answers.
-    async fn host(&self, owner: &OwnerKey) -> Result<Snapshot, OwnersFault> {
+    async fn host(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
         let begun = self.0.store.begin_hosting(owner, self.bucket_name()).await;
         let (snapshot, up_to) = self.fetch_whole(owner).await?;
         let records: Vec<Record> = snapshot.set().records().cloned().collect();
         let hosted = match begun {
             // A set that does not reach the cursor could lack what the projection had passed before the owner's row was
             // there. A barrier is always beyond it, unless the bucket went back.
-            Ok(Some(hosting)) if up_to.get() >= hosting.cursor => {
+            Ok(hosting) if up_to.get() >= hosting.cursor => {
                 self.0.store.complete_hosting(owner, &records, up_to.get()).await
             }
-            Ok(Some(_)) => Err(ShardFault::Unfit("the truth is behind this shard's projection".into())),
-            Ok(None) => Err(ShardFault::Unfit("the projection has not begun".into())),
+            Ok(_) => Err(ShardFault::Unfit("the truth is behind this shard's projection".into())),
             Err(fault) => Err(fault),
         };
-        match hosted {
+        match &hosted {
             Ok(()) => debug!(%owner, records = records.len(), "hosted"),
             Err(fault) => warn!(%owner, %fault, "not hosted yet: answered from the truth"),
         }
-        Ok(snapshot)
+        Ok((snapshot, hosted.is_ok()))
     }
 
     /// The owner's whole set from the truth, confirmed, and the stream sequence up to which it is complete.

@@ -3,11 +3,13 @@
 use super::cell::Cell;
 use super::{Opened, Owners, OwnersFault, Snapshot};
 use crate::domain::{ItemId, Kind, Timestamp, Version};
-use crate::seal::{Body, Content, Links, OwnerKeys, Record, RecordName, RequestMark, SealFault, UserId};
+use crate::seal::{Body, Content, Links, OwnerKey, OwnerKeys, Record, RecordName, RequestMark, SealFault, UserId};
 use crate::shard::Passed;
 use crate::truth::{AppendFault, NewRecord};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
 use uuid::Uuid;
 
 /// Which item a write is about, and how it is known again.
@@ -35,8 +37,6 @@ pub struct Written {
     pub item: Opened,
     /// Whether its row is in this shard's Postgres too.
     pub local: Passed,
-    /// Whether the request had been done before.
-    pub repeated: bool,
 }
 
 /// How a write ended, if not by a fault.
@@ -55,6 +55,25 @@ pub enum Outcome<R> {
     OutOfTime,
     /// Sent, and no answer: it may be written, or may yet be.
     InDoubt,
+}
+
+/// How new the state has to be on which a write is decided.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Since {
+    /// As it is at hand: the compare-and-set tells if it is old.
+    Held,
+    /// As the nearest replica has it.
+    Head,
+    /// Everything that was acknowledged anywhere before.
+    Barrier,
+}
+
+/// What is to be done.
+enum Step<R> {
+    Write(Draft),
+    Refuse(R),
+    /// It was done before, by this record; with the mark of this request.
+    Repeat(Box<Record>, RequestMark),
 }
 
 /// What an attempt came to.
@@ -79,49 +98,61 @@ impl Owners {
     ) -> Result<Outcome<R>, F> {
         let owner = self.owner(user);
         let cell = self.cell(&owner);
-        let prepared = async {
-            let turn = cell.writing.lock().await;
-            Ok::<_, OwnersFault>((turn, self.at_hand(&owner, &cell).await?))
-        };
-        let Ok(prepared) = tokio::time::timeout_at(deadline, prepared).await else { return Ok(Outcome::OutOfTime) };
-        let (turn, mut snapshot) = prepared?;
-        let mut confirmed = false;
-        let mut lost = 0;
-        loop {
-            let request = marks(&snapshot, intent);
-            if let Some((id, request)) = request
-                && let Some(record) = self.earlier(&snapshot, &id, intent).await?
-            {
-                drop(turn);
-                return Ok(self.repeat(&snapshot, &record, &request, deadline).await?);
-            }
-            let draft = match decide(&snapshot)? {
-                Ok(draft) => draft,
-                Err(refusal) if confirmed => return Ok(Outcome::Refused(refusal)),
-                Err(_) => {
-                    snapshot = self.refresh(&owner, &cell, &snapshot, true).await?;
-                    confirmed = true;
-                    continue;
-                }
+        let Ok(turn) = timeout_at(deadline, cell.writing.lock()).await else { return Ok(Outcome::OutOfTime) };
+        let mut since = Since::Held;
+        for _ in 0..=self.0.settings.write.retries {
+            // Nothing has been sent so far, and nothing is left behind: this may end wherever it stands.
+            let prepared = timeout_at(deadline, self.prepare(&owner, &cell, intent, since, &decide)).await;
+            let (snapshot, draft) = match prepared {
+                Err(_) => return Ok(Outcome::OutOfTime),
+                Ok(prepared) => match prepared? {
+                    (snapshot, Step::Write(draft)) => (snapshot, draft),
+                    (_, Step::Refuse(refusal)) => return Ok(Outcome::Refused(refusal)),
+                    (snapshot, Step::Repeat(record, request)) => {
+                        drop(turn);
+                        return Ok(self.repeat(&cell, &snapshot, &record, &request, deadline).await?);
+                    }
+                },
             };
-            if tokio::time::Instant::now() >= deadline {
-                return Ok(Outcome::OutOfTime);
-            }
             match self.attempt(user, &cell, &snapshot, intent, draft, deadline).await? {
                 Attempt::Done(item) => {
                     drop(turn);
-                    let local = self.wait_local(item.version, deadline).await;
-                    return Ok(Outcome::Written(Box::new(Written { item: *item, local, repeated: false })));
+                    let local = self.wait_local(&cell, item.version, deadline).await;
+                    return Ok(Outcome::Written(Box::new(Written { item: *item, local })));
                 }
                 Attempt::Full => return Ok(Outcome::Full),
                 Attempt::InDoubt => return Ok(Outcome::InDoubt),
-                Attempt::Lost if lost >= self.0.settings.write.retries => return Ok(Outcome::TooManyRaces),
-                Attempt::Lost => {
-                    // The nearest replica may not have what beat us; after a second loss it is not relied on.
-                    snapshot = self.refresh(&owner, &cell, &snapshot, lost > 0).await?;
-                    confirmed = lost > 0;
-                    lost += 1;
-                }
+                // The nearest replica may not have what beat us; after a second loss it is not relied on.
+                Attempt::Lost => since = if since == Since::Held { Since::Head } else { Since::Barrier },
+            }
+        }
+        Ok(Outcome::TooManyRaces)
+    }
+
+    /// What is to be done on the owner's state, which is as new as `since` says: a refusal only on one that the truth
+    /// has confirmed.
+    async fn prepare<R, F: From<OwnersFault>>(
+        &self,
+        owner: &OwnerKey,
+        cell: &Arc<Cell>,
+        intent: &Intent,
+        mut since: Since,
+        decide: &impl Fn(&Snapshot) -> Result<Change<R>, F>,
+    ) -> Result<(Arc<Snapshot>, Step<R>), F> {
+        let mut snapshot = self.at_hand(owner, cell).await?;
+        loop {
+            if since != Since::Held {
+                snapshot = self.refresh(owner, cell, &snapshot, since == Since::Barrier).await?;
+            }
+            if let Some((id, request)) = marks(&snapshot, intent)
+                && let Some(record) = self.earlier(&snapshot, &id, intent).await?
+            {
+                return Ok((snapshot, Step::Repeat(Box::new(record), request)));
+            }
+            match decide(&snapshot)? {
+                Ok(draft) => return Ok((snapshot, Step::Write(draft))),
+                Err(refusal) if since == Since::Barrier => return Ok((snapshot, Step::Refuse(refusal))),
+                Err(_) => since = Since::Barrier,
             }
         }
     }
@@ -222,6 +253,7 @@ impl Owners {
     /// The answer that the request got the first time.
     async fn repeat<R>(
         &self,
+        cell: &Cell,
         snapshot: &Snapshot,
         record: &Record,
         request: &RequestMark,
@@ -231,11 +263,15 @@ impl Owners {
             return Ok(Outcome::RequestIdReused);
         }
         let item = opened(snapshot, record)?;
-        let local = self.wait_local(item.version, deadline).await;
-        Ok(Outcome::Written(Box::new(Written { item, local, repeated: true })))
+        let local = self.wait_local(cell, item.version, deadline).await;
+        Ok(Outcome::Written(Box::new(Written { item, local })))
     }
 
-    async fn wait_local(&self, version: Version, deadline: tokio::time::Instant) -> Passed {
+    /// Waits for the projection to pass that version, which is a row of this shard only where it hosts the owner.
+    async fn wait_local(&self, cell: &Cell, version: Version, deadline: tokio::time::Instant) -> Passed {
+        if !cell.hosted.load(Ordering::Acquire) {
+            return Passed::NotYet;
+        }
         let limit = Duration::from_millis(self.0.settings.write.local_wait_ms);
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         self.0.cursor.wait_for(version.get(), limit.min(left)).await

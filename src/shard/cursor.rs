@@ -1,6 +1,6 @@
 //! How far the projection has come, as every worker of the shard knows it.
 
-use super::store::{ShardFault, Store, from_sql};
+use super::store::{ShardFault, Store, from_sql, to_sql};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -70,6 +70,21 @@ impl Store {
                 cursor.raise(sequence);
             }
         }
+        Ok(())
+    }
+
+    /// Lets the projection of a new shard begin at the bucket's `newest` record: who hosts nobody yet has nothing to gain
+    /// from what is older. Changes nothing where it has begun. Before any owner is hosted, so that nothing of theirs can
+    /// lie before it.
+    pub async fn begin_cursor(&self, bucket: &str, created: &str, newest: u64) -> Result<(), ShardFault> {
+        sqlx::query!(
+            "insert into cursor (bucket, created, sequence) values ($1, $2, $3) on conflict do nothing",
+            bucket,
+            created,
+            to_sql(newest),
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

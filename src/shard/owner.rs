@@ -1,5 +1,6 @@
 //! Hosting: bringing an owner's whole set to this shard, and reading it from there.
 
+use super::projector::{hosted_among, upsert_records};
 use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql, to_sql};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
@@ -50,18 +51,18 @@ impl Store {
     }
 
     /// The first step of hosting: the owner's row, and the cursor, under a lock that keeps the projection from looking
-    /// owners up in between. `None` while the projection has never run here.
-    pub async fn begin_hosting(&self, owner: &OwnerKey, bucket: &str) -> Result<Option<Hosting>, ShardFault> {
+    /// owners up in between. Fails before [`begin_cursor`](Self::begin_cursor).
+    pub async fn begin_hosting(&self, owner: &OwnerKey, bucket: &str) -> Result<Hosting, ShardFault> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query!("select pg_advisory_xact_lock_shared($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
         sqlx::query!("insert into owner (owner_key) values ($1) on conflict do nothing", owner.as_bytes())
             .execute(&mut *transaction)
             .await?;
         let cursor = sqlx::query_scalar!("select sequence from cursor where bucket = $1", bucket)
-            .fetch_optional(&mut *transaction)
+            .fetch_one(&mut *transaction)
             .await?;
         transaction.commit().await?;
-        Ok(cursor.map(|cursor| Hosting { cursor: from_sql(cursor) }))
+        Ok(Hosting { cursor: from_sql(cursor) })
     }
 
     /// The second step: the owner's current records, complete up to the stream sequence `up_to`, in one transaction
@@ -69,7 +70,8 @@ impl Store {
     pub async fn complete_hosting(&self, owner: &OwnerKey, records: &[Record], up_to: u64) -> Result<(), ShardFault> {
         let history_complete = records.iter().all(|record| record.envelope.item_prev.is_none());
         let mut transaction = self.pool.begin().await?;
-        super::projector::upsert_records(&mut transaction, records.iter().map(|record| (*owner, record))).await?;
+        hosted_among(&mut transaction, std::iter::once(owner)).await?;
+        upsert_records(&mut transaction, records.iter().map(|record| (*owner, record))).await?;
         sqlx::query!(
             "update owner set complete_to = $2, history_complete = $3 where owner_key = $1 and complete_to is null",
             owner.as_bytes(),

@@ -46,17 +46,9 @@ impl Store {
 }
 
 impl Projector {
-    /// Where the projection stands. The first time it begins at `newest`: a shard that hosts nobody yet has nothing to
-    /// gain from what is older. Fails when the stored cursor belongs to another bucket of the same name.
+    /// Where the projection stands. Fails when the stored cursor belongs to another bucket of the same name, or is
+    /// beyond its `newest` record.
     pub async fn cursor(&mut self, created: &str, newest: u64) -> Result<u64, ShardFault> {
-        sqlx::query!(
-            "insert into cursor (bucket, created, sequence) values ($1, $2, $3) on conflict do nothing",
-            self.bucket,
-            created,
-            to_sql(newest),
-        )
-        .execute(&mut self.connection)
-        .await?;
         let row = sqlx::query!("select created, sequence from cursor where bucket = $1", self.bucket)
             .fetch_one(&mut self.connection)
             .await?;
@@ -96,7 +88,9 @@ impl Projector {
     }
 }
 
-async fn hosted_among(
+/// Those of the owners whom the shard hosts, locked: before their rows are written, and always in one order, so that
+/// hosting and projection never wait for one another in a circle.
+pub(super) async fn hosted_among(
     transaction: &mut Transaction<'_, Postgres>,
     owners: impl Iterator<Item = &OwnerKey>,
 ) -> Result<HashSet<OwnerKey>, ShardFault> {
@@ -105,9 +99,12 @@ async fn hosted_among(
         return Ok(HashSet::new());
     }
     let keys: Vec<Vec<u8>> = owners.into_iter().map(|owner| owner.as_bytes().to_vec()).collect();
-    let rows = sqlx::query_scalar!("select owner_key from owner where owner_key = any($1)", &keys)
-        .fetch_all(&mut **transaction)
-        .await?;
+    let rows = sqlx::query_scalar!(
+        "select owner_key from owner where owner_key = any($1) order by owner_key for no key update",
+        &keys,
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
     Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
 }
 
