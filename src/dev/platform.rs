@@ -1,27 +1,24 @@
 //! The whole platform: servers, stand-in auth service, and the workers of each shard, each a process of its own.
 
-use super::auth_service::{REVOKED_SUBJECT, VERIFY_SUBJECT};
+use super::description::{Running, withdraw};
 use super::fetch;
 use super::nats::NatsServer;
 use super::postgres::{PostgresOptions, PostgresServer};
 use super::process::{Guarded, end_recorded, record};
 use super::secrets::{Secrets, write_private};
-use super::tokens::{ALL_SCOPES, AUDIENCE, ISSUER, token};
+use super::settings;
 use anyhow::{Context as _, bail};
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
-use std::fs;
+use nix::unistd::Uid;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long a part may take to be ready, or to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the tokens in `dev.json` are good for.
-const LONG: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
-/// The people of the tour.
-pub const PEOPLE: [&str; 2] = ["alice", "bob"];
-
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct PlatformOptions {
@@ -52,17 +49,15 @@ pub struct Platform {
     auth: Guarded,
     nats: NatsServer,
     postgres: PostgresServer,
+    /// Held as long as this platform is there: another one on the same state would end its processes.
+    _lock: Flock<File>,
 }
 
 impl Platform {
     /// Starts all of it, and writes `dev.json` when it is ready. `progress` is told what is being done.
     pub async fn start(options: PlatformOptions, mut progress: impl FnMut(&str)) -> anyhow::Result<Self> {
-        end_recorded(&options.state.join("pids"))?;
-        if options.fresh && options.state.exists() {
-            fs::remove_dir_all(&options.state)?;
-        }
-        fs::create_dir_all(options.state.join("log"))?;
         let options = PlatformOptions { state: std::path::absolute(&options.state)?, ..options };
+        let lock = take_over(&options)?;
         let secrets = Secrets::load(&options.state.join("secrets.json"))?;
         let servers = fetch::servers(&options.home, &mut progress)?;
         progress("starting nats-server");
@@ -80,8 +75,7 @@ impl Platform {
         .await?;
         progress("starting the stand-in auth service");
         let auth = spawn_auth(&options, &nats.url())?;
-        let mut platform = Self { workers: Vec::new(), options, secrets, auth, nats, postgres };
-        platform.note_servers()?;
+        let mut platform = Self { workers: Vec::new(), options, secrets, auth, nats, postgres, _lock: lock };
         for shard in platform.options.shards.clone() {
             progress(&format!("shard {shard}: bucket and schema (init)"));
             platform.prepare(&shard)?;
@@ -91,7 +85,7 @@ impl Platform {
             platform.workers.push(workers);
         }
         platform.wait_until_ready().await?;
-        platform.write_description()?;
+        platform.describe()?;
         Ok(platform)
     }
 
@@ -125,17 +119,35 @@ impl Platform {
         &mut self.workers
     }
 
+    /// Starts the NATS server again, after it has ended, on its port.
+    pub async fn restart_nats(&mut self) -> anyhow::Result<()> {
+        self.nats.restart().await?;
+        self.describe()
+    }
+
+    /// Starts Postgres again, after it has ended, on its port.
+    pub async fn restart_postgres(&mut self) -> anyhow::Result<()> {
+        self.postgres.restart().await?;
+        self.describe()
+    }
+
     /// Starts the stand-in auth service again, after it has ended.
     pub fn restart_auth(&mut self) -> anyhow::Result<()> {
         self.auth = spawn_auth(&self.options, &self.nats.url())?;
-        self.note(&self.auth)
+        self.describe()
+    }
+
+    /// Ends a worker at once, as a crash would. Both are counted from 0.
+    pub fn kill_worker(&mut self, shard: usize, worker: usize) -> anyhow::Result<()> {
+        self.workers.get_mut(shard).and_then(|workers| workers.get_mut(worker)).context("no such worker")?.kill9()
     }
 
     /// Starts a worker again, after it has ended, and waits until it is ready.
     pub async fn restart_worker(&mut self, shard: usize, worker: usize) -> anyhow::Result<()> {
         let id = self.options.shards[shard].clone();
         self.workers[shard][worker] = self.spawn_worker(&id, worker)?;
-        self.wait_until_ready().await
+        self.wait_until_ready().await?;
+        self.describe()
     }
 
     /// Tells of processes that have ended by themselves, each once.
@@ -155,7 +167,9 @@ impl Platform {
     /// Stops all of it in order. Fails if a worker did not end as it should.
     pub fn stop(mut self) -> anyhow::Result<()> {
         let mut unclean = Vec::new();
-        for worker in self.workers.iter().flatten() {
+        // Nobody is to find a platform that is going away.
+        withdraw(&self.options.state)?;
+        for worker in self.workers.iter_mut().flatten() {
             // All at once; each is waited for below.
             let _ = worker.signal(Signal::SIGTERM);
         }
@@ -169,26 +183,14 @@ impl Platform {
         self.auth.stop(Signal::SIGTERM, PATIENCE)?;
         self.postgres.stop()?;
         self.nats.stop()?;
-        fs::remove_file(self.options.state.join("pids"))?;
+        fs::remove_file(pids(&self.options))?;
         if unclean.is_empty() { Ok(()) } else { bail!(unclean.join("\n")) }
-    }
-
-    fn note(&self, process: &Guarded) -> anyhow::Result<()> {
-        record(&self.options.state.join("pids"), process, &self.options.state)
-    }
-
-    fn note_servers(&mut self) -> anyhow::Result<()> {
-        let (pids, state) = (self.options.state.join("pids"), self.options.state.clone());
-        record(&pids, self.nats.process(), &state)?;
-        let data = fs::canonicalize(state.join("postgres"))?;
-        record(&pids, self.postgres.process(), &data)?;
-        record(&pids, &self.auth, &state)
     }
 
     /// Makes the shard's database, its settings, and what `init` makes.
     fn prepare(&self, shard: &str) -> anyhow::Result<()> {
-        self.postgres.create_database(&format!("shard_{shard}"))?;
-        let settings = self.settings(shard, "init", "_INBOX_init", Path::new(""))?;
+        self.postgres.create_database(&database(shard))?;
+        let settings = self.settings(shard, &format!("init-{shard}"), "init", Path::new(""))?;
         let made = Command::new(&self.options.program).arg("init").arg("--config").arg(&settings).output()?;
         if !made.status.success() {
             bail!("init failed: {}", String::from_utf8_lossy(&made.stderr).trim());
@@ -206,54 +208,21 @@ impl Platform {
             fs::remove_file(&ready)?;
         }
         let name = format!("worker-{shard}-{worker}");
-        let settings = self.settings(shard, "worker", "_INBOX_worker", &ready)?;
+        let settings = self.settings(shard, &name, "worker", &ready)?;
         let log = self.options.state.join("log").join(format!("{name}.log"));
         let mut command = Command::new(&self.options.program);
         command.arg("serve").arg("--config").arg(settings);
         let process = Guarded::spawn(&name, &mut command, &log)?;
-        self.note(&process)?;
+        note(&self.options, &process)?;
         Ok(process)
     }
 
     /// Writes the settings of a worker, or of `init`, which has its own user; gives the file.
-    fn settings(&self, shard: &str, user: &str, inbox: &str, ready: &Path) -> anyhow::Result<PathBuf> {
-        // A TOML basic string is written as a JSON one.
-        let text = |value: &str| Value::from(value).to_string();
-        let sections = [
-            (
-                "nats",
-                vec![
-                    ("url", text(&self.nats.url())),
-                    ("user", text(user)),
-                    ("password", text(self.secrets.nats(user))),
-                    ("inbox_prefix", text(inbox)),
-                ],
-            ),
-            ("worker", vec![("ready_file", text(&ready.display().to_string()))]),
-            ("shard", vec![("id", text(shard))]),
-            ("postgres", vec![("url", text(&self.postgres.url(&format!("shard_{shard}"))))]),
-            ("keys", vec![("identity", text(&self.secrets.identity)), ("encryption", text(&self.secrets.encryption))]),
-            (
-                "auth",
-                vec![
-                    ("verify_subject", text(VERIFY_SUBJECT)),
-                    ("issuer", text(ISSUER)),
-                    ("audience", text(AUDIENCE)),
-                    ("verdict_keys", text(&self.secrets.verdict_jwks()?)),
-                    ("token_keys", text(&self.secrets.token_jwks()?)),
-                ],
-            ),
-        ];
-        let mut toml = String::new();
-        for (section, fields) in sections {
-            toml.push_str(&format!("[{section}]\n"));
-            for (field, value) in fields {
-                toml.push_str(&format!("{field} = {value}\n"));
-            }
-        }
-        let ready = ready.file_stem().map_or_else(|| user.to_owned(), |stem| stem.to_string_lossy().into_owned());
-        let file = self.options.state.join(format!("{ready}-{shard}.toml"));
-        write_private(&file, &toml)?;
+    fn settings(&self, shard: &str, name: &str, user: &str, ready_file: &Path) -> anyhow::Result<PathBuf> {
+        let (nats_url, postgres_url) = (self.nats.url(), self.postgres.url(&database(shard)));
+        let whose = settings::For { shard, user, ready_file, nats_url: &nats_url, postgres_url: &postgres_url };
+        let file = self.options.state.join(format!("{name}.toml"));
+        write_private(&file, &whose.to_toml(&self.secrets)?)?;
         Ok(file)
     }
 
@@ -277,48 +246,72 @@ impl Platform {
         Ok(())
     }
 
-    /// Writes `dev.json`, and for the command line a file of variables for each of the people.
-    fn write_description(&mut self) -> anyhow::Result<()> {
-        let user = |name: &str| json!({"user": name, "password": self.secrets.nats(name)});
-        let tokens = PEOPLE.map(|name| token(&self.secrets, name, ALL_SCOPES, LONG));
-        let [alice, bob] = tokens;
-        let (alice, bob) = (alice?, bob?);
-        let shards: Vec<Value> = std::iter::zip(&self.options.shards, &self.workers)
-            .map(|(id, workers)| {
-                let workers: Vec<Value> = workers.iter().map(|worker| json!({"pid": worker.pid()})).collect();
-                json!({"id": id, "postgres_url": self.postgres.url(&format!("shard_{id}")), "workers": workers})
-            })
-            .collect();
-        let description = json!({
-            "nats_url": self.nats.url(),
-            "users": {
-                "gateway": user("gateway"), "gateway2": user("gateway2"),
-                "auth": user("auth"), "operator": user("operator"),
-            },
-            "shards": shards,
-            "tokens": {"alice": alice, "bob": bob},
-            "auth": {"verify_subject": VERIFY_SUBJECT, "revoked_subject": REVOKED_SUBJECT},
-            "servers": {
-                "nats": {"pid": self.nats.process().pid()},
-                "postgres": {"pid": self.postgres.process().pid()},
-                "auth": {"pid": self.auth.pid()},
-            },
+    /// Writes what `dev.json` says, as it is now.
+    fn describe(&mut self) -> anyhow::Result<()> {
+        let shards = std::iter::zip(&self.options.shards, &self.workers).map(|(id, workers)| {
+            (id.as_str(), self.postgres.url(&database(id)), workers.iter().map(Guarded::pid).collect())
         });
-        for (name, token) in std::iter::zip(PEOPLE, [alice, bob]) {
-            let variables = format!(
-                "export GOFAVORITES_URL={}\nexport GOFAVORITES_USER=gateway\nexport GOFAVORITES_PASSWORD={}\n\
-                 export GOFAVORITES_TOKEN={token}\n",
-                self.nats.url(),
-                self.secrets.nats("gateway"),
-            );
-            write_private(&self.options.state.join(format!("{name}.env")), &variables)?;
-        }
-        write_private(&self.options.state.join("dev.json"), &serde_json::to_string_pretty(&description)?)
+        let shards = shards.collect();
+        let (nats_url, auth) = (self.nats.url(), self.auth.pid());
+        let (nats, postgres) = (self.nats.process().pid(), self.postgres.process().pid());
+        Running { nats_url, nats, postgres, auth, shards }.write(&self.options.state, &self.secrets)
     }
+}
+
+/// Makes the state ready for a new platform: nobody else uses it, and nothing of an earlier one runs.
+fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
+    let state = &options.state;
+    fs::create_dir_all(state).with_context(|| format!("{} cannot be made", state.display()))?;
+    let kept = fs::metadata(state.join("secrets.json"));
+    if kept.is_ok_and(|kept| kept.uid() != Uid::effective().as_raw()) {
+        bail!("{} was made by another user: run as that user, or give --state", state.display());
+    }
+    let lock = File::create(state.join("lock"))?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| anyhow::anyhow!("another `dev` runs on {}: stop it, or give --state", state.display()))?;
+    withdraw(state)?;
+    end_recorded(&pids(options))?;
+    if options.fresh {
+        // The servers end what is left of their own when they start; here their data would go away under them.
+        end_recorded(&state.join("nats/pid"))?;
+        end_recorded(&state.join("postgres.pid"))?;
+        empty(state)?;
+    }
+    fs::create_dir_all(state.join("log"))?;
+    Ok(lock)
+}
+
+/// Removes all that an earlier run kept, but not what is no state of ours: `--state` may be a mistake.
+fn empty(state: &Path) -> anyhow::Result<()> {
+    let entries = fs::read_dir(state)?.collect::<Result<Vec<_>, _>>()?;
+    let others = entries.iter().filter(|entry| entry.file_name() != "lock");
+    if others.clone().next().is_some() && !state.join("secrets.json").exists() {
+        bail!("{} holds something, and no state of a development platform: it is not emptied", state.display());
+    }
+    for entry in others {
+        let path = entry.path();
+        let removed = if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("{} cannot be removed", path.display()))?;
+    }
+    Ok(())
+}
+
+fn pids(options: &PlatformOptions) -> PathBuf {
+    options.state.join("pids")
+}
+
+fn database(shard: &str) -> String {
+    format!("shard_{shard}")
+}
+
+fn note(options: &PlatformOptions, process: &Guarded) -> anyhow::Result<()> {
+    record(&pids(options), process, &options.state)
 }
 
 fn spawn_auth(options: &PlatformOptions, url: &str) -> anyhow::Result<Guarded> {
     let mut command = Command::new(&options.program);
     command.args(["dev", "auth", "--url", url, "--state"]).arg(&options.state);
-    Guarded::spawn("auth", &mut command, &options.state.join("log/auth.log")).context("the stand-in auth service")
+    let auth = Guarded::spawn("auth", &mut command, &options.state.join("log/auth.log"))?;
+    note(options, &auth)?;
+    Ok(auth)
 }

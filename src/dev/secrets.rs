@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,8 +19,8 @@ pub const NATS_USERS: [&str; 6] = ["worker", "init", "operator", "auth", "gatewa
 /// The secrets of one development platform.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Secrets {
-    /// By the order of [`NATS_USERS`].
-    nats: Vec<String>,
+    /// Passwords, by the names of [`NATS_USERS`].
+    nats: BTreeMap<String, String>,
     /// Of Postgres's superuser.
     pub postgres: String,
     /// The identity key, base64.
@@ -36,7 +37,7 @@ impl Secrets {
     /// New ones.
     pub fn generate() -> anyhow::Result<Self> {
         Ok(Self {
-            nats: NATS_USERS.iter().map(|_| password()).collect(),
+            nats: NATS_USERS.iter().map(|user| ((*user).to_owned(), password())).collect(),
             postgres: password(),
             identity: STANDARD.encode(random::<32>()),
             encryption: STANDARD.encode(random::<32>()),
@@ -45,21 +46,27 @@ impl Secrets {
         })
     }
 
-    /// Those of the file, made now if there is none.
+    /// Those of the file, made now if there is none. A user who is not in it yet gets a password.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
-        if file.exists() {
-            let text = fs::read_to_string(file)?;
-            return serde_json::from_str(&text).with_context(|| format!("{} cannot be read", file.display()));
+        let mut secrets = if file.exists() {
+            serde_json::from_str(&fs::read_to_string(file)?)
+                .with_context(|| format!("{} cannot be read; --fresh starts over", file.display()))?
+        } else {
+            Self::generate()?
+        };
+        let known = secrets.nats.len();
+        for user in NATS_USERS {
+            secrets.nats.entry(user.to_owned()).or_insert_with(password);
         }
-        let secrets = Self::generate()?;
-        write_private(file, &serde_json::to_string_pretty(&secrets)?)?;
+        if !file.exists() || secrets.nats.len() > known {
+            write_private(file, &serde_json::to_string_pretty(&secrets)?)?;
+        }
         Ok(secrets)
     }
 
     /// The password of a NATS user; empty for one that is not of [`NATS_USERS`].
     pub fn nats(&self, user: &str) -> &str {
-        let place = NATS_USERS.iter().position(|known| *known == user);
-        place.and_then(|place| self.nats.get(place)).map_or("", String::as_str)
+        self.nats.get(user).map_or("", String::as_str)
     }
 
     /// The variables that `nats/accounts.conf` names.
@@ -132,6 +139,12 @@ mod tests {
         assert_eq!(made.nats("nobody"), "");
         assert_eq!(made.verdict_jwks().expect("public"), found.verdict_jwks().expect("public"));
         assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+        let mut older = made.clone();
+        older.nats.remove("gateway2");
+        write_private(&file, &serde_json::to_string(&older).expect("text")).expect("written");
+        let found = Secrets::load(&file).expect("found");
+        assert_eq!(found.nats("gateway"), made.nats("gateway"));
+        assert!(!found.nats("gateway2").is_empty(), "no user has an empty password");
         assert!(made.nats_variables().all(|(name, value)| name.ends_with("_PASSWORD") && value.starts_with('p')));
     }
 }

@@ -175,3 +175,17 @@ async fn a_record_that_was_altered_or_moved_is_noticed() {
     breaker.request_with_headers(one.0.clone(), HeaderMap::new(), two.2.clone().into()).await.expect("published");
     alice.ask("a.list", &json!({"consistency": "strong"})).await.refusal("internal");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_record_is_noticed_by_its_owner_and_holds_up_nobody_else() {
+    let world = World::with_accounts(&with_breaker()).await;
+    let _a = world.worker("a").await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    put(&alice, 1).await;
+    let breaker = breaker(&world).await;
+    let (subject, ..) = records(&breaker).await.pop().expect("a record");
+    breaker.request(subject, "no record".into()).await.expect("published");
+    alice.ask("a.list", &json!({"consistency": "strong"})).await.refusal("internal");
+    let put = put(&bob, 1).await;
+    assert!(put.get("local").is_none(), "the projection goes on: {put}");
+}

@@ -1,0 +1,99 @@
+//! What a development platform says of itself to those who use it: `dev.json`, and a file of variables for each person.
+
+use super::auth_service::{REVOKED_SUBJECT, VERIFY_SUBJECT};
+use super::secrets::{Secrets, write_private};
+use super::tokens::{ALL_SCOPES, token};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// The people of the tour.
+pub const PEOPLE: [&str; 2] = ["alice", "bob"];
+/// How long their tokens are good for.
+const LONG: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+
+/// What is running, as it is to be told.
+pub(super) struct Running<'a> {
+    pub nats_url: String,
+    pub nats: u32,
+    pub postgres: u32,
+    pub auth: u32,
+    /// Id, Postgres URL and the workers' process ids of each shard.
+    pub shards: Vec<(&'a str, String, Vec<u32>)>,
+}
+
+/// Takes back what an earlier run said, so that what is there is true.
+pub(super) fn withdraw(state: &Path) -> anyhow::Result<()> {
+    let names = PEOPLE.map(|name| format!("{name}.env"));
+    for file in names.iter().map(String::as_str).chain(["dev.json"]).map(|name| state.join(name)) {
+        if file.exists() {
+            fs::remove_file(file)?;
+        }
+    }
+    Ok(())
+}
+
+impl Running<'_> {
+    /// Writes it below `state`; `dev.json` last, because its being there means "ready".
+    pub(super) fn write(&self, state: &Path, secrets: &Secrets) -> anyhow::Result<()> {
+        let mut tokens = serde_json::Map::new();
+        for name in PEOPLE {
+            let token = token(secrets, name, ALL_SCOPES, LONG)?;
+            let variables = format!(
+                "export GOFAVORITES_URL={}\nexport GOFAVORITES_USER=gateway\nexport GOFAVORITES_PASSWORD={}\n\
+                 export GOFAVORITES_TOKEN={token}\n",
+                self.nats_url,
+                secrets.nats("gateway"),
+            );
+            write_private(&state.join(format!("{name}.env")), &variables)?;
+            tokens.insert(name.to_owned(), token.into());
+        }
+        let description = self.description(secrets, &tokens.into());
+        write_private(&state.join("dev.json"), &serde_json::to_string_pretty(&description)?)
+    }
+
+    fn description(&self, secrets: &Secrets, tokens: &Value) -> Value {
+        let user = |name: &str| json!({"user": name, "password": secrets.nats(name)});
+        let shard = |(id, url, workers): &(&str, String, Vec<u32>)| {
+            let workers: Vec<Value> = workers.iter().map(|pid| json!({"pid": pid})).collect();
+            json!({"id": id, "postgres_url": url, "workers": workers})
+        };
+        json!({
+            "nats_url": self.nats_url,
+            "users": {
+                "gateway": user("gateway"), "gateway2": user("gateway2"),
+                "auth": user("auth"), "operator": user("operator"),
+            },
+            "shards": self.shards.iter().map(shard).collect::<Vec<_>>(),
+            "tokens": tokens,
+            "auth": {"verify_subject": VERIFY_SUBJECT, "revoked_subject": REVOKED_SUBJECT},
+            "servers": {"nats": {"pid": self.nats}, "postgres": {"pid": self.postgres}, "auth": {"pid": self.auth}},
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_has_the_agreed_shape_and_is_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let shards = vec![("a", "postgres://x".to_owned(), vec![4, 5])];
+        let running = Running { nats_url: "nats://127.0.0.1:1".into(), nats: 1, postgres: 2, auth: 3, shards };
+        running.write(directory.path(), &Secrets::generate().expect("secrets")).expect("written");
+        let file = directory.path().join("dev.json");
+        let said: Value = serde_json::from_slice(&fs::read(&file).expect("there")).expect("JSON");
+        assert_eq!(said["shards"][0]["workers"][1]["pid"], 5);
+        assert_eq!(said["servers"]["postgres"]["pid"], 2);
+        assert!(said["users"]["operator"]["password"].is_string() && said["tokens"]["bob"].is_string());
+        for name in ["dev.json", "alice.env"] {
+            let mode = fs::metadata(directory.path().join(name)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        withdraw(directory.path()).expect("withdrawn");
+        assert!(!file.exists() && !directory.path().join("bob.env").exists());
+    }
+}
