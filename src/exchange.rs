@@ -28,6 +28,9 @@ pub struct Exchange {
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallFault {
+    /// Nothing was sent: it is known that no answer comes.
+    #[error("known to be away")]
+    KnownAway,
     /// Nothing was sent: the connection is down.
     #[error("not connected to NATS")]
     NotConnected,

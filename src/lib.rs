@@ -14,7 +14,7 @@
 //! | floor | rooms | may name |
 //! |---|---|---|
 //! | 0 | [`domain`] | nothing of ours |
-//! | 1 | [`wire`], [`seal`], [`exchange`], [`build`] | 0 |
+//! | 1 | [`wire`], [`seal`], [`exchange`], [`breaker`], [`build`] | 0 |
 //! | 2 | [`auth`], [`truth`], [`shard`] | 0, 1 |
 //! | 3 | [`owners`] | 0 to 2 |
 //! | 4 | [`handler`] | 0 to 3 |
@@ -33,6 +33,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod breaker;
 pub mod build;
 pub mod cli;
 pub mod config;

@@ -1,12 +1,13 @@
 //! Writing: the one compare-and-set of the service.
 
-use super::bucket::{Bucket, TruthFault};
+use super::bucket::{Bucket, TruthFault, admitted, ended};
 use crate::domain::Version;
-use crate::exchange::CallFault;
+use crate::exchange::{CallFault, Exchange};
 use crate::seal::{OwnerKey, RecordName};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::Deserialize;
+use std::time::Duration;
 use tokio::time::Instant;
 
 const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -18,6 +19,7 @@ const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
 pub(super) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 
 /// A sealed record that is to be written.
+#[derive(Clone)]
 pub struct NewRecord {
     /// Which of the owner's records it is.
     pub name: RecordName,
@@ -66,7 +68,7 @@ impl Bucket {
         records: Vec<NewRecord>,
         deadline: Instant,
     ) -> Result<Version, AppendFault> {
-        let deadline = deadline.min(self.deadline());
+        admitted(&self.writing).map_err(AppendFault::NotWritten)?.answered();
         let count = records.len();
         let batch = (count > 1).then(|| uuid::Uuid::now_v7().simple().to_string());
         for (i, record) in records.into_iter().enumerate() {
@@ -119,7 +121,10 @@ impl Bucket {
         value: Bytes,
         deadline: Instant,
     ) -> Result<Version, AppendFault> {
-        let reply = match self.exchange.ask(subject, headers, value, deadline).await {
+        let attempt = admitted(&self.writing).map_err(AppendFault::NotWritten)?;
+        let longest = self.deadline();
+        let asked = self.exchange.ask(subject, headers, value, deadline.min(longest)).await;
+        let reply = match ended(attempt, asked, deadline < longest) {
             Ok(reply) => reply,
             Err(CallFault::TimedOut) => return Err(AppendFault::InDoubt),
             Err(fault) => return Err(AppendFault::NotWritten(fault.into())),
@@ -145,12 +150,27 @@ fn refused(error: &ApiError) -> AppendFault {
 
 /// A publish without expectation or content, for the barrier: its sequence.
 pub(super) async fn publish_plain(bucket: &Bucket, subject: String) -> Result<u64, TruthFault> {
-    let deadline = bucket.deadline();
-    let reply = bucket.exchange.ask(subject, HeaderMap::new(), Bytes::new(), deadline).await?;
+    let attempt = admitted(&bucket.writing)?;
+    let asked = bucket.exchange.ask(subject, HeaderMap::new(), Bytes::new(), bucket.deadline()).await;
+    let reply = ended(attempt, asked, false)?;
     let ack: Ack = serde_json::from_slice(&reply.payload).map_err(|_| TruthFault::Unreadable("an acknowledgement"))?;
     match ack.error {
-        Some(error) => Err(TruthFault::Refused(format!("{} {}", error.err_code, error.description))),
+        Some(error) => match refused(&error) {
+            AppendFault::NotWritten(fault) => Err(fault),
+            _ => Err(TruthFault::Refused(format!("{} {}", error.err_code, error.description))),
+        },
         None => Ok(ack.seq),
+    }
+}
+
+/// Whether a publish is answered, if only by a refusal of a server that is in order.
+pub(super) async fn answers_publishes(exchange: Exchange, subject: String, limit: Duration) -> bool {
+    let asked = exchange.ask(subject, HeaderMap::new(), Bytes::new(), Instant::now() + limit).await;
+    let Ok(reply) = asked else { return false };
+    match serde_json::from_slice::<Ack>(&reply.payload) {
+        Ok(Ack { error: Some(error), .. }) => !matches!(refused(&error), AppendFault::NotWritten(TruthFault::Unavailable(_))),
+        Ok(_) => true,
+        Err(_) => false,
     }
 }
 

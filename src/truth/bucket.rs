@@ -1,11 +1,16 @@
 //! The bucket's name, its subjects, and what can go wrong with it.
 
+use super::append::answers_publishes;
 use super::barrier::Barrier;
+use super::fetch::answers_reads;
+use crate::breaker::{Attempt, Breaker};
 use crate::exchange::{CallFault, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
 use bytes::Bytes;
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How to reach the truth, and how `init` makes it.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,13 +52,27 @@ pub struct Bucket {
     pub(super) exchange: Exchange,
     pub(super) settings: TruthSettings,
     pub(super) barrier: Arc<Barrier>,
+    /// Apart from `writing`: without a quorum any replica still answers reads, and nobody takes a write.
+    pub(super) reading: Breaker,
+    pub(super) writing: Breaker,
 }
 
 impl Bucket {
     /// The bucket named in `settings`, over `exchange`; `shard` names the key on which this worker's barriers ring.
     pub fn new(exchange: Exchange, settings: TruthSettings, shard: &str) -> Self {
-        let barrier = Arc::new(Barrier::new(format!("$KV.{}._b.{shard}", settings.bucket)));
-        Self { exchange, settings, barrier }
+        let subject = format!("$KV.{}._b.{shard}", settings.bucket);
+        let barrier = Arc::new(Barrier::new(subject.clone()));
+        // Short, so that a look that got lost does not delay the good news.
+        let limit = Duration::from_millis(settings.call_ms / 4);
+        let reading = Breaker::new("the truth, for reads,", {
+            let (exchange, stream, subject) = (exchange.clone(), format!("KV_{}", settings.bucket), subject.clone());
+            move || answers_reads(exchange.clone(), stream.clone(), subject.clone(), limit)
+        });
+        let writing = Breaker::new("the truth, for writes,", {
+            let exchange = exchange.clone();
+            move || answers_publishes(exchange.clone(), subject.clone(), limit)
+        });
+        Self { exchange, settings, barrier, reading, writing }
     }
 
     /// Its name.
@@ -61,9 +80,14 @@ impl Bucket {
         &self.settings.bucket
     }
 
-    /// Whether the connection to the truth is up.
-    pub fn is_connected(&self) -> bool {
-        self.exchange.is_connected()
+    /// What tells whether reads are answered.
+    pub fn reading(&self) -> &Breaker {
+        &self.reading
+    }
+
+    /// What tells whether writes are answered.
+    pub fn writing(&self) -> &Breaker {
+        &self.writing
     }
 
     pub(super) fn stream(&self) -> String {
@@ -87,9 +111,24 @@ impl Bucket {
         Some((OwnerKey::parse(owner)?, RecordName::parse(name)?))
     }
 
-    pub(super) fn deadline(&self) -> tokio::time::Instant {
-        tokio::time::Instant::now() + std::time::Duration::from_millis(self.settings.call_ms)
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.settings.call_ms)
     }
+}
+
+/// Leave for a call, or that it is known to be away.
+pub(super) fn admitted(breaker: &Breaker) -> Result<Attempt, TruthFault> {
+    breaker.admit().ok_or(TruthFault::Unavailable(CallFault::KnownAway))
+}
+
+/// Tells the breaker how a call ended. One that a caller's short time cut off is a doubt, and no proof.
+pub(super) fn ended<T>(attempt: Attempt, call: Result<T, CallFault>, cut_short: bool) -> Result<T, CallFault> {
+    match call {
+        Ok(_) => attempt.answered(),
+        Err(CallFault::TimedOut) if cut_short => drop(attempt),
+        Err(_) => attempt.unanswered(),
+    }
+    call
 }
 
 pub(super) fn record(

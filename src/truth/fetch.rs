@@ -1,11 +1,13 @@
 //! Reading: what an owner has, what is newer than a copy, and what an item was.
 
-use super::bucket::{Bucket, TruthFault, record};
+use super::bucket::{Bucket, TruthFault, admitted, record};
 use crate::domain::{Timestamp, Version};
-use crate::exchange::Call;
+use crate::exchange::{Call, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
 use async_nats::{HeaderMap, Message};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// An owner's records that are newer than a version, and how far that answer reaches.
 #[derive(Debug)]
@@ -73,8 +75,18 @@ impl Bucket {
     async fn direct_get(&self, query: &Value) -> Result<Delta, TruthFault> {
         let subject = format!("$JS.API.DIRECT.GET.{}", self.stream());
         let payload = query.to_string().into();
-        let mut call = self.exchange.send(subject, HeaderMap::new(), payload, self.deadline()).await?;
-        let (mut records, up_to) = self.collect(&mut call).await?;
+        let attempt = admitted(&self.reading)?;
+        let deadline = self.deadline();
+        let answer = async {
+            let mut call = self.exchange.send(subject, HeaderMap::new(), payload, deadline).await?;
+            self.collect(&mut call).await
+        };
+        let answer = answer.await;
+        match &answer {
+            Err(TruthFault::Unavailable(_)) => attempt.unanswered(),
+            _ => attempt.answered(),
+        }
+        let (mut records, up_to) = answer?;
         records.sort_by_key(|record| record.version);
         Ok(Delta { records, up_to })
     }
@@ -108,6 +120,13 @@ impl Bucket {
             .ok_or(TruthFault::Unreadable("a message without time"))?;
         record(name, sequence, at, message.payload.clone()).map(Some)
     }
+}
+
+/// Whether a read is answered, whatever the answer is.
+pub(super) async fn answers_reads(exchange: Exchange, stream: String, subject: String, limit: Duration) -> bool {
+    let query = json!({ "last_by_subj": subject }).to_string().into();
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
+    exchange.ask(subject, HeaderMap::new(), query, Instant::now() + limit).await.is_ok()
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {

@@ -6,7 +6,7 @@ use std::path::Path;
 /// The rooms by floor; a room may name its own floor's rooms only where it is itself.
 const FLOORS: [&[&str]; 7] = [
     &["domain"],
-    &["wire", "seal", "exchange", "build"],
+    &["wire", "seal", "exchange", "breaker", "build"],
     &["auth", "truth", "shard"],
     &["owners"],
     &["handler"],
