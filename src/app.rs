@@ -98,7 +98,14 @@ impl App {
             let (owners, reconnects) = (owners.clone(), self.connection.reconnects.clone());
             async move { owners.project(reconnects).await }
         }));
+        let watching = AbortOnDropHandle::new(tokio::spawn({
+            let owners = owners.clone();
+            async move { owners.watch_history().await }
+        }));
         let listening = AbortOnDropHandle::new(tokio::spawn(async move { owners.listen().await }));
+        let auth = &self.dispatcher.service.auth;
+        let revocations = auth.hear(self.connection.gaps.clone()).await?;
+        let hearing = AbortOnDropHandle::new(tokio::spawn(revocations));
         let handlers = TaskTracker::new();
         let mut subscriptions = self.dispatcher.subscribe(&self.settings.worker.queue_group, &handlers).await?;
         // The answer to a later request: so the server has taken the subscriptions, which a flush does not tell.
@@ -116,7 +123,7 @@ impl App {
         let flushed = self.connection.flush().await;
         // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
         let _ = self.bucket.position().await;
-        drop((projecting, listening));
+        drop((projecting, listening, watching, hearing));
         self.store.close().await;
         match (ended, finished, flushed) {
             (Err(fault), ..) => Err(fault),

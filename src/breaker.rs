@@ -58,6 +58,11 @@ impl Breaker {
         (!self.is_open()).then(|| Attempt { shared: Some(self.shared.clone()), began: Instant::now() })
     }
 
+    /// Looks whether it answers: something took too long, or failed, that is no call of its own.
+    pub fn doubt(&self) {
+        self.shared.doubted.notify_one();
+    }
+
     /// Whether it is known to be away.
     pub fn is_open(&self) -> bool {
         *self.shared.open.borrow()

@@ -202,6 +202,7 @@ impl Settings {
         need([1, 3, 5].contains(&self.truth.replicas), "truth.replicas: 1, 3 or 5");
         need(self.truth.call_ms > 0, "truth.call_ms: more than 0 milliseconds");
         need(self.postgres.connections > 0, "postgres.connections: at least 1");
+        need(self.postgres.call_ms > 0, "postgres.call_ms: more than 0 milliseconds");
         need(self.projection.batch > 0, "projection.batch: at least 1 message");
         need(!self.worker.reply_prefixes.is_empty(), "worker.reply_prefixes: at least one, or nobody is answered");
         self.check_limits(&mut need);
@@ -217,6 +218,9 @@ impl Settings {
         need(limits.items <= limits.keys, "limits.items: at most limits.keys");
         need((1..=limits.page_max).contains(&limits.page), "limits.page: from 1 to limits.page_max");
         need(limits.in_flight > 0, "limits.in_flight: at least 1 request");
+        need(limits.owner_in_flight > 0, "limits.owner_in_flight: at least 1 request");
+        need(limits.rate_per_s <= 1_000_000, "limits.rate_per_s: at most 1,000,000 requests a second");
+        need(limits.rate_burst > 0, "limits.rate_burst: at least 1 request");
         need((1..=64).contains(&limits.nesting), "limits.nesting: from 1 to 64 levels");
         need(limits.deadline_ms <= limits.deadline_max_ms, "limits.deadline_ms: at most limits.deadline_max_ms");
         need(limits.reply_bytes <= 1 << 20, "limits.reply_bytes: at most the NATS server's max_payload, 1,048,576");

@@ -4,6 +4,7 @@ use crate::config::NatsSettings;
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions, Event};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -16,13 +17,34 @@ pub(super) struct Connection {
     pub client: Client,
     /// Counts the connections made.
     pub reconnects: watch::Receiver<u64>,
+    /// Counts the moments in which messages may have been missed.
+    pub gaps: watch::Receiver<u64>,
+    pub noted: Arc<Noted>,
+}
+
+/// What the connection's events told.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// Messages lost because a subscription's queue was full.
+    pub overflowed: AtomicU64,
+    /// What the server refused last.
+    refused: Mutex<Option<String>>,
+}
+
+impl Noted {
+    /// What the server refused last; a permission that is lacking shows only so.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Connection {
     /// Connects under `name`; fails if the server cannot be reached or does not know the user.
     pub async fn open(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
         let (made, reconnects) = watch::channel(0);
-        let slow = std::sync::Arc::new(AtomicU64::new(0));
+        let (missed, gaps) = watch::channel(0);
+        let noted = Arc::new(Noted::default());
+        let events = noted.clone();
         let mut options = ConnectOptions::new()
             .name(name)
             .custom_inbox_prefix(&settings.inbox_prefix)
@@ -30,7 +52,7 @@ impl Connection {
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
-                note(&event, &made, &slow);
+                note(&event, &made, &missed, &events);
                 async {}
             });
         if !settings.user.is_empty() {
@@ -40,7 +62,7 @@ impl Connection {
         let client = options.connect(servers).await.with_context(|| {
             format!("NATS cannot be reached with nats.url, nats.user and nats.password (user {:?})", settings.user)
         })?;
-        Ok(Self { client, reconnects })
+        Ok(Self { client, reconnects, gaps, noted })
     }
 
     /// Ends when everything that was sent before is on its way to the server.
@@ -59,7 +81,10 @@ fn delay(attempts: usize) -> Duration {
     step.mul_f64(0.5 + f64::from(jitter) / 512.0)
 }
 
-fn note(event: &Event, made: &watch::Sender<u64>, slow: &AtomicU64) {
+fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, noted: &Noted) {
+    if matches!(event, Event::Connected | Event::Disconnected | Event::SlowConsumer(_)) {
+        missed.send_modify(|count| *count += 1);
+    }
     match event {
         Event::Connected => {
             made.send_modify(|count| *count += 1);
@@ -67,11 +92,16 @@ fn note(event: &Event, made: &watch::Sender<u64>, slow: &AtomicU64) {
         }
         Event::Disconnected => warn!("NATS is away"),
         Event::SlowConsumer(subscription) => {
-            let dropped = slow.fetch_add(1, Ordering::Relaxed) + 1;
-            warn!(subscription, dropped, "a subscription's queue is full: messages are lost");
+            let dropped = noted.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                warn!(subscription, dropped, "a subscription's queue is full: messages are lost");
+            }
         }
         // A permission that is lacking shows only here.
-        Event::ServerError(fault) => error!(%fault, "the NATS server refuses something"),
+        Event::ServerError(fault) => {
+            error!(%fault, "the NATS server refuses something");
+            *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.to_string());
+        }
         other => info!(event = %other, "NATS"),
     }
 }

@@ -21,6 +21,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, debug, error, info_span, warn};
 use uuid::Uuid;
 
+/// What is kept at most of a caller's time for the reply's way back.
+const ON_ITS_WAY_BACK: Duration = Duration::from_millis(100);
 /// More messages of one subscription than are on their way to us at one moment.
 const ON_THEIR_WAY: u64 = 1_024;
 /// How long a subscription that is being ended is read at most while messages keep coming.
@@ -223,7 +225,9 @@ impl Dispatcher {
         };
         span.record("operation", operation.name());
         let budget = headers.timeout_ms.unwrap_or(limits.deadline_ms).min(limits.deadline_max_ms);
-        let deadline = arrived + Duration::from_millis(budget);
+        // The reply has to arrive before the caller's time is up, so not all of it is for the work.
+        let budget = Duration::from_millis(budget);
+        let deadline = arrived + budget - (budget / 10).min(ON_ITS_WAY_BACK);
         if Instant::now() >= deadline {
             return Err(
                 Refusal::new(Code::DeadlineExceeded, "the time for this request was up; nothing was done").into()

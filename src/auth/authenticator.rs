@@ -2,19 +2,24 @@
 
 use super::Principal;
 use super::keys::{Demands, KeyFault, KeySet};
-use super::verdict::{self, Terms, VerdictFault};
+use super::revocation::{Marks, Revocation, Standing};
+use super::verdict::{self, Terms, Verdict, VerdictFault};
+use crate::breaker::Breaker;
 use crate::exchange::{CallFault, Exchange};
 use crate::seal::sha256;
 use crate::wire::TraceContext;
 use crate::wire::header::TRACEPARENT;
-use async_nats::HeaderMap;
-use futures::FutureExt as _;
+use async_nats::{HeaderMap, SubscribeError};
 use futures::future::{self, BoxFuture, Shared};
+use futures::{FutureExt as _, StreamExt as _};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::watch;
+use tracing::{info, warn};
 
 /// How callers are verified.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,6 +27,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct AuthSettings {
     /// The subject on which the auth service is asked.
     pub verify_subject: String,
+    /// The subject on which it tells what it takes back.
+    pub revoked_subject: String,
     /// Who signs verdicts: their `iss`.
     pub issuer: String,
     /// For whom verdicts are: their `aud`.
@@ -49,6 +56,7 @@ impl Default for AuthSettings {
     fn default() -> Self {
         Self {
             verify_subject: "auth.v1.verify".into(),
+            revoked_subject: "auth.v1.revoked".into(),
             issuer: String::new(),
             audience: "gofavorites".into(),
             verdict_keys: String::new(),
@@ -77,6 +85,9 @@ pub enum AuthFault {
     Unbelievable,
 }
 
+/// How often is asked where what is heard meanwhile could change the verdict.
+const TRIES: usize = 3;
+
 type Hash = [u8; 32];
 type Asking = Shared<BoxFuture<'static, Result<Principal, AuthFault>>>;
 
@@ -92,6 +103,24 @@ struct Inner {
     token_keys: Option<KeySet>,
     cache: Cache<Hash, (Principal, Instant)>,
     asking: Mutex<HashMap<Hash, Asking>>,
+    marks: Marks,
+    breaker: Breaker,
+    hits: AtomicU64,
+    asked: AtomicU64,
+    forged: AtomicU64,
+}
+
+/// What an authenticator has counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthCounts {
+    /// Verdicts taken from the cache.
+    pub hits: u64,
+    /// Questions to the auth service.
+    pub asked: u64,
+    /// Verdicts kept.
+    pub kept: u64,
+    /// Messages on the revocation subject that were no revocations.
+    pub forged_revocations: u64,
 }
 
 impl Authenticator {
@@ -110,8 +139,70 @@ impl Authenticator {
         };
         let verdict_keys = keys("verdict_keys", &settings.verdict_keys)?;
         let cache = Cache::new(settings.cache_entries);
-        let asking = Mutex::default();
-        Ok(Self(Arc::new(Inner { exchange, settings, terms, verdict_keys, token_keys, cache, asking })))
+        let marks = Marks::new(Duration::from_secs(terms.max_age_s + terms.leeway_s));
+        let breaker = Breaker::new("the auth service", {
+            let (exchange, subject) = (exchange.clone(), settings.verify_subject.clone());
+            let limit = Duration::from_millis(settings.timeout_ms / 4);
+            move || answers(exchange.clone(), subject.clone(), limit)
+        });
+        let count = AtomicU64::default;
+        Ok(Self(Arc::new(Inner {
+            exchange,
+            settings,
+            terms,
+            verdict_keys,
+            token_keys,
+            cache,
+            asking: Mutex::default(),
+            marks,
+            breaker,
+            hits: count(),
+            asked: count(),
+            forged: count(),
+        })))
+    }
+
+    /// What tells whether the auth service answers.
+    pub fn breaker(&self) -> &Breaker {
+        &self.0.breaker
+    }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> AuthCounts {
+        AuthCounts {
+            hits: self.0.hits.load(Ordering::Relaxed),
+            asked: self.0.asked.load(Ordering::Relaxed),
+            kept: self.0.cache.len() as u64,
+            forged_revocations: self.0.forged.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Subscribes to what the auth service takes back. It is heard while the result runs; `gaps` counts the moments in
+    /// which something may have been missed: then nothing that was kept is believed any more.
+    pub async fn hear(
+        &self,
+        mut gaps: watch::Receiver<u64>,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, SubscribeError> {
+        // In no queue group: every worker has to hear it.
+        let subject = self.0.settings.revoked_subject.clone();
+        let mut heard = self.0.exchange.client().subscribe(subject).await?;
+        let inner = self.0.clone();
+        gaps.mark_unchanged();
+        Ok(async move {
+            loop {
+                tokio::select! {
+                    biased;
+                    missed = gaps.changed() => match missed {
+                        Ok(()) => inner.forget_all(),
+                        Err(_) => return,
+                    },
+                    message = heard.next() => match message {
+                        Some(message) => inner.revoke(&message.payload),
+                        None => return,
+                    },
+                }
+            }
+        })
     }
 
     /// Who the bearer of `token` is.
@@ -140,10 +231,7 @@ impl Authenticator {
         let (inner, token) = (self.0.clone(), token.to_owned());
         let trace = trace.map(TraceContext::header);
         let question = tokio::spawn(async move {
-            let answer = inner.ask(&token, trace).await;
-            if let Ok(principal) = &answer {
-                inner.keep(hash, principal);
-            }
+            let answer = inner.settle(hash, &token, trace).await;
             inner.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
             answer
         });
@@ -167,7 +255,53 @@ impl Inner {
         self.token_keys.as_ref().is_none_or(|keys| keys.verify::<serde_json::Value>(token, &demands).is_some())
     }
 
-    async fn ask(&self, token: &str, trace: Option<String>) -> Result<Principal, AuthFault> {
+    /// Asks until the verdict is one that nothing heard meanwhile can change, and keeps it.
+    async fn settle(&self, hash: Hash, token: &str, trace: Option<String>) -> Result<Principal, AuthFault> {
+        for _ in 0..TRIES {
+            let asked = Instant::now();
+            let Verdict { principal, issued_at } = self.ask(token, trace.clone()).await?;
+            match self.marks.standing(&principal, asked, issued_at) {
+                Standing::Revoked => return Err(AuthFault::Unauthenticated),
+                Standing::AskAgain => continue,
+                Standing::Good => {}
+            }
+            self.keep(hash, &principal);
+            // One that was heard since then has looked for it in the cache before it was there.
+            match self.marks.standing(&principal, asked, issued_at) {
+                Standing::Good => return Ok(principal),
+                Standing::AskAgain | Standing::Revoked => _ = self.cache.remove(&hash),
+            }
+        }
+        Err(AuthFault::Unavailable(CallFault::TimedOut))
+    }
+
+    /// Takes every verdict out of the cache that a revocation is about.
+    fn revoke(&self, message: &[u8]) {
+        let revocation = std::str::from_utf8(message).ok().and_then(|text| {
+            let Terms { issuer, audience, leeway_s, .. } = &self.terms;
+            Revocation::read(&self.verdict_keys, issuer, audience, *leeway_s, text, unix_now())
+        });
+        let Some(revocation) = revocation else {
+            let forged = self.forged.fetch_add(1, Ordering::Relaxed) + 1;
+            if forged.is_power_of_two() {
+                warn!(forged, "a message on the revocation subject is not signed by the auth service, or says nothing");
+            }
+            return;
+        };
+        self.marks.add(revocation.clone());
+        self.cache.retain(|_, (principal, _)| !revocation.is_about(principal));
+        info!("a revocation was heard");
+    }
+
+    /// Something may have been missed.
+    fn forget_all(&self) {
+        self.marks.missed();
+        self.cache.clear();
+    }
+
+    async fn ask(&self, token: &str, trace: Option<String>) -> Result<Verdict, AuthFault> {
+        let attempt = self.breaker.admit().ok_or(AuthFault::Unavailable(CallFault::KnownAway))?;
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let deadline = tokio::time::Instant::now() + Duration::from_millis(self.settings.timeout_ms);
         let mut headers = HeaderMap::new();
         if let Some(trace) = trace {
@@ -175,8 +309,12 @@ impl Inner {
         }
         let body = serde_json::json!({ "token": token }).to_string();
         let subject = self.settings.verify_subject.clone();
-        let answer =
-            self.exchange.ask(subject, headers, body.into(), deadline).await.map_err(AuthFault::Unavailable)?;
+        let asked = self.exchange.ask(subject, headers, body.into(), deadline).await;
+        match asked {
+            Ok(_) => attempt.answered(),
+            Err(_) => attempt.unanswered(),
+        }
+        let answer = asked.map_err(AuthFault::Unavailable)?;
         let answer = std::str::from_utf8(&answer.payload).map_err(|_| AuthFault::Unbelievable)?;
         verdict::read(&self.verdict_keys, &self.terms, answer, token, unix_now()).map_err(|fault| match fault {
             VerdictFault::Inactive => AuthFault::Unauthenticated,
@@ -188,6 +326,7 @@ impl Inner {
     fn kept(&self, hash: &Hash) -> Option<Principal> {
         let (principal, until) = self.cache.get(hash)?;
         if Instant::now() < until && principal.expires_at().is_none_or(|exp| unix_now() < exp) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return Some(principal);
         }
         self.cache.remove(hash);
@@ -200,6 +339,12 @@ impl Inner {
             self.cache.insert(hash, (principal.clone(), until));
         }
     }
+}
+
+/// Whether a question is answered, whatever the answer is: about a token that nobody has.
+async fn answers(exchange: Exchange, subject: String, limit: Duration) -> bool {
+    let question = serde_json::json!({ "token": "" }).to_string().into();
+    exchange.ask(subject, HeaderMap::new(), question, tokio::time::Instant::now() + limit).await.is_ok()
 }
 
 fn unix_now() -> u64 {

@@ -7,8 +7,9 @@
 mod authenticator;
 mod keys;
 mod principal;
+mod revocation;
 mod verdict;
 
-pub use authenticator::{AuthFault, AuthSettings, Authenticator};
+pub use authenticator::{AuthCounts, AuthFault, AuthSettings, Authenticator};
 pub use keys::KeyFault;
 pub use principal::Principal;

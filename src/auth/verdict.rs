@@ -23,6 +23,7 @@ struct Introspection {
     sub: Option<String>,
     scope: Option<String>,
     exp: Option<u64>,
+    sid: Option<String>,
 }
 
 /// What a verdict has to show before it counts.
@@ -31,6 +32,14 @@ pub(super) struct Terms {
     pub audience: String,
     pub max_age_s: u64,
     pub leeway_s: u64,
+}
+
+/// A verdict that lets somebody in.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub principal: Principal,
+    /// When it was signed, in seconds since the Unix epoch.
+    pub issued_at: u64,
 }
 
 /// Why a verdict lets nobody in.
@@ -43,13 +52,7 @@ pub(super) enum VerdictFault {
 }
 
 /// Reads a verdict about `token`, at `now` in seconds since the Unix epoch.
-pub(super) fn read(
-    keys: &KeySet,
-    terms: &Terms,
-    answer: &str,
-    token: &str,
-    now: u64,
-) -> Result<Principal, VerdictFault> {
+pub(super) fn read(keys: &KeySet, terms: &Terms, answer: &str, token: &str, now: u64) -> Result<Verdict, VerdictFault> {
     let demands = Demands {
         issuer: Some(&terms.issuer),
         audience: Some(&terms.audience),
@@ -68,7 +71,9 @@ pub(super) fn read(
         return Err(VerdictFault::Inactive);
     }
     let subject = said.sub.filter(|sub| !sub.is_empty()).ok_or(VerdictFault::Unbelievable)?;
-    Ok(Principal::new(UserId::new(claims.iss, subject), said.scope.as_deref().unwrap_or_default(), said.exp))
+    let scope = said.scope.as_deref().unwrap_or_default();
+    let principal = Principal::new(UserId::new(claims.iss, subject), scope, said.exp, said.sid);
+    Ok(Verdict { principal, issued_at: claims.iat })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `gofavorites dev`: the whole platform on this machine.
 
+use crate::dev::auth_service::Revoked;
 use crate::dev::secrets::Secrets;
 use crate::dev::{self, PlatformOptions, auth_service, story, tokens};
 use crate::shutdown::told_to_stop;
@@ -49,6 +50,16 @@ enum Part {
         #[arg(long, default_value = "1h", value_parser = duration)]
         ttl: Duration,
     },
+    /// Take back the tokens that somebody has so far
+    #[command(group = clap::ArgGroup::new("whose").required(true).multiple(true))]
+    Revoke {
+        /// Whose
+        #[arg(long, group = "whose")]
+        sub: Option<String>,
+        /// Of which session
+        #[arg(long, group = "whose")]
+        sid: Option<String>,
+    },
 }
 
 impl Dev {
@@ -72,13 +83,25 @@ impl Dev {
             Some(Part::Auth { url }) => {
                 crate::telemetry::start(&crate::config::LogSettings::default())?;
                 let stop = async { told_to_stop().await.map_or((), drop) };
-                auth_service::run(url, &secrets()?, stop).await
+                auth_service::run(url, &secrets()?, Some(self.revoked()), stop).await
             }
             Some(Part::Token { sub, scope, ttl }) => {
                 println!("{}", tokens::token(&secrets()?, sub, scope, *ttl)?);
                 Ok(())
             }
+            Some(Part::Revoke { sub, sid }) => {
+                let revoked = Revoked { sub: sub.clone(), sid: sid.clone(), iat: tokens::unix_now() };
+                let said = std::fs::read(self.state.join("dev.json")).context("no platform runs here")?;
+                let said: serde_json::Value = serde_json::from_slice(&said)?;
+                let url = said["nats_url"].as_str().context("dev.json names no server")?;
+                auth_service::revoke(url, &secrets()?, &self.revoked(), &revoked).await
+            }
         }
+    }
+
+    /// Where what was taken back is written down.
+    fn revoked(&self) -> PathBuf {
+        self.state.join("revoked.jsonl")
     }
 
     fn platform(&self, state: &Path, fresh: bool) -> anyhow::Result<PlatformOptions> {

@@ -5,15 +5,20 @@
 use super::secrets::Secrets;
 use super::tokens::{AUDIENCE, ISSUER, unix_now};
 use anyhow::Context as _;
-use async_nats::{ConnectOptions, Message};
+use async_nats::{Client, ConnectOptions, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt as _;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use tracing::{info, warn};
+use uuid::Uuid;
 
 /// The subject on which it is asked.
 pub const VERIFY_SUBJECT: &str = "auth.v1.verify";
@@ -24,6 +29,19 @@ pub const REVOKED_SUBJECT: &str = "auth.v1.revoked";
 pub struct AuthService {
     signing: EncodingKey,
     tokens: DecodingKey,
+    /// Where `dev revoke` writes down what was taken back; none in tests.
+    revoked: Option<PathBuf>,
+}
+
+/// What is taken back: tokens of a subject, or of one session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The subject.
+    pub sub: Option<String>,
+    /// The session.
+    pub sid: Option<String>,
+    /// Tokens from before are meant, in seconds since the Unix epoch.
+    pub iat: u64,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +54,22 @@ impl AuthService {
     pub fn new(secrets: &Secrets) -> anyhow::Result<Self> {
         let set: JwkSet = serde_json::from_str(&secrets.token_jwks()?)?;
         let key = set.keys.first().context("no token key")?;
-        Ok(Self { signing: EncodingKey::from_ed_der(&secrets.verdict_key()?), tokens: DecodingKey::from_jwk(key)? })
+        let signing = EncodingKey::from_ed_der(&secrets.verdict_key()?);
+        Ok(Self { signing, tokens: DecodingKey::from_jwk(key)?, revoked: None })
+    }
+
+    /// The signed message that something is taken back: a security event (RFC 8417).
+    pub fn revocation(&self, revoked: &Revoked) -> anyhow::Result<String> {
+        let mut claims = json!({
+            "iss": ISSUER, "aud": AUDIENCE, "iat": revoked.iat, "jti": Uuid::now_v7().to_string(),
+            "events": {"https://schemas.openid.net/secevent/caep/event-type/session-revoked": {}},
+        });
+        for (claim, value) in [("sub", &revoked.sub), ("sid", &revoked.sid)] {
+            if let Some(value) = value {
+                claims[claim] = json!(value);
+            }
+        }
+        self.sign("secevent+jwt", &claims)
     }
 
     /// The signed verdict on a token: introspection (RFC 7662) as a JWT (RFC 9701).
@@ -60,11 +93,24 @@ impl AuthService {
         validation.set_audience(&[AUDIENCE]);
         validation.leeway = 0;
         let Ok(known) = decode::<Value>(token, &self.tokens, &validation) else { return json!({"active": false}) };
+        if self.is_revoked(&known.claims) {
+            return json!({"active": false});
+        }
         let mut said = json!({"active": true});
         for claim in ["sub", "scope", "exp", "client_id", "sid"] {
             said[claim] = known.claims[claim].clone();
         }
         said
+    }
+
+    fn is_revoked(&self, claims: &Value) -> bool {
+        let named = |name: &str, value: &Option<String>| value.as_deref().is_none_or(|value| claims[name] == value);
+        let meant = |revoked: &Revoked| {
+            let before = claims["iat"].as_u64().is_some_and(|iat| iat <= revoked.iat);
+            before && named("sub", &revoked.sub) && named("sid", &revoked.sid)
+        };
+        let text = self.revoked.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).any(|revoked| meant(&revoked))
     }
 
     fn answer(&self, message: &Message) -> anyhow::Result<String> {
@@ -73,14 +119,33 @@ impl AuthService {
     }
 }
 
-/// Answers until `shutdown` ends.
-pub async fn run(url: &str, secrets: &Secrets, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let service = AuthService::new(secrets)?;
-    let client = ConnectOptions::with_user_and_password("auth".into(), secrets.nats("auth").into())
+/// Writes down in `file` that something is taken back, and tells every worker.
+pub async fn revoke(url: &str, secrets: &Secrets, file: &Path, revoked: &Revoked) -> anyhow::Result<()> {
+    let mut written = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file)?;
+    writeln!(written, "{}", serde_json::to_string(revoked)?)?;
+    let client = connect(url, secrets).await?;
+    let message = AuthService::new(secrets)?.revocation(revoked)?;
+    client.publish(REVOKED_SUBJECT, message.into()).await?;
+    Ok(client.flush().await?)
+}
+
+async fn connect(url: &str, secrets: &Secrets) -> anyhow::Result<Client> {
+    Ok(ConnectOptions::with_user_and_password("auth".into(), secrets.nats("auth").into())
         .name("gofavorites dev auth")
         .retry_on_initial_connect()
         .connect(url)
-        .await?;
+        .await?)
+}
+
+/// Answers until `shutdown` ends.
+pub async fn run(
+    url: &str,
+    secrets: &Secrets,
+    revoked: Option<PathBuf>,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let service = AuthService { revoked, ..AuthService::new(secrets)? };
+    let client = connect(url, secrets).await?;
     let mut questions = client.queue_subscribe(VERIFY_SUBJECT, "auth".into()).await?;
     client.flush().await?;
     warn!("this is the STAND-IN auth service, for development: it vouches for everyone who can read its key");

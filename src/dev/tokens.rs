@@ -24,6 +24,7 @@ pub fn token(secrets: &Secrets, subject: &str, scope: &str, ttl: Duration) -> an
     Ok(encode(&header, &claims, &EncodingKey::from_ed_der(&secrets.token_key()?))?)
 }
 
-pub(super) fn unix_now() -> u64 {
+/// Now, in seconds since the Unix epoch.
+pub fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

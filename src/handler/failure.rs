@@ -77,12 +77,20 @@ impl From<OwnersFault> for Failure {
             OwnersFault::Truth(TruthFault::Unavailable(_)) => {
                 Self::Refused(away(Code::TruthUnavailable, "the truth is out of reach: ask again"))
             }
+            OwnersFault::HistoryLost { .. } => Self::Refused(away(
+                Code::TruthUnavailable,
+                "the truth has lost acknowledged history of this owner: the operators have to mend it",
+            )),
             OwnersFault::NeverWas { owner_version } => Self::Refused(
                 Refusal::new(Code::BadRequest, "min_version is above the owner's version: it never was")
                     .field("min_version")
                     .with("owner_version", owner_version.get()),
             ),
-            OwnersFault::Truth(_) | OwnersFault::Broken { .. } | OwnersFault::Seal(_) => Self::Internal(fault.into()),
+            OwnersFault::Truth(_)
+            | OwnersFault::Broken { .. }
+            | OwnersFault::HistoryWentBack(_)
+            | OwnersFault::Shard(_)
+            | OwnersFault::Seal(_) => Self::Internal(fault.into()),
         }
     }
 }

@@ -73,7 +73,7 @@ impl Freshness {
 
     /// The owner, that fresh, before the caller's time is up.
     pub async fn read(&self, owners: &Owners, owner: &OwnerKey, deadline: Instant) -> Result<Reading, Failure> {
-        match timeout_at(deadline, owners.read(owner, self.need, self.min_version)).await {
+        match timeout_at(deadline, owners.read(owner, self.need, self.min_version, deadline)).await {
             Ok(reading) => Ok(reading?),
             Err(_) => Err(super::request::out_of_time().into()),
         }

@@ -1,8 +1,10 @@
 //! `limits`: what is bounded, by how much, in which unit.
 
+use super::failure::away;
 use super::{Failure, Request, Service};
 use crate::domain::ItemLimits;
-use crate::wire::Fields;
+use crate::owners::{Denied, Pace};
+use crate::wire::{Code, Fields, Refusal};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -35,6 +37,12 @@ pub struct Limits {
     pub deadline_max_ms: u64,
     /// Requests under way in one worker.
     pub in_flight: usize,
+    /// Requests of one owner under way in one worker.
+    pub owner_in_flight: usize,
+    /// Requests of one owner a second, in one worker; 0: as many as they like.
+    pub rate_per_s: u64,
+    /// How many requests of one owner may come at once after a pause, where `rate_per_s` is set.
+    pub rate_burst: u64,
 }
 
 impl Default for Limits {
@@ -52,13 +60,35 @@ impl Default for Limits {
             deadline_ms: 5_000,
             deadline_max_ms: 30_000,
             in_flight: 1_024,
+            owner_in_flight: 64,
+            rate_per_s: 0,
+            rate_burst: 20,
         }
     }
 }
 
 impl Limits {
+    /// The bounds on one owner.
+    pub(super) fn pace(&self) -> Pace {
+        Pace { in_flight: self.owner_in_flight, per_s: self.rate_per_s, burst: self.rate_burst }
+    }
+
+    /// The refusal of a request that is beyond them.
+    pub(super) fn denied(&self, denied: Denied) -> Refusal {
+        match denied {
+            Denied::TooMany => away(Code::Overloaded, "this owner has too many requests under way: ask again")
+                .with("in_flight", self.owner_in_flight),
+            Denied::TooFast(wait) => {
+                let retry_after_ms = u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+                Refusal::retry_later(Code::RateLimited, "this owner asks too often: ask again later", retry_after_ms)
+                    .with("used", self.rate_per_s)
+                    .with("limit", self.rate_per_s)
+            }
+        }
+    }
+
     /// Each limit's name, value and unit.
-    fn table(&self) -> [(&'static str, u64, &'static str); 20] {
+    fn table(&self) -> [(&'static str, u64, &'static str); 23] {
         let item = &self.item;
         let count = |n: usize| n as u64;
         [
@@ -80,6 +110,9 @@ impl Limits {
             ("deadline_ms", self.deadline_ms, "milliseconds"),
             ("deadline_max_ms", self.deadline_max_ms, "milliseconds"),
             ("in_flight", count(self.in_flight), "requests"),
+            ("owner_in_flight", count(self.owner_in_flight), "requests"),
+            ("rate_per_s", self.rate_per_s, "requests a second, 0 is unbounded"),
+            ("rate_burst", self.rate_burst, "requests"),
             ("name_bytes", count(item.name_bytes), "bytes"),
             ("ticker_bytes", count(item.ticker_bytes), "bytes"),
         ]

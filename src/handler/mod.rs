@@ -48,6 +48,8 @@ impl Service {
             Operation::Limits => limits::limits(self, request),
             _ => {
                 let call = request.authenticate(self).await?;
+                let _under_way =
+                    self.owners.admit(&call.owner, &self.limits.pace()).map_err(|d| self.limits.denied(d))?;
                 match operation {
                     Operation::Put => put::put(self, call).await,
                     Operation::Get => get::get(self, call).await,

@@ -1,6 +1,7 @@
 //! One owner's place in memory: the snapshot at hand, and the turn of those who write.
 
 use super::Snapshot;
+use super::admission::Traffic;
 use crate::seal::OwnerKey;
 use quick_cache::Weighter;
 use std::sync::atomic::AtomicBool;
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Default)]
 pub(super) struct Cell {
     held: Mutex<Option<Arc<Snapshot>>>,
+    pub(super) traffic: Traffic,
     /// Held by the one write of this owner that is under way here: the others would only lose the race.
     pub(super) writing: tokio::sync::Mutex<()>,
     /// Held while the first snapshot is fetched, and while the owner is brought to this shard's Postgres.

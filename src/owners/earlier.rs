@@ -8,7 +8,7 @@ use crate::shard::Earlier;
 use tracing::warn;
 
 /// The most records of one key that a bucket can keep.
-const HISTORY: usize = 64;
+pub(super) const HISTORY: usize = 64;
 
 impl Owners {
     /// The record that a write with this request id made: among the current ones, in this shard's Postgres, or, where

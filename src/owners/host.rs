@@ -1,7 +1,8 @@
 //! An owner's first snapshot on this worker: from Postgres where the shard hosts them, else by hosting them now.
 
 use super::cell::{Cell, Slot};
-use super::{Owners, OwnersFault, Snapshot, is_away};
+use super::read::Renewed;
+use super::{Owners, OwnersFault, Snapshot, a_copy_stands_in};
 use crate::domain::Version;
 use crate::seal::{OwnerKey, OwnerSet, Record};
 use crate::shard::ShardFault;
@@ -45,7 +46,8 @@ impl Owners {
 
     /// Hosts an owner who could not be hosted when they came, while requests go on; one attempt at a time.
     fn host_if_not(&self, owner: &OwnerKey, cell: &Arc<Cell>) {
-        if cell.hosted.load(Ordering::Acquire) || cell.loading.try_lock().is_err() {
+        let able = self.0.store.is_up() && !self.0.bucket.writing().is_open() && !self.0.history.is_lost();
+        if !able || cell.hosted.load(Ordering::Acquire) || cell.loading.try_lock().is_err() {
             return;
         }
         let (this, owner, cell) = (self.clone(), *owner, cell.clone());
@@ -78,9 +80,9 @@ impl Owners {
                 return Ok(self.fetch_whole(owner).await?.0);
             }
         };
-        match self.newer(&copy, true).await {
-            Ok(confirmed) => Ok(confirmed),
-            Err(fault) if is_away(&fault) => Ok(copy),
+        match self.renewed(&copy, true).await {
+            Ok(Renewed::Grown(confirmed) | Renewed::Replaced(confirmed)) => Ok(confirmed),
+            Err(fault) if a_copy_stands_in(&fault) => Ok(copy),
             Err(fault) => Err(fault),
         }
     }

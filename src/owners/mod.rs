@@ -4,26 +4,32 @@
 //! of the shard through [`Owners::project`]. A handler decides on a [`Snapshot`] and never talks to the bucket or to
 //! Postgres itself.
 
+mod admission;
 mod cell;
+mod compose;
 mod earlier;
+mod history;
 mod host;
 mod project;
 mod read;
+mod settle;
 mod snapshot;
 mod write;
 
+pub use admission::{Admission, Denied, Pace};
+pub use history::History;
 pub use read::{Need, Reading};
 pub use snapshot::{Opened, Snapshot};
 pub use write::{Change, Draft, Intent, Outcome, Written};
 
 use crate::seal::{Broken, Keyring, OwnerKey, SealFault, UserId};
-use crate::shard::{Cursor, Store};
+use crate::shard::{Cursor, ShardFault, Store};
 use crate::truth::{Bucket, TruthFault};
 use cell::{Slot, Weigher};
 use quick_cache::sync::Cache;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How reads, writes and the projection behave.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +106,22 @@ pub enum OwnersFault {
         /// In which way.
         broken: Broken,
     },
+    /// The truth is older than what it once acknowledged: it was restored from a backup, or made anew.
+    #[error("owner {owner}: the truth has lost history: it is at {found}, and was at {held}")]
+    HistoryLost {
+        /// Whose.
+        owner: OwnerKey,
+        /// The owner's version as it was acknowledged.
+        held: crate::domain::Version,
+        /// The owner's version in the truth now.
+        found: crate::domain::Version,
+    },
+    /// The bucket as a whole is older than it was, or another one.
+    #[error("the bucket's history went back: {0}")]
+    HistoryWentBack(String),
+    /// Postgres is needed, and failed.
+    #[error(transparent)]
+    Shard(#[from] ShardFault),
     /// A record cannot be opened.
     #[error("a record cannot be opened: {0}")]
     Seal(#[from] SealFault),
@@ -123,6 +145,9 @@ struct Inner {
     settings: OwnersSettings,
     shard: String,
     cells: Cache<OwnerKey, Slot, Weigher>,
+    history: History,
+    /// From which the owners' paces are measured.
+    began: Instant,
 }
 
 impl Owners {
@@ -130,7 +155,18 @@ impl Owners {
     pub fn new(keyring: Keyring, bucket: Bucket, store: Store, settings: OwnersSettings, shard: String) -> Self {
         let typical = (settings.read.cache_bytes / 8_192) as usize;
         let cells = Cache::with_weighter(typical, settings.read.cache_bytes, Weigher);
-        Self(Arc::new(Inner { keyring, bucket, store, cursor: Cursor::default(), settings, shard, cells }))
+        let history = History::default();
+        Self(Arc::new(Inner {
+            keyring,
+            bucket,
+            store,
+            cursor: Cursor::default(),
+            settings,
+            shard,
+            cells,
+            history,
+            began: Instant::now(),
+        }))
     }
 
     /// The name under which the user's records are kept.
@@ -148,6 +184,11 @@ impl Owners {
         self.0.settings.read.consistency
     }
 
+    /// What is known of the truth's history.
+    pub fn history(&self) -> &History {
+        &self.0.history
+    }
+
     /// How far this shard's projection has come.
     pub fn cursor(&self) -> &Cursor {
         &self.0.cursor
@@ -162,7 +203,7 @@ impl Owners {
     }
 }
 
-/// Whether the truth itself is away, so that a copy may stand in for it.
-fn is_away(fault: &OwnersFault) -> bool {
-    matches!(fault, OwnersFault::Truth(TruthFault::Unavailable(_)))
+/// Whether a copy may stand in for the truth: that is away, or knows less than the copy.
+fn a_copy_stands_in(fault: &OwnersFault) -> bool {
+    matches!(fault, OwnersFault::Truth(TruthFault::Unavailable(_)) | OwnersFault::HistoryLost { .. })
 }

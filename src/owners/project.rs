@@ -3,7 +3,7 @@
 use super::{Owners, OwnersFault};
 use crate::seal::{OwnerKey, Record};
 use crate::shard::{ProjectFault, Projector, ShardFault};
-use crate::truth::{Entry, Follower, SetupFault};
+use crate::truth::{Entry, Follower};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -13,13 +13,14 @@ use tracing::{error, info, warn};
 /// connection that holds the lock still stands.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// How long a step in Postgres may take. The connection that did not answer by then is given up.
+const STUCK: Duration = Duration::from_secs(5);
+
 /// Why the projection stopped; it begins again from the stored cursor.
 #[derive(Debug, thiserror::Error)]
 enum Stopped {
     #[error(transparent)]
     Owners(#[from] OwnersFault),
-    #[error(transparent)]
-    Setup(#[from] SetupFault),
     #[error(transparent)]
     Shard(#[from] ShardFault),
     #[error(transparent)]
@@ -36,19 +37,23 @@ impl Owners {
     pub async fn project(&self, reconnects: watch::Receiver<u64>) {
         let poll = Duration::from_millis(self.0.settings.projection.poll_ms);
         loop {
-            match self.0.store.become_projector(self.bucket_name()).await {
+            let turn = timeout(STUCK, self.0.store.become_projector(self.bucket_name())).await;
+            match turn.unwrap_or(Err(ShardFault::TimedOut)) {
                 Ok(Some(projector)) => {
                     info!("this worker projects");
                     match self.project_while_able(projector, reconnects.clone()).await {
                         Stopped::Reconnected => {
                             info!("the projection follows anew: the connection to NATS was made anew")
                         }
-                        Stopped::Shard(ShardFault::Unfit(reason)) => error!(reason, "the projection stands still"),
+                        Stopped::Owners(OwnersFault::HistoryWentBack(_)) => self.stand_still().await,
                         stopped => warn!(%stopped, "the projection stopped, and begins again from its cursor"),
                     }
                 }
                 Ok(None) => {}
-                Err(fault) => warn!(%fault, "Postgres is away: the projection waits for it"),
+                Err(fault) => {
+                    self.0.store.breaker().doubt();
+                    warn!(%fault, "Postgres is away: the projection waits for it");
+                }
             }
             sleep(poll).await;
         }
@@ -59,6 +64,7 @@ impl Owners {
         let poll = Duration::from_millis(self.0.settings.projection.poll_ms);
         loop {
             if let Err(fault) = self.0.store.listen(self.bucket_name(), &self.0.cursor).await {
+                self.0.store.breaker().doubt();
                 warn!(%fault, "Postgres is away: the projection's steps are not heard");
             }
             sleep(poll).await;
@@ -67,8 +73,10 @@ impl Owners {
 
     async fn project_while_able(&self, mut projector: Projector, mut reconnects: watch::Receiver<u64>) -> Stopped {
         let project = async {
-            let (created, newest) = self.0.bucket.position().await?;
-            let mut at = projector.cursor(&created, newest).await?;
+            let reached = projector.reached().await?;
+            self.compare(Some(&reached)).await?;
+            self.check_anchor(&reached).await?;
+            let mut at = reached.sequence;
             self.0.cursor.raise(at);
             let mut follower = self.0.bucket.follow(at).await.map_err(OwnersFault::from)?;
             loop {
@@ -85,15 +93,41 @@ impl Owners {
     /// Stores one batch, or looks around where none comes. Returns the new cursor.
     async fn project_step(&self, projector: &mut Projector, follower: &mut Follower, at: u64) -> Result<u64, Stopped> {
         let Ok(batch) = timeout(QUIET, follower.next_batch(self.0.settings.projection.batch)).await else {
-            let (created, newest) = self.0.bucket.position().await?;
-            let stored = projector.cursor(&created, newest).await?;
-            return if newest > stored { Err(Stopped::Silent) } else { Ok(stored) };
+            let stored = timeout(STUCK, projector.reached()).await.map_err(|_| ShardFault::TimedOut)??;
+            let now = self.compare(Some(&stored)).await?;
+            return if now.sequence > stored.sequence { Err(Stopped::Silent) } else { Ok(stored.sequence) };
         };
         let batch = batch.map_err(OwnersFault::from)?;
-        let Some(to) = batch.last().map(|entry| entry.sequence) else { return Ok(at) };
+        let Some((to, stored_at)) = batch.last().map(|entry| (entry.sequence, entry.at)) else { return Ok(at) };
         let records: Vec<(OwnerKey, Record)> = batch.into_iter().filter_map(|Entry { record, .. }| record).collect();
-        projector.store(&records, at, to).await?;
+        let stored = timeout(STUCK, projector.store(&records, at, to, stored_at)).await;
+        let gaps = stored.map_err(|_| ShardFault::TimedOut)??;
         self.0.cursor.raise(to);
+        for owner in gaps {
+            self.look_into_gap(projector, &owner).await?;
+        }
         Ok(to)
+    }
+
+    /// Versions of the owner never came here. Where the truth is whole they were overwritten before they could, which
+    /// costs the older versions only; else records of the truth are missing, and nothing is mixed with what is left.
+    async fn look_into_gap(&self, projector: &mut Projector, owner: &OwnerKey) -> Result<(), Stopped> {
+        match self.fetch_whole(owner).await {
+            Ok(_) => Ok(()),
+            Err(OwnersFault::Broken { broken, .. }) => {
+                error!(%owner, %broken, "records of this owner are missing in the truth: this shard drops its copy");
+                Ok(projector.drop_owner(owner).await?)
+            }
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// The bucket's history went back: says whose, and projects nothing until this worker is started again.
+    async fn stand_still(&self) {
+        match self.name_the_lost().await {
+            Ok(lost) => error!(lost, "the projection stands still: the truth has lost history of that many owners"),
+            Err(fault) => error!(%fault, "the projection stands still; whose history is lost cannot be told"),
+        }
+        std::future::pending().await
     }
 }

@@ -1,12 +1,15 @@
 //! Reading an owner, as fresh as asked for.
 
 use super::cell::Cell;
-use super::{Owners, OwnersFault, Snapshot, is_away};
+use super::{Owners, OwnersFault, Snapshot, a_copy_stands_in};
 use crate::domain::Version;
+use crate::exchange::CallFault;
 use crate::seal::{Broken, OwnerKey};
+use crate::truth::TruthFault;
 use serde::Deserialize;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
 use tracing::error;
 
 /// How fresh a read has to be.
@@ -29,9 +32,19 @@ pub struct Reading {
     pub stale: bool,
 }
 
+/// What is kept of a caller's time for giving the copy at hand, where the truth does not answer.
+const LAST_MOMENT: Duration = Duration::from_millis(20);
+
 impl Owners {
-    /// The owner's snapshot, as fresh as `need` says and at least of `min_version`.
-    pub async fn read(&self, owner: &OwnerKey, need: Need, min_version: Version) -> Result<Reading, OwnersFault> {
+    /// The owner's snapshot, as fresh as `need` says and at least of `min_version`. The copy at hand stands in for a
+    /// truth that does not answer before the caller's `deadline`.
+    pub async fn read(
+        &self,
+        owner: &OwnerKey,
+        need: Need,
+        min_version: Version,
+        deadline: tokio::time::Instant,
+    ) -> Result<Reading, OwnersFault> {
         let arrived = Instant::now();
         let cell = self.cell(owner);
         let held = self.at_hand(owner, &cell).await?;
@@ -39,12 +52,17 @@ impl Owners {
             Need::Strong => self.refresh(owner, &cell, &held, true).await?,
             Need::Head if held.checked_at().is_some_and(|at| at >= arrived) => held,
             Need::Eventual if held.checked_at().is_some_and(|at| at.elapsed() <= self.max_age()) => held,
-            Need::Head | Need::Eventual => match self.refresh(owner, &cell, &held, false).await {
-                Err(fault) if is_away(&fault) && held.version() >= min_version => {
-                    return Ok(Reading { snapshot: held, stale: true });
+            Need::Head | Need::Eventual => {
+                // Where the truth went back, only a confirmed read tells whose history it lost.
+                let refreshed = self.refresh(owner, &cell, &held, self.0.history.is_lost());
+                let refreshed = timeout_at(deadline - LAST_MOMENT, refreshed).await;
+                match refreshed.unwrap_or(Err(TruthFault::from(CallFault::TimedOut).into())) {
+                    Err(fault) if a_copy_stands_in(&fault) && held.version() >= min_version => {
+                        return Ok(Reading { snapshot: held, stale: true });
+                    }
+                    refreshed => refreshed?,
                 }
-                refreshed => refreshed?,
-            },
+            }
         };
         let snapshot = self.at_least(owner, &cell, fresh, min_version).await?;
         Ok(Reading { snapshot, stale: false })
@@ -66,7 +84,7 @@ impl Owners {
         if held.version() >= least { Ok(held) } else { Err(OwnersFault::NeverWas { owner_version: held.version() }) }
     }
 
-    /// A snapshot that holds what the truth has by now. One that is found not to be whole is fetched anew.
+    /// A snapshot that holds what the truth has by now.
     pub(super) async fn refresh(
         &self,
         owner: &OwnerKey,
@@ -74,33 +92,54 @@ impl Owners {
         held: &Snapshot,
         confirmed: bool,
     ) -> Result<Arc<Snapshot>, OwnersFault> {
-        let snapshot = match self.newer(held, confirmed).await {
-            Err(OwnersFault::Broken { owner, broken }) => {
-                error!(%owner, %broken, "the copy in memory and the truth do not fit: fetched anew");
+        Ok(match self.renewed(held, confirmed).await? {
+            Renewed::Grown(snapshot) => self.keep(owner, cell, snapshot),
+            Renewed::Replaced(snapshot) => {
                 cell.forget();
-                self.fetch_whole(&owner).await?.0
+                self.keep(owner, cell, snapshot)
             }
-            newer => newer?,
+        })
+    }
+
+    /// `held` with what the truth has that is newer; or, where the two do not fit, what the truth has. Fails where the
+    /// truth has less than `held`: acknowledged history is lost, and is not passed over in silence.
+    pub(super) async fn renewed(&self, held: &Snapshot, confirmed: bool) -> Result<Renewed, OwnersFault> {
+        let (owner, broken) = match self.newer(held, confirmed).await {
+            Err(OwnersFault::Broken { owner, broken }) => (owner, broken),
+            newer => return newer.map(Renewed::Grown),
         };
-        Ok(self.keep(owner, cell, snapshot))
+        let whole = self.fetch_whole(&owner).await?.0;
+        let (held, found) = (held.version(), whole.version());
+        if found < held {
+            error!(%owner, %held, %found, "the truth has lost history of this owner: the copy at hand stands in");
+            return Err(OwnersFault::HistoryLost { owner, held, found });
+        }
+        error!(%owner, %broken, %held, %found, "the copy at hand and the truth do not fit: the truth's is taken");
+        Ok(Renewed::Replaced(whole))
     }
 
     /// `held` with what the truth has that is newer.
-    pub(super) async fn newer(&self, held: &Snapshot, confirmed: bool) -> Result<Snapshot, OwnersFault> {
+    async fn newer(&self, held: &Snapshot, confirmed: bool) -> Result<Snapshot, OwnersFault> {
         let (owner, version) = (held.owner(), held.version());
         let checked_at = Instant::now();
         let delta = match confirmed {
             true => self.0.bucket.since_confirmed(owner, version).await?,
             false => self.0.bucket.since(owner, version).await?,
         };
+        let broken = |broken| OwnersFault::Broken { owner: *owner, broken };
         // A replica may be behind; a confirmed answer that is has lost what was acknowledged.
-        if confirmed && delta.up_to.unwrap_or_default() < version {
-            return Err(OwnersFault::Broken { owner: *owner, broken: Broken::RolledBack });
+        if confirmed && !held.is_in(&delta.records) {
+            return Err(broken(Broken::RolledBack));
         }
-        let set = held
-            .set()
-            .apply(&self.0.keyring, delta.records)
-            .map_err(|broken| OwnersFault::Broken { owner: *owner, broken })?;
+        let set = held.set().apply(&self.0.keyring, delta.records).map_err(broken)?;
         held.next(&self.0.keyring, set, Some(checked_at))
     }
+}
+
+/// What came of asking the truth for what is newer than a copy.
+pub(super) enum Renewed {
+    /// The copy, with what is newer.
+    Grown(Snapshot),
+    /// Another one: the copy did not fit.
+    Replaced(Snapshot),
 }

@@ -109,6 +109,14 @@ impl Snapshot {
         items.fold((0, 0), |(live, all), record| (live + usize::from(record.is_live_item()), all + 1))
     }
 
+    /// Whether its newest record is among these of the truth, from its version on; or a newer one, which has a check of
+    /// its own.
+    pub(super) fn is_in(&self, records: &[Record]) -> bool {
+        let ours = |record: &Record| self.set.get(&record.name).is_some_and(|ours| ours.value == record.value);
+        let version = self.version();
+        version.is_none() || records.iter().any(|r| r.version > version || r.version == version && ours(r))
+    }
+
     /// The memory it takes, in bytes, about.
     pub(super) fn weight(&self) -> u64 {
         const RECORD: u64 = 320;

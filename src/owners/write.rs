@@ -1,16 +1,19 @@
 //! Writing: decided on a known state, and made by a compare-and-set on the owner.
 
 use super::cell::Cell;
+use super::compose::Sealed;
+use super::settle::Settled;
 use super::{Opened, Owners, OwnersFault, Snapshot};
 use crate::domain::{ItemId, Kind, Timestamp, Version};
-use crate::seal::{Body, Content, Links, OwnerKey, OwnerKeys, Record, RecordName, RequestMark, SealFault, UserId};
+use crate::exchange::CallFault;
+use crate::seal::{Body, Content, OwnerKey, Record, RecordName, RequestMark, SealFault, UserId};
 use crate::shard::Passed;
-use crate::truth::{AppendFault, NewRecord};
+use crate::truth::{AppendFault, TruthFault};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::MutexGuard;
 use tokio::time::timeout_at;
-use uuid::Uuid;
 
 /// Which item a write is about, and how it is known again.
 pub struct Intent {
@@ -81,7 +84,7 @@ enum Attempt {
     Done(Box<Opened>),
     Lost,
     Full,
-    InDoubt,
+    InDoubt(Sealed),
 }
 
 impl Owners {
@@ -98,7 +101,7 @@ impl Owners {
     ) -> Result<Outcome<R>, F> {
         let owner = self.owner(user);
         let cell = self.cell(&owner);
-        let Ok(turn) = timeout_at(deadline, cell.writing.lock()).await else { return Ok(Outcome::OutOfTime) };
+        let Some(turn) = self.turn(&cell, deadline).await? else { return Ok(Outcome::OutOfTime) };
         let mut since = Since::Held;
         for _ in 0..=self.0.settings.write.retries {
             // Nothing has been sent so far, and nothing is left behind: this may end wherever it stands.
@@ -114,19 +117,41 @@ impl Owners {
                     }
                 },
             };
-            match self.attempt(user, &cell, &snapshot, intent, draft, deadline).await? {
-                Attempt::Done(item) => {
-                    drop(turn);
-                    let local = self.wait_local(&cell, item.version, deadline).await;
-                    return Ok(Outcome::Written(Box::new(Written { item: *item, local })));
-                }
+            let item = match self.attempt(user, &cell, &snapshot, intent, draft, deadline).await? {
+                Attempt::Done(item) => item,
                 Attempt::Full => return Ok(Outcome::Full),
-                Attempt::InDoubt => return Ok(Outcome::InDoubt),
+                Attempt::InDoubt(sealed) => match self.settle(&cell, &snapshot, sealed, deadline).await {
+                    Settled::Done(item) => item,
+                    Settled::InDoubt => return Ok(Outcome::InDoubt),
+                    Settled::Lost => {
+                        since = Since::Barrier;
+                        continue;
+                    }
+                },
                 // The nearest replica may not have what beat us; after a second loss it is not relied on.
-                Attempt::Lost => since = if since == Since::Held { Since::Head } else { Since::Barrier },
-            }
+                Attempt::Lost => {
+                    since = if since == Since::Held { Since::Head } else { Since::Barrier };
+                    continue;
+                }
+            };
+            drop(turn);
+            let local = self.wait_local(&cell, item.version, deadline).await;
+            return Ok(Outcome::Written(Box::new(Written { item: *item, local })));
         }
         Ok(Outcome::TooManyRaces)
+    }
+
+    /// The owner's turn to write; none if it does not come in time. Nobody waits for it while no write is taken.
+    async fn turn<'c>(
+        &self,
+        cell: &'c Cell,
+        deadline: tokio::time::Instant,
+    ) -> Result<Option<MutexGuard<'c, ()>>, OwnersFault> {
+        tokio::select! {
+            biased;
+            () = self.0.bucket.writing().broken() => Err(TruthFault::from(CallFault::KnownAway).into()),
+            turn = timeout_at(deadline, cell.writing.lock()) => Ok(turn.ok()),
+        }
     }
 
     /// What is to be done on the owner's state, which is as new as `since` says: a refusal only on one that the truth
@@ -166,79 +191,29 @@ impl Owners {
         draft: Draft,
         deadline: tokio::time::Instant,
     ) -> Result<Attempt, OwnersFault> {
-        let owner = *snapshot.owner();
         let sealed = self.sealed(user, snapshot, intent, draft)?;
-        let records = sealed.iter().map(|(name, value)| NewRecord { name: *name, value: value.clone() }).collect();
-        match self.0.bucket.append(&owner, snapshot.version(), records, deadline).await {
-            Ok(version) => self.adopt(cell, snapshot, sealed, version).map(Attempt::Done),
+        match self.0.bucket.append(snapshot.owner(), snapshot.version(), &sealed.records, deadline).await {
+            Ok(version) => self.adopt(cell, snapshot, &sealed, version).map(Attempt::Done),
             Err(AppendFault::Conflict) => Ok(Attempt::Lost),
             Err(AppendFault::Full) => Ok(Attempt::Full),
-            Err(AppendFault::InDoubt) => Ok(Attempt::InDoubt),
+            Err(AppendFault::InDoubt) => Ok(Attempt::InDoubt(sealed)),
             Err(AppendFault::NotWritten(fault)) => Err(fault.into()),
         }
     }
 
-    /// The records of the change, sealed: an owner's first write brings their keys along in the same atomic batch.
-    fn sealed(
-        &self,
-        user: &UserId,
-        snapshot: &Snapshot,
-        intent: &Intent,
-        draft: Draft,
-    ) -> Result<Vec<(RecordName, bytes::Bytes)>, OwnersFault> {
-        let (owner, keyring) = (snapshot.owner(), &self.0.keyring);
-        let mut sealed = Vec::with_capacity(2);
-        let fresh;
-        let keys = match snapshot.keys() {
-            Some(keys) => keys,
-            None => {
-                fresh = keyring.new_owner_keys();
-                let links = links(snapshot, None, None, false);
-                sealed.push((RecordName::Key, fresh.wrap(keyring, owner, user, &links).into()));
-                &fresh
-            }
-        };
-        let request = intent.request.as_ref().map(|(id, body)| keys.request_marks(id, body));
-        let body = self.body(snapshot, keys, draft)?;
-        let (kind, id) = subject_of(&body.content);
-        let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
-        let deleted = matches!(body.content, Content::Deleted { .. });
-        let links = links(snapshot, snapshot.set().get(&name), request, deleted);
-        sealed.push((name, keys.seal(owner, name, &links, body.encode()).into()));
-        Ok(sealed)
-    }
-
-    fn body(&self, snapshot: &Snapshot, keys: &OwnerKeys, draft: Draft) -> Result<Body, OwnersFault> {
-        let (kind, id) = subject_of(&draft.content);
-        let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
-        let current = match snapshot.set().get(&name) {
-            Some(record) => Some(Body::open(keys, snapshot.owner(), record)?),
-            None => None,
-        };
-        // A life that goes on, or ends, keeps its beginning; a new one begins with its own record.
-        let life = current.filter(|body| matches!(body.content, Content::Living(_)));
-        Ok(Body {
-            operation: Uuid::now_v7(),
-            shard: self.0.shard.clone(),
-            born: life.as_ref().map(|body| body.born).unwrap_or_default(),
-            born_request: life.and_then(|body| body.born_request),
-            content: draft.content,
-        })
-    }
-
     /// Takes over what was just written, so that the next request needs not fetch it, and gives the item.
-    fn adopt(
+    pub(super) fn adopt(
         &self,
         cell: &Arc<Cell>,
         snapshot: &Snapshot,
-        sealed: Vec<(RecordName, bytes::Bytes)>,
+        sealed: &Sealed,
         last: Version,
     ) -> Result<Box<Opened>, OwnersFault> {
-        let first = last.get() + 1 - sealed.len() as u64;
-        let mut records = Vec::with_capacity(sealed.len());
-        for (version, (name, value)) in (first..).zip(sealed) {
+        let first = last.get() + 1 - sealed.records.len() as u64;
+        let mut records = Vec::with_capacity(sealed.records.len());
+        for (version, record) in (first..).zip(&sealed.records) {
             let version = Version::new(version).ok_or(SealFault::Malformed)?;
-            records.push(Record::parse(name, version, Timestamp::now(), value)?);
+            records.push(Record::parse(record.name, version, Timestamp::now(), record.value.clone())?);
         }
         let owner = *snapshot.owner();
         let set = snapshot.set().apply(&self.0.keyring, records.iter().cloned());
@@ -269,16 +244,21 @@ impl Owners {
 
     /// Waits for the projection to pass that version, which is a row of this shard only where it hosts the owner.
     async fn wait_local(&self, cell: &Cell, version: Version, deadline: tokio::time::Instant) -> Passed {
-        if !cell.hosted.load(Ordering::Acquire) {
+        // Nobody is made to wait for a row that is known not to come soon.
+        if !cell.hosted.load(Ordering::Acquire) || !self.0.store.is_up() || self.0.history.is_lost() {
             return Passed::NotYet;
         }
         let limit = Duration::from_millis(self.0.settings.write.local_wait_ms);
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        self.0.cursor.wait_for(version.get(), limit.min(left)).await
+        let passed = self.0.cursor.wait_for(version.get(), limit.min(left)).await;
+        if passed == Passed::NotYet {
+            self.0.store.breaker().doubt();
+        }
+        passed
     }
 }
 
-fn opened(snapshot: &Snapshot, record: &Record) -> Result<Opened, OwnersFault> {
+pub(super) fn opened(snapshot: &Snapshot, record: &Record) -> Result<Opened, OwnersFault> {
     let (Some(keys), RecordName::Item(key)) = (snapshot.keys(), record.name) else {
         return Err(SealFault::Malformed.into());
     };
@@ -288,28 +268,6 @@ fn opened(snapshot: &Snapshot, record: &Record) -> Result<Opened, OwnersFault> {
 fn marks(snapshot: &Snapshot, intent: &Intent) -> Option<(RequestMark, RequestMark)> {
     let (id, body) = intent.request.as_ref()?;
     Some(snapshot.keys()?.request_marks(id, body))
-}
-
-fn links(
-    snapshot: &Snapshot,
-    current: Option<&Record>,
-    request: Option<(RequestMark, RequestMark)>,
-    deleted: bool,
-) -> Links {
-    Links {
-        prev: snapshot.version(),
-        item_prev: current.map(|record| record.version).unwrap_or_default(),
-        before: snapshot.set().digest(),
-        request,
-        deleted,
-    }
-}
-
-fn subject_of(content: &Content) -> (Kind, &ItemId) {
-    match content {
-        Content::Living(item) => (item.kind, &item.id),
-        Content::Deleted { kind, id, .. } => (*kind, id),
-    }
 }
 
 impl Written {

@@ -1,7 +1,8 @@
 //! How far the projection has come, as every worker of the shard knows it.
 
 use super::store::{ShardFault, Store, from_sql, to_sql};
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use crate::domain::Timestamp;
+use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -9,9 +10,23 @@ use tokio::time::timeout;
 /// The channel on which the projection tells its new cursor, once a batch.
 pub(super) const CHANNEL: &str = "gofavorites_cursor";
 
+/// How long the projection may be silent before the connection is looked at.
+const QUIET: Duration = Duration::from_secs(2);
+
 /// The projection's cursor: told by the listener, waited for by writes.
 #[derive(Clone)]
 pub struct Cursor(watch::Sender<u64>);
+
+/// How far the projection has come, in which bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// When the bucket was made, as the server tells it.
+    pub created: String,
+    /// The stream sequence up to which everything is stored.
+    pub sequence: u64,
+    /// When the record at that sequence was stored in the bucket, where that is known.
+    pub at: Option<Timestamp>,
+}
 
 /// Whether the projection has passed a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,19 +73,30 @@ impl Store {
     /// missed in between.
     pub async fn listen(&self, bucket: &str, cursor: &Cursor) -> Result<(), ShardFault> {
         // On a connection of its own, and only once: a listener that reconnects by itself would not read the cursor.
-        let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
+        let own =
+            PgPoolOptions::new().max_connections(1).acquire_timeout(QUIET).connect_lazy_with(self.options.clone());
         let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
-        if let Some(sequence) = self.cursor(bucket).await? {
-            cursor.raise(sequence);
+        if let Some(reached) = self.reached(bucket).await? {
+            cursor.raise(reached.sequence);
         }
-        while let Some(told) = listener.try_recv().await? {
-            if let Ok(sequence) = told.payload().parse() {
-                cursor.raise(sequence);
+        loop {
+            match timeout(QUIET, listener.try_recv()).await {
+                Ok(Ok(Some(told))) => {
+                    if let Ok(sequence) = told.payload().parse() {
+                        cursor.raise(sequence);
+                    }
+                }
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(fault)) => return Err(fault.into()),
+                // A connection over which nothing comes any more does not know it.
+                Err(_) => {
+                    let alive = timeout(QUIET, sqlx::query("select 1").execute(&mut listener)).await;
+                    alive.map_err(|_| ShardFault::TimedOut)??;
+                }
             }
         }
-        Ok(())
     }
 
     /// Lets the projection of a new shard begin at the bucket's `newest` record: who hosts nobody yet has nothing to gain
@@ -83,18 +109,32 @@ impl Store {
             created,
             to_sql(newest),
         )
-        .execute(&self.pool)
+        .execute(&self.pool())
         .await?;
         Ok(())
     }
 
-    /// Where the projection stands; `None` while it has never run.
-    pub async fn cursor(&self, bucket: &str) -> Result<Option<u64>, ShardFault> {
-        let sequence = sqlx::query_scalar!("select sequence from cursor where bucket = $1", bucket)
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(sequence.map(from_sql))
+    /// How far the projection has come; `None` where it never began.
+    pub async fn reached(&self, bucket: &str) -> Result<Option<Reached>, ShardFault> {
+        self.within(async { reached(&mut *self.pool().acquire().await?, bucket).await }).await
     }
+}
+
+pub(super) async fn reached(connection: &mut PgConnection, bucket: &str) -> Result<Option<Reached>, ShardFault> {
+    let row = sqlx::query!(
+        r#"
+        select created, sequence, (extract(epoch from recorded_at) * 1000)::bigint as recorded_at_ms
+        from cursor where bucket = $1
+        "#,
+        bucket,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Reached {
+        created: row.created,
+        sequence: from_sql(row.sequence),
+        at: row.recorded_at_ms.map(Timestamp::from_millis),
+    }))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod projector;
 mod request;
 mod store;
 
-pub use cursor::{Cursor, Passed};
+pub use cursor::{Cursor, Passed, Reached};
 pub use owner::{HostedOwner, Hosting};
 pub use projector::{ProjectFault, Projector};
 pub use request::Earlier;

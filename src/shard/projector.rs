@@ -1,11 +1,12 @@
 //! Writing the projection: one worker of the shard at a time, on the connection that holds the lock.
 
-use super::cursor::CHANNEL;
+use super::cursor::{CHANNEL, Reached, reached};
 use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardFault, Store, from_sql, to_sql};
+use crate::domain::{Timestamp, Version};
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{Connection as _, Transaction};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The right to project, and the connection on which it is held: whoever loses the connection cannot commit.
 pub struct Projector {
@@ -46,36 +47,34 @@ impl Store {
 }
 
 impl Projector {
-    /// Where the projection stands. Fails when the stored cursor belongs to another bucket of the same name, or is
-    /// beyond its `newest` record.
-    pub async fn cursor(&mut self, created: &str, newest: u64) -> Result<u64, ShardFault> {
-        let row = sqlx::query!("select created, sequence from cursor where bucket = $1", self.bucket)
-            .fetch_one(&mut self.connection)
-            .await?;
-        let sequence = from_sql(row.sequence);
-        if row.created != created || sequence > newest {
-            return Err(ShardFault::Unfit(format!(
-                "the bucket's history went back: the projection stands at {sequence} of the bucket made at {}, and the \
-                 bucket is that of {created} with {newest} as its newest",
-                row.created
-            )));
-        }
-        Ok(sequence)
+    /// Where the projection stands.
+    pub async fn reached(&mut self) -> Result<Reached, ShardFault> {
+        reached(&mut self.connection, &self.bucket).await?.ok_or(ShardFault::Unreadable)
     }
 
-    /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither. Owners whom the shard does
-    /// not host are skipped; of one name the newer version wins.
-    pub async fn store(&mut self, records: &[(OwnerKey, Record)], from: u64, to: u64) -> Result<(), ProjectFault> {
+    /// Stores a batch of records and moves the cursor from `from` to `to`, whose record was stored `at`; both or neither.
+    /// Owners whom the shard does not host are skipped; of one name the newer version wins. Gives the owners with a gap:
+    /// their records tell of a version that never came here, overwritten before it could, or lost.
+    pub async fn store(
+        &mut self,
+        records: &[(OwnerKey, Record)],
+        from: u64,
+        to: u64,
+        at: Timestamp,
+    ) -> Result<Vec<OwnerKey>, ProjectFault> {
         let mut transaction = self.connection.begin().await?;
         sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
         let hosted = hosted_among(&mut transaction, records.iter().map(|(owner, _)| owner)).await?;
-        let ours = || records.iter().filter(|(owner, _)| hosted.contains(owner)).map(|(owner, r)| (*owner, r));
+        let ours = || records.iter().filter(|(owner, _)| hosted.contains_key(owner)).map(|(owner, r)| (*owner, r));
         upsert_records(&mut transaction, ours()).await?;
+        let gaps = with_a_gap(hosted.clone(), ours());
+        forget_history(&mut transaction, &gaps).await?;
         let moved = sqlx::query!(
-            "update cursor set sequence = $3 where bucket = $1 and sequence = $2",
+            "update cursor set sequence = $3, recorded_at = to_timestamp($4::bigint / 1000.0) where bucket = $1 and sequence = $2",
             self.bucket,
             to_sql(from),
             to_sql(to),
+            at.millis(),
         )
         .execute(&mut *transaction)
         .await?;
@@ -84,8 +83,58 @@ impl Projector {
         }
         sqlx::query!("select pg_notify($1, $2)", CHANNEL, to.to_string()).execute(&mut *transaction).await?;
         transaction.commit().await?;
+        Ok(gaps)
+    }
+
+    /// Drops an owner whose records turned out not to be whole: what is left of them must not be mixed with anything.
+    pub async fn drop_owner(&mut self, owner: &OwnerKey) -> Result<(), ShardFault> {
+        sqlx::query!("delete from owner where owner_key = $1", owner.as_bytes()).execute(&mut self.connection).await?;
         Ok(())
     }
+}
+
+/// Those who host completely and get a record that was made upon a version which is neither here nor in this batch.
+fn with_a_gap<'r>(
+    mut hosted: HashMap<OwnerKey, Hosted>,
+    records: impl Iterator<Item = (OwnerKey, &'r Record)>,
+) -> Vec<OwnerKey> {
+    let mut gaps = HashSet::new();
+    let mut last: HashMap<OwnerKey, &Record> = HashMap::new();
+    for (owner, record) in records {
+        let Some(have) = hosted.get_mut(&owner).filter(|have| have.complete && record.version > have.version) else {
+            continue;
+        };
+        let (prev, version) = (record.envelope.prev, record.version);
+        // A member of the batch to which the record before belongs.
+        let joined = last
+            .get(&owner)
+            .is_some_and(|before| before.envelope.prev == prev && before.version.get() + 1 == version.get());
+        if prev != have.version && !joined {
+            gaps.insert(owner);
+        }
+        have.version = version;
+        last.insert(owner, record);
+    }
+    gaps.into_iter().collect()
+}
+
+/// Says of these owners that not every version of theirs is known here.
+async fn forget_history(transaction: &mut Transaction<'_, Postgres>, owners: &[OwnerKey]) -> Result<(), ShardFault> {
+    if owners.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<Vec<u8>> = owners.iter().map(|owner| owner.as_bytes().to_vec()).collect();
+    sqlx::query!("update owner set history_complete = false where owner_key = any($1)", &keys)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+/// What is known of a hosted owner before a batch is stored.
+#[derive(Clone, Copy)]
+pub(super) struct Hosted {
+    version: Version,
+    complete: bool,
 }
 
 /// Those of the owners whom the shard hosts, locked: before their rows are written, and always in one order, so that
@@ -93,19 +142,26 @@ impl Projector {
 pub(super) async fn hosted_among(
     transaction: &mut Transaction<'_, Postgres>,
     owners: impl Iterator<Item = &OwnerKey>,
-) -> Result<HashSet<OwnerKey>, ShardFault> {
+) -> Result<HashMap<OwnerKey, Hosted>, ShardFault> {
     let owners: HashSet<_> = owners.collect();
     if owners.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(HashMap::new());
     }
     let keys: Vec<Vec<u8>> = owners.into_iter().map(|owner| owner.as_bytes().to_vec()).collect();
-    let rows = sqlx::query_scalar!(
-        "select owner_key from owner where owner_key = any($1) order by owner_key for no key update",
+    let rows = sqlx::query!(
+        r#"
+        select owner_key, version, complete_to is not null as "complete!"
+        from owner where owner_key = any($1) order by owner_key for no key update
+        "#,
         &keys,
     )
     .fetch_all(&mut **transaction)
     .await?;
-    Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
+    let hosted = rows.into_iter().filter_map(|row| {
+        let version = Version::new(from_sql(row.version))?;
+        Some((OwnerKey::from_slice(&row.owner_key)?, Hosted { version, complete: row.complete }))
+    });
+    Ok(hosted.collect())
 }
 
 /// A batch as columns, the form that `unnest` takes.

@@ -1,10 +1,15 @@
 //! The connection to the shard's Postgres, and its schema.
 
+use crate::breaker::Breaker;
 use serde::Deserialize;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use std::fmt;
 use std::str::FromStr as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// The schema that this version of the service reads and writes.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
@@ -23,13 +28,13 @@ pub struct ShardSettings {
     pub url: String,
     /// Connections at most, the projection's and the listener's aside.
     pub connections: u32,
-    /// How long to wait for a connection, in milliseconds.
-    pub acquire_ms: u64,
+    /// How long one call that a request waits for may take, the wait for a connection included, in milliseconds.
+    pub call_ms: u64,
 }
 
 impl Default for ShardSettings {
     fn default() -> Self {
-        Self { url: String::new(), connections: 10, acquire_ms: 1_000 }
+        Self { url: String::new(), connections: 10, call_ms: 1_000 }
     }
 }
 
@@ -48,6 +53,12 @@ pub enum ShardFault {
     /// Its schema cannot be brought to what this version needs.
     #[error("the schema: {0}")]
     Schema(#[from] sqlx::migrate::MigrateError),
+    /// It is known not to answer.
+    #[error("Postgres is known to be away")]
+    KnownAway,
+    /// It did not answer in time.
+    #[error("Postgres did not answer in time")]
+    TimedOut,
     /// A row that the truth cannot have written.
     #[error("a stored record cannot be read")]
     Unreadable,
@@ -59,8 +70,12 @@ pub enum ShardFault {
 /// The shard's Postgres.
 #[derive(Clone)]
 pub struct Store {
-    pub(super) pool: PgPool,
+    pool: Arc<RwLock<PgPool>>,
     pub(super) options: PgConnectOptions,
+    settings: ShardSettings,
+    breaker: Breaker,
+    /// Whether connections of the pool may be dead without knowing it.
+    suspect: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -71,22 +86,94 @@ impl Store {
                 ShardFault::Unfit("postgres.url is not of the form postgres://user:password@host:port/database".into())
             })?
             .application_name("gofavorites");
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.connections)
-            .acquire_timeout(Duration::from_millis(settings.acquire_ms))
-            .connect_lazy_with(options.clone());
-        Ok(Self { pool, options })
+        let breaker = Breaker::new("Postgres", {
+            let (options, limit) = (options.clone(), Duration::from_millis(settings.call_ms / 2));
+            move || answers(options.clone(), limit)
+        });
+        let pool = Arc::new(RwLock::new(new_pool(settings, &options)));
+        Ok(Self { pool, options, settings: settings.clone(), breaker, suspect: Arc::default() })
+    }
+
+    /// What tells whether it answers.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Whether it answers, as far as is known.
+    pub fn is_up(&self) -> bool {
+        !self.breaker.is_open()
+    }
+
+    /// The pool; a new one after Postgres was away. A connection over which nothing comes any more does not know it.
+    pub(super) fn pool(&self) -> PgPool {
+        if self.is_up() && self.suspect.swap(false, Ordering::AcqRel) {
+            let fresh = new_pool(&self.settings, &self.options);
+            let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
+            let old = std::mem::replace(&mut *pool, fresh);
+            tokio::spawn(async move { old.close().await });
+        }
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does what a request waits for: not at all while Postgres is known to be away, and not for long.
+    pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T, ShardFault>>) -> Result<T, ShardFault> {
+        let attempt = self.breaker.admit().ok_or(ShardFault::KnownAway)?;
+        let limit = Duration::from_millis(self.settings.call_ms);
+        let done = timeout(limit, work).await.unwrap_or(Err(ShardFault::TimedOut));
+        match &done {
+            Err(fault) if fault.is_away() => {
+                self.suspect.store(true, Ordering::Release);
+                attempt.unanswered();
+            }
+            _ => attempt.answered(),
+        }
+        done
     }
 
     /// Brings the schema to this version, under an advisory lock, so that several may start at once.
     pub async fn migrate(&self) -> Result<(), ShardFault> {
-        Ok(MIGRATIONS.run(&self.pool).await?)
+        Ok(MIGRATIONS.run(&self.pool()).await?)
     }
 
     /// Ends all connections.
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.pool().close().await;
     }
+}
+
+impl ShardFault {
+    /// Whether Postgres, or the way to it, is away; otherwise it has answered.
+    fn is_away(&self) -> bool {
+        match self {
+            Self::TimedOut | Self::KnownAway => true,
+            Self::Postgres(sqlx::Error::Database(fault)) => {
+                // Class 08: connection exception; 53: insufficient resources; 57: operator intervention.
+                fault.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+            }
+            Self::Postgres(sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
+                false
+            }
+            Self::Postgres(_) => true,
+            Self::Schema(_) | Self::Unreadable | Self::Unfit(_) => false,
+        }
+    }
+}
+
+fn new_pool(settings: &ShardSettings, options: &PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(settings.connections)
+        .acquire_timeout(Duration::from_millis(settings.call_ms))
+        .connect_lazy_with(options.clone())
+}
+
+/// Whether a new connection is taken and answers.
+async fn answers(options: PgConnectOptions, limit: Duration) -> bool {
+    let asked = async {
+        let mut connection = PgConnection::connect_with(&options).await?;
+        connection.ping().await?;
+        connection.close().await
+    };
+    matches!(timeout(limit, asked).await, Ok(Ok(())))
 }
 
 pub(super) fn to_sql(number: u64) -> i64 {

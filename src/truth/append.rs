@@ -65,13 +65,13 @@ impl Bucket {
         &self,
         owner: &OwnerKey,
         expected: Version,
-        records: Vec<NewRecord>,
+        records: &[NewRecord],
         deadline: Instant,
     ) -> Result<Version, AppendFault> {
         admitted(&self.writing).map_err(AppendFault::NotWritten)?.answered();
         let count = records.len();
         let batch = (count > 1).then(|| uuid::Uuid::now_v7().simple().to_string());
-        for (i, record) in records.into_iter().enumerate() {
+        for (i, record) in records.iter().enumerate() {
             let mut headers = HeaderMap::new();
             if i == 0 {
                 headers.insert(EXPECTED_SEQUENCE, expected.get().to_string());
@@ -84,13 +84,13 @@ impl Bucket {
             }
             let subject = self.subject(owner, &record.name);
             if i + 1 < count {
-                self.publish_member(subject, headers, record.value, deadline).await?;
+                self.publish_member(subject, headers, record.value.clone(), deadline).await?;
                 continue;
             }
             if batch.is_some() {
                 headers.insert(BATCH_COMMIT, "1");
             }
-            return self.publish_last(subject, headers, record.value, deadline).await;
+            return self.publish_last(subject, headers, record.value.clone(), deadline).await;
         }
         Err(AppendFault::NotWritten(TruthFault::Unreadable("a write of no record")))
     }
@@ -168,7 +168,9 @@ pub(super) async fn answers_publishes(exchange: Exchange, subject: String, limit
     let asked = exchange.ask(subject, HeaderMap::new(), Bytes::new(), Instant::now() + limit).await;
     let Ok(reply) = asked else { return false };
     match serde_json::from_slice::<Ack>(&reply.payload) {
-        Ok(Ack { error: Some(error), .. }) => !matches!(refused(&error), AppendFault::NotWritten(TruthFault::Unavailable(_))),
+        Ok(Ack { error: Some(error), .. }) => {
+            !matches!(refused(&error), AppendFault::NotWritten(TruthFault::Unavailable(_)))
+        }
         Ok(_) => true,
         Err(_) => false,
     }

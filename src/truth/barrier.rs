@@ -31,7 +31,7 @@ impl Barrier {
 
 impl Bucket {
     /// A stream sequence that is newer than everything acknowledged before this call.
-    pub(super) async fn ring_barrier(&self) -> Result<u64, TruthFault> {
+    pub async fn ring_barrier(&self) -> Result<u64, TruthFault> {
         let barrier = &self.barrier;
         let begun_before = barrier.begun.load(Ordering::SeqCst);
         let mut last = barrier.last.lock().await;

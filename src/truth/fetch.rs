@@ -1,6 +1,6 @@
 //! Reading: what an owner has, what is newer than a copy, and what an item was.
 
-use super::bucket::{Bucket, TruthFault, admitted, record};
+use super::bucket::{Bucket, TruthFault, admitted, ended, record};
 use crate::domain::{Timestamp, Version};
 use crate::exchange::{Call, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
@@ -21,21 +21,22 @@ pub struct Delta {
 impl Bucket {
     /// What the nearest replica has of the owner that is newer than `after`.
     pub async fn since(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthFault> {
-        self.last_of(vec![self.owner_subjects(owner)], after).await
+        self.last_of(vec![self.owner_subjects(owner)], after.get() + 1).await
     }
 
-    /// As [`since`](Self::since), and holds everything that was acknowledged anywhere before the call.
+    /// As [`since`](Self::since), holds everything that was acknowledged anywhere before the call, and besides what the
+    /// truth has at `after` itself: where that is not there and nothing newer is, history was lost.
     pub async fn since_confirmed(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthFault> {
         let barrier = self.ring_barrier().await?;
         self.since_reaching(owner, after, barrier).await
     }
 
-    /// As [`since`](Self::since), and reaches at least the stream sequence `least`.
-    pub async fn since_reaching(&self, owner: &OwnerKey, after: Version, least: u64) -> Result<Delta, TruthFault> {
+    /// The owner's records from version `after` on, reaching at least the stream sequence `least`.
+    async fn since_reaching(&self, owner: &OwnerKey, after: Version, least: u64) -> Result<Delta, TruthFault> {
         let subjects = vec![self.owner_subjects(owner), self.barrier.subject.clone()];
         let end = self.deadline();
         loop {
-            let delta = self.last_of(subjects.clone(), after).await?;
+            let delta = self.last_of(subjects.clone(), after.get()).await?;
             if delta.up_to.is_some_and(|up_to| up_to.get() >= least) {
                 return Ok(delta);
             }
@@ -44,6 +45,21 @@ impl Bucket {
             }
             // The replica that answered is behind; the next may be another.
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
+    /// When the record at that stream sequence was stored; `None` if it is no longer kept.
+    pub async fn time_of(&self, sequence: u64) -> Result<Option<Timestamp>, TruthFault> {
+        let attempt = admitted(&self.reading)?;
+        let (subject, query) = (format!("$JS.API.DIRECT.GET.{}", self.stream()), json!({ "seq": sequence }));
+        let asked = self.exchange.ask(subject, HeaderMap::new(), query.to_string().into(), self.deadline()).await;
+        let reply = ended(attempt, asked, false)?;
+        match reply.status {
+            None => header(&reply, "Nats-Time-Stamp")
+                .and_then(Timestamp::parse_rfc3339)
+                .map(Some)
+                .ok_or(TruthFault::Unreadable("a message without time")),
+            Some(_) => Ok(None),
         }
     }
 
@@ -63,10 +79,11 @@ impl Bucket {
         Ok(self.direct_get(&query).await?.records)
     }
 
-    async fn last_of(&self, subjects: Vec<String>, after: Version) -> Result<Delta, TruthFault> {
+    /// The current records of those subjects from the stream sequence `from` on.
+    async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthFault> {
         let mut query = json!({ "multi_last": subjects });
-        if !after.is_none() {
-            query["seq"] = Value::from(after.get() + 1);
+        if from > 1 {
+            query["seq"] = Value::from(from);
         }
         self.direct_get(&query).await
     }

@@ -26,7 +26,7 @@ fn item(number: u8) -> NewRecord {
 async fn append(bucket: &Bucket, expected: u64, records: Vec<NewRecord>) -> Result<u64, AppendFault> {
     let deadline = Instant::now() + Duration::from_secs(5);
     let expected = Version::new(expected).expect("in range");
-    bucket.append(&OWNER, expected, records, deadline).await.map(Version::get)
+    bucket.append(&OWNER, expected, &records, deadline).await.map(Version::get)
 }
 
 #[tokio::test(flavor = "multi_thread")]

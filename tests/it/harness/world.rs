@@ -71,7 +71,7 @@ impl World {
     pub async fn start_auth(&mut self) {
         let (url, secrets) = (self.nats.url(), self.secrets.clone());
         self.auth = Some(tokio::spawn(async move {
-            auth_service::run(&url, &secrets, std::future::pending()).await.expect("the auth service");
+            auth_service::run(&url, &secrets, None, std::future::pending()).await.expect("the auth service");
         }));
         let worker = self.connect("worker").await;
         for _ in 0..200 {

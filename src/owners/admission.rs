@@ -1,0 +1,102 @@
+//! How much of a worker one owner may take at a time: a hot one must not starve the others.
+
+use super::Owners;
+use super::cell::Cell;
+use crate::seal::OwnerKey;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// The bounds on one owner, in one worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Requests under way at a time.
+    pub in_flight: usize,
+    /// Requests a second; 0: as many as they like.
+    pub per_s: u64,
+    /// How many may come at once after a pause.
+    pub burst: u64,
+}
+
+/// Why an owner's request is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// They have as many under way as they may.
+    TooMany,
+    /// They ask faster than they may; the next one is taken after this time.
+    TooFast(Duration),
+}
+
+/// What a worker counts of an owner's requests.
+#[derive(Default)]
+pub(super) struct Traffic {
+    under_way: AtomicUsize,
+    /// When the owner will have used up nothing, in microseconds since the worker began: the theoretical arrival time of
+    /// the generic cell rate algorithm (ITU-T I.371).
+    even_at_us: AtomicU64,
+}
+
+/// A request of the owner under way, until it is dropped.
+pub struct Admission(Arc<Cell>);
+
+impl Owners {
+    /// Takes a request of the owner, or says why not. It costs no call to anybody.
+    pub fn admit(&self, owner: &OwnerKey, pace: &Pace) -> Result<Admission, Denied> {
+        let cell = self.cell(owner);
+        cell.traffic.spend(pace, self.0.began)?;
+        // Counted first: of two that come at once, only one may be the last.
+        if cell.traffic.under_way.fetch_add(1, Ordering::AcqRel) >= pace.in_flight {
+            cell.traffic.under_way.fetch_sub(1, Ordering::AcqRel);
+            return Err(Denied::TooMany);
+        }
+        Ok(Admission(cell))
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.traffic.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Traffic {
+    fn spend(&self, pace: &Pace, began: Instant) -> Result<(), Denied> {
+        if pace.per_s == 0 {
+            return Ok(());
+        }
+        let now = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let each = 1_000_000 / pace.per_s;
+        let most = each * pace.burst.max(1);
+        let spent = self.even_at_us.try_update(Ordering::AcqRel, Ordering::Acquire, |even_at| {
+            let next = even_at.max(now) + each;
+            (next <= now + most).then_some(next)
+        });
+        let wait = |even_at: u64| Duration::from_micros((even_at.max(now) + each).saturating_sub(now + most));
+        spent.map(|_| ()).map_err(|even_at| Denied::TooFast(wait(even_at)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_burst_the_rate_holds() {
+        let (traffic, pace) = (Traffic::default(), Pace { in_flight: 1, per_s: 10, burst: 3 });
+        let began = Instant::now();
+        let taken = (0..10).filter(|_| traffic.spend(&pace, began).is_ok()).count();
+        assert_eq!(taken, 3);
+        let Err(Denied::TooFast(wait)) = traffic.spend(&pace, began) else { panic!("too fast") };
+        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
+        // Two tenths of a second later two more are due.
+        let earlier = began.checked_sub(Duration::from_millis(200)).expect("the machine runs longer than that");
+        let taken = (0..10).filter(|_| traffic.spend(&pace, earlier).is_ok()).count();
+        assert_eq!(taken, 2);
+    }
+
+    #[test]
+    fn no_rate_is_no_bound() {
+        let (traffic, pace) = (Traffic::default(), Pace { in_flight: 1, per_s: 0, burst: 0 });
+        assert!((0..1_000).all(|_| traffic.spend(&pace, Instant::now()).is_ok()));
+    }
+}
