@@ -1,9 +1,13 @@
 //! The worker: builds what it needs, answers requests under permits, stops in order.
 
 mod connect;
+mod discovery;
 mod dispatch;
+mod health;
+mod start;
+mod stats;
 
-pub use dispatch::{Counters, Dropped};
+pub use stats::{Counters, Dropped};
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
@@ -17,7 +21,10 @@ use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
 use anyhow::Context as _;
 use connect::Connection;
+use discovery::Discovery;
 use dispatch::Dispatcher;
+use health::Health;
+use start::{check_refusals, check_rights, check_server, wait_for};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -27,6 +34,7 @@ use tracing::{info, warn};
 pub struct App {
     connection: Connection,
     dispatcher: Arc<Dispatcher>,
+    discovery: Discovery,
     bucket: Bucket,
     store: Store,
     settings: Settings,
@@ -44,6 +52,7 @@ pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
     settings.check()?;
     let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
     let connection = Connection::open(&settings.nats, "gofavorites init").await?;
+    check_server(&connection.client.server_info())?;
     let exchange = Exchange::start(connection.client.clone()).await?;
     let bucket = Bucket::new(exchange, settings.truth.clone(), &settings.shard.id);
     let bucket_made = bucket.init(keyring.fingerprints()).await?;
@@ -54,19 +63,23 @@ pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
 }
 
 impl App {
-    /// Connects, checks the bucket against the keys and the settings, and brings the schema up to date.
+    /// Connects, and checks the server, the bucket against the keys and the settings, Postgres' schema, and its own
+    /// rights. Waits for what is only away; fails on what is not right.
     pub async fn build(settings: Settings) -> anyhow::Result<Self> {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
-        let connection = Connection::open(&settings.nats, "gofavorites worker").await?;
+        let connection = Connection::wait_for(&settings.nats, "gofavorites worker").await?;
+        check_server(&connection.client.server_info())?;
         let exchange = Exchange::start(connection.client.clone()).await?;
         let auth = Authenticator::new(exchange.clone(), settings.auth.clone())?;
         let bucket = Bucket::new(exchange, settings.truth.clone(), &settings.shard.id);
-        bucket.check(keyring.fingerprints()).await?;
+        let noted = &*connection.noted;
+        wait_for("the bucket", noted, || bucket.check(keyring.fingerprints())).await?;
+        check_rights(&bucket, noted).await?;
         let store = Store::new(&settings.postgres)?;
-        store.migrate().await.context("Postgres cannot be brought to this version's schema")?;
-        let (created, newest) = bucket.position().await?;
-        store.begin_cursor(bucket.name(), &created, newest).await?;
+        wait_for("Postgres", noted, || store.check_schema()).await?;
+        let (created, newest) = wait_for("the bucket", noted, || bucket.position()).await?;
+        wait_for("Postgres", noted, || store.begin_cursor(bucket.name(), &created, newest)).await?;
         let how = OwnersSettings {
             read: settings.read.clone(),
             write: settings.write.clone(),
@@ -77,12 +90,27 @@ impl App {
         let limits = settings.limits.clone();
         let service = Service { owners, auth, limits, build: BuildInfo::of_this_program(), shard: shard.clone() };
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
-        let wall = ReplyWall {
+        let wall = Arc::new(ReplyWall {
             prefixes: settings.worker.reply_prefixes.clone(),
             max_bytes: settings.worker.reply_subject_bytes,
+        });
+        let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), connection.client.clone());
+        let discovery = Discovery {
+            health: Health {
+                service: dispatcher.service.clone(),
+                counters: dispatcher.counters.clone(),
+                noted: connection.noted.clone(),
+                permits: dispatcher.permits.clone(),
+            },
+            client: connection.client.clone(),
+            subjects,
+            wall,
+            queue_group: settings.worker.queue_group.clone(),
+            name: settings.worker.prefix.replace('.', "_"),
+            id: settings.worker.id(),
+            started: discovery::now(),
         };
-        let dispatcher = Dispatcher::new(service, subjects, wall, connection.client.clone());
-        Ok(Self { connection, dispatcher: Arc::new(dispatcher), bucket, store, settings })
+        Ok(Self { connection, dispatcher: Arc::new(dispatcher), discovery, bucket, store, settings })
     }
 
     /// What this worker has counted so far.
@@ -106,15 +134,18 @@ impl App {
         let auth = &self.dispatcher.service.auth;
         let revocations = auth.hear(self.connection.gaps.clone()).await?;
         let hearing = AbortOnDropHandle::new(tokio::spawn(revocations));
+        let discovering = AbortOnDropHandle::new(tokio::spawn(self.discovery.clone().start().await?));
         let handlers = TaskTracker::new();
         let mut subscriptions = self.dispatcher.subscribe(&self.settings.worker.queue_group, &handlers).await?;
-        // The answer to a later request: so the server has taken the subscriptions, which a flush does not tell.
-        self.bucket.position().await.context("the subscriptions may not be known to the server")?;
+        auth.knock().await;
+        check_refusals(&self.bucket, &self.connection.noted).await?;
         self.tell_ready()?;
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             fault = subscriptions.ended() => Err(fault),
         };
+        // Who is going away is not found any more.
+        drop(discovering);
         info!(under_way = handlers.len(), "stopping: no more requests are taken");
         subscriptions.stop().await;
         handlers.close();

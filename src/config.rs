@@ -5,13 +5,13 @@ use crate::handler::Limits;
 use crate::owners::{ProjectionSettings, ReadSettings, WriteSettings};
 use crate::shard::ShardSettings;
 use crate::truth::TruthSettings;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// All settings of a worker. A setting `section.field` is given in a TOML file, or as
 /// `GOFAVORITES__SECTION__FIELD` in the environment, which counts more.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The connection to NATS.
@@ -41,25 +41,29 @@ pub struct Settings {
 }
 
 /// The connection to NATS.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
     /// `nats://host:port`, or several separated by commas.
+    #[serde(serialize_with = "without_password")]
     pub url: String,
     /// The user.
     pub user: String,
     /// Its password.
+    #[serde(serialize_with = "hidden")]
     pub password: String,
     /// What this worker's inboxes begin with; its permissions name it.
     pub inbox_prefix: String,
 }
 
 /// This worker's subjects and its life.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
     /// The first token of the subjects that it answers.
     pub prefix: String,
+    /// The worker's name in discovery: letters, digits, `_` and `-`; a new one at each start if empty.
+    pub id: String,
     /// The queue group that shares the requests.
     pub queue_group: String,
     /// What a reply subject may begin with; `_GR_` besides, behind gateways.
@@ -73,7 +77,7 @@ pub struct WorkerSettings {
 }
 
 /// Which shard it is.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardId {
     /// The shard's name: 1 to 32 of `a-z`, `0-9` and `-`.
@@ -81,17 +85,19 @@ pub struct ShardId {
 }
 
 /// The installation's two keys, the same for every worker of every shard.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeySettings {
     /// Names owners: 32 bytes in base64.
+    #[serde(serialize_with = "hidden")]
     pub identity: String,
     /// Wraps owners' data keys: 32 bytes in base64.
+    #[serde(serialize_with = "hidden")]
     pub encryption: String,
 }
 
 /// The log.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
     /// `json` for machines or `human`.
@@ -101,7 +107,7 @@ pub struct LogSettings {
 }
 
 /// For whom the log is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object a line.
@@ -125,6 +131,7 @@ impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
             prefix: "favorites".into(),
+            id: String::new(),
             queue_group: "favorites".into(),
             reply_prefixes: vec!["_INBOX".into(), "_R_".into()],
             reply_subject_bytes: 256,
@@ -137,6 +144,13 @@ impl Default for WorkerSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self { format: LogFormat::Json, filter: "info,async_nats=warn,sqlx=warn".into() }
+    }
+}
+
+impl WorkerSettings {
+    /// The worker's name in discovery.
+    pub fn id(&self) -> String {
+        if self.id.is_empty() { uuid::Uuid::now_v7().simple().to_string() } else { self.id.clone() }
     }
 }
 
@@ -166,7 +180,21 @@ pub enum SettingsFault {
 /// The settings that hold lists: in the environment, separated by commas.
 const LISTS: [&str; 2] = ["worker.reply_prefixes", "auth.algorithms"];
 
+/// A secret is shown as being there, or not.
+fn hidden<S: Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if secret.is_empty() { "" } else { "(hidden)" })
+}
+
+fn without_password<S: Serializer>(urls: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&crate::shard::without_password(urls))
+}
+
 impl Settings {
+    /// What is in force, as TOML, with the secrets hidden.
+    pub fn shown(&self) -> anyhow::Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
     /// Reads the file, where there is one, and the environment.
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsFault> {
         let environment = config::Environment::with_prefix("GOFAVORITES").prefix_separator("__").separator("__");
@@ -205,6 +233,8 @@ impl Settings {
         need(self.postgres.call_ms > 0, "postgres.call_ms: more than 0 milliseconds");
         need(self.projection.batch > 0, "projection.batch: at least 1 message");
         need(!self.worker.reply_prefixes.is_empty(), "worker.reply_prefixes: at least one, or nobody is answered");
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        need(self.worker.id.bytes().all(named), "worker.id: letters, digits, _ and - only");
         self.check_limits(&mut need);
         if let Err(fault) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
             wrong.push(format!("worker.prefix and shard.id: {fault}"));

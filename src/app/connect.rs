@@ -2,7 +2,7 @@
 
 use crate::config::NatsSettings;
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -39,6 +39,27 @@ impl Noted {
 }
 
 impl Connection {
+    /// Connects under `name`, and waits for a server that cannot be reached.
+    pub async fn wait_for(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
+        let mut tries: u32 = 0;
+        loop {
+            let fault = match Self::open(settings, name).await {
+                Ok(connection) => return Ok(connection),
+                Err(fault) => fault,
+            };
+            let kind = fault.downcast_ref::<ConnectError>().map(ConnectError::kind);
+            // A name that nobody knows, a server that is not up, or one that does not answer: all may mend themselves.
+            if !matches!(kind, Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)) {
+                return Err(fault);
+            }
+            tries += 1;
+            if tries.is_power_of_two() {
+                warn!(fault = format!("{fault:#}"), "waiting for NATS");
+            }
+            tokio::time::sleep(delay(tries as usize)).await;
+        }
+    }
+
     /// Connects under `name`; fails if the server cannot be reached or does not know the user.
     pub async fn open(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
         let (made, reconnects) = watch::channel(0);

@@ -1,5 +1,6 @@
 //! From a message to its reply: the wall first, then a permit, then the operation; always exactly one reply.
 
+use super::stats::Counters;
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
     Asked, BodyLimits, Code, Encoding, HeaderLimits, Refusal, ReplyFault, ReplyWall, RequestHeaders, Subjects, decode,
@@ -11,7 +12,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -30,46 +31,14 @@ const READ_OUT: Duration = Duration::from_secs(2);
 /// A moment without a message.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Why requests were dropped without a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dropped {
-    /// Requests without a reply subject.
-    pub no_reply_subject: u64,
-    /// Requests whose reply subject is not one to answer to.
-    pub hostile_reply_subject: u64,
-}
-
-/// What a worker counts.
-#[derive(Debug, Default)]
-pub struct Counters {
-    answered: AtomicU64,
-    no_reply_subject: AtomicU64,
-    hostile_reply_subject: AtomicU64,
-}
-
-impl Counters {
-    /// Replies sent.
-    pub fn answered(&self) -> u64 {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    /// Requests dropped before any work.
-    pub fn dropped(&self) -> Dropped {
-        Dropped {
-            no_reply_subject: self.no_reply_subject.load(Ordering::Relaxed),
-            hostile_reply_subject: self.hostile_reply_subject.load(Ordering::Relaxed),
-        }
-    }
-}
-
 /// Takes messages and sees to it that each is answered.
 pub(super) struct Dispatcher {
     pub service: Service,
     pub counters: Arc<Counters>,
+    pub permits: Arc<Semaphore>,
     subjects: Subjects,
-    wall: ReplyWall,
+    wall: Arc<ReplyWall>,
     client: Client,
-    permits: Arc<Semaphore>,
 }
 
 /// The subscriptions of a worker, each read by a task of its own.
@@ -79,9 +48,9 @@ pub(super) struct Subscriptions {
 }
 
 impl Dispatcher {
-    pub fn new(service: Service, subjects: Subjects, wall: ReplyWall, client: Client) -> Self {
+    pub fn new(service: Service, subjects: Subjects, wall: Arc<ReplyWall>, client: Client) -> Self {
         let permits = Arc::new(Semaphore::new(service.limits.in_flight));
-        Self { service, counters: Arc::default(), subjects, wall, client, permits }
+        Self { service, counters: Arc::default(), permits, subjects, wall, client }
     }
 
     /// Subscribes to every subject of this worker.
@@ -104,7 +73,7 @@ impl Dispatcher {
             };
             let Some(message) = message else { return };
             received += 1;
-            self.take(message, &handlers);
+            self.take(message, &handlers).await;
         }
         if let Err(fault) = self.read_out(&mut subscriber, received, &handlers).await {
             warn!(%fault, "a subscription could not be ended in order");
@@ -123,20 +92,20 @@ impl Dispatcher {
         let until = Instant::now() + READ_OUT;
         while let Ok(message) = timeout(QUIET, subscriber.next()).await {
             let Some(message) = message else { return Ok(()) };
-            self.take(message, handlers);
+            self.take(message, handlers).await;
             if Instant::now() >= until {
                 break;
             }
         }
         subscriber.drain().await?;
         while let Some(message) = subscriber.next().await {
-            self.take(message, handlers);
+            self.take(message, handlers).await;
         }
         Ok(())
     }
 
     /// The wall and the permit; what passes is answered by a task of its own.
-    fn take(self: &Arc<Self>, message: Message, handlers: &TaskTracker) {
+    async fn take(self: &Arc<Self>, message: Message, handlers: &TaskTracker) {
         let arrived = Instant::now();
         let reply = match self.wall.admits(message.reply.as_deref()) {
             Ok(()) => message.reply.clone(),
@@ -145,12 +114,15 @@ impl Dispatcher {
         let Some(reply) = reply else { return };
         let this = self.clone();
         match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => handlers.spawn(async move {
-                this.answer(message, reply, arrived).await;
-                drop(permit);
-            }),
-            Err(_) => handlers.spawn(async move { this.refuse_for_load(&reply).await }),
-        };
+            Ok(permit) => {
+                handlers.spawn(async move {
+                    this.answer(message, reply, arrived).await;
+                    drop(permit);
+                });
+            }
+            // By the reader itself: it takes no task each, and a reader that cannot send takes no more messages.
+            Err(_) => self.refuse_for_load(&reply).await,
+        }
     }
 
     /// A reply subject is the caller's to choose, so it is input: an answer to `$JS.API.…` would be a command.
@@ -166,6 +138,7 @@ impl Dispatcher {
     }
 
     async fn refuse_for_load(&self, reply: &Subject) {
+        self.counters.refused_for_load.fetch_add(1, Ordering::Relaxed);
         let refusal = Refusal::new(Code::Overloaded, "this worker has all it can do: ask again")
             .with("retry_after_ms", 100)
             .with("in_flight", self.service.limits.in_flight);
@@ -180,11 +153,17 @@ impl Dispatcher {
             "request", request_id = %id, operation = tracing::field::Empty, owner = tracing::field::Empty,
             trace_id = tracing::field::Empty
         );
+        let asked = self.subjects.operation_of(&message.subject).and_then(|asked| match asked {
+            Asked::Known(operation) => Some(operation),
+            Asked::Unknown(_) => None,
+        });
         let (encoding, answer) = self.decide(message, arrived, &span).instrument(span.clone()).await;
+        let mut refused = None;
         let (headers, body) = span.in_scope(|| match answer {
             Ok(body) => (reply_headers(encoding, &id), encode(&body, encoding)),
             Err(failure) => {
                 let refusal = failure.refusal(&id);
+                refused = Some(refusal.code());
                 match &failure {
                     Failure::Internal(cause) => error!(cause = format!("{cause:#}"), "request {id} failed"),
                     Failure::Refused(_) => debug!(code = refusal.code().as_str(), "request {id} was refused"),
@@ -193,7 +172,11 @@ impl Dispatcher {
             }
         });
         self.send(&reply, headers, body.into()).await;
-        let took_us = u64::try_from(arrived.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took = arrived.elapsed();
+        if let Some(operation) = asked {
+            self.counters.note(operation, took, refused);
+        }
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         span.in_scope(|| debug!(took_us, "request {id} was answered"));
     }
 
@@ -242,9 +225,7 @@ impl Dispatcher {
 
     async fn send(&self, reply: &Subject, headers: HeaderMap, body: Bytes) {
         match self.client.publish_with_headers(reply.clone(), headers, body).await {
-            Ok(()) => {
-                self.counters.answered.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(()) => self.counters.sent(),
             Err(fault) => warn!(%fault, "a reply could not be sent"),
         }
     }

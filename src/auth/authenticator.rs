@@ -13,7 +13,7 @@ use async_nats::{HeaderMap, SubscribeError};
 use futures::future::{self, BoxFuture, Shared};
 use futures::{FutureExt as _, StreamExt as _};
 use quick_cache::sync::Cache;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// How callers are verified.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
     /// The subject on which the auth service is asked.
@@ -107,6 +107,7 @@ struct Inner {
     breaker: Breaker,
     hits: AtomicU64,
     asked: AtomicU64,
+    revocations: AtomicU64,
     forged: AtomicU64,
 }
 
@@ -119,6 +120,8 @@ pub struct AuthCounts {
     pub asked: u64,
     /// Verdicts kept.
     pub kept: u64,
+    /// Revocations heard.
+    pub revocations: u64,
     /// Messages on the revocation subject that were no revocations.
     pub forged_revocations: u64,
 }
@@ -158,6 +161,7 @@ impl Authenticator {
             breaker,
             hits: count(),
             asked: count(),
+            revocations: count(),
             forged: count(),
         })))
     }
@@ -167,12 +171,19 @@ impl Authenticator {
         &self.0.breaker
     }
 
+    /// Asks once, whatever the answer is: where this worker may not ask, the server says so.
+    pub async fn knock(&self) {
+        let limit = Duration::from_millis(self.0.settings.timeout_ms / 4);
+        let _ = answers(self.0.exchange.clone(), self.0.settings.verify_subject.clone(), limit).await;
+    }
+
     /// What was counted so far.
     pub fn counts(&self) -> AuthCounts {
         AuthCounts {
             hits: self.0.hits.load(Ordering::Relaxed),
             asked: self.0.asked.load(Ordering::Relaxed),
             kept: self.0.cache.len() as u64,
+            revocations: self.0.revocations.load(Ordering::Relaxed),
             forged_revocations: self.0.forged.load(Ordering::Relaxed),
         }
     }
@@ -290,6 +301,7 @@ impl Inner {
         };
         self.marks.add(revocation.clone());
         self.cache.retain(|_, (principal, _)| !revocation.is_about(principal));
+        self.revocations.fetch_add(1, Ordering::Relaxed);
         info!("a revocation was heard");
     }
 

@@ -44,7 +44,7 @@ fn header(typ: &str) -> Header {
 fn judge(signer: &Signer, claims: &Value) -> Result<Principal, VerdictFault> {
     let keys = KeySet::parse("verdict_keys", &signer.jwks, &algorithms()).expect("a key set");
     let answer = encode(&header(TYP), claims, &signer.key).expect("signed");
-    read(&keys, &terms(), &answer, TOKEN, NOW)
+    read(&keys, &terms(), &answer, TOKEN, NOW).map(|verdict| verdict.principal)
 }
 
 fn with(pointer: &str, value: Value) -> Value {

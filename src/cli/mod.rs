@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand.
 
 mod client;
+mod config;
 mod dev;
 mod get;
 mod init;
@@ -35,6 +36,8 @@ enum Command {
     Version(version::Version),
     /// Run a worker
     Serve(Settings),
+    /// Show the settings in force, with secrets hidden, and whether a worker can start with them
+    Config(Settings),
     /// Make the bucket and bring the shard's Postgres to this version's schema
     Init(Settings),
     /// Run the whole platform on this machine, for development
@@ -50,8 +53,12 @@ struct Settings {
 }
 
 impl Settings {
+    fn load(&self) -> anyhow::Result<crate::config::Settings> {
+        Ok(crate::config::Settings::read(self.config.as_deref())?)
+    }
+
     fn read(&self) -> anyhow::Result<crate::config::Settings> {
-        let settings = crate::config::Settings::read(self.config.as_deref())?;
+        let settings = self.load()?;
         crate::telemetry::start(&settings.log)?;
         Ok(settings)
     }
@@ -67,6 +74,7 @@ impl Cli {
             Command::Rm(rm) => rm.run().await,
             Command::Version(version) => version.run().await,
             Command::Serve(settings) => serve::run(settings.read()?).await,
+            Command::Config(settings) => config::run(&settings.load()?),
             Command::Init(settings) => init::run(settings.read()?).await,
             Command::Dev(dev) => dev.run().await,
         }

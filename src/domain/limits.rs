@@ -1,9 +1,9 @@
 //! How much one item may hold.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The limits on one item. The defaults are those that the contract names.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemLimits {
     /// The longest id, in bytes of UTF-8.

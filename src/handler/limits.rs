@@ -5,11 +5,11 @@ use super::{Failure, Request, Service};
 use crate::domain::ItemLimits;
 use crate::owners::{Denied, Pace};
 use crate::wire::{Code, Fields, Refusal};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// Every bound on what callers send and get.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Of an item.
@@ -68,6 +68,13 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Each limit by its name, with value and unit.
+    pub fn described(&self) -> Value {
+        let table = self.table().into_iter();
+        let limits = table.map(|(name, value, unit)| (name.to_owned(), json!({"value": value, "unit": unit})));
+        Value::Object(limits.collect())
+    }
+
     /// The bounds on one owner.
     pub(super) fn pace(&self) -> Pace {
         Pace { in_flight: self.owner_in_flight, per_s: self.rate_per_s, burst: self.rate_burst }
@@ -122,8 +129,5 @@ impl Limits {
 /// Answers `{limits: {<name>: {value, unit}}}`.
 pub(super) fn limits(service: &Service, request: Request) -> Result<Value, Failure> {
     Fields::of(request.body)?.finish()?;
-    let table = service.limits.table();
-    let limits: Map<String, Value> =
-        table.into_iter().map(|(name, value, unit)| (name.to_owned(), json!({"value": value, "unit": unit}))).collect();
-    Ok(json!({ "limits": limits }))
+    Ok(json!({ "limits": service.limits.described() }))
 }

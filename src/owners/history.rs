@@ -8,7 +8,8 @@ use crate::domain::Version;
 use crate::shard::Reached;
 use crate::truth::{Delta, SetupFault};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::{error, warn};
 
@@ -22,6 +23,8 @@ const PAGE: i64 = 500;
 pub struct History {
     lost: AtomicBool,
     newest: AtomicU64,
+    /// Where the projection stood, and since when, while the truth is ahead of it.
+    standing: Mutex<Option<(u64, Instant)>>,
 }
 
 impl History {
@@ -33,6 +36,21 @@ impl History {
     /// The truth's newest stream sequence, as far as is known.
     pub fn newest(&self) -> u64 {
         self.newest.load(Ordering::Relaxed)
+    }
+
+    /// How long the projection has stood still while the truth was ahead; none while it keeps up.
+    pub(super) fn behind(&self) -> Option<Duration> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).map(|(_, since)| since.elapsed())
+    }
+
+    /// The projection stands at `cursor`, and stood behind `newest` already when that was looked up.
+    fn note_progress(&self, cursor: u64, newest: u64) {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        match *standing {
+            _ if cursor >= newest => *standing = None,
+            Some((at, _)) if at == cursor => {}
+            _ => *standing = Some((cursor, Instant::now())),
+        }
     }
 
     fn lose(&self, reason: &str) {
@@ -53,6 +71,9 @@ impl Owners {
             }
         };
         loop {
+            if let Some(known) = &known {
+                self.0.history.note_progress(self.0.cursor.sequence(), known.sequence);
+            }
             match self.compare(known.as_ref()).await {
                 Ok(now) => known = Some(now),
                 Err(OwnersFault::HistoryWentBack(_)) => {}

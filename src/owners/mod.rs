@@ -22,13 +22,15 @@ pub use read::{Need, Reading};
 pub use snapshot::{Opened, Snapshot};
 pub use write::{Change, Draft, Intent, Outcome, Written};
 
+use crate::breaker::Breaker;
 use crate::seal::{Broken, Keyring, OwnerKey, SealFault, UserId};
 use crate::shard::{Cursor, ShardFault, Store};
 use crate::truth::{Bucket, TruthFault};
 use cell::{Slot, Weigher};
 use quick_cache::sync::Cache;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How reads, writes and the projection behave.
@@ -43,7 +45,7 @@ pub struct OwnersSettings {
 }
 
 /// How reads behave.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReadSettings {
     /// The freshness of a read that does not ask for one.
@@ -55,7 +57,7 @@ pub struct ReadSettings {
 }
 
 /// How writes behave.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WriteSettings {
     /// How long an acknowledged write waits for its row in this shard's Postgres, in milliseconds.
@@ -65,7 +67,7 @@ pub struct WriteSettings {
 }
 
 /// How the projection behaves.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProjectionSettings {
     /// Messages stored in one transaction, about.
@@ -133,6 +135,19 @@ pub enum OwnersFault {
     },
 }
 
+/// What a worker holds in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheCounts {
+    /// Owners.
+    pub owners: usize,
+    /// Memory, in bytes, about.
+    pub bytes: u64,
+    /// Requests whose owner was there.
+    pub hits: u64,
+    /// Requests whose owner was not.
+    pub misses: u64,
+}
+
 /// Every owner, as this worker knows them.
 #[derive(Clone)]
 pub struct Owners(Arc<Inner>);
@@ -146,6 +161,7 @@ struct Inner {
     shard: String,
     cells: Cache<OwnerKey, Slot, Weigher>,
     history: History,
+    projects: AtomicBool,
     /// From which the owners' paces are measured.
     began: Instant,
 }
@@ -165,6 +181,7 @@ impl Owners {
             shard,
             cells,
             history,
+            projects: AtomicBool::new(false),
             began: Instant::now(),
         }))
     }
@@ -187,6 +204,33 @@ impl Owners {
     /// What is known of the truth's history.
     pub fn history(&self) -> &History {
         &self.0.history
+    }
+
+    /// The truth.
+    pub fn truth(&self) -> &Bucket {
+        &self.0.bucket
+    }
+
+    /// What tells whether this shard's Postgres answers.
+    pub fn postgres(&self) -> &Breaker {
+        self.0.store.breaker()
+    }
+
+    /// What is held in memory.
+    pub fn cache(&self) -> CacheCounts {
+        let cells = &self.0.cells;
+        let (hits, misses) = (cells.hits(), cells.misses());
+        CacheCounts { owners: cells.len(), bytes: cells.weight(), hits, misses }
+    }
+
+    /// Whether this worker is the one of its shard that projects.
+    pub fn projects(&self) -> bool {
+        self.0.projects.load(Ordering::Relaxed)
+    }
+
+    /// How long the projection has been behind the truth without a step; none while it keeps up.
+    pub fn behind(&self) -> Option<Duration> {
+        self.0.history.behind()
     }
 
     /// How far this shard's projection has come.

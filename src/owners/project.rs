@@ -4,6 +4,7 @@ use super::{Owners, OwnersFault};
 use crate::seal::{OwnerKey, Record};
 use crate::shard::{ProjectFault, Projector, ShardFault};
 use crate::truth::{Entry, Follower};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -41,7 +42,10 @@ impl Owners {
             match turn.unwrap_or(Err(ShardFault::TimedOut)) {
                 Ok(Some(projector)) => {
                     info!("this worker projects");
-                    match self.project_while_able(projector, reconnects.clone()).await {
+                    self.0.projects.store(true, Ordering::Relaxed);
+                    let stopped = self.project_while_able(projector, reconnects.clone()).await;
+                    self.0.projects.store(false, Ordering::Relaxed);
+                    match stopped {
                         Stopped::Reconnected => {
                             info!("the projection follows anew: the connection to NATS was made anew")
                         }

@@ -6,14 +6,14 @@ use crate::domain::Version;
 use crate::exchange::CallFault;
 use crate::seal::{Broken, OwnerKey};
 use crate::truth::TruthFault;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 use tracing::error;
 
 /// How fresh a read has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Need {
     /// The copy at hand, if it is not older than the settings allow.

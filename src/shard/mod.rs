@@ -13,4 +13,4 @@ pub use cursor::{Cursor, Passed, Reached};
 pub use owner::{HostedOwner, Hosting};
 pub use projector::{ProjectFault, Projector};
 pub use request::Earlier;
-pub use store::{ShardFault, ShardSettings, Store};
+pub use store::{ShardFault, ShardSettings, Store, without_password};

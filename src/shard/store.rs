@@ -1,8 +1,9 @@
 //! The connection to the shard's Postgres, and its schema.
 
 use crate::breaker::Breaker;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 use sqlx::Connection as _;
+use sqlx::migrate::{AppliedMigration, Migrate as _};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use std::fmt;
 use std::str::FromStr as _;
@@ -21,15 +22,30 @@ pub(super) const HOSTING_LOCK: i64 = 0x676f_6661_7600_0001;
 pub(super) const PROJECTOR_LOCK: i64 = 0x676f_6661_7600_0002;
 
 /// How to reach the shard's Postgres.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardSettings {
     /// `postgres://user:password@host:port/database`.
+    #[serde(serialize_with = "shown")]
     pub url: String,
     /// Connections at most, the projection's and the listener's aside.
     pub connections: u32,
     /// How long one call that a request waits for may take, the wait for a connection included, in milliseconds.
     pub call_ms: u64,
+}
+
+fn shown<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&without_password(url))
+}
+
+/// The URLs, separated by commas, each without what stands before its host.
+pub fn without_password(urls: &str) -> String {
+    let hide = |url: &str| match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => format!("{}(hidden){}", &url[..scheme + 3], &url[at..]),
+        (None, Some(at)) => format!("(hidden){}", &url[at..]),
+        _ => url.to_owned(),
+    };
+    urls.split(',').map(hide).collect::<Vec<_>>().join(",")
 }
 
 impl Default for ShardSettings {
@@ -135,6 +151,23 @@ impl Store {
         Ok(MIGRATIONS.run(&self.pool()).await?)
     }
 
+    /// Fails unless the schema is this version's, to the letter.
+    pub async fn check_schema(&self) -> Result<(), ShardFault> {
+        const TABLE: &str = "_sqlx_migrations";
+        self.within(async {
+            let mut connection = self.pool().acquire().await?;
+            let there = sqlx::query_scalar!("select to_regclass($1) is not null as \"there!\"", TABLE)
+                .fetch_one(&mut *connection)
+                .await?;
+            let applied = match there {
+                true => connection.list_applied_migrations(TABLE).await?,
+                false => Vec::new(),
+            };
+            fits(&applied)
+        })
+        .await
+    }
+
     /// Ends all connections.
     pub async fn close(&self) {
         self.pool().close().await;
@@ -143,7 +176,7 @@ impl Store {
 
 impl ShardFault {
     /// Whether Postgres, or the way to it, is away; otherwise it has answered.
-    fn is_away(&self) -> bool {
+    pub fn is_away(&self) -> bool {
         match self {
             Self::TimedOut | Self::KnownAway => true,
             Self::Postgres(sqlx::Error::Database(fault)) => {
@@ -157,6 +190,28 @@ impl ShardFault {
             Self::Schema(_) | Self::Unreadable | Self::Unfit(_) => false,
         }
     }
+}
+
+/// Whether the migrations that were applied are those of this version.
+fn fits(applied: &[AppliedMigration]) -> Result<(), ShardFault> {
+    let unfit = |why: &str| Err(ShardFault::Unfit(format!("Postgres' schema does not fit: {why}")));
+    if applied.is_empty() {
+        return unfit("it has none of ours: run `gofavorites init`");
+    }
+    let known = |version: i64| MIGRATIONS.iter().find(|migration| migration.version == version);
+    for one in applied {
+        match known(one.version) {
+            None => return unfit("it was made by a newer version of the service: run that one"),
+            Some(ours) if ours.checksum != one.checksum => {
+                return unfit(
+                    "it was made by another program than this: name the database of this shard in postgres.url",
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    let missing = MIGRATIONS.iter().any(|ours| applied.iter().all(|one| one.version != ours.version));
+    if missing { unfit("it is of an older version of the service: run `gofavorites init`") } else { Ok(()) }
 }
 
 fn new_pool(settings: &ShardSettings, options: &PgConnectOptions) -> PgPool {

@@ -7,13 +7,13 @@ use crate::breaker::{Attempt, Breaker};
 use crate::exchange::{CallFault, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How to reach the truth, and how `init` makes it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TruthSettings {
     /// The bucket's name; its stream is `KV_<name>`.

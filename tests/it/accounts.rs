@@ -4,12 +4,13 @@ use crate::harness::{Verifier, World, isin};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use futures::StreamExt as _;
 use gofavorites::config::Settings;
+use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, Revoked};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
-use gofavorites::dev::tokens::ALL_SCOPES;
+use gofavorites::dev::tokens::{ALL_SCOPES, unix_now};
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -40,7 +41,7 @@ fn grants(conf: &str) -> Vec<Grant> {
         if let Some((_, rest)) = code.split_once("user: ") {
             user = rest.split(',').next().expect("a name");
         }
-        if let Some(start) = code.find("{ service:") {
+        if let Some(start) = code.find("{ service:").or(code.find("{ stream:")) {
             let start = at + start;
             let end = at + code.trim_end().len();
             grants.push(Grant { name: conf[start..end].into(), place: start..end, instead: String::new() });
@@ -106,7 +107,7 @@ async fn ask(client: &Client, subject: &str, headers: HeaderMap, body: &Value) -
 
 /// What every user has to be able to do; or the first of it that fails.
 async fn everybody_does_their_work(conf: &str) -> Result<(), String> {
-    let world = World::try_without_auth(conf).await.map_err(|_| "the server does not start")?;
+    let mut world = World::try_without_auth(conf).await.map_err(|_| "the server does not start")?;
     let settings = impatient(&world);
     world.init(&settings).await.map_err(|fault| format!("init: {fault:#}"))?;
     let _auth = Verifier::honest(&world).await;
@@ -117,6 +118,11 @@ async fn everybody_does_their_work(conf: &str) -> Result<(), String> {
     if world.query("a", "select count(*) from item") != "2" {
         return Err("the projection has no row".into());
     }
+    revocations_are_heard(&world).await.map_err(|fault| format!("revocation: {fault}"))?;
+    for user in ["gateway", "gateway2", "operator"] {
+        everything_is_found(&world, user).await.map_err(|fault| format!("discovery by {user}: {fault}"))?;
+    }
+    nothing_is_refused_after_a_reconnect(&mut world).await?;
     operators_look(&world).await.map_err(|fault| format!("operator: {fault}"))?;
     worker.crash().await;
     Ok(())
@@ -137,6 +143,53 @@ async fn callers_are_served(world: &World, user: &str) -> Result<(), String> {
     let got = ask(&client, "favorites.v1.shard.a.get", headers, &read).await?;
     let fine = list["items"][0] == put["item"] && got["item"] == put["item"];
     fine.then_some(()).ok_or_else(|| "another item".into())
+}
+
+/// Told that everybody is revoked, the worker asks about a caller anew.
+async fn revocations_are_heard(world: &World) -> Result<(), String> {
+    let service = AuthService::new(&world.secrets).map_err(|fault| fault.to_string())?;
+    let revoked = Revoked { sub: Some("gateway".into()), sid: None, iat: unix_now() };
+    let message = service.revocation(&revoked).map_err(|fault| fault.to_string())?;
+    let auth = world.connect("auth").await;
+    auth.publish(REVOKED_SUBJECT, message.into()).await.map_err(|fault| fault.to_string())?;
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE {
+        if statistics(world, "operator", "$SRV.STATS.favorites").await?["data"]["auth"]["revocations"] == 1 {
+            return Ok(());
+        }
+    }
+    Err("not heard".into())
+}
+
+async fn statistics(world: &World, user: &str, subject: &str) -> Result<Value, String> {
+    ask(&world.connect(user).await, subject, HeaderMap::new(), &json!({})).await
+}
+
+/// Each of the three forms of a question of discovery is answered.
+async fn everything_is_found(world: &World, user: &str) -> Result<(), String> {
+    let told = statistics(world, user, "$SRV.PING").await?;
+    let (name, id) = (told["name"].as_str().unwrap_or_default(), told["id"].as_str().unwrap_or_default());
+    statistics(world, user, &format!("$SRV.INFO.{name}")).await?;
+    statistics(world, user, &format!("$SRV.STATS.{name}.{id}")).await.map(|_| ())
+}
+
+/// The client looks around by itself when it is back.
+async fn nothing_is_refused_after_a_reconnect(world: &mut World) -> Result<(), String> {
+    world.nats.process().kill9().map_err(|fault| fault.to_string())?;
+    world.nats.restart().await.map_err(|fault| fault.to_string())?;
+    let since = Instant::now();
+    loop {
+        let told = statistics(world, "operator", "$SRV.STATS.favorites").await.unwrap_or_default();
+        let data = &told["data"];
+        if data["projection"]["here"] == true && data["truth"]["writes"]["state"] == "closed" {
+            let refused = data["reasons"].as_array().is_some_and(|r| r.iter().any(|one| one["part"] == "rights"));
+            return if refused { Err(format!("after a reconnect: {}", data["reasons"])) } else { Ok(()) };
+        }
+        if since.elapsed() > PATIENCE * 3 {
+            return Err("the worker does not come back".into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn operators_look(world: &World) -> Result<(), String> {
@@ -191,7 +244,7 @@ fn the_list_of_grants_is_whole() {
     let quoted: usize = quoted.map(|line| line.matches('"').count() / 2).sum();
     let grants = grants(ACCOUNTS_CONF);
     let count = |part: &str| grants.iter().filter(|grant| grant.name.contains(part)).count();
-    let lines = count("{ service:") - count(" without ");
+    let lines = count("{ service:") + count("{ stream:") - count(" without ");
     assert_eq!(count(" publish ") + count(" subscribe ") + lines, quoted, "each quoted subject is a grant");
     let without = grants.iter().find(|grant| grant.name == "init subscribe _INBOX_init.>").expect("listed");
     assert!(without.taken_from(ACCOUNTS_CONF).contains(r#"subscribe: { allow: ["taken.away"] }"#));
@@ -272,8 +325,7 @@ const LOOKS: [&str; 5] = [
 ];
 
 /// Subjects of the server, of other services, and of nobody.
-const ELSEWHERE: [&str; 6] =
-    ["$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "auth.v1.revoked", "other.v1.x", "x", "_R_x"];
+const ELSEWHERE: [&str; 6] = ["$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "auth.v1.x", "other.v1.x", "x", "_R_x"];
 
 const RECORD: &str = "$KV.favorites.AAAAAAAAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBBBBBBBB";
 
@@ -283,33 +335,47 @@ async fn nobody_may_do_more_than_their_work() {
     let _worker = world.worker("a").await;
     world.caller("alice").await.put_text("a", "x", "y").await;
     let before = world.records().await;
-    let subscriptions = ["favorites.v1.>", "favorites.>", "auth.v1.verify", "$KV.favorites.>", "$JS.>", "$SYS.>", ">"];
+    let told = ["auth.v1.revoked", "$SRV.PING"];
+    let subscriptions =
+        ["favorites.v1.>", "favorites.>", "auth.v1.verify", "$KV.favorites.>", "$JS.>", "$SYS.>", ">"];
     let inboxes = ["_INBOX_worker.>", "_INBOX_init.>", "_R_.>"];
-    let none: &[&str] = &[];
     let all = [&CHANGES[..], &LOOKS, &ELSEWHERE, &[RECORD]];
     let table: [(&str, Vec<&str>, Vec<&str>); 6] = [
-        ("gateway", [&all.concat()[..], &["auth.v1.verify"]].concat(), [&subscriptions[..], &inboxes].concat()),
-        ("gateway2", [&all.concat()[..], &["auth.v1.verify"]].concat(), [&subscriptions[..], &inboxes].concat()),
+        (
+            "gateway",
+            [&all.concat()[..], &["auth.v1.verify", told[0]]].concat(),
+            [&subscriptions[..], &inboxes, &told].concat(),
+        ),
+        (
+            "gateway2",
+            [&all.concat()[..], &["auth.v1.verify", told[0]]].concat(),
+            [&subscriptions[..], &inboxes, &told].concat(),
+        ),
         (
             "worker",
-            [&CHANGES[..], &ELSEWHERE, &["$JS.API.INFO", "$JS.API.STREAM.MSG.GET.KV_favorites", "favorites.v1.put"]]
-                .concat(),
+            [
+                &CHANGES[..],
+                &ELSEWHERE,
+                &["$JS.API.INFO", "$JS.API.STREAM.MSG.GET.KV_favorites", "favorites.v1.put", told[0]],
+            ]
+            .concat(),
             [&subscriptions[..], &["_INBOX.>", "_INBOX_init.>", "_R_.>"]].concat(),
         ),
         (
             "operator",
-            [&CHANGES[..], &ELSEWHERE, &[RECORD, "favorites.v1.put", "favorites.v1.list", "auth.v1.verify"]].concat(),
-            [&subscriptions[..], &inboxes].concat(),
+            [&CHANGES[..], &ELSEWHERE, &[RECORD, "favorites.v1.put", "favorites.v1.list", "auth.v1.verify", told[0]]]
+                .concat(),
+            [&subscriptions[..], &inboxes, &told].concat(),
         ),
         (
             "auth",
-            [&all.concat()[..], &["favorites.v1.put"]].concat(),
-            [&subscriptions[..], &["_INBOX_worker.>"]].concat(),
+            [&all.concat()[..], &["favorites.v1.put", told[1]]].concat(),
+            [&subscriptions[..], &["_INBOX_worker.>"], &told].concat(),
         ),
         (
             "init",
-            [&CHANGES[..], &ELSEWHERE, &LOOKS[2..], &[RECORD, "favorites.v1.put", "auth.v1.verify"], none].concat(),
-            [&subscriptions[..], &["_INBOX.>", "_INBOX_worker.>"]].concat(),
+            [&CHANGES[..], &ELSEWHERE, &LOOKS[2..], &[RECORD, "favorites.v1.put", "auth.v1.verify"], &told].concat(),
+            [&subscriptions[..], &["_INBOX.>", "_INBOX_worker.>"], &told].concat(),
         ),
     ];
     let mut tried = 0;
@@ -345,7 +411,7 @@ async fn init_makes_the_bucket_once_and_cannot_change_it() {
 /// The accounts, with callers who may do whatever their own accounts let them.
 fn callers_without_permissions() -> String {
     let (truth, callers) = ACCOUNTS_CONF.split_once("  GATEWAY {").expect("the callers' accounts");
-    let free = callers.replace(r#"["favorites.v1.>"]"#, r#"[">"]"#).replace(r#"["_INBOX.>"]"#, r#"[">"]"#);
+    let free = callers.replace(r#"["favorites.v1.>", "$SRV.>"]"#, r#"[">"]"#).replace(r#"["_INBOX.>"]"#, r#"[">"]"#);
     assert_eq!(free.matches(r#"[">"]"#).count(), 4);
     format!("{truth}  GATEWAY {{{free}")
 }

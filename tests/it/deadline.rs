@@ -36,5 +36,6 @@ async fn an_auth_service_that_is_silent_costs_the_callers_time_and_no_more() {
     let asked = Instant::now();
     alice.ask_with("a.list", headers, b"{}".to_vec()).await.refusal("deadline_exceeded");
     let took = asked.elapsed();
-    assert!(took >= Duration::from_millis(300) && took < Duration::from_secs(3), "{took:?}");
+    // Not quite all of it: the reply has its way back.
+    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(3), "{took:?}");
 }

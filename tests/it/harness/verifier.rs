@@ -44,6 +44,12 @@ impl Verifier {
                     }
                     let body: Value = serde_json::from_slice(&question.payload).expect("a question");
                     let token = body["token"].as_str().expect("a token").to_owned();
+                    // About no token: a worker looks whether anybody answers.
+                    if token.is_empty() {
+                        let nobody = service.verdict("").expect("a verdict");
+                        client.publish(question.reply.expect("a reply subject"), nobody.into()).await.expect("sent");
+                        continue;
+                    }
                     let header = |headers: &async_nats::HeaderMap| Some(headers.get("traceparent")?.to_string());
                     let traceparent = question.headers.as_ref().and_then(header);
                     asked.lock().expect("no panic").push(Question { token: token.clone(), traceparent });

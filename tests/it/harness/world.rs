@@ -3,6 +3,7 @@
 use super::caller::Caller;
 use super::servers::{Shared, shared};
 use async_nats::{Client, ConnectOptions};
+use futures::StreamExt as _;
 use gofavorites::app::{self, App, Counters};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
@@ -163,6 +164,22 @@ impl World {
             .connect(self.nats.url())
             .await
             .expect("a connection")
+    }
+
+    /// What every worker tells of itself (`$SRV.STATS`), by shard; waits until each of `workers` has answered.
+    pub async fn stats(&self, workers: usize) -> Vec<Value> {
+        let operator = self.connect("operator").await;
+        let inbox = operator.new_inbox();
+        let mut answers = operator.subscribe(inbox.clone()).await.expect("a subscription");
+        operator.publish_with_reply("$SRV.STATS.favorites", inbox, "".into()).await.expect("sent");
+        let mut told: Vec<Value> = Vec::new();
+        while told.len() < workers {
+            let answer = tokio::time::timeout(Duration::from_secs(8), answers.next()).await;
+            let answer = answer.expect("each worker answers").expect("open");
+            told.push(serde_json::from_slice(&answer.payload).expect("JSON"));
+        }
+        told.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
+        told
     }
 
     /// The records of the bucket: each key but the barriers', with how many messages it keeps.

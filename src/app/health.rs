@@ -1,0 +1,96 @@
+//! How a worker is: healthy, or degraded and why. One that answers at all is never worse than degraded.
+
+use super::connect::Noted;
+use super::stats::Counters;
+use crate::breaker::Breaker;
+use crate::handler::Service;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// How long the projection may be behind without a step before that counts.
+const BEHIND: Duration = Duration::from_secs(2);
+
+/// What is known of a worker beside its operations.
+#[derive(Clone)]
+pub(super) struct Health {
+    pub service: Service,
+    pub counters: Arc<Counters>,
+    pub noted: Arc<Noted>,
+    pub permits: Arc<Semaphore>,
+}
+
+impl Health {
+    /// What the worker lacks, each in one word with what that means; nothing when it is healthy.
+    fn reasons(&self) -> Vec<Value> {
+        let Service { owners, auth, .. } = &self.service;
+        let truth = owners.truth();
+        let reason = |what: &str, why: String| json!({"part": what, "why": why});
+        let mut reasons = Vec::new();
+        if truth.reading().is_open() {
+            reasons.push(reason("truth", "reads are not answered: copies are served as stale".into()));
+        }
+        if truth.writing().is_open() {
+            reasons.push(reason("truth", "writes are not answered: they are refused".into()));
+        }
+        if owners.history().is_lost() {
+            reasons.push(reason("truth", "the bucket's history went back: see the log for whose is lost".into()));
+        }
+        if owners.postgres().is_open() {
+            reasons.push(reason("postgres", "it does not answer: owners are read from the truth".into()));
+        }
+        if auth.breaker().is_open() {
+            reasons.push(reason("auth", "it does not answer: only callers known already are let in".into()));
+        }
+        if let Some(behind) = owners.behind().filter(|behind| *behind >= BEHIND) {
+            reasons.push(reason("projection", format!("it has stood still for {} s", behind.as_secs())));
+        }
+        if let Some(refused) = self.noted.refused() {
+            reasons.push(reason("rights", format!("the NATS server has refused something: {refused}")));
+        }
+        reasons
+    }
+
+    /// All of it, as the statistics tell it.
+    pub fn told(&self) -> Value {
+        let Service { owners, auth, limits, shard, .. } = &self.service;
+        let (truth, counts, cache) = (owners.truth(), auth.counts(), owners.cache());
+        let (sequence, newest) = (owners.cursor().sequence(), owners.history().newest());
+        let dropped = self.counters.dropped();
+        let reasons = self.reasons();
+        json!({
+            "shard": shard,
+            "state": if reasons.is_empty() { "healthy" } else { "degraded" },
+            "reasons": reasons,
+            "requests": {
+                "answered": self.counters.answered(),
+                "in_flight": limits.in_flight.saturating_sub(self.permits.available_permits()),
+                "refused_for_load": self.counters.refused_for_load(),
+                "dropped_without_reply_subject": dropped.no_reply_subject,
+                "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
+                "lost_to_full_queues": self.noted.overflowed.load(Ordering::Relaxed),
+            },
+            "cache": {"owners": cache.owners, "bytes": cache.bytes, "hits": cache.hits, "misses": cache.misses},
+            "auth": {
+                "breaker": breaker(auth.breaker()), "asked": counts.asked, "hits": counts.hits, "kept": counts.kept,
+                "revocations": counts.revocations,
+                "forged_revocations": counts.forged_revocations,
+            },
+            "truth": {
+                "reads": breaker(truth.reading()), "writes": breaker(truth.writing()), "newest": newest,
+                "history": if owners.history().is_lost() { "lost" } else { "whole" },
+            },
+            "postgres": {"breaker": breaker(owners.postgres())},
+            "projection": {
+                "here": owners.projects(), "sequence": sequence, "lag": newest.saturating_sub(sequence),
+            },
+            "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+        })
+    }
+}
+
+fn breaker(breaker: &Breaker) -> Value {
+    json!({"state": if breaker.is_open() { "open" } else { "closed" }, "opened": breaker.opened()})
+}
