@@ -120,8 +120,12 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
         }
         // A permission that is lacking shows only here.
         Event::ServerError(fault) => {
-            error!(%fault, "the NATS server refuses something");
-            *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.to_string());
+            let fault = fault.to_string();
+            // After a reconnect the client asks by itself whether a consumer is still there. Ours is made anew anyhow.
+            if !fault.contains("$JS.API.CONSUMER.INFO.") && !fault.contains("$js.api.consumer.info.") {
+                error!(fault, "the NATS server refuses something");
+                *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+            }
         }
         other => info!(event = %other, "NATS"),
     }

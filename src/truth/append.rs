@@ -141,7 +141,7 @@ impl Bucket {
 fn refused(error: &ApiError) -> AppendFault {
     match error.err_code {
         10071 | 10164 => AppendFault::Conflict,
-        10047 | 10054 | 10077 => AppendFault::Full, // insufficient resources, maximum size or messages reached
+        10002 | 10047 | 10054 | 10077 => AppendFault::Full, // the account's or the server's storage, maximum size or messages
         // Too many batches open, a leader unknown or not ready: to be tried again.
         10008 | 10009 | 10023 | 10210 => AppendFault::NotWritten(CallFault::NoResponders.into()),
         code => AppendFault::NotWritten(TruthFault::Refused(format!("{code} {}", error.description))),

@@ -336,8 +336,7 @@ async fn nobody_may_do_more_than_their_work() {
     world.caller("alice").await.put_text("a", "x", "y").await;
     let before = world.records().await;
     let told = ["auth.v1.revoked", "$SRV.PING"];
-    let subscriptions =
-        ["favorites.v1.>", "favorites.>", "auth.v1.verify", "$KV.favorites.>", "$JS.>", "$SYS.>", ">"];
+    let subscriptions = ["favorites.v1.>", "favorites.>", "auth.v1.verify", "$KV.favorites.>", "$JS.>", "$SYS.>", ">"];
     let inboxes = ["_INBOX_worker.>", "_INBOX_init.>", "_R_.>"];
     let all = [&CHANGES[..], &LOOKS, &ELSEWHERE, &[RECORD]];
     let table: [(&str, Vec<&str>, Vec<&str>); 6] = [

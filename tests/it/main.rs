@@ -13,6 +13,7 @@ mod dev;
 mod discovery;
 mod item;
 mod list;
+mod outage;
 mod projection;
 mod readme;
 mod reply_wall;

@@ -4,11 +4,16 @@
 //! Postgres server serves all tests of a run, and ends with it.
 
 mod caller;
+mod hub;
+pub mod load;
+mod proxy;
 mod servers;
 mod verifier;
 mod world;
 
 pub use caller::{Caller, Reply};
+
+pub use proxy::Proxy;
 pub use verifier::Verifier;
 pub use world::{Worker, World};
 

@@ -58,7 +58,25 @@ impl World {
         let (number, directory) = shared.place();
         let secrets = Secrets::generate()?;
         let nats = NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, accounts).await?;
-        Ok(Self { nats, secrets, shared, directory, number, auth: None })
+        Ok(Self::of(nats, secrets, shared, directory, number))
+    }
+
+    pub(super) fn of(
+        nats: NatsServer,
+        secrets: Secrets,
+        shared: &'static Shared,
+        directory: PathBuf,
+        number: usize,
+    ) -> Self {
+        Self { nats, secrets, shared, directory, number, auth: None }
+    }
+
+    /// Ends the stand-in auth service.
+    pub async fn stop_auth(&mut self) {
+        if let Some(auth) = self.auth.take() {
+            auth.abort();
+            let _ = auth.await;
+        }
     }
 
     /// Two shards, `a` and `b`, with a worker each: what most tests are about.

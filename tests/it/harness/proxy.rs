@@ -1,0 +1,143 @@
+//! A link that can be cut, frozen and slowed down: what is between two processes, made to fail for real.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+
+/// How the link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// Each direction takes that long.
+    Open(Duration),
+    /// Connections stay, and nothing passes until it is open again.
+    Frozen,
+    /// Connections are closed, and new ones too.
+    Cut,
+}
+
+/// A proxy on a port of its own.
+pub struct Proxy {
+    address: SocketAddr,
+    link: watch::Sender<Link>,
+    accepting: JoinHandle<()>,
+}
+
+/// Bytes that are replaced on their way to the client.
+type Rewriting = Option<Arc<(Vec<u8>, Vec<u8>)>>;
+
+impl Proxy {
+    /// An open link to `target`, as `host:port`.
+    pub async fn start(target: &str) -> Self {
+        Self::with(target, None).await
+    }
+
+    /// An open link on which what the server says is changed: `from` becomes `to`, of the same length.
+    pub async fn rewriting(target: &str, from: &str, to: &str) -> Self {
+        assert_eq!(from.len(), to.len());
+        Self::with(target, Some(Arc::new((from.into(), to.into())))).await
+    }
+
+    async fn with(target: &str, rewriting: Rewriting) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (link, state) = watch::channel(Link::Open(Duration::ZERO));
+        let accepting = tokio::spawn(accept(listener, target.to_owned(), state, rewriting));
+        Self { address, link, accepting }
+    }
+
+    /// Where to connect.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Ends every connection, and each new one at once.
+    pub fn cut(&self) {
+        self.link.send_replace(Link::Cut);
+    }
+
+    /// Keeps every connection, and lets nothing pass.
+    pub fn freeze(&self) {
+        self.link.send_replace(Link::Frozen);
+    }
+
+    /// Lets everything take that long, in each direction.
+    pub fn delay(&self, delay: Duration) {
+        self.link.send_replace(Link::Open(delay));
+    }
+
+    /// Lets everything pass again.
+    pub fn heal(&self) {
+        self.delay(Duration::ZERO);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, target: String, link: watch::Receiver<Link>, rewriting: Rewriting) {
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok((client, _)) = listener.accept().await else { return };
+        connections.spawn(serve(client, target.clone(), link.clone(), rewriting.clone()));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(client: TcpStream, target: String, mut link: watch::Receiver<Link>, rewriting: Rewriting) {
+    if link.wait_for(|link| *link != Link::Frozen).await.map(|link| *link).unwrap_or(Link::Cut) == Link::Cut {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(target).await else { return };
+    // What waits for an answer must not wait for more to send.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let mut cut = link.clone();
+    tokio::select! {
+        () = carry(from_client, to_server, link.clone(), None) => {}
+        () = carry(from_server, to_client, link.clone(), rewriting) => {}
+        _ = cut.wait_for(|link| *link == Link::Cut) => {}
+    }
+}
+
+/// Carries one direction: read at once, written when it is due.
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Link>, rewriting: Rewriting) {
+    let (sender, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(1_024);
+    let delays = link.clone();
+    let reading = async move {
+        let mut buffer = vec![0; 64 * 1_024];
+        while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            let delay = if let Link::Open(delay) = *delays.borrow() { delay } else { Duration::ZERO };
+            let bytes = rewritten(buffer[..count].to_vec(), rewriting.as_deref());
+            if sender.send((Instant::now() + delay, bytes)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let writing = async move {
+        while let Some((at, bytes)) = due.recv().await {
+            sleep_until(at).await;
+            if link.wait_for(|link| *link != Link::Frozen).await.is_err() || to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(reading, writing);
+}
+
+fn rewritten(mut bytes: Vec<u8>, rewriting: Option<&(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+    if let Some((from, to)) = rewriting
+        && let Some(at) = bytes.windows(from.len()).position(|window| window == from)
+    {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    bytes
+}

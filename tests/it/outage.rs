@@ -1,0 +1,319 @@
+//! What happens when something is down: each outage made for real, under a load whose every answer is checked.
+
+use crate::harness::load::{Load, Outcome, Report};
+use crate::harness::{Proxy, World};
+use gofavorites::config::Settings;
+use gofavorites::dev::nats::ACCOUNTS_CONF;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// With a breaker open, nobody waits longer for a refusal or a stale read. (A loaded machine adds to what is measured.)
+const AT_ONCE: Duration = Duration::from_millis(50);
+/// After the return of what was away, everything is as before within that time.
+const NORMAL: Duration = Duration::from_secs(2);
+/// How long an outage lasts.
+const OUTAGE: Duration = Duration::from_secs(3);
+/// After that time of an outage its breakers are open: a call to the truth, and a look at it, may take that long.
+const KNOWN: Duration = Duration::from_millis(2_300);
+
+const PENDING_OR_STALE: [Outcome; 2] = [Outcome::Pending, Outcome::Stale];
+
+fn tell(what: &str, report: &Report, began: Instant, ended: Instant) {
+    let [writes, reads] = report.counts();
+    println!("{what}: writes {writes:?}");
+    println!("{what}: reads {reads:?}");
+    println!(
+        "{what}: slowest before it was known {:?}, once it was {:?}; normal {:?} after the return",
+        report.slowest(began, began + KNOWN),
+        report.slowest(began + KNOWN, ended),
+        report.normal_after(ended),
+    );
+}
+
+/// Everything is as it was acknowledged, and was so all the time; normal service came back in time.
+async fn is_as_acknowledged(report: &mut Report, shards: &[&str], ended: Instant) {
+    let normal = report.normal_after(ended);
+    report.verify(shards).await;
+    report.is_clean();
+    assert!(normal <= NORMAL, "normal service after {normal:?}");
+}
+
+/// Workers whose way to Postgres can be cut and frozen.
+async fn through_a_link(world: &World, shard: &str) -> (Settings, Proxy) {
+    let mut settings = world.settings(shard);
+    let (start, rest) = settings.postgres.url.split_once('@').expect("a user");
+    let (target, database) = rest.split_once('/').expect("a database");
+    let link = Proxy::start(target).await;
+    settings.postgres.url = format!("{start}@127.0.0.1:{}/{database}", link.port());
+    (settings, link)
+}
+
+async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
+    let world = World::start().await;
+    let (settings, link) = through_a_link(&world, "a").await;
+    let _workers = (world.worker_with(settings.clone()).await, world.worker_with(settings).await);
+    let load = Load::start(&world, &["a"], 12, false).await;
+    load.progress(200).await;
+    let began = Instant::now();
+    go(&link);
+    tokio::time::sleep(OUTAGE).await;
+    // Somebody who has never been here is served from the truth.
+    let newcomer = world.caller("newcomer").await;
+    let put = newcomer.put_text("a", "note", "x").await;
+    assert_eq!(put["local"], "pending");
+    assert!(newcomer.done("a.list", &json!({})).await["stale"].is_null());
+    let ended = Instant::now();
+    link.heal();
+    load.progress(400).await;
+    tokio::time::sleep(NORMAL).await;
+    load.progress(100).await;
+    let mut report = load.stop().await;
+    tell(what, &report, began, ended);
+    report.only(&[], &[Outcome::Pending]);
+    assert!(report.slowest(began + KNOWN, ended) <= AT_ONCE * 4, "nobody waits for Postgres");
+    is_as_acknowledged(&mut report, &["a"], ended).await;
+    // What was acknowledged while it was away is there.
+    wait_for_rows(&world, "a").await;
+}
+
+/// Ends when every hosted owner's rows in Postgres are those of the truth.
+async fn wait_for_rows(world: &World, shard: &str) {
+    let newest = world.stats(1).await[0]["data"]["truth"]["newest"].as_u64().expect("a number");
+    let since = Instant::now();
+    while world.query(shard, "select sequence from cursor").parse::<u64>().expect("a number") < newest {
+        assert!(since.elapsed() < NORMAL, "the projection does not catch up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_is_gone() {
+    postgres_goes("Postgres gone", Proxy::cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_hangs() {
+    postgres_goes("Postgres hanging", Proxy::freeze).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_postgres_slows_nobody_who_is_known() {
+    let world = World::start().await;
+    let (settings, link) = through_a_link(&world, "a").await;
+    let _worker = world.worker_with(settings).await;
+    let load = Load::start(&world, &["a"], 8, false).await;
+    load.progress(200).await;
+    let began = Instant::now();
+    link.delay(Duration::from_millis(150));
+    load.progress(200).await;
+    // Newcomers, who need Postgres, take their time; the others do not wait for them.
+    let newcomers = (0..40).map(|number| {
+        let world = &world;
+        async move { world.caller(&format!("newcomer-{number}")).await.put_text("a", "note", "x").await }
+    });
+    futures::future::join_all(newcomers).await;
+    let ended = Instant::now();
+    link.heal();
+    load.progress(200).await;
+    tokio::time::sleep(NORMAL).await;
+    load.progress(50).await;
+    let mut report = load.stop().await;
+    tell("slow Postgres", &report, began, ended);
+    report.only(&[], &[Outcome::Pending]);
+    let slowest_read = report.slowest_read(began, ended);
+    assert!(slowest_read < Duration::from_millis(300), "a read of a known owner took {slowest_read:?}");
+    is_as_acknowledged(&mut report, &["a"], ended).await;
+}
+
+async fn the_truth_goes(what: &str, frozen: bool) {
+    let (world, mut hub) = World::behind_a_hub().await;
+    let _workers = (world.worker("a").await, world.worker("a").await, world.worker("b").await);
+    let load = Load::start(&world, &["", "a", "b"], 12, false).await;
+    load.progress(300).await;
+    let began = Instant::now();
+    match frozen {
+        true => hub.server.process().signal(Signal::SIGSTOP).expect("stopped"),
+        false => hub.link.cut(),
+    }
+    tokio::time::sleep(OUTAGE).await;
+    // Somebody whom the shard does not host can only be refused, at once.
+    let asked = Instant::now();
+    let newcomer = world.caller("newcomer").await;
+    let refused = newcomer.ask("a.list", &json!({})).await;
+    assert!(refused.refusal("truth_unavailable")["details"]["retry_after_ms"].is_u64());
+    assert!(asked.elapsed() <= AT_ONCE * 4, "refused after {:?}", asked.elapsed());
+    let told = world.stats(3).await;
+    assert!(told.iter().all(|one| one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth"));
+    let ended = Instant::now();
+    match frozen {
+        true => hub.server.process().signal(Signal::SIGCONT).expect("continued"),
+        false => hub.link.heal(),
+    }
+    load.progress(300).await;
+    tokio::time::sleep(NORMAL).await;
+    load.progress(100).await;
+    let mut report = load.stop().await;
+    tell(what, &report, began, ended);
+    report.only(&["truth_unavailable", "in_doubt", "deadline_exceeded", "overloaded"], &PENDING_OR_STALE);
+    assert!(report.counts()[1].contains_key(&Outcome::Stale), "reads go on, and say that they are stale");
+    let slowest = report.slowest(began + KNOWN, ended);
+    assert!(slowest <= AT_ONCE, "with the breaker open an answer took {slowest:?}");
+    is_as_acknowledged(&mut report, &["a", "b"], ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_truth_is_cut_off() {
+    the_truth_goes("truth cut off", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_truth_hangs() {
+    the_truth_goes("truth hanging", true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_doubt_is_settled_by_the_worker_itself() {
+    let (world, mut hub) = World::behind_a_hub().await;
+    let _worker = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    alice.put_text("a", "note", "first").await;
+    for round in 0..5 {
+        // Sent to a server that is paused: no answer comes, and it lands when the server goes on.
+        hub.server.process().signal(Signal::SIGSTOP).expect("stopped");
+        let write = tokio::spawn({
+            let alice = alice.clone();
+            async move { alice.put_text("a", "note", &format!("round {round}")).await }
+        });
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        hub.server.process().signal(Signal::SIGCONT).expect("continued");
+        let written = write.await.expect("not refused: it was settled within the caller's time");
+        let read = alice.done("a.get", &json!({"kind": "text", "id": "note", "consistency": "strong"})).await;
+        assert_eq!(read["item"], written["item"]);
+    }
+    let records = world.records().await;
+    let kept: u64 = records.values().sum();
+    assert_eq!(kept, 1 + 6, "the key, and each of the six writes once: {records:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_doubt_is_done_once_when_it_is_asked_for_again() {
+    let (world, mut hub) = World::behind_a_hub().await;
+    let (_a, _b) = (world.worker("a").await, world.worker("b").await);
+    let alice = world.caller("alice").await;
+    alice.put_text("a", "note", "first").await;
+    alice.done("b.list", &json!({})).await;
+    let body = json!({"kind": "text", "id": "note", "data": {"text": "second"}});
+    hub.server.process().signal(Signal::SIGSTOP).expect("stopped");
+    let mut headers = alice.headers();
+    headers.insert("Nats-Msg-Id", "once");
+    headers.insert("Request-Timeout-Ms", "400");
+    alice.ask_with("a.put", headers, body.to_string().into_bytes()).await.refusal("in_doubt");
+    hub.server.process().signal(Signal::SIGCONT).expect("continued");
+    let again = retry(|| alice.ask_once("b.put", "once", &body)).await;
+    let once_more = alice.ask_once("a.put", "once", &body).await.body;
+    assert_eq!((&again["item"], &again["owner_version"]), (&once_more["item"], &once_more["owner_version"]));
+    assert_eq!(world.records().await.values().sum::<u64>(), 3, "the key and two writes");
+}
+
+/// Asks until it is not refused for something that is away; for two seconds at most.
+async fn retry<F: Future<Output = crate::harness::Reply>>(ask: impl Fn() -> F) -> Value {
+    let since = Instant::now();
+    loop {
+        let reply = ask().await.body;
+        if reply["error"].is_null() {
+            return reply;
+        }
+        assert!(since.elapsed() < NORMAL, "{reply}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_auth_service_is_gone() {
+    let mut world = World::start().await;
+    let mut settings = world.settings("a");
+    settings.auth.cache_ttl_ms = 1_000;
+    let _worker = world.worker_with(settings).await;
+    let load = Load::start(&world, &["a"], 8, false).await;
+    load.progress(200).await;
+    let began = Instant::now();
+    world.stop_auth().await;
+    tokio::time::sleep(OUTAGE).await;
+    let asked = Instant::now();
+    world.caller("newcomer").await.ask("a.list", &json!({})).await.refusal("auth_unavailable");
+    assert!(asked.elapsed() < AT_ONCE * 4);
+    let ended = Instant::now();
+    world.start_auth().await;
+    load.progress(200).await;
+    tokio::time::sleep(NORMAL).await;
+    load.progress(50).await;
+    let mut report = load.stop().await;
+    tell("auth service gone", &report, began, ended);
+    report.only(&["auth_unavailable"], &[]);
+    assert!(report.slowest(began + KNOWN, ended) <= AT_ONCE);
+    is_as_acknowledged(&mut report, &["a"], ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_workers_of_a_shard_are_gone() {
+    let (world, a, _b) = World::with_two_shards().await;
+    let load = Load::start(&world, &[""], 8, true).await;
+    load.progress(200).await;
+    let began = Instant::now();
+    a.crash().await;
+    load.progress(400).await;
+    let ended = Instant::now();
+    let _a = world.worker("a").await;
+    load.progress(200).await;
+    let mut report = load.stop().await;
+    tell("all workers of a shard gone", &report, began, ended);
+    report.only(&["in_doubt"], &[Outcome::NoReply, Outcome::Pending]);
+    is_as_acknowledged(&mut report, &["a", "b"], ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nats_server_is_killed() {
+    let mut world = World::start().await;
+    let _workers = (world.worker("a").await, world.worker("b").await);
+    let load = Load::start(&world, &["", "a", "b"], 8, true).await;
+    load.progress(200).await;
+    let began = Instant::now();
+    world.nats.process().kill9().expect("killed");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    world.nats.restart().await.expect("started again");
+    let ended = Instant::now();
+    load.progress(200).await;
+    tokio::time::sleep(NORMAL).await;
+    load.progress(50).await;
+    let mut report = load.stop().await;
+    tell("NATS killed", &report, began, ended);
+    let codes = ["truth_unavailable", "auth_unavailable", "in_doubt", "deadline_exceeded", "overloaded"];
+    report.only(&codes, &[Outcome::NoReply, Outcome::Pending, Outcome::Stale]);
+    is_as_acknowledged(&mut report, &["a", "b"], ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_bucket_refuses_writes_and_serves_reads() {
+    // The account may store little: what a full disk comes to, without filling the machine's.
+    let accounts = ACCOUNTS_CONF.replace("jetstream: enabled", "jetstream: { max_file: 400KB }");
+    let world = World::with_accounts(&accounts).await;
+    let _worker = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    let (mut kept, text) = (Vec::new(), "x".repeat(20_000));
+    let refused = loop {
+        let id = format!("note-{}", kept.len());
+        let reply = alice.ask("a.put", &json!({"kind": "text", "id": id, "data": {"text": text}})).await;
+        if reply.body["error"].is_object() {
+            break reply;
+        }
+        kept.push(reply.body["item"].clone());
+        assert!(kept.len() < 100, "it never gets full");
+    };
+    assert!(
+        refused.refusal("truth_unavailable")["message"].as_str().is_some_and(|text| text.contains("takes no more"))
+    );
+    let listed = alice.done("a.list", &json!({"limit": 500, "consistency": "head"})).await;
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(kept.len()), "what was acknowledged is there");
+    assert!(listed["stale"].is_null());
+}
