@@ -31,7 +31,7 @@ impl World {
         let program = &shared.servers.nats_server;
         let port = free_port();
         let listen = format!(
-            "server_name: hub\njetstream {{ domain: hub }}\nleafnodes {{ listen: \"127.0.0.1:{port}\", authorization {{ user: leaf, password: leaf, \
+            "server_name: hub\njetstream {{ domain: hub }}\nleafnodes {{ listen: \"127.0.0.1:{port}\", no_advertise: true, authorization {{ user: leaf, password: leaf, \
              account: TRUTH }} }}\n{ACCOUNTS_CONF}"
         );
         let server =
@@ -39,7 +39,9 @@ impl World {
         let link = Proxy::start(&format!("127.0.0.1:{port}")).await;
         // The leaf knows the hub's JetStream by its domain only; what everybody calls it is mapped there.
         let mapped = r#"    mappings: { "$JS.API.>": "$JS.hub.API.>", "$KV.>": "$JS.hub.API.$KV.>" }"#;
-        let accounts = ACCOUNTS_CONF.replace("    jetstream: enabled", mapped);
+        // Who may what is asked after that.
+        let rights = ACCOUNTS_CONF.replace("\"$JS.API.", "\"$JS.hub.API.").replace("\"$KV.", "\"$JS.hub.API.$KV.");
+        let accounts = rights.replace("    jetstream: enabled", mapped);
         assert_ne!(accounts, ACCOUNTS_CONF);
         let remote = format!(
             "server_name: leaf\njetstream: disabled\nleafnodes {{ reconnect: \"100ms\", remotes: [ {{ url: \
