@@ -78,8 +78,8 @@ impl App {
         check_rights(&bucket, noted).await?;
         let store = Store::new(&settings.postgres)?;
         wait_for("Postgres", noted, || store.check_schema()).await?;
-        let (created, newest) = wait_for("the bucket", noted, || bucket.position()).await?;
-        wait_for("Postgres", noted, || store.begin_cursor(bucket.name(), &created, newest)).await?;
+        let position = wait_for("the bucket", noted, || bucket.position()).await?;
+        wait_for("Postgres", noted, || store.begin_cursor(bucket.name(), &position.created, position.newest)).await?;
         let how = OwnersSettings {
             read: settings.read.clone(),
             write: settings.write.clone(),

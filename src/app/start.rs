@@ -82,7 +82,7 @@ pub(super) fn check_server(server: &ServerInfo) -> anyhow::Result<()> {
 
 /// Uses each right once that a worker will need later, and fails on one that it lacks: it would show as time-outs only.
 pub(super) async fn check_rights(bucket: &Bucket, noted: &Noted) -> anyhow::Result<()> {
-    let (_, newest) = wait_for("the truth", noted, || bucket.position()).await?;
+    let newest = wait_for("the truth", noted, || bucket.position()).await?.newest;
     for what in ["a write", "a read", "following"] {
         let used = match what {
             "a write" => bucket.ring_barrier().await.map(drop),

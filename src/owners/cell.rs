@@ -16,6 +16,8 @@ pub(super) struct Cell {
     pub(super) writing: tokio::sync::Mutex<()>,
     /// Held while the first snapshot is fetched, and while the owner is brought to this shard's Postgres.
     pub(super) loading: tokio::sync::Mutex<()>,
+    /// Whether what is held was compared with Postgres after the truth lost history.
+    pub(super) compared: AtomicBool,
     /// Whether this shard's Postgres hosts the owner.
     pub(super) hosted: AtomicBool,
 }

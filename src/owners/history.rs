@@ -6,7 +6,7 @@
 use super::{Owners, OwnersFault};
 use crate::domain::Version;
 use crate::shard::Reached;
-use crate::truth::{Delta, SetupFault};
+use crate::truth::{Delta, SetupFault, TruthFault};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,7 +28,8 @@ pub struct History {
 }
 
 impl History {
-    /// Whether the truth has lost what it once acknowledged. It stays so until the worker is started again.
+    /// Whether the truth has lost what it once acknowledged. It stays so for this worker, and for every
+    /// one that starts later with this shard's Postgres.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
@@ -61,23 +62,22 @@ impl History {
 }
 
 impl Owners {
-    /// Looks at the truth all the time, beginning from where this shard knew it to be; never ends.
+    /// Looks at the truth all the time, and compares it with where this worker last saw it and with where this shard's
+    /// projection has come; never ends.
     pub async fn watch_history(&self) {
-        let mut known = match self.0.store.reached(self.bucket_name()).await {
-            Ok(reached) => reached,
-            Err(fault) => {
-                warn!(%fault, "Postgres is away: the truth's history is known from now on only");
-                None
-            }
-        };
+        let mut seen: Option<Reached> = None;
         loop {
-            if let Some(known) = &known {
-                self.0.history.note_progress(self.0.cursor.sequence(), known.sequence);
+            if let Some(seen) = &seen {
+                self.0.history.note_progress(self.0.cursor.sequence(), seen.sequence);
             }
-            match self.compare(known.as_ref()).await {
-                Ok(now) => known = Some(now),
-                Err(OwnersFault::HistoryWentBack(_)) => {}
-                Err(fault) => warn!(%fault, "the truth cannot be looked at"),
+            // Read before the truth is: so the truth is never behind it, unless it went back.
+            let projected = self.0.store.reached(self.bucket_name()).await.unwrap_or_default();
+            for known in [seen.clone(), projected] {
+                match self.compare(known.as_ref()).await {
+                    Ok(now) => seen = Some(now),
+                    Err(OwnersFault::HistoryWentBack(_)) => {}
+                    Err(fault) => warn!(%fault, "the truth cannot be looked at"),
+                }
             }
             sleep(LOOK).await;
         }
@@ -86,41 +86,54 @@ impl Owners {
     /// Compares the truth with where it was known to be, and gives where it is now. A leader that was paused may tell
     /// of old times for a moment, so what looks lost is confirmed by a write.
     pub(super) async fn compare(&self, known: Option<&Reached>) -> Result<Reached, OwnersFault> {
-        let (created, newest) = self.0.bucket.position().await.map_err(|fault| match fault {
-            SetupFault::Truth(fault) => OwnersFault::Truth(fault),
-            other => self.went_back(other.to_string()),
-        })?;
-        if let Some(known) = known {
-            if known.created != created {
-                return Err(self.went_back(format!("made at {}, and now at {created}", known.created)));
-            }
-            if newest < known.sequence {
-                let confirmed = self.0.bucket.ring_barrier().await?;
-                if confirmed <= known.sequence {
-                    let reason = format!("its newest record was {}, and is {newest}", known.sequence);
-                    return Err(self.went_back(reason));
-                }
-            }
+        if let Some(why) = known.and_then(|known| known.lost.clone()) {
+            self.0.history.lose(&why);
+            return Err(OwnersFault::HistoryWentBack(why));
         }
-        let sequence = newest.max(known.map_or(0, |known| known.sequence));
-        self.0.history.newest.fetch_max(sequence, Ordering::Relaxed);
-        Ok(Reached { created, sequence, at: None })
+        let now = match self.0.bucket.position().await {
+            Ok(now) => now,
+            Err(SetupFault::Truth(fault)) => return Err(fault.into()),
+            // A bucket that is gone is no history yet; one that is made again has another birth.
+            Err(other) => return Err(TruthFault::Refused(other.to_string()).into()),
+        };
+        let anchor = now.newest_at.map(|at| (now.newest, at));
+        let mut now = Reached { created: now.created, sequence: now.newest, anchor, lost: None };
+        if let Some(known) = known {
+            if known.created != now.created {
+                let reason = format!("it was made at {}, and is one of {}", known.created, now.created);
+                return Err(self.went_back(reason).await);
+            }
+            if now.sequence < known.sequence {
+                if self.0.bucket.ring_barrier().await? <= known.sequence {
+                    let reason = format!("its newest record was {}, and is {}", known.sequence, now.sequence);
+                    return Err(self.went_back(reason).await);
+                }
+                now = known.clone();
+            }
+            self.check_anchor(known).await?;
+        }
+        self.0.history.newest.fetch_max(now.sequence, Ordering::Relaxed);
+        Ok(now)
     }
 
-    /// Whether the record at the projection's cursor is the one that it stored.
-    pub(super) async fn check_anchor(&self, reached: &Reached) -> Result<(), OwnersFault> {
-        let Some(at) = reached.at else { return Ok(()) };
+    /// Whether the record at a known sequence is the one that was there: a bucket that was restored may have grown past
+    /// it since.
+    async fn check_anchor(&self, known: &Reached) -> Result<(), OwnersFault> {
+        let Some((sequence, at)) = known.anchor else { return Ok(()) };
         // It may have been overwritten since, which tells nothing.
-        match self.0.bucket.time_of(reached.sequence).await? {
+        match self.0.bucket.time_of(sequence).await? {
             Some(found) if found != at => {
-                Err(self.went_back(format!("another record stands at {}, of another time", reached.sequence)))
+                Err(self.went_back(format!("another record stands at {sequence}, of another time")).await)
             }
             _ => Ok(()),
         }
     }
 
-    fn went_back(&self, reason: String) -> OwnersFault {
+    async fn went_back(&self, reason: String) -> OwnersFault {
         self.0.history.lose(&reason);
+        if let Err(fault) = self.0.store.remember_lost(self.bucket_name(), &reason).await {
+            warn!(%fault, "that the bucket's history went back could not be written down");
+        }
         OwnersFault::HistoryWentBack(reason)
     }
 

@@ -32,6 +32,9 @@ impl Owners {
     /// answer is never older than one that this worker gave before it forgot the owner.
     pub(super) async fn at_hand(&self, owner: &OwnerKey, cell: &Arc<Cell>) -> Result<Arc<Snapshot>, OwnersFault> {
         if let Some(held) = cell.held() {
+            if self.0.history.is_lost() && !cell.compared.load(Ordering::Acquire) {
+                return self.compare_with_postgres(owner, cell, held).await;
+            }
             self.host_if_not(owner, cell);
             return Ok(held);
         }
@@ -42,6 +45,32 @@ impl Owners {
         let (snapshot, hosted) = self.load(owner).await?;
         cell.hosted.store(hosted, Ordering::Release);
         Ok(self.keep(owner, cell, snapshot))
+    }
+
+    /// The newer of what is held and what this shard's Postgres has. A copy that is older than the truth's loss fits the
+    /// truth, and would hide what was acknowledged since.
+    async fn compare_with_postgres(
+        &self,
+        owner: &OwnerKey,
+        cell: &Arc<Cell>,
+        held: Arc<Snapshot>,
+    ) -> Result<Arc<Snapshot>, OwnersFault> {
+        let _one_load = cell.loading.lock().await;
+        if cell.compared.load(Ordering::Acquire) {
+            return Ok(cell.held().unwrap_or(held));
+        }
+        let hosted = match self.0.store.hosted_owner(owner).await {
+            Ok(hosted) => hosted,
+            Err(fault) => {
+                warn!(%owner, %fault, "Postgres cannot tell whether this owner's history is lost");
+                return Ok(held);
+            }
+        };
+        cell.compared.store(true, Ordering::Release);
+        let Some(hosted) = hosted else { return Ok(held) };
+        let Ok(set) = OwnerSet::empty(*owner).apply(&self.0.keyring, hosted.records) else { return Ok(held) };
+        let newer = set.version() > held.version();
+        Ok(if newer { self.keep(owner, cell, Snapshot::new(&self.0.keyring, set, None)?) } else { held })
     }
 
     /// Hosts an owner who could not be hosted when they came, while requests go on; one attempt at a time.

@@ -79,7 +79,6 @@ impl Owners {
         let project = async {
             let reached = projector.reached().await?;
             self.compare(Some(&reached)).await?;
-            self.check_anchor(&reached).await?;
             let mut at = reached.sequence;
             self.0.cursor.raise(at);
             let mut follower = self.0.bucket.follow(at).await.map_err(OwnersFault::from)?;
@@ -102,9 +101,9 @@ impl Owners {
             return if now.sequence > stored.sequence { Err(Stopped::Silent) } else { Ok(stored.sequence) };
         };
         let batch = batch.map_err(OwnersFault::from)?;
-        let Some((to, stored_at)) = batch.last().map(|entry| (entry.sequence, entry.at)) else { return Ok(at) };
+        let Some(to) = batch.last().map(|entry| entry.sequence) else { return Ok(at) };
         let records: Vec<(OwnerKey, Record)> = batch.into_iter().filter_map(|Entry { record, .. }| record).collect();
-        let stored = timeout(STUCK, projector.store(&records, at, to, stored_at)).await;
+        let stored = timeout(STUCK, projector.store(&records, at, to)).await;
         let gaps = stored.map_err(|_| ShardFault::TimedOut)??;
         self.0.cursor.raise(to);
         for owner in gaps {

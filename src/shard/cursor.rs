@@ -24,8 +24,10 @@ pub struct Reached {
     pub created: String,
     /// The stream sequence up to which everything is stored.
     pub sequence: u64,
-    /// When the record at that sequence was stored in the bucket, where that is known.
-    pub at: Option<Timestamp>,
+    /// A record that was there, and when the bucket took it.
+    pub anchor: Option<(u64, Timestamp)>,
+    /// Why the bucket is known to have lost history since; none while it is whole.
+    pub lost: Option<String>,
 }
 
 /// Whether the projection has passed a sequence.
@@ -114,6 +116,17 @@ impl Store {
         Ok(())
     }
 
+    /// Remembers that the bucket has lost history: nothing more may be projected from it onto what is here.
+    pub async fn remember_lost(&self, bucket: &str, why: &str) -> Result<(), ShardFault> {
+        self.within(async {
+            sqlx::query!("update cursor set lost = $2 where bucket = $1 and lost is null", bucket, why)
+                .execute(&self.pool())
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
     /// How far the projection has come; `None` where it never began.
     pub async fn reached(&self, bucket: &str) -> Result<Option<Reached>, ShardFault> {
         self.within(async { reached(&mut *self.pool().acquire().await?, bucket).await }).await
@@ -123,7 +136,7 @@ impl Store {
 pub(super) async fn reached(connection: &mut PgConnection, bucket: &str) -> Result<Option<Reached>, ShardFault> {
     let row = sqlx::query!(
         r#"
-        select created, sequence, (extract(epoch from recorded_at) * 1000)::bigint as recorded_at_ms
+        select created, sequence, anchor_sequence, (extract(epoch from anchor_at) * 1000)::bigint as anchor_at_ms, lost
         from cursor where bucket = $1
         "#,
         bucket,
@@ -133,7 +146,8 @@ pub(super) async fn reached(connection: &mut PgConnection, bucket: &str) -> Resu
     Ok(row.map(|row| Reached {
         created: row.created,
         sequence: from_sql(row.sequence),
-        at: row.recorded_at_ms.map(Timestamp::from_millis),
+        anchor: row.anchor_sequence.map(from_sql).zip(row.anchor_at_ms.map(Timestamp::from_millis)),
+        lost: row.lost,
     }))
 }
 

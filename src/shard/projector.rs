@@ -2,7 +2,7 @@
 
 use super::cursor::{CHANNEL, Reached, reached};
 use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardFault, Store, from_sql, to_sql};
-use crate::domain::{Timestamp, Version};
+use crate::domain::Version;
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{Connection as _, Transaction};
@@ -52,15 +52,14 @@ impl Projector {
         reached(&mut self.connection, &self.bucket).await?.ok_or(ShardFault::Unreadable)
     }
 
-    /// Stores a batch of records and moves the cursor from `from` to `to`, whose record was stored `at`; both or neither.
-    /// Owners whom the shard does not host are skipped; of one name the newer version wins. Gives the owners with a gap:
-    /// their records tell of a version that never came here, overwritten before it could, or lost.
+    /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither. Owners whom the shard does not
+    /// host are skipped; of one name the newer version wins. Gives the owners with a gap: their records tell of a version
+    /// that never came here, overwritten before it could, or lost.
     pub async fn store(
         &mut self,
         records: &[(OwnerKey, Record)],
         from: u64,
         to: u64,
-        at: Timestamp,
     ) -> Result<Vec<OwnerKey>, ProjectFault> {
         let mut transaction = self.connection.begin().await?;
         sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
@@ -69,12 +68,19 @@ impl Projector {
         upsert_records(&mut transaction, ours()).await?;
         let gaps = with_a_gap(hosted.clone(), ours());
         forget_history(&mut transaction, &gaps).await?;
+        let anchor = records.last().map(|(_, record)| (record.version.get(), record.at));
         let moved = sqlx::query!(
-            "update cursor set sequence = $3, recorded_at = to_timestamp($4::bigint / 1000.0) where bucket = $1 and sequence = $2",
+            "
+            update cursor
+            set sequence = $3, anchor_sequence = coalesce($4, anchor_sequence),
+                anchor_at = coalesce(to_timestamp($5::bigint / 1000.0), anchor_at)
+            where bucket = $1 and sequence = $2 and lost is null
+            ",
             self.bucket,
             to_sql(from),
             to_sql(to),
-            at.millis(),
+            anchor.map(|(sequence, _)| to_sql(sequence)),
+            anchor.map(|(_, at)| at.millis()),
         )
         .execute(&mut *transaction)
         .await?;

@@ -12,8 +12,6 @@ use tracing::error;
 pub struct Entry {
     /// Its stream sequence.
     pub sequence: u64,
-    /// When it was stored.
-    pub at: Timestamp,
     /// Whose record it is, and the record; `None` for a barrier, which only moves the cursor, and for what is no record.
     pub record: Option<(OwnerKey, Record)>,
     /// The atomic batch that it belongs to, and whether it ends it.
@@ -113,7 +111,7 @@ impl Follower {
                 }
             },
         };
-        Ok(Entry { sequence, at, record, batch })
+        Ok(Entry { sequence, record, batch })
     }
 }
 

@@ -15,4 +15,4 @@ pub use append::{AppendFault, NewRecord};
 pub use bucket::{Bucket, TruthFault, TruthSettings};
 pub use fetch::Delta;
 pub use follow::{Entry, Follower};
-pub use setup::SetupFault;
+pub use setup::{Position, SetupFault};

@@ -2,6 +2,7 @@
 
 use super::append::ApiError;
 use super::bucket::{Bucket, TruthFault};
+use crate::domain::Timestamp;
 use crate::seal::Fingerprints;
 use async_nats::HeaderMap;
 use serde::Deserialize;
@@ -44,6 +45,18 @@ struct Answer {
 #[derive(Deserialize)]
 struct State {
     last_seq: u64,
+    last_ts: String,
+}
+
+/// Where the bucket stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// When it was made, as the server tells it.
+    pub created: String,
+    /// Its newest stream sequence; 0 while it has none.
+    pub newest: u64,
+    /// When that record was stored, where there is one.
+    pub newest_at: Option<Timestamp>,
 }
 
 impl Bucket {
@@ -92,12 +105,13 @@ impl Bucket {
         Ok(())
     }
 
-    /// When the bucket was made, and its newest sequence: what the projection's cursor is measured against.
-    pub async fn position(&self) -> Result<(String, u64), SetupFault> {
+    /// Where it stands: what the projection's cursor is measured against.
+    pub async fn position(&self) -> Result<Position, SetupFault> {
         let answer = self.info().await?;
         let created = answer.created.ok_or(TruthFault::Unreadable("a stream without creation time"))?;
         let state = answer.state.ok_or(TruthFault::Unreadable("a stream without state"))?;
-        Ok((created, state.last_seq))
+        let newest_at = Timestamp::parse_rfc3339(&state.last_ts).filter(|_| state.last_seq > 0);
+        Ok(Position { created, newest: state.last_seq, newest_at })
     }
 
     async fn info(&self) -> Result<Answer, SetupFault> {

@@ -11,6 +11,7 @@ mod consistency;
 mod deadline;
 mod dev;
 mod discovery;
+mod history;
 mod item;
 mod list;
 mod outage;

@@ -1,8 +1,10 @@
 //! Starting and stopping: what a worker refuses to start with, and that it leaves no request behind.
 
-use crate::harness::World;
+use crate::harness::{Proxy, World};
+use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::secrets::Secrets;
 use serde_json::json;
+use std::time::Duration;
 
 /// Why a worker with these settings does not start.
 async fn refused(world: &World, settings: gofavorites::config::Settings) -> String {
@@ -72,6 +74,93 @@ async fn settings_that_are_wrong_are_named_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_is_not_this_versions_is_named_with_what_to_do() {
+    let world = World::start().await;
+    world.init(&world.settings("b")).await.expect("init");
+    world.shared.postgres.create_database(&world.database("a")).expect("a database");
+    let fault = refused(&world, world.settings("a")).await;
+    assert!(fault.contains("it has none of ours: run `gofavorites init`"), "{fault}");
+    world.init(&world.settings("a")).await.expect("init");
+    let table = [
+        ("delete from _sqlx_migrations where version = 2", "older version"),
+        (
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+             values (9999, 'later', true, 'x', 1)",
+            "newer version",
+        ),
+        ("update _sqlx_migrations set checksum = 'x' where version = 1", "another program"),
+    ];
+    for (change, said) in table {
+        world.query("a", change);
+        let fault = refused(&world, world.settings("a")).await;
+        assert!(fault.contains(said), "{fault}");
+        world.query("a", "delete from _sqlx_migrations where version = 9999");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_too_old_is_refused() {
+    let world = World::start().await;
+    world.init(&world.settings("a")).await.expect("init");
+    let address = world.nats.url().replace("nats://", "");
+    // The real server, which says that it is an old one.
+    let old = Proxy::rewriting(&address, "\"version\":\"2.15.", "\"version\":\"2.09.").await;
+    let mut settings = world.settings("a");
+    settings.nats.url = format!("nats://127.0.0.1:{}", old.port());
+    let fault = refused(&world, settings).await;
+    assert!(fault.contains("too old") && fault.contains("2.15"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_lacking_is_named() {
+    for right in
+        ["$JS.API.CONSUMER.CREATE.KV_favorites.>", "auth.v1.revoked", "favorites.v1.> favorites", "auth.v1.verify"]
+    {
+        let accounts = ACCOUNTS_CONF.replacen(&format!("          \"{right}\""), "          \"taken.away\"", 1);
+        assert_ne!(accounts, ACCOUNTS_CONF);
+        let world = World::without_auth(&accounts).await;
+        world.init(&world.settings("a")).await.expect("init");
+        let fault = refused(&world, world.settings("a")).await;
+        let subject = right.split([' ', '>']).next().expect("a part").to_lowercase();
+        assert!(fault.contains("lacks a right") && fault.to_lowercase().contains(&subject), "{right}: {fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_or_a_database_that_is_wrong_is_not_waited_for() {
+    let world = World::start().await;
+    world.init(&world.settings("a")).await.expect("init");
+    let mut settings = world.settings("a");
+    settings.postgres.url = settings.postgres.url.replace(&world.database("a"), "nowhere");
+    let fault = refused(&world, settings).await;
+    assert!(fault.contains("nowhere"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_only_away_at_start_is_waited_for() {
+    let world = World::start().await;
+    world.init(&world.settings("a")).await.expect("init");
+    let mut settings = world.settings("a");
+    let nats = Proxy::start(&world.nats.url().replace("nats://", "")).await;
+    settings.nats.url = format!("nats://127.0.0.1:{}", nats.port());
+    let (start, rest) = settings.postgres.url.split_once('@').expect("a user");
+    let (target, database) = rest.split_once('/').expect("a database");
+    let postgres = Proxy::start(target).await;
+    settings.postgres.url = format!("{start}@127.0.0.1:{}/{database}", postgres.port());
+    nats.cut();
+    postgres.cut();
+    let starting = world.try_worker(settings);
+    tokio::pin!(starting);
+    let wait = Duration::from_millis(700);
+    assert!(tokio::time::timeout(wait, &mut starting).await.is_err(), "NATS is away");
+    nats.heal();
+    assert!(tokio::time::timeout(wait, &mut starting).await.is_err(), "Postgres is away");
+    postgres.heal();
+    let started = tokio::time::timeout(Duration::from_secs(5), starting).await.expect("both are there");
+    started.expect("a worker");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_were_taken_are_answered_before_it_stops() {
     let world = World::start().await;
     let worker = world.worker("a").await;
@@ -138,4 +227,62 @@ async fn beyond_what_a_worker_takes_a_request_is_refused_quickly() {
         }
     }
     assert_eq!(overloaded, 16);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_owner_takes_no_more_than_their_share_of_a_worker() {
+    let world = World::start().await;
+    let mut settings = world.settings("a");
+    settings.limits.owner_in_flight = 4;
+    settings.truth.call_ms = 8_000;
+    let _worker = world.worker_with(settings).await;
+    let (hot, calm) = (world.caller("hot").await, world.caller("calm").await);
+    hot.put_text("a", "note", "x").await;
+    calm.put_text("a", "note", "x").await;
+    let flood = (0..400).map(|number| {
+        let hot = hot.clone();
+        tokio::spawn(async move {
+            let body = json!({"kind": "text", "id": "note", "data": {"text": number.to_string()}});
+            hot.ask("a.put", &body).await.body["error"]["code"].as_str().map(str::to_owned)
+        })
+    });
+    let flood: Vec<_> = flood.collect();
+    for _ in 0..50 {
+        calm.put_text("a", "note", "y").await;
+    }
+    let mut overloaded = 0;
+    for reply in flood {
+        match reply.await.expect("no panic").as_deref() {
+            None => {}
+            Some("overloaded") => overloaded += 1,
+            Some(other) => panic!("refused as {other}"),
+        }
+    }
+    assert!(overloaded > 100, "{overloaded} of 400 were refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_asks_too_often_is_told_when_to_come_back() {
+    let world = World::start().await;
+    let mut settings = world.settings("a");
+    (settings.limits.rate_per_s, settings.limits.rate_burst) = (5, 10);
+    let _worker = world.worker_with(settings).await;
+    let (hasty, calm) = (world.caller("hasty").await, world.caller("calm").await);
+    let mut refused = None;
+    for asked in 0..30 {
+        let reply = hasty.ask("a.list", &json!({})).await;
+        if reply.body["error"].is_object() {
+            assert!(asked >= 10, "the burst is let through");
+            refused = Some(reply);
+            break;
+        }
+    }
+    let refused = refused.expect("thirty at once are too many");
+    let details = &refused.refusal("rate_limited")["details"];
+    assert_eq!(details["limit"], 5);
+    let wait = details["retry_after_ms"].as_u64().expect("a time");
+    assert!((1..=200).contains(&wait), "{wait}");
+    calm.done("a.list", &json!({})).await;
+    tokio::time::sleep(Duration::from_millis(wait + 20)).await;
+    hasty.done("a.list", &json!({})).await;
 }

@@ -165,7 +165,10 @@ impl World {
         while !ready.exists() && !running.is_finished() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        anyhow::ensure!(ready.exists(), "the worker ended before it was ready");
+        if !ready.exists() {
+            running.await.expect("no panic")?;
+            anyhow::bail!("the worker ended before it was ready");
+        }
         Ok(Worker { counters, stop: Some(stop), running })
     }
 
@@ -184,20 +187,42 @@ impl World {
             .expect("a connection")
     }
 
+    /// Waits until a worker of that shard answers: after an outage of NATS everybody comes back in their own time.
+    pub async fn wait_for_worker(&self, shard: &str) {
+        let client = self.connect("gateway").await;
+        let subject = format!("favorites.v1.shard.{shard}.version");
+        for _ in 0..500 {
+            if client.request(subject.clone(), "".into()).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no worker of the shard comes back");
+    }
+
     /// What every worker tells of itself (`$SRV.STATS`), by shard; waits until each of `workers` has answered.
     pub async fn stats(&self, workers: usize) -> Vec<Value> {
         let operator = self.connect("operator").await;
-        let inbox = operator.new_inbox();
-        let mut answers = operator.subscribe(inbox.clone()).await.expect("a subscription");
-        operator.publish_with_reply("$SRV.STATS.favorites", inbox, "".into()).await.expect("sent");
-        let mut told: Vec<Value> = Vec::new();
-        while told.len() < workers {
-            let answer = tokio::time::timeout(Duration::from_secs(8), answers.next()).await;
-            let answer = answer.expect("each worker answers").expect("open");
-            told.push(serde_json::from_slice(&answer.payload).expect("JSON"));
+        // One that has lost its connection comes back in its own time, and is asked again.
+        for _ in 0..40 {
+            let inbox = operator.new_inbox();
+            let mut answers = operator.subscribe(inbox.clone()).await.expect("a subscription");
+            operator.publish_with_reply("$SRV.STATS.favorites", inbox, "".into()).await.expect("sent");
+            let mut told: Vec<Value> = Vec::new();
+            while told.len() < workers {
+                match tokio::time::timeout(Duration::from_millis(300), answers.next()).await {
+                    Ok(Some(answer)) if answer.status.is_none() => {
+                        told.push(serde_json::from_slice(&answer.payload).expect("JSON"));
+                    }
+                    _ => break,
+                }
+            }
+            if told.len() == workers {
+                told.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
+                return told;
+            }
         }
-        told.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
-        told
+        panic!("not every worker answers");
     }
 
     /// The records of the bucket: each key but the barriers', with how many messages it keeps.
