@@ -1,7 +1,7 @@
 //! The program: reads its arguments, does what they say, and ends with a truthful exit code.
 
 use clap::Parser as _;
-use gofavorites::cli::Cli;
+use gofavorites::cli::{Cli, Failed};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("gofavorites: {fault:#}");
-            ExitCode::FAILURE
+            fault.downcast_ref::<Failed>().map_or(ExitCode::FAILURE, |failed| failed.exit_code().into())
         }
     }
 }

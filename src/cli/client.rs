@@ -1,109 +1,202 @@
 //! A caller of the service: connects, asks, and tells a refusal as a person can read it.
 
-use crate::wire::header::AUTHORIZATION;
-use crate::wire::{Operation, Subjects};
-use anyhow::{Context as _, bail};
+use super::contexts::{Contexts, Place};
+use super::failed::Failed;
+use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
+use crate::wire::{Operation, Scope, Subjects};
+use anyhow::Context as _;
 use async_nats::client::RequestErrorKind;
 use async_nats::{ConnectOptions, HeaderMap};
 use clap::Args;
 use serde_json::Value;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-/// How long to wait for a reply.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest time that the service takes for one request, and that one attempt is given.
+const LONGEST: Duration = Duration::from_secs(30);
+/// What the way there and back may take beside.
+const WAY: Duration = Duration::from_millis(300);
 
-/// Where the service is and who asks.
-#[derive(Args)]
+/// Where the service is and who asks: by flag, else from the environment, else from a context.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
     /// The NATS server, as nats://host:port
-    #[arg(long, env = "GOFAVORITES_URL", hide_env_values = true, global = true)]
+    #[arg(long, env = "GOFAVORITES_URL", hide_env_values = true)]
     url: Option<String>,
     /// The NATS user
-    #[arg(long, env = "GOFAVORITES_USER", hide_env_values = true, default_value = "")]
-    user: String,
+    #[arg(long, env = "GOFAVORITES_USER", hide_env_values = true)]
+    user: Option<String>,
     /// The NATS user's password
-    #[arg(long, env = "GOFAVORITES_PASSWORD", hide_env_values = true, default_value = "", hide_default_value = true)]
-    password: String,
+    #[arg(long, env = "GOFAVORITES_PASSWORD", hide_env_values = true)]
+    password: Option<String>,
     /// Your access token
-    #[arg(long, env = "GOFAVORITES_TOKEN", hide_env_values = true, default_value = "", hide_default_value = true)]
-    token: String,
+    #[arg(long, env = "GOFAVORITES_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     /// Ask this shard rather than the nearest worker
     #[arg(long)]
     shard: Option<String>,
-    /// The prefix of the service's subjects
-    #[arg(long, env = "GOFAVORITES_PREFIX", default_value = "favorites")]
-    prefix: String,
+    /// The prefix of the service's subjects [default: favorites]
+    #[arg(long, env = "GOFAVORITES_PREFIX")]
+    prefix: Option<String>,
+    /// The context that fills in what is not given
+    #[arg(long, env = "GOFAVORITES_CONTEXT")]
+    context: Option<String>,
+    /// The file of contexts [default: ~/.config/gofavorites/contexts.toml]
+    #[arg(long, env = "GOFAVORITES_CONTEXTS")]
+    contexts: Option<PathBuf>,
+    /// How long to wait, in seconds
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
+    timeout: u64,
+}
+
+/// A connection to the service.
+pub(super) struct Client {
+    nats: async_nats::Client,
+    subjects: Subjects,
+    shard: Option<String>,
+    token: Option<String>,
+    until: Instant,
 }
 
 impl Connection {
+    /// What is given, the context's filled in.
+    fn place(&self) -> anyhow::Result<Place> {
+        let context = Contexts::read(self.contexts.as_deref())?.find(self.context.as_deref())?;
+        let token = match &self.token {
+            Some(token) => Some(token.clone()),
+            None => context.token()?,
+        };
+        Ok(Place {
+            url: self.url.clone().or(context.url),
+            user: self.user.clone().or(context.user),
+            password: self.password.clone().or(context.password),
+            token: token.filter(|token| !token.is_empty()),
+            token_file: None,
+            shard: self.shard.clone().or(context.shard),
+            prefix: self.prefix.clone().or(context.prefix),
+        })
+    }
+
+    /// The shard that is named on the command line.
+    pub fn shard_named(&self) -> Option<&str> {
+        self.shard.as_deref()
+    }
+
     /// Whether a server is named.
-    pub fn is_given(&self) -> bool {
-        self.url.is_some()
+    pub fn is_given(&self) -> anyhow::Result<bool> {
+        Ok(self.place()?.url.is_some())
+    }
+
+    /// Connects.
+    pub async fn open(&self) -> anyhow::Result<Client> {
+        let until = Instant::now() + Duration::from_secs(self.timeout);
+        let place = self.place()?;
+        let url = place.url.context("no server: give --url, set GOFAVORITES_URL, or name a --context")?;
+        let mut options = ConnectOptions::new().name("gofavorites client").connection_timeout(LONGEST.min(left(until)));
+        if let Some(user) = place.user {
+            options = options.user_and_password(user, place.password.unwrap_or_default());
+        }
+        let nats = options.connect(&url).await.map_err(|fault| {
+            // The client's own text may repeat the URL, with a password in it.
+            Failed::away(format!("NATS cannot be reached ({}); look at --url, --user and --password", fault.kind()))
+        })?;
+        let prefix = place.prefix.as_deref().unwrap_or("favorites");
+        let subjects = Subjects::new(prefix, place.shard.as_deref().unwrap_or("any"))?;
+        Ok(Client { nats, subjects, shard: place.shard, token: place.token, until })
+    }
+
+    /// Connects, and asks once.
+    pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
+        self.open().await?.ask(operation, body).await
+    }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+impl Client {
+    /// The NATS connection.
+    pub fn nats(&self) -> &async_nats::Client {
+        &self.nats
+    }
+
+    /// The service's name in discovery.
+    pub fn service_name(&self) -> String {
+        let subject = self.subjects.request(Operation::Version);
+        subject.split(".v1.").next().unwrap_or_default().replace('.', "_")
+    }
+
+    /// When the caller's patience ends.
+    pub fn until(&self) -> Instant {
+        self.until
     }
 
     /// Asks, and gives the reply's body; a refusal is an error that says what to mend.
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
-        let url = self.url.as_deref().context("no server: give --url, or set GOFAVORITES_URL")?;
-        let client = ConnectOptions::new()
-            .user_and_password(self.user.clone(), self.password.clone())
-            .name("gofavorites client")
-            .request_timeout(Some(PATIENCE))
-            .connect(url)
-            .await
-            .context("NATS cannot be reached; look at --url, --user and --password")?;
-        let mut headers = HeaderMap::new();
-        if !self.token.is_empty() {
-            headers.insert(AUTHORIZATION, format!("Bearer {}", self.token));
-        }
-        let subjects = Subjects::new(&self.prefix, self.shard.as_deref().unwrap_or("any"))?;
-        let subject = match &self.shard {
-            Some(shard) => subjects.request_on_shard(shard, operation),
-            None => subjects.request(operation),
-        };
-        let asked = client.request_with_headers(subject.clone(), headers, body.to_string().into()).await;
-        let reply = match asked {
-            Err(fault) if fault.kind() == RequestErrorKind::NoResponders => {
-                bail!("nobody answers on {subject}: is a worker running, and the shard's name right?")
+        self.attempt(operation, body, None).await
+    }
+
+    /// Writes under a request id, and finds out what became of it where no answer comes: it is asked again, and done once.
+    pub async fn write(&self, operation: Operation, body: &Value, request_id: Option<&str>) -> anyhow::Result<Value> {
+        let request_id = request_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+        loop {
+            let fault = match self.attempt(operation, body, Some(&request_id)).await {
+                Ok(reply) => return Ok(reply),
+                Err(fault) => fault,
+            };
+            let in_doubt = fault.downcast_ref::<Failed>().is_some_and(|failed| failed.exit_code() == 9);
+            if !in_doubt || left(self.until) < WAY {
+                return Err(fault);
             }
-            asked => asked.with_context(|| format!("no answer on {subject}"))?,
-        };
-        let reply: Value = serde_json::from_slice(&reply.payload).context("the reply is not JSON")?;
-        match reply.get("error") {
-            Some(error) if self.token.is_empty() && error["code"] == "unauthenticated" => {
-                bail!("no token: give --token, or set GOFAVORITES_TOKEN")
-            }
-            Some(error) => bail!("{}", refusal(error)),
-            None => Ok(reply),
         }
     }
-}
 
-fn refusal(error: &Value) -> String {
-    let text = |key: &str| error[key].as_str().unwrap_or_default();
-    format!("{} ({}): {}", text("code"), error["status"], text("message"))
-}
-
-/// Prints a reply as JSON, for machines.
-pub(super) fn print_json(value: &Value) {
-    println!("{value:#}");
-}
-
-/// One line that tells what an item is.
-pub(super) fn summary(item: &Value) -> String {
-    let data = &item["data"];
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    match item["kind"].as_str() {
-        Some("instrument") => [&data["type"], &data["ticker"], &data["name"]]
-            .into_iter()
-            .map(text)
-            .filter(|part| !part.is_empty())
-            .collect::<Vec<_>>()
-            .join(" "),
-        Some("text") => {
-            let text = text(&data["text"]).replace(char::is_control, " ");
-            let cut: String = text.chars().take(40).collect();
-            if cut.len() < text.len() { format!("{cut}…") } else { cut }
+    async fn attempt(&self, operation: Operation, body: &Value, request_id: Option<&str>) -> anyhow::Result<Value> {
+        let subject = match &self.shard {
+            Some(shard) => self.subjects.request_on_shard(shard, operation),
+            None => self.subjects.request(operation),
+        };
+        let budget = left(self.until).saturating_sub(WAY).clamp(WAY, LONGEST);
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_TIMEOUT_MS, budget.as_millis().to_string());
+        if let Some(token) = &self.token {
+            headers.insert(AUTHORIZATION, format!("Bearer {token}"));
         }
-        _ => String::new(),
+        if let Some(id) = request_id {
+            headers.insert(NATS_MSG_ID, id);
+        }
+        let request =
+            async_nats::Request::new().headers(headers).payload(body.to_string().into()).timeout(Some(budget + WAY));
+        let reply = match self.nats.send_request(subject.clone(), request).await {
+            Ok(reply) => reply,
+            Err(fault) if fault.kind() == RequestErrorKind::NoResponders => {
+                let hint = "is a worker running, and the shard's name right?";
+                return Err(Failed::away(format!("nobody answers on {subject}: {hint}")).into());
+            }
+            Err(_) => {
+                return Err(match request_id {
+                    Some(id) => Failed::in_doubt(id),
+                    None => Failed::away(format!("no answer on {subject} in time")),
+                }
+                .into());
+            }
+        };
+        let reply: Value = serde_json::from_slice(&reply.payload).context("the reply is not JSON")?;
+        match (reply.get("error"), request_id) {
+            (None, _) => Ok(reply),
+            (Some(error), Some(id)) if error["code"] == "in_doubt" => Err(Failed::in_doubt(id).into()),
+            (Some(error), _) => Err(self.refused(operation, error).into()),
+        }
+    }
+
+    fn refused(&self, operation: Operation, error: &Value) -> Failed {
+        let mut error = error.clone();
+        let needs_token = operation.scope().is_some_and(|scope| scope != Scope::Secrets);
+        if self.token.is_none() && needs_token && error["code"] == "unauthenticated" {
+            error["message"] = "no token: give --token, set GOFAVORITES_TOKEN, or name a --context".into();
+        }
+        Failed::refused(&error)
     }
 }

@@ -1,6 +1,7 @@
 //! `gofavorites get`: shows one item.
 
-use super::client::{Connection, print_json};
+use super::client::Connection;
+use super::show::{plain, print, print_json, tell_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
@@ -31,23 +32,17 @@ impl Get {
             body["consistency"] = json!(consistency);
         }
         let reply = self.connection.ask(Operation::Get, &body).await?;
+        tell_if_stale(&reply);
         if self.json {
-            print_json(&reply);
-            return Ok(());
+            return print_json(&reply);
         }
-        for (name, value) in lines(&reply["item"]) {
-            println!("{name:<12} {value}");
-        }
-        if reply["stale"] == true {
-            println!("(may be stale: the truth could not be asked)");
-        }
-        Ok(())
+        let lines = lines(&reply["item"]).into_iter();
+        print(&lines.map(|(name, value)| format!("{name:<12} {value}\n")).collect::<String>())
     }
 }
 
 /// The item's fields, a line each.
 fn lines(item: &Value) -> Vec<(String, String)> {
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut lines = Vec::new();
     for key in ["kind", "id"] {
         lines.push((key.to_owned(), plain(&item[key])));

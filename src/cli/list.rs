@@ -1,6 +1,7 @@
 //! `gofavorites list`: the items as a table.
 
-use super::client::{Connection, print_json, summary};
+use super::client::Connection;
+use super::show::{plain, print, print_json, summary, table, tell_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ pub(super) struct List {
     /// Only those with this tag
     #[arg(long)]
     tag: Option<String>,
+    /// So many at most
+    #[arg(long)]
+    limit: Option<usize>,
     /// head, strong or eventual
     #[arg(long)]
     consistency: Option<String>,
@@ -29,27 +33,34 @@ pub(super) struct List {
 
 impl List {
     pub async fn run(self) -> anyhow::Result<()> {
-        let (mut items, mut cursor, mut stale) = (Vec::new(), None, false);
+        let client = self.connection.open().await?;
+        let (mut items, mut cursor) = (Vec::new(), None);
+        let mut told = json!({"items": [], "stale": false});
         loop {
-            let mut reply = self.connection.ask(Operation::List, &self.body(cursor.as_ref())).await?;
-            stale |= reply["stale"] == true;
-            if let Some(Value::Array(page)) = reply.get_mut("items").map(Value::take) {
+            let mut reply = client.ask(Operation::List, &self.body(cursor.as_ref())).await?;
+            told["owner_version"] = reply["owner_version"].take();
+            if reply["stale"] == true {
+                told["stale"] = true.into();
+            }
+            if let Value::Array(page) = reply["items"].take() {
                 items.extend(page);
             }
+            let full = self.limit.is_some_and(|limit| items.len() >= limit);
             match reply.get_mut("next_cursor").map(Value::take) {
-                Some(next) => cursor = Some(next),
-                None if self.json => {
-                    print_json(&json!({"items": items, "owner_version": reply["owner_version"], "stale": stale}));
-                    return Ok(());
-                }
-                None => break,
+                Some(next) if !full => cursor = Some(next),
+                _ => break,
             }
         }
-        print!("{}", table(&items));
-        if stale {
-            println!("(may be stale: the truth could not be asked)");
+        items.truncate(self.limit.unwrap_or(usize::MAX));
+        tell_if_stale(&told);
+        if self.json {
+            told["items"] = items.into();
+            return print_json(&told);
         }
-        Ok(())
+        match items.is_empty() {
+            true => print("nothing kept yet\n"),
+            false => print(&table(["KIND", "ID", "WHAT", "TAGS", "VERSION", "UPDATED"], items.iter().map(row))),
+        }
     }
 
     fn body(&self, cursor: Option<&Value>) -> Value {
@@ -66,48 +77,15 @@ impl List {
     }
 }
 
-/// Rows under a heading, each column as wide as its widest entry.
-fn table(items: &[Value]) -> String {
-    if items.is_empty() {
-        return "nothing kept yet\n".to_owned();
-    }
-    let heading = ["KIND", "ID", "WHAT", "TAGS", "VERSION", "UPDATED"].map(str::to_owned);
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let rows: Vec<[String; 6]> = std::iter::once(heading)
-        .chain(items.iter().map(|item| {
-            let tags: Vec<String> = item["tags"].as_array().into_iter().flatten().map(text).collect();
-            [
-                text(&item["kind"]),
-                text(&item["id"]),
-                summary(item),
-                tags.join(","),
-                item["version"].to_string(),
-                text(&item["updated_at"]),
-            ]
-        }))
-        .collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..6).map(width).collect();
-    let mut out = String::new();
-    for row in &rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        out.push_str(cells.join("  ").trim_end());
-        out.push('\n');
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_entry() {
-        let item = |id: &str| json!({"kind": "text", "id": id, "data": {"text": "x\ny"}, "tags": ["a", "b"], "version": 7, "updated_at": "t"});
-        let table = table(&[item("one"), item("longer")]);
-        let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines[0], "KIND  ID      WHAT  TAGS  VERSION  UPDATED");
-        assert_eq!(lines[1], "text  one     x y   a,b   7        t");
-        assert_eq!(lines.len(), 3);
-    }
+/// An item's row.
+fn row(item: &Value) -> [String; 6] {
+    let tags: Vec<String> = item["tags"].as_array().into_iter().flatten().map(plain).collect();
+    [
+        plain(&item["kind"]),
+        plain(&item["id"]),
+        summary(item),
+        tags.join(","),
+        plain(&item["version"]),
+        plain(&item["updated_at"]),
+    ]
 }

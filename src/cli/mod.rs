@@ -1,22 +1,31 @@
 //! The command line: one file a subcommand.
 
 mod client;
+mod completions;
 mod config;
+mod contexts;
 mod dev;
+mod edit;
+mod failed;
 mod get;
+mod health;
 mod init;
+mod limits;
 mod list;
 mod put;
 mod rm;
 mod serve;
+mod show;
 mod version;
+
+pub use failed::Failed;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
 /// Favourites over NATS: the worker, and a client for it.
 #[derive(Parser)]
-#[command(name = "gofavorites", version, about, max_term_width = 110)]
+#[command(name = "gofavorites", version, about, max_term_width = 110, after_help = failed::EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -32,8 +41,16 @@ enum Command {
     List(list::List),
     /// Delete an item
     Rm(rm::Rm),
+    /// Edit an item in your editor
+    Edit(edit::Edit),
+    /// Show what the service takes at most
+    Limits(limits::Limits),
     /// Tell which version this is, and which one answers
     Version(version::Version),
+    /// Tell whether workers answer, and what they lack
+    Health(health::Health),
+    /// Print a script that completes this program's commands
+    Completions(completions::Completions),
     /// Run a worker
     Serve(Settings),
     /// Show the settings in force, with secrets hidden, and whether a worker can start with them
@@ -72,6 +89,10 @@ impl Cli {
             Command::Get(get) => get.run().await,
             Command::List(list) => list.run().await,
             Command::Rm(rm) => rm.run().await,
+            Command::Edit(edit) => edit.run().await,
+            Command::Limits(limits) => limits.run().await,
+            Command::Health(health) => health.run().await,
+            Command::Completions(completions) => completions.run(),
             Command::Version(version) => version.run().await,
             Command::Serve(settings) => serve::run(settings.read()?).await,
             Command::Config(settings) => config::run(&settings.load()?),

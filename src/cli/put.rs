@@ -1,6 +1,7 @@
 //! `gofavorites put`: keeps an item.
 
-use super::client::{Connection, print_json, summary};
+use super::client::Connection;
+use super::show::{print, print_json, summary};
 use crate::wire::Operation;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -46,6 +47,9 @@ pub(super) struct Put {
     /// Only if the item is at this version; 0: only if there is none
     #[arg(long)]
     if_version: Option<u64>,
+    /// The request's own id: with the same one a write is done once, however often it is asked for
+    #[arg(long)]
+    request_id: Option<String>,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
@@ -53,15 +57,14 @@ pub(super) struct Put {
 
 impl Put {
     pub async fn run(self) -> anyhow::Result<()> {
-        let reply = self.connection.ask(Operation::Put, &self.body()?).await?;
+        let body = self.body()?;
+        let reply = self.connection.open().await?.write(Operation::Put, &body, self.request_id.as_deref()).await?;
         if self.json {
-            print_json(&reply);
-        } else {
-            let item = &reply["item"];
-            let id = item["id"].as_str().unwrap_or_default();
-            println!("kept {} {id} at version {}: {}", self.kind, item["version"], summary(item));
+            return print_json(&reply);
         }
-        Ok(())
+        let item = &reply["item"];
+        let id = item["id"].as_str().unwrap_or_default();
+        print(&format!("kept {} {id} at version {}: {}\n", self.kind, item["version"], summary(item)))
     }
 
     fn body(&self) -> anyhow::Result<Value> {

@@ -1,6 +1,7 @@
 //! `gofavorites rm`: deletes an item.
 
-use super::client::{Connection, print_json};
+use super::client::Connection;
+use super::show::{print, print_json};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::json;
@@ -19,6 +20,9 @@ pub(super) struct Rm {
     /// Only if the item is at this version
     #[arg(long)]
     if_version: Option<u64>,
+    /// The request's own id: with the same one a write is done once, however often it is asked for
+    #[arg(long)]
+    request_id: Option<String>,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
@@ -30,12 +34,10 @@ impl Rm {
         if let Some(version) = self.if_version {
             body["if_version"] = json!(version);
         }
-        let reply = self.connection.ask(Operation::Delete, &body).await?;
+        let reply = self.connection.open().await?.write(Operation::Delete, &body, self.request_id.as_deref()).await?;
         if self.json {
-            print_json(&reply);
-        } else {
-            println!("deleted {} {} at version {}", self.kind, self.id, reply["item"]["version"]);
+            return print_json(&reply);
         }
-        Ok(())
+        print(&format!("deleted {} {} at version {}\n", self.kind, self.id, reply["item"]["version"]))
     }
 }

@@ -1,6 +1,7 @@
 //! `gofavorites version`: this program's build, and the service's.
 
-use super::client::{Connection, print_json};
+use super::client::Connection;
+use super::show::{print, print_json};
 use crate::build::BuildInfo;
 use crate::wire::Operation;
 use clap::Args;
@@ -19,23 +20,23 @@ pub(super) struct Version {
 impl Version {
     pub async fn run(self) -> anyhow::Result<()> {
         let own = BuildInfo::of_this_program();
-        let service = match self.connection.is_given() {
+        let service = match self.connection.is_given()? {
             true => Some(self.connection.ask(Operation::Version, &json!({})).await?),
             false => None,
         };
         if self.json {
             let client = json!({"version": own.version, "commit": own.commit, "built_at": own.built_at});
             let told = |part: &str| service.as_ref().map(|reply| reply[part].clone());
-            print_json(&json!({"client": client, "service": told("service"), "shard": told("shard")}));
-            return Ok(());
+            return print_json(&json!({"client": client, "service": told("service"), "shard": told("shard")}));
         }
-        println!("client   {} {} commit {} built {}", own.name, own.version, own.commit, own.built_at);
+        let mut lines = format!("client   {} {} commit {} built {}\n", own.name, own.version, own.commit, own.built_at);
         if let Some(reply) = service {
             let text = |key: &str| reply["service"][key].as_str().unwrap_or_default().to_owned();
             let shard = reply["shard"].as_str().unwrap_or_default();
             let (name, version) = (text("name"), text("version"));
-            println!("service  {name} {version} commit {} built {} shard {shard}", text("commit"), text("built_at"));
+            let (commit, built_at) = (text("commit"), text("built_at"));
+            lines += &format!("service  {name} {version} commit {commit} built {built_at} shard {shard}\n");
         }
-        Ok(())
+        print(&lines)
     }
 }

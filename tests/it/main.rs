@@ -6,6 +6,7 @@ mod harness;
 mod accounts;
 mod auth;
 mod bad_input;
+mod cli;
 mod condition;
 mod consistency;
 mod deadline;

@@ -1,0 +1,106 @@
+//! Why a command failed: what a person reads, and the exit code on which a script branches.
+
+use serde_json::Value;
+
+/// The exit codes, as `--help` tells them.
+pub(super) const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  failed otherwise
+  2  wrong usage
+  3  not found
+  4  a condition is false: version_conflict, request_id_reused
+  5  refused as it is: bad_request, invalid_item, too_large and the like
+  6  not let in: unauthenticated, forbidden
+  7  too much: quota_exceeded, rate_limited
+  8  not now: NATS, the workers, or something that they need is away
+  9  in doubt: the write may have landed; repeat it with the same --request-id";
+
+/// A failure with an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failed {
+    exit_code: u8,
+    message: String,
+}
+
+impl Failed {
+    /// Something is away: to be tried again.
+    pub(super) fn away(message: impl Into<String>) -> Self {
+        Self { exit_code: 8, message: message.into() }
+    }
+
+    /// A write that may have landed, under that request id.
+    pub(super) fn in_doubt(request_id: &str) -> Self {
+        let message = format!(
+            "in_doubt: the write may have landed, or may yet. To find out, repeat it with --request-id {request_id}: it \
+             will not be done twice"
+        );
+        Self { exit_code: 9, message }
+    }
+
+    /// The service's refusal.
+    pub(super) fn refused(error: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (code, details) = (text(&error["code"]), &error["details"]);
+        let mut message = format!("{code} ({}): {}", error["status"], text(&error["message"]));
+        if let Some(version) = details["item"]["version"].as_u64() {
+            message += &format!("; it is at version {version} now");
+        }
+        if let Some(wait) = details["retry_after_ms"].as_u64() {
+            message += &format!("; in {wait} ms at the earliest");
+        }
+        Self { exit_code: exit_code(&code), message }
+    }
+
+    /// What the process ends with.
+    pub fn exit_code(&self) -> u8 {
+        self.exit_code
+    }
+}
+
+fn exit_code(code: &str) -> u8 {
+    match code {
+        "not_found" => 3,
+        "version_conflict" | "request_id_reused" => 4,
+        "bad_request"
+        | "unsupported_encoding"
+        | "invalid_item"
+        | "unknown_instrument"
+        | "too_large"
+        | "erased"
+        | "resync_required" => 5,
+        "unauthenticated" | "forbidden" => 6,
+        "quota_exceeded" | "rate_limited" => 7,
+        "overloaded" | "truth_unavailable" | "auth_unavailable" | "storage_unavailable" | "deadline_exceeded" => 8,
+        "in_doubt" => 9,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Code;
+    use serde_json::json;
+
+    #[test]
+    fn every_code_of_the_contract_has_an_exit_code() {
+        for code in Code::ALL {
+            let expected = if code == Code::Internal { 1 } else { 3 };
+            assert!(exit_code(code.as_str()) >= expected, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_what_helps() {
+        let details = json!({"item": {"version": 9}, "owner_version": 9});
+        let error = json!({"code": "version_conflict", "status": 409, "message": "no", "details": details});
+        let failed = Failed::refused(&error);
+        assert_eq!(
+            (failed.exit_code(), failed.to_string().as_str()),
+            (4, "version_conflict (409): no; it is at version 9 now")
+        );
+        let error = json!({"code": "overloaded", "status": 503, "message": "busy", "details": {"retry_after_ms": 100}});
+        assert!(Failed::refused(&error).to_string().ends_with("in 100 ms at the earliest"));
+    }
+}

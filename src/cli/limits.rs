@@ -1,0 +1,31 @@
+//! `gofavorites limits`: what is bounded, by how much.
+
+use super::client::Connection;
+use super::show::{plain, print, print_json, table};
+use crate::wire::Operation;
+use clap::Args;
+use serde_json::json;
+
+/// Show what the service takes at most.
+#[derive(Args)]
+#[command(after_help = "Example:
+  gofavorites limits --json")]
+pub(super) struct Limits {
+    #[command(flatten)]
+    connection: Connection,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Limits {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let reply = self.connection.ask(Operation::Limits, &json!({})).await?;
+        if self.json {
+            return print_json(&reply);
+        }
+        let limits = reply["limits"].as_object().into_iter().flatten();
+        let rows = limits.map(|(name, limit)| [name.clone(), plain(&limit["value"]), plain(&limit["unit"])]);
+        print(&table(["LIMIT", "VALUE", "UNIT"], rows))
+    }
+}
