@@ -2,8 +2,9 @@
 
 PROGRAM = target/release/gofavorites
 ARGS =
+SOAK_S = 600
 
-.PHONY: help run demo test lint doc fmt sqlx
+.PHONY: help run demo test soak lint doc fmt sqlx
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -18,6 +19,9 @@ demo: ## Build, and tell the whole story once on servers of its own
 
 test: ## Pass every test, on real servers
 	cargo test --locked
+
+soak: ## Strike at random for SOAK_S seconds (600) while everything is checked
+	SOAK_S=$(SOAK_S) cargo test --locked --test it -- --ignored --nocapture soak
 
 lint: ## Check format and lints
 	cargo fmt --check

@@ -43,9 +43,6 @@ impl Failed {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (code, details) = (text(&error["code"]), &error["details"]);
         let mut message = format!("{code} ({}): {}", error["status"], text(&error["message"]));
-        if let Some(version) = details["item"]["version"].as_u64() {
-            message += &format!("; it is at version {version} now");
-        }
         if let Some(wait) = details["retry_after_ms"].as_u64() {
             message += &format!("; in {wait} ms at the earliest");
         }
@@ -93,13 +90,9 @@ mod tests {
 
     #[test]
     fn a_refusal_tells_what_helps() {
-        let details = json!({"item": {"version": 9}, "owner_version": 9});
-        let error = json!({"code": "version_conflict", "status": 409, "message": "no", "details": details});
+        let error = json!({"code": "version_conflict", "status": 409, "message": "no", "details": {}});
         let failed = Failed::refused(&error);
-        assert_eq!(
-            (failed.exit_code(), failed.to_string().as_str()),
-            (4, "version_conflict (409): no; it is at version 9 now")
-        );
+        assert_eq!((failed.exit_code(), failed.to_string().as_str()), (4, "version_conflict (409): no"));
         let error = json!({"code": "overloaded", "status": 503, "message": "busy", "details": {"retry_after_ms": 100}});
         assert!(Failed::refused(&error).to_string().ends_with("in 100 ms at the earliest"));
     }

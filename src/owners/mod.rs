@@ -74,6 +74,9 @@ pub struct ProjectionSettings {
     pub batch: usize,
     /// How often a worker that does not project looks whether it should, in milliseconds.
     pub poll_ms: u64,
+    /// How long the projection may stand still, while the truth is ahead, before the worker that holds it loses it to
+    /// another, in milliseconds.
+    pub stuck_ms: u64,
 }
 
 impl Default for ReadSettings {
@@ -90,7 +93,7 @@ impl Default for WriteSettings {
 
 impl Default for ProjectionSettings {
     fn default() -> Self {
-        Self { batch: 1_000, poll_ms: 300 }
+        Self { batch: 1_000, poll_ms: 300, stuck_ms: 3_000 }
     }
 }
 

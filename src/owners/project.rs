@@ -53,13 +53,25 @@ impl Owners {
                         stopped => warn!(%stopped, "the projection stopped, and begins again from its cursor"),
                     }
                 }
-                Ok(None) => {}
+                Ok(None) => self.end_stuck_projector().await,
                 Err(fault) => {
                     self.0.store.breaker().doubt();
                     warn!(%fault, "Postgres is away: the projection waits for it");
                 }
             }
             sleep(poll).await;
+        }
+    }
+
+    /// Another worker projects. One that was paused keeps its lock and its connection; both are taken from it.
+    async fn end_stuck_projector(&self) {
+        let limit = Duration::from_millis(self.0.settings.projection.stuck_ms);
+        if self.0.history.is_lost() || self.behind().is_none_or(|behind| behind < limit) {
+            return;
+        }
+        match self.0.store.end_projector().await {
+            Ok(ended) => warn!(ended, "the projection stood still: the connection of who held it is ended"),
+            Err(fault) => warn!(%fault, "the projection stands still, and who holds it cannot be ended"),
         }
     }
 

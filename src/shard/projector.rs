@@ -44,6 +44,26 @@ impl Store {
         }
         Ok(Some(Projector { connection, bucket: bucket.to_owned() }))
     }
+
+    /// Ends the connection on which the right to project is held. Says whether there was one.
+    pub async fn end_projector(&self) -> Result<bool, ShardFault> {
+        self.within(async {
+            let ended = sqlx::query_scalar!(
+                r#"
+                select pg_terminate_backend(pid) as "ended!"
+                from pg_locks
+                where locktype = 'advisory' and granted and objsubid = 1
+                  and database = (select oid from pg_database where datname = current_database())
+                  and classid::bigint = ($1::bigint >> 32) and objid::bigint = ($1::bigint & 4294967295)
+                "#,
+                PROJECTOR_LOCK,
+            )
+            .fetch_optional(&self.pool())
+            .await?;
+            Ok(ended.unwrap_or_default())
+        })
+        .await
+    }
 }
 
 impl Projector {

@@ -138,7 +138,7 @@ async fn each_failure_has_its_exit_code_and_says_what_to_mend() {
     caller.put_text("a", "note", "y").await;
     assert!(alice.fails(&["get", "text", "none"], 3).await.contains("not_found"));
     let conflict = alice.fails(&["put", "text", "note", "--text", "z", "--if-version", &version], 4).await;
-    assert!(conflict.contains("it is at version"), "{conflict}");
+    assert!(conflict.contains("the item is at version"), "{conflict}");
     let invalid = alice.fails(&["put", "instrument", "US0378331006", "--type", "stock"], 5).await;
     assert!(invalid.contains("expected 5"), "{invalid}");
     alice.fails(&["put", "instrument", &isin(1), "--type", "cheese"], 5).await;

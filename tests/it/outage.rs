@@ -273,6 +273,31 @@ async fn all_workers_of_a_shard_are_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_rolling_restart_shows_callers_not_one_error() {
+    let world = World::start().await;
+    let (mut a, mut b) = (
+        vec![world.worker("a").await, world.worker("a").await],
+        vec![world.worker("b").await, world.worker("b").await],
+    );
+    let load = Load::start(&world, &["", "a", "b"], 12, false).await;
+    load.progress(200).await;
+    let began = Instant::now();
+    for (shard, workers) in [("a", &mut a), ("b", &mut b)] {
+        for _ in 0..2 {
+            workers.remove(0).stop().await.expect("stopped in order");
+            workers.push(world.worker(shard).await);
+            load.progress(100).await;
+        }
+    }
+    let ended = Instant::now();
+    let mut report = load.stop().await;
+    tell("rolling restart", &report, began, ended);
+    report.only(&[], &[Outcome::Pending]);
+    report.verify(&["a", "b"]).await;
+    report.is_clean();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_nats_server_is_killed() {
     let mut world = World::start().await;
     let _workers = (world.worker("a").await, world.worker("b").await);

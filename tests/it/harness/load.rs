@@ -81,10 +81,18 @@ pub struct Report {
 impl Load {
     /// `count` drivers, each with an owner of its own, asking in those places: a shard's id, or "" for the nearest worker.
     pub async fn start(world: &World, places: &[&str], count: usize, may_lose_replies: bool) -> Self {
+        let mut callers = Vec::new();
+        for number in 0..count {
+            callers.push(world.caller(&format!("load-{number}-{}", uuid::Uuid::now_v7())).await);
+        }
+        Self::of(callers, places, may_lose_replies)
+    }
+
+    /// A driver for each of these callers, whose owners nobody else writes.
+    pub fn of(callers: Vec<Caller>, places: &[&str], may_lose_replies: bool) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut drivers = Vec::new();
-        for number in 0..count {
-            let caller = world.caller(&format!("load-{number}-{}", uuid::Uuid::now_v7())).await;
+        for caller in callers {
             drivers.push(Driver {
                 caller,
                 places: places.iter().map(|one| (*one).to_owned()).collect(),
