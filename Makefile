@@ -17,8 +17,9 @@ demo: ## Build, and tell the whole story once on servers of its own
 	cargo build --release --locked
 	$(PROGRAM) dev demo
 
-test: ## Pass every test, on real servers
+test: ## Pass every test, on real servers; then look whether anything that was sent can be read
 	cargo test --locked
+	cargo test --locked --test it -- --ignored --nocapture suite_scan
 
 soak: ## Strike at random for SOAK_S seconds (600) while everything is checked
 	SOAK_S=$(SOAK_S) cargo test --locked --test it -- --ignored --nocapture soak

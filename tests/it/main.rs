@@ -25,6 +25,7 @@ mod revocation;
 mod rooms;
 mod soak;
 mod startup;
+mod suite_scan;
 mod survive;
 mod threats;
 mod truth;

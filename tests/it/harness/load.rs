@@ -201,7 +201,7 @@ impl Driver {
 
     async fn put(&mut self) {
         self.next += 1;
-        let (id, text) = (format!("item-{}", self.next % ITEMS), format!("text-{}", self.next));
+        let (id, text) = (format!("item-{}", self.next % ITEMS), format!("a-favourite-text-{}", self.next));
         let mut body = json!({"kind": "text", "id": id, "data": {"text": text}});
         if pick(2) == 0 {
             // The version that it has: 0 for one that is not there.
