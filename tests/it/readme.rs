@@ -177,11 +177,11 @@ impl Drop for Platform {
     }
 }
 
-/// A word of an output, numbers, times and commits aside: they differ from one run to the next.
+/// A word of an output, numbers, times, commits and ids aside: they differ from one run to the next.
 fn lasting(word: &str) -> &str {
     let bare = word.trim_end_matches([':', ',']);
     let time = bare.ends_with('Z') && bare.starts_with("20");
-    let commit = bare == "unknown" || bare.len() == 40 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let commit = bare == "unknown" || [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
     if time || commit || bare.bytes().all(|byte| byte.is_ascii_digit()) { "…" } else { word }
 }
 
