@@ -26,7 +26,7 @@ impl Store {
         self.within(async {
             let rows = sqlx::query!(
                 r#"
-                select o.wrapped_key, o.key_version, o.history_complete,
+                select o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version, o.history_complete,
                        i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
                        (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms
                 from owner o left join item i using (owner_key)
@@ -41,6 +41,9 @@ impl Store {
             let history_complete = first.history_complete;
             if let (Some(value), Some(version)) = (&first.wrapped_key, first.key_version) {
                 records.push(record(RecordName::Key, version, 0, value.clone())?);
+            }
+            if let (Some(value), Some(version)) = (&first.sealed_floor, first.floor_version) {
+                records.push(record(RecordName::Floor, version, 0, value.clone())?);
             }
             for row in rows {
                 if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {

@@ -201,6 +201,8 @@ struct Columns {
     updated_ms: Vec<i64>,
     request_ids: Vec<Option<Vec<u8>>>,
     requests: Vec<Option<Vec<u8>>>,
+    /// The owners among whose rows there may be deletions that a floor ends.
+    floored: Vec<Vec<u8>>,
 }
 
 /// Stores records of hosted owners; all of an owner's rows and their version in the caller's transaction.
@@ -212,15 +214,19 @@ pub(super) async fn upsert_records<'r>(
     for (owner, record) in records {
         match record.name {
             RecordName::Key => store_key(transaction, &owner, record).await?,
+            RecordName::Floor => {
+                store_floor(transaction, &owner, record).await?;
+                columns.floored.push(owner.as_bytes().to_vec());
+            }
             RecordName::Item(item) => columns.push(&owner, item.as_bytes(), record),
         }
     }
-    if columns.owners.is_empty() {
-        return Ok(());
+    if !columns.owners.is_empty() {
+        store_versions(transaction, &columns).await?;
+        store_items(transaction, &columns).await?;
+        raise_owners(transaction, &columns).await?;
     }
-    store_versions(transaction, &columns).await?;
-    store_items(transaction, &columns).await?;
-    raise_owners(transaction, &columns).await
+    forget_deletions(transaction, &columns.floored).await
 }
 
 impl Columns {
@@ -230,6 +236,9 @@ impl Columns {
         self.versions.push(to_sql(record.version.get()));
         self.sealed.push(record.value.to_vec());
         self.deleted.push(record.envelope.deleted);
+        if record.envelope.deleted {
+            self.floored.push(owner.as_bytes().to_vec());
+        }
         self.updated_ms.push(record.at.millis());
         let (id, request) = record.envelope.request.unzip();
         self.request_ids.push(id.map(|mark| mark.as_bytes().to_vec()));
@@ -251,6 +260,45 @@ async fn store_key(
         owner.as_bytes(),
         &record.value[..],
         to_sql(record.version.get()),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn store_floor(
+    transaction: &mut Transaction<'_, Postgres>,
+    owner: &OwnerKey,
+    record: &Record,
+) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        update owner
+        set floor = $2, sealed_floor = $3, floor_version = $4, version = greatest(version, $4)
+        where owner_key = $1 and coalesce(floor_version, 0) < $4
+        ",
+        owner.as_bytes(),
+        to_sql(record.floor().unwrap_or_default().get()),
+        &record.value[..],
+        to_sql(record.version.get()),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Takes the rows of those deletions away that the owners' floors end.
+async fn forget_deletions(transaction: &mut Transaction<'_, Postgres>, owners: &[Vec<u8>]) -> Result<(), ShardFault> {
+    if owners.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "
+        delete from item using owner
+        where item.owner_key = any($1) and owner.owner_key = item.owner_key and item.deleted
+          and item.version <= owner.floor
+        ",
+        owners,
     )
     .execute(&mut **transaction)
     .await?;
