@@ -244,8 +244,12 @@ impl Settings {
 
     fn check_limits(&self, need: &mut impl FnMut(bool, &str)) {
         let limits = &self.limits;
-        need(limits.keys < 1_024, "limits.keys: 1,023 at most, which is what one read of the truth gives");
+        need(
+            limits.keys <= 1_000,
+            "limits.keys: 1,000 at most, which with what stands beside them one read of the truth gives",
+        );
         need(limits.items <= limits.keys, "limits.items: at most limits.keys");
+        need((1..=500).contains(&limits.batch), "limits.batch: from 1 to 500 operations");
         need((1..=limits.page_max).contains(&limits.page), "limits.page: from 1 to limits.page_max");
         need(limits.in_flight > 0, "limits.in_flight: at least 1 request");
         need(limits.owner_in_flight > 0, "limits.owner_in_flight: at least 1 request");

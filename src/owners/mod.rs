@@ -14,12 +14,14 @@ mod project;
 mod read;
 mod settle;
 mod snapshot;
+mod versions;
 mod write;
 
 pub use admission::{Admission, Denied, Pace};
 pub use history::History;
 pub use read::{Need, Reading};
 pub use snapshot::{Opened, Snapshot};
+pub use versions::KeptVersions;
 pub use write::{Change, Draft, Intent, Outcome, Written};
 
 use crate::breaker::Breaker;
@@ -252,5 +254,5 @@ impl Owners {
 
 /// Whether a copy may stand in for the truth: that is away, or knows less than the copy.
 fn a_copy_stands_in(fault: &OwnersFault) -> bool {
-    matches!(fault, OwnersFault::Truth(TruthFault::Unavailable(_)) | OwnersFault::HistoryLost { .. })
+    matches!(fault, OwnersFault::Truth(TruthFault::Unavailable(_) | TruthFault::Full) | OwnersFault::HistoryLost { .. })
 }

@@ -157,6 +157,7 @@ pub(super) async fn publish_plain(bucket: &Bucket, subject: String) -> Result<u6
     match ack.error {
         Some(error) => match refused(&error) {
             AppendFault::NotWritten(fault) => Err(fault),
+            AppendFault::Full => Err(TruthFault::Full),
             _ => Err(TruthFault::Refused(format!("{} {}", error.err_code, error.description))),
         },
         None => Ok(ack.seq),

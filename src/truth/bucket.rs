@@ -38,6 +38,9 @@ pub enum TruthFault {
     /// It cannot be reached, or did not answer in time.
     #[error("the truth is out of reach: {0}")]
     Unavailable(#[from] CallFault),
+    /// It takes no more.
+    #[error("the bucket is full")]
+    Full,
     /// It answered with an error of its own.
     #[error("the truth refused: {0}")]
     Refused(String),
@@ -102,6 +105,11 @@ impl Bucket {
     /// write through, so it is spelled here and nowhere else.
     pub(super) fn owner_subjects(&self, owner: &OwnerKey) -> String {
         format!("$KV.{}.{owner}.>", self.settings.bucket)
+    }
+
+    /// The subject on which an owner's changes ring, as a subscription to all of theirs: headers only.
+    pub fn notify_subject(&self, owner: &OwnerKey) -> String {
+        format!("{}.changed.{owner}.*", self.settings.bucket)
     }
 
     /// Owner and name from a subject of the bucket; `None` for a barrier or a foreign key.
