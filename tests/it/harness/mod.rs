@@ -4,7 +4,9 @@
 //! Postgres server serves all tests of a run, and ends with it.
 
 mod caller;
+mod cluster;
 mod hub;
+mod leaves;
 pub mod load;
 mod proxy;
 mod servers;
@@ -12,6 +14,8 @@ mod verifier;
 mod world;
 
 pub use caller::{Caller, Reply};
+pub use cluster::Cluster;
+pub use leaves::Leaves;
 
 pub use proxy::Proxy;
 pub use verifier::Verifier;
