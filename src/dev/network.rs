@@ -3,7 +3,7 @@
 use super::nats::NatsServer;
 use super::ports::free_port;
 use super::process::Guarded;
-use super::role::{HUB_DOMAIN, Role};
+use super::role::{ACCOUNTS_CONF, HUB_DOMAIN, Role};
 use super::secrets::Secrets;
 use anyhow::{Context as _, bail};
 use async_nats::ConnectOptions;
@@ -55,7 +55,7 @@ impl Network {
             let server = NatsServer::start(program, &directory.join("nats"), usual, secrets, &Role::Single).await?;
             return Ok(Self { hub: None, servers: vec![server] });
         }
-        let (hub, port) = start_hub(program, &directory.join("hub"), secrets).await?;
+        let (hub, port) = start_hub(program, &directory.join("hub"), secrets, ACCOUNTS_CONF).await?;
         let mut servers = Vec::new();
         for (number, shard) in (0..).zip(shards) {
             let role = Role::Leaf { name: format!("leaf-{shard}"), hub: port };
@@ -111,11 +111,16 @@ fn leaf_directory(directory: &Path, shard: &str) -> std::path::PathBuf {
 }
 
 /// Starts a hub, and says on which port leaves reach it. Somebody else may be quicker to take a free port.
-pub async fn start_hub(program: &Path, directory: &Path, secrets: &Secrets) -> anyhow::Result<(NatsServer, u16)> {
+pub async fn start_hub(
+    program: &Path,
+    directory: &Path,
+    secrets: &Secrets,
+    accounts: &str,
+) -> anyhow::Result<(NatsServer, u16)> {
     let mut tries = 0;
     loop {
         let port = free_port(None)?;
-        match NatsServer::start(program, directory, None, secrets, &Role::Hub { port }).await {
+        match NatsServer::start_with(program, directory, None, secrets, &Role::Hub { port }, accounts).await {
             Ok(hub) => return Ok((hub, port)),
             Err(fault) if tries == 3 => return Err(fault),
             Err(_) => tries += 1,

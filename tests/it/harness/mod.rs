@@ -12,14 +12,14 @@ mod proxy;
 mod servers;
 mod verifier;
 mod world;
+mod writers;
 
 pub use caller::{Caller, Reply};
-pub use cluster::Cluster;
-pub use leaves::Leaves;
 
 pub use proxy::Proxy;
 pub use verifier::Verifier;
-pub use world::{Worker, World};
+pub use world::{Worker, World, with_breaker};
+pub use writers::Writers;
 
 /// A well-formed ISIN for each number: the check digit is right.
 pub fn isin(number: usize) -> String {

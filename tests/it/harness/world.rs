@@ -35,6 +35,11 @@ pub struct World {
     auth: Option<JoinHandle<()>>,
 }
 
+/// Accounts with one more user who may do anything to the bucket: what an attacker, a mishap or an administrator could.
+pub fn with_breaker(accounts: &str) -> String {
+    accounts.replacen("    users: [\n", "    users: [\n      { user: breaker, password: breaker }\n", 1)
+}
+
 /// A worker in this process.
 pub struct Worker {
     pub counters: Arc<Counters>,
@@ -216,6 +221,12 @@ impl World {
             .connect(url)
             .await
             .expect("a connection")
+    }
+
+    /// A connection as the user of [`with_breaker`].
+    pub async fn connect_breaker(&self) -> Client {
+        let options = ConnectOptions::with_user_and_password("breaker".into(), "breaker".into());
+        options.connect(self.nats.url()).await.expect("a connection")
     }
 
     /// Waits until a worker of that shard answers: after an outage of NATS everybody comes back in their own time.
