@@ -228,12 +228,13 @@ impl Settings {
         need(!self.auth.verdict_keys.is_empty(), "auth.verdict_keys: give the auth service's public keys as a JWK set");
         need((1..=64).contains(&self.truth.history), "truth.history: from 1 to 64 records");
         need([1, 3, 5].contains(&self.truth.replicas), "truth.replicas: 1, 3 or 5");
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        need(self.truth.domain.bytes().all(named), "truth.domain: letters, digits, _ and - only");
         need(self.truth.call_ms > 0, "truth.call_ms: more than 0 milliseconds");
         need(self.postgres.connections > 0, "postgres.connections: at least 1");
         need(self.postgres.call_ms > 0, "postgres.call_ms: more than 0 milliseconds");
         need(self.projection.batch > 0, "projection.batch: at least 1 message");
         need(!self.worker.reply_prefixes.is_empty(), "worker.reply_prefixes: at least one, or nobody is answered");
-        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         need(self.worker.id.bytes().all(named), "worker.id: letters, digits, _ and - only");
         self.check_limits(&mut need);
         if let Err(fault) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {

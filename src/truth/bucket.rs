@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// The call that reads.
+pub(super) const DIRECT_GET: &str = "DIRECT.GET";
+
 /// How to reach the truth, and how `init` makes it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,11 +27,36 @@ pub struct TruthSettings {
     pub history: i64,
     /// How long one call to the truth may take, in milliseconds.
     pub call_ms: u64,
+    /// The JetStream domain in which it is, seen from a leaf; empty where it is in the server's own.
+    pub domain: String,
 }
 
 impl Default for TruthSettings {
     fn default() -> Self {
-        Self { bucket: "favorites".into(), replicas: 1, history: 16, call_ms: 2_000 }
+        Self { bucket: "favorites".into(), replicas: 1, history: 16, call_ms: 2_000, domain: String::new() }
+    }
+}
+
+impl TruthSettings {
+    fn stream(&self) -> String {
+        format!("KV_{}", self.bucket)
+    }
+
+    /// Where that call of the stream API is asked.
+    fn api(&self, call: &str) -> String {
+        match self.domain.as_str() {
+            "" => format!("$JS.API.{call}.{}", self.stream()),
+            domain => format!("$JS.{domain}.API.{call}.{}", self.stream()),
+        }
+    }
+
+    /// Where a record of that subject is published. In a domain that is below its API; the domain's server takes the
+    /// front off again, so everywhere else, in what it stores and what it tells, subjects are as they are.
+    fn published(&self, subject: &str) -> String {
+        match self.domain.as_str() {
+            "" => subject.to_owned(),
+            domain => format!("$JS.{domain}.API.{subject}"),
+        }
     }
 }
 
@@ -68,11 +96,11 @@ impl Bucket {
         // Short, so that a look that got lost does not delay the good news.
         let limit = Duration::from_millis(settings.call_ms / 4);
         let reading = Breaker::new("the truth, for reads,", {
-            let (exchange, stream, subject) = (exchange.clone(), format!("KV_{}", settings.bucket), subject.clone());
-            move || answers_reads(exchange.clone(), stream.clone(), subject.clone(), limit)
+            let (exchange, api, subject) = (exchange.clone(), settings.api(DIRECT_GET), subject.clone());
+            move || answers_reads(exchange.clone(), api.clone(), subject.clone(), limit)
         });
         let writing = Breaker::new("the truth, for writes,", {
-            let exchange = exchange.clone();
+            let (exchange, subject) = (exchange.clone(), settings.published(&subject));
             move || answers_publishes(exchange.clone(), subject.clone(), limit)
         });
         Self { exchange, settings, barrier, reading, writing }
@@ -94,7 +122,22 @@ impl Bucket {
     }
 
     pub(super) fn stream(&self) -> String {
-        format!("KV_{}", self.settings.bucket)
+        self.settings.stream()
+    }
+
+    /// Where that call of the stream API is asked.
+    pub(super) fn api_subject(&self, call: &str) -> String {
+        self.settings.api(call)
+    }
+
+    /// Where a record of that subject is published.
+    pub(super) fn published(&self, subject: &str) -> String {
+        self.settings.published(subject)
+    }
+
+    /// All that is in the bucket.
+    pub(super) fn all_subjects(&self) -> String {
+        format!("$KV.{}.>", self.settings.bucket)
     }
 
     pub(super) fn subject(&self, owner: &OwnerKey, name: &RecordName) -> String {
@@ -102,7 +145,7 @@ impl Bucket {
     }
 
     /// All records of one owner. It is also the filter of every expectation: one that matched nothing would let the
-    /// write through, so it is spelled here and nowhere else.
+    /// write through, so it is spelled here and nowhere else. It never names a domain: so spelt it would match nothing.
     pub(super) fn owner_subjects(&self, owner: &OwnerKey) -> String {
         format!("$KV.{}.{owner}.>", self.settings.bucket)
     }
@@ -147,4 +190,19 @@ pub(super) fn record(
 ) -> Result<Record, TruthFault> {
     let version = crate::domain::Version::new(sequence).ok_or(TruthFault::Unreadable("a sequence above 2^53"))?;
     Record::parse(name, version, at, value).map_err(|_| TruthFault::Unreadable("a record of an unknown format"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_named_where_something_is_sent() {
+        let own = TruthSettings::default();
+        assert_eq!(own.api(DIRECT_GET), "$JS.API.DIRECT.GET.KV_favorites");
+        assert_eq!(own.published("$KV.favorites.x.y"), "$KV.favorites.x.y");
+        let hub = TruthSettings { domain: "hub".into(), ..own };
+        assert_eq!(hub.api(DIRECT_GET), "$JS.hub.API.DIRECT.GET.KV_favorites");
+        assert_eq!(hub.published("$KV.favorites.x.y"), "$JS.hub.API.$KV.favorites.x.y");
+    }
 }

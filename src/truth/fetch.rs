@@ -1,6 +1,6 @@
 //! Reading: what an owner has, what is newer than a copy, and what an item was.
 
-use super::bucket::{Bucket, TruthFault, admitted, ended, record};
+use super::bucket::{Bucket, DIRECT_GET, TruthFault, admitted, ended, record};
 use crate::domain::{Timestamp, Version};
 use crate::exchange::{Call, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
@@ -68,7 +68,7 @@ impl Bucket {
     /// The message at that stream sequence; `None` if the nearest replica does not have it.
     async fn message_at(&self, sequence: u64) -> Result<Option<Message>, TruthFault> {
         let attempt = admitted(&self.reading)?;
-        let (subject, query) = (format!("$JS.API.DIRECT.GET.{}", self.stream()), json!({ "seq": sequence }));
+        let (subject, query) = (self.api_subject(DIRECT_GET), json!({ "seq": sequence }));
         let asked = self.exchange.ask(subject, HeaderMap::new(), query.to_string().into(), self.deadline()).await;
         let reply = ended(attempt, asked, false)?;
         Ok(if reply.status.is_none() { Some(reply) } else { None })
@@ -113,7 +113,7 @@ impl Bucket {
 
     /// A direct get of several messages (NATS ADR-31): messages, then an end mark that says how far they reach.
     async fn direct_get(&self, query: &Value) -> Result<Delta, TruthFault> {
-        let subject = format!("$JS.API.DIRECT.GET.{}", self.stream());
+        let subject = self.api_subject(DIRECT_GET);
         let payload = query.to_string().into();
         let attempt = admitted(&self.reading)?;
         let deadline = self.deadline();
@@ -169,10 +169,9 @@ fn time_of(message: &Message) -> Result<Timestamp, TruthFault> {
 }
 
 /// Whether a read is answered, whatever the answer is.
-pub(super) async fn answers_reads(exchange: Exchange, stream: String, subject: String, limit: Duration) -> bool {
+pub(super) async fn answers_reads(exchange: Exchange, api: String, subject: String, limit: Duration) -> bool {
     let query = json!({ "last_by_subj": subject }).to_string().into();
-    let subject = format!("$JS.API.DIRECT.GET.{stream}");
-    exchange.ask(subject, HeaderMap::new(), query, Instant::now() + limit).await.is_ok()
+    exchange.ask(api, HeaderMap::new(), query, Instant::now() + limit).await.is_ok()
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {

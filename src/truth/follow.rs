@@ -34,12 +34,16 @@ type Message = Result<jetstream::Message, pull::OrderedError>;
 impl Bucket {
     /// Follows the bucket from the message after `sequence`.
     pub async fn follow(&self, sequence: u64) -> Result<Follower, TruthFault> {
-        let context = jetstream::new(self.exchange.client().clone());
+        let client = self.exchange.client().clone();
+        let context = match self.settings.domain.as_str() {
+            "" => jetstream::new(client),
+            domain => jetstream::with_domain(client, domain),
+        };
         let config = pull::OrderedConfig {
             // A name, because a worker may make named consumers of this bucket only.
             name: Some(format!("projection-{}", uuid::Uuid::now_v7().simple())),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
-            filter_subject: format!("$KV.{}.>", self.settings.bucket),
+            filter_subject: self.all_subjects(),
             ..Default::default()
         };
         let opening = async {

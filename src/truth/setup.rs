@@ -124,7 +124,7 @@ impl Bucket {
     }
 
     async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
-        let subject = format!("$JS.API.{call}.{}", self.stream());
+        let subject = self.api_subject(call);
         let reply = self.exchange.ask(subject, HeaderMap::new(), body.to_string().into(), self.deadline()).await?;
         serde_json::from_slice(&reply.payload).map_err(|_| TruthFault::Unreadable("an answer of the stream API"))
     }
@@ -134,7 +134,7 @@ impl Bucket {
         json!({
             "name": self.stream(),
             "description": "GoFavorites: the truth",
-            "subjects": [format!("$KV.{bucket}.>")],
+            "subjects": [self.all_subjects()],
             "retention": "limits",
             "storage": "file",
             "discard": "new",

@@ -109,6 +109,11 @@ impl Load {
         Self { stop, done, drivers }
     }
 
+    /// How many requests were answered well so far.
+    pub fn answered(&self) -> u64 {
+        self.done.load(Ordering::SeqCst)
+    }
+
     /// Waits until so many more requests are answered well.
     pub async fn progress(&self, more: u64) {
         let until = self.done.load(Ordering::SeqCst) + more;

@@ -4,18 +4,22 @@
 //! Postgres server serves all tests of a run, and ends with it.
 
 mod caller;
+mod cluster;
 mod hub;
+mod leaves;
 pub mod load;
 mod proxy;
 mod servers;
 mod verifier;
 mod world;
+mod writers;
 
 pub use caller::{Caller, Reply};
 
 pub use proxy::Proxy;
 pub use verifier::Verifier;
-pub use world::{Worker, World};
+pub use world::{Worker, World, with_breaker};
+pub use writers::Writers;
 
 /// A well-formed ISIN for each number: the check digit is right.
 pub fn isin(number: usize) -> String {
