@@ -130,6 +130,10 @@ impl App {
             let owners = owners.clone();
             async move { owners.watch_history().await }
         }));
+        let upkeep = AbortOnDropHandle::new(tokio::spawn({
+            let owners = owners.clone();
+            async move { owners.keep_house().await }
+        }));
         let listening = AbortOnDropHandle::new(tokio::spawn(async move { owners.listen().await }));
         let auth = &self.dispatcher.service.auth;
         let revocations = auth.hear(self.connection.gaps.clone()).await?;
@@ -154,7 +158,7 @@ impl App {
         let flushed = self.connection.flush().await;
         // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
         let _ = self.bucket.position().await;
-        drop((projecting, listening, watching, hearing));
+        drop((projecting, listening, watching, upkeep, hearing));
         self.store.close().await;
         match (ended, finished, flushed) {
             (Err(fault), ..) => Err(fault),

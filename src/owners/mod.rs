@@ -10,10 +10,13 @@ mod compose;
 mod earlier;
 mod history;
 mod host;
+mod presence;
 mod project;
 mod read;
+mod rebuild;
 mod settle;
 mod snapshot;
+mod upkeep;
 mod write;
 
 pub use admission::{Admission, Denied, Pace};
@@ -30,7 +33,7 @@ use cell::{Slot, Weigher};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How reads, writes and the projection behave.
@@ -164,7 +167,10 @@ struct Inner {
     shard: String,
     cells: Cache<OwnerKey, Slot, Weigher>,
     history: History,
+    presence: presence::Presence,
     projects: AtomicBool,
+    /// Owners whom the shard hosts; the greatest number while that was not counted.
+    hosted: AtomicU64,
     /// From which the owners' paces are measured.
     began: Instant,
 }
@@ -184,7 +190,9 @@ impl Owners {
             shard,
             cells,
             history,
+            presence: presence::Presence::default(),
             projects: AtomicBool::new(false),
+            hosted: AtomicU64::new(u64::MAX),
             began: Instant::now(),
         }))
     }

@@ -8,9 +8,11 @@ mod owner;
 mod projector;
 mod request;
 mod store;
+mod unhost;
 
 pub use cursor::{Cursor, Passed, Reached};
-pub use owner::{HostedOwner, Hosting};
+pub use owner::{Completed, HostedOwner, Hosting};
 pub use projector::{ProjectFault, Projector};
 pub use request::Earlier;
 pub use store::{ShardFault, ShardSettings, Store, without_password};
+pub use unhost::Unhosted;
