@@ -16,13 +16,17 @@ mod read;
 mod rebuild;
 mod settle;
 mod snapshot;
+mod survey;
 mod upkeep;
+mod verify;
 mod write;
 
 pub use admission::{Admission, Denied, Pace};
 pub use history::History;
 pub use read::{Need, Reading};
 pub use snapshot::{Opened, Snapshot};
+pub use survey::{Counts, Found, Mend};
+pub use verify::{Compared, Difference, Differing, Side, Verifier};
 pub use write::{Change, Draft, Intent, Outcome, Written};
 
 use crate::breaker::Breaker;

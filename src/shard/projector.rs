@@ -212,6 +212,20 @@ pub(super) async fn upsert_records<'r>(
     raise_owners(transaction, &columns).await
 }
 
+/// Stores records among the versions that passed by, and nowhere else.
+pub(super) async fn upsert_versions<'r>(
+    transaction: &mut Transaction<'_, Postgres>,
+    records: impl Iterator<Item = (OwnerKey, &'r Record)>,
+) -> Result<(), ShardFault> {
+    let mut columns = Columns::default();
+    for (owner, record) in records {
+        if let RecordName::Item(item) = record.name {
+            columns.push(&owner, item.as_bytes(), record);
+        }
+    }
+    if columns.owners.is_empty() { Ok(()) } else { store_versions(transaction, &columns).await }
+}
+
 impl Columns {
     fn push(&mut self, owner: &OwnerKey, item: &[u8; 16], record: &Record) {
         self.owners.push(owner.as_bytes().to_vec());
@@ -246,6 +260,7 @@ async fn store_key(
     Ok(())
 }
 
+/// A version never changes: one that is here and differs was altered here.
 async fn store_versions(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
     sqlx::query!(
         "
@@ -253,7 +268,10 @@ async fn store_versions(transaction: &mut Transaction<'_, Postgres>, columns: &C
         select o, i, v, s, d, to_timestamp(t / 1000.0), ri, r
         from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[], $7::bytea[],
                     $8::bytea[]) as batch (o, i, v, s, d, t, ri, r)
-        on conflict do nothing
+        on conflict (owner_key, item_key, version) do update
+        set sealed = excluded.sealed, deleted = excluded.deleted, updated_at = excluded.updated_at,
+            request_id = excluded.request_id, request = excluded.request
+        where item_version.sealed <> excluded.sealed
         ",
         &columns.owners,
         &columns.items,
