@@ -64,6 +64,13 @@ impl History {
         }
     }
 
+    /// An operator has accepted the bucket as it is.
+    pub(super) fn begin_anew(&self) {
+        self.accepted.store(0, Ordering::Relaxed);
+        self.newest.store(0, Ordering::Relaxed);
+        self.lost.store(false, Ordering::Release);
+    }
+
     fn lose(&self, reason: &str) {
         if !self.lost.swap(true, Ordering::AcqRel) {
             error!(reason, "the bucket's history went back: nothing is mixed, and its owners are told apart");

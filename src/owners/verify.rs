@@ -3,6 +3,7 @@
 //! A row that is merely not projected yet is no difference: the projection is waited for, and an owner who writes
 //! meanwhile is looked at again. What remains is told by kind, with counts and without content.
 
+use super::rebuild::Loss;
 use super::{Owners, OwnersFault, Snapshot};
 use crate::domain::Version;
 use crate::seal::{OwnerKey, OwnerSet, Record, RecordName};
@@ -193,7 +194,7 @@ impl Verifier {
 
     /// Brings the owner anew. Says whether the copy is the truth's then.
     pub(super) async fn mend(&self, owner: &OwnerKey) -> Result<bool, OwnersFault> {
-        self.owners.rebuild(owner).await?;
+        self.owners.rebuild(owner, Loss::Refuse).await?;
         Ok(self.compare(owner).await? == Compared::Equal)
     }
 
@@ -224,7 +225,8 @@ impl Verifier {
 /// The rows as records; `None` where one of them cannot be.
 fn records_of(rows: &OwnerRows) -> Option<Vec<Record>> {
     let mut records = Vec::with_capacity(rows.items.len() + 1);
-    let record = |name, version, at, value: &[u8]| Record::parse(name, Version::new(version)?, at, value.to_vec().into()).ok();
+    let record =
+        |name, version, at, value: &[u8]| Record::parse(name, Version::new(version)?, at, value.to_vec().into()).ok();
     if let Some((version, value)) = &rows.key {
         records.push(record(RecordName::Key, *version, crate::domain::Timestamp::MIN, value)?);
     }

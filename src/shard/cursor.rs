@@ -164,12 +164,9 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
             // Of owners who came meanwhile, while the cursor was one of another history.
-            sqlx::query!(
-                "update owner set begun_at_sequence = $1 where begun_at_sequence > $1",
-                to_sql(newest)
-            )
-            .execute(&mut *transaction)
-            .await?;
+            sqlx::query!("update owner set begun_at_sequence = $1 where begun_at_sequence > $1", to_sql(newest))
+                .execute(&mut *transaction)
+                .await?;
             Ok(transaction.commit().await?)
         })
         .await

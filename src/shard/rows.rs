@@ -89,7 +89,8 @@ impl Store {
     /// How many owners are known here, hosted or not.
     pub async fn known_count(&self) -> Result<u64, ShardFault> {
         self.unhurried(async {
-            let count = sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#).fetch_one(&self.pool()).await?;
+            let count =
+                sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#).fetch_one(&self.pool()).await?;
             Ok(from_sql(count))
         })
         .await
@@ -98,10 +99,9 @@ impl Store {
     /// Those of the owners who are known here.
     pub async fn known_among(&self, owners: &[OwnerKey]) -> Result<Vec<OwnerKey>, ShardFault> {
         self.unhurried(async {
-            let rows =
-                sqlx::query_scalar!("select owner_key from owner where owner_key = any($1)", &keys(owners))
-                    .fetch_all(&self.pool())
-                    .await?;
+            let rows = sqlx::query_scalar!("select owner_key from owner where owner_key = any($1)", &keys(owners))
+                .fetch_all(&self.pool())
+                .await?;
             Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
         })
         .await

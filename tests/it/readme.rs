@@ -181,7 +181,8 @@ impl Drop for Platform {
 fn lasting(word: &str) -> &str {
     let bare = word.trim_end_matches([':', ',']);
     let time = bare.ends_with('Z') && bare.starts_with("20");
-    let commit = bare == "unknown" || [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let commit =
+        bare == "unknown" || [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
     if time || commit || bare.bytes().all(|byte| byte.is_ascii_digit()) { "…" } else { word }
 }
 
