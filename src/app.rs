@@ -6,8 +6,10 @@ mod dispatch;
 mod health;
 mod start;
 mod stats;
+mod tools;
 
 pub use stats::{Counters, Dropped};
+pub use tools::Tools;
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
@@ -62,6 +64,14 @@ pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
     Ok(Prepared { bucket_made })
 }
 
+fn owners_settings(settings: &Settings) -> OwnersSettings {
+    OwnersSettings {
+        read: settings.read.clone(),
+        write: settings.write.clone(),
+        projection: settings.projection.clone(),
+    }
+}
+
 impl App {
     /// Connects, and checks the server, the bucket against the keys and the settings, Postgres' schema, and its own
     /// rights. Waits for what is only away; fails on what is not right.
@@ -80,13 +90,8 @@ impl App {
         wait_for("Postgres", noted, || store.check_schema()).await?;
         let position = wait_for("the bucket", noted, || bucket.position()).await?;
         wait_for("Postgres", noted, || store.begin_cursor(bucket.name(), &position.created, position.newest)).await?;
-        let how = OwnersSettings {
-            read: settings.read.clone(),
-            write: settings.write.clone(),
-            projection: settings.projection.clone(),
-        };
         let shard = settings.shard.id.clone();
-        let owners = Owners::new(keyring, bucket.clone(), store.clone(), how, shard.clone());
+        let owners = Owners::new(keyring, bucket.clone(), store.clone(), owners_settings(&settings), shard.clone());
         let limits = settings.limits.clone();
         let service = Service { owners, auth, limits, build: BuildInfo::of_this_program(), shard: shard.clone() };
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
@@ -130,6 +135,10 @@ impl App {
             let owners = owners.clone();
             async move { owners.watch_history().await }
         }));
+        let upkeep = AbortOnDropHandle::new(tokio::spawn({
+            let owners = owners.clone();
+            async move { owners.keep_house().await }
+        }));
         let listening = AbortOnDropHandle::new(tokio::spawn(async move { owners.listen().await }));
         let auth = &self.dispatcher.service.auth;
         let revocations = auth.hear(self.connection.gaps.clone()).await?;
@@ -154,7 +163,7 @@ impl App {
         let flushed = self.connection.flush().await;
         // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
         let _ = self.bucket.position().await;
-        drop((projecting, listening, watching, hearing));
+        drop((projecting, listening, watching, upkeep, hearing));
         self.store.close().await;
         match (ended, finished, flushed) {
             (Err(fault), ..) => Err(fault),

@@ -10,17 +10,27 @@ mod compose;
 mod earlier;
 mod history;
 mod host;
+mod presence;
 mod project;
 mod read;
+mod rebuild;
+mod replay;
 mod settle;
 mod snapshot;
+mod survey;
+mod upkeep;
+mod verify;
 mod versions;
 mod write;
 
 pub use admission::{Admission, Denied, Pace};
 pub use history::History;
 pub use read::{Need, Reading};
+pub use rebuild::Loss;
+pub use replay::{Rebuilt, Since};
 pub use snapshot::{Opened, Snapshot};
+pub use survey::{Counts, Found, Mend};
+pub use verify::{Compared, Difference, Differing, Side, Verifier};
 pub use versions::KeptVersions;
 pub use write::{Change, Draft, Intent, Outcome, Written};
 
@@ -32,7 +42,7 @@ use cell::{Slot, Weigher};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How reads, writes and the projection behave.
@@ -166,7 +176,10 @@ struct Inner {
     shard: String,
     cells: Cache<OwnerKey, Slot, Weigher>,
     history: History,
+    presence: presence::Presence,
     projects: AtomicBool,
+    /// Owners whom the shard hosts; the greatest number while that was not counted.
+    hosted: AtomicU64,
     /// From which the owners' paces are measured.
     began: Instant,
 }
@@ -186,7 +199,9 @@ impl Owners {
             shard,
             cells,
             history,
+            presence: presence::Presence::default(),
             projects: AtomicBool::new(false),
+            hosted: AtomicU64::new(u64::MAX),
             began: Instant::now(),
         }))
     }

@@ -6,6 +6,7 @@ use super::fetch::answers_reads;
 use crate::breaker::{Attempt, Breaker};
 use crate::exchange::{CallFault, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
+use async_nats::jetstream;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -133,6 +134,20 @@ impl Bucket {
     /// Where a record of that subject is published.
     pub(super) fn published(&self, subject: &str) -> String {
         self.settings.published(subject)
+    }
+
+    /// The client's own view of JetStream, for consumers.
+    pub(super) fn context(&self) -> jetstream::Context {
+        let client = self.exchange.client().clone();
+        match self.settings.domain.as_str() {
+            "" => jetstream::new(client),
+            domain => jetstream::with_domain(client, domain),
+        }
+    }
+
+    /// What every subject of the bucket begins with.
+    pub(super) fn root(&self) -> String {
+        format!("$KV.{}", self.settings.bucket)
     }
 
     /// All that is in the bucket.

@@ -9,10 +9,12 @@ mod barrier;
 mod bucket;
 mod fetch;
 mod follow;
+mod list;
 mod setup;
 
 pub use append::{AppendFault, NewRecord};
 pub use bucket::{Bucket, TruthFault, TruthSettings};
 pub use fetch::Delta;
 pub use follow::{Entry, Follower};
+pub use list::{OwnerList, RecordList};
 pub use setup::{Position, SetupFault};
