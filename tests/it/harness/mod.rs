@@ -3,6 +3,7 @@
 //! Each test has a NATS server with the accounts of `nats/`, a stand-in auth service, and a database a shard; one
 //! Postgres server serves all tests of a run, and ends with it.
 
+mod by_hand;
 mod caller;
 mod hub;
 pub mod load;
@@ -11,6 +12,7 @@ mod servers;
 mod verifier;
 mod world;
 
+pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
 
 pub use proxy::Proxy;
