@@ -5,6 +5,7 @@
 
 use super::proxy::Proxy;
 use super::servers::shared;
+use super::turn::beside;
 use super::world::World;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
 use gofavorites::dev::secrets::Secrets;
@@ -25,6 +26,7 @@ fn free_port() -> u16 {
 impl World {
     /// A leaf, its hub behind a link, and the stand-in auth service at the leaf.
     pub async fn behind_a_hub() -> (Self, Hub) {
+        let turn = beside().await;
         let shared = shared().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
@@ -49,7 +51,7 @@ impl World {
             link.port()
         );
         let leaf = NatsServer::start_with(program, &directory, None, &secrets, &remote).await.expect("a leaf");
-        let mut world = Self::of(leaf, secrets, shared, directory, number);
+        let mut world = Self::of(leaf, secrets, shared, directory, number, turn);
         world.start_auth().await;
         world.wait_for_the_truth().await;
         (world, Hub { server, link })

@@ -9,6 +9,7 @@ mod hub;
 pub mod load;
 mod proxy;
 mod servers;
+mod turn;
 mod verifier;
 mod world;
 
@@ -16,6 +17,7 @@ pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
 
 pub use proxy::Proxy;
+pub use turn::{alone, beside};
 pub use verifier::Verifier;
 pub use world::{Worker, World};
 

@@ -2,6 +2,7 @@
 
 use super::caller::Caller;
 use super::servers::{Shared, shared};
+use super::turn::{Turn, beside};
 use async_nats::{Client, ConnectOptions};
 use futures::StreamExt as _;
 use gofavorites::app::{self, App, Counters};
@@ -25,6 +26,7 @@ pub struct World {
     pub directory: PathBuf,
     number: usize,
     auth: Option<JoinHandle<()>>,
+    _turn: Arc<Turn>,
 }
 
 /// A worker in this process.
@@ -54,11 +56,12 @@ impl World {
 
     /// As [`without_auth`](Self::without_auth), or why the server does not take the accounts.
     pub async fn try_without_auth(accounts: &str) -> anyhow::Result<Self> {
+        let turn = beside().await;
         let shared = shared().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate()?;
         let nats = NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, accounts).await?;
-        Ok(Self::of(nats, secrets, shared, directory, number))
+        Ok(Self::of(nats, secrets, shared, directory, number, turn))
     }
 
     pub(super) fn of(
@@ -67,8 +70,9 @@ impl World {
         shared: &'static Shared,
         directory: PathBuf,
         number: usize,
+        turn: Arc<Turn>,
     ) -> Self {
-        Self { nats, secrets, shared, directory, number, auth: None }
+        Self { nats, secrets, shared, directory, number, auth: None, _turn: turn }
     }
 
     /// Ends the stand-in auth service.
