@@ -175,6 +175,10 @@ impl Dispatcher {
 
     /// The answer, and the encoding that it is in. A panic of the operation is an internal failure of this request.
     async fn decide(&self, message: Message, arrived: Instant, span: &Span) -> (Encoding, Result<Value, Failure>) {
+        // A status is what servers write. Here it means that the client could not read the header block.
+        if message.status.is_some() {
+            return (Encoding::default(), Err(Refusal::bad_request("the headers cannot be read").into()));
+        }
         let limits = HeaderLimits { token_bytes: self.service.limits.token_bytes };
         let headers = match RequestHeaders::parse(message.headers.as_ref(), &limits) {
             Ok(headers) => headers,

@@ -72,6 +72,7 @@ impl Health {
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
                 "lost_to_full_queues": self.noted.overflowed.load(Ordering::Relaxed),
             },
+            "nats": {"connections": self.noted.connected.load(Ordering::Relaxed)},
             "cache": {"owners": cache.owners, "bytes": cache.bytes, "hits": cache.hits, "misses": cache.misses},
             "auth": {
                 "breaker": breaker(auth.breaker()), "asked": counts.asked, "hits": counts.hits, "kept": counts.kept,

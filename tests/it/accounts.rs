@@ -1,6 +1,6 @@
 //! Who may do what on the NATS server: every grant of `nats/accounts.conf` is needed, and nothing else is granted.
 
-use crate::harness::{Verifier, World, isin};
+use crate::harness::{Verifier, World, beside, isin};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use futures::StreamExt as _;
 use gofavorites::config::Settings;
@@ -213,6 +213,7 @@ async fn operators_look(world: &World) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_grant_is_needed_by_somebody() {
+    let _turn = beside().await;
     let mut grants = grants(ACCOUNTS_CONF);
     // A server alone has no links to leaves; what they may do is tried in topology.rs.
     grants.retain(|grant| !grant.name.starts_with("leaf"));

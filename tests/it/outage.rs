@@ -1,14 +1,15 @@
 //! What happens when something is down: each outage made for real, under a load whose every answer is checked.
 
 use crate::harness::load::{Load, Outcome, Report};
-use crate::harness::{Proxy, World};
+use crate::harness::{Proxy, World, alone};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// With a breaker open, nobody waits longer for a refusal or a stale read. (A loaded machine adds to what is measured.)
+/// With a breaker open, nobody waits longer for a refusal or a stale read. These tests run alone: a busy machine adds
+/// to what is measured.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// After the return of what was away, everything is as before within that time.
 const NORMAL: Duration = Duration::from_secs(2);
@@ -53,6 +54,7 @@ async fn through_a_link(world: &World, shard: &str) -> (Settings, Proxy) {
 }
 
 async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
+    let _turn = alone().await;
     let world = World::start().await;
     let (settings, link) = through_a_link(&world, "a").await;
     let _workers = (world.worker_with(settings.clone()).await, world.worker_with(settings).await);
@@ -74,7 +76,8 @@ async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
     let mut report = load.stop().await;
     tell(what, &report, began, ended);
     report.only(&[], &[Outcome::Pending]);
-    assert!(report.slowest(began + KNOWN, ended) <= AT_ONCE * 4, "nobody waits for Postgres");
+    let slowest = report.slowest(began + KNOWN, ended);
+    assert!(slowest <= AT_ONCE, "somebody waited for Postgres: {slowest:?}");
     is_as_acknowledged(&mut report, &["a"], ended).await;
     // What was acknowledged while it was away is there.
     wait_for_rows(&world, "a").await;
@@ -102,6 +105,7 @@ async fn postgres_hangs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_postgres_slows_nobody_who_is_known() {
+    let _turn = alone().await;
     let world = World::start().await;
     let (settings, link) = through_a_link(&world, "a").await;
     let _worker = world.worker_with(settings).await;
@@ -130,6 +134,7 @@ async fn a_slow_postgres_slows_nobody_who_is_known() {
 }
 
 async fn the_truth_goes(what: &str, frozen: bool) {
+    let _turn = alone().await;
     let (world, mut hub) = World::behind_a_hub().await;
     let _workers = (world.worker("a").await, world.worker("a").await, world.worker("b").await);
     let load = Load::start(&world, &["", "a", "b"], 12, false).await;
@@ -141,11 +146,11 @@ async fn the_truth_goes(what: &str, frozen: bool) {
     }
     tokio::time::sleep(OUTAGE).await;
     // Somebody whom the shard does not host can only be refused, at once.
-    let asked = Instant::now();
     let newcomer = world.caller("newcomer").await;
+    let asked = Instant::now();
     let refused = newcomer.ask("a.list", &json!({})).await;
     assert!(refused.refusal("truth_unavailable")["details"]["retry_after_ms"].is_u64());
-    assert!(asked.elapsed() <= AT_ONCE * 4, "refused after {:?}", asked.elapsed());
+    assert!(asked.elapsed() <= AT_ONCE, "refused after {:?}", asked.elapsed());
     let told = world.stats(3).await;
     assert!(told.iter().all(|one| one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth"));
     let ended = Instant::now();
@@ -201,6 +206,7 @@ async fn a_write_in_doubt_is_settled_by_the_worker_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_in_doubt_is_done_once_when_it_is_asked_for_again() {
+    let _turn = alone().await;
     let (world, mut hub) = World::behind_a_hub().await;
     let (_a, _b) = (world.worker("a").await, world.worker("b").await);
     let alice = world.caller("alice").await;
@@ -234,6 +240,7 @@ async fn retry<F: Future<Output = crate::harness::Reply>>(ask: impl Fn() -> F) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_auth_service_is_gone() {
+    let _turn = alone().await;
     let mut world = World::start().await;
     let mut settings = world.settings("a");
     settings.auth.cache_ttl_ms = 1_000;
@@ -243,9 +250,10 @@ async fn the_auth_service_is_gone() {
     let began = Instant::now();
     world.stop_auth().await;
     tokio::time::sleep(OUTAGE).await;
+    let newcomer = world.caller("newcomer").await;
     let asked = Instant::now();
-    world.caller("newcomer").await.ask("a.list", &json!({})).await.refusal("auth_unavailable");
-    assert!(asked.elapsed() < AT_ONCE * 4);
+    newcomer.ask("a.list", &json!({})).await.refusal("auth_unavailable");
+    assert!(asked.elapsed() <= AT_ONCE, "refused after {:?}", asked.elapsed());
     let ended = Instant::now();
     world.start_auth().await;
     load.progress(200).await;
@@ -260,6 +268,7 @@ async fn the_auth_service_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_workers_of_a_shard_are_gone() {
+    let _turn = alone().await;
     let (world, a, _b) = World::with_two_shards().await;
     let load = Load::start(&world, &[""], 8, true).await;
     load.progress(200).await;
@@ -303,6 +312,7 @@ async fn a_rolling_restart_shows_callers_not_one_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_nats_server_is_killed() {
+    let _turn = alone().await;
     let mut world = World::start().await;
     let _workers = (world.worker("a").await, world.worker("b").await);
     let load = Load::start(&world, &["", "a", "b"], 8, true).await;
