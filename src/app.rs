@@ -4,10 +4,12 @@ mod connect;
 mod discovery;
 mod dispatch;
 mod health;
+mod maintain;
 mod start;
 mod stats;
 mod tools;
 
+pub use maintain::Maintenance;
 pub use stats::{Counters, Dropped};
 pub use tools::Tools;
 

@@ -2,7 +2,7 @@
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
-use crate::owners::{ProjectionSettings, ReadSettings, WriteSettings};
+use crate::owners::{MaintainSettings, ProjectionSettings, ReadSettings, WriteSettings};
 use crate::shard::ShardSettings;
 use crate::truth::TruthSettings;
 use serde::{Deserialize, Serialize, Serializer};
@@ -34,6 +34,8 @@ pub struct Settings {
     pub write: WriteSettings,
     /// The projection.
     pub projection: ProjectionSettings,
+    /// The end of old deletions.
+    pub maintain: MaintainSettings,
     /// What is bounded.
     pub limits: Limits,
     /// The log.
@@ -236,6 +238,8 @@ impl Settings {
         need(self.projection.batch > 0, "projection.batch: at least 1 message");
         need(!self.worker.reply_prefixes.is_empty(), "worker.reply_prefixes: at least one, or nobody is answered");
         need(self.worker.id.bytes().all(named), "worker.id: letters, digits, _ and - only");
+        need((1..=100).contains(&self.maintain.crowded_percent), "maintain.crowded_percent: from 1 to 100 percent");
+        need(self.maintain.pause_s > 0, "maintain.pause_s: at least 1 second");
         self.check_limits(&mut need);
         if let Err(fault) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
             wrong.push(format!("worker.prefix and shard.id: {fault}"));

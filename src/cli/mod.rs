@@ -12,6 +12,7 @@ mod health;
 mod init;
 mod limits;
 mod list;
+mod maintain;
 mod progress;
 mod put;
 mod replay;
@@ -68,6 +69,8 @@ enum Command {
     Verify(verify::Verify),
     /// Rebuild a shard's Postgres from the bucket
     Replay(replay::Replay),
+    /// Forget old deletions, beside the workers
+    Maintain(maintain::Maintain),
     /// Run the whole platform on this machine, for development
     Dev(dev::Dev),
 }
@@ -111,6 +114,7 @@ impl Cli {
             Command::Shard(shard) => shard.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Replay(replay) => replay.run().await,
+            Command::Maintain(maintain) => maintain.run().await,
             Command::Dev(dev) => dev.run().await,
         }
     }

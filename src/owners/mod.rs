@@ -10,6 +10,7 @@ mod compose;
 mod earlier;
 mod history;
 mod host;
+mod maintain;
 mod presence;
 mod project;
 mod read;
@@ -25,6 +26,7 @@ mod write;
 
 pub use admission::{Admission, Denied, Pace};
 pub use history::History;
+pub use maintain::{MaintainSettings, Maintainer, Round};
 pub use read::{Need, Reading};
 pub use rebuild::Loss;
 pub use replay::{Rebuilt, Since};

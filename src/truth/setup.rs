@@ -35,8 +35,8 @@ pub enum SetupFault {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    error: Option<ApiError>,
+pub(super) struct Answer {
+    pub(super) error: Option<ApiError>,
     config: Option<Value>,
     created: Option<String>,
     state: Option<State>,
@@ -123,7 +123,7 @@ impl Bucket {
         }
     }
 
-    async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
+    pub(super) async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
         let subject = self.api_subject(call);
         let reply = self.exchange.ask(subject, HeaderMap::new(), body.to_string().into(), self.deadline()).await?;
         serde_json::from_slice(&reply.payload).map_err(|_| TruthFault::Unreadable("an answer of the stream API"))

@@ -19,6 +19,7 @@ mod flood;
 mod history;
 mod item;
 mod list;
+mod maintain;
 mod malformed;
 mod outage;
 mod projection;

@@ -217,6 +217,7 @@ impl World {
         let prefix = match user {
             "worker" => "_INBOX_worker",
             "init" => "_INBOX_init",
+            "maintain" => "_INBOX_maintain",
             _ => "_INBOX",
         };
         ConnectOptions::with_user_and_password(user.into(), self.secrets.nats(user).into())
