@@ -15,6 +15,7 @@ mod world;
 mod writers;
 
 pub use caller::{Caller, Reply};
+pub use leaves::Leaves;
 
 pub use proxy::Proxy;
 pub use verifier::Verifier;
