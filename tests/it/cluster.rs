@@ -53,7 +53,7 @@ async fn a_leader_that_was_paused_and_comes_back_fools_nobody() {
     world.urls.insert("c".into(), cluster.others[1].url());
     let _workers = (world.worker("a").await, world.worker("b").await, world.worker("c").await);
     let breaker = world.connect_breaker().await;
-    let load = Load::start(&world, &["a", "b", "c"], 12, true).await;
+    let load = Load::start_strong(&world, &["a", "b", "c"], 12).await;
     load.progress(200).await;
     let began = Instant::now();
     for round in 0..4 {

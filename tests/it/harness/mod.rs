@@ -18,6 +18,7 @@ mod writers;
 
 pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
+pub use leaves::Leaves;
 
 pub use proxy::Proxy;
 pub use turn::{alone, beside};
