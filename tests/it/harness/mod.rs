@@ -8,6 +8,7 @@ mod hub;
 pub mod load;
 mod proxy;
 mod servers;
+mod shard;
 mod verifier;
 mod world;
 
