@@ -69,6 +69,7 @@ fn owners_settings(settings: &Settings) -> OwnersSettings {
         read: settings.read.clone(),
         write: settings.write.clone(),
         projection: settings.projection.clone(),
+        retention: settings.retention.clone(),
     }
 }
 

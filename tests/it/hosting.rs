@@ -282,3 +282,87 @@ async fn an_owner_with_as_many_items_as_they_may_have_moves_whole() {
     assert!(list["next_cursor"].is_null() && list["stale"].is_null());
     assert_eq!((world.query("b", COMPLETE), world.query("b", ROWS)), ("1".into(), "500".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn older_versions_follow_behind_and_a_request_id_is_honoured_beyond_what_the_bucket_keeps() {
+    let (world, _a, b) = World::with_two_shards().await;
+    let alice = world.caller("alice").await;
+    let note = |text: &str| json!({"kind": "text", "id": "note", "data": {"text": text}});
+    let first = alice.ask_once("a.put", "request-1", &note("first")).await.body;
+    for number in 0..10 {
+        alice.done("a.put", &note(&number.to_string())).await;
+    }
+    assert_eq!(items(&alice, "b").await, 1);
+    world.until("b", "select history_complete from owner", "t").await;
+    let all = "select string_agg(version::text, ',' order by version), count(request_id) from item_version";
+    assert_eq!(world.query("b", all), world.query("a", all));
+    assert_eq!(world.query("b", ROWS), "1", "none of the older ones is an item's row");
+    // Sixteen later the bucket has forgotten it; b has not.
+    for number in 0..16 {
+        alice.done("a.put", &note(&number.to_string())).await;
+    }
+    assert_eq!(alice.ask_once("b.put", "request-1", &note("first")).await.body, first);
+    // A worker that ended before it was done leaves it to the next.
+    b.stop().await.expect("stopped in order");
+    world.query("b", "update owner set history_complete = false");
+    let kept = world.query("b", all);
+    world.query("b", "delete from item_version where version = (select max(version) from item_version) - 1");
+    let _b = world.worker("b").await;
+    items(&alice, "b").await;
+    world.until("b", "select history_complete from owner", "t").await;
+    assert_eq!(world.query("b", all), kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_or_an_eviction_meanwhile_leaves_the_history_open() {
+    let (world, _workers, alice, store, _bucket) = with_alice_on_b().await;
+    let owner = world.owner("alice");
+    alice.put_text("b", "one", "y").await;
+    items(&alice, "a").await;
+    world.until("a", "select history_complete from owner", "t").await;
+    let open = "update owner set history_complete = false";
+    world.query("a", open);
+    let life = store.lacks_history(&owner).await.expect("Postgres").expect("open");
+    store.reset_owner(&owner, "favorites").await.expect("Postgres");
+    assert!(!store.complete_history(&owner, life).await.expect("Postgres"), "not hosted");
+    evict(&world, &store).await;
+    let since = Instant::now();
+    while world.query("a", COMPLETE) != "1" {
+        items(&alice, "a").await;
+        assert!(since.elapsed() < PATIENCE, "she is not hosted again");
+    }
+    world.query("a", open);
+    assert!(!store.complete_history(&owner, life).await.expect("Postgres"), "another life");
+    let life = store.lacks_history(&owner).await.expect("Postgres").expect("open");
+    assert!(store.complete_history(&owner, life).await.expect("Postgres"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_older_than_they_are_kept_end_and_the_current_ones_stay() {
+    let world = World::start().await;
+    let mut settings = world.settings("a");
+    (settings.retention.versions_d, settings.retry.kept_h) = (10, 240);
+    world.init(&settings).await.expect("init");
+    let alice = world.caller("alice").await;
+    let a = world.try_worker(settings.clone()).await.expect("a worker");
+    for number in 0..3 {
+        alice.put_text("a", "one", &number.to_string()).await;
+        alice.put_text("a", "two", &number.to_string()).await;
+    }
+    a.stop().await.expect("stopped in order");
+    world.query("a", "update item_version set updated_at = now() - interval '9 days'");
+    let oldest = "(select version from item_version order by version limit 5)";
+    world.query(
+        "a",
+        &format!("update item_version set updated_at = now() - interval '11 days' where version in {oldest}"),
+    );
+    // Of the five one is the current version of its item.
+    world.query("a", "delete from item_version where version = (select max(version) from item_version)");
+    assert_eq!(world.query("a", "select count(*) from item_version"), "5");
+    let _a = world.try_worker(settings).await.expect("a worker");
+    world.until("a", "select count(*) from item_version", "1").await;
+    assert_eq!(
+        world.query("a", "select v.version = min(i.version) from item_version v, item i group by v.version"),
+        "t"
+    );
+}
