@@ -71,6 +71,7 @@ fn owners_settings(settings: &Settings) -> OwnersSettings {
         read: settings.read.clone(),
         write: settings.write.clone(),
         projection: settings.projection.clone(),
+        retention: settings.retention.clone(),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
-use crate::owners::{MaintainSettings, ProjectionSettings, ReadSettings, WriteSettings};
+use crate::owners::{
+    MaintainSettings, ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings, WriteSettings,
+};
 use crate::shard::ShardSettings;
 use crate::truth::TruthSettings;
 use serde::{Deserialize, Serialize, Serializer};
@@ -36,6 +38,10 @@ pub struct Settings {
     pub projection: ProjectionSettings,
     /// The end of old deletions.
     pub maintain: MaintainSettings,
+    /// What is kept, and for how long.
+    pub retention: RetentionSettings,
+    /// How long a write is known again.
+    pub retry: RetrySettings,
     /// What is bounded.
     pub limits: Limits,
     /// The log.
@@ -236,6 +242,11 @@ impl Settings {
         need(self.postgres.connections > 0, "postgres.connections: at least 1");
         need(self.postgres.call_ms > 0, "postgres.call_ms: more than 0 milliseconds");
         need(self.projection.batch > 0, "projection.batch: at least 1 message");
+        need((1..=36_500).contains(&self.retention.versions_d), "retention.versions_d: from 1 to 36,500 days");
+        need(
+            u64::from(self.retry.kept_h) <= u64::from(self.retention.versions_d) * 24,
+            "retry.kept_h: at most retention.versions_d, for a request is known by its version",
+        );
         need(!self.worker.reply_prefixes.is_empty(), "worker.reply_prefixes: at least one, or nobody is answered");
         need(self.worker.id.bytes().all(named), "worker.id: letters, digits, _ and - only");
         need((1..=100).contains(&self.maintain.crowded_percent), "maintain.crowded_percent: from 1 to 100 percent");
@@ -287,6 +298,16 @@ mod tests {
         settings.limits.page = 0;
         let fault = settings.check().expect_err("out of bounds").to_string();
         assert!(fault.contains("limits.keys") && fault.contains("limits.page"), "{fault}");
+    }
+
+    #[test]
+    fn a_request_is_not_known_longer_than_its_version() {
+        let mut settings = Settings::default();
+        settings.retention.versions_d = 6;
+        let fault = settings.check().expect_err("seven days of six").to_string();
+        assert!(fault.contains("retry.kept_h"), "{fault}");
+        settings.retry.kept_h = 144;
+        assert!(!settings.check().expect_err("no shard").to_string().contains("retry.kept_h"));
     }
 
     #[test]

@@ -106,7 +106,12 @@ impl Owners {
     /// The owner from Postgres, hosted now if they are not yet, or from the truth; and whether the shard hosts them.
     async fn load(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
         match self.0.store.hosted_owner(owner).await {
-            Ok(Some(hosted)) => self.load_hosted(owner, hosted.records).await,
+            Ok(Some(hosted)) => {
+                if !hosted.history_complete {
+                    self.backfill_soon(owner);
+                }
+                self.load_hosted(owner, hosted.records).await
+            }
             Ok(None) => self.host(owner).await,
             Err(ShardFault::Unreadable) => {
                 error!(%owner, "this shard's Postgres holds what is no record: the owner is brought anew");
@@ -152,7 +157,11 @@ impl Owners {
                 Err(fault) => Err(fault),
             };
             let hosted = match completed {
-                Ok(Completed::Now | Completed::Already) => true,
+                Ok(Completed::Now) => {
+                    self.backfill_soon(owner);
+                    true
+                }
+                Ok(Completed::Already) => true,
                 Ok(Completed::NotBegun) if tries < TRIES => continue,
                 Ok(Completed::NotWhole) if tries < TRIES => {
                     if let Err(fault) = self.0.store.reset_owner(owner, self.bucket_name()).await {

@@ -5,6 +5,7 @@
 //! Postgres itself.
 
 mod admission;
+mod backfill;
 mod cell;
 mod compose;
 mod earlier;
@@ -56,6 +57,8 @@ pub struct OwnersSettings {
     pub write: WriteSettings,
     /// Of the projection.
     pub projection: ProjectionSettings,
+    /// Of what is kept, and for how long.
+    pub retention: RetentionSettings,
 }
 
 /// How reads behave.
@@ -93,6 +96,22 @@ pub struct ProjectionSettings {
     pub stuck_ms: u64,
 }
 
+/// What is kept, and for how long.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// How long a shard keeps versions of items that are not current any more, in days.
+    pub versions_d: u32,
+}
+
+/// How long a write is known again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetrySettings {
+    /// How long a request id is honoured on a shard that hosts the owner, in hours.
+    pub kept_h: u32,
+}
+
 impl Default for ReadSettings {
     fn default() -> Self {
         Self { consistency: Need::Head, max_age_ms: 2_000, cache_bytes: 256 << 20 }
@@ -108,6 +127,18 @@ impl Default for WriteSettings {
 impl Default for ProjectionSettings {
     fn default() -> Self {
         Self { batch: 1_000, poll_ms: 300, stuck_ms: 3_000 }
+    }
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        Self { versions_d: 90 }
+    }
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self { kept_h: 168 }
     }
 }
 
@@ -179,6 +210,7 @@ struct Inner {
     cells: Cache<OwnerKey, Slot, Weigher>,
     history: History,
     presence: presence::Presence,
+    backfill: backfill::Backfill,
     projects: AtomicBool,
     /// Owners whom the shard hosts; the greatest number while that was not counted.
     hosted: AtomicU64,
@@ -202,6 +234,7 @@ impl Owners {
             cells,
             history,
             presence: presence::Presence::default(),
+            backfill: backfill::Backfill::default(),
             projects: AtomicBool::new(false),
             hosted: AtomicU64::new(u64::MAX),
             began: Instant::now(),

@@ -11,6 +11,7 @@ mod leaves;
 pub mod load;
 mod proxy;
 mod servers;
+mod shard;
 mod turn;
 mod verifier;
 mod world;
