@@ -26,6 +26,7 @@ mod revocation;
 mod rooms;
 mod soak;
 mod startup;
+mod stopping;
 mod suite_scan;
 mod survive;
 mod threats;

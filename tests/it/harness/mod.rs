@@ -7,6 +7,7 @@ mod by_hand;
 mod caller;
 mod hub;
 pub mod load;
+mod process;
 mod proxy;
 mod servers;
 mod turn;
