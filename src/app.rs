@@ -5,6 +5,7 @@ mod discovery;
 mod dispatch;
 mod health;
 mod maintain;
+mod parts;
 mod start;
 mod stats;
 mod tools;
@@ -28,11 +29,12 @@ use connect::Connection;
 use discovery::Discovery;
 use dispatch::Dispatcher;
 use health::Health;
+use parts::Parts;
 use start::{check_refusals, check_rights, check_server, wait_for};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::{info, warn};
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
 
 /// A worker that is ready to run.
 pub struct App {
@@ -129,35 +131,22 @@ impl App {
     /// Answers requests until `shutdown` ends, then stops in order: takes no more, finishes what it took, says so.
     /// Fails when a part of it ended that should not, or requests were left unfinished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let owners = self.dispatcher.service.owners.clone();
-        let projecting = AbortOnDropHandle::new(tokio::spawn({
-            let (owners, reconnects) = (owners.clone(), self.connection.reconnects.clone());
-            async move { owners.project(reconnects).await }
-        }));
-        let watching = AbortOnDropHandle::new(tokio::spawn({
-            let owners = owners.clone();
-            async move { owners.watch_history().await }
-        }));
-        let upkeep = AbortOnDropHandle::new(tokio::spawn({
-            let owners = owners.clone();
-            async move { owners.keep_house().await }
-        }));
-        let listening = AbortOnDropHandle::new(tokio::spawn(async move { owners.listen().await }));
-        let auth = &self.dispatcher.service.auth;
-        let revocations = auth.hear(self.connection.gaps.clone()).await?;
-        let hearing = AbortOnDropHandle::new(tokio::spawn(revocations));
-        let discovering = AbortOnDropHandle::new(tokio::spawn(self.discovery.clone().start().await?));
+        let mut parts = self.begin_parts().await?;
+        let discovering = parts.begin("discovery", self.discovery.clone().start().await?);
         let handlers = TaskTracker::new();
         let mut subscriptions = self.dispatcher.subscribe(&self.settings.worker.queue_group, &handlers).await?;
-        auth.knock().await;
-        check_refusals(&self.bucket, &self.connection.noted).await?;
-        self.tell_ready()?;
+        // Requests come in from here on. However this ends, those that were taken are finished.
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             fault = subscriptions.ended() => Err(fault),
+            fault = parts.ended() => Err(fault),
+            fault = self.be_ready() => Err(fault),
         };
+        if let Err(fault) = &ended {
+            error!(fault = format!("{fault:#}"), "the worker cannot go on");
+        }
         // Who is going away is not found any more.
-        drop(discovering);
+        discovering.abort();
         info!(under_way = handlers.len(), "stopping: no more requests are taken");
         subscriptions.stop().await;
         handlers.close();
@@ -166,7 +155,7 @@ impl App {
         let flushed = self.connection.flush().await;
         // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
         let _ = self.bucket.position().await;
-        drop((projecting, listening, watching, upkeep, hearing));
+        drop(parts);
         self.store.close().await;
         match (ended, finished, flushed) {
             (Err(fault), ..) => Err(fault),
@@ -176,6 +165,45 @@ impl App {
                 info!("stopped");
                 Ok(())
             }
+        }
+    }
+
+    /// Begins what goes on beside the requests.
+    async fn begin_parts(&self) -> anyhow::Result<Parts> {
+        let mut parts = Parts::default();
+        let owners = &self.dispatcher.service.owners;
+        let reconnects = self.connection.reconnects.clone();
+        parts.begin("the projection", {
+            let owners = owners.clone();
+            async move { owners.project(reconnects).await }
+        });
+        parts.begin("the watch over the truth's history", {
+            let owners = owners.clone();
+            async move { owners.watch_history().await }
+        });
+        parts.begin("the hearing of the projection's steps", {
+            let owners = owners.clone();
+            async move { owners.listen().await }
+        });
+        parts.begin("the shard's upkeep", {
+            let owners = owners.clone();
+            async move { owners.keep_house().await }
+        });
+        let gaps = self.connection.gaps.clone();
+        parts.begin("the hearing of revocations", self.dispatcher.service.auth.hear(gaps).await?);
+        Ok(parts)
+    }
+
+    /// Looks whether the server has taken the subscriptions, and says that it is ready; ends only if it is not.
+    async fn be_ready(&self) -> anyhow::Error {
+        self.dispatcher.service.auth.knock().await;
+        let ready = match check_refusals(&self.bucket, &self.connection.noted).await {
+            Ok(()) => self.tell_ready(),
+            Err(fault) => Err(fault),
+        };
+        match ready {
+            Ok(()) => std::future::pending().await,
+            Err(fault) => fault,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::app::Maintenance;
 use crate::shutdown::told_to_stop;
 use clap::Args;
 use serde_json::json;
-use tracing::{error, info};
+use tracing::info;
 
 /// Forget deletions that are older than maintain.deletions_d. Runs until it is told to stop; one for all shards is
 /// enough, and more do no harm. Its settings are a worker's, with the NATS user `maintain`.
@@ -27,15 +27,10 @@ pub(super) struct Maintain {
 
 impl Maintain {
     pub async fn run(self) -> anyhow::Result<()> {
+        let told = told_to_stop()?;
         let maintenance = Maintenance::build(&self.settings.read()?).await?;
         if !self.once {
-            let told = async {
-                match told_to_stop().await {
-                    Ok(signal) => info!("told to stop by {signal}"),
-                    Err(fault) => error!(%fault, "signals cannot be heard"),
-                }
-            };
-            maintenance.run(told).await;
+            maintenance.run(async { info!("told to stop by {}", told.await) }).await;
             return Ok(());
         }
         let round = maintenance.once().await?;

@@ -90,7 +90,13 @@ impl Owners {
             // Read before the truth is: so the truth is never behind it, unless it went back.
             let projected = self.0.store.reached(self.bucket_name()).await.unwrap_or_default();
             for known in [seen.clone(), projected] {
-                match self.compare(known.as_ref()).await {
+                // Counted as a read: so what hangs is noticed also where nobody asks.
+                let attempt = self.0.bucket.reading().admit();
+                let compared = self.compare(known.as_ref()).await;
+                if let Some(attempt) = attempt.filter(|_| !matches!(compared, Err(OwnersFault::Truth(_)))) {
+                    attempt.answered();
+                }
+                match compared {
                     Ok(now) => seen = Some(now),
                     Err(OwnersFault::HistoryWentBack(_)) => {}
                     Err(fault) => warn!(%fault, "the truth cannot be looked at"),

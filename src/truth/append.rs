@@ -68,7 +68,7 @@ impl Bucket {
         records: &[NewRecord],
         deadline: Instant,
     ) -> Result<Version, AppendFault> {
-        admitted(&self.writing).map_err(AppendFault::NotWritten)?.answered();
+        admitted(&self.writing).map_err(AppendFault::NotWritten)?.unused();
         let count = records.len();
         let batch = (count > 1).then(|| uuid::Uuid::now_v7().simple().to_string());
         for (i, record) in records.iter().enumerate() {

@@ -96,13 +96,24 @@ impl Bucket {
         let barrier = Arc::new(Barrier::new(subject.clone()));
         // Short, so that a look that got lost does not delay the good news.
         let limit = Duration::from_millis(settings.call_ms / 4);
-        let reading = Breaker::new("the truth, for reads,", {
-            let (exchange, api, subject) = (exchange.clone(), settings.api(DIRECT_GET), subject.clone());
-            move || answers_reads(exchange.clone(), api.clone(), subject.clone(), limit)
-        });
         let writing = Breaker::new("the truth, for writes,", {
             let (exchange, subject) = (exchange.clone(), settings.published(&subject));
             move || answers_publishes(exchange.clone(), subject.clone(), limit)
+        });
+        let reading = Breaker::new("the truth, for reads,", {
+            let (exchange, api, writing) = (exchange.clone(), settings.api(DIRECT_GET), writing.clone());
+            move || {
+                let read = answers_reads(exchange.clone(), api.clone(), subject.clone(), limit);
+                let writing = writing.clone();
+                async move {
+                    let answers = read.await;
+                    // Who answers no reads hardly takes a write: that is found out before one waits.
+                    if !answers {
+                        writing.doubt();
+                    }
+                    answers
+                }
+            }
         });
         Self { exchange, settings, barrier, reading, writing }
     }

@@ -32,6 +32,7 @@ mod rooms;
 mod shard_tools;
 mod soak;
 mod startup;
+mod stopping;
 mod suite_scan;
 mod survive;
 mod threats;

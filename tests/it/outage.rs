@@ -152,7 +152,8 @@ async fn the_truth_goes(what: &str, frozen: bool) {
     assert!(refused.refusal("truth_unavailable")["details"]["retry_after_ms"].is_u64());
     assert!(asked.elapsed() <= AT_ONCE, "refused after {:?}", asked.elapsed());
     let told = world.stats(3).await;
-    assert!(told.iter().all(|one| one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth"));
+    let knows = |one: &Value| one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth";
+    assert!(told.iter().all(knows), "somebody does not know: {told:#?}");
     let ended = Instant::now();
     match frozen {
         true => hub.server.process().signal(Signal::SIGCONT).expect("continued"),

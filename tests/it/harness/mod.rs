@@ -9,6 +9,7 @@ mod cluster;
 mod hub;
 mod leaves;
 pub mod load;
+mod process;
 mod proxy;
 mod servers;
 mod shard;
