@@ -16,6 +16,7 @@ mod discovery;
 mod flood;
 mod history;
 mod item;
+mod links;
 mod list;
 mod outage;
 mod projection;

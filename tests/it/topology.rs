@@ -194,6 +194,14 @@ async fn a_leaf_is_cut_off(what: &str, go: impl FnOnce(&Proxy)) {
     load.progress(300).await;
     tokio::time::sleep(NORMAL).await;
     load.progress(50).await;
+    let told = world.stats(2).await;
+    let well = |one: &Value| one["data"]["reasons"].as_array().is_none_or(Vec::is_empty);
+    assert!(
+        told.iter().all(well),
+        "nobody lacks anything: {} {}",
+        told[0]["data"]["reasons"],
+        told[1]["data"]["reasons"]
+    );
     let (mut report, mut others) = (load.stop().await, other.stop().await);
     let rows = time_until_both_have_all_rows(&world).await;
     tell(what, &report, began, ended);
