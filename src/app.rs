@@ -4,10 +4,15 @@ mod connect;
 mod discovery;
 mod dispatch;
 mod health;
+mod maintain;
+mod parts;
 mod start;
 mod stats;
+mod tools;
 
+pub use maintain::Maintenance;
 pub use stats::{Counters, Dropped};
+pub use tools::Tools;
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
@@ -24,11 +29,12 @@ use connect::Connection;
 use discovery::Discovery;
 use dispatch::Dispatcher;
 use health::Health;
+use parts::Parts;
 use start::{check_refusals, check_rights, check_server, wait_for};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::{info, warn};
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
 
 /// A worker that is ready to run.
 pub struct App {
@@ -62,6 +68,15 @@ pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
     Ok(Prepared { bucket_made })
 }
 
+fn owners_settings(settings: &Settings) -> OwnersSettings {
+    OwnersSettings {
+        read: settings.read.clone(),
+        write: settings.write.clone(),
+        projection: settings.projection.clone(),
+        retention: settings.retention.clone(),
+    }
+}
+
 impl App {
     /// Connects, and checks the server, the bucket against the keys and the settings, Postgres' schema, and its own
     /// rights. Waits for what is only away; fails on what is not right.
@@ -80,13 +95,8 @@ impl App {
         wait_for("Postgres", noted, || store.check_schema()).await?;
         let position = wait_for("the bucket", noted, || bucket.position()).await?;
         wait_for("Postgres", noted, || store.begin_cursor(bucket.name(), &position.created, position.newest)).await?;
-        let how = OwnersSettings {
-            read: settings.read.clone(),
-            write: settings.write.clone(),
-            projection: settings.projection.clone(),
-        };
         let shard = settings.shard.id.clone();
-        let owners = Owners::new(keyring, bucket.clone(), store.clone(), how, shard.clone());
+        let owners = Owners::new(keyring, bucket.clone(), store.clone(), owners_settings(&settings), shard.clone());
         let limits = settings.limits.clone();
         let service = Service { owners, auth, limits, build: BuildInfo::of_this_program(), shard: shard.clone() };
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
@@ -121,31 +131,22 @@ impl App {
     /// Answers requests until `shutdown` ends, then stops in order: takes no more, finishes what it took, says so.
     /// Fails when a part of it ended that should not, or requests were left unfinished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let owners = self.dispatcher.service.owners.clone();
-        let projecting = AbortOnDropHandle::new(tokio::spawn({
-            let (owners, reconnects) = (owners.clone(), self.connection.reconnects.clone());
-            async move { owners.project(reconnects).await }
-        }));
-        let watching = AbortOnDropHandle::new(tokio::spawn({
-            let owners = owners.clone();
-            async move { owners.watch_history().await }
-        }));
-        let listening = AbortOnDropHandle::new(tokio::spawn(async move { owners.listen().await }));
-        let auth = &self.dispatcher.service.auth;
-        let revocations = auth.hear(self.connection.gaps.clone()).await?;
-        let hearing = AbortOnDropHandle::new(tokio::spawn(revocations));
-        let discovering = AbortOnDropHandle::new(tokio::spawn(self.discovery.clone().start().await?));
+        let mut parts = self.begin_parts().await?;
+        let discovering = parts.begin("discovery", self.discovery.clone().start().await?);
         let handlers = TaskTracker::new();
         let mut subscriptions = self.dispatcher.subscribe(&self.settings.worker.queue_group, &handlers).await?;
-        auth.knock().await;
-        check_refusals(&self.bucket, &self.connection.noted).await?;
-        self.tell_ready()?;
+        // Requests come in from here on. However this ends, those that were taken are finished.
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             fault = subscriptions.ended() => Err(fault),
+            fault = parts.ended() => Err(fault),
+            fault = self.be_ready() => Err(fault),
         };
+        if let Err(fault) = &ended {
+            error!(fault = format!("{fault:#}"), "the worker cannot go on");
+        }
         // Who is going away is not found any more.
-        drop(discovering);
+        discovering.abort();
         info!(under_way = handlers.len(), "stopping: no more requests are taken");
         subscriptions.stop().await;
         handlers.close();
@@ -154,7 +155,7 @@ impl App {
         let flushed = self.connection.flush().await;
         // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
         let _ = self.bucket.position().await;
-        drop((projecting, listening, watching, hearing));
+        drop(parts);
         self.store.close().await;
         match (ended, finished, flushed) {
             (Err(fault), ..) => Err(fault),
@@ -164,6 +165,45 @@ impl App {
                 info!("stopped");
                 Ok(())
             }
+        }
+    }
+
+    /// Begins what goes on beside the requests.
+    async fn begin_parts(&self) -> anyhow::Result<Parts> {
+        let mut parts = Parts::default();
+        let owners = &self.dispatcher.service.owners;
+        let reconnects = self.connection.reconnects.clone();
+        parts.begin("the projection", {
+            let owners = owners.clone();
+            async move { owners.project(reconnects).await }
+        });
+        parts.begin("the watch over the truth's history", {
+            let owners = owners.clone();
+            async move { owners.watch_history().await }
+        });
+        parts.begin("the hearing of the projection's steps", {
+            let owners = owners.clone();
+            async move { owners.listen().await }
+        });
+        parts.begin("the shard's upkeep", {
+            let owners = owners.clone();
+            async move { owners.keep_house().await }
+        });
+        let gaps = self.connection.gaps.clone();
+        parts.begin("the hearing of revocations", self.dispatcher.service.auth.hear(gaps).await?);
+        Ok(parts)
+    }
+
+    /// Looks whether the server has taken the subscriptions, and says that it is ready; ends only if it is not.
+    async fn be_ready(&self) -> anyhow::Error {
+        self.dispatcher.service.auth.knock().await;
+        let ready = match check_refusals(&self.bucket, &self.connection.noted).await {
+            Ok(()) => self.tell_ready(),
+            Err(fault) => Err(fault),
+        };
+        match ready {
+            Ok(()) => std::future::pending().await,
+            Err(fault) => fault,
         }
     }
 

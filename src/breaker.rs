@@ -1,10 +1,11 @@
 //! A breaker: keeps requests from waiting, each anew, for something that is known to be away.
 //!
 //! A call that gets no answer opens it; while it is open, no call is made. It looks by itself, again and again, whether
-//! the other side answers, and closes as soon as it does: so no request pays for finding that out.
+//! the other side answers, and closes as soon as it does: so no request pays for finding that out. It looks as well while
+//! calls are under way and none is answered: so what hangs is known long before the calls' time is up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
@@ -13,6 +14,8 @@ use tracing::{info, warn};
 
 /// Between one look at what is away and the next.
 const PAUSE: Duration = Duration::from_millis(100);
+/// For how long no answer may come to anybody who waits, before it looks; at most twice as long.
+const SILENCE: Duration = Duration::from_millis(250);
 /// A call that was given up after less than this tells nothing.
 const TOO_SHORT: Duration = Duration::from_millis(100);
 
@@ -28,6 +31,9 @@ struct Shared {
     open: watch::Sender<bool>,
     doubted: Notify,
     opened: AtomicU64,
+    /// Calls under way, and calls answered so far.
+    waiting: AtomicUsize,
+    heard: AtomicU64,
 }
 
 /// A call under way. One that is dropped was given up, and counts as a doubt if it had waited.
@@ -48,6 +54,8 @@ impl Breaker {
             open: watch::Sender::new(false),
             doubted: Notify::new(),
             opened: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            heard: AtomicU64::new(0),
         });
         let looking = AbortOnDropHandle::new(tokio::spawn(look_when_doubted(shared.clone(), look)));
         Self { shared, _looking: Arc::new(looking) }
@@ -55,7 +63,10 @@ impl Breaker {
 
     /// Leave for a call; none while it is open.
     pub fn admit(&self) -> Option<Attempt> {
-        (!self.is_open()).then(|| Attempt { shared: Some(self.shared.clone()), began: Instant::now() })
+        (!self.is_open()).then(|| {
+            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+            Attempt { shared: Some(self.shared.clone()), began: Instant::now() }
+        })
     }
 
     /// Looks whether it answers: something took too long, or failed, that is no call of its own.
@@ -92,21 +103,35 @@ impl Breaker {
 impl Attempt {
     /// It was answered, whatever the answer was.
     pub fn answered(mut self) {
-        self.shared = None;
+        if let Some(shared) = self.end() {
+            shared.heard.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing was asked after all.
+    pub fn unused(mut self) {
+        self.end();
     }
 
     /// It was not answered in the time that an answer may take, or cannot have been heard.
     pub fn unanswered(mut self) {
-        if let Some(shared) = self.shared.take() {
+        if let Some(shared) = self.end() {
             shared.set_open(true);
             shared.doubted.notify_one();
         }
+    }
+
+    /// It is no longer under way; its breaker, the first time.
+    fn end(&mut self) -> Option<Arc<Shared>> {
+        let shared = self.shared.take()?;
+        shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some(shared)
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(shared) = self.shared.take().filter(|_| self.began.elapsed() >= TOO_SHORT) {
+        if let Some(shared) = self.end().filter(|_| self.began.elapsed() >= TOO_SHORT) {
             shared.doubted.notify_one();
         }
     }
@@ -124,11 +149,28 @@ impl Shared {
             (false, _) => {}
         }
     }
+
+    /// Ends when calls are under way and none was answered for a while.
+    async fn silence(&self) {
+        let state = || (self.waiting.load(Ordering::Relaxed) > 0, self.heard.load(Ordering::Relaxed));
+        let mut before = state();
+        loop {
+            sleep(SILENCE).await;
+            let now = state();
+            if now.0 && now == before {
+                return;
+            }
+            before = now;
+        }
+    }
 }
 
 async fn look_when_doubted<F: Future<Output = bool>>(shared: Arc<Shared>, look: impl Fn() -> F) {
     loop {
-        shared.doubted.notified().await;
+        tokio::select! {
+            () = shared.doubted.notified() => {}
+            () = shared.silence() => {}
+        }
         while !look().await {
             shared.set_open(true);
             sleep(PAUSE).await;
@@ -185,10 +227,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn it_looks_while_nobody_who_waits_is_answered() {
+        let answers = Arc::new(AtomicBool::new(true));
+        let breaker = breaker(&answers);
+        let slow = breaker.admit().expect("closed");
+        sleep(SILENCE * 4).await;
+        assert_eq!(breaker.opened(), 0, "it answers, and this call is only slow");
+        answers.store(false, Ordering::SeqCst);
+        let began = Instant::now();
+        breaker.broken().await;
+        assert!(began.elapsed() <= SILENCE * 2, "{:?}", began.elapsed());
+        drop(slow);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_of_any_kind_leaves_it_closed() {
         let breaker = breaker(&Arc::new(AtomicBool::new(false)));
         let attempt = breaker.admit().expect("closed");
-        sleep(TOO_SHORT * 10).await;
+        sleep(TOO_SHORT).await;
         attempt.answered();
         sleep(PAUSE).await;
         assert!(!breaker.is_open());

@@ -25,6 +25,8 @@ pub(super) struct Connection {
 /// What the connection's events told.
 #[derive(Debug, Default)]
 pub(super) struct Noted {
+    /// Connections made.
+    pub connected: AtomicU64,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
     /// What the server refused last.
@@ -109,6 +111,7 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
     match event {
         Event::Connected => {
             made.send_modify(|count| *count += 1);
+            noted.connected.fetch_add(1, Ordering::Relaxed);
             info!("connected to NATS");
         }
         Event::Disconnected => warn!("NATS is away"),

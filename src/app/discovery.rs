@@ -50,8 +50,12 @@ impl Discovery {
         }
     }
 
-    /// The answer; none to a question that is none, or whose reply subject is not one to answer to.
+    /// The answer; none to a question that is none or whose headers cannot be read, or whose reply subject is not one to
+    /// answer to.
     fn answer(&self, question: &Message) -> Option<Value> {
+        if question.status.is_some() {
+            return None;
+        }
         self.wall.admits(question.reply.as_deref()).ok()?;
         let verb = question.subject.split('.').nth(1)?;
         let (kind, more) = match verb {

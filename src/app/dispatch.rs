@@ -24,12 +24,12 @@ use uuid::Uuid;
 
 /// What is kept at most of a caller's time for the reply's way back.
 const ON_ITS_WAY_BACK: Duration = Duration::from_millis(100);
-/// More messages of one subscription than are on their way to us at one moment.
-const ON_THEIR_WAY: u64 = 1_024;
-/// How long a subscription that is being ended is read at most while messages keep coming.
-const READ_OUT: Duration = Duration::from_secs(2);
-/// A moment without a message.
-const QUIET: Duration = Duration::from_millis(100);
+/// How long the server may take to end a subscription.
+const UNSUBSCRIBED: Duration = Duration::from_secs(2);
+/// A number of messages that the server cannot read, since it takes nine digits at most.
+const NO_NUMBER: u64 = u64::MAX;
+/// Nobody listens there, so the server itself answers.
+const NOBODY: &str = "_INBOX.nobody";
 
 /// Takes messages and sees to it that each is answered.
 pub(super) struct Dispatcher {
@@ -65,43 +65,36 @@ impl Dispatcher {
 
     /// Reads one subscription to its end; once told to stop, unsubscribes and reads what the server had sent before.
     async fn read(self: Arc<Self>, mut subscriber: Subscriber, handlers: TaskTracker, stop: CancellationToken) {
-        let mut received: u64 = 0;
         loop {
             let message = tokio::select! {
                 message = subscriber.next() => message,
                 () = stop.cancelled() => break,
             };
             let Some(message) = message else { return };
-            received += 1;
             self.take(message, &handlers).await;
         }
-        if let Err(fault) = self.read_out(&mut subscriber, received, &handlers).await {
+        if let Err(fault) = self.read_out(&mut subscriber, &handlers).await {
             warn!(%fault, "a subscription could not be ended in order");
         }
     }
 
-    /// Ends a subscription and reads what was sent before. Told a number of messages, server and client end it at the
-    /// same one, and none is lost between them; where so many do not come, it is ended in a quiet moment.
+    /// Ends a subscription and reads what was sent before.
+    ///
+    /// The client's own `drain` forgets the subscription before the server has ended it, and loses what comes in
+    /// between. Told a number that it cannot read, the server ends it at once, while the client, which can, goes on
+    /// reading; and what the server answers later than that comes after the subscription's last message.
     async fn read_out(
         self: &Arc<Self>,
         subscriber: &mut Subscriber,
-        received: u64,
         handlers: &TaskTracker,
     ) -> Result<(), UnsubscribeError> {
-        subscriber.unsubscribe_after(received + ON_THEIR_WAY).await?;
-        let until = Instant::now() + READ_OUT;
-        while let Ok(message) = timeout(QUIET, subscriber.next()).await {
-            let Some(message) = message else { return Ok(()) };
-            self.take(message, handlers).await;
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        subscriber.drain().await?;
-        while let Some(message) = subscriber.next().await {
+        subscriber.unsubscribe_after(NO_NUMBER).await?;
+        // Whatever the answer is. Without one the connection is down, and nothing more comes.
+        let _ = timeout(UNSUBSCRIBED, self.client.request(NOBODY, Bytes::new())).await;
+        while let Some(Some(message)) = subscriber.next().now_or_never() {
             self.take(message, handlers).await;
         }
-        Ok(())
+        subscriber.unsubscribe().await
     }
 
     /// The wall and the permit; what passes is answered by a task of its own.
@@ -182,6 +175,10 @@ impl Dispatcher {
 
     /// The answer, and the encoding that it is in. A panic of the operation is an internal failure of this request.
     async fn decide(&self, message: Message, arrived: Instant, span: &Span) -> (Encoding, Result<Value, Failure>) {
+        // A status is what servers write. Here it means that the client could not read the header block.
+        if message.status.is_some() {
+            return (Encoding::default(), Err(Refusal::bad_request("the headers cannot be read").into()));
+        }
         let limits = HeaderLimits { token_bytes: self.service.limits.token_bytes };
         let headers = match RequestHeaders::parse(message.headers.as_ref(), &limits) {
             Ok(headers) => headers,

@@ -72,6 +72,7 @@ impl Health {
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
                 "lost_to_full_queues": self.noted.overflowed.load(Ordering::Relaxed),
             },
+            "nats": {"connections": self.noted.connected.load(Ordering::Relaxed)},
             "cache": {"owners": cache.owners, "bytes": cache.bytes, "hits": cache.hits, "misses": cache.misses},
             "auth": {
                 "breaker": breaker(auth.breaker()), "asked": counts.asked, "hits": counts.hits, "kept": counts.kept,
@@ -80,9 +81,10 @@ impl Health {
             },
             "truth": {
                 "reads": breaker(truth.reading()), "writes": breaker(truth.writing()), "newest": newest,
+                "newest_age_ms": owners.history().newest_age().map(|age| age.as_millis() as u64),
                 "history": if owners.history().is_lost() { "lost" } else { "whole" },
             },
-            "postgres": {"breaker": breaker(owners.postgres())},
+            "postgres": {"breaker": breaker(owners.postgres()), "hosted": owners.hosted()},
             "projection": {
                 "here": owners.projects(), "sequence": sequence, "lag": newest.saturating_sub(sequence),
             },

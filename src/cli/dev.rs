@@ -86,7 +86,10 @@ impl Dev {
             }
             Some(Part::Auth { url }) => {
                 crate::telemetry::start(&crate::config::LogSettings::default())?;
-                let stop = async { told_to_stop().await.map_or((), drop) };
+                let told = told_to_stop()?;
+                let stop = async {
+                    told.await;
+                };
                 auth_service::run(url, &secrets()?, Some(self.revoked()), stop).await
             }
             Some(Part::Token { sub, scope, ttl }) => {

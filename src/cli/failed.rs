@@ -29,6 +29,11 @@ impl Failed {
         Self { exit_code: 8, message: message.into() }
     }
 
+    /// What was compared is not the same.
+    pub(super) fn differs(message: impl Into<String>) -> Self {
+        Self { exit_code: 1, message: message.into() }
+    }
+
     /// A write that may have landed, under that request id.
     pub(super) fn in_doubt(request_id: &str) -> Self {
         let message = format!(
@@ -53,6 +58,11 @@ impl Failed {
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }
+}
+
+/// Whether what failed may be as it should in a moment.
+pub(super) fn passes(fault: &anyhow::Error) -> bool {
+    fault.downcast_ref::<Failed>().is_some_and(|failed| [7, 8].contains(&failed.exit_code))
 }
 
 fn exit_code(code: &str) -> u8 {

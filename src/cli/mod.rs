@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand.
 
+mod batch;
+mod changes;
 mod client;
 mod completions;
 mod config;
@@ -9,14 +11,21 @@ mod edit;
 mod failed;
 mod get;
 mod health;
+mod history;
 mod init;
 mod limits;
 mod list;
+mod maintain;
+mod progress;
 mod put;
+mod replay;
 mod rm;
 mod serve;
+mod shard;
 mod show;
+mod verify;
 mod version;
+mod workers;
 
 pub use failed::Failed;
 
@@ -41,6 +50,16 @@ enum Command {
     List(list::List),
     /// Delete an item
     Rm(rm::Rm),
+    /// List what changed since a version
+    Changes(changes::Changes),
+    /// Print changes as they happen
+    Watch(changes::Watch),
+    /// List an item's versions
+    History(history::History),
+    /// Put an item back as it was
+    Restore(history::Restore),
+    /// Do several puts and deletes in one go
+    Batch(batch::Batch),
     /// Edit an item in your editor
     Edit(edit::Edit),
     /// Show what the service takes at most
@@ -57,6 +76,14 @@ enum Command {
     Config(Settings),
     /// Make the bucket and bring the shard's Postgres to this version's schema
     Init(Settings),
+    /// Show each shard; un-host owners who have not been seen for long
+    Shard(shard::Shard),
+    /// Compare a shard's Postgres with the bucket, and mend it
+    Verify(verify::Verify),
+    /// Rebuild a shard's Postgres from the bucket
+    Replay(replay::Replay),
+    /// Forget old deletions, beside the workers
+    Maintain(maintain::Maintain),
     /// Run the whole platform on this machine, for development
     Dev(dev::Dev),
 }
@@ -89,6 +116,11 @@ impl Cli {
             Command::Get(get) => get.run().await,
             Command::List(list) => list.run().await,
             Command::Rm(rm) => rm.run().await,
+            Command::Changes(changes) => changes.run().await,
+            Command::Watch(watch) => watch.run().await,
+            Command::History(history) => history.run().await,
+            Command::Restore(restore) => restore.run().await,
+            Command::Batch(batch) => batch.run().await,
             Command::Edit(edit) => edit.run().await,
             Command::Limits(limits) => limits.run().await,
             Command::Health(health) => health.run().await,
@@ -97,6 +129,10 @@ impl Cli {
             Command::Serve(settings) => serve::run(settings.read()?).await,
             Command::Config(settings) => config::run(&settings.load()?),
             Command::Init(settings) => init::run(settings.read()?).await,
+            Command::Shard(shard) => shard.run().await,
+            Command::Verify(verify) => verify.run().await,
+            Command::Replay(replay) => replay.run().await,
+            Command::Maintain(maintain) => maintain.run().await,
             Command::Dev(dev) => dev.run().await,
         }
     }

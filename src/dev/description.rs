@@ -24,6 +24,7 @@ pub(super) struct Running<'a> {
     pub hub: Option<(String, u32)>,
     pub postgres: u32,
     pub auth: u32,
+    pub maintain: Option<u32>,
     pub shards: Vec<Shard<'a>>,
 }
 
@@ -80,6 +81,9 @@ impl Running<'_> {
         let mut servers = json!({
             "nats": {"pid": self.nats}, "postgres": {"pid": self.postgres}, "auth": {"pid": self.auth},
         });
+        if let Some(pid) = self.maintain {
+            servers["maintain"] = json!({"pid": pid});
+        }
         if let Some((url, pid)) = &self.hub {
             servers["hub"] = json!({"pid": pid, "nats_url": url, "domain": HUB_DOMAIN});
         }
@@ -110,7 +114,8 @@ mod tests {
         let shard = Shard { id: "a", postgres_url: "postgres://x".into(), nats_url: url.clone(), nats: 1, workers };
         let (topology, hub) = (Topology::Leaf, Some(("nats://127.0.0.1:6".to_owned(), 6)));
         let shards = vec![shard];
-        let running = Running { topology, nats_url: url, nats: 1, hub, postgres: 2, auth: 3, shards };
+        let running =
+            Running { topology, nats_url: url, nats: 1, hub, postgres: 2, auth: 3, maintain: Some(7), shards };
         running.write(directory.path(), &Secrets::generate().expect("secrets")).expect("written");
         let file = directory.path().join("dev.json");
         let said: Value = serde_json::from_slice(&fs::read(&file).expect("there")).expect("JSON");

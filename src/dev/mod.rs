@@ -31,13 +31,13 @@ use std::time::Duration;
 pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
     let (state, program) = (options.state.clone(), options.program.clone());
     println!("GoFavorites on this machine, for DEVELOPMENT: its auth service is a stand-in.\n");
-    let stopped = told_to_stop();
+    let stopped = told_to_stop()?;
     tokio::pin!(stopped);
     let mut platform = tokio::select! {
         started = Platform::start(options, |step| println!("   {step}")) => started?,
         signal = &mut stopped => {
             // What was started goes with the unfinished start.
-            println!("\n{} before it was ready: stopped", signal?);
+            println!("\n{signal} before it was ready: stopped");
             return Ok(());
         }
     };
@@ -46,7 +46,7 @@ pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             signal = &mut stopped => {
-                println!("\n{}: stopping in order", signal?);
+                println!("\n{signal}: stopping in order");
                 return platform.stop();
             }
             () = tokio::time::sleep(Duration::from_millis(300)) => {

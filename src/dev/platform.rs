@@ -50,6 +50,8 @@ pub struct Platform {
     /// The workers of each shard, in the order of the options.
     workers: Vec<Vec<Guarded>>,
     auth: Guarded,
+    /// Runs once the bucket is there.
+    maintain: Option<Guarded>,
     network: Network,
     postgres: PostgresServer,
     /// Held as long as this platform is there: another one on the same state would end its processes.
@@ -80,7 +82,8 @@ impl Platform {
         .await?;
         progress("starting the stand-in auth service");
         let auth = spawn_auth(&options, &network.auth_url())?;
-        let mut platform = Self { workers: Vec::new(), options, secrets, auth, network, postgres, _lock: lock };
+        let mut platform =
+            Self { workers: Vec::new(), options, secrets, auth, maintain: None, network, postgres, _lock: lock };
         for shard in platform.options.shards.clone() {
             progress(&format!("shard {shard}: bucket and schema (init)"));
             platform.prepare(&shard)?;
@@ -89,6 +92,7 @@ impl Platform {
             let workers = workers.collect::<anyhow::Result<_>>()?;
             platform.workers.push(workers);
         }
+        platform.maintain = Some(platform.spawn_maintain()?);
         platform.wait_until_ready().await?;
         platform.describe()?;
         Ok(platform)
@@ -158,7 +162,7 @@ impl Platform {
     /// Tells of processes that have ended by themselves, each once.
     pub fn newly_ended(&mut self, told: &mut Vec<u32>) -> Vec<String> {
         let servers = self.network.processes().chain([self.postgres.process(), &mut self.auth]);
-        let all = servers.chain(self.workers.iter_mut().flatten());
+        let all = servers.chain(self.workers.iter_mut().flatten()).chain(&mut self.maintain);
         let mut ended = Vec::new();
         for process in all {
             if let Some(status) = process.ended().filter(|_| !told.contains(&process.pid())) {
@@ -184,6 +188,9 @@ impl Platform {
             if !status.success() && !gone {
                 unclean.push(format!("{} ended with {status}", worker.name()));
             }
+        }
+        if let Some(maintain) = &mut self.maintain {
+            maintain.stop(Signal::SIGTERM, PATIENCE)?;
         }
         self.auth.stop(Signal::SIGTERM, PATIENCE)?;
         self.postgres.stop()?;
@@ -222,11 +229,33 @@ impl Platform {
         Ok(process)
     }
 
+    /// Where the bucket is, and not behind a leaf: a leaf's link has no right to purge.
+    fn spawn_maintain(&self) -> anyhow::Result<Guarded> {
+        let shard = self.options.shards.first().context("no shard")?;
+        let settings = self.settings_at(shard, "maintain", "maintain", Path::new(""), (self.network.auth_url(), ""))?;
+        let mut command = Command::new(&self.options.program);
+        command.arg("maintain").arg("--config").arg(settings);
+        let process = Guarded::spawn("maintain", &mut command, &self.options.state.join("log/maintain.log"))?;
+        note(&self.options, &process)?;
+        Ok(process)
+    }
+
     /// Writes the settings of a worker, or of `init`, which has its own user; gives the file.
     fn settings(&self, shard: &str, name: &str, user: &str, ready_file: &Path) -> anyhow::Result<PathBuf> {
         let number = self.options.shards.iter().position(|one| one == shard).unwrap_or_default();
-        let (nats_url, postgres_url) = (self.network.url(number), self.postgres.url(&database(shard)));
-        let domain = self.network.domain();
+        self.settings_at(shard, name, user, ready_file, (self.network.url(number), self.network.domain()))
+    }
+
+    /// As [`settings`](Self::settings), of who connects there and reaches the bucket in that domain.
+    fn settings_at(
+        &self,
+        shard: &str,
+        name: &str,
+        user: &str,
+        ready_file: &Path,
+        (nats_url, domain): (String, &str),
+    ) -> anyhow::Result<PathBuf> {
+        let postgres_url = self.postgres.url(&database(shard));
         let whose = settings::For { shard, user, ready_file, nats_url: &nats_url, domain, postgres_url: &postgres_url };
         let file = self.options.state.join(format!("{name}.toml"));
         write_private(&file, &whose.to_toml(&self.secrets)?)?;
@@ -269,7 +298,9 @@ impl Platform {
         let (topology, auth) = (self.options.topology, self.auth.pid());
         let (nats, postgres) = (self.network.server(0).process().pid(), self.postgres.process().pid());
         let nats_url = self.network.url(0);
-        Running { topology, nats_url, nats, hub, postgres, auth, shards }.write(&self.options.state, &self.secrets)
+        let maintain = self.maintain.as_ref().map(Guarded::pid);
+        Running { topology, nats_url, nats, hub, postgres, auth, maintain, shards }
+            .write(&self.options.state, &self.secrets)
     }
 }
 

@@ -14,8 +14,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The NATS users of `nats/accounts.conf`, and the one of a cluster's routes.
-pub const NATS_USERS: [&str; 9] =
-    ["worker", "init", "operator", "auth", "gateway", "gateway2", "leaf", "leaf_auth", "route"];
+pub const NATS_USERS: [&str; 10] =
+    ["worker", "init", "maintain", "operator", "auth", "gateway", "gateway2", "leaf", "leaf_auth", "route"];
 
 /// The secrets of one development platform.
 #[derive(Clone, Serialize, Deserialize)]

@@ -55,7 +55,11 @@ impl Owners {
             Need::Head | Need::Eventual => {
                 // Where the truth went back, only a confirmed read tells whose history it lost.
                 let refreshed = self.refresh(owner, &cell, &held, self.0.history.is_lost());
-                let refreshed = timeout_at(deadline - LAST_MOMENT, refreshed).await;
+                let refreshed = tokio::select! {
+                    refreshed = timeout_at(deadline - LAST_MOMENT, refreshed) => refreshed.ok(),
+                    // It turns out to be away while this waits.
+                    () = self.0.bucket.reading().broken() => None,
+                };
                 match refreshed.unwrap_or(Err(TruthFault::from(CallFault::TimedOut).into())) {
                     Err(fault) if a_copy_stands_in(&fault) && held.version() >= min_version => {
                         return Ok(Reading { snapshot: held, stale: true });

@@ -68,7 +68,7 @@ impl Bucket {
         records: &[NewRecord],
         deadline: Instant,
     ) -> Result<Version, AppendFault> {
-        admitted(&self.writing).map_err(AppendFault::NotWritten)?.answered();
+        admitted(&self.writing).map_err(AppendFault::NotWritten)?.unused();
         let count = records.len();
         let batch = (count > 1).then(|| uuid::Uuid::now_v7().simple().to_string());
         for (i, record) in records.iter().enumerate() {
@@ -158,6 +158,7 @@ pub(super) async fn publish_plain(bucket: &Bucket, subject: String) -> Result<u6
     match ack.error {
         Some(error) => match refused(&error) {
             AppendFault::NotWritten(fault) => Err(fault),
+            AppendFault::Full => Err(TruthFault::Full),
             _ => Err(TruthFault::Refused(format!("{} {}", error.err_code, error.description))),
         },
         None => Ok(ack.seq),

@@ -5,6 +5,7 @@
 
 use super::append::publish_plain;
 use super::bucket::{Bucket, TruthFault};
+use crate::exchange::CallFault;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 
@@ -30,8 +31,17 @@ impl Barrier {
 }
 
 impl Bucket {
-    /// A stream sequence that is newer than everything acknowledged before this call.
+    /// A stream sequence that is newer than everything acknowledged before this call. Nobody waits for one, or for
+    /// somebody else's, while no write is taken.
     pub async fn ring_barrier(&self) -> Result<u64, TruthFault> {
+        tokio::select! {
+            biased;
+            () = self.writing.broken() => Err(CallFault::KnownAway.into()),
+            rung = self.ring() => rung,
+        }
+    }
+
+    async fn ring(&self) -> Result<u64, TruthFault> {
         let barrier = &self.barrier;
         let begun_before = barrier.begun.load(Ordering::SeqCst);
         let mut last = barrier.last.lock().await;

@@ -6,6 +6,7 @@ use super::fetch::answers_reads;
 use crate::breaker::{Attempt, Breaker};
 use crate::exchange::{CallFault, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
+use async_nats::jetstream;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -66,6 +67,9 @@ pub enum TruthFault {
     /// It cannot be reached, or did not answer in time.
     #[error("the truth is out of reach: {0}")]
     Unavailable(#[from] CallFault),
+    /// It takes no more.
+    #[error("the bucket is full")]
+    Full,
     /// It answered with an error of its own.
     #[error("the truth refused: {0}")]
     Refused(String),
@@ -92,13 +96,24 @@ impl Bucket {
         let barrier = Arc::new(Barrier::new(subject.clone()));
         // Short, so that a look that got lost does not delay the good news.
         let limit = Duration::from_millis(settings.call_ms / 4);
-        let reading = Breaker::new("the truth, for reads,", {
-            let (exchange, api, subject) = (exchange.clone(), settings.api(DIRECT_GET), subject.clone());
-            move || answers_reads(exchange.clone(), api.clone(), subject.clone(), limit)
-        });
         let writing = Breaker::new("the truth, for writes,", {
             let (exchange, subject) = (exchange.clone(), settings.published(&subject));
             move || answers_publishes(exchange.clone(), subject.clone(), limit)
+        });
+        let reading = Breaker::new("the truth, for reads,", {
+            let (exchange, api, writing) = (exchange.clone(), settings.api(DIRECT_GET), writing.clone());
+            move || {
+                let read = answers_reads(exchange.clone(), api.clone(), subject.clone(), limit);
+                let writing = writing.clone();
+                async move {
+                    let answers = read.await;
+                    // Who answers no reads hardly takes a write: that is found out before one waits.
+                    if !answers {
+                        writing.doubt();
+                    }
+                    answers
+                }
+            }
         });
         Self { exchange, settings, barrier, reading, writing }
     }
@@ -132,6 +147,20 @@ impl Bucket {
         self.settings.published(subject)
     }
 
+    /// The client's own view of JetStream, for consumers.
+    pub(super) fn context(&self) -> jetstream::Context {
+        let client = self.exchange.client().clone();
+        match self.settings.domain.as_str() {
+            "" => jetstream::new(client),
+            domain => jetstream::with_domain(client, domain),
+        }
+    }
+
+    /// What every subject of the bucket begins with.
+    pub(super) fn root(&self) -> String {
+        format!("$KV.{}", self.settings.bucket)
+    }
+
     /// All that is in the bucket.
     pub(super) fn all_subjects(&self) -> String {
         format!("$KV.{}.>", self.settings.bucket)
@@ -145,6 +174,11 @@ impl Bucket {
     /// write through, so it is spelled here and nowhere else. It never names a domain: so spelt it would match nothing.
     pub(super) fn owner_subjects(&self, owner: &OwnerKey) -> String {
         format!("$KV.{}.{owner}.>", self.settings.bucket)
+    }
+
+    /// The subject on which an owner's changes ring, as a subscription to all of theirs: headers only.
+    pub fn notify_subject(&self, owner: &OwnerKey) -> String {
+        format!("{}.changed.{owner}.*", self.settings.bucket)
     }
 
     /// Owner and name from a subject of the bucket; `None` for a barrier or a foreign key.

@@ -3,6 +3,7 @@
 use super::append::ApiError;
 use super::bucket::{Bucket, TruthFault};
 use crate::domain::Timestamp;
+use crate::exchange::CallFault;
 use crate::seal::Fingerprints;
 use async_nats::HeaderMap;
 use serde::Deserialize;
@@ -35,8 +36,8 @@ pub enum SetupFault {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    error: Option<ApiError>,
+pub(super) struct Answer {
+    pub(super) error: Option<ApiError>,
     config: Option<Value>,
     created: Option<String>,
     state: Option<State>,
@@ -67,8 +68,8 @@ impl Bucket {
             checked => return checked.map(|()| false),
         }
         let answer = self.api("STREAM.CREATE", &self.wanted(fingerprints)).await?;
-        if let Some(error) = answer.error {
-            return Err(TruthFault::Refused(format!("{} {}", error.err_code, error.description)).into());
+        if let Some(error) = &answer.error {
+            return Err(refused(error).into());
         }
         self.check(fingerprints).await.map(|()| true)
     }
@@ -118,12 +119,12 @@ impl Bucket {
         let answer = self.api("STREAM.INFO", &json!({})).await?;
         match &answer.error {
             Some(error) if error.err_code == 10059 => Err(SetupFault::Missing(self.settings.bucket.clone())),
-            Some(error) => Err(TruthFault::Refused(format!("{} {}", error.err_code, error.description)).into()),
+            Some(error) => Err(refused(error).into()),
             None => Ok(answer),
         }
     }
 
-    async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
+    pub(super) async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
         let subject = self.api_subject(call);
         let reply = self.exchange.ask(subject, HeaderMap::new(), body.to_string().into(), self.deadline()).await?;
         serde_json::from_slice(&reply.payload).map_err(|_| TruthFault::Unreadable("an answer of the stream API"))
@@ -157,9 +158,31 @@ impl Bucket {
     }
 }
 
+/// JetStream that has no leader, or is not up yet, is only away.
+fn refused(error: &ApiError) -> TruthFault {
+    match error.err_code {
+        10008 | 10009 | 10023 => CallFault::NoResponders.into(),
+        code => TruthFault::Refused(format!("{code} {}", error.description)),
+    }
+}
+
 fn differs(setting: &str, found: &Value, wanted: &Value, mend: &'static str) -> Result<(), SetupFault> {
     if found == wanted {
         return Ok(());
     }
     Err(SetupFault::Differs { setting: setting.to_owned(), found: found.to_string(), wanted: wanted.to_string(), mend })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_a_leader_is_waited_for() {
+        let fault = |err_code| refused(&ApiError { err_code, description: "d".into() });
+        for code in [10008, 10009, 10023] {
+            assert!(matches!(fault(code), TruthFault::Unavailable(_)), "{code}");
+        }
+        assert!(matches!(fault(10052), TruthFault::Refused(_)));
+    }
 }

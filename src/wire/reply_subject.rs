@@ -25,7 +25,7 @@ pub enum ReplyFault {
     TooLong,
     /// It begins with none of the prefixes.
     ForeignPrefix,
-    /// It holds a wildcard, a `$`, white space or a control character.
+    /// It holds a wildcard, a `$`, white space, a control character, or what could not be read.
     ForbiddenCharacter,
     /// It has a part that is empty, so nobody can be listening.
     EmptyPart,
@@ -44,7 +44,8 @@ impl ReplyWall {
     /// The [`ReplyFault`] to count the request under before it is dropped.
     pub fn admits(&self, reply: Option<&str>) -> Result<(), ReplyFault> {
         let Some(reply) = reply.filter(|reply| !reply.is_empty()) else { return Err(ReplyFault::Missing) };
-        let forbidden = |c: char| matches!(c, '*' | '>' | '$') || c.is_whitespace() || c.is_control();
+        let forbidden =
+            |c: char| matches!(c, '*' | '>' | '$' | char::REPLACEMENT_CHARACTER) || c.is_whitespace() || c.is_control();
         if reply.len() > self.max_bytes {
             Err(ReplyFault::TooLong)
         } else if !self.prefixes.iter().any(|prefix| !prefix.is_empty() && reply.starts_with(prefix.as_str())) {
@@ -102,7 +103,15 @@ mod tests {
         for reply in foreign {
             assert_eq!(admits(reply), Err(ReplyFault::ForeignPrefix), "{reply}");
         }
-        for reply in ["_INBOX.*", "_INBOX.>", "_INBOX.$JS", "_INBOX.a b", "_INBOX.a\r\nPUB x", "_INBOX.\u{a0}"] {
+        for reply in [
+            "_INBOX.*",
+            "_INBOX.>",
+            "_INBOX.$JS",
+            "_INBOX.a b",
+            "_INBOX.a\r\nPUB x",
+            "_INBOX.\u{a0}",
+            "_INBOX.\u{fffd}",
+        ] {
             assert_eq!(admits(reply), Err(ReplyFault::ForbiddenCharacter), "{reply}");
         }
         for reply in ["_INBOX.", "_INBOX..a"] {

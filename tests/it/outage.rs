@@ -1,14 +1,15 @@
 //! What happens when something is down: each outage made for real, under a load whose every answer is checked.
 
 use crate::harness::load::{Load, Outcome, Report};
-use crate::harness::{Proxy, World};
+use crate::harness::{Proxy, World, alone};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// With a breaker open, nobody waits longer for a refusal or a stale read. (A loaded machine adds to what is measured.)
+/// With a breaker open, nobody waits longer for a refusal or a stale read. These tests run alone: a busy machine adds
+/// to what is measured.
 const AT_ONCE: Duration = Duration::from_millis(50);
 /// After the return of what was away, everything is as before within that time.
 const NORMAL: Duration = Duration::from_secs(2);
@@ -16,6 +17,9 @@ const NORMAL: Duration = Duration::from_secs(2);
 const OUTAGE: Duration = Duration::from_secs(3);
 /// After that time of an outage its breakers are open: a call to the truth, and a look at it, may take that long.
 const KNOWN: Duration = Duration::from_millis(2_300);
+
+/// How often every worker is restarted: what is lost between a worker and its server shows once in some thousand requests.
+const RESTARTS: usize = 5;
 
 const PENDING_OR_STALE: [Outcome; 2] = [Outcome::Pending, Outcome::Stale];
 
@@ -50,6 +54,7 @@ async fn through_a_link(world: &World, shard: &str) -> (Settings, Proxy) {
 }
 
 async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
+    let _turn = alone().await;
     let world = World::start().await;
     let (settings, link) = through_a_link(&world, "a").await;
     let _workers = (world.worker_with(settings.clone()).await, world.worker_with(settings).await);
@@ -71,7 +76,8 @@ async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
     let mut report = load.stop().await;
     tell(what, &report, began, ended);
     report.only(&[], &[Outcome::Pending]);
-    assert!(report.slowest(began + KNOWN, ended) <= AT_ONCE * 4, "nobody waits for Postgres");
+    let slowest = report.slowest(began + KNOWN, ended);
+    assert!(slowest <= AT_ONCE, "somebody waited for Postgres: {slowest:?}");
     is_as_acknowledged(&mut report, &["a"], ended).await;
     // What was acknowledged while it was away is there.
     wait_for_rows(&world, "a").await;
@@ -99,6 +105,7 @@ async fn postgres_hangs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_postgres_slows_nobody_who_is_known() {
+    let _turn = alone().await;
     let world = World::start().await;
     let (settings, link) = through_a_link(&world, "a").await;
     let _worker = world.worker_with(settings).await;
@@ -127,6 +134,7 @@ async fn a_slow_postgres_slows_nobody_who_is_known() {
 }
 
 async fn the_truth_goes(what: &str, frozen: bool) {
+    let _turn = alone().await;
     let (world, mut hub) = World::behind_a_hub().await;
     let _workers = (world.worker("a").await, world.worker("a").await, world.worker("b").await);
     let load = Load::start(&world, &["", "a", "b"], 12, false).await;
@@ -138,13 +146,14 @@ async fn the_truth_goes(what: &str, frozen: bool) {
     }
     tokio::time::sleep(OUTAGE).await;
     // Somebody whom the shard does not host can only be refused, at once.
-    let asked = Instant::now();
     let newcomer = world.caller("newcomer").await;
+    let asked = Instant::now();
     let refused = newcomer.ask("a.list", &json!({})).await;
     assert!(refused.refusal("truth_unavailable")["details"]["retry_after_ms"].is_u64());
-    assert!(asked.elapsed() <= AT_ONCE * 4, "refused after {:?}", asked.elapsed());
+    assert!(asked.elapsed() <= AT_ONCE, "refused after {:?}", asked.elapsed());
     let told = world.stats(3).await;
-    assert!(told.iter().all(|one| one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth"));
+    let knows = |one: &Value| one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth";
+    assert!(told.iter().all(knows), "somebody does not know: {told:#?}");
     let ended = Instant::now();
     match frozen {
         true => hub.server.process().signal(Signal::SIGCONT).expect("continued"),
@@ -198,6 +207,7 @@ async fn a_write_in_doubt_is_settled_by_the_worker_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_in_doubt_is_done_once_when_it_is_asked_for_again() {
+    let _turn = alone().await;
     let (world, mut hub) = World::behind_a_hub().await;
     let (_a, _b) = (world.worker("a").await, world.worker("b").await);
     let alice = world.caller("alice").await;
@@ -231,6 +241,7 @@ async fn retry<F: Future<Output = crate::harness::Reply>>(ask: impl Fn() -> F) -
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_auth_service_is_gone() {
+    let _turn = alone().await;
     let mut world = World::start().await;
     let mut settings = world.settings("a");
     settings.auth.cache_ttl_ms = 1_000;
@@ -240,9 +251,10 @@ async fn the_auth_service_is_gone() {
     let began = Instant::now();
     world.stop_auth().await;
     tokio::time::sleep(OUTAGE).await;
+    let newcomer = world.caller("newcomer").await;
     let asked = Instant::now();
-    world.caller("newcomer").await.ask("a.list", &json!({})).await.refusal("auth_unavailable");
-    assert!(asked.elapsed() < AT_ONCE * 4);
+    newcomer.ask("a.list", &json!({})).await.refusal("auth_unavailable");
+    assert!(asked.elapsed() <= AT_ONCE, "refused after {:?}", asked.elapsed());
     let ended = Instant::now();
     world.start_auth().await;
     load.progress(200).await;
@@ -257,6 +269,7 @@ async fn the_auth_service_is_gone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_workers_of_a_shard_are_gone() {
+    let _turn = alone().await;
     let (world, a, _b) = World::with_two_shards().await;
     let load = Load::start(&world, &[""], 8, true).await;
     load.progress(200).await;
@@ -282,8 +295,9 @@ async fn a_rolling_restart_shows_callers_not_one_error() {
     let load = Load::start(&world, &["", "a", "b"], 12, false).await;
     load.progress(200).await;
     let began = Instant::now();
-    for (shard, workers) in [("a", &mut a), ("b", &mut b)] {
-        for _ in 0..2 {
+    for _ in 0..RESTARTS {
+        for shard in ["a", "b", "a", "b"] {
+            let workers = if shard == "a" { &mut a } else { &mut b };
             workers.remove(0).stop().await.expect("stopped in order");
             workers.push(world.worker(shard).await);
             load.progress(100).await;
@@ -299,6 +313,7 @@ async fn a_rolling_restart_shows_callers_not_one_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_nats_server_is_killed() {
+    let _turn = alone().await;
     let mut world = World::start().await;
     let _workers = (world.worker("a").await, world.worker("b").await);
     let load = Load::start(&world, &["", "a", "b"], 8, true).await;

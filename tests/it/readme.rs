@@ -1,5 +1,6 @@
 //! What the documents promise: the README's tour is walked word for word, and each setting's default is as written.
 
+use crate::harness::beside;
 use async_nats::{ConnectOptions, HeaderMap};
 use gofavorites::config::Settings;
 use serde_json::Value;
@@ -224,6 +225,7 @@ fn same_shape(name: &str, shown: &Value, real: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readmes_tour_goes_as_it_says() {
+    let _turn = beside().await;
     let readme = text("README.md");
     let (_, tour) = readme.split_once("\n## A five-minute tour\n").expect("a tour");
     let (tour, _) = tour.split_once("\n## ").expect("an end of the tour");

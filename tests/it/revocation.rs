@@ -1,6 +1,6 @@
 //! What the auth service takes back is dead on every worker, and nothing that was missed leaves an old yes.
 
-use crate::harness::{Caller, Verifier, World};
+use crate::harness::{Caller, Verifier, World, alone};
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, Revoked};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::secrets::Secrets;
@@ -83,6 +83,7 @@ async fn time_until_dead(caller: &Caller, since: Instant) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_dies_on_every_worker_within_a_second() {
+    let _turn = alone().await;
     let world = World::without_auth(ACCOUNTS_CONF).await;
     let gone = Gone::default();
     let _verifier = verifier(&world, &gone).await;

@@ -1,7 +1,7 @@
 //! Faults at random, again and again: nothing lost, nothing doubled, memory flat, no task leaked.
 
-use crate::harness::Caller;
 use crate::harness::load::Load;
+use crate::harness::{Caller, alone};
 use async_nats::ConnectOptions;
 use futures::StreamExt as _;
 use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
@@ -137,6 +137,7 @@ async fn caller(platform: &Platform, name: &str) -> Caller {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as SOAK_S says: make soak"]
 async fn nothing_is_lost_and_nothing_leaks_through_random_faults() {
+    let _turn = alone().await;
     let seconds = std::env::var("SOAK_S").ok().and_then(|text| text.parse().ok()).unwrap_or(600);
     let state = tempfile::tempdir().expect("a directory");
     let options = PlatformOptions {

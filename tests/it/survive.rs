@@ -2,7 +2,7 @@
 //!
 //! A kill tests no fsync: nothing is claimed here of power loss.
 
-use crate::harness::isin;
+use crate::harness::{beside, isin};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
 use serde_json::{Value, json};
@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 20;
 const WRITERS: usize = 64;
 const WRITES: usize = 500;
 const IN_FLIGHT: usize = 50;
+/// How long somebody asks again who is told to.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who gets kill -9, round by round.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +60,21 @@ impl Writer {
         serde_json::from_slice(&asked.ok()?.payload).ok()
     }
 
+    /// Asks again where the reply says so, or none comes: for a while after a kill a worker may not have noticed that
+    /// the auth service is back.
+    async fn ask_until_answered(&self, subject: &str, body: &Value) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.ask(subject, body).await.unwrap_or_default();
+            let wait = reply["error"]["details"]["retry_after_ms"].as_u64();
+            let again = reply.is_null() || wait.is_some();
+            if !again || Instant::now() > until {
+                return reply;
+            }
+            tokio::time::sleep(Duration::from_millis(wait.unwrap_or(20))).await;
+        }
+    }
+
     /// Writes new items, and every third time one that is there, until the round has enough.
     async fn write(mut self, round: Arc<Round>) -> Self {
         let mut number = 0;
@@ -88,7 +105,7 @@ impl Writer {
     /// How many acknowledged items are not there as acknowledged.
     async fn lost(&self, shard: &str) -> usize {
         let subject = format!("favorites.v1.shard.{shard}.list");
-        let reply = self.ask(&subject, &json!({"limit": 500, "consistency": "strong"})).await.expect("a list");
+        let reply = self.ask_until_answered(&subject, &json!({"limit": 500, "consistency": "strong"})).await;
         let items = reply["items"].as_array().unwrap_or_else(|| panic!("no list: {reply}"));
         let there: HashMap<&str, u64> =
             items.iter().filter_map(|item| Some((item["id"].as_str()?, item["version"].as_u64()?))).collect();
@@ -148,6 +165,7 @@ async fn connect(platform: &Platform) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_write_survives_kill_9_of_anything() {
+    let _turn = beside().await;
     let state = tempfile::tempdir().expect("a directory");
     let mut platform = Platform::start(
         PlatformOptions {

@@ -1,6 +1,7 @@
 //! Three NATS servers that keep the bucket together.
 
 use super::servers::shared;
+use super::turn::beside;
 use super::world::World;
 use gofavorites::dev::nats::NatsServer;
 use gofavorites::dev::ports::free_port;
@@ -27,6 +28,7 @@ impl World {
 
     /// As [`cluster`](Self::cluster), with a bucket that keeps so many records of each key.
     pub async fn cluster_with(accounts: &str, history: i64) -> (Self, Cluster) {
+        let turn = beside().await;
         let shared = shared().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
@@ -39,7 +41,7 @@ impl World {
             }
             tries += 1;
         };
-        let mut world = Self::of(first, secrets, shared, directory, number);
+        let mut world = Self::of(first, secrets, shared, directory, number, turn);
         (world.truth.replicas, world.truth.history) = (3, history);
         world.wait_for_three_replicas().await;
         world.start_auth().await;

@@ -5,6 +5,7 @@
 
 use super::proxy::Proxy;
 use super::servers::shared;
+use super::turn::beside;
 use super::world::World;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
 use gofavorites::dev::role::Role;
@@ -26,6 +27,7 @@ fn free_port() -> u16 {
 impl World {
     /// A leaf, its hub behind a link, and the stand-in auth service at the leaf.
     pub async fn behind_a_hub() -> (Self, Hub) {
+        let turn = beside().await;
         let shared = shared().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
@@ -52,7 +54,7 @@ impl World {
         );
         let leaf =
             NatsServer::start_with(program, &directory, None, &secrets, &Role::Single, &remote).await.expect("a leaf");
-        let mut world = Self::of(leaf, secrets, shared, directory, number);
+        let mut world = Self::of(leaf, secrets, shared, directory, number, turn);
         world.start_auth().await;
         world.wait_for_the_truth().await;
         (world, Hub { server, link })

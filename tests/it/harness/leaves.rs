@@ -3,6 +3,7 @@
 
 use super::proxy::Proxy;
 use super::servers::shared;
+use super::turn::beside;
 use super::world::World;
 use gofavorites::dev::nats::NatsServer;
 use gofavorites::dev::network::{start_hub, wait_for_the_hub};
@@ -25,6 +26,7 @@ impl World {
 
     /// As [`with_leaves`](Self::with_leaves), with other accounts at the hub and at the leaves.
     pub async fn with_leaves_and_accounts(at_the_hub: &str, at_leaves: &str) -> (Self, Leaves) {
+        let turn = beside().await;
         let shared = shared().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
@@ -39,7 +41,7 @@ impl World {
             leaf
         };
         let (a, b) = (leaf("leaf-a", &links[0]).await, leaf("leaf-b", &links[1]).await);
-        let mut world = Self::of(a, secrets.clone(), shared, directory.clone(), number);
+        let mut world = Self::of(a, secrets.clone(), shared, directory.clone(), number, turn);
         world.truth.domain = HUB_DOMAIN.into();
         world.urls.insert("b".into(), b.url());
         world.auth_url = Some(hub.url());

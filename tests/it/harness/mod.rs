@@ -3,21 +3,27 @@
 //! Each test has a NATS server with the accounts of `nats/`, a stand-in auth service, and a database a shard; one
 //! Postgres server serves all tests of a run, and ends with it.
 
+mod by_hand;
 mod caller;
 mod cluster;
 mod hub;
 mod leaves;
 pub mod load;
+mod process;
 mod proxy;
 mod servers;
+mod shard;
+mod turn;
 mod verifier;
 mod world;
 mod writers;
 
+pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
 pub use leaves::Leaves;
 
 pub use proxy::Proxy;
+pub use turn::{alone, beside};
 pub use verifier::Verifier;
 pub use world::{Worker, World, with_breaker};
 pub use writers::Writers;

@@ -2,6 +2,7 @@
 
 use super::caller::Caller;
 use super::servers::{Shared, shared};
+use super::turn::{Turn, beside};
 use async_nats::{Client, ConnectOptions};
 use futures::StreamExt as _;
 use gofavorites::app::{self, App, Counters};
@@ -33,6 +34,7 @@ pub struct World {
     pub auth_url: Option<String>,
     number: usize,
     auth: Option<JoinHandle<()>>,
+    _turn: Arc<Turn>,
 }
 
 /// Accounts with one more user who may do anything to the bucket: what an attacker, a mishap or an administrator could.
@@ -67,13 +69,14 @@ impl World {
 
     /// As [`without_auth`](Self::without_auth), or why the server does not take the accounts.
     pub async fn try_without_auth(accounts: &str) -> anyhow::Result<Self> {
+        let turn = beside().await;
         let shared = shared().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate()?;
         let nats =
             NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, &Role::Single, accounts)
                 .await?;
-        Ok(Self::of(nats, secrets, shared, directory, number))
+        Ok(Self::of(nats, secrets, shared, directory, number, turn))
     }
 
     pub(super) fn of(
@@ -82,9 +85,10 @@ impl World {
         shared: &'static Shared,
         directory: PathBuf,
         number: usize,
+        turn: Arc<Turn>,
     ) -> Self {
         let (truth, urls, auth_url) = (TruthSettings::default(), BTreeMap::new(), None);
-        Self { nats, secrets, shared, directory, truth, urls, auth_url, number, auth: None }
+        Self { nats, secrets, shared, directory, truth, urls, auth_url, number, auth: None, _turn: turn }
     }
 
     /// Ends the stand-in auth service.
@@ -213,6 +217,7 @@ impl World {
         let prefix = match user {
             "worker" => "_INBOX_worker",
             "init" => "_INBOX_init",
+            "maintain" => "_INBOX_maintain",
             _ => "_INBOX",
         };
         ConnectOptions::with_user_and_password(user.into(), self.secrets.nats(user).into())

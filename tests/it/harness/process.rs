@@ -1,0 +1,97 @@
+//! A worker as operators run it: a process of its own, which ends with an exit code.
+
+use super::world::World;
+use gofavorites::config::Settings;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+use toml::{Table, Value};
+
+/// How long a process may take for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `gofavorites serve`; killed when it is dropped.
+pub struct Process {
+    child: Child,
+    ready: PathBuf,
+    log: PathBuf,
+}
+
+impl World {
+    /// Starts a worker with these settings as a process; without `init`.
+    pub fn serve(&self, mut settings: Settings) -> Process {
+        let name = uuid::Uuid::now_v7().to_string();
+        let place = |end: &str| self.directory.join(format!("{name}.{end}"));
+        let (file, ready, log) = (place("toml"), place("ready"), place("log"));
+        settings.worker.ready_file = ready.clone();
+        // What is shown hides the secrets, which are put back.
+        let mut shown: Table = toml::from_str(&settings.shown().expect("TOML")).expect("TOML");
+        for (section, field, secret) in [
+            ("nats", "url", &settings.nats.url),
+            ("nats", "password", &settings.nats.password),
+            ("postgres", "url", &settings.postgres.url),
+            ("keys", "identity", &settings.keys.identity),
+            ("keys", "encryption", &settings.keys.encryption),
+        ] {
+            shown[section][field] = Value::String(secret.clone());
+        }
+        std::fs::write(&file, toml::to_string(&shown).expect("TOML")).expect("written");
+        let child = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .stderr(std::fs::File::create(&log).expect("a file"))
+            .spawn()
+            .expect("started");
+        Process { child, ready, log }
+    }
+}
+
+impl Process {
+    /// Ends when it says that it is ready.
+    pub async fn is_ready(&mut self) {
+        self.until("ready", |this| this.ready.exists()).await;
+    }
+
+    /// Ends when its log tells of that.
+    pub async fn says(&mut self, what: &str) {
+        self.until(what, |this| this.log().contains(what)).await;
+    }
+
+    async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
+        let since = Instant::now();
+        while !done(self) {
+            let ended = self.child.try_wait().expect("a status");
+            assert!(ended.is_none() && since.elapsed() < PATIENCE, "not {what}: {ended:?}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("a log")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().expect("a pid")), signal).expect("signalled");
+    }
+
+    /// How it ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a status") {
+                return status;
+            }
+            assert!(since.elapsed() < PATIENCE, "it does not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
