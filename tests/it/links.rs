@@ -60,6 +60,8 @@ async fn served(caller: &Caller, what: &str, body: &Value) -> Result<Value, Stri
 async fn callers_are_served(world: &World, leaves: &Leaves) -> Result<(), String> {
     let (here, there) = (world.caller("alice").await, world.caller_at(&leaves.b.url(), "alice").await);
     let note = json!({"kind": "text", "id": "note", "consistency": "strong"});
+    let mut bell = there.client.subscribe("favorites.changed.>").await.map_err(|fault| fault.to_string())?;
+    there.client.flush().await.map_err(|fault| fault.to_string())?;
     let put = served(&here, "put", &json!({"kind": "text", "id": "note", "data": {"text": "x"}})).await?;
     if put["local"] == "pending" {
         return Err("the row does not come".into());
@@ -69,7 +71,13 @@ async fn callers_are_served(world: &World, leaves: &Leaves) -> Result<(), String
             return Err(format!("{what}: another item"));
         }
     }
-    Ok(())
+    for _ in 0..10 {
+        served(&here, "put", &json!({"kind": "text", "id": "note", "data": {"text": "y"}})).await?;
+        if matches!(timeout(Duration::from_millis(300), bell.next()).await, Ok(Some(_))) {
+            return Ok(());
+        }
+    }
+    Err("the bell is not heard".into())
 }
 
 /// At a leaf as at the hub.
