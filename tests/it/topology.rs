@@ -1,7 +1,7 @@
 //! The service in several blocks: a hub with the bucket, and a leaf for each shard that reaches it by its domain.
 
 use crate::harness::load::{Load, Outcome, Report};
-use crate::harness::{Caller, Leaves, Proxy, World, with_breaker};
+use crate::harness::{Caller, Leaves, Proxy, World, alone, with_breaker};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF};
 use gofavorites::domain::Version;
@@ -172,6 +172,7 @@ async fn time_until_both_have_all_rows(world: &World) -> Duration {
 }
 
 async fn a_leaf_is_cut_off(what: &str, go: impl FnOnce(&Proxy)) {
+    let _turn = alone().await;
     let (world, leaves) = World::with_leaves().await;
     let (_a, _b) = (world.worker("a").await, world.worker("b").await);
     let (here, there) = (world.caller("alice").await, world.caller_at(&leaves.b.url(), "alice").await);
