@@ -19,6 +19,7 @@ mod flood;
 mod history;
 mod hosting;
 mod item;
+mod links;
 mod list;
 mod maintain;
 mod malformed;
