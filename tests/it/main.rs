@@ -15,6 +15,7 @@ mod discovery;
 mod flood;
 mod history;
 mod hosting;
+mod interleavings;
 mod item;
 mod list;
 mod outage;
