@@ -18,6 +18,7 @@ mod discovery;
 mod flood;
 mod history;
 mod hosting;
+mod interleavings;
 mod item;
 mod links;
 mod list;
