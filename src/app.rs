@@ -28,6 +28,7 @@ use health::Health;
 use parts::Parts;
 use start::{check_refusals, check_rights, check_server, wait_for};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -177,8 +178,9 @@ impl App {
             let owners = owners.clone();
             async move { owners.listen().await }
         });
-        let gaps = self.connection.gaps.clone();
-        parts.begin("the hearing of revocations", self.dispatcher.service.auth.hear(gaps).await?);
+        let (revocations, hearing) = self.dispatcher.service.auth.hear(self.connection.gaps.clone()).await?;
+        self.connection.noted.heeded.store(revocations, Ordering::Relaxed);
+        parts.begin("the hearing of revocations", hearing);
         Ok(parts)
     }
 
