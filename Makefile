@@ -9,7 +9,7 @@ SOAK_S = 600
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-run: ## Build, and run the whole platform on this machine until Ctrl-C (ARGS=--fresh starts over)
+run: ## Build, and run the whole platform on this machine until Ctrl-C (ARGS=--fresh starts over, ARGS="--topology leaf" has a hub and leaves)
 	cargo build --release --locked
 	$(PROGRAM) dev $(ARGS)
 

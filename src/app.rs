@@ -4,11 +4,15 @@ mod connect;
 mod discovery;
 mod dispatch;
 mod health;
+mod maintain;
 mod parts;
 mod start;
 mod stats;
+mod tools;
 
+pub use maintain::Maintenance;
 pub use stats::{Counters, Dropped};
+pub use tools::Tools;
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
@@ -65,6 +69,15 @@ pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
     Ok(Prepared { bucket_made })
 }
 
+fn owners_settings(settings: &Settings) -> OwnersSettings {
+    OwnersSettings {
+        read: settings.read.clone(),
+        write: settings.write.clone(),
+        projection: settings.projection.clone(),
+        retention: settings.retention.clone(),
+    }
+}
+
 impl App {
     /// Connects, and checks the server, the bucket against the keys and the settings, Postgres' schema, and its own
     /// rights. Waits for what is only away; fails on what is not right.
@@ -83,13 +96,8 @@ impl App {
         wait_for("Postgres", noted, || store.check_schema()).await?;
         let position = wait_for("the bucket", noted, || bucket.position()).await?;
         wait_for("Postgres", noted, || store.begin_cursor(bucket.name(), &position.created, position.newest)).await?;
-        let how = OwnersSettings {
-            read: settings.read.clone(),
-            write: settings.write.clone(),
-            projection: settings.projection.clone(),
-        };
         let shard = settings.shard.id.clone();
-        let owners = Owners::new(keyring, bucket.clone(), store.clone(), how, shard.clone());
+        let owners = Owners::new(keyring, bucket.clone(), store.clone(), owners_settings(&settings), shard.clone());
         let limits = settings.limits.clone();
         let service = Service { owners, auth, limits, build: BuildInfo::of_this_program(), shard: shard.clone() };
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
@@ -173,6 +181,10 @@ impl App {
         parts.begin("the watch over the truth's history", {
             let owners = owners.clone();
             async move { owners.watch_history().await }
+        });
+        parts.begin("the upkeep of the shard", {
+            let owners = owners.clone();
+            async move { owners.keep_house().await }
         });
         parts.begin("the hearing of the projection's steps", {
             let owners = owners.clone();

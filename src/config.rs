@@ -2,7 +2,9 @@
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
-use crate::owners::{ProjectionSettings, ReadSettings, WriteSettings};
+use crate::owners::{
+    MaintainSettings, ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings, WriteSettings,
+};
 use crate::shard::ShardSettings;
 use crate::truth::TruthSettings;
 use serde::{Deserialize, Serialize, Serializer};
@@ -34,6 +36,12 @@ pub struct Settings {
     pub write: WriteSettings,
     /// The projection.
     pub projection: ProjectionSettings,
+    /// The end of old deletions.
+    pub maintain: MaintainSettings,
+    /// What is kept, and for how long.
+    pub retention: RetentionSettings,
+    /// How long a write is known again.
+    pub retry: RetrySettings,
     /// What is bounded.
     pub limits: Limits,
     /// The log.
@@ -231,15 +239,23 @@ impl Settings {
         need(!self.auth.verdict_keys.is_empty(), "auth.verdict_keys: give the auth service's public keys as a JWK set");
         need((1..=64).contains(&self.truth.history), "truth.history: from 1 to 64 records");
         need([1, 3, 5].contains(&self.truth.replicas), "truth.replicas: 1, 3 or 5");
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+        need(self.truth.domain.bytes().all(named), "truth.domain: letters, digits, _ and - only");
         need(self.truth.call_ms > 0, "truth.call_ms: more than 0 milliseconds");
         need(self.postgres.connections > 0, "postgres.connections: at least 1");
         need(self.postgres.call_ms > 0, "postgres.call_ms: more than 0 milliseconds");
         need(self.nats.queue_messages > 0, "nats.queue_messages: at least 1 message");
         need(self.auth.in_flight > 0, "auth.in_flight: at least 1 question");
         need(self.projection.batch > 0, "projection.batch: at least 1 message");
+        need((1..=36_500).contains(&self.retention.versions_d), "retention.versions_d: from 1 to 36,500 days");
+        need(
+            u64::from(self.retry.kept_h) <= u64::from(self.retention.versions_d) * 24,
+            "retry.kept_h: at most retention.versions_d, for a request is known by its version",
+        );
         need(!self.worker.reply_prefixes.is_empty(), "worker.reply_prefixes: at least one, or nobody is answered");
-        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
         need(self.worker.id.bytes().all(named), "worker.id: letters, digits, _ and - only");
+        need((1..=100).contains(&self.maintain.crowded_percent), "maintain.crowded_percent: from 1 to 100 percent");
+        need(self.maintain.pause_s > 0, "maintain.pause_s: at least 1 second");
         self.check_limits(&mut need);
         if let Err(fault) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
             wrong.push(format!("worker.prefix and shard.id: {fault}"));
@@ -249,8 +265,12 @@ impl Settings {
 
     fn check_limits(&self, need: &mut impl FnMut(bool, &str)) {
         let limits = &self.limits;
-        need(limits.keys < 1_024, "limits.keys: 1,023 at most, which is what one read of the truth gives");
+        need(
+            limits.keys <= 1_000,
+            "limits.keys: 1,000 at most, which with what stands beside them one read of the truth gives",
+        );
         need(limits.items <= limits.keys, "limits.items: at most limits.keys");
+        need((1..=500).contains(&limits.batch), "limits.batch: from 1 to 500 operations");
         need((1..=limits.page_max).contains(&limits.page), "limits.page: from 1 to limits.page_max");
         need(limits.in_flight > 0, "limits.in_flight: at least 1 request");
         need(limits.owner_in_flight > 0, "limits.owner_in_flight: at least 1 request");
@@ -283,6 +303,16 @@ mod tests {
         settings.limits.page = 0;
         let fault = settings.check().expect_err("out of bounds").to_string();
         assert!(fault.contains("limits.keys") && fault.contains("limits.page"), "{fault}");
+    }
+
+    #[test]
+    fn a_request_is_not_known_longer_than_its_version() {
+        let mut settings = Settings::default();
+        settings.retention.versions_d = 6;
+        let fault = settings.check().expect_err("seven days of six").to_string();
+        assert!(fault.contains("retry.kept_h"), "{fault}");
+        settings.retry.kept_h = 144;
+        assert!(!settings.check().expect_err("no shard").to_string().contains("retry.kept_h"));
     }
 
     #[test]

@@ -134,7 +134,7 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
         Event::ServerError(fault) => {
             let fault = fault.to_string();
             // After a reconnect the client asks by itself whether a consumer is still there. Ours is made anew anyhow.
-            if !fault.contains("$JS.API.CONSUMER.INFO.") && !fault.contains("$js.api.consumer.info.") {
+            if !fault.to_lowercase().contains(".api.consumer.info.") {
                 error!(fault, "the NATS server refuses something");
                 *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
             }

@@ -81,9 +81,10 @@ impl Health {
             },
             "truth": {
                 "reads": breaker(truth.reading()), "writes": breaker(truth.writing()), "newest": newest,
+                "newest_age_ms": owners.history().newest_age().map(|age| age.as_millis() as u64),
                 "history": if owners.history().is_lost() { "lost" } else { "whole" },
             },
-            "postgres": {"breaker": breaker(owners.postgres())},
+            "postgres": {"breaker": breaker(owners.postgres()), "hosted": owners.hosted()},
             "projection": {
                 "here": owners.projects(), "sequence": sequence, "lag": newest.saturating_sub(sequence),
             },

@@ -2,7 +2,7 @@
 
 use crate::dev::auth_service::Revoked;
 use crate::dev::secrets::Secrets;
-use crate::dev::{self, PlatformOptions, auth_service, story, tokens};
+use crate::dev::{self, PlatformOptions, Topology, auth_service, story, tokens};
 use crate::shutdown::told_to_stop;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -14,6 +14,7 @@ use std::time::Duration;
 #[command(after_help = "Examples:
   gofavorites dev
   gofavorites dev --fresh
+  gofavorites dev --topology leaf
   gofavorites dev token --sub carol --scope 'favorites:read' --ttl 60s")]
 pub(super) struct Dev {
     #[command(subcommand)]
@@ -24,6 +25,9 @@ pub(super) struct Dev {
     /// Throw away what an earlier run kept
     #[arg(long)]
     fresh: bool,
+    /// How the NATS servers hang together: one, or a hub with a leaf for each shard
+    #[arg(long, value_enum, default_value = "single")]
+    topology: Topology,
 }
 
 #[derive(Subcommand)]
@@ -113,6 +117,7 @@ impl Dev {
             state: state.to_owned(),
             fresh,
             program: std::env::current_exe().context("this program's own path")?,
+            topology: self.topology,
             shards: vec!["a".into(), "b".into()],
             workers: 2,
             usual_ports: true,

@@ -29,6 +29,11 @@ impl Failed {
         Self { exit_code: 8, message: message.into() }
     }
 
+    /// What was compared is not the same.
+    pub(super) fn differs(message: impl Into<String>) -> Self {
+        Self { exit_code: 1, message: message.into() }
+    }
+
     /// A write that may have landed, under that request id.
     pub(super) fn in_doubt(request_id: &str) -> Self {
         let message = format!(

@@ -1,18 +1,11 @@
 //! `gofavorites health`: healthy, degraded and why, or unhealthy; for people and for container health checks.
 
-use super::client::{Client, Connection};
+use super::client::Connection;
 use super::failed::Failed;
 use super::show::{plain, print, print_json};
+use super::workers::statistics;
 use clap::Args;
-use futures::StreamExt as _;
 use serde_json::{Value, json};
-use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
-
-/// After the first answer, how long the others are waited for.
-const OTHERS: Duration = Duration::from_millis(300);
-/// How long the first is waited for at most.
-const FIRST: Duration = Duration::from_secs(3);
 
 /// Tell whether workers answer, and what they lack.
 ///
@@ -37,8 +30,7 @@ pub(super) struct Health {
 impl Health {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.open().await?;
-        let mut told = self.ask(&client).await?;
-        told.sort_by_key(|one| (one["data"]["shard"].to_string(), one["id"].to_string()));
+        let told = statistics(&client, self.worker.as_deref(), self.connection.shard_named()).await?;
         if told.is_empty() {
             return Err(Failed::away("unhealthy: no worker answers").into());
         }
@@ -47,35 +39,6 @@ impl Health {
             return print_json(&json!({ "workers": workers }));
         }
         print(&told.iter().map(lines).collect::<String>())
-    }
-
-    /// The statistics of each worker that answers.
-    async fn ask(&self, client: &Client) -> anyhow::Result<Vec<Value>> {
-        let nats = client.nats();
-        let subject = match &self.worker {
-            Some(id) => format!("$SRV.STATS.{}.{id}", client.service_name()),
-            None => format!("$SRV.STATS.{}", client.service_name()),
-        };
-        let inbox = nats.new_inbox();
-        let mut answers = nats.subscribe(inbox.clone()).await?;
-        nats.publish_with_reply(subject, inbox, "".into()).await?;
-        let mut until = Instant::now() + FIRST.min(client.until().saturating_duration_since(std::time::Instant::now()));
-        let mut told = Vec::new();
-        while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
-            // Nobody listens there at all.
-            if answer.status.is_some() {
-                break;
-            }
-            let one: Value = serde_json::from_slice(&answer.payload)?;
-            if self.connection.shard_named().is_none_or(|shard| one["data"]["shard"] == shard) {
-                told.push(one);
-            }
-            if self.worker.is_some() {
-                break;
-            }
-            until = until.min(Instant::now() + OTHERS);
-        }
-        Ok(told)
     }
 }
 

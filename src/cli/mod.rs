@@ -12,11 +12,17 @@ mod health;
 mod init;
 mod limits;
 mod list;
+mod maintain;
+mod progress;
 mod put;
+mod replay;
 mod rm;
 mod serve;
+mod shard;
 mod show;
+mod verify;
 mod version;
+mod workers;
 
 pub use failed::Failed;
 
@@ -57,6 +63,14 @@ enum Command {
     Config(Settings),
     /// Make the bucket and bring the shard's Postgres to this version's schema
     Init(Settings),
+    /// Show each shard; un-host owners who have not been seen for long
+    Shard(shard::Shard),
+    /// Compare a shard's Postgres with the bucket, and mend it
+    Verify(verify::Verify),
+    /// Rebuild a shard's Postgres from the bucket
+    Replay(replay::Replay),
+    /// Forget old deletions, beside the workers
+    Maintain(maintain::Maintain),
     /// Run the whole platform on this machine, for development
     Dev(dev::Dev),
 }
@@ -97,6 +111,10 @@ impl Cli {
             Command::Serve(settings) => serve::run(settings.read()?).await,
             Command::Config(settings) => config::run(&settings.load()?),
             Command::Init(settings) => init::run(settings.read()?).await,
+            Command::Shard(shard) => shard.run().await,
+            Command::Verify(verify) => verify.run().await,
+            Command::Replay(replay) => replay.run().await,
+            Command::Maintain(maintain) => maintain.run().await,
             Command::Dev(dev) => dev.run().await,
         }
     }

@@ -1,6 +1,8 @@
 //! What a development platform says of itself to those who use it: `dev.json`, and a file of variables for each person.
 
 use super::auth_service::{REVOKED_SUBJECT, VERIFY_SUBJECT};
+use super::network::Topology;
+use super::role::HUB_DOMAIN;
 use super::secrets::{Secrets, write_private};
 use super::tokens::{ALL_SCOPES, token};
 use serde_json::{Value, json};
@@ -15,12 +17,26 @@ const LONG: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// What is running, as it is to be told.
 pub(super) struct Running<'a> {
+    pub topology: Topology,
     pub nats_url: String,
     pub nats: u32,
+    /// URL and process id of the hub, where there is one.
+    pub hub: Option<(String, u32)>,
     pub postgres: u32,
     pub auth: u32,
-    /// Id, Postgres URL and the workers' process ids of each shard.
-    pub shards: Vec<(&'a str, String, Vec<u32>)>,
+    pub maintain: Option<u32>,
+    pub shards: Vec<Shard<'a>>,
+}
+
+/// One shard of it.
+pub(super) struct Shard<'a> {
+    pub id: &'a str,
+    pub postgres_url: String,
+    /// The NATS server of its workers, and that server's process id.
+    pub nats_url: String,
+    pub nats: u32,
+    /// The workers' process ids.
+    pub workers: Vec<u32>,
 }
 
 /// Takes back what an earlier run said, so that what is there is true.
@@ -55,11 +71,24 @@ impl Running<'_> {
 
     fn description(&self, secrets: &Secrets, tokens: &Value) -> Value {
         let user = |name: &str| json!({"user": name, "password": secrets.nats(name)});
-        let shard = |(id, url, workers): &(&str, String, Vec<u32>)| {
-            let workers: Vec<Value> = workers.iter().map(|pid| json!({"pid": pid})).collect();
-            json!({"id": id, "postgres_url": url, "workers": workers})
+        let shard = |shard: &Shard<'_>| {
+            let workers: Vec<Value> = shard.workers.iter().map(|pid| json!({"pid": pid})).collect();
+            json!({
+                "id": shard.id, "postgres_url": shard.postgres_url, "nats_url": shard.nats_url,
+                "nats": {"pid": shard.nats}, "workers": workers,
+            })
         };
+        let mut servers = json!({
+            "nats": {"pid": self.nats}, "postgres": {"pid": self.postgres}, "auth": {"pid": self.auth},
+        });
+        if let Some(pid) = self.maintain {
+            servers["maintain"] = json!({"pid": pid});
+        }
+        if let Some((url, pid)) = &self.hub {
+            servers["hub"] = json!({"pid": pid, "nats_url": url, "domain": HUB_DOMAIN});
+        }
         json!({
+            "topology": self.topology.name(),
             "nats_url": self.nats_url,
             "users": {
                 "gateway": user("gateway"), "gateway2": user("gateway2"),
@@ -68,7 +97,7 @@ impl Running<'_> {
             "shards": self.shards.iter().map(shard).collect::<Vec<_>>(),
             "tokens": tokens,
             "auth": {"verify_subject": VERIFY_SUBJECT, "revoked_subject": REVOKED_SUBJECT},
-            "servers": {"nats": {"pid": self.nats}, "postgres": {"pid": self.postgres}, "auth": {"pid": self.auth}},
+            "servers": servers,
         })
     }
 }
@@ -81,13 +110,18 @@ mod tests {
     fn what_is_said_has_the_agreed_shape_and_is_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().expect("a directory");
-        let shards = vec![("a", "postgres://x".to_owned(), vec![4, 5])];
-        let running = Running { nats_url: "nats://127.0.0.1:1".into(), nats: 1, postgres: 2, auth: 3, shards };
+        let (url, workers) = ("nats://127.0.0.1:1".to_owned(), vec![4, 5]);
+        let shard = Shard { id: "a", postgres_url: "postgres://x".into(), nats_url: url.clone(), nats: 1, workers };
+        let (topology, hub) = (Topology::Leaf, Some(("nats://127.0.0.1:6".to_owned(), 6)));
+        let shards = vec![shard];
+        let running =
+            Running { topology, nats_url: url, nats: 1, hub, postgres: 2, auth: 3, maintain: Some(7), shards };
         running.write(directory.path(), &Secrets::generate().expect("secrets")).expect("written");
         let file = directory.path().join("dev.json");
         let said: Value = serde_json::from_slice(&fs::read(&file).expect("there")).expect("JSON");
         assert_eq!(said["shards"][0]["workers"][1]["pid"], 5);
         assert_eq!(said["servers"]["postgres"]["pid"], 2);
+        assert_eq!((&said["servers"]["hub"]["pid"], &said["topology"]), (&json!(6), &json!("leaf")));
         assert!(said["users"]["operator"]["password"].is_string() && said["tokens"]["bob"].is_string());
         for name in ["dev.json", "alice.env"] {
             let mode = fs::metadata(directory.path().join(name)).expect("there").permissions().mode();

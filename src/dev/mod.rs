@@ -1,5 +1,5 @@
-//! The whole platform on one machine, for development and tests: the pinned servers with the accounts of `nats/`, a
-//! stand-in auth service, and the workers of two shards.
+//! The whole platform on one machine, for development and tests: the pinned servers with the configurations of `nats/`,
+//! a stand-in auth service, and the workers of two shards.
 //!
 //! Nothing here is for production, and it says so; nothing but `cli` names this room.
 
@@ -8,16 +8,19 @@ mod description;
 pub mod fetch;
 mod lodging;
 pub mod nats;
+pub mod network;
 mod platform;
-mod ports;
+pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod role;
 pub mod secrets;
 mod settings;
 pub mod story;
 pub mod tokens;
 
 pub use description::PEOPLE;
+pub use network::Topology;
 pub use platform::{Platform, PlatformOptions};
 
 use crate::shutdown::told_to_stop;

@@ -2,6 +2,7 @@
 
 use super::ports::is_free;
 use super::process::{Guarded, end_recorded, record};
+use super::role::Role;
 use super::secrets::Secrets;
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
@@ -11,10 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// The configuration as it is in `nats/`.
-const SERVER_CONF: &str = include_str!("../../nats/server.conf");
-/// The accounts and permissions as they are in `nats/`.
-pub const ACCOUNTS_CONF: &str = include_str!("../../nats/accounts.conf");
+pub use super::role::ACCOUNTS_CONF;
+
 /// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -23,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct NatsServer {
     program: PathBuf,
     directory: PathBuf,
+    /// The file of its configuration.
+    configuration: &'static str,
     variables: Vec<(String, String)>,
     url: String,
     process: Guarded,
@@ -41,8 +42,9 @@ impl NatsServer {
         directory: &Path,
         usual: Option<u16>,
         secrets: &Secrets,
+        role: &Role,
     ) -> anyhow::Result<Self> {
-        Self::start_with(program, directory, usual, secrets, ACCOUNTS_CONF).await
+        Self::start_with(program, directory, usual, secrets, role, role.accounts().1).await
     }
 
     /// As [`start`](Self::start), with other accounts than those of `nats/`.
@@ -51,23 +53,27 @@ impl NatsServer {
         directory: &Path,
         usual: Option<u16>,
         secrets: &Secrets,
+        role: &Role,
         accounts: &str,
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         end_recorded(&pid_file(directory))?;
-        fs::write(directory.join("server.conf"), SERVER_CONF)?;
-        fs::write(directory.join("accounts.conf"), accounts)?;
-        let variables: Vec<_> = secrets.nats_variables().map(|(name, value)| (name, value.to_owned())).collect();
+        let (configuration, text) = role.configuration();
+        fs::write(directory.join(configuration), text)?;
+        fs::write(directory.join(role.accounts().0), accounts)?;
+        let passwords = secrets.nats_variables().map(|(name, value)| (name, value.to_owned()));
+        let others = role.variables(secrets).into_iter().map(|(name, value)| (name.to_owned(), value));
+        let variables: Vec<_> = passwords.chain(others).collect();
         let port = usual.filter(|port| is_free(*port));
-        let process = spawn(program, directory, &variables, port)?;
+        let process = spawn(program, directory, configuration, &variables, port)?;
         let (program, directory) = (program.to_owned(), directory.to_owned());
-        let mut server = Self { program, directory, variables, url: String::new(), process };
+        let mut server = Self { program, directory, configuration, variables, url: String::new(), process };
         if let Err(fault) = server.listens().await {
             if port.is_none() {
                 return Err(fault);
             }
             // Another may have been quicker to take the port.
-            server.process = spawn(&server.program, &server.directory, &server.variables, None)?;
+            server.process = server.spawn(None)?;
             server.listens().await?;
         }
         Ok(server)
@@ -87,8 +93,12 @@ impl NatsServer {
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok());
         let port = port.with_context(|| format!("{} has no port", self.url))?;
-        self.process = spawn(&self.program, &self.directory, &self.variables, Some(port))?;
+        self.process = self.spawn(Some(port))?;
         self.listens().await
+    }
+
+    fn spawn(&self, port: Option<u16>) -> anyhow::Result<Guarded> {
+        spawn(&self.program, &self.directory, self.configuration, &self.variables, port)
     }
 
     /// Stops it in order.
@@ -119,6 +129,7 @@ impl NatsServer {
 fn spawn(
     program: &Path,
     directory: &Path,
+    configuration: &str,
     variables: &[(String, String)],
     port: Option<u16>,
 ) -> anyhow::Result<Guarded> {
@@ -131,7 +142,7 @@ fn spawn(
     }
     let store = directory.join("store");
     let mut command = Command::new(program);
-    command.arg("-c").arg(directory.join("server.conf")).arg("-sd").arg(&store);
+    command.arg("-c").arg(directory.join(configuration)).arg("-sd").arg(&store);
     command.args(["-a", "127.0.0.1", "-p", &port.map_or_else(|| "-1".to_owned(), |port| port.to_string())]);
     command.arg("--ports_file_dir").arg(directory);
     command.envs(variables.iter().map(|(name, value)| (name, value)));

@@ -1,8 +1,9 @@
 //! The whole platform: servers, stand-in auth service, and the workers of each shard, each a process of its own.
 
-use super::description::{Running, withdraw};
+use super::description::{Running, Shard, withdraw};
 use super::fetch;
 use super::nats::NatsServer;
+use super::network::{Network, Topology};
 use super::postgres::{PostgresOptions, PostgresServer};
 use super::process::{Guarded, end_recorded, record};
 use super::secrets::{Secrets, write_private};
@@ -30,6 +31,8 @@ pub struct PlatformOptions {
     pub fresh: bool,
     /// The program whose `serve`, `init` and `dev auth` are started.
     pub program: PathBuf,
+    /// How the NATS servers hang together. What was kept under one is not seen under another.
+    pub topology: Topology,
     /// The shards' ids.
     pub shards: Vec<String>,
     /// Workers for each shard.
@@ -47,7 +50,9 @@ pub struct Platform {
     /// The workers of each shard, in the order of the options.
     workers: Vec<Vec<Guarded>>,
     auth: Guarded,
-    nats: NatsServer,
+    /// Runs once the bucket is there.
+    maintain: Option<Guarded>,
+    network: Network,
     postgres: PostgresServer,
     /// Held as long as this platform is there: another one on the same state would end its processes.
     _lock: Flock<File>,
@@ -62,11 +67,13 @@ impl Platform {
         let servers = fetch::servers(&options.home, &mut progress)?;
         progress("starting nats-server");
         let usual = |port| options.usual_ports.then_some(port);
-        let nats = NatsServer::start(&servers.nats_server, &options.state.join("nats"), usual(4222), &secrets).await?;
+        let (program, place) = (&servers.nats_server, place(&options.state, options.topology));
+        fs::create_dir_all(&place)?;
+        let network = Network::start(program, &place, options.topology, &options.shards, usual(4222), &secrets).await?;
         progress("starting PostgreSQL");
         let postgres = PostgresServer::start(PostgresOptions {
             bin: servers.postgres_bin,
-            data: options.state.join("postgres"),
+            data: place.join("postgres"),
             log: options.state.join("log/postgres.log"),
             password: secrets.postgres.clone(),
             usual_port: usual(5432),
@@ -74,8 +81,9 @@ impl Platform {
         })
         .await?;
         progress("starting the stand-in auth service");
-        let auth = spawn_auth(&options, &nats.url())?;
-        let mut platform = Self { workers: Vec::new(), options, secrets, auth, nats, postgres, _lock: lock };
+        let auth = spawn_auth(&options, &network.auth_url())?;
+        let mut platform =
+            Self { workers: Vec::new(), options, secrets, auth, maintain: None, network, postgres, _lock: lock };
         for shard in platform.options.shards.clone() {
             progress(&format!("shard {shard}: bucket and schema (init)"));
             platform.prepare(&shard)?;
@@ -84,14 +92,15 @@ impl Platform {
             let workers = workers.collect::<anyhow::Result<_>>()?;
             platform.workers.push(workers);
         }
+        platform.maintain = Some(platform.spawn_maintain()?);
         platform.wait_until_ready().await?;
         platform.describe()?;
         Ok(platform)
     }
 
-    /// Where NATS is.
+    /// Where NATS is: at the first shard.
     pub fn nats_url(&self) -> String {
-        self.nats.url()
+        self.network.url(0)
     }
 
     /// The platform's secrets.
@@ -99,9 +108,9 @@ impl Platform {
         &self.secrets
     }
 
-    /// The NATS server.
+    /// The NATS server, or the first shard's.
     pub fn nats(&mut self) -> &mut NatsServer {
-        &mut self.nats
+        self.network.server(0)
     }
 
     /// The Postgres server.
@@ -121,7 +130,7 @@ impl Platform {
 
     /// Starts the NATS server again, after it has ended, on its port.
     pub async fn restart_nats(&mut self) -> anyhow::Result<()> {
-        self.nats.restart().await?;
+        self.nats().restart().await?;
         self.describe()
     }
 
@@ -133,7 +142,7 @@ impl Platform {
 
     /// Starts the stand-in auth service again, after it has ended.
     pub fn restart_auth(&mut self) -> anyhow::Result<()> {
-        self.auth = spawn_auth(&self.options, &self.nats.url())?;
+        self.auth = spawn_auth(&self.options, &self.network.auth_url())?;
         self.describe()
     }
 
@@ -152,8 +161,8 @@ impl Platform {
 
     /// Tells of processes that have ended by themselves, each once.
     pub fn newly_ended(&mut self, told: &mut Vec<u32>) -> Vec<String> {
-        let servers = [self.nats.process(), self.postgres.process(), &mut self.auth];
-        let all = servers.into_iter().chain(self.workers.iter_mut().flatten());
+        let servers = self.network.processes().chain([self.postgres.process(), &mut self.auth]);
+        let all = servers.chain(self.workers.iter_mut().flatten()).chain(&mut self.maintain);
         let mut ended = Vec::new();
         for process in all {
             if let Some(status) = process.ended().filter(|_| !told.contains(&process.pid())) {
@@ -180,9 +189,12 @@ impl Platform {
                 unclean.push(format!("{} ended with {status}", worker.name()));
             }
         }
+        if let Some(maintain) = &mut self.maintain {
+            maintain.stop(Signal::SIGTERM, PATIENCE)?;
+        }
         self.auth.stop(Signal::SIGTERM, PATIENCE)?;
         self.postgres.stop()?;
-        self.nats.stop()?;
+        self.network.stop()?;
         fs::remove_file(pids(&self.options))?;
         if unclean.is_empty() { Ok(()) } else { bail!(unclean.join("\n")) }
     }
@@ -217,10 +229,34 @@ impl Platform {
         Ok(process)
     }
 
+    /// Where the bucket is, and not behind a leaf: a leaf's link has no right to purge.
+    fn spawn_maintain(&self) -> anyhow::Result<Guarded> {
+        let shard = self.options.shards.first().context("no shard")?;
+        let settings = self.settings_at(shard, "maintain", "maintain", Path::new(""), (self.network.auth_url(), ""))?;
+        let mut command = Command::new(&self.options.program);
+        command.arg("maintain").arg("--config").arg(settings);
+        let process = Guarded::spawn("maintain", &mut command, &self.options.state.join("log/maintain.log"))?;
+        note(&self.options, &process)?;
+        Ok(process)
+    }
+
     /// Writes the settings of a worker, or of `init`, which has its own user; gives the file.
     fn settings(&self, shard: &str, name: &str, user: &str, ready_file: &Path) -> anyhow::Result<PathBuf> {
-        let (nats_url, postgres_url) = (self.nats.url(), self.postgres.url(&database(shard)));
-        let whose = settings::For { shard, user, ready_file, nats_url: &nats_url, postgres_url: &postgres_url };
+        let number = self.options.shards.iter().position(|one| one == shard).unwrap_or_default();
+        self.settings_at(shard, name, user, ready_file, (self.network.url(number), self.network.domain()))
+    }
+
+    /// As [`settings`](Self::settings), of who connects there and reaches the bucket in that domain.
+    fn settings_at(
+        &self,
+        shard: &str,
+        name: &str,
+        user: &str,
+        ready_file: &Path,
+        (nats_url, domain): (String, &str),
+    ) -> anyhow::Result<PathBuf> {
+        let postgres_url = self.postgres.url(&database(shard));
+        let whose = settings::For { shard, user, ready_file, nats_url: &nats_url, domain, postgres_url: &postgres_url };
         let file = self.options.state.join(format!("{name}.toml"));
         write_private(&file, &whose.to_toml(&self.secrets)?)?;
         Ok(file)
@@ -248,13 +284,23 @@ impl Platform {
 
     /// Writes what `dev.json` says, as it is now.
     fn describe(&mut self) -> anyhow::Result<()> {
-        let shards = std::iter::zip(&self.options.shards, &self.workers).map(|(id, workers)| {
-            (id.as_str(), self.postgres.url(&database(id)), workers.iter().map(Guarded::pid).collect())
-        });
-        let shards = shards.collect();
-        let (nats_url, auth) = (self.nats.url(), self.auth.pid());
-        let (nats, postgres) = (self.nats.process().pid(), self.postgres.process().pid());
-        Running { nats_url, nats, postgres, auth, shards }.write(&self.options.state, &self.secrets)
+        let mut shards = Vec::new();
+        for (number, (id, workers)) in std::iter::zip(&self.options.shards, &self.workers).enumerate() {
+            shards.push(Shard {
+                id,
+                postgres_url: self.postgres.url(&database(id)),
+                nats_url: self.network.url(number),
+                nats: self.network.server(number).process().pid(),
+                workers: workers.iter().map(Guarded::pid).collect(),
+            });
+        }
+        let hub = self.network.hub().map(|hub| (hub.url(), hub.process().pid()));
+        let (topology, auth) = (self.options.topology, self.auth.pid());
+        let (nats, postgres) = (self.network.server(0).process().pid(), self.postgres.process().pid());
+        let nats_url = self.network.url(0);
+        let maintain = self.maintain.as_ref().map(Guarded::pid);
+        Running { topology, nats_url, nats, hub, postgres, auth, maintain, shards }
+            .write(&self.options.state, &self.secrets)
     }
 }
 
@@ -271,14 +317,31 @@ fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
         .map_err(|_| anyhow::anyhow!("another `dev` runs on {}: stop it, or give --state", state.display()))?;
     withdraw(state)?;
     end_recorded(&pids(options))?;
+    for topology in [Topology::Single, Topology::Leaf] {
+        end_servers(&place(state, topology))?;
+    }
     if options.fresh {
-        // The servers end what is left of their own when they start; here their data would go away under them.
-        end_recorded(&state.join("nats/pid"))?;
-        end_recorded(&state.join("postgres.pid"))?;
         empty(state)?;
     }
     fs::create_dir_all(state.join("log"))?;
     Ok(lock)
+}
+
+/// Where what is kept under a topology is. The other one's bucket and rows tell of other writes.
+fn place(state: &Path, topology: Topology) -> PathBuf {
+    match topology {
+        Topology::Single => state.to_owned(),
+        Topology::Leaf => state.join(topology.name()),
+    }
+}
+
+/// Ends the servers of an earlier run that keep their state there.
+fn end_servers(place: &Path) -> anyhow::Result<()> {
+    end_recorded(&place.join("postgres.pid"))?;
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        end_recorded(&entry.path().join("pid"))?;
+    }
+    Ok(())
 }
 
 /// Removes all that an earlier run kept, but not what is no state of ours: `--state` may be a mistake.

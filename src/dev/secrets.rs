@@ -13,8 +13,9 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// The NATS users of `nats/accounts.conf`.
-pub const NATS_USERS: [&str; 6] = ["worker", "init", "operator", "auth", "gateway", "gateway2"];
+/// The NATS users of `nats/accounts.conf`, and the one of a cluster's routes.
+pub const NATS_USERS: [&str; 10] =
+    ["worker", "init", "maintain", "operator", "auth", "gateway", "gateway2", "leaf", "leaf_auth", "route"];
 
 /// The secrets of one development platform.
 #[derive(Clone, Serialize, Deserialize)]
@@ -69,7 +70,7 @@ impl Secrets {
         self.nats.get(user).map_or("", String::as_str)
     }
 
-    /// The variables that `nats/accounts.conf` names.
+    /// The passwords, under the names by which the files of `nats/` ask for them.
     pub fn nats_variables(&self) -> impl Iterator<Item = (String, &str)> {
         NATS_USERS.iter().map(|user| (format!("{}_PASSWORD", user.to_uppercase()), self.nats(user)))
     }

@@ -15,6 +15,8 @@ pub(super) struct For<'a> {
     /// What the worker writes when it is ready; empty: nothing.
     pub ready_file: &'a Path,
     pub nats_url: &'a str,
+    /// The JetStream domain of the bucket; empty: the server's own.
+    pub domain: &'a str,
     pub postgres_url: &'a str,
 }
 
@@ -23,7 +25,7 @@ impl For<'_> {
     pub(super) fn to_toml(&self, secrets: &Secrets) -> anyhow::Result<String> {
         let (inbox, ready_file) = (format!("_INBOX_{}", self.user), self.ready_file.display().to_string());
         let (verdict_keys, token_keys) = (secrets.verdict_jwks()?, secrets.token_jwks()?);
-        let sections: [(&str, &[(&str, &str)]); 6] = [
+        let sections: [(&str, &[(&str, &str)]); 7] = [
             (
                 "nats",
                 &[
@@ -35,6 +37,7 @@ impl For<'_> {
             ),
             ("worker", &[("ready_file", &ready_file)]),
             ("shard", &[("id", self.shard)]),
+            ("truth", &[("domain", self.domain)]),
             ("postgres", &[("url", self.postgres_url)]),
             ("keys", &[("identity", &secrets.identity), ("encryption", &secrets.encryption)]),
             (

@@ -35,6 +35,12 @@ impl Timestamp {
         self.0
     }
 
+    /// The moment that many milliseconds before this one.
+    #[must_use]
+    pub fn earlier_by_ms(self, millis: i64) -> Self {
+        Self::from_millis(self.0.saturating_sub(millis))
+    }
+
     /// From RFC 3339; `None` for text of another form. Digits beyond milliseconds are cut.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;

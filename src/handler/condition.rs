@@ -17,6 +17,16 @@ impl Conditions {
         Ok(Self { if_version: fields.version("if_version")?, if_owner_version: fields.version("if_owner_version")? })
     }
 
+    /// Takes `if_version` alone.
+    pub fn item_only(fields: &mut Fields) -> Result<Self, Refusal> {
+        Ok(Self { if_version: fields.version("if_version")?, if_owner_version: None })
+    }
+
+    /// Takes `if_owner_version` alone.
+    pub fn owner_only(fields: &mut Fields) -> Result<Self, Refusal> {
+        Ok(Self { if_version: None, if_owner_version: fields.version("if_owner_version")? })
+    }
+
     /// Refuses with `version_conflict` where a condition is false. `current` is the item if it lives.
     pub fn check(&self, snapshot: &Snapshot, current: Option<&Opened>) -> Result<(), Refusal> {
         let version = current.map(|item| item.version).unwrap_or_default();

@@ -38,6 +38,11 @@ pub(super) fn away(code: Code, message: &str) -> Refusal {
     Refusal::retry_later(code, message, RETRY_AFTER_MS)
 }
 
+/// The bucket takes no more, not even what confirms a refusal or a `strong` read.
+pub(super) fn bucket_full() -> Refusal {
+    away(Code::TruthUnavailable, "the bucket takes no more: tell the operators")
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -80,16 +85,16 @@ impl From<OwnersFault> for Failure {
             OwnersFault::Truth(TruthFault::Unavailable(_)) => {
                 Self::Refused(away(Code::TruthUnavailable, "the truth is out of reach: ask again"))
             }
+            OwnersFault::Truth(TruthFault::Full) => Self::Refused(bucket_full()),
             OwnersFault::HistoryLost { .. } => Self::Refused(away(
                 Code::TruthUnavailable,
                 "the truth has lost acknowledged history of this owner: the operators have to mend it",
             )),
             OwnersFault::NeverWas { owner_version } => Self::Refused(
-                Refusal::new(Code::BadRequest, "min_version is above the owner's version: it never was")
-                    .field("min_version")
+                Refusal::bad_request("that version is above the owner's: it never was")
                     .with("owner_version", owner_version.get()),
             ),
-            OwnersFault::Truth(_)
+            OwnersFault::Truth(TruthFault::Refused(_) | TruthFault::Unreadable(_))
             | OwnersFault::Broken { .. }
             | OwnersFault::HistoryWentBack(_)
             | OwnersFault::Shard(_)
@@ -113,6 +118,7 @@ mod tests {
         assert_eq!(code(AuthFault::Unavailable(CallFault::TimedOut).into()), Code::AuthUnavailable);
         assert_eq!(code(SealFault::Tampered.into()), Code::Internal);
         assert_eq!(code(OwnersFault::Truth(CallFault::NotConnected.into()).into()), Code::TruthUnavailable);
+        assert_eq!(code(OwnersFault::Truth(TruthFault::Full).into()), Code::TruthUnavailable);
         assert_eq!(code(OwnersFault::Truth(TruthFault::Unreadable("x")).into()), Code::Internal);
         assert_eq!(code(OwnersFault::NeverWas { owner_version: Version::NONE }.into()), Code::BadRequest);
         assert_eq!(code(Invalid::new("f", "r").into()), Code::InvalidItem);

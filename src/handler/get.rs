@@ -4,7 +4,7 @@ use super::condition::not_found;
 use super::request::{Call, require};
 use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, Version};
-use crate::owners::{Need, Owners, Reading};
+use crate::owners::{Need, Owners, OwnersFault, Reading};
 use crate::seal::OwnerKey;
 use crate::wire::{Fields, Refusal, Scope, item_view};
 use serde_json::{Value, json};
@@ -53,9 +53,21 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Value, Failure>
 pub(super) struct Freshness {
     need: Need,
     min_version: Version,
+    /// The field that names it.
+    field: &'static str,
 }
 
 impl Freshness {
+    /// As fresh as a read is that does not ask for more.
+    pub fn default_of(owners: &Owners) -> Self {
+        Self::at_least(Version::NONE, "min_version", owners)
+    }
+
+    /// As fresh by default, and at least of the version that `field` names.
+    pub fn at_least(min_version: Version, field: &'static str, owners: &Owners) -> Self {
+        Self { need: owners.default_need(), min_version, field }
+    }
+
     /// Takes `min_version` and `consistency`.
     pub fn take(fields: &mut Fields, owners: &Owners) -> Result<Self, Refusal> {
         let min_version = fields.version("min_version")?.unwrap_or_default();
@@ -68,12 +80,18 @@ impl Freshness {
                 return Err(Refusal::bad_field("consistency", "consistency is one of head, strong, eventual"));
             }
         };
-        Ok(Self { need, min_version })
+        Ok(Self { need, min_version, field: "min_version" })
     }
 
     /// The owner, that fresh, before the caller's time is up.
     pub async fn read(&self, owners: &Owners, owner: &OwnerKey, deadline: Instant) -> Result<Reading, Failure> {
         match timeout_at(deadline, owners.read(owner, self.need, self.min_version, deadline)).await {
+            Ok(Err(OwnersFault::NeverWas { owner_version })) => Err(Refusal::bad_field(
+                self.field,
+                format!("the owner is at version {owner_version}: a higher one never was"),
+            )
+            .with("owner_version", owner_version.get())
+            .into()),
             Ok(reading) => Ok(reading?),
             Err(_) => Err(super::request::out_of_time().into()),
         }

@@ -24,9 +24,10 @@ pub struct Limits {
     pub token_bytes: usize,
     /// Living items of one owner.
     pub items: usize,
-    /// Item keys of one owner, those of kept deletions included; 1,023 at most, which with the owner's key is what one
-    /// read of the truth gives.
+    /// Item keys of one owner, those of kept deletions included; 1,000 at most, so that one read of the truth gives them.
     pub keys: usize,
+    /// Operations of a batch.
+    pub batch: usize,
     /// Entries of a page that asks for no number.
     pub page: usize,
     /// Entries of a page at most.
@@ -55,6 +56,7 @@ impl Default for Limits {
             token_bytes: 8_192,
             items: 500,
             keys: 1_000,
+            batch: 100,
             page: 50,
             page_max: 500,
             deadline_ms: 5_000,
@@ -95,7 +97,7 @@ impl Limits {
     }
 
     /// Each limit's name, value and unit.
-    fn table(&self) -> [(&'static str, u64, &'static str); 23] {
+    fn table(&self) -> [(&'static str, u64, &'static str); 24] {
         let item = &self.item;
         let count = |n: usize| n as u64;
         [
@@ -112,6 +114,7 @@ impl Limits {
             ("text_bytes", count(item.text_bytes), "bytes"),
             ("items", count(self.items), "items"),
             ("keys", count(self.keys), "keys"),
+            ("batch", count(self.batch), "operations"),
             ("page", count(self.page), "entries"),
             ("page_max", count(self.page_max), "entries"),
             ("deadline_ms", self.deadline_ms, "milliseconds"),

@@ -1,18 +1,17 @@
 //! `list`: the owner's items by place, a page at a time.
 
 use super::get::{Freshness, mark_stale};
+use super::page::{page, page_limit};
 use super::request::Call;
-use super::{Failure, Limits, Service};
+use super::write::view;
+use super::{Failure, Service};
 use crate::domain::Kind;
 use crate::owners::{Opened, Snapshot};
 use crate::seal::{Keyring, OwnerKey};
-use crate::wire::{Fields, Refusal, item_view};
+use crate::wire::{Fields, Refusal};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-
-/// Room for what stands around the items in a reply.
-const FRAME_BYTES: usize = 512;
 
 /// `{kind?, tag?, limit?, cursor?, min_version?, consistency?}`
 struct List {
@@ -62,19 +61,6 @@ impl List {
     }
 }
 
-/// Takes `limit`: from 1 to the greatest page.
-fn page_limit(fields: &mut Fields, limits: &Limits) -> Result<usize, Refusal> {
-    let limit = match fields.count("limit")? {
-        None => return Ok(limits.page),
-        Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
-    };
-    if (1..=limits.page_max).contains(&limit) {
-        return Ok(limit);
-    }
-    let message = format!("limit is from 1 to {}", limits.page_max);
-    Err(Refusal::bad_field("limit", &message).with("limit", limits.page_max))
-}
-
 /// An item's place: the first version of its present life, so that the oldest comes first.
 fn place(opened: &Opened) -> u64 {
     opened.body.born.get()
@@ -94,19 +80,9 @@ pub(super) async fn list(service: &Service, call: Call) -> Result<Value, Failure
     let after = list.begins_after(keyring, &call.owner)?;
     let reading = list.freshness.read(&service.owners, &call.owner, call.deadline).await?;
     let items = in_order(&list, &reading.snapshot, after)?;
-    let (mut page, mut used, mut last) = (Vec::new(), FRAME_BYTES, after);
-    for opened in items.iter().take(list.limit) {
-        let Some(item) = opened.living() else { continue };
-        let view = item_view(item, opened.version);
-        used += view.to_string().len() + 1;
-        if used > service.limits.reply_bytes && !page.is_empty() {
-            break;
-        }
-        page.push(view);
-        last = place(opened);
-    }
-    let more = page.len() < items.len();
-    let mut reply = json!({"items": page, "owner_version": reading.snapshot.version().get()});
+    let listed = page(&items, list.limit, &service.limits, |opened| view(opened));
+    let (more, last) = (listed.len() < items.len(), listed.len().checked_sub(1).map_or(after, |at| place(items[at])));
+    let mut reply = json!({"items": listed, "owner_version": reading.snapshot.version().get()});
     if more {
         reply["next_cursor"] = Value::from(list.cursor_after(keyring, &call.owner, last));
     }

@@ -3,14 +3,19 @@
 //! A request comes here with its headers parsed and its body decoded; a handler answers with a body or a refusal. No
 //! handler talks to NATS, the bucket or Postgres itself: data comes through [`Owners`] alone.
 
+mod batch;
+mod changes;
 mod condition;
 mod delete;
 mod failure;
 mod get;
+mod history;
 mod limits;
 mod list;
+mod page;
 mod put;
 mod request;
+mod restore;
 mod version;
 mod write;
 
@@ -55,6 +60,10 @@ impl Service {
                     Operation::Get => get::get(self, call).await,
                     Operation::List => list::list(self, call).await,
                     Operation::Delete => delete::delete(self, call).await,
+                    Operation::Changes => changes::changes(self, call).await,
+                    Operation::History => history::history(self, call).await,
+                    Operation::Restore => restore::restore(self, call).await,
+                    Operation::Batch => batch::batch(self, call).await,
                     Operation::Version | Operation::Limits => Err(Failure::unreachable("handled above")),
                 }
             }

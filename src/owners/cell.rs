@@ -4,7 +4,7 @@ use super::Snapshot;
 use super::admission::Traffic;
 use crate::seal::OwnerKey;
 use quick_cache::Weighter;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a worker holds of one owner.
@@ -18,8 +18,10 @@ pub(super) struct Cell {
     pub(super) loading: tokio::sync::Mutex<()>,
     /// Whether what is held was compared with Postgres after the truth lost history.
     pub(super) compared: AtomicBool,
-    /// Whether this shard's Postgres hosts the owner.
+    /// Whether this shard's Postgres hosts the owner, as far as is known.
     pub(super) hosted: AtomicBool,
+    /// When it was last noted that the owner is here, in seconds since the worker began; 0: never.
+    pub(super) seen_s: AtomicU64,
 }
 
 impl Cell {

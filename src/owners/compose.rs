@@ -2,23 +2,35 @@
 
 use super::write::{Draft, Intent};
 use super::{Owners, OwnersFault, Snapshot};
-use crate::domain::{ItemId, Kind};
-use crate::seal::{Body, Content, Links, OwnerKeys, Record, RecordName, RequestMark, UserId};
+use crate::domain::{ItemId, Kind, Timestamp, Version};
+use crate::seal::{Body, Content, Links, OwnerKeys, Part, Record, RecordName, RequestMark, SealFault, UserId};
 use crate::truth::NewRecord;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// A write that can be sent, and sent again: it is the same one, for it has one operation id.
 pub(super) struct Sealed {
     /// The service's own name of the write.
     pub operation: Uuid,
-    /// The name of the item's record.
-    pub item: RecordName,
-    /// The records, the item's last.
+    /// The records: the owner's key where it is their first write, then the items'.
     pub records: Vec<NewRecord>,
 }
 
+impl Sealed {
+    /// The records as the truth has them, where the last of them has that version: theirs follow one another.
+    pub(super) fn stored(&self, last: Version) -> Result<Vec<Record>, SealFault> {
+        let first = (last.get() + 1).saturating_sub(self.records.len() as u64);
+        let record = |(version, record): (u64, &NewRecord)| {
+            let version = Version::new(version).ok_or(SealFault::Malformed)?;
+            Record::parse(record.name, version, Timestamp::now(), record.value.clone())
+        };
+        (first..).zip(&self.records).map(record).collect()
+    }
+}
+
 impl Owners {
-    /// The records of the change, sealed: an owner's first write brings their keys along in the same atomic batch.
+    /// The records of the change, sealed: an owner's first write brings their keys along, in the same atomic batch as all
+    /// that the change is about.
     pub(super) fn sealed(
         &self,
         user: &UserId,
@@ -27,7 +39,7 @@ impl Owners {
         draft: Draft,
     ) -> Result<Sealed, OwnersFault> {
         let (owner, keyring) = (snapshot.owner(), &self.0.keyring);
-        let mut records = Vec::with_capacity(2);
+        let mut records = Vec::with_capacity(draft.contents.len() + 1);
         let fresh;
         let keys = match snapshot.keys() {
             Some(keys) => keys,
@@ -40,30 +52,45 @@ impl Owners {
             }
         };
         let request = intent.request.as_ref().map(|(id, body)| keys.request_marks(id, body));
-        let body = self.body(snapshot, keys, draft)?;
-        let (kind, id) = subject_of(&body.content);
-        let item = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
-        let deleted = matches!(body.content, Content::Deleted { .. });
-        let links = links(snapshot, snapshot.set().get(&item), request, deleted);
-        records.push(NewRecord { name: item, value: keys.seal(owner, item, &links, body.encode()).into() });
-        Ok(Sealed { operation: body.operation, item, records })
+        let operation = Uuid::now_v7();
+        let Draft { contents, refused } = draft;
+        let mut left = u16::try_from(contents.len()).map_err(|_| SealFault::Malformed)?;
+        let of = left;
+        for content in contents {
+            left -= 1;
+            let (kind, id) = subject_of(&content);
+            let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
+            let deleted = matches!(content, Content::Deleted { .. });
+            let refused = if left == 0 { refused.clone() } else { BTreeMap::new() };
+            let part = Part { of, followed_by: left, refused };
+            let body = self.body(snapshot, keys, &name, content, (operation, part))?;
+            let links = links(snapshot, snapshot.set().get(&name), request, deleted);
+            records.push(NewRecord { name, value: keys.seal(owner, name, &links, body.encode()).into() });
+        }
+        Ok(Sealed { operation, records })
     }
 
-    fn body(&self, snapshot: &Snapshot, keys: &OwnerKeys, draft: Draft) -> Result<Body, OwnersFault> {
-        let (kind, id) = subject_of(&draft.content);
-        let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
-        let current = match snapshot.set().get(&name) {
+    fn body(
+        &self,
+        snapshot: &Snapshot,
+        keys: &OwnerKeys,
+        name: &RecordName,
+        content: Content,
+        (operation, part): (Uuid, Part),
+    ) -> Result<Body, OwnersFault> {
+        let current = match snapshot.set().get(name) {
             Some(record) => Some(Body::open(keys, snapshot.owner(), record)?),
             None => None,
         };
         // A life that goes on, or ends, keeps its beginning; a new one begins with its own record.
         let life = current.filter(|body| matches!(body.content, Content::Living(_)));
         Ok(Body {
-            operation: Uuid::now_v7(),
+            operation,
             shard: self.0.shard.clone(),
             born: life.as_ref().map(|body| body.born).unwrap_or_default(),
             born_request: life.and_then(|body| body.born_request),
-            content: draft.content,
+            part,
+            content,
         })
     }
 }

@@ -1,14 +1,18 @@
 //! Whether a write was done before, under the same request id.
 
-use super::write::Intent;
-use super::{Owners, OwnersFault, Snapshot};
+use super::write::{Intent, opened};
+use super::{Opened, Owners, OwnersFault, Snapshot};
 use crate::domain::Version;
-use crate::seal::{Record, RecordName, RequestMark};
+use crate::seal::{ItemKey, Record, RecordName, RequestMark, SealFault};
 use crate::shard::Earlier;
-use tracing::warn;
+use futures::future::join_all;
+use std::collections::BTreeMap;
+use tracing::{debug, warn};
 
 /// The most records of one key that a bucket can keep.
 pub(super) const HISTORY: usize = 64;
+/// How many items are looked through at a time.
+const AT_ONCE: usize = 16;
 
 impl Owners {
     /// The record that a write with this request id made: among the current ones, in this shard's Postgres, or, where
@@ -35,28 +39,75 @@ impl Owners {
                 Version::NONE
             }
         };
-        let Some(item) = self.item_of(snapshot, request_id, intent)? else { return Ok(None) };
-        if item.version <= known_to || item.envelope.item_prev.is_none() {
-            return Ok(None);
+        let written_over = |record: &&Record| record.version > known_to && !record.envelope.item_prev.is_none();
+        let items = self.items_of(snapshot, request_id, intent)?;
+        let names: Vec<RecordName> = items.into_iter().filter(written_over).map(|record| record.name).collect();
+        for some in names.chunks(AT_ONCE) {
+            let mut looked_up = Vec::with_capacity(some.len());
+            for name in some {
+                looked_up.push(self.0.bucket.history(snapshot.owner(), name, known_to, HISTORY));
+            }
+            for kept in join_all(looked_up).await {
+                if let Some(found) = kept?.iter().find(made_by) {
+                    return Ok(Some(found.clone()));
+                }
+            }
         }
-        let kept = self.0.bucket.history(snapshot.owner(), &item.name, known_to, HISTORY).await?;
-        Ok(kept.iter().find(made_by).cloned())
+        Ok(None)
     }
 
-    /// The current record of the item that the request is about: the one it names, else the one whose life it began.
-    fn item_of(
+    /// The current records of the items that the request is about: those it names, and those whose life it began.
+    fn items_of<'s>(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &'s Snapshot,
         request_id: &RequestMark,
         intent: &Intent,
-    ) -> Result<Option<Record>, OwnersFault> {
-        let key = match (&intent.id, snapshot.keys()) {
-            (Some(id), Some(keys)) => Some(keys.item(intent.kind.as_str(), id.as_str())),
-            _ => {
-                let begun = snapshot.items()?.iter().find(|item| item.body.born_request == Some(*request_id));
-                begun.map(|item| item.key)
+    ) -> Result<Vec<&'s Record>, OwnersFault> {
+        let Some(keys) = snapshot.keys() else { return Ok(Vec::new()) };
+        let named = intent.items.iter().filter_map(|(kind, id)| Some(keys.item(kind.as_str(), id.as_ref()?.as_str())));
+        let mut items: Vec<ItemKey> = named.collect();
+        if intent.items.iter().any(|(_, id)| id.is_none()) {
+            let begun = snapshot.items()?.iter().filter(|item| item.body.born_request == Some(*request_id));
+            items.extend(begun.map(|item| item.key));
+        }
+        Ok(items.into_iter().filter_map(|key| snapshot.set().get(&RecordName::Item(key))).collect())
+    }
+
+    /// All items of the write to which this record belongs, and what it refused; `None` where not all of it is kept.
+    pub(super) async fn whole_write(
+        &self,
+        snapshot: &Snapshot,
+        record: &Record,
+    ) -> Result<Option<(Vec<Opened>, BTreeMap<u16, String>)>, OwnersFault> {
+        let found = opened(snapshot, record)?;
+        let part = &found.body.part;
+        if part.of == 1 {
+            return Ok(Some((vec![found], BTreeMap::new())));
+        }
+        let last = record.version.get() + u64::from(part.followed_by);
+        let mut items = Vec::with_capacity(usize::from(part.of));
+        for version in last + 1 - u64::from(part.of)..=last {
+            let version = Version::new(version).ok_or(SealFault::Malformed)?;
+            match self.record_at(snapshot, version).await? {
+                Some(record) => items.push(opened(snapshot, &record)?),
+                None => return Ok(None),
             }
-        };
-        Ok(key.and_then(|key| snapshot.set().get(&RecordName::Item(key)).cloned()))
+        }
+        let refused = items.last().map(|item| item.body.part.refused.clone()).unwrap_or_default();
+        Ok(Some((items, refused)))
+    }
+
+    /// The owner's record of that version: from the current ones, this shard's Postgres, or the truth; `None` where it
+    /// is kept nowhere.
+    pub(super) async fn record_at(&self, snapshot: &Snapshot, version: Version) -> Result<Option<Record>, OwnersFault> {
+        if let Some(current) = snapshot.set().records().find(|record| record.version == version) {
+            return Ok(Some(current.clone()));
+        }
+        match self.0.store.record_at(snapshot.owner(), version).await {
+            Ok(Some(record)) => return Ok(Some(record)),
+            Ok(None) => {}
+            Err(fault) => debug!(%fault, "Postgres cannot be asked for a record: looked for in the truth"),
+        }
+        Ok(self.0.bucket.record_at(snapshot.owner(), version).await?)
     }
 }

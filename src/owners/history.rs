@@ -4,10 +4,10 @@
 //! Those owners' copies are served as stale; all others are served as before.
 
 use super::{Owners, OwnersFault};
-use crate::domain::Version;
+use crate::domain::{Timestamp, Version};
 use crate::shard::Reached;
 use crate::truth::{Delta, SetupFault, TruthFault};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -23,6 +23,10 @@ const PAGE: i64 = 500;
 pub struct History {
     lost: AtomicBool,
     newest: AtomicU64,
+    /// When that record was stored, in milliseconds since the Unix epoch; 0 while that is not known.
+    newest_at_ms: AtomicI64,
+    /// How often this shard had accepted a loss when this worker began to look, and one more; 0 while it has not.
+    accepted: AtomicU64,
     /// Where the projection stood, and since when, while the truth is ahead of it.
     standing: Mutex<Option<(u64, Instant)>>,
 }
@@ -39,6 +43,12 @@ impl History {
         self.newest.load(Ordering::Relaxed)
     }
 
+    /// How old the truth's newest record is, as far as is known.
+    pub fn newest_age(&self) -> Option<Duration> {
+        let at = Some(self.newest_at_ms.load(Ordering::Relaxed)).filter(|at| *at != 0)?;
+        Some(Duration::from_millis(u64::try_from(Timestamp::now().millis() - at).unwrap_or_default()))
+    }
+
     /// How long the projection has stood still while the truth was ahead; none while it keeps up.
     pub(super) fn behind(&self) -> Option<Duration> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner).map(|(_, since)| since.elapsed())
@@ -52,6 +62,13 @@ impl History {
             Some((at, _)) if at == cursor => {}
             _ => *standing = Some((cursor, Instant::now())),
         }
+    }
+
+    /// An operator has accepted the bucket as it is.
+    pub(super) fn begin_anew(&self) {
+        self.accepted.store(0, Ordering::Relaxed);
+        self.newest.store(0, Ordering::Relaxed);
+        self.lost.store(false, Ordering::Release);
     }
 
     fn lose(&self, reason: &str) {
@@ -92,6 +109,10 @@ impl Owners {
     /// Compares the truth with where it was known to be, and gives where it is now. A leader that was paused may tell
     /// of old times for a moment, so what looks lost is confirmed by a write.
     pub(super) async fn compare(&self, known: Option<&Reached>) -> Result<Reached, OwnersFault> {
+        if let Some(accepted) = known.and_then(|known| known.accepted) {
+            let first = &self.0.history.accepted;
+            let _ = first.compare_exchange(0, accepted + 1, Ordering::Relaxed, Ordering::Relaxed);
+        }
         if let Some(why) = known.and_then(|known| known.lost.clone()) {
             self.0.history.lose(&why);
             return Err(OwnersFault::HistoryWentBack(why));
@@ -103,7 +124,7 @@ impl Owners {
             Err(other) => return Err(TruthFault::Refused(other.to_string()).into()),
         };
         let anchor = now.newest_at.map(|at| (now.newest, at));
-        let mut now = Reached { created: now.created, sequence: now.newest, anchor, lost: None };
+        let mut now = Reached { created: now.created, sequence: now.newest, anchor, lost: None, accepted: None };
         if let Some(known) = known {
             if known.created != now.created {
                 let reason = format!("it was made at {}, and is one of {}", known.created, now.created);
@@ -119,6 +140,9 @@ impl Owners {
             self.check_anchor(known).await?;
         }
         self.0.history.newest.fetch_max(now.sequence, Ordering::Relaxed);
+        if let Some((_, at)) = now.anchor {
+            self.0.history.newest_at_ms.fetch_max(at.millis(), Ordering::Relaxed);
+        }
         Ok(now)
     }
 
@@ -137,7 +161,8 @@ impl Owners {
 
     async fn went_back(&self, reason: String) -> OwnersFault {
         self.0.history.lose(&reason);
-        if let Err(fault) = self.0.store.remember_lost(self.bucket_name(), &reason).await {
+        let accepted = self.0.history.accepted.load(Ordering::Relaxed).saturating_sub(1);
+        if let Err(fault) = self.0.store.remember_lost(self.bucket_name(), &reason, accepted).await {
             warn!(%fault, "that the bucket's history went back could not be written down");
         }
         OwnersFault::HistoryWentBack(reason)

@@ -5,12 +5,15 @@ use super::read::Renewed;
 use super::{Owners, OwnersFault, Snapshot, a_copy_stands_in};
 use crate::domain::Version;
 use crate::seal::{OwnerKey, OwnerSet, Record};
-use crate::shard::ShardFault;
+use crate::shard::{Completed, ShardFault};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tracing::{debug, error, warn};
+
+/// How often hosting is begun anew where something comes between its two steps.
+const TRIES: usize = 3;
 
 impl Owners {
     pub(super) fn cell(&self, owner: &OwnerKey) -> Arc<Cell> {
@@ -31,6 +34,7 @@ impl Owners {
     /// The snapshot at hand. The first one of a worker is confirmed by the truth, where that can be reached: so an
     /// answer is never older than one that this worker gave before it forgot the owner.
     pub(super) async fn at_hand(&self, owner: &OwnerKey, cell: &Arc<Cell>) -> Result<Arc<Snapshot>, OwnersFault> {
+        self.note_seen(owner, cell);
         if let Some(held) = cell.held() {
             if self.0.history.is_lost() && !cell.compared.load(Ordering::Acquire) {
                 return self.compare_with_postgres(owner, cell, held).await;
@@ -42,8 +46,11 @@ impl Owners {
         if let Some(held) = cell.held() {
             return Ok(held);
         }
+        let asked = self.noticed();
         let (snapshot, hosted) = self.load(owner).await?;
-        cell.hosted.store(hosted, Ordering::Release);
+        if hosted {
+            self.believe_hosted(cell, asked);
+        }
         Ok(self.keep(owner, cell, snapshot))
     }
 
@@ -73,7 +80,7 @@ impl Owners {
         Ok(if newer { self.keep(owner, cell, Snapshot::new(&self.0.keyring, set, None)?) } else { held })
     }
 
-    /// Hosts an owner who could not be hosted when they came, while requests go on; one attempt at a time.
+    /// Hosts an owner who is not known to be hosted, while requests go on; one attempt at a time.
     fn host_if_not(&self, owner: &OwnerKey, cell: &Arc<Cell>) {
         let able = self.0.store.is_up() && !self.0.bucket.writing().is_open() && !self.0.history.is_lost();
         if !able || cell.hosted.load(Ordering::Acquire) || cell.loading.try_lock().is_err() {
@@ -82,9 +89,16 @@ impl Owners {
         let (this, owner, cell) = (self.clone(), *owner, cell.clone());
         tokio::spawn(async move {
             let Ok(_one_attempt) = cell.loading.try_lock() else { return };
-            if let Ok((snapshot, true)) = this.load(&owner).await {
-                this.keep(&owner, &cell, snapshot);
-                cell.hosted.store(true, Ordering::Release);
+            let asked = this.noticed();
+            match this.0.store.hosts(&owner).await {
+                Ok(true) => this.believe_hosted(&cell, asked),
+                Ok(false) => {
+                    if let Ok((snapshot, true)) = this.host(&owner).await {
+                        this.keep(&owner, &cell, snapshot);
+                        this.believe_hosted(&cell, asked);
+                    }
+                }
+                Err(fault) => warn!(%fault, "Postgres cannot tell whether it hosts the owner"),
             }
         });
     }
@@ -92,8 +106,17 @@ impl Owners {
     /// The owner from Postgres, hosted now if they are not yet, or from the truth; and whether the shard hosts them.
     async fn load(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
         match self.0.store.hosted_owner(owner).await {
-            Ok(Some(hosted)) => Ok((self.load_hosted(owner, hosted.records).await?, true)),
+            Ok(Some(hosted)) => {
+                if !hosted.history_complete {
+                    self.backfill_soon(owner);
+                }
+                self.load_hosted(owner, hosted.records).await
+            }
             Ok(None) => self.host(owner).await,
+            Err(ShardFault::Unreadable) => {
+                error!(%owner, "this shard's Postgres holds what is no record: the owner is brought anew");
+                self.bring_anew(owner).await
+            }
             Err(fault) => {
                 warn!(%fault, "Postgres cannot be read: the owner is taken from the truth");
                 Ok((self.fetch_whole(owner).await?.0, false))
@@ -101,40 +124,67 @@ impl Owners {
         }
     }
 
-    async fn load_hosted(&self, owner: &OwnerKey, records: Vec<Record>) -> Result<Snapshot, OwnersFault> {
+    async fn load_hosted(&self, owner: &OwnerKey, records: Vec<Record>) -> Result<(Snapshot, bool), OwnersFault> {
         let copy = match OwnerSet::empty(*owner).apply(&self.0.keyring, records) {
             Ok(set) => Snapshot::new(&self.0.keyring, set, None)?,
             Err(broken) => {
-                error!(%owner, %broken, "this shard's Postgres does not hold the owner whole: taken from the truth");
-                return Ok(self.fetch_whole(owner).await?.0);
+                error!(%owner, %broken, "this shard's Postgres does not hold the owner whole: brought anew");
+                return self.bring_anew(owner).await;
             }
         };
         match self.renewed(&copy, true).await {
-            Ok(Renewed::Grown(confirmed) | Renewed::Replaced(confirmed)) => Ok(confirmed),
-            Err(fault) if a_copy_stands_in(&fault) => Ok(copy),
+            Ok(Renewed::Grown(confirmed)) => Ok((confirmed, true)),
+            // Whole, and not the truth's.
+            Ok(Renewed::Replaced(_)) => self.bring_anew(owner).await,
+            Err(fault) if a_copy_stands_in(&fault) => Ok((copy, true)),
             Err(fault) => Err(fault),
         }
     }
 
-    /// Brings the owner's whole set here in one go, and answers from it; where Postgres is away, only answers.
-    async fn host(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
-        let begun = self.0.store.begin_hosting(owner, self.bucket_name()).await;
-        let (snapshot, up_to) = self.fetch_whole(owner).await?;
-        let records: Vec<Record> = snapshot.set().records().cloned().collect();
-        let hosted = match begun {
-            // A set that does not reach the cursor could lack what the projection had passed before the owner's row was
-            // there. A barrier is always beyond it, unless the bucket went back.
-            Ok(hosting) if up_to.get() >= hosting.cursor => {
-                self.0.store.complete_hosting(owner, &records, up_to.get()).await
-            }
-            Ok(_) => Err(ShardFault::Unfit("the truth is behind this shard's projection".into())),
-            Err(fault) => Err(fault),
-        };
-        match &hosted {
-            Ok(()) => debug!(%owner, records = records.len(), "hosted"),
-            Err(fault) => warn!(%owner, %fault, "not hosted yet: answered from the truth"),
+    /// Brings the owner's whole set here in one go, and answers from it; where Postgres is away, only answers. Says
+    /// whether the shard hosts the owner now.
+    pub(super) async fn host(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let begun = self.0.store.begin_hosting(owner, self.bucket_name()).await;
+            let (snapshot, up_to) = self.fetch_whole(owner).await?;
+            let completed = match begun {
+                // A set that does not reach the row's beginning could lack what the projection had passed before. A
+                // barrier is always beyond it, unless the bucket went back.
+                Ok(hosting) if up_to.get() >= hosting.begun_at => self.complete_hosting(&snapshot, up_to).await,
+                Ok(_) => Err(ShardFault::Unfit("the truth is behind this shard's projection".into())),
+                Err(fault) => Err(fault),
+            };
+            let hosted = match completed {
+                Ok(Completed::Now) => {
+                    self.backfill_soon(owner);
+                    true
+                }
+                Ok(Completed::Already) => true,
+                Ok(Completed::NotBegun) if tries < TRIES => continue,
+                Ok(Completed::NotWhole) if tries < TRIES => {
+                    if let Err(fault) = self.0.store.reset_owner(owner, self.bucket_name()).await {
+                        warn!(%owner, %fault, "rows that are not whole are still there");
+                    }
+                    continue;
+                }
+                Ok(_) => false,
+                Err(fault) => {
+                    warn!(%owner, %fault, "not hosted yet: answered from the truth");
+                    false
+                }
+            };
+            debug!(%owner, records = snapshot.set().records().count(), hosted, "brought here");
+            return Ok((snapshot, hosted));
         }
-        Ok((snapshot, hosted.is_ok()))
+    }
+
+    async fn complete_hosting(&self, snapshot: &Snapshot, up_to: Version) -> Result<Completed, ShardFault> {
+        let owner = *snapshot.owner();
+        let records: Vec<Record> = snapshot.set().records().cloned().collect();
+        let whole = |stored: Vec<Record>| OwnerSet::empty(owner).apply(&self.0.keyring, stored).is_ok();
+        self.0.store.complete_hosting(&owner, &records, up_to.get(), whole).await
     }
 
     /// The owner's whole set from the truth, confirmed, and the stream sequence up to which it is complete.

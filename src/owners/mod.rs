@@ -5,21 +5,36 @@
 //! Postgres itself.
 
 mod admission;
+mod backfill;
 mod cell;
 mod compose;
 mod earlier;
 mod history;
 mod host;
+mod maintain;
+mod presence;
 mod project;
 mod read;
+mod rebuild;
+mod replay;
 mod settle;
 mod snapshot;
+mod survey;
+mod upkeep;
+mod verify;
+mod versions;
 mod write;
 
 pub use admission::{Admission, Denied, Pace};
 pub use history::History;
+pub use maintain::{MaintainSettings, Maintainer, Round};
 pub use read::{Need, Reading};
+pub use rebuild::Loss;
+pub use replay::{Rebuilt, Since};
 pub use snapshot::{Opened, Snapshot};
+pub use survey::{Counts, Found, Mend};
+pub use verify::{Compared, Difference, Differing, Side, Verifier};
+pub use versions::KeptVersions;
 pub use write::{Change, Draft, Intent, Outcome, Written};
 
 use crate::breaker::Breaker;
@@ -30,7 +45,7 @@ use cell::{Slot, Weigher};
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How reads, writes and the projection behave.
@@ -42,6 +57,8 @@ pub struct OwnersSettings {
     pub write: WriteSettings,
     /// Of the projection.
     pub projection: ProjectionSettings,
+    /// Of what is kept, and for how long.
+    pub retention: RetentionSettings,
 }
 
 /// How reads behave.
@@ -79,6 +96,22 @@ pub struct ProjectionSettings {
     pub stuck_ms: u64,
 }
 
+/// What is kept, and for how long.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// How long a shard keeps versions of items that are not current any more, in days.
+    pub versions_d: u32,
+}
+
+/// How long a write is known again.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetrySettings {
+    /// How long a request id is honoured on a shard that hosts the owner, in hours.
+    pub kept_h: u32,
+}
+
 impl Default for ReadSettings {
     fn default() -> Self {
         Self { consistency: Need::Head, max_age_ms: 2_000, cache_bytes: 256 << 20 }
@@ -94,6 +127,18 @@ impl Default for WriteSettings {
 impl Default for ProjectionSettings {
     fn default() -> Self {
         Self { batch: 1_000, poll_ms: 300, stuck_ms: 3_000 }
+    }
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        Self { versions_d: 90 }
+    }
+}
+
+impl Default for RetrySettings {
+    fn default() -> Self {
+        Self { kept_h: 168 }
     }
 }
 
@@ -164,7 +209,11 @@ struct Inner {
     shard: String,
     cells: Cache<OwnerKey, Slot, Weigher>,
     history: History,
+    presence: presence::Presence,
+    backfill: backfill::Backfill,
     projects: AtomicBool,
+    /// Owners whom the shard hosts; the greatest number while that was not counted.
+    hosted: AtomicU64,
     /// From which the owners' paces are measured.
     began: Instant,
 }
@@ -184,7 +233,10 @@ impl Owners {
             shard,
             cells,
             history,
+            presence: presence::Presence::default(),
+            backfill: backfill::Backfill::default(),
             projects: AtomicBool::new(false),
+            hosted: AtomicU64::new(u64::MAX),
             began: Instant::now(),
         }))
     }
@@ -252,5 +304,5 @@ impl Owners {
 
 /// Whether a copy may stand in for the truth: that is away, or knows less than the copy.
 fn a_copy_stands_in(fault: &OwnersFault) -> bool {
-    matches!(fault, OwnersFault::Truth(TruthFault::Unavailable(_)) | OwnersFault::HistoryLost { .. })
+    matches!(fault, OwnersFault::Truth(TruthFault::Unavailable(_) | TruthFault::Full) | OwnersFault::HistoryLost { .. })
 }

@@ -75,11 +75,12 @@ impl Owners {
         }
     }
 
-    /// Tells the cursor to those who wait, from Postgres; never ends.
+    /// Tells the cursor to those who wait, and hears whose copy was taken away, from Postgres; never ends.
     pub async fn listen(&self) {
         let poll = Duration::from_millis(self.0.settings.projection.poll_ms);
         loop {
-            if let Err(fault) = self.0.store.listen(self.bucket_name(), &self.0.cursor).await {
+            let unhosted = |whose| self.hear_unhosted(&whose);
+            if let Err(fault) = self.0.store.listen(self.bucket_name(), &self.0.cursor, unhosted).await {
                 self.0.store.breaker().doubt();
                 warn!(%fault, "Postgres is away: the projection's steps are not heard");
             }
@@ -124,17 +125,20 @@ impl Owners {
         Ok(to)
     }
 
-    /// Versions of the owner never came here. Where the truth is whole they were overwritten before they could, which
-    /// costs the older versions only; else records of the truth are missing, and nothing is mixed with what is left.
+    /// Versions of the owner never came here, and one of them may have been a deletion that is no longer kept: so their
+    /// rows are gone, and come anew from the truth. Where that is not whole, records are missing there, and nothing is
+    /// mixed with what is left.
     async fn look_into_gap(&self, projector: &mut Projector, owner: &OwnerKey) -> Result<(), Stopped> {
-        match self.fetch_whole(owner).await {
-            Ok(_) => Ok(()),
+        match self.host(owner).await {
+            Ok((_, hosted)) => info!(%owner, hosted, "versions of this owner never came here: brought anew"),
             Err(OwnersFault::Broken { broken, .. }) => {
                 error!(%owner, %broken, "records of this owner are missing in the truth: this shard drops its copy");
-                Ok(projector.drop_owner(owner).await?)
+                projector.drop_owner(owner).await?;
             }
-            Err(fault) => Err(fault.into()),
+            // Their next request brings them.
+            Err(fault) => warn!(%owner, %fault, "versions of this owner never came here, and they are not back yet"),
         }
+        Ok(())
     }
 
     /// The bucket's history went back: says whose, and projects nothing until this worker is started again.

@@ -7,7 +7,7 @@
 use super::cell::Cell;
 use super::compose::Sealed;
 use super::earlier::HISTORY;
-use super::write::opened;
+use super::write::opened_items;
 use super::{Opened, Owners, OwnersFault, Snapshot};
 use crate::domain::Version;
 use crate::seal::{Body, Record};
@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What is known of the write in the end.
 pub(super) enum Settled {
     /// The truth has it.
-    Done(Box<Opened>),
+    Done(Vec<Opened>),
     /// The truth does not have it, and never will: the owner is at another version.
     Lost,
     /// The caller's time was up first.
@@ -84,18 +84,20 @@ impl Owners {
     ) -> Result<Option<Settled>, OwnersFault> {
         let now = self.refresh(snapshot.owner(), cell, snapshot, true).await?;
         let upon = snapshot.version();
-        let current = match now.set().get(&sealed.item).filter(|record| record.version > upon) {
+        // All of a write landed where its last record did.
+        let Some(last) = sealed.records.last().map(|record| record.name) else { return Ok(Some(Settled::Lost)) };
+        let current = match now.set().get(&last).filter(|record| record.version > upon) {
             Some(current) => current,
             None => return Ok(Some(Settled::Lost)),
         };
         if self.is_of(&now, current, sealed)? {
-            return Ok(Some(Settled::Done(Box::new(opened(&now, current)?))));
+            return Ok(Some(Settled::Done(opened_items(&now, &sealed.stored(current.version)?)?)));
         }
         // Written over since, perhaps.
-        let kept = self.0.bucket.history(snapshot.owner(), &sealed.item, upon, HISTORY).await?;
+        let kept = self.0.bucket.history(snapshot.owner(), &last, upon, HISTORY).await?;
         for record in &kept {
             if self.is_of(&now, record, sealed)? {
-                return Ok(Some(Settled::Done(Box::new(opened(&now, record)?))));
+                return Ok(Some(Settled::Done(opened_items(&now, &sealed.stored(record.version)?)?)));
             }
         }
         Ok(all_since(&kept, upon, current.version).then_some(Settled::Lost))

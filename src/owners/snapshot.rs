@@ -41,6 +41,15 @@ impl Snapshot {
             None => None,
             Some(record) => Some(OwnerKeys::unwrap_record(keyring, set.owner(), record)?),
         };
+        Self::with_keys(set, keys, checked_at)
+    }
+
+    /// What a floor says is believed only as it was sealed; of all else that is so when it is opened.
+    fn with_keys(set: OwnerSet, keys: Option<OwnerKeys>, checked_at: Option<Instant>) -> Result<Self, OwnersFault> {
+        if let Some(record) = set.get(&RecordName::Floor) {
+            let keys = keys.as_ref().ok_or(SealFault::ForeignKey)?;
+            keys.check_floor(set.owner(), record)?;
+        }
         Ok(Self { set, keys, checked_at, items: OnceLock::new() })
     }
 
@@ -52,7 +61,7 @@ impl Snapshot {
         checked_at: Option<Instant>,
     ) -> Result<Self, OwnersFault> {
         match &self.keys {
-            Some(keys) => Ok(Self { set, keys: Some(keys.clone()), checked_at, items: OnceLock::new() }),
+            Some(keys) => Self::with_keys(set, Some(keys.clone()), checked_at),
             None => Self::new(keyring, set, checked_at),
         }
     }
@@ -73,6 +82,11 @@ impl Snapshot {
     /// The owner's version; none when they have no record.
     pub fn version(&self) -> Version {
         self.set.version()
+    }
+
+    /// The version up to which the owner's deletions are forgotten; none while all are known.
+    pub fn floor(&self) -> Version {
+        self.set.floor()
     }
 
     /// The owner's keys, once they have written anything.

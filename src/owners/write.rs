@@ -4,31 +4,40 @@ use super::cell::Cell;
 use super::compose::Sealed;
 use super::settle::Settled;
 use super::{Opened, Owners, OwnersFault, Snapshot};
-use crate::domain::{ItemId, Kind, Timestamp, Version};
+use crate::domain::{ItemId, Kind, Version};
 use crate::exchange::CallFault;
 use crate::seal::{Body, Content, OwnerKey, Record, RecordName, RequestMark, SealFault, UserId};
 use crate::shard::Passed;
 use crate::truth::{AppendFault, TruthFault};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::MutexGuard;
 use tokio::time::timeout_at;
 
-/// Which item a write is about, and how it is known again.
+/// Which items a write is about, and how it is known again.
 pub struct Intent {
-    /// The item's kind.
-    pub kind: Kind,
-    /// The item's id; `None` lets the service choose one.
-    pub id: Option<ItemId>,
+    /// Each item's kind and id; no id lets the service choose one.
+    pub items: Vec<(Kind, Option<ItemId>)>,
     /// The caller's request id, and the one byte string of the request.
     pub request: Option<(String, Vec<u8>)>,
 }
 
-/// A change that a handler wants made.
+/// A change that a handler wants made, all of it or nothing.
 pub struct Draft {
-    /// The item, or that it is gone.
-    pub content: Content,
+    /// The items as they will be, or that they are gone, in the order of their versions; at least one, and none twice.
+    pub contents: Vec<Content>,
+    /// What was asked beside and is refused, by its place in the request, as the caller is told (JSON): kept with the
+    /// write, for who asks again.
+    pub refused: BTreeMap<u16, String>,
+}
+
+impl Draft {
+    /// Of one item.
+    pub fn one(content: Content) -> Self {
+        Self { contents: vec![content], refused: BTreeMap::new() }
+    }
 }
 
 /// What a handler makes of a state: a change, or a refusal of its own type.
@@ -36,9 +45,11 @@ pub type Change<R> = Result<Draft, R>;
 
 /// A write that the truth has.
 pub struct Written {
-    /// The record, opened: the item and its version.
-    pub item: Opened,
-    /// Whether its row is in this shard's Postgres too.
+    /// The items and their versions, at least one, in the order in which they were written.
+    pub items: Vec<Opened>,
+    /// What was asked beside and was refused.
+    pub refused: BTreeMap<u16, String>,
+    /// Whether the rows are in this shard's Postgres too.
     pub local: Passed,
 }
 
@@ -50,6 +61,8 @@ pub enum Outcome<R> {
     Refused(R),
     /// The same request id with another request.
     RequestIdReused,
+    /// It was done before, and not all that it wrote is kept any more.
+    Forgotten(Version),
     /// It lost too many races.
     TooManyRaces,
     /// The bucket takes no more.
@@ -81,7 +94,7 @@ enum Step<R> {
 
 /// What an attempt came to.
 enum Attempt {
-    Done(Box<Opened>),
+    Done(Vec<Opened>),
     Lost,
     Full,
     InDoubt(Sealed),
@@ -117,11 +130,12 @@ impl Owners {
                     }
                 },
             };
-            let item = match self.attempt(user, &cell, &snapshot, intent, draft, deadline).await? {
-                Attempt::Done(item) => item,
+            let refused = draft.refused.clone();
+            let items = match self.attempt(user, &cell, &snapshot, intent, draft, deadline).await? {
+                Attempt::Done(items) => items,
                 Attempt::Full => return Ok(Outcome::Full),
                 Attempt::InDoubt(sealed) => match self.settle(&cell, &snapshot, sealed, deadline).await {
-                    Settled::Done(item) => item,
+                    Settled::Done(items) => items,
                     Settled::InDoubt => return Ok(Outcome::InDoubt),
                     Settled::Lost => {
                         since = Since::Barrier;
@@ -135,8 +149,8 @@ impl Owners {
                 }
             };
             drop(turn);
-            let local = self.wait_local(&cell, item.version, deadline).await;
-            return Ok(Outcome::Written(Box::new(Written { item: *item, local })));
+            let local = self.wait_local(&cell, newest(&items), deadline).await;
+            return Ok(Outcome::Written(Box::new(Written { items, refused, local })));
         }
         Ok(Outcome::TooManyRaces)
     }
@@ -201,28 +215,22 @@ impl Owners {
         }
     }
 
-    /// Takes over what was just written, so that the next request needs not fetch it, and gives the item.
+    /// Takes over what was just written, so that the next request needs not fetch it, and gives the items.
     pub(super) fn adopt(
         &self,
         cell: &Arc<Cell>,
         snapshot: &Snapshot,
         sealed: &Sealed,
         last: Version,
-    ) -> Result<Box<Opened>, OwnersFault> {
-        let first = last.get() + 1 - sealed.records.len() as u64;
-        let mut records = Vec::with_capacity(sealed.records.len());
-        for (version, record) in (first..).zip(&sealed.records) {
-            let version = Version::new(version).ok_or(SealFault::Malformed)?;
-            records.push(Record::parse(record.name, version, Timestamp::now(), record.value.clone())?);
-        }
+    ) -> Result<Vec<Opened>, OwnersFault> {
+        let records = sealed.stored(last)?;
         let owner = *snapshot.owner();
         let set = snapshot.set().apply(&self.0.keyring, records.iter().cloned());
         let set = set.map_err(|broken| OwnersFault::Broken { owner, broken })?;
         let next = snapshot.next(&self.0.keyring, set, Some(Instant::now()))?;
-        let item = records.last().ok_or(SealFault::Malformed).map_err(OwnersFault::from);
-        let item = item.and_then(|record| opened(&next, record))?;
+        let items = opened_items(&next, &records)?;
         self.keep(&owner, cell, next);
-        Ok(Box::new(item))
+        Ok(items)
     }
 
     /// The answer that the request got the first time.
@@ -237,9 +245,11 @@ impl Owners {
         if record.envelope.request.is_none_or(|(_, made)| made != *request) {
             return Ok(Outcome::RequestIdReused);
         }
-        let item = opened(snapshot, record)?;
-        let local = self.wait_local(cell, item.version, deadline).await;
-        Ok(Outcome::Written(Box::new(Written { item, local })))
+        let Some((items, refused)) = self.whole_write(snapshot, record).await? else {
+            return Ok(Outcome::Forgotten(snapshot.version()));
+        };
+        let local = self.wait_local(cell, newest(&items), deadline).await;
+        Ok(Outcome::Written(Box::new(Written { items, refused, local })))
     }
 
     /// Waits for the projection to pass that version, which is a row of this shard only where it hosts the owner.
@@ -265,6 +275,16 @@ pub(super) fn opened(snapshot: &Snapshot, record: &Record) -> Result<Opened, Own
     Ok(Opened { key, version: record.version, body: Body::open(keys, snapshot.owner(), record)? })
 }
 
+/// The items among records of one owner, opened.
+pub(super) fn opened_items(snapshot: &Snapshot, records: &[Record]) -> Result<Vec<Opened>, OwnersFault> {
+    let items = records.iter().filter(|record| matches!(record.name, RecordName::Item(_)));
+    items.map(|record| opened(snapshot, record)).collect()
+}
+
+fn newest(items: &[Opened]) -> Version {
+    items.last().map(|item| item.version).unwrap_or_default()
+}
+
 fn marks(snapshot: &Snapshot, intent: &Intent) -> Option<(RequestMark, RequestMark)> {
     let (id, body) = intent.request.as_ref()?;
     Some(snapshot.keys()?.request_marks(id, body))
@@ -273,6 +293,6 @@ fn marks(snapshot: &Snapshot, intent: &Intent) -> Option<(RequestMark, RequestMa
 impl Written {
     /// The owner's version that the write made: it was their newest.
     pub fn owner_version(&self) -> Version {
-        self.item.version
+        newest(&self.items)
     }
 }

@@ -4,6 +4,7 @@ use super::record::SealFault;
 use super::{OwnerKey, OwnerKeys, Record, RequestMark};
 use crate::domain::{Data, Item, ItemId, Kind, Meta, Tags, Timestamp, Version};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The sealed part of an item's record.
@@ -17,8 +18,28 @@ pub struct Body {
     pub born: Version,
     /// The caller's request that began the present life: finds an item whose id the service chose.
     pub born_request: Option<RequestMark>,
+    /// Its place in the write that made it.
+    pub part: Part,
     /// The item, or that it is gone.
     pub content: Content,
+}
+
+/// A record's place among the items of one write, so that from any of them all can be found: their versions follow one
+/// another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// How many items the write has.
+    pub of: u16,
+    /// How many of them come after this one.
+    pub followed_by: u16,
+    /// In the write's last record: what was asked beside and was refused, by its place in the request, as the caller was
+    /// told (JSON).
+    pub refused: BTreeMap<u16, String>,
+}
+
+impl Part {
+    /// Of a write of one item.
+    pub const WHOLE: Self = Self { of: 1, followed_by: 0, refused: BTreeMap::new() };
 }
 
 /// An item as a record holds it.
@@ -48,6 +69,17 @@ struct Stored {
     i: ItemId,
     u: Timestamp,
     l: Option<Life>,
+    /// Absent in a write of one item.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    p: Option<StoredPart>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPart {
+    n: u16,
+    f: u16,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    x: BTreeMap<u16, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +108,11 @@ impl Body {
             i: id,
             u: updated_at,
             l: life,
+            p: (self.part != Part::WHOLE).then(|| StoredPart {
+                n: self.part.of,
+                f: self.part.followed_by,
+                x: self.part.refused.clone(),
+            }),
         };
         let mut out = Vec::new();
         #[expect(clippy::expect_used, reason = "a Vec takes every write, and the form has no key that CBOR lacks")]
@@ -98,6 +135,7 @@ impl Body {
             shard: stored.s,
             born: Version::new(stored.b).ok_or(SealFault::Malformed)?,
             born_request: stored.r.map(RequestMark::from_bytes),
+            part: stored.p.map_or(Part::WHOLE, |part| Part { of: part.n, followed_by: part.f, refused: part.x }),
             content,
         })
     }
@@ -125,6 +163,7 @@ mod tests {
             shard: "a".into(),
             born: Version::new(3).expect("in range"),
             born_request: Some(RequestMark::from_bytes([1; 16])),
+            part: Part::WHOLE,
             content: Content::Living(Item {
                 kind: Kind::Text,
                 id: ItemId::parse(Kind::Text, "note", &limits).expect("well formed"),
@@ -145,6 +184,15 @@ mod tests {
         let Content::Living(item) = body.content else { panic!("it lives") };
         assert_eq!((item.id.as_str(), item.created_at.millis(), item.updated_at.millis()), ("note", 1, 2));
         assert!(item.tags.contains("t"));
+    }
+
+    #[test]
+    fn the_part_of_a_write_reads_back_as_written() {
+        let refused = BTreeMap::from([(2, "{}".to_owned())]);
+        let part = Part { of: 3, followed_by: 1, refused };
+        let body = Body::decode(&Body { part: part.clone(), ..living() }.encode()).expect("written here");
+        assert_eq!(body.part, part);
+        assert_eq!(Body::decode(&living().encode()).expect("written here").part, Part::WHOLE);
     }
 
     #[test]

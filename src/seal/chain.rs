@@ -4,6 +4,9 @@
 //! hash of each (name, version) in the owner's set at `prev`. So the newest write vouches for all the rest, whatever
 //! history the bucket keeps, and a record that was lost, forged or rolled back is noticed by whoever reads the set.
 //! The same digest compares two copies.
+//!
+//! A floor ends the deletions up to its version: they are no longer of the set, whether the bucket still has them or
+//! not. What a floor names as `before` is the set without them, so it can be checked after they are gone.
 
 use super::{Keyring, OwnerKey, Record, RecordName};
 use crate::domain::Version;
@@ -56,6 +59,9 @@ pub enum Broken {
     /// The newest write does not know of a version that was seen before.
     #[error("the newest write was made upon an older version than one already seen")]
     RolledBack,
+    /// The copy is older than the floor: what was deleted since, and is forgotten, is still in it.
+    #[error("the copy is older than deletions that are forgotten by now")]
+    BelowFloor,
 }
 
 /// One owner's current records, checked to be whole: what a snapshot holds.
@@ -64,13 +70,15 @@ pub struct OwnerSet {
     owner: OwnerKey,
     records: BTreeMap<RecordName, Record>,
     version: Version,
+    floor: Version,
     digest: Digest,
 }
 
 impl OwnerSet {
     /// Of an owner who has no record yet.
     pub fn empty(owner: OwnerKey) -> Self {
-        Self { owner, records: BTreeMap::new(), version: Version::NONE, digest: Digest::EMPTY }
+        let (version, floor) = (Version::NONE, Version::NONE);
+        Self { owner, records: BTreeMap::new(), version, floor, digest: Digest::EMPTY }
     }
 
     /// Whose records these are.
@@ -81,6 +89,17 @@ impl OwnerSet {
     /// The highest version of any record; none when there is none.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// The version up to which deletions are forgotten; none while all are known.
+    pub fn floor(&self) -> Version {
+        self.floor
+    }
+
+    /// The digest of the set as it will be under a floor at that version: what the floor must name as `before`.
+    pub fn digest_above(&self, keyring: &Keyring, floor: Version) -> Digest {
+        let forgotten = self.records.values().filter(|record| record.is_deletion() && record.version <= floor);
+        forgotten.fold(self.digest, |digest, record| digest ^ self.mark(keyring, record.name, record.version))
     }
 
     /// The digest of the whole set: what the next write must name as `before`.
@@ -106,6 +125,10 @@ impl OwnerSet {
         for record in newer {
             next.put(keyring, record);
         }
+        next.forget(keyring);
+        if !self.version.is_none() && self.version < next.floor {
+            return Err(Broken::BelowFloor);
+        }
         if next.version > self.version {
             next.check(keyring, self.version)?;
         }
@@ -121,7 +144,15 @@ impl OwnerSet {
             ^ self.mark(keyring, record.name, old.unwrap_or_default())
             ^ self.mark(keyring, record.name, record.version);
         self.version = self.version.max(record.version);
+        self.floor = self.floor.max(record.floor().unwrap_or_default());
         self.records.insert(record.name, record);
+    }
+
+    /// Takes out the deletions that the floor ends.
+    fn forget(&mut self, keyring: &Keyring) {
+        self.digest = self.digest_above(keyring, self.floor);
+        let floor = self.floor;
+        self.records.retain(|_, record| !record.is_deletion() || record.version > floor);
     }
 
     fn mark(&self, keyring: &Keyring, name: RecordName, version: Version) -> Digest {
@@ -177,23 +208,24 @@ mod tests {
         RecordName::Item(ItemKey::from_bytes([n; 16]))
     }
 
+    fn links(set: &OwnerSet, name: &RecordName, before: Digest) -> Links {
+        let item_prev = set.get(name).map(|r| r.version).unwrap_or_default();
+        Links { prev: set.version(), item_prev, before, request: None, deleted: false }
+    }
+
+    fn record(name: RecordName, at: u64, value: Vec<u8>) -> Record {
+        let version = Version::new(at).expect("in range");
+        Record::parse(name, version, Timestamp::from_millis(0), value.into()).expect("well formed")
+    }
+
     /// One write of some items (a batch when there are several) upon `set`, at the sequences after `at`.
     fn write(keys: &OwnerKeys, set: &OwnerSet, at: u64, items: &[u8]) -> Vec<Record> {
+        let links = |n: u8| links(set, &item(n), set.digest());
+        let versions = at + 1..;
         items
             .iter()
-            .enumerate()
-            .map(|(i, n)| {
-                let links = Links {
-                    prev: set.version(),
-                    item_prev: set.get(&item(*n)).map(|r| r.version).unwrap_or_default(),
-                    before: set.digest(),
-                    request: None,
-                    deleted: false,
-                };
-                let value = keys.seal(&OWNER, item(*n), &links, vec![*n]);
-                let version = Version::new(at + 1 + i as u64).expect("in range");
-                Record::parse(item(*n), version, Timestamp::from_millis(0), value.into()).expect("well formed")
-            })
+            .zip(versions)
+            .map(|(n, at)| record(item(*n), at, keys.seal(&OWNER, item(*n), &links(*n), vec![*n])))
             .collect()
     }
 
@@ -259,6 +291,63 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Another record, at the sequence `at`, of an item that is gone.
+    fn deletion(keys: &OwnerKeys, set: &OwnerSet, at: u64, n: u8) -> Record {
+        let links = Links { deleted: true, ..links(set, &item(n), set.digest()) };
+        record(item(n), at, keys.seal(&OWNER, item(n), &links, vec![n]))
+    }
+
+    fn floor(keyring: &Keyring, keys: &OwnerKeys, set: &OwnerSet, at: u64, floor: u64) -> Record {
+        let floor = Version::new(floor).expect("in range");
+        let links = links(set, &RecordName::Floor, set.digest_above(keyring, floor));
+        record(RecordName::Floor, at, keys.seal_floor(&OWNER, &links, floor))
+    }
+
+    #[test]
+    fn under_a_floor_deletions_are_of_no_account_whether_they_are_there_or_not() {
+        let (keyring, states) = history(&[vec![1], vec![2], vec![3]]);
+        let keys = keyring.new_owner_keys();
+        let apply = |set: &OwnerSet, record: Record| set.apply(&keyring, [record]).expect("made upon this set");
+        let one_less = apply(&states[3], deletion(&keys, &states[3], 20, 1));
+        let two_less = apply(&one_less, deletion(&keys, &one_less, 30, 2));
+        let floored = apply(&two_less, floor(&keyring, &keys, &two_less, 40, 20));
+        assert_eq!((floored.floor().get(), floored.version().get()), (20, 40));
+        assert!(floored.get(&item(1)).is_none() && floored.get(&item(2)).is_some());
+        // As the bucket has it before the purge, and after it.
+        let there: Vec<Record> = two_less.records().chain(floored.get(&RecordName::Floor)).cloned().collect();
+        for purged in [false, true] {
+            let left = there.iter().filter(|r| !purged || r.name != item(1)).cloned();
+            let read = OwnerSet::empty(OWNER).apply(&keyring, left).expect("whole");
+            assert_eq!((read.digest(), read.floor().get()), (floored.digest(), 20), "purged: {purged}");
+            // Written upon, it is vouched for like any other; and the item may come back.
+            for n in [1, 3] {
+                let next = write(&keys, &read, 50, &[n]);
+                let all: Vec<Record> =
+                    there.iter().filter(|r| !purged || r.name != item(1)).cloned().chain(next).collect();
+                let again = OwnerSet::empty(OWNER).apply(&keyring, all).expect("whole");
+                assert_eq!(again.version().get(), 51);
+            }
+        }
+        // Another floor takes the place of the first.
+        let higher = apply(&floored, floor(&keyring, &keys, &floored, 60, 30));
+        assert!(higher.get(&item(2)).is_none() && higher.floor().get() == 30);
+    }
+
+    #[test]
+    fn a_copy_that_is_older_than_the_floor_is_noticed() {
+        let (keyring, states) = history(&[vec![1], vec![2]]);
+        let keys = keyring.new_owner_keys();
+        let old = &states[2];
+        let less = old.apply(&keyring, [deletion(&keys, old, 20, 1)]).expect("made upon this set");
+        let more = less.apply(&keyring, write(&keys, &less, 29, &[3])).expect("made upon this set");
+        let floored = floor(&keyring, &keys, &more, 40, 20);
+        // The deletion was purged: what came after the old copy tells nothing of it.
+        let newer = more.records().filter(|r| r.version > old.version() && r.name != item(1)).cloned();
+        let newer: Vec<Record> = newer.chain([floored.clone()]).collect();
+        assert_eq!(old.apply(&keyring, newer).expect_err("item 1 would live on"), Broken::BelowFloor);
+        assert!(more.apply(&keyring, [floored]).is_ok());
     }
 
     #[test]

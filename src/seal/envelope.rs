@@ -13,13 +13,21 @@
 //! | 16 | keyed hash of the caller's request id, zeros if none |
 //! | 16 | keyed hash of the request, zeros if none |
 //! | 12 | nonce |
+//!
+//! A floor has 8 bytes more, and seals nothing but the tag:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 8 | the version up to which the owner's deletions are forgotten |
 
 use super::RequestMark;
 use super::chain::Digest;
 use crate::domain::Version;
 
 /// The length of an envelope in bytes.
-pub(super) const ENVELOPE_BYTES: usize = 82;
+const ENVELOPE_BYTES: usize = 82;
+/// The length of a floor's, in bytes.
+const FLOOR_BYTES: usize = ENVELOPE_BYTES + 8;
 const FORMAT: u8 = 1;
 
 /// What a record is.
@@ -29,6 +37,18 @@ pub enum Class {
     Item,
     /// The owner's wrapped data key.
     Key,
+    /// Up to which version the owner's deletions are forgotten.
+    Floor(Version),
+}
+
+impl Class {
+    /// The length of its envelopes in bytes.
+    pub(super) fn head_bytes(self) -> usize {
+        match self {
+            Self::Item | Self::Key => ENVELOPE_BYTES,
+            Self::Floor(_) => FLOOR_BYTES,
+        }
+    }
 }
 
 /// A record's clear part, see the module's table.
@@ -54,11 +74,15 @@ pub struct Envelope {
 
 impl Envelope {
     /// As the bytes that precede the ciphertext.
-    pub(super) fn encode(&self) -> [u8; ENVELOPE_BYTES] {
-        let mut out = [0; ENVELOPE_BYTES];
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![0; self.class.head_bytes()];
         let class = match self.class {
             Class::Item => 0u8,
             Class::Key => 1,
+            Class::Floor(floor) => {
+                out[ENVELOPE_BYTES..].copy_from_slice(&floor.get().to_be_bytes());
+                2
+            }
         };
         out[0] = FORMAT;
         out[1] = class << 4 | u8::from(self.deleted);
@@ -70,7 +94,7 @@ impl Envelope {
             out[38..54].copy_from_slice(id.as_bytes());
             out[54..70].copy_from_slice(request.as_bytes());
         }
-        out[70..].copy_from_slice(&self.nonce);
+        out[70..ENVELOPE_BYTES].copy_from_slice(&self.nonce);
         out
     }
 
@@ -80,12 +104,13 @@ impl Envelope {
         if head[0] != FORMAT || head[1] & 0x0e != 0 {
             return None;
         }
+        let number = |at: usize| value[at..].first_chunk().map(|b| u64::from_be_bytes(*b)).and_then(Version::new);
         let class = match head[1] >> 4 {
             0 => Class::Item,
             1 => Class::Key,
+            2 => Class::Floor(number(ENVELOPE_BYTES)?),
             _ => return None,
         };
-        let number = |at: usize| head[at..].first_chunk().map(|b| u64::from_be_bytes(*b)).and_then(Version::new);
         let mark = |at: usize| head[at..].first_chunk().copied().map(RequestMark::from_bytes);
         let request = if head[38..70] == [0; 32] { None } else { Some((mark(38)?, mark(54)?)) };
         Some(Self {
@@ -108,12 +133,16 @@ mod tests {
 
     prop_compose! {
         fn envelopes()(
-            key in any::<bool>(), deleted in any::<bool>(), key_id in any::<u32>(),
+            class in 0u8..3, floor in 0u64..=1 << 53, deleted in any::<bool>(), key_id in any::<u32>(),
             prev in 0u64..=1 << 53, item_prev in 0u64..=1 << 53, before in any::<[u8; 16]>(),
             request in proptest::option::of((any::<[u8; 16]>(), 1u8..)), nonce in any::<[u8; 12]>(),
         ) -> Envelope {
             Envelope {
-                class: if key { Class::Key } else { Class::Item },
+                class: match class {
+                    0 => Class::Item,
+                    1 => Class::Key,
+                    _ => Class::Floor(Version::new(floor).expect("in range")),
+                },
                 deleted, key_id,
                 prev: Version::new(prev).expect("in range"),
                 item_prev: Version::new(item_prev).expect("in range"),
@@ -145,7 +174,9 @@ mod tests {
         value[0] = 1;
         assert!(Envelope::decode(&value).is_some());
         value[1] = 0x20;
-        assert_eq!(Envelope::decode(&value), None, "class 2");
+        assert_eq!(Envelope::decode(&value), None, "a floor without its number");
+        value[1] = 0x30;
+        assert_eq!(Envelope::decode(&value), None, "class 3");
         value[1] = 0x02;
         assert_eq!(Envelope::decode(&value), None, "flag 1");
         value[1] = 0;

@@ -65,6 +65,8 @@ opaque_name! {
 pub enum RecordName {
     /// The owner's wrapped data key, their first record: `<owner>.key`.
     Key,
+    /// From where on the owner's deletions are still known: `<owner>.floor`.
+    Floor,
     /// One item: `<owner>.<item>`.
     Item(ItemKey),
 }
@@ -74,6 +76,7 @@ impl RecordName {
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "key" => Some(Self::Key),
+            "floor" => Some(Self::Floor),
             _ => ItemKey::parse(text).map(Self::Item),
         }
     }
@@ -83,6 +86,7 @@ impl fmt::Display for RecordName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key => f.write_str("key"),
+            Self::Floor => f.write_str("floor"),
             Self::Item(item) => item.fmt(f),
         }
     }
@@ -109,8 +113,10 @@ mod tests {
     fn a_name_of_another_length_is_none() {
         assert_eq!(OwnerKey::parse("AAAA"), None);
         assert_eq!(OwnerKey::parse("not base64!!"), None);
-        assert_eq!(RecordName::parse("floor"), None);
-        assert_eq!(RecordName::parse("key"), Some(RecordName::Key));
+        assert_eq!(RecordName::parse("ceiling"), None);
+        for name in [RecordName::Key, RecordName::Floor] {
+            assert_eq!(RecordName::parse(&name.to_string()), Some(name));
+        }
         assert_eq!(format!("{:?}", ItemKey::from_bytes([0; 16])), "A".repeat(22));
     }
 }

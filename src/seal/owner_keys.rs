@@ -1,8 +1,9 @@
 //! One owner's keys: the data key that seals their records, and the wrapped form in which it is kept.
 
-use super::envelope::{Class, ENVELOPE_BYTES, Envelope};
+use super::envelope::{Class, Envelope};
 use super::record::{Links, SealFault, aad};
 use super::{Keyring, OwnerKey, Record, RecordName, RequestMark, derive, hmac_key, keyed_hash, random};
+use crate::domain::Version;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use std::fmt;
@@ -90,6 +91,20 @@ impl OwnerKeys {
         open_with(&self.cipher, owner, record)
     }
 
+    /// A floor: says that the owner's deletions up to that version are forgotten.
+    pub fn seal_floor(&self, owner: &OwnerKey, links: &Links, floor: Version) -> Vec<u8> {
+        let envelope = links.envelope(Class::Floor(floor), self.key_id);
+        seal_with(&self.cipher, owner, RecordName::Floor, &envelope, Vec::new())
+    }
+
+    /// Fails when a floor is not as it was sealed.
+    pub fn check_floor(&self, owner: &OwnerKey, record: &Record) -> Result<(), SealFault> {
+        if record.envelope.key_id != self.key_id || record.floor().is_none() {
+            return Err(SealFault::ForeignKey);
+        }
+        open_with(&self.cipher, owner, record).map(drop)
+    }
+
     /// The owner's key record: data key and user id, the latter sealed with the former, wrapped by the
     /// key-encryption key.
     pub fn wrap(&self, keyring: &Keyring, owner: &OwnerKey, user: &UserId, links: &Links) -> Vec<u8> {
@@ -144,14 +159,12 @@ fn seal_with(
 ) -> Vec<u8> {
     let head = envelope.encode();
     seal_in_place(cipher, envelope.nonce, &aad(&head, owner, name), &mut plain);
-    let mut value = Vec::with_capacity(ENVELOPE_BYTES + plain.len());
-    value.extend_from_slice(&head);
-    value.extend_from_slice(&plain);
-    value
+    [head, plain].concat()
 }
 
 fn open_with(cipher: &LessSafeKey, owner: &OwnerKey, record: &Record) -> Result<Zeroizing<Vec<u8>>, SealFault> {
-    let (head, sealed) = record.value.split_at_checked(ENVELOPE_BYTES).ok_or(SealFault::Malformed)?;
+    let (head, sealed) =
+        record.value.split_at_checked(record.envelope.class.head_bytes()).ok_or(SealFault::Malformed)?;
     let mut sealed = Zeroizing::new(sealed.to_vec());
     let nonce = Nonce::assume_unique_for_key(record.envelope.nonce);
     let opened = cipher

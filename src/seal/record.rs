@@ -28,12 +28,26 @@ impl Record {
         let envelope = Envelope::decode(&value).ok_or(SealFault::Malformed)?;
         let fits = match name {
             RecordName::Key => envelope.class == Class::Key,
+            RecordName::Floor => matches!(envelope.class, Class::Floor(floor) if floor <= envelope.prev),
             RecordName::Item(_) => envelope.class == Class::Item,
         };
         if !fits || envelope.prev >= version || envelope.item_prev > envelope.prev {
             return Err(SealFault::Malformed);
         }
         Ok(Self { name, version, at, envelope, value })
+    }
+
+    /// The version up to which it says that the owner's deletions are forgotten; `None` for what is no floor.
+    pub fn floor(&self) -> Option<Version> {
+        match self.envelope.class {
+            Class::Floor(floor) => Some(floor),
+            Class::Item | Class::Key => None,
+        }
+    }
+
+    /// Whether it says that an item is deleted.
+    pub fn is_deletion(&self) -> bool {
+        self.envelope.class == Class::Item && self.envelope.deleted
     }
 
     /// Whether it is an item that lives.
@@ -169,6 +183,22 @@ mod tests {
         let stranger = OwnerKey::from_bytes([8; 16]);
         assert_eq!(OwnerKeys::unwrap_record(&keyring, &stranger, &wrapped).expect_err("moved"), SealFault::Tampered);
         assert_eq!(OwnerKeys::unwrap_record(&keyring, &OWNER, &sealed).expect_err("no key"), SealFault::ForeignKey);
+    }
+
+    #[test]
+    fn a_floor_is_believed_only_as_it_was_sealed() {
+        let keys = test_keyring().new_owner_keys();
+        let value = keys.seal_floor(&OWNER, &links(8), version(5));
+        let floor = record(RecordName::Floor, value.clone());
+        assert_eq!((floor.floor(), floor.is_live_item(), floor.is_deletion()), (Some(version(5)), false, false));
+        assert_eq!(keys.check_floor(&OWNER, &floor), Ok(()));
+        let mut altered = value.clone();
+        altered[89] = 4;
+        assert_eq!(keys.check_floor(&OWNER, &record(RecordName::Floor, altered)), Err(SealFault::Tampered));
+        assert_eq!(keys.check_floor(&OwnerKey::from_bytes([8; 16]), &floor), Err(SealFault::Tampered));
+        let above = keys.seal_floor(&OWNER, &links(4), version(5));
+        let parsed = Record::parse(RecordName::Floor, version(9), Timestamp::from_millis(0), above.into());
+        assert_eq!(parsed.expect_err("above what it was made upon"), SealFault::Malformed);
     }
 
     #[test]

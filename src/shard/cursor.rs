@@ -1,6 +1,7 @@
 //! How far the projection has come, as every worker of the shard knows it.
 
-use super::store::{ShardFault, Store, from_sql, to_sql};
+use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql, to_sql};
+use super::unhost::{UNHOSTED, Unhosted};
 use crate::domain::Timestamp;
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct Reached {
     pub anchor: Option<(u64, Timestamp)>,
     /// Why the bucket is known to have lost history since; none while it is whole.
     pub lost: Option<String>,
+    /// How often an operator accepted a loss, as Postgres tells it.
+    pub accepted: Option<u64>,
 }
 
 /// Whether the projection has passed a sequence.
@@ -71,20 +74,28 @@ impl Cursor {
 }
 
 impl Store {
-    /// Listens to the projection until Postgres fails. Listens first and reads the cursor then, so that no step is
-    /// missed in between.
-    pub async fn listen(&self, bucket: &str, cursor: &Cursor) -> Result<(), ShardFault> {
+    /// Listens to the projection, and to who is not hosted any more, until Postgres fails. Listens first and reads the
+    /// cursor then, so that no step is missed in between.
+    pub async fn listen(
+        &self,
+        bucket: &str,
+        cursor: &Cursor,
+        unhosted: impl Fn(Unhosted) + Send + Sync,
+    ) -> Result<(), ShardFault> {
         // On a connection of its own, and only once: a listener that reconnects by itself would not read the cursor.
         let own =
             PgPoolOptions::new().max_connections(1).acquire_timeout(QUIET).connect_lazy_with(self.options.clone());
         let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
+        listener.listen_all([CHANNEL, UNHOSTED]).await?;
+        // What was told before is not known here.
+        unhosted(Unhosted::Anyone);
         if let Some(reached) = self.reached(bucket).await? {
             cursor.raise(reached.sequence);
         }
         loop {
             match timeout(QUIET, listener.try_recv()).await {
+                Ok(Ok(Some(told))) if told.channel() == UNHOSTED => unhosted(Unhosted::parse(told.payload())),
                 Ok(Ok(Some(told))) => {
                     if let Ok(sequence) = told.payload().parse() {
                         cursor.raise(sequence);
@@ -116,13 +127,47 @@ impl Store {
         Ok(())
     }
 
-    /// Remembers that the bucket has lost history: nothing more may be projected from it onto what is here.
-    pub async fn remember_lost(&self, bucket: &str, why: &str) -> Result<(), ShardFault> {
+    /// Remembers that the bucket has lost history: nothing more may be projected from it onto what is here. Changes
+    /// nothing where an operator has accepted that since: `accepted` is how often that was so when it was whole.
+    pub async fn remember_lost(&self, bucket: &str, why: &str, accepted: u64) -> Result<(), ShardFault> {
         self.within(async {
-            sqlx::query!("update cursor set lost = $2 where bucket = $1 and lost is null", bucket, why)
-                .execute(&self.pool())
-                .await?;
+            sqlx::query!(
+                "update cursor set lost = $2 where bucket = $1 and lost is null and accepted = $3",
+                bucket,
+                why,
+                to_sql(accepted),
+            )
+            .execute(&self.pool())
+            .await?;
             Ok(())
+        })
+        .await
+    }
+
+    /// Accepts the bucket as it is: the projection goes on from the record that was its `newest` when everything that
+    /// stood upon the history before was [taken away](Self::empty_owners).
+    pub async fn accept_history(&self, bucket: &str, created: &str, newest: u64) -> Result<(), ShardFault> {
+        self.unhurried(async {
+            let mut transaction = self.pool().begin().await?;
+            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
+            sqlx::query!(
+                "
+                update cursor
+                set created = $2, sequence = $3, anchor_sequence = null, anchor_at = null, lost = null,
+                    accepted = accepted + 1
+                where bucket = $1
+                ",
+                bucket,
+                created,
+                to_sql(newest),
+            )
+            .execute(&mut *transaction)
+            .await?;
+            // Of owners who came meanwhile, while the cursor was one of another history.
+            sqlx::query!("update owner set begun_at_sequence = $1 where begun_at_sequence > $1", to_sql(newest))
+                .execute(&mut *transaction)
+                .await?;
+            Ok(transaction.commit().await?)
         })
         .await
     }
@@ -136,7 +181,8 @@ impl Store {
 pub(super) async fn reached(connection: &mut PgConnection, bucket: &str) -> Result<Option<Reached>, ShardFault> {
     let row = sqlx::query!(
         r#"
-        select created, sequence, anchor_sequence, (extract(epoch from anchor_at) * 1000)::bigint as anchor_at_ms, lost
+        select created, sequence, anchor_sequence, (extract(epoch from anchor_at) * 1000)::bigint as anchor_at_ms, lost,
+               accepted
         from cursor where bucket = $1
         "#,
         bucket,
@@ -148,6 +194,7 @@ pub(super) async fn reached(connection: &mut PgConnection, bucket: &str) -> Resu
         sequence: from_sql(row.sequence),
         anchor: row.anchor_sequence.map(from_sql).zip(row.anchor_at_ms.map(Timestamp::from_millis)),
         lost: row.lost,
+        accepted: Some(from_sql(row.accepted)),
     }))
 }
 

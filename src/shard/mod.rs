@@ -7,10 +7,16 @@ mod cursor;
 mod owner;
 mod projector;
 mod request;
+mod rows;
 mod store;
+mod unhost;
+mod versions;
 
 pub use cursor::{Cursor, Passed, Reached};
-pub use owner::{HostedOwner, Hosting};
+pub use owner::{Completed, HostedOwner, Hosting};
 pub use projector::{ProjectFault, Projector};
 pub use request::Earlier;
+pub use rows::{ItemRow, OwnerRows};
 pub use store::{ShardFault, ShardSettings, Store, without_password};
+pub use unhost::Unhosted;
+pub use versions::Life;

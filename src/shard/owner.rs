@@ -1,9 +1,10 @@
 //! Hosting: bringing an owner's whole set to this shard, and reading it from there.
 
-use super::projector::{hosted_among, upsert_records};
+use super::projector::upsert_records;
 use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql, to_sql};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
+use sqlx::postgres::PgConnection;
 
 /// An owner as this shard has them, complete.
 pub struct HostedOwner {
@@ -15,40 +16,56 @@ pub struct HostedOwner {
 
 /// What the first step of hosting found.
 pub struct Hosting {
-    /// The projection's cursor when the owner's row was there: all that comes after it reaches the owner's rows.
-    pub cursor: u64,
+    /// The projection's cursor when the owner's row was made: all that comes after it reaches the owner's rows.
+    pub begun_at: u64,
+}
+
+/// What became of the second step of hosting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completed {
+    /// The shard hosts the owner now.
+    Now,
+    /// It did so already: another worker was faster.
+    Already,
+    /// Nothing was stored: the owner's row is gone, or was made anew since, beyond what these records reach.
+    NotBegun,
+    /// Nothing was stored: with what the projection has brought meanwhile, the records would not be whole.
+    NotWhole,
 }
 
 impl Store {
     /// The owner's current records, read in one statement, so that no half of a batch is seen. `None` unless the shard
     /// hosts them completely.
     pub async fn hosted_owner(&self, owner: &OwnerKey) -> Result<Option<HostedOwner>, ShardFault> {
+        self.within(async { read_owner(&mut *self.pool().acquire().await?, owner).await }).await
+    }
+
+    /// Whether the shard hosts the owner completely.
+    pub async fn hosts(&self, owner: &OwnerKey) -> Result<bool, ShardFault> {
         self.within(async {
-            let rows = sqlx::query!(
+            Ok(sqlx::query_scalar!(
                 r#"
-                select o.wrapped_key, o.key_version, o.history_complete,
-                       i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
-                       (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms
-                from owner o left join item i using (owner_key)
-                where o.owner_key = $1 and o.complete_to is not null and o.erased_at is null
+                select exists(
+                    select from owner where owner_key = $1 and complete_to is not null and erased_at is null
+                ) as "hosts!"
                 "#,
                 owner.as_bytes(),
             )
-            .fetch_all(&self.pool())
+            .fetch_one(&self.pool())
+            .await?)
+        })
+        .await
+    }
+
+    /// How many owners the shard hosts completely.
+    pub async fn hosted_count(&self) -> Result<u64, ShardFault> {
+        self.within(async {
+            let count = sqlx::query_scalar!(
+                r#"select count(*) as "count!" from owner where complete_to is not null and erased_at is null"#,
+            )
+            .fetch_one(&self.pool())
             .await?;
-            let Some(first) = rows.first() else { return Ok(None) };
-            let mut records = Vec::with_capacity(rows.len() + 1);
-            let history_complete = first.history_complete;
-            if let (Some(value), Some(version)) = (&first.wrapped_key, first.key_version) {
-                records.push(record(RecordName::Key, version, 0, value.clone())?);
-            }
-            for row in rows {
-                if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {
-                    let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardFault::Unreadable)?);
-                    records.push(record(name, version, row.updated_at_ms.unwrap_or_default(), sealed)?);
-                }
-            }
-            Ok(Some(HostedOwner { records, history_complete }))
+            Ok(from_sql(count))
         })
         .await
     }
@@ -80,45 +97,112 @@ impl Store {
         .await
     }
 
-    /// The first step of hosting: the owner's row, and the cursor, under a lock that keeps the projection from looking
-    /// owners up in between. Fails before [`begin_cursor`](Self::begin_cursor).
+    /// The first step of hosting: the owner's row, made with the cursor, under a lock that keeps the projection from
+    /// looking owners up in between. A row that is there stays as it is. Fails before
+    /// [`begin_cursor`](Self::begin_cursor).
     pub async fn begin_hosting(&self, owner: &OwnerKey, bucket: &str) -> Result<Hosting, ShardFault> {
         self.within(async {
             let mut transaction = self.pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock_shared($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
-            sqlx::query!("insert into owner (owner_key) values ($1) on conflict do nothing", owner.as_bytes())
-                .execute(&mut *transaction)
-                .await?;
-            let cursor = sqlx::query_scalar!("select sequence from cursor where bucket = $1", bucket)
-                .fetch_one(&mut *transaction)
-                .await?;
+            sqlx::query!(
+                "
+                insert into owner (owner_key, begun_at_sequence)
+                select $1, sequence from cursor where bucket = $2
+                on conflict do nothing
+                ",
+                owner.as_bytes(),
+                bucket,
+            )
+            .execute(&mut *transaction)
+            .await?;
+            let begun_at =
+                sqlx::query_scalar!("select begun_at_sequence from owner where owner_key = $1", owner.as_bytes())
+                    .fetch_one(&mut *transaction)
+                    .await?;
             transaction.commit().await?;
-            Ok(Hosting { cursor: from_sql(cursor) })
+            Ok(Hosting { begun_at: from_sql(begun_at) })
         })
         .await
     }
 
     /// The second step: the owner's current records, complete up to the stream sequence `up_to`, in one transaction
-    /// that also says so. Rows that the projection has made newer meanwhile stay.
-    pub async fn complete_hosting(&self, owner: &OwnerKey, records: &[Record], up_to: u64) -> Result<(), ShardFault> {
+    /// that also says so; or nothing of it. Rows that the projection has made newer meanwhile stay, and then `whole` is
+    /// asked about all of them together.
+    pub async fn complete_hosting(
+        &self,
+        owner: &OwnerKey,
+        records: &[Record],
+        up_to: u64,
+        whole: impl Fn(Vec<Record>) -> bool + Send + Sync,
+    ) -> Result<Completed, ShardFault> {
         self.within(async {
-            let history_complete = records.iter().all(|record| record.envelope.item_prev.is_none());
             let mut transaction = self.pool().begin().await?;
-            hosted_among(&mut transaction, std::iter::once(owner)).await?;
+            let row = sqlx::query!(
+                r#"
+                select begun_at_sequence, version, complete_to is not null as "complete!"
+                from owner where owner_key = $1 for no key update
+                "#,
+                owner.as_bytes(),
+            )
+            .fetch_optional(&mut *transaction)
+            .await?;
+            let row = match row {
+                Some(row) if row.complete => return Ok(Completed::Already),
+                Some(row) if from_sql(row.begun_at_sequence) <= up_to => row,
+                _ => return Ok(Completed::NotBegun),
+            };
             upsert_records(&mut transaction, records.iter().map(|record| (*owner, record))).await?;
             sqlx::query!(
-                "update owner set complete_to = $2, history_complete = $3 where owner_key = $1 and complete_to is null",
+                "update owner set complete_to = $2, history_complete = $3 where owner_key = $1",
                 owner.as_bytes(),
                 to_sql(up_to),
-                history_complete,
+                records.iter().all(|record| record.envelope.item_prev.is_none()),
             )
             .execute(&mut *transaction)
             .await?;
+            let newest = records.iter().map(|record| record.version.get()).max().unwrap_or_default();
+            if from_sql(row.version) > newest {
+                let stored = read_owner(&mut transaction, owner).await?;
+                if !stored.is_some_and(|stored| whole(stored.records)) {
+                    return Ok(Completed::NotWhole);
+                }
+            }
             transaction.commit().await?;
-            Ok(())
+            Ok(Completed::Now)
         })
         .await
     }
+}
+
+async fn read_owner(connection: &mut PgConnection, owner: &OwnerKey) -> Result<Option<HostedOwner>, ShardFault> {
+    let rows = sqlx::query!(
+        r#"
+        select o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version, o.history_complete,
+               i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
+               (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms
+        from owner o left join item i using (owner_key)
+        where o.owner_key = $1 and o.complete_to is not null and o.erased_at is null
+        "#,
+        owner.as_bytes(),
+    )
+    .fetch_all(connection)
+    .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let mut records = Vec::with_capacity(rows.len() + 1);
+    let history_complete = first.history_complete;
+    if let (Some(value), Some(version)) = (&first.wrapped_key, first.key_version) {
+        records.push(record(RecordName::Key, version, 0, value.clone())?);
+    }
+    if let (Some(value), Some(version)) = (&first.sealed_floor, first.floor_version) {
+        records.push(record(RecordName::Floor, version, 0, value.clone())?);
+    }
+    for row in rows {
+        if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {
+            let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardFault::Unreadable)?);
+            records.push(record(name, version, row.updated_at_ms.unwrap_or_default(), sealed)?);
+        }
+    }
+    Ok(Some(HostedOwner { records, history_complete }))
 }
 
 pub(super) fn record(name: RecordName, version: i64, at_ms: i64, value: Vec<u8>) -> Result<Record, ShardFault> {

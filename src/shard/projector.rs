@@ -2,6 +2,7 @@
 
 use super::cursor::{CHANNEL, Reached, reached};
 use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardFault, Store, from_sql, to_sql};
+use super::unhost::reset_owners;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::postgres::{PgConnection, Postgres};
@@ -73,8 +74,8 @@ impl Projector {
     }
 
     /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither. Owners whom the shard does not
-    /// host are skipped; of one name the newer version wins. Gives the owners with a gap: their records tell of a version
-    /// that never came here, overwritten before it could, or lost.
+    /// host are skipped; of one name the newer version wins. Gives the owners with a gap, whose rows are taken away: their
+    /// records tell of a version that never came here, overwritten before it could, or lost.
     pub async fn store(
         &mut self,
         records: &[(OwnerKey, Record)],
@@ -87,7 +88,7 @@ impl Projector {
         let ours = || records.iter().filter(|(owner, _)| hosted.contains_key(owner)).map(|(owner, r)| (*owner, r));
         upsert_records(&mut transaction, ours()).await?;
         let gaps = with_a_gap(hosted.clone(), ours());
-        forget_history(&mut transaction, &gaps).await?;
+        reset_owners(&mut transaction, &gaps, to_sql(to)).await?;
         let anchor = records.last().map(|(_, record)| (record.version.get(), record.at));
         let moved = sqlx::query!(
             "
@@ -144,18 +145,6 @@ fn with_a_gap<'r>(
     gaps.into_iter().collect()
 }
 
-/// Says of these owners that not every version of theirs is known here.
-async fn forget_history(transaction: &mut Transaction<'_, Postgres>, owners: &[OwnerKey]) -> Result<(), ShardFault> {
-    if owners.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<Vec<u8>> = owners.iter().map(|owner| owner.as_bytes().to_vec()).collect();
-    sqlx::query!("update owner set history_complete = false where owner_key = any($1)", &keys)
-        .execute(&mut **transaction)
-        .await?;
-    Ok(())
-}
-
 /// What is known of a hosted owner before a batch is stored.
 #[derive(Clone, Copy)]
 pub(super) struct Hosted {
@@ -201,6 +190,8 @@ struct Columns {
     updated_ms: Vec<i64>,
     request_ids: Vec<Option<Vec<u8>>>,
     requests: Vec<Option<Vec<u8>>>,
+    /// The owners among whose rows there may be deletions that a floor ends.
+    floored: Vec<Vec<u8>>,
 }
 
 /// Stores records of hosted owners; all of an owner's rows and their version in the caller's transaction.
@@ -212,15 +203,33 @@ pub(super) async fn upsert_records<'r>(
     for (owner, record) in records {
         match record.name {
             RecordName::Key => store_key(transaction, &owner, record).await?,
+            RecordName::Floor => {
+                store_floor(transaction, &owner, record).await?;
+                columns.floored.push(owner.as_bytes().to_vec());
+            }
             RecordName::Item(item) => columns.push(&owner, item.as_bytes(), record),
         }
     }
-    if columns.owners.is_empty() {
-        return Ok(());
+    if !columns.owners.is_empty() {
+        store_versions(transaction, &columns).await?;
+        store_items(transaction, &columns).await?;
+        raise_owners(transaction, &columns).await?;
     }
-    store_versions(transaction, &columns).await?;
-    store_items(transaction, &columns).await?;
-    raise_owners(transaction, &columns).await
+    forget_deletions(transaction, &columns.floored).await
+}
+
+/// Stores records among the versions that passed by, and nowhere else.
+pub(super) async fn upsert_versions<'r>(
+    transaction: &mut Transaction<'_, Postgres>,
+    records: impl Iterator<Item = (OwnerKey, &'r Record)>,
+) -> Result<(), ShardFault> {
+    let mut columns = Columns::default();
+    for (owner, record) in records {
+        if let RecordName::Item(item) = record.name {
+            columns.push(&owner, item.as_bytes(), record);
+        }
+    }
+    if columns.owners.is_empty() { Ok(()) } else { store_versions(transaction, &columns).await }
 }
 
 impl Columns {
@@ -230,6 +239,9 @@ impl Columns {
         self.versions.push(to_sql(record.version.get()));
         self.sealed.push(record.value.to_vec());
         self.deleted.push(record.envelope.deleted);
+        if record.envelope.deleted {
+            self.floored.push(owner.as_bytes().to_vec());
+        }
         self.updated_ms.push(record.at.millis());
         let (id, request) = record.envelope.request.unzip();
         self.request_ids.push(id.map(|mark| mark.as_bytes().to_vec()));
@@ -257,6 +269,46 @@ async fn store_key(
     Ok(())
 }
 
+async fn store_floor(
+    transaction: &mut Transaction<'_, Postgres>,
+    owner: &OwnerKey,
+    record: &Record,
+) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        update owner
+        set floor = $2, sealed_floor = $3, floor_version = $4, version = greatest(version, $4)
+        where owner_key = $1 and coalesce(floor_version, 0) < $4
+        ",
+        owner.as_bytes(),
+        to_sql(record.floor().unwrap_or_default().get()),
+        &record.value[..],
+        to_sql(record.version.get()),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Takes the rows of those deletions away that the owners' floors end.
+async fn forget_deletions(transaction: &mut Transaction<'_, Postgres>, owners: &[Vec<u8>]) -> Result<(), ShardFault> {
+    if owners.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "
+        delete from item using owner
+        where item.owner_key = any($1) and owner.owner_key = item.owner_key and item.deleted
+          and item.version <= owner.floor
+        ",
+        owners,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// A version never changes: one that is here and differs was altered here.
 async fn store_versions(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
     sqlx::query!(
         "
@@ -264,7 +316,10 @@ async fn store_versions(transaction: &mut Transaction<'_, Postgres>, columns: &C
         select o, i, v, s, d, to_timestamp(t / 1000.0), ri, r
         from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[], $7::bytea[],
                     $8::bytea[]) as batch (o, i, v, s, d, t, ri, r)
-        on conflict do nothing
+        on conflict (owner_key, item_key, version) do update
+        set sealed = excluded.sealed, deleted = excluded.deleted, updated_at = excluded.updated_at,
+            request_id = excluded.request_id, request = excluded.request
+        where item_version.sealed <> excluded.sealed
         ",
         &columns.owners,
         &columns.items,

@@ -21,6 +21,9 @@ pub(super) const HOSTING_LOCK: i64 = 0x676f_6661_7600_0001;
 /// Held by the one worker of the shard that projects.
 pub(super) const PROJECTOR_LOCK: i64 = 0x676f_6661_7600_0002;
 
+/// How long a step may take that no request waits for.
+const UNHURRIED: Duration = Duration::from_secs(60);
+
 /// How to reach the shard's Postgres.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -144,6 +147,14 @@ impl Store {
             _ => attempt.answered(),
         }
         done
+    }
+
+    /// Does what no request waits for, in its own time.
+    pub(super) async fn unhurried<T>(
+        &self,
+        work: impl Future<Output = Result<T, ShardFault>>,
+    ) -> Result<T, ShardFault> {
+        timeout(UNHURRIED, work).await.unwrap_or(Err(ShardFault::TimedOut))
     }
 
     /// Brings the schema to this version, under an advisory lock, so that several may start at once.

@@ -82,7 +82,7 @@ impl Bucket {
                 headers.insert(BATCH_ID, batch.as_str());
                 headers.insert(BATCH_SEQUENCE, (i + 1).to_string());
             }
-            let subject = self.subject(owner, &record.name);
+            let subject = self.published(&self.subject(owner, &record.name));
             if i + 1 < count {
                 self.publish_member(subject, headers, record.value.clone(), deadline).await?;
                 continue;
@@ -151,12 +151,14 @@ fn refused(error: &ApiError) -> AppendFault {
 /// A publish without expectation or content, for the barrier: its sequence.
 pub(super) async fn publish_plain(bucket: &Bucket, subject: String) -> Result<u64, TruthFault> {
     let attempt = admitted(&bucket.writing)?;
+    let subject = bucket.published(&subject);
     let asked = bucket.exchange.ask(subject, HeaderMap::new(), Bytes::new(), bucket.deadline()).await;
     let reply = ended(attempt, asked, false)?;
     let ack: Ack = serde_json::from_slice(&reply.payload).map_err(|_| TruthFault::Unreadable("an acknowledgement"))?;
     match ack.error {
         Some(error) => match refused(&error) {
             AppendFault::NotWritten(fault) => Err(fault),
+            AppendFault::Full => Err(TruthFault::Full),
             _ => Err(TruthFault::Refused(format!("{} {}", error.err_code, error.description))),
         },
         None => Ok(ack.seq),

@@ -6,11 +6,15 @@ use super::fetch::answers_reads;
 use crate::breaker::{Attempt, Breaker};
 use crate::exchange::{CallFault, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
+use async_nats::jetstream;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// The call that reads.
+pub(super) const DIRECT_GET: &str = "DIRECT.GET";
 
 /// How to reach the truth, and how `init` makes it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -24,11 +28,36 @@ pub struct TruthSettings {
     pub history: i64,
     /// How long one call to the truth may take, in milliseconds.
     pub call_ms: u64,
+    /// The JetStream domain in which it is, seen from a leaf; empty where it is in the server's own.
+    pub domain: String,
 }
 
 impl Default for TruthSettings {
     fn default() -> Self {
-        Self { bucket: "favorites".into(), replicas: 1, history: 16, call_ms: 2_000 }
+        Self { bucket: "favorites".into(), replicas: 1, history: 16, call_ms: 2_000, domain: String::new() }
+    }
+}
+
+impl TruthSettings {
+    fn stream(&self) -> String {
+        format!("KV_{}", self.bucket)
+    }
+
+    /// Where that call of the stream API is asked.
+    fn api(&self, call: &str) -> String {
+        match self.domain.as_str() {
+            "" => format!("$JS.API.{call}.{}", self.stream()),
+            domain => format!("$JS.{domain}.API.{call}.{}", self.stream()),
+        }
+    }
+
+    /// Where a record of that subject is published. In a domain that is below its API; the domain's server takes the
+    /// front off again, so everywhere else, in what it stores and what it tells, subjects are as they are.
+    fn published(&self, subject: &str) -> String {
+        match self.domain.as_str() {
+            "" => subject.to_owned(),
+            domain => format!("$JS.{domain}.API.{subject}"),
+        }
     }
 }
 
@@ -38,6 +67,9 @@ pub enum TruthFault {
     /// It cannot be reached, or did not answer in time.
     #[error("the truth is out of reach: {0}")]
     Unavailable(#[from] CallFault),
+    /// It takes no more.
+    #[error("the bucket is full")]
+    Full,
     /// It answered with an error of its own.
     #[error("the truth refused: {0}")]
     Refused(String),
@@ -65,13 +97,13 @@ impl Bucket {
         // Short, so that a look that got lost does not delay the good news.
         let limit = Duration::from_millis(settings.call_ms / 4);
         let writing = Breaker::new("the truth, for writes,", {
-            let (exchange, subject) = (exchange.clone(), subject.clone());
+            let (exchange, subject) = (exchange.clone(), settings.published(&subject));
             move || answers_publishes(exchange.clone(), subject.clone(), limit)
         });
         let reading = Breaker::new("the truth, for reads,", {
-            let (exchange, stream, writing) = (exchange.clone(), format!("KV_{}", settings.bucket), writing.clone());
+            let (exchange, api, writing) = (exchange.clone(), settings.api(DIRECT_GET), writing.clone());
             move || {
-                let read = answers_reads(exchange.clone(), stream.clone(), subject.clone(), limit);
+                let read = answers_reads(exchange.clone(), api.clone(), subject.clone(), limit);
                 let writing = writing.clone();
                 async move {
                     let answers = read.await;
@@ -102,7 +134,36 @@ impl Bucket {
     }
 
     pub(super) fn stream(&self) -> String {
-        format!("KV_{}", self.settings.bucket)
+        self.settings.stream()
+    }
+
+    /// Where that call of the stream API is asked.
+    pub(super) fn api_subject(&self, call: &str) -> String {
+        self.settings.api(call)
+    }
+
+    /// Where a record of that subject is published.
+    pub(super) fn published(&self, subject: &str) -> String {
+        self.settings.published(subject)
+    }
+
+    /// The client's own view of JetStream, for consumers.
+    pub(super) fn context(&self) -> jetstream::Context {
+        let client = self.exchange.client().clone();
+        match self.settings.domain.as_str() {
+            "" => jetstream::new(client),
+            domain => jetstream::with_domain(client, domain),
+        }
+    }
+
+    /// What every subject of the bucket begins with.
+    pub(super) fn root(&self) -> String {
+        format!("$KV.{}", self.settings.bucket)
+    }
+
+    /// All that is in the bucket.
+    pub(super) fn all_subjects(&self) -> String {
+        format!("$KV.{}.>", self.settings.bucket)
     }
 
     pub(super) fn subject(&self, owner: &OwnerKey, name: &RecordName) -> String {
@@ -110,9 +171,14 @@ impl Bucket {
     }
 
     /// All records of one owner. It is also the filter of every expectation: one that matched nothing would let the
-    /// write through, so it is spelled here and nowhere else.
+    /// write through, so it is spelled here and nowhere else. It never names a domain: so spelt it would match nothing.
     pub(super) fn owner_subjects(&self, owner: &OwnerKey) -> String {
         format!("$KV.{}.{owner}.>", self.settings.bucket)
+    }
+
+    /// The subject on which an owner's changes ring, as a subscription to all of theirs: headers only.
+    pub fn notify_subject(&self, owner: &OwnerKey) -> String {
+        format!("{}.changed.{owner}.*", self.settings.bucket)
     }
 
     /// Owner and name from a subject of the bucket; `None` for a barrier or a foreign key.
@@ -150,4 +216,19 @@ pub(super) fn record(
 ) -> Result<Record, TruthFault> {
     let version = crate::domain::Version::new(sequence).ok_or(TruthFault::Unreadable("a sequence above 2^53"))?;
     Record::parse(name, version, at, value).map_err(|_| TruthFault::Unreadable("a record of an unknown format"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_named_where_something_is_sent() {
+        let own = TruthSettings::default();
+        assert_eq!(own.api(DIRECT_GET), "$JS.API.DIRECT.GET.KV_favorites");
+        assert_eq!(own.published("$KV.favorites.x.y"), "$KV.favorites.x.y");
+        let hub = TruthSettings { domain: "hub".into(), ..own };
+        assert_eq!(hub.api(DIRECT_GET), "$JS.hub.API.DIRECT.GET.KV_favorites");
+        assert_eq!(hub.published("$KV.favorites.x.y"), "$JS.hub.API.$KV.favorites.x.y");
+    }
 }

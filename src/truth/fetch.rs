@@ -1,6 +1,6 @@
 //! Reading: what an owner has, what is newer than a copy, and what an item was.
 
-use super::bucket::{Bucket, TruthFault, admitted, ended, record};
+use super::bucket::{Bucket, DIRECT_GET, TruthFault, admitted, ended, record};
 use crate::domain::{Timestamp, Version};
 use crate::exchange::{Call, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
@@ -16,6 +16,8 @@ pub struct Delta {
     pub records: Vec<Record>,
     /// The stream sequence up to which this is complete; `None` for an owner without any record.
     pub up_to: Option<Version>,
+    /// How many more there are than one answer could hold.
+    pending: u64,
 }
 
 impl Bucket {
@@ -50,17 +52,26 @@ impl Bucket {
 
     /// When the record at that stream sequence was stored; `None` if it is no longer kept.
     pub async fn time_of(&self, sequence: u64) -> Result<Option<Timestamp>, TruthFault> {
+        self.message_at(sequence).await?.map(|message| time_of(&message)).transpose()
+    }
+
+    /// The owner's record of that version; `None` if it is no longer kept, or another's.
+    pub async fn record_at(&self, owner: &OwnerKey, version: Version) -> Result<Option<Record>, TruthFault> {
+        let Some(message) = self.message_at(version.get()).await? else { return Ok(None) };
+        let ours = header(&message, "Nats-Subject").and_then(|subject| self.parse_subject(subject));
+        if ours.is_none_or(|(whose, _)| whose != *owner) {
+            return Ok(None);
+        }
+        self.record_of(&message)
+    }
+
+    /// The message at that stream sequence; `None` if the nearest replica does not have it.
+    async fn message_at(&self, sequence: u64) -> Result<Option<Message>, TruthFault> {
         let attempt = admitted(&self.reading)?;
-        let (subject, query) = (format!("$JS.API.DIRECT.GET.{}", self.stream()), json!({ "seq": sequence }));
+        let (subject, query) = (self.api_subject(DIRECT_GET), json!({ "seq": sequence }));
         let asked = self.exchange.ask(subject, HeaderMap::new(), query.to_string().into(), self.deadline()).await;
         let reply = ended(attempt, asked, false)?;
-        match reply.status {
-            None => header(&reply, "Nats-Time-Stamp")
-                .and_then(Timestamp::parse_rfc3339)
-                .map(Some)
-                .ok_or(TruthFault::Unreadable("a message without time")),
-            Some(_) => Ok(None),
-        }
+        Ok(if reply.status.is_none() { Some(reply) } else { None })
     }
 
     /// The kept records of one item that are newer than `after`, oldest first, at most `limit` of them.
@@ -79,18 +90,30 @@ impl Bucket {
         Ok(self.direct_get(&query).await?.records)
     }
 
-    /// The current records of those subjects from the stream sequence `from` on.
+    /// The current records of those subjects from the stream sequence `from` on. One answer holds so many bytes at most;
+    /// what is left comes with the next, as of the same moment.
     async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthFault> {
         let mut query = json!({ "multi_last": subjects });
         if from > 1 {
             query["seq"] = Value::from(from);
         }
-        self.direct_get(&query).await
+        let mut whole = self.direct_get(&query).await?;
+        while let (Some(last), Some(up_to), true) = (whole.records.last(), whole.up_to, whole.pending > 0) {
+            query["seq"] = Value::from(last.version.get() + 1);
+            query["up_to_seq"] = Value::from(up_to.get());
+            let next = self.direct_get(&query).await?;
+            if next.records.is_empty() {
+                break;
+            }
+            whole.records.extend(next.records);
+            whole.pending = next.pending;
+        }
+        Ok(whole)
     }
 
     /// A direct get of several messages (NATS ADR-31): messages, then an end mark that says how far they reach.
     async fn direct_get(&self, query: &Value) -> Result<Delta, TruthFault> {
-        let subject = format!("$JS.API.DIRECT.GET.{}", self.stream());
+        let subject = self.api_subject(DIRECT_GET);
         let payload = query.to_string().into();
         let attempt = admitted(&self.reading)?;
         let deadline = self.deadline();
@@ -103,19 +126,23 @@ impl Bucket {
             Err(TruthFault::Unavailable(_)) => attempt.unanswered(),
             _ => attempt.answered(),
         }
-        let (mut records, up_to) = answer?;
-        records.sort_by_key(|record| record.version);
-        Ok(Delta { records, up_to })
+        let mut delta = answer?;
+        delta.records.sort_by_key(|record| record.version);
+        Ok(delta)
     }
 
-    async fn collect(&self, call: &mut Call) -> Result<(Vec<Record>, Option<Version>), TruthFault> {
+    async fn collect(&self, call: &mut Call) -> Result<Delta, TruthFault> {
         let mut records = Vec::new();
         loop {
             let message = call.next().await?;
             match message.status.map(|status| status.as_u16()) {
                 None => records.extend(self.record_of(&message)?),
-                Some(204) => return Ok((records, number(&message, "Nats-UpTo-Sequence").and_then(Version::new))),
-                Some(404) => return Ok((records, None)),
+                Some(204) => {
+                    let up_to = number(&message, "Nats-UpTo-Sequence").and_then(Version::new);
+                    let pending = number(&message, "Nats-Num-Pending").unwrap_or_default();
+                    return Ok(Delta { records, up_to, pending });
+                }
+                Some(404) => return Ok(Delta { records, up_to: None, pending: 0 }),
                 Some(status) => {
                     let description = message.description.as_deref().unwrap_or_default();
                     return Err(TruthFault::Refused(format!("{status} {description}")));
@@ -132,18 +159,19 @@ impl Bucket {
             return if barrier { Ok(None) } else { Err(TruthFault::Unreadable("a key of an unknown form")) };
         };
         let sequence = number(message, "Nats-Sequence").ok_or(TruthFault::Unreadable("a message without sequence"))?;
-        let at = header(message, "Nats-Time-Stamp")
-            .and_then(Timestamp::parse_rfc3339)
-            .ok_or(TruthFault::Unreadable("a message without time"))?;
-        record(name, sequence, at, message.payload.clone()).map(Some)
+        record(name, sequence, time_of(message)?, message.payload.clone()).map(Some)
     }
 }
 
+fn time_of(message: &Message) -> Result<Timestamp, TruthFault> {
+    let time = header(message, "Nats-Time-Stamp").and_then(Timestamp::parse_rfc3339);
+    time.ok_or(TruthFault::Unreadable("a message without time"))
+}
+
 /// Whether a read is answered, whatever the answer is.
-pub(super) async fn answers_reads(exchange: Exchange, stream: String, subject: String, limit: Duration) -> bool {
+pub(super) async fn answers_reads(exchange: Exchange, api: String, subject: String, limit: Duration) -> bool {
     let query = json!({ "last_by_subj": subject }).to_string().into();
-    let subject = format!("$JS.API.DIRECT.GET.{stream}");
-    exchange.ask(subject, HeaderMap::new(), query, Instant::now() + limit).await.is_ok()
+    exchange.ask(api, HeaderMap::new(), query, Instant::now() + limit).await.is_ok()
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {

@@ -34,12 +34,24 @@ type Message = Result<jetstream::Message, pull::OrderedError>;
 impl Bucket {
     /// Follows the bucket from the message after `sequence`.
     pub async fn follow(&self, sequence: u64) -> Result<Follower, TruthFault> {
-        let context = jetstream::new(self.exchange.client().clone());
+        self.follow_from(DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 }, sequence).await
+    }
+
+    /// Follows the bucket from the first message that it took at that moment or later.
+    pub async fn follow_since(&self, moment: Timestamp) -> Result<Follower, TruthFault> {
+        let nanos = i128::from(moment.millis()) * 1_000_000;
+        let start_time = time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
+            .map_err(|_| TruthFault::Unreadable("a moment that never was"))?;
+        self.follow_from(DeliverPolicy::ByStartTime { start_time }, 0).await
+    }
+
+    async fn follow_from(&self, deliver_policy: DeliverPolicy, given: u64) -> Result<Follower, TruthFault> {
+        let context = self.context();
         let config = pull::OrderedConfig {
             // A name, because a worker may make named consumers of this bucket only.
             name: Some(format!("projection-{}", uuid::Uuid::now_v7().simple())),
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
-            filter_subject: format!("$KV.{}.>", self.settings.bucket),
+            deliver_policy,
+            filter_subject: self.all_subjects(),
             ..Default::default()
         };
         let opening = async {
@@ -51,7 +63,7 @@ impl Bucket {
             .await
             .map_err(|_| crate::exchange::CallFault::TimedOut)?
             .map_err(TruthFault::Refused)?;
-        Ok(Follower { bucket: self.clone(), messages, given: sequence, gathered: Vec::new(), held: None })
+        Ok(Follower { bucket: self.clone(), messages, given, gathered: Vec::new(), held: None })
     }
 }
 
@@ -96,7 +108,7 @@ impl Follower {
             .map_err(|fault| TruthFault::Refused(fault.to_string()))?;
         let info = message.info().map_err(|_| TruthFault::Unreadable("a message without its place"))?;
         let sequence = info.stream_sequence;
-        let at = Timestamp::from_millis((info.published.unix_timestamp_nanos() / 1_000_000) as i64);
+        let at = taken_at(&info);
         let batch = message.headers.as_ref().and_then(|headers| {
             Some((headers.get(BATCH_ID)?.as_str().to_owned(), headers.get(BATCH_COMMIT).is_some()))
         });
@@ -113,6 +125,11 @@ impl Follower {
         };
         Ok(Entry { sequence, record, batch })
     }
+}
+
+/// When the bucket took a message.
+pub(super) fn taken_at(info: &jetstream::message::Info) -> Timestamp {
+    Timestamp::from_millis((info.published.unix_timestamp_nanos() / 1_000_000) as i64)
 }
 
 /// The atomic batch in which the entries end, if they end inside one.

@@ -36,8 +36,8 @@ pub enum SetupFault {
 }
 
 #[derive(Deserialize)]
-struct Answer {
-    error: Option<ApiError>,
+pub(super) struct Answer {
+    pub(super) error: Option<ApiError>,
     config: Option<Value>,
     created: Option<String>,
     state: Option<State>,
@@ -124,8 +124,8 @@ impl Bucket {
         }
     }
 
-    async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
-        let subject = format!("$JS.API.{call}.{}", self.stream());
+    pub(super) async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
+        let subject = self.api_subject(call);
         let reply = self.exchange.ask(subject, HeaderMap::new(), body.to_string().into(), self.deadline()).await?;
         serde_json::from_slice(&reply.payload).map_err(|_| TruthFault::Unreadable("an answer of the stream API"))
     }
@@ -135,7 +135,7 @@ impl Bucket {
         json!({
             "name": self.stream(),
             "description": "GoFavorites: the truth",
-            "subjects": [format!("$KV.{bucket}.>")],
+            "subjects": [self.all_subjects()],
             "retention": "limits",
             "storage": "file",
             "discard": "new",

@@ -90,6 +90,31 @@ impl Fields {
         })
     }
 
+    /// A list that holds only objects, if it is there. Whoever takes them must also [`finish`](Self::finish) each.
+    ///
+    /// # Errors
+    /// `bad_request` when it is something else; for a value that is no object, with `ops[3]` in `details.field`.
+    pub fn map_list(&mut self, name: &str) -> Result<Option<Vec<Self>>, Refusal> {
+        let path = self.path_of(name);
+        let list = self.take(name, "a list", |value| match value {
+            Value::List(list) => Ok(list),
+            other => Err(other),
+        })?;
+        let map = |(at, value)| match value {
+            Value::Map(left) => Ok(Self { path: format!("{path}[{at}]"), left }),
+            other => Err(wrong(&format!("{path}[{at}]"), "an object", &other)),
+        };
+        list.map(|list| list.into_iter().enumerate().map(map).collect()).transpose()
+    }
+
+    /// A field that must be there, named by its path.
+    ///
+    /// # Errors
+    /// `bad_request` when it is missing.
+    pub fn require<T>(&self, name: &str, found: Option<T>) -> Result<T, Refusal> {
+        found.ok_or_else(|| self.missing(name))
+    }
+
     /// An object that holds only texts, if it is there.
     ///
     /// # Errors
@@ -232,6 +257,9 @@ mod tests {
         assert_eq!(told(data.flag("isin")).0, "data.isin");
         assert_eq!(told(data.finish()), ("data.colour".into(), "data.colour: unknown field".into()));
         assert_eq!(told(fields(r#"{"b": 1, "a": 1}"#).finish()).0, "a");
+        let mut ops = fields(r#"{"ops": [{}, {"x": 1}]}"#).map_list("ops").expect("a list").expect("there");
+        assert_eq!(told(ops.remove(1).finish()).0, "ops[1].x");
+        assert_eq!(told(fields(r#"{"ops": [{}, 7]}"#).map_list("ops")).1, "ops[1]: must be an object, is 7");
     }
 
     #[test]

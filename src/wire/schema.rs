@@ -25,7 +25,7 @@ pub fn request_schema(operation: Operation) -> Value {
         Operation::List => &[
             ("kind", kind()),
             ("tag", text()),
-            ("limit", json!({"type": "integer", "minimum": 1})),
+            ("limit", limit()),
             ("cursor", text()),
             ("min_version", version()),
             ("consistency", consistency()),
@@ -33,15 +33,46 @@ pub fn request_schema(operation: Operation) -> Value {
         Operation::Delete => {
             &[("kind", kind()), ("id", text()), ("if_version", version()), ("if_owner_version", version())]
         }
+        Operation::Changes => &[("since", version()), ("limit", limit())],
+        Operation::History => &[("kind", kind()), ("id", text()), ("before", version()), ("limit", limit())],
+        Operation::Restore => &[("kind", kind()), ("id", text()), ("version", version()), ("if_version", version())],
+        Operation::Batch => &[
+            ("mode", json!({"enum": ["atomic", "each"]})),
+            (
+                "ops",
+                json!({"type": "array", "items": {"oneOf": [op(Operation::Put), op(Operation::Delete)]}, "minItems": 1}),
+            ),
+            ("if_owner_version", version()),
+        ],
         Operation::Version | Operation::Limits => &[],
     };
     let required: &[&str] = match operation {
         Operation::Put => &["kind"],
-        Operation::Get | Operation::Delete => &["kind", "id"],
+        Operation::Get | Operation::Delete | Operation::History => &["kind", "id"],
+        Operation::Changes => &["since"],
+        Operation::Restore => &["kind", "id", "version"],
+        Operation::Batch => &["mode", "ops"],
         Operation::List | Operation::Version | Operation::Limits => &[],
     };
     let properties: Map<String, Value> = fields.iter().map(|(name, form)| ((*name).to_owned(), form.clone())).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+/// One operation of a batch: that of a request of its own, with its name; the owner's condition is the whole batch's.
+fn op(operation: Operation) -> Value {
+    let mut schema = request_schema(operation);
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        properties.remove("if_owner_version");
+        properties.insert("op".to_owned(), json!({"const": operation.name()}));
+    }
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.insert(0, "op".into());
+    }
+    schema
+}
+
+fn limit() -> Value {
+    json!({"type": "integer", "minimum": 1})
 }
 
 fn text() -> Value {

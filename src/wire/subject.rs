@@ -11,6 +11,14 @@ pub enum Operation {
     List,
     /// Deletes an item.
     Delete,
+    /// What changed since a version.
+    Changes,
+    /// An item as it was.
+    History,
+    /// Puts an item back as it was.
+    Restore,
+    /// Several puts and deletes in one go.
+    Batch,
     /// What is running here.
     Version,
     /// The limits in force here.
@@ -30,7 +38,18 @@ pub enum Scope {
 
 impl Operation {
     /// Every operation of this version.
-    pub const ALL: [Self; 6] = [Self::Put, Self::Get, Self::List, Self::Delete, Self::Version, Self::Limits];
+    pub const ALL: [Self; 10] = [
+        Self::Put,
+        Self::Get,
+        Self::List,
+        Self::Delete,
+        Self::Changes,
+        Self::History,
+        Self::Restore,
+        Self::Batch,
+        Self::Version,
+        Self::Limits,
+    ];
 
     /// The last part of its subject; it may hold a dot.
     pub fn name(self) -> &'static str {
@@ -39,6 +58,10 @@ impl Operation {
             Self::Get => "get",
             Self::List => "list",
             Self::Delete => "delete",
+            Self::Changes => "changes",
+            Self::History => "history",
+            Self::Restore => "restore",
+            Self::Batch => "batch",
             Self::Version => "version",
             Self::Limits => "limits",
         }
@@ -52,8 +75,8 @@ impl Operation {
     /// The scope that a token must have; none for what anyone may ask.
     pub fn scope(self) -> Option<Scope> {
         match self {
-            Self::Get | Self::List => Some(Scope::Read),
-            Self::Put | Self::Delete => Some(Scope::Write),
+            Self::Get | Self::List | Self::Changes | Self::History => Some(Scope::Read),
+            Self::Put | Self::Delete | Self::Restore | Self::Batch => Some(Scope::Write),
             Self::Version | Self::Limits => None,
         }
     }
@@ -86,6 +109,10 @@ mod tests {
             ("get", Some("favorites:read")),
             ("list", Some("favorites:read")),
             ("delete", Some("favorites:write")),
+            ("changes", Some("favorites:read")),
+            ("history", Some("favorites:read")),
+            ("restore", Some("favorites:write")),
+            ("batch", Some("favorites:write")),
             ("version", None),
             ("limits", None),
         ];

@@ -49,12 +49,17 @@ impl Dev {
     }
 
     async fn caller(&self, user: &str, person: &str) -> Caller {
+        let url = self.description()["nats_url"].as_str().expect("a url").to_owned();
+        self.caller_at(&url, user, person).await
+    }
+
+    async fn caller_at(&self, url: &str, user: &str, person: &str) -> Caller {
         let all = self.description();
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let user = &all["users"][user];
         let client = ConnectOptions::with_user_and_password(text(&user["user"]), text(&user["password"]))
             .request_timeout(Some(Duration::from_secs(3)))
-            .connect(text(&all["nats_url"]))
+            .connect(url)
             .await
             .expect("a connection");
         Caller::new(client, text(&all["tokens"][person]))
@@ -135,6 +140,52 @@ async fn what_was_kept_is_found_again_after_ctrl_c_and_after_kill_9_and_gone_whe
     let fresh = Dev::start(&state, &["--fresh"]);
     fresh.caller("gateway", "alice").await.ask("a.get", &get).await.refusal("not_found");
     fresh.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_with_leaves_is_one_command_too() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("dev");
+    let leaf = ["--topology", "leaf"];
+    let dev = Dev::start(&state, &leaf);
+    let all = dev.description();
+    let url = |shard: usize| all["shards"][shard]["nats_url"].as_str().expect("a url").to_owned();
+    assert_eq!((&all["topology"], all["nats_url"].as_str()), (&json!("leaf"), Some(url(0).as_str())));
+    assert_ne!(url(0), url(1));
+    let (here, there) = (dev.caller("gateway", "alice").await, dev.caller_at(&url(1), "gateway2", "alice").await);
+    let put = here.put_text("a", "note", "x").await;
+    let get = json!({"kind": "text", "id": "note"});
+    assert_eq!(there.done("get", &get).await["item"], put["item"]);
+    assert_eq!(there.done("version", &json!({})).await["shard"], "b", "the worker that is near");
+    dev.caller("gateway", "bob").await.put_text("b", "note", "kept").await;
+    // What is taken back at the auth service is heard at every leaf.
+    let revoked = Command::new(PROGRAM).args(["dev", "revoke", "--sub", "alice", "--state"]).arg(&state).status();
+    assert!(revoked.expect("ran").success());
+    wait_until("a revocation is heard", || {
+        let log =
+            |worker: &str| std::fs::read_to_string(state.join(format!("log/worker-{worker}.log"))).expect("a log");
+        ["a-0", "a-1", "b-0", "b-1"].into_iter().all(|worker| log(worker).contains("revo"))
+    });
+    let pids: Vec<u64> = dev.pids().into_iter().chain(leaf_pids(&all)).collect();
+    signal(u64::from(dev.process.id()), Signal::SIGKILL);
+    drop(dev);
+    wait_until("everything has ended", || !pids.iter().copied().any(alive));
+    let again = Dev::start(&state, &leaf);
+    let kept = again.caller("gateway", "bob").await.done("a.get", &get).await;
+    assert_eq!(kept["item"]["data"]["text"], "kept");
+    again.stop();
+    // Alone, it is another platform, and what that one keeps is its own.
+    let alone = Dev::start(&state, &[]);
+    assert_eq!(alone.description()["topology"], "single");
+    assert!(alone.description()["servers"]["hub"].is_null());
+    alone.caller("gateway", "bob").await.ask("a.get", &get).await.refusal("not_found");
+    alone.stop();
+}
+
+/// The processes that only this topology has.
+fn leaf_pids(all: &Value) -> Vec<u64> {
+    let hub = [&all["servers"]["hub"]["pid"], &all["shards"][1]["nats"]["pid"]];
+    hub.into_iter().map(|pid| pid.as_u64().expect("a pid")).collect()
 }
 
 /// Which worker of shard `a` projects, by its log: of two, the one that said so last.

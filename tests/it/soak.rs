@@ -4,7 +4,7 @@ use crate::harness::load::Load;
 use crate::harness::{Caller, alone};
 use async_nats::ConnectOptions;
 use futures::StreamExt as _;
-use gofavorites::dev::{Platform, PlatformOptions, tokens};
+use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
 use gofavorites::seal::random;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -141,6 +141,7 @@ async fn nothing_is_lost_and_nothing_leaks_through_random_faults() {
     let seconds = std::env::var("SOAK_S").ok().and_then(|text| text.parse().ok()).unwrap_or(600);
     let state = tempfile::tempdir().expect("a directory");
     let options = PlatformOptions {
+        topology: Topology::Single,
         home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         state: state.path().join("dev"),
         fresh: true,

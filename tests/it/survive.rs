@@ -4,7 +4,7 @@
 
 use crate::harness::{beside, isin};
 use async_nats::{Client, ConnectOptions, HeaderMap};
-use gofavorites::dev::{Platform, PlatformOptions, tokens};
+use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -169,6 +169,7 @@ async fn every_acknowledged_write_survives_kill_9_of_anything() {
     let state = tempfile::tempdir().expect("a directory");
     let mut platform = Platform::start(
         PlatformOptions {
+            topology: Topology::Single,
             home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
             state: state.path().join("dev"),
             fresh: true,

@@ -8,6 +8,7 @@ use super::servers::shared;
 use super::turn::beside;
 use super::world::World;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
+use gofavorites::dev::role::Role;
 use gofavorites::dev::secrets::Secrets;
 use std::time::Duration;
 
@@ -36,8 +37,9 @@ impl World {
             "server_name: hub\njetstream {{ domain: hub }}\nleafnodes {{ listen: \"127.0.0.1:{port}\", no_advertise: true, authorization {{ user: leaf, password: leaf, \
              account: TRUTH }} }}\n{ACCOUNTS_CONF}"
         );
-        let server =
-            NatsServer::start_with(program, &directory.join("hub"), None, &secrets, &listen).await.expect("a hub");
+        let server = NatsServer::start_with(program, &directory.join("hub"), None, &secrets, &Role::Single, &listen)
+            .await
+            .expect("a hub");
         let link = Proxy::start(&format!("127.0.0.1:{port}")).await;
         // The leaf knows the hub's JetStream by its domain only; what everybody calls it is mapped there.
         let mapped = r#"    mappings: { "$JS.API.>": "$JS.hub.API.>", "$KV.>": "$JS.hub.API.$KV.>" }"#;
@@ -50,7 +52,8 @@ impl World {
              \"nats://leaf:leaf@127.0.0.1:{}\", account: TRUTH }} ] }}\n{accounts}",
             link.port()
         );
-        let leaf = NatsServer::start_with(program, &directory, None, &secrets, &remote).await.expect("a leaf");
+        let leaf =
+            NatsServer::start_with(program, &directory, None, &secrets, &Role::Single, &remote).await.expect("a leaf");
         let mut world = Self::of(leaf, secrets, shared, directory, number, turn);
         world.start_auth().await;
         world.wait_for_the_truth().await;

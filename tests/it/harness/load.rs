@@ -59,6 +59,7 @@ struct Driver {
     /// Where it asks: `a.`, `b.`, or the nearest worker.
     places: Vec<String>,
     may_lose_replies: bool,
+    only_strong: bool,
     model: BTreeMap<String, Known>,
     owner_version: u64,
     seen: Vec<Seen>,
@@ -81,15 +82,26 @@ pub struct Report {
 impl Load {
     /// `count` drivers, each with an owner of its own, asking in those places: a shard's id, or "" for the nearest worker.
     pub async fn start(world: &World, places: &[&str], count: usize, may_lose_replies: bool) -> Self {
-        let mut callers = Vec::new();
-        for number in 0..count {
-            callers.push(world.caller(&format!("load-{number}-{}", uuid::Uuid::now_v7())).await);
-        }
-        Self::of(callers, places, may_lose_replies)
+        Self::of(callers(world, &world.nats.url(), count).await, places, may_lose_replies)
+    }
+
+    /// As [`start`](Self::start), where the bucket has replicas: one of them may be behind, so only strong reads are sure
+    /// to give what was acknowledged, and no others are made.
+    pub async fn start_strong(world: &World, places: &[&str], count: usize) -> Self {
+        Self::with_reads(callers(world, &world.nats.url(), count).await, places, true, true)
+    }
+
+    /// As [`start`](Self::start), with callers who are connected to another server.
+    pub async fn start_at(world: &World, url: &str, places: &[&str], count: usize) -> Self {
+        Self::of(callers(world, url, count).await, places, false)
     }
 
     /// A driver for each of these callers, whose owners nobody else writes.
     pub fn of(callers: Vec<Caller>, places: &[&str], may_lose_replies: bool) -> Self {
+        Self::with_reads(callers, places, may_lose_replies, false)
+    }
+
+    fn with_reads(callers: Vec<Caller>, places: &[&str], may_lose_replies: bool, only_strong: bool) -> Self {
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut drivers = Vec::new();
         for caller in callers {
@@ -97,6 +109,7 @@ impl Load {
                 caller,
                 places: places.iter().map(|one| (*one).to_owned()).collect(),
                 may_lose_replies,
+                only_strong,
                 model: BTreeMap::new(),
                 owner_version: 0,
                 seen: Vec::new(),
@@ -107,6 +120,11 @@ impl Load {
         let drivers =
             drivers.into_iter().map(|driver| tokio::spawn(driver.drive(stop.clone(), done.clone()))).collect();
         Self { stop, done, drivers }
+    }
+
+    /// How many requests were answered well so far.
+    pub fn answered(&self) -> u64 {
+        self.done.load(Ordering::SeqCst)
     }
 
     /// Waits until so many more requests are answered well.
@@ -132,6 +150,14 @@ impl Load {
     }
 }
 
+async fn callers(world: &World, url: &str, count: usize) -> Vec<Caller> {
+    let mut callers = Vec::new();
+    for number in 0..count {
+        callers.push(world.caller_at(url, &format!("load-{number}-{}", uuid::Uuid::now_v7())).await);
+    }
+    callers
+}
+
 fn subject(place: &str, operation: &str) -> String {
     if place.is_empty() {
         format!("favorites.v1.{operation}")
@@ -152,6 +178,7 @@ impl Driver {
                 4 => self.delete().await,
                 5..7 => self.get().await,
                 7 => self.list("strong").await,
+                _ if self.only_strong => self.list("strong").await,
                 _ => self.list("head").await,
             }
             if matches!(self.seen.last(), Some(Seen { outcome: Outcome::Done | Outcome::Pending, .. })) {
@@ -265,7 +292,11 @@ impl Driver {
 
     async fn get(&mut self) {
         let id = format!("item-{}", pick(ITEMS as usize));
-        let Some(reply) = self.ask("get", &json!({"kind": "text", "id": id}), None, false).await else { return };
+        let mut body = json!({"kind": "text", "id": id});
+        if self.only_strong {
+            body["consistency"] = json!("strong");
+        }
+        let Some(reply) = self.ask("get", &body, None, false).await else { return };
         let stale = reply["stale"] == true || reply["error"]["details"]["stale"] == true;
         match reply["error"]["code"].as_str() {
             None => self.check_item(&id, &reply["item"], stale),

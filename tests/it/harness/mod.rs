@@ -5,22 +5,28 @@
 
 mod by_hand;
 mod caller;
+mod cluster;
 mod hub;
+mod leaves;
 pub mod load;
 mod process;
 mod proxy;
 mod servers;
+mod shard;
 mod turn;
 mod verifier;
 mod world;
+mod writers;
 
 pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
+pub use leaves::Leaves;
 
 pub use proxy::Proxy;
 pub use turn::{alone, beside};
 pub use verifier::Verifier;
-pub use world::{Worker, World};
+pub use world::{Worker, World, with_breaker};
+pub use writers::Writers;
 
 /// A well-formed ISIN for each number: the check digit is right.
 pub fn isin(number: usize) -> String {

@@ -8,8 +8,10 @@ use futures::StreamExt as _;
 use gofavorites::app::{self, App, Counters};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
+use gofavorites::dev::role::Role;
 use gofavorites::dev::secrets::Secrets;
 use gofavorites::dev::{auth_service, tokens};
+use gofavorites::truth::TruthSettings;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,9 +26,20 @@ pub struct World {
     pub secrets: Secrets,
     pub shared: &'static Shared,
     pub directory: PathBuf,
+    /// How workers reach the truth.
+    pub truth: TruthSettings,
+    /// Where the workers of a shard connect, where that is not `nats`.
+    pub urls: BTreeMap<String, String>,
+    /// Where the auth service connects, where that is not `nats`.
+    pub auth_url: Option<String>,
     number: usize,
     auth: Option<JoinHandle<()>>,
     _turn: Arc<Turn>,
+}
+
+/// Accounts with one more user who may do anything to the bucket: what an attacker, a mishap or an administrator could.
+pub fn with_breaker(accounts: &str) -> String {
+    accounts.replacen("    users: [\n", "    users: [\n      { user: breaker, password: breaker }\n", 1)
 }
 
 /// A worker in this process.
@@ -60,7 +73,9 @@ impl World {
         let shared = shared().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate()?;
-        let nats = NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, accounts).await?;
+        let nats =
+            NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, &Role::Single, accounts)
+                .await?;
         Ok(Self::of(nats, secrets, shared, directory, number, turn))
     }
 
@@ -72,7 +87,8 @@ impl World {
         number: usize,
         turn: Arc<Turn>,
     ) -> Self {
-        Self { nats, secrets, shared, directory, number, auth: None, _turn: turn }
+        let (truth, urls, auth_url) = (TruthSettings::default(), BTreeMap::new(), None);
+        Self { nats, secrets, shared, directory, truth, urls, auth_url, number, auth: None, _turn: turn }
     }
 
     /// Ends the stand-in auth service.
@@ -92,7 +108,8 @@ impl World {
 
     /// Starts the stand-in auth service, and waits until it answers.
     pub async fn start_auth(&mut self) {
-        let (url, secrets) = (self.nats.url(), self.secrets.clone());
+        let url = self.auth_url.clone().unwrap_or_else(|| self.nats.url());
+        let secrets = self.secrets.clone();
         self.auth = Some(tokio::spawn(async move {
             auth_service::run(&url, &secrets, None, std::future::pending()).await.expect("the auth service");
         }));
@@ -110,7 +127,8 @@ impl World {
     /// The settings of a worker of that shard.
     pub fn settings(&self, shard: &str) -> Settings {
         let mut settings = Settings::default();
-        settings.nats.url = self.nats.url();
+        settings.nats.url = self.url(shard);
+        settings.truth = self.truth.clone();
         settings.nats.user = "worker".into();
         settings.nats.password = self.secrets.nats("worker").into();
         settings.shard.id = shard.into();
@@ -123,6 +141,19 @@ impl World {
         settings.auth.verdict_keys = self.secrets.verdict_jwks().expect("a key set");
         settings.auth.token_keys = self.secrets.token_jwks().expect("a key set");
         settings
+    }
+
+    /// Where the shard's workers connect, and its callers.
+    pub fn url(&self, shard: &str) -> String {
+        self.urls.get(shard).cloned().unwrap_or_else(|| self.nats.url())
+    }
+
+    /// What the subjects of the stream API begin with, where `nats` is.
+    pub fn api(&self) -> String {
+        match self.truth.domain.as_str() {
+            "" => "$JS.API".into(),
+            domain => format!("$JS.{domain}.API"),
+        }
     }
 
     /// The shard's database.
@@ -178,17 +209,29 @@ impl World {
 
     /// A connection as one of the users of `nats/accounts.conf`.
     pub async fn connect(&self, user: &str) -> Client {
+        self.connect_at(&self.nats.url(), user).await
+    }
+
+    /// As [`connect`](Self::connect), to another server.
+    pub async fn connect_at(&self, url: &str, user: &str) -> Client {
         let prefix = match user {
             "worker" => "_INBOX_worker",
             "init" => "_INBOX_init",
+            "maintain" => "_INBOX_maintain",
             _ => "_INBOX",
         };
         ConnectOptions::with_user_and_password(user.into(), self.secrets.nats(user).into())
             .custom_inbox_prefix(prefix)
             .request_timeout(Some(Duration::from_secs(8)))
-            .connect(self.nats.url())
+            .connect(url)
             .await
             .expect("a connection")
+    }
+
+    /// A connection as the user of [`with_breaker`].
+    pub async fn connect_breaker(&self) -> Client {
+        let options = ConnectOptions::with_user_and_password("breaker".into(), "breaker".into());
+        options.connect(self.nats.url()).await.expect("a connection")
     }
 
     /// Waits until a worker of that shard answers: after an outage of NATS everybody comes back in their own time.
@@ -233,7 +276,8 @@ impl World {
     pub async fn records(&self) -> BTreeMap<String, u64> {
         let operator = self.connect("operator").await;
         let all = json!({"subjects_filter": "$KV.favorites.>"}).to_string();
-        let answer = operator.request("$JS.API.STREAM.INFO.KV_favorites", all.into()).await.expect("an answer");
+        let answer = operator.request(format!("{}.STREAM.INFO.KV_favorites", self.api()), all.into()).await;
+        let answer = answer.expect("an answer");
         let info: Value = serde_json::from_slice(&answer.payload).expect("JSON");
         assert!(info["error"].is_null(), "{info}");
         let subjects = info["state"]["subjects"].as_object().cloned().unwrap_or_default();
@@ -248,8 +292,13 @@ impl World {
 
     /// Somebody with all scopes, calling through the gateway.
     pub async fn caller(&self, subject: &str) -> Caller {
+        self.caller_at(&self.nats.url(), subject).await
+    }
+
+    /// As [`caller`](Self::caller), connected to another server.
+    pub async fn caller_at(&self, url: &str, subject: &str) -> Caller {
         let token = self.token(subject, tokens::ALL_SCOPES, Duration::from_secs(600));
-        Caller::new(self.connect("gateway").await, token)
+        Caller::new(self.connect_at(url, "gateway").await, token)
     }
 }
 

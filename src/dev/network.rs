@@ -1,0 +1,144 @@
+//! The NATS servers of a development platform: one, or a hub with a leaf for each shard.
+
+use super::nats::NatsServer;
+use super::ports::free_port;
+use super::process::Guarded;
+use super::role::{ACCOUNTS_CONF, HUB_DOMAIN, Role};
+use super::secrets::Secrets;
+use anyhow::{Context as _, bail};
+use async_nats::ConnectOptions;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a link between servers may take to come up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How the servers of a platform hang together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Topology {
+    /// One server for everybody.
+    #[default]
+    Single,
+    /// A hub that holds the bucket, and a leaf for each shard.
+    Leaf,
+}
+
+impl Topology {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Single => "single",
+            Self::Leaf => "leaf",
+        }
+    }
+}
+
+/// Running NATS servers.
+#[derive(Debug)]
+pub struct Network {
+    hub: Option<NatsServer>,
+    /// The leaf of each shard; or the only server.
+    servers: Vec<NatsServer>,
+}
+
+impl Network {
+    /// Starts the servers of those shards, which keep their state below `directory`. `usual` is the port of the first.
+    pub async fn start(
+        program: &Path,
+        directory: &Path,
+        topology: Topology,
+        shards: &[String],
+        usual: Option<u16>,
+        secrets: &Secrets,
+    ) -> anyhow::Result<Self> {
+        if topology == Topology::Single {
+            let server = NatsServer::start(program, &directory.join("nats"), usual, secrets, &Role::Single).await?;
+            return Ok(Self { hub: None, servers: vec![server] });
+        }
+        let (hub, port) = start_hub(program, &directory.join("hub"), secrets, ACCOUNTS_CONF).await?;
+        let mut servers = Vec::new();
+        for (number, shard) in (0..).zip(shards) {
+            let role = Role::Leaf { name: format!("leaf-{shard}"), hub: port };
+            let usual = usual.map(|port| port + number);
+            servers.push(NatsServer::start(program, &leaf_directory(directory, shard), usual, secrets, &role).await?);
+        }
+        for server in &servers {
+            wait_for_the_hub(&server.url(), secrets).await?;
+        }
+        Ok(Self { hub: Some(hub), servers })
+    }
+
+    /// Where a shard's workers and callers connect; shards are counted from 0.
+    pub fn url(&self, shard: usize) -> String {
+        self.servers.get(shard).or_else(|| self.servers.first()).map(NatsServer::url).unwrap_or_default()
+    }
+
+    /// Where the auth service connects.
+    pub fn auth_url(&self) -> String {
+        self.hub.as_ref().map_or_else(|| self.url(0), NatsServer::url)
+    }
+
+    /// The JetStream domain of the bucket, as `truth.domain` names it.
+    pub fn domain(&self) -> &'static str {
+        if self.hub.is_some() { HUB_DOMAIN } else { "" }
+    }
+
+    /// The hub, where there is one.
+    pub fn hub(&mut self) -> Option<&mut NatsServer> {
+        self.hub.as_mut()
+    }
+
+    /// The server of a shard; shards are counted from 0.
+    pub fn server(&mut self, shard: usize) -> &mut NatsServer {
+        let shard = if shard < self.servers.len() { shard } else { 0 };
+        &mut self.servers[shard]
+    }
+
+    /// All of their processes.
+    pub fn processes(&mut self) -> impl Iterator<Item = &mut Guarded> {
+        self.hub.iter_mut().chain(&mut self.servers).map(NatsServer::process)
+    }
+
+    /// Stops them in order, the hub last.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.servers.iter_mut().chain(&mut self.hub).try_for_each(NatsServer::stop)
+    }
+}
+
+/// Where a leaf keeps its state.
+fn leaf_directory(directory: &Path, shard: &str) -> std::path::PathBuf {
+    directory.join(format!("leaf-{shard}"))
+}
+
+/// Starts a hub, and says on which port leaves reach it. Somebody else may be quicker to take a free port.
+pub async fn start_hub(
+    program: &Path,
+    directory: &Path,
+    secrets: &Secrets,
+    accounts: &str,
+) -> anyhow::Result<(NatsServer, u16)> {
+    let mut tries = 0;
+    loop {
+        let port = free_port(None)?;
+        match NatsServer::start_with(program, directory, None, secrets, &Role::Hub { port }, accounts).await {
+            Ok(hub) => return Ok((hub, port)),
+            Err(fault) if tries == 3 => return Err(fault),
+            Err(_) => tries += 1,
+        }
+    }
+}
+
+/// Ends when the hub's JetStream answers at a leaf.
+pub async fn wait_for_the_hub(leaf: &str, secrets: &Secrets) -> anyhow::Result<()> {
+    let password = secrets.nats("operator").to_owned();
+    let client = ConnectOptions::with_user_and_password("operator".into(), password).connect(leaf).await;
+    let client = client.context("a leaf that listens takes no connection")?;
+    let until = Instant::now() + PATIENCE;
+    while client.request(format!("$JS.{HUB_DOMAIN}.API.INFO"), "".into()).await.is_err() {
+        if Instant::now() > until {
+            bail!("a leaf does not reach the hub");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! `history`: an item as it was, as far back as it is kept.
+
+use super::condition::not_found;
+use super::get::{Freshness, mark_stale};
+use super::page::{page, page_limit};
+use super::request::{Call, out_of_time};
+use super::write::view;
+use super::{Failure, Limits, Service};
+use crate::domain::{ItemId, Kind, Version};
+use crate::wire::Fields;
+use serde_json::{Value, json};
+use tokio::time::timeout_at;
+
+/// `{kind, id, before?, limit?}`
+struct History {
+    kind: Kind,
+    id: ItemId,
+    before: Version,
+    limit: usize,
+}
+
+impl History {
+    fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
+        let kind = Kind::parse(&fields.require_text("kind")?)?;
+        let id = fields.require_text("id")?;
+        let before = fields.version("before")?.unwrap_or(Version::MAX);
+        let limit = page_limit(&mut fields, limits)?;
+        fields.finish()?;
+        Ok(Self { kind, id: ItemId::parse(kind, &id, &limits.item)?, before, limit })
+    }
+}
+
+/// Answers `{versions, owner_version, more, complete}`.
+pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Failure> {
+    let History { kind, id, before, limit } = History::parse(call.fields, &service.limits)?;
+    let freshness = Freshness::default_of(&service.owners);
+    let reading = freshness.read(&service.owners, &call.owner, call.deadline).await?;
+    let snapshot = &reading.snapshot;
+    let kept = service.owners.kept_versions(snapshot, kind, &id, before, limit);
+    let kept = match timeout_at(call.deadline, kept).await {
+        Err(_) => return Err(out_of_time().into()),
+        Ok(kept) => kept?,
+    };
+    let Some(kept) = kept else { return Err(not_found(snapshot).into()) };
+    let versions = page(&kept.versions, limit, &service.limits, view);
+    let reply = json!({
+        "more": kept.more || versions.len() < kept.versions.len(),
+        "versions": versions,
+        "owner_version": snapshot.version().get(),
+        "complete": kept.complete,
+    });
+    Ok(mark_stale(reply, &reading))
+}

@@ -1,0 +1,224 @@
+//! Rebuilding a shard's Postgres from the truth, while the shard serves.
+//!
+//! Two passes: owners are brought anew, one by one, each as a request would bring them; then the bucket's kept records
+//! are followed into the versions that passed by. Both may be broken off and begun again anywhere.
+
+use super::rebuild::Loss;
+use super::verify::{Compared, Verifier};
+use super::{Owners, OwnersFault};
+use crate::domain::Timestamp;
+use crate::seal::{OwnerKey, Record};
+use crate::shard::ShardFault;
+use crate::truth::{Entry, Follower, SetupFault, TruthFault};
+use futures::StreamExt as _;
+use futures::stream;
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tracing::{error, warn};
+
+/// Owners looked up in one go.
+const PAGE: usize = 200;
+/// Owners brought side by side: more would press those who are served.
+const SIDE_BY_SIDE: usize = 4;
+/// Records followed in one go.
+const BATCH: usize = 1_000;
+/// Owners remembered as looked at, at most.
+const REMEMBERED: usize = 200_000;
+/// How long the bucket may send nothing while more is to come.
+const SILENT: Duration = Duration::from_secs(10);
+/// How often what is away is asked again, and when.
+const TRIES: usize = 60;
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// From where records are followed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// From that stream sequence on.
+    Sequence(u64),
+    /// From that moment on, as the bucket tells it.
+    Moment(Timestamp),
+}
+
+/// What came of bringing owners anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// Owners who are hosted now.
+    pub owners: u64,
+    /// Owners who could not be brought; the log says why.
+    pub failed: u64,
+}
+
+impl Owners {
+    /// Brings each owner anew whom this shard knows. `step` hears how many are done, and of how many.
+    pub async fn rebuild_known(&self, loss: Loss, mut step: impl FnMut(u64, u64)) -> Result<Rebuilt, OwnersFault> {
+        let total = self.0.store.known_count().await?;
+        let (mut rebuilt, mut after) = (Rebuilt::default(), None);
+        loop {
+            let page = persistent(|| self.0.store.known_owners(after.as_ref(), PAGE as i64)).await?;
+            let Some(last) = page.last() else { return Ok(rebuilt) };
+            after = Some(*last);
+            self.rebuild_some(&page, loss, &mut rebuilt).await;
+            step(rebuilt.owners + rebuilt.failed, total);
+        }
+    }
+
+    /// Hosts each owner of the bucket whom this shard does not know.
+    pub async fn host_everyone(&self, mut step: impl FnMut(u64, u64)) -> Result<Rebuilt, OwnersFault> {
+        let mut list = self.0.bucket.list_owners().await?;
+        let total = list.left();
+        let mut rebuilt = Rebuilt::default();
+        loop {
+            let page = list.next_page(PAGE).await?;
+            if page.is_empty() {
+                return Ok(rebuilt);
+            }
+            let known: HashSet<_> = persistent(|| self.0.store.known_among(&page)).await?.into_iter().collect();
+            let unknown: Vec<_> = page.into_iter().filter(|owner| !known.contains(owner)).collect();
+            self.rebuild_some(&unknown, Loss::Refuse, &mut rebuilt).await;
+            step(total.saturating_sub(list.left()), total);
+        }
+    }
+
+    async fn rebuild_some(&self, owners: &[OwnerKey], loss: Loss, rebuilt: &mut Rebuilt) {
+        let brought = owners.iter().map(|owner| async move {
+            match persistent(|| self.rebuild(owner, loss)).await {
+                Ok(true) => true,
+                Ok(false) => {
+                    error!(%owner, "not brought: see before");
+                    false
+                }
+                Err(fault) => {
+                    error!(%owner, %fault, "not brought");
+                    false
+                }
+            }
+        });
+        let mut brought = stream::iter(brought).buffer_unordered(SIDE_BY_SIDE);
+        while let Some(hosted) = brought.next().await {
+            *(if hosted { &mut rebuilt.owners } else { &mut rebuilt.failed }) += 1;
+        }
+    }
+
+    /// Follows all kept records into the versions that passed by, and says of the owners who were known when it began
+    /// that their history is complete. Gives of how many.
+    pub async fn refill_versions(&self, step: impl FnMut(u64, u64)) -> Result<u64, OwnersFault> {
+        let known_since = self.0.store.clock().await?;
+        let end = self.0.bucket.ring_barrier().await?;
+        let follower = self.0.bucket.follow(0).await?;
+        self.follow_to(follower, end, step, async |_: &[(OwnerKey, Record)]| Ok(())).await?;
+        Ok(self.0.store.complete_histories(known_since, end).await?)
+    }
+
+    /// Follows the records since then once more: into the versions that passed by, and where an owner's rows differ from
+    /// the truth, the owner is brought anew. Gives how many were.
+    pub async fn follow_again(&self, since: Since, step: impl FnMut(u64, u64)) -> Result<Rebuilt, OwnersFault> {
+        let end = self.0.bucket.ring_barrier().await?;
+        let follower = match since {
+            Since::Sequence(sequence) => self.0.bucket.follow(sequence.saturating_sub(1)).await?,
+            Since::Moment(moment) => self.0.bucket.follow_since(moment).await?,
+        };
+        let verifier = Verifier::new(self.clone());
+        let (mut looked_at, mut rebuilt) = (HashSet::new(), Rebuilt::default());
+        let look = async |records: &[(OwnerKey, Record)]| {
+            if looked_at.len() > REMEMBERED {
+                looked_at.clear();
+            }
+            let fresh: Vec<OwnerKey> =
+                records.iter().map(|(owner, _)| *owner).filter(|owner| looked_at.insert(*owner)).collect();
+            for owner in persistent(|| self.0.store.known_among(&fresh)).await? {
+                if let Compared::Differ(how) = persistent(|| verifier.compare(&owner)).await? {
+                    warn!(%owner, ?how, "differs");
+                    self.rebuild_some(&[owner], Loss::Refuse, &mut rebuilt).await;
+                }
+            }
+            Ok(())
+        };
+        self.follow_to(follower, end, step, look).await?;
+        Ok(rebuilt)
+    }
+
+    /// Follows to the stream sequence `end`. `step` hears how far it has come, `look` of each batch that is stored.
+    async fn follow_to(
+        &self,
+        mut follower: Follower,
+        end: u64,
+        mut step: impl FnMut(u64, u64),
+        mut look: impl AsyncFnMut(&[(OwnerKey, Record)]) -> Result<(), OwnersFault>,
+    ) -> Result<(), OwnersFault> {
+        loop {
+            let batch = timeout(SILENT, follower.next_batch(BATCH)).await;
+            let batch = batch.map_err(|_| TruthFault::from(crate::exchange::CallFault::TimedOut))??;
+            let Some(at) = batch.last().map(|entry| entry.sequence) else { continue };
+            let records: Vec<_> = batch.into_iter().filter_map(|Entry { record, .. }| record).collect();
+            persistent(|| self.0.store.add_versions(&records)).await?;
+            look(&records).await?;
+            step(at.min(end), end);
+            if at >= end {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Accepts that the bucket lost what it acknowledged: takes away all that stood upon it, and lets the projection go
+    /// on from now. Every owner has to be brought anew, and the workers to be started again.
+    pub async fn accept_lost_history(&self, mut step: impl FnMut(u64, u64)) -> Result<(), OwnersFault> {
+        let created = match self.0.bucket.position().await {
+            Ok(position) => position.created,
+            Err(SetupFault::Truth(fault)) => return Err(fault.into()),
+            Err(other) => return Err(TruthFault::Refused(other.to_string()).into()),
+        };
+        // Before anything is taken away: whatever is hosted from now on reaches beyond it.
+        let newest = self.0.bucket.ring_barrier().await?;
+        let (total, mut done, mut after) = (self.0.store.known_count().await?, 0, None);
+        loop {
+            let page = self.0.store.known_owners(after.as_ref(), PAGE as i64).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(*last);
+            self.0.store.empty_owners(&page, newest).await?;
+            done += page.len() as u64;
+            step(done, total);
+        }
+        self.0.store.accept_history(self.bucket_name(), &created, newest).await?;
+        self.0.history.begin_anew();
+        Ok(())
+    }
+}
+
+/// Whether something may come back by itself.
+trait Away {
+    fn is_away(&self) -> bool;
+}
+
+impl Away for ShardFault {
+    fn is_away(&self) -> bool {
+        ShardFault::is_away(self)
+    }
+}
+
+impl Away for OwnersFault {
+    fn is_away(&self) -> bool {
+        match self {
+            Self::Truth(TruthFault::Unavailable(_)) => true,
+            Self::Shard(fault) => fault.is_away(),
+            _ => false,
+        }
+    }
+}
+
+/// Tries again while something is only away: a replay takes long, and outages are short.
+async fn persistent<T, E: Away + std::fmt::Display>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
+    let mut tries = 0;
+    loop {
+        match attempt().await {
+            Err(fault) if fault.is_away() && tries < TRIES => {
+                tries += 1;
+                if tries.is_power_of_two() {
+                    warn!(%fault, "waiting");
+                }
+                sleep(AGAIN).await;
+            }
+            ended => return ended,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! An item as it was: its kept versions, from this shard's Postgres and from the truth.
+
+use super::earlier::HISTORY;
+use super::write::opened;
+use super::{Opened, Owners, OwnersFault, Snapshot};
+use crate::domain::{ItemId, Kind, Version};
+use crate::seal::{OwnerKey, Record, RecordName};
+use std::collections::BTreeMap;
+use tracing::debug;
+
+/// An item's kept versions, or some of them.
+pub struct KeptVersions {
+    /// Newest first.
+    pub versions: Vec<Opened>,
+    /// Whether there are older ones.
+    pub more: bool,
+    /// Whether the first version is still kept.
+    pub complete: bool,
+}
+
+impl Owners {
+    /// The item's versions before `before`, at most `most` of the newest; `None` if it never was, or is forgotten.
+    pub async fn kept_versions(
+        &self,
+        snapshot: &Snapshot,
+        kind: Kind,
+        id: &ItemId,
+        before: Version,
+        most: usize,
+    ) -> Result<Option<KeptVersions>, OwnersFault> {
+        let Some(item) = snapshot.keys().map(|keys| keys.item(kind.as_str(), id.as_str())) else { return Ok(None) };
+        let name = RecordName::Item(item);
+        let Some(current) = snapshot.set().get(&name) else { return Ok(None) };
+        // Each has what the other may no longer have; either is enough where the other is away.
+        let in_truth = self.0.bucket.history(snapshot.owner(), &name, Version::NONE, HISTORY).await;
+        let here = self.0.store.item_versions(snapshot.owner(), &item, before, most + 1).await;
+        let first_here = self.0.store.first_version(snapshot.owner(), &item).await;
+        let (in_truth, here) = match (in_truth, here) {
+            (Err(fault), Err(_)) => return Err(fault.into()),
+            (in_truth, here) => (in_truth.unwrap_or_default(), here.unwrap_or_default()),
+        };
+        let is_first = |record: &Record| record.envelope.item_prev.is_none();
+        let complete = is_first(current)
+            || in_truth.first().is_some_and(is_first)
+            || first_here.ok().flatten().is_some_and(|record| is_first(&record));
+        let all = in_truth.into_iter().chain(here).chain([current.clone()]);
+        let all: BTreeMap<Version, Record> = all.map(|record| (record.version, record)).collect();
+        // A version above the snapshot's is of a later state than the rest of the answer.
+        let known =
+            all.into_values().rev().filter(|record| record.version < before && record.version <= snapshot.version());
+        let known: Vec<Record> = known.collect();
+        let versions = known.iter().take(most).map(|record| opened(snapshot, record)).collect::<Result<_, _>>()?;
+        Ok(Some(KeptVersions { versions, more: known.len() > most, complete }))
+    }
+
+    /// The item as it was at that version; `None` if it had no such version, or that is no longer kept.
+    pub async fn item_at(
+        &self,
+        owner: &OwnerKey,
+        kind: Kind,
+        id: &ItemId,
+        version: Version,
+    ) -> Result<Option<Opened>, OwnersFault> {
+        let cell = self.cell(owner);
+        let mut snapshot = self.at_hand(owner, &cell).await?;
+        for confirmed in [false, true] {
+            if let Some(record) = self.record_at(&snapshot, version).await? {
+                let wanted = snapshot.keys().map(|keys| RecordName::Item(keys.item(kind.as_str(), id.as_str())));
+                let is_it = wanted == Some(record.name);
+                return if is_it { opened(&snapshot, &record).map(Some) } else { Ok(None) };
+            }
+            if confirmed {
+                break;
+            }
+            // The copy at hand, or the nearest replica, may be behind.
+            snapshot = self.refresh(owner, &cell, &snapshot, true).await?;
+        }
+        debug!(%owner, "a version that is asked for is not kept");
+        Ok(None)
+    }
+}

@@ -1,0 +1,112 @@
+//! An owner's rows as they stand, whatever they hold: for who compares them with the truth.
+
+use super::store::{ShardFault, Store, from_sql};
+use super::unhost::keys;
+use crate::domain::Timestamp;
+use crate::seal::{ItemKey, OwnerKey};
+
+/// All of an owner's rows, as of one moment.
+pub struct OwnerRows {
+    /// The owner's version, as their row tells it.
+    pub version: u64,
+    /// The version and the value of their key record.
+    pub key: Option<(u64, Vec<u8>)>,
+    /// Of their floor's.
+    pub floor: Option<(u64, Vec<u8>)>,
+    /// Their items.
+    pub items: Vec<ItemRow>,
+}
+
+/// An item's row.
+pub struct ItemRow {
+    /// Under which name it is kept.
+    pub item: ItemKey,
+    /// Its version.
+    pub version: u64,
+    /// Envelope and ciphertext.
+    pub sealed: Vec<u8>,
+    /// Whether it is marked as deleted.
+    pub deleted: bool,
+    /// When the bucket took it.
+    pub at: Timestamp,
+    /// Whether the same version is among those that passed by, the same to the letter.
+    pub is_kept_as_version: bool,
+}
+
+impl Store {
+    /// The owner's rows, read in one statement; `None` unless the shard hosts them completely.
+    pub async fn rows_of(&self, owner: &OwnerKey) -> Result<Option<OwnerRows>, ShardFault> {
+        self.unhurried(async {
+            let rows = sqlx::query!(
+                r#"
+                select o.version as owner_version, o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version,
+                       i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
+                       i.deleted as "deleted?", (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms,
+                       exists(
+                           select from item_version v
+                           where v.owner_key = i.owner_key and v.item_key = i.item_key and v.version = i.version
+                             and v.sealed = i.sealed
+                       ) as "is_kept!"
+                from owner o left join item i using (owner_key)
+                where o.owner_key = $1 and o.complete_to is not null and o.erased_at is null
+                "#,
+                owner.as_bytes(),
+            )
+            .fetch_all(&self.pool())
+            .await?;
+            let Some(first) = rows.first() else { return Ok(None) };
+            let (version, key_version) = (from_sql(first.owner_version), first.key_version.map(from_sql));
+            let key = key_version.zip(first.wrapped_key.clone());
+            let floor = first.floor_version.map(from_sql).zip(first.sealed_floor.clone());
+            let items = rows.into_iter().filter_map(|row| {
+                Some(ItemRow {
+                    item: ItemKey::from_slice(&row.item_key?)?,
+                    version: from_sql(row.version?),
+                    sealed: row.sealed?,
+                    deleted: row.deleted?,
+                    at: Timestamp::from_millis(row.updated_at_ms?),
+                    is_kept_as_version: row.is_kept,
+                })
+            });
+            Ok(Some(OwnerRows { version, key, floor, items: items.collect() }))
+        })
+        .await
+    }
+
+    /// The owners known here, hosted or not, in the order of their keys, from the one after `after` on.
+    pub async fn known_owners(&self, after: Option<&OwnerKey>, most: i64) -> Result<Vec<OwnerKey>, ShardFault> {
+        self.unhurried(async {
+            let after: &[u8] = after.map_or(&[], |owner| owner.as_bytes());
+            let rows = sqlx::query_scalar!(
+                "select owner_key from owner where owner_key > $1 order by owner_key limit $2",
+                after,
+                most,
+            )
+            .fetch_all(&self.pool())
+            .await?;
+            Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
+        })
+        .await
+    }
+
+    /// How many owners are known here, hosted or not.
+    pub async fn known_count(&self) -> Result<u64, ShardFault> {
+        self.unhurried(async {
+            let count =
+                sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#).fetch_one(&self.pool()).await?;
+            Ok(from_sql(count))
+        })
+        .await
+    }
+
+    /// Those of the owners who are known here.
+    pub async fn known_among(&self, owners: &[OwnerKey]) -> Result<Vec<OwnerKey>, ShardFault> {
+        self.unhurried(async {
+            let rows = sqlx::query_scalar!("select owner_key from owner where owner_key = any($1)", &keys(owners))
+                .fetch_all(&self.pool())
+                .await?;
+            Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
+        })
+        .await
+    }
+}
