@@ -29,6 +29,8 @@ pub(super) struct Noted {
     pub connected: AtomicU64,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
+    /// The id of the subscription of which nothing may be missed unnoticed; 0 while there is none.
+    pub heeded: AtomicU64,
     /// What the server refused last.
     refused: Mutex<Option<String>>,
 }
@@ -72,6 +74,7 @@ impl Connection {
             .name(name)
             .custom_inbox_prefix(&settings.inbox_prefix)
             .connection_timeout(ROUND_TRIP)
+            .subscription_capacity(settings.queue_messages)
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
@@ -105,7 +108,13 @@ fn delay(attempts: usize) -> Duration {
 }
 
 fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, noted: &Noted) {
-    if matches!(event, Event::Connected | Event::Disconnected | Event::SlowConsumer(_)) {
+    let heeded = |subscription: &u64| [0, *subscription].contains(&noted.heeded.load(Ordering::Relaxed));
+    let missed_something = match event {
+        Event::Connected | Event::Disconnected => true,
+        Event::SlowConsumer(subscription) => heeded(subscription),
+        _ => false,
+    };
+    if missed_something {
         missed.send_modify(|count| *count += 1);
     }
     match event {

@@ -286,3 +286,29 @@ async fn an_owner_who_asks_too_often_is_told_when_to_come_back() {
     tokio::time::sleep(Duration::from_millis(wait + 20)).await;
     hasty.done("a.list", &json!({})).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_too_heavy_for_the_cache_is_one_owner_all_the_same() {
+    let world = World::start().await;
+    let mut settings = world.settings("a");
+    settings.read.cache_bytes = 16_384;
+    (settings.limits.owner_in_flight, settings.limits.rate_per_s, settings.limits.rate_burst) = (4, 1, 40);
+    let _worker = world.worker_with(settings).await;
+    let (heavy, calm) = (world.caller("heavy").await, world.caller("calm").await);
+    for number in 0..8 {
+        heavy.put_text("a", &format!("note-{number}"), &"x".repeat(8_000)).await;
+        calm.put_text("a", "note", "x").await;
+    }
+    let cache = async || world.stats(1).await[0]["data"]["cache"]["misses"].as_u64().expect("a number");
+    let (before, mut limited) = (cache().await, 0);
+    for number in 0..100 {
+        let body = json!({"kind": "text", "id": "note-0", "data": {"text": number.to_string()}});
+        match heavy.ask("a.put", &body).await.body["error"]["code"].as_str() {
+            None => {}
+            Some("rate_limited") => limited += 1,
+            Some(other) => panic!("refused as {other}"),
+        }
+    }
+    assert!(limited >= 50, "the pace holds: {limited} of 100 were refused");
+    assert!(cache().await <= before + 2, "and it is not read anew for each request");
+}
