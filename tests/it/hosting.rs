@@ -408,3 +408,36 @@ async fn versions_older_than_they_are_kept_end_and_the_current_ones_stay() {
         "t"
     );
 }
+
+/// The lock that keeps hosting and projection apart, seen at the one moment that it is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
+    let (world, mut workers, alice, _store, bucket) = with_alice_on_b().await;
+    // Nobody projects on a but this test.
+    workers.remove(0).stop().await.expect("stopped in order");
+    let mut settings = world.settings("a").postgres;
+    settings.call_ms = 10_000;
+    let store = Store::new(&settings).expect("settings");
+    let mut projector = store.become_projector("favorites").await.expect("Postgres").expect("nobody else's");
+    let from = projector.reached().await.expect("Postgres").sequence;
+    let put = alice.put_text("b", "two", "x").await;
+    let to = put["owner_version"].as_u64().expect("a version");
+    let mut follower = bucket.follow(from).await.expect("a follower");
+    let mut records = Vec::new();
+    while records.last().is_none_or(|(_, record): &(_, gofavorites::seal::Record)| record.version.get() < to) {
+        records.extend(follower.next_batch(1).await.expect("entries").into_iter().filter_map(|entry| entry.record));
+    }
+    // The projection has found nobody hosted, and is held up before it commits.
+    let (database, postgres) = (world.database("a"), &world.shared.postgres);
+    let held_up = tokio::task::spawn_blocking(move || {
+        postgres.query(&database, "select 1 from cursor for update; select pg_sleep(2)").expect("Postgres")
+    });
+    let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    world.until("a", &format!("{others} and wait_event = 'PgSleep'"), "1").await;
+    let projecting = tokio::spawn(async move { projector.store(&records, from, to).await.map(|gaps| gaps.len()) });
+    world.until("a", &format!("{others} and wait_event_type = 'Lock' and query ilike '%update cursor%'"), "1").await;
+    let begun = store.begin_hosting(&world.owner("alice"), "favorites").await.expect("Postgres");
+    assert!(begun.begun_at >= to, "begun at {}: what was projected up to {to} was passed over", begun.begun_at);
+    assert_eq!(projecting.await.expect("no panic").expect("stored"), 0);
+    held_up.await.expect("no panic");
+}
