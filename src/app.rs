@@ -191,6 +191,10 @@ impl App {
             let owners = owners.clone();
             async move { owners.listen().await }
         });
+        parts.begin("the shard's upkeep", {
+            let owners = owners.clone();
+            async move { owners.keep_house().await }
+        });
         let (revocations, hearing) = self.dispatcher.service.auth.hear(self.connection.gaps.clone()).await?;
         self.connection.noted.heeded.store(revocations, Ordering::Relaxed);
         parts.begin("the hearing of revocations", hearing);

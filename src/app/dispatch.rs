@@ -26,6 +26,8 @@ use uuid::Uuid;
 const ON_ITS_WAY_BACK: Duration = Duration::from_millis(100);
 /// How long the server may take to end a subscription.
 const UNSUBSCRIBED: Duration = Duration::from_secs(2);
+/// Longer than the server takes to hand over a message that it has matched.
+const QUIET: Duration = Duration::from_millis(100);
 /// A number of messages that the server cannot read, since it takes nine digits at most.
 const NO_NUMBER: u64 = u64::MAX;
 /// Nobody listens there, so the server itself answers.
@@ -82,7 +84,8 @@ impl Dispatcher {
     ///
     /// The client's own `drain` forgets the subscription before the server has ended it, and loses what comes in
     /// between. Told a number that it cannot read, the server ends it at once, while the client, which can, goes on
-    /// reading; and what the server answers later than that comes after the subscription's last message.
+    /// reading. What the server answers later than that comes after the subscription's messages, but for one that it was
+    /// just about to hand over: so the end is a quiet moment after it.
     async fn read_out(
         self: &Arc<Self>,
         subscriber: &mut Subscriber,
@@ -91,7 +94,7 @@ impl Dispatcher {
         subscriber.unsubscribe_after(NO_NUMBER).await?;
         // Whatever the answer is. Without one the connection is down, and nothing more comes.
         let _ = timeout(UNSUBSCRIBED, self.client.request(NOBODY, Bytes::new())).await;
-        while let Some(Some(message)) = subscriber.next().now_or_never() {
+        while let Ok(Some(message)) = timeout(QUIET, subscriber.next()).await {
             self.take(message, handlers).await;
         }
         subscriber.unsubscribe().await

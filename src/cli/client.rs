@@ -61,6 +61,7 @@ pub(super) struct Client {
     subjects: Subjects,
     shard: Option<String>,
     token: Option<String>,
+    patience: Duration,
     until: Instant,
 }
 
@@ -99,7 +100,8 @@ impl Connection {
 
     /// Connects.
     pub async fn open(&self) -> anyhow::Result<Client> {
-        let until = Instant::now() + Duration::from_secs(self.timeout);
+        let patience = Duration::from_secs(self.timeout);
+        let until = Instant::now() + patience;
         let place = self.place()?;
         let url = place.url.context("no server: give --url, set GOFAVORITES_URL, or name a --context")?;
         let mut options = ConnectOptions::new().name("gofavorites client").connection_timeout(LONGEST.min(left(until)));
@@ -112,7 +114,7 @@ impl Connection {
         })?;
         let prefix = place.prefix.as_deref().unwrap_or("favorites");
         let subjects = Subjects::new(prefix, place.shard.as_deref().unwrap_or("any"))?;
-        Ok(Client { nats, subjects, shard: place.shard, token: place.token, until })
+        Ok(Client { nats, subjects, shard: place.shard, token: place.token, patience, until })
     }
 
     /// Connects, and asks once.
@@ -126,6 +128,11 @@ fn left(until: Instant) -> Duration {
 }
 
 impl Client {
+    /// Begins to be patient anew, for what is asked next.
+    pub fn wait_anew(&mut self) {
+        self.until = Instant::now() + self.patience;
+    }
+
     /// The NATS connection.
     pub fn nats(&self) -> &async_nats::Client {
         &self.nats

@@ -1,5 +1,7 @@
 //! The command line: one file a subcommand.
 
+mod batch;
+mod changes;
 mod client;
 mod completions;
 mod config;
@@ -9,6 +11,7 @@ mod edit;
 mod failed;
 mod get;
 mod health;
+mod history;
 mod init;
 mod limits;
 mod list;
@@ -47,6 +50,16 @@ enum Command {
     List(list::List),
     /// Delete an item
     Rm(rm::Rm),
+    /// List what changed since a version
+    Changes(changes::Changes),
+    /// Print changes as they happen
+    Watch(changes::Watch),
+    /// List an item's versions
+    History(history::History),
+    /// Put an item back as it was
+    Restore(history::Restore),
+    /// Do several puts and deletes in one go
+    Batch(batch::Batch),
     /// Edit an item in your editor
     Edit(edit::Edit),
     /// Show what the service takes at most
@@ -103,6 +116,11 @@ impl Cli {
             Command::Get(get) => get.run().await,
             Command::List(list) => list.run().await,
             Command::Rm(rm) => rm.run().await,
+            Command::Changes(changes) => changes.run().await,
+            Command::Watch(watch) => watch.run().await,
+            Command::History(history) => history.run().await,
+            Command::Restore(restore) => restore.run().await,
+            Command::Batch(batch) => batch.run().await,
             Command::Edit(edit) => edit.run().await,
             Command::Limits(limits) => limits.run().await,
             Command::Health(health) => health.run().await,

@@ -42,7 +42,7 @@ impl Progress {
 }
 
 fn line(what: &str, done: u64, total: u64, terminal: bool) -> String {
-    let share = |of: u64| if total == 0 { of } else { (done.min(total) * of) / total };
+    let share = |of: u64| (done.min(total) * of).checked_div(total).unwrap_or(of);
     if !terminal {
         return format!("{what}: {done} of {total}\n");
     }

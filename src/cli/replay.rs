@@ -57,7 +57,7 @@ impl Replay {
         }
         let rebuilt = match since {
             Some(since) => self.follow_again(&tools, since).await?,
-            None => self.from_nothing(&tools).await?,
+            None => self.all_anew(&tools).await?,
         };
         match rebuilt.failed {
             0 => Ok(()),
@@ -76,7 +76,7 @@ impl Replay {
         })
     }
 
-    async fn from_nothing(&self, tools: &Tools) -> anyhow::Result<Rebuilt> {
+    async fn all_anew(&self, tools: &Tools) -> anyhow::Result<Rebuilt> {
         let loss = if self.accept_lost_history { Loss::Accept } else { Loss::Refuse };
         let mut progress = Progress::new("owners brought anew");
         let mut rebuilt = tools.owners.rebuild_known(loss, |done, total| progress.step(done, total)).await?;

@@ -42,6 +42,9 @@ pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
         }
     };
     println!("{}", what_next(&program, &state, &platform.nats_url()));
+    for (shard, url) in platform.other_leaves() {
+        println!("Callers of shard {shard} connect to {url}.");
+    }
     let mut told = Vec::new();
     loop {
         tokio::select! {

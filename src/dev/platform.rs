@@ -103,6 +103,12 @@ impl Platform {
         self.network.url(0)
     }
 
+    /// The shards whose callers connect elsewhere than those of the first, and where.
+    pub fn other_leaves(&self) -> Vec<(&str, String)> {
+        let all = self.options.shards.iter().enumerate().map(|(number, id)| (id.as_str(), self.network.url(number)));
+        all.filter(|(_, url)| *url != self.nats_url()).collect()
+    }
+
     /// The platform's secrets.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets

@@ -7,6 +7,7 @@ use super::rebuild::Loss;
 use super::verify::{Compared, Verifier};
 use super::{Owners, OwnersFault};
 use crate::domain::Timestamp;
+use crate::exchange::CallFault;
 use crate::seal::{OwnerKey, Record};
 use crate::shard::ShardFault;
 use crate::truth::{Entry, Follower, SetupFault, TruthFault};
@@ -81,83 +82,78 @@ impl Owners {
     }
 
     async fn rebuild_some(&self, owners: &[OwnerKey], loss: Loss, rebuilt: &mut Rebuilt) {
-        let brought = owners.iter().map(|owner| async move {
-            match persistent(|| self.rebuild(owner, loss)).await {
-                Ok(true) => true,
-                Ok(false) => {
-                    error!(%owner, "not brought: see before");
-                    false
-                }
-                Err(fault) => {
-                    error!(%owner, %fault, "not brought");
-                    false
-                }
-            }
-        });
+        let brought = owners.iter().copied().map(|owner| self.clone().bring_one(owner, loss)).collect::<Vec<_>>();
         let mut brought = stream::iter(brought).buffer_unordered(SIDE_BY_SIDE);
         while let Some(hosted) = brought.next().await {
             *(if hosted { &mut rebuilt.owners } else { &mut rebuilt.failed }) += 1;
         }
     }
 
+    async fn bring_one(self, owner: OwnerKey, loss: Loss) -> bool {
+        match persistent(|| self.rebuild(&owner, loss)).await {
+            Ok(true) => true,
+            Ok(false) => {
+                error!(%owner, "not brought: see before");
+                false
+            }
+            Err(fault) => {
+                error!(%owner, %fault, "not brought");
+                false
+            }
+        }
+    }
+
     /// Follows all kept records into the versions that passed by, and says of the owners who were known when it began
     /// that their history is complete. Gives of how many.
-    pub async fn refill_versions(&self, step: impl FnMut(u64, u64)) -> Result<u64, OwnersFault> {
+    pub async fn refill_versions(&self, mut step: impl FnMut(u64, u64)) -> Result<u64, OwnersFault> {
         let known_since = self.0.store.clock().await?;
         let end = self.0.bucket.ring_barrier().await?;
-        let follower = self.0.bucket.follow(0).await?;
-        self.follow_to(follower, end, step, async |_: &[(OwnerKey, Record)]| Ok(())).await?;
+        let mut follower = self.0.bucket.follow(0).await?;
+        let mut at = 0;
+        while at < end {
+            at = self.follow_some(&mut follower).await?.0;
+            step(at.min(end), end);
+        }
         Ok(self.0.store.complete_histories(known_since, end).await?)
     }
 
     /// Follows the records since then once more: into the versions that passed by, and where an owner's rows differ from
     /// the truth, the owner is brought anew. Gives how many were.
-    pub async fn follow_again(&self, since: Since, step: impl FnMut(u64, u64)) -> Result<Rebuilt, OwnersFault> {
+    pub async fn follow_again(&self, since: Since, mut step: impl FnMut(u64, u64)) -> Result<Rebuilt, OwnersFault> {
         let end = self.0.bucket.ring_barrier().await?;
-        let follower = match since {
+        let mut follower = match since {
             Since::Sequence(sequence) => self.0.bucket.follow(sequence.saturating_sub(1)).await?,
             Since::Moment(moment) => self.0.bucket.follow_since(moment).await?,
         };
         let verifier = Verifier::new(self.clone());
-        let (mut looked_at, mut rebuilt) = (HashSet::new(), Rebuilt::default());
-        let look = async |records: &[(OwnerKey, Record)]| {
+        let (mut looked_at, mut rebuilt, mut at) = (HashSet::new(), Rebuilt::default(), 0);
+        while at < end {
+            let records;
+            (at, records) = self.follow_some(&mut follower).await?;
             if looked_at.len() > REMEMBERED {
                 looked_at.clear();
             }
-            let fresh: Vec<OwnerKey> =
-                records.iter().map(|(owner, _)| *owner).filter(|owner| looked_at.insert(*owner)).collect();
+            let owners = records.iter().map(|(owner, _)| *owner);
+            let fresh: Vec<OwnerKey> = owners.filter(|owner| looked_at.insert(*owner)).collect();
             for owner in persistent(|| self.0.store.known_among(&fresh)).await? {
                 if let Compared::Differ(how) = persistent(|| verifier.compare(&owner)).await? {
                     warn!(%owner, ?how, "differs");
                     self.rebuild_some(&[owner], Loss::Refuse, &mut rebuilt).await;
                 }
             }
-            Ok(())
-        };
-        self.follow_to(follower, end, step, look).await?;
+            step(at.min(end), end);
+        }
         Ok(rebuilt)
     }
 
-    /// Follows to the stream sequence `end`. `step` hears how far it has come, `look` of each batch that is stored.
-    async fn follow_to(
-        &self,
-        mut follower: Follower,
-        end: u64,
-        mut step: impl FnMut(u64, u64),
-        mut look: impl AsyncFnMut(&[(OwnerKey, Record)]) -> Result<(), OwnersFault>,
-    ) -> Result<(), OwnersFault> {
-        loop {
-            let batch = timeout(SILENT, follower.next_batch(BATCH)).await;
-            let batch = batch.map_err(|_| TruthFault::from(crate::exchange::CallFault::TimedOut))??;
-            let Some(at) = batch.last().map(|entry| entry.sequence) else { continue };
-            let records: Vec<_> = batch.into_iter().filter_map(|Entry { record, .. }| record).collect();
-            persistent(|| self.0.store.add_versions(&records)).await?;
-            look(&records).await?;
-            step(at.min(end), end);
-            if at >= end {
-                return Ok(());
-            }
-        }
+    /// Stores the next records among the versions that passed by. Gives how far it has come, and the records.
+    async fn follow_some(&self, follower: &mut Follower) -> Result<(u64, Vec<(OwnerKey, Record)>), OwnersFault> {
+        let batch = timeout(SILENT, follower.next_batch(BATCH)).await;
+        let batch = batch.map_err(|_| TruthFault::from(CallFault::TimedOut))??;
+        let at = batch.last().map(|entry| entry.sequence).unwrap_or_default();
+        let records: Vec<_> = batch.into_iter().filter_map(|Entry { record, .. }| record).collect();
+        persistent(|| self.0.store.add_versions(&records)).await?;
+        Ok((at, records))
     }
 
     /// Accepts that the bucket lost what it acknowledged: takes away all that stood upon it, and lets the projection go
@@ -207,7 +203,9 @@ impl Away for OwnersFault {
 }
 
 /// Tries again while something is only away: a replay takes long, and outages are short.
-async fn persistent<T, E: Away + std::fmt::Display>(mut attempt: impl AsyncFnMut() -> Result<T, E>) -> Result<T, E> {
+async fn persistent<T, E: Away + std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, E> {
     let mut tries = 0;
     loop {
         match attempt().await {

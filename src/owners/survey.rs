@@ -67,7 +67,7 @@ impl Owners {
             let page = self.0.store.known_owners(after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { return Ok(counts) };
             after = Some(*last);
-            let looks = page.iter().map(|owner| look(&verifier, *owner, mend));
+            let looks = page.iter().map(|owner| look(&verifier, *owner, mend)).collect::<Vec<_>>();
             let mut looks = stream::iter(looks).buffer_unordered(SIDE_BY_SIDE);
             while let Some(looked) = looks.next().await {
                 counts.add(&looked);

@@ -6,6 +6,7 @@
 mod cursor;
 mod owner;
 mod projector;
+mod records;
 mod request;
 mod rows;
 mod store;

@@ -21,20 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One thing that the accounts allow, and how the text reads without it.
 #[derive(Debug)]
-struct Grant {
-    name: String,
+pub struct Grant {
+    pub name: String,
     place: Range<usize>,
     instead: String,
 }
 
 impl Grant {
-    fn taken_from(&self, conf: &str) -> String {
+    /// The text without it.
+    pub fn taken_from(&self, conf: &str) -> String {
         [&conf[..self.place.start], &self.instead, &conf[self.place.end..]].concat()
     }
 }
 
 /// Each subject of an allow list, each line of exports and imports, and each account of an export to several.
-fn grants(conf: &str) -> Vec<Grant> {
+pub fn grants(conf: &str) -> Vec<Grant> {
     let (mut grants, mut user, mut list, mut at) = (Vec::new(), "", None, 0);
     for line in conf.split_inclusive('\n') {
         // No subject holds a `#`.
@@ -98,7 +99,7 @@ fn impatient(world: &World) -> Settings {
     settings
 }
 
-async fn ask(client: &Client, subject: &str, headers: HeaderMap, body: &Value) -> Result<Value, String> {
+pub async fn ask(client: &Client, subject: &str, headers: HeaderMap, body: &Value) -> Result<Value, String> {
     let asked = client.request_with_headers(subject.to_owned(), headers, body.to_string().into());
     let answered = timeout(PATIENCE, asked).await.map_err(|_| format!("{subject}: no answer"))?;
     let message = answered.map_err(|fault| format!("{subject}: {fault}"))?;
@@ -246,7 +247,7 @@ async fn operators_look(world: &World) -> Result<(), String> {
 async fn every_grant_is_needed_by_somebody() {
     let _turn = beside().await;
     let mut grants = grants(ACCOUNTS_CONF);
-    // A server alone has no links to leaves; what they may do is tried in topology.rs.
+    // A server alone has no links to leaves; what those may carry is tried in links.rs.
     grants.retain(|grant| !grant.name.starts_with("leaf"));
     let confs = grants.iter().map(|grant| (grant.name.clone(), grant.taken_from(ACCOUNTS_CONF)));
     // All grants, tried among the others: so no failure comes of the machine being busy.

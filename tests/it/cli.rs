@@ -319,3 +319,86 @@ async fn config_shows_what_is_in_force_and_hides_secrets() {
     let (code, out, err) = alice.run(wrong).await;
     assert!(code == 1 && err.contains("limits.page") && out.contains("[limits]"), "{err}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_and_what_was_is_shown_and_put_back() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = Person::new(&world, &world.caller("alice").await);
+    assert_eq!(alice.does(&["changes", "--since", "0"]).await, "nothing changed since 0: you are at version 0\n");
+    alice.does(&["put", "text", "note", "--text", "milk", "--tag", "todo"]).await;
+    let first = alice.json(&["get", "text", "note"]).await["item"]["version"].as_u64().expect("a version");
+    alice.does(&["put", "text", "note", "--text", "bread"]).await;
+    alice.does(&["put", "text", "other", "--text", "x"]).await;
+    alice.does(&["rm", "text", "other"]).await;
+    let changes = alice.does(&["changes", "--since", "0", "--shard", "b"]).await;
+    let lines: Vec<&str> = changes.lines().collect();
+    assert!(lines.len() == 3 && lines[1].contains("bread") && lines[2].contains("deleted"), "{changes}");
+    let told = alice.json(&["changes", "--since", &first.to_string()]).await;
+    assert_eq!(told["items"].as_array().map(Vec::len), Some(2));
+    alice.fails(&["changes", "--since", "99999"], 5).await;
+    let history = alice.does(&["history", "text", "note"]).await;
+    assert!(history.lines().nth(1).is_some_and(|line| line.contains("bread")), "{history}");
+    assert!(history.lines().nth(2).is_some_and(|line| line.contains("milk") && line.contains("todo")), "{history}");
+    assert!(alice.does(&["history", "text", "note", "--limit", "1"]).await.contains("there are older ones"));
+    let back = alice.does(&["restore", "text", "note", "--version", &first.to_string()]).await;
+    assert!(back.ends_with(&format!("as at {first}: milk\n")), "{back}");
+    alice.fails(&["restore", "text", "note", "--version", "1"], 3).await;
+    alice
+        .fails(&["restore", "text", "note", "--version", &first.to_string(), "--if-version", &first.to_string()], 4)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_read_from_a_file_or_from_the_standard_input() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = Person::new(&world, &world.caller("alice").await);
+    let ops = [
+        json!({"op": "put", "kind": "text", "id": "one", "data": {"text": "milk"}}),
+        json!({"op": "delete", "kind": "text", "id": "absent"}),
+        json!({"op": "put", "kind": "text", "id": "two", "data": {"text": "bread"}}),
+    ];
+    let file = world.directory.join("ops.json");
+    std::fs::write(&file, json!(ops).to_string()).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    assert!(alice.fails(&["batch", file], 3).await.contains("not_found (404)"));
+    alice.fails(&["get", "text", "one"], 3).await;
+    // Each that can be done is done, and the exit code tells of the first that cannot.
+    let mut each = alice.connected(&["batch", "--each", "-"]);
+    let lines = ops.iter().map(|op| format!("{op}\n")).collect::<String>();
+    std::fs::write(world.directory.join("ops.jsonl"), lines).expect("written");
+    each.stdin(std::fs::File::open(world.directory.join("ops.jsonl")).expect("opened"));
+    let (code, out, _) = alice.run(each).await;
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!((code, lines.len()), (3, 3));
+    assert!(lines[0].starts_with("0: kept text one at version "), "{out}");
+    assert!(lines[1].starts_with("1: not_found (404)") && lines[2].ends_with("bread"), "{out}");
+    std::fs::write(file, "{}\nx").expect("written");
+    assert!(alice.fails(&["batch", file], 1).await.contains("line 2 is not JSON"));
+    assert!(alice.fails(&["batch", "nowhere.json"], 1).await.contains("cannot be read"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_shown_as_they_happen() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let (world, _a, _b) = World::with_two_shards().await;
+    let caller = world.caller("alice").await;
+    let alice = Person::new(&world, &caller);
+    caller.put_text("a", "before", "x").await;
+    let mut watch = alice.connected(&["watch", "--json"]);
+    let mut watching =
+        watch.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
+    let mut said = BufReader::new(watching.stderr.take().expect("piped")).lines();
+    let told = said.next_line().await.expect("read").expect("a line");
+    assert!(told.starts_with("watching from version "), "{told}");
+    let mut shown = BufReader::new(watching.stdout.take().expect("piped")).lines();
+    for number in 0..5 {
+        let began = std::time::Instant::now();
+        let shard = if number % 2 == 0 { "a" } else { "b" };
+        let put = caller.put_text(shard, &format!("note-{number}"), "x").await;
+        let line = tokio::time::timeout(std::time::Duration::from_secs(5), shown.next_line()).await.expect("in time");
+        let line: Value = serde_json::from_str(&line.expect("read").expect("a line")).expect("JSON");
+        assert_eq!(line, put["item"]);
+        println!("shown {:?} after it was asked for", began.elapsed());
+    }
+    watching.kill().await.expect("ended");
+}

@@ -36,8 +36,9 @@ fn places(run: &Path) -> Vec<PathBuf> {
     let mut places = vec![run.join("postgres"), run.join("postgres.log")];
     for entry in fs::read_dir(run).expect("a directory") {
         let world = entry.expect("an entry").path();
-        let kept = ["store", "nats.log", "hub/store", "hub/nats.log", "worker.log"].map(|name| world.join(name));
-        places.extend(kept.into_iter().filter(|place| place.exists()));
+        let servers = ["", "hub", "leaf-a", "leaf-b", "n1", "n2", "n3"].map(|name| world.join(name));
+        let kept = servers.iter().flat_map(|server| ["store", "nats.log"].map(|name| server.join(name)));
+        places.extend(kept.chain([world.join("worker.log")]).filter(|place| place.exists()));
     }
     places
 }

@@ -1,7 +1,7 @@
 //! The service in several blocks: a hub with the bucket, and a leaf for each shard that reaches it by its domain.
 
 use crate::harness::load::{Load, Outcome, Report};
-use crate::harness::{Caller, Leaves, Proxy, World, with_breaker};
+use crate::harness::{Caller, Leaves, Proxy, World, alone, with_breaker};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF};
 use gofavorites::domain::Version;
@@ -172,6 +172,7 @@ async fn time_until_both_have_all_rows(world: &World) -> Duration {
 }
 
 async fn a_leaf_is_cut_off(what: &str, go: impl FnOnce(&Proxy)) {
+    let _turn = alone().await;
     let (world, leaves) = World::with_leaves().await;
     let (_a, _b) = (world.worker("a").await, world.worker("b").await);
     let (here, there) = (world.caller("alice").await, world.caller_at(&leaves.b.url(), "alice").await);
@@ -194,6 +195,14 @@ async fn a_leaf_is_cut_off(what: &str, go: impl FnOnce(&Proxy)) {
     load.progress(300).await;
     tokio::time::sleep(NORMAL).await;
     load.progress(50).await;
+    let told = world.stats(2).await;
+    let well = |one: &Value| one["data"]["reasons"].as_array().is_none_or(Vec::is_empty);
+    assert!(
+        told.iter().all(well),
+        "nobody lacks anything: {} {}",
+        told[0]["data"]["reasons"],
+        told[1]["data"]["reasons"]
+    );
     let (mut report, mut others) = (load.stop().await, other.stop().await);
     let rows = time_until_both_have_all_rows(&world).await;
     tell(what, &report, began, ended);
