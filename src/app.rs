@@ -105,6 +105,7 @@ impl App {
         let wall = Arc::new(ReplyWall {
             prefixes: settings.worker.reply_prefixes.clone(),
             max_bytes: settings.worker.reply_subject_bytes,
+            own_prefix: settings.nats.inbox_prefix.clone(),
         });
         let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), connection.client.clone());
         let discovery = Discovery {

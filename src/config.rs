@@ -244,6 +244,8 @@ impl Settings {
         need(self.truth.call_ms > 0, "truth.call_ms: more than 0 milliseconds");
         need(self.postgres.connections > 0, "postgres.connections: at least 1");
         need(self.postgres.call_ms > 0, "postgres.call_ms: more than 0 milliseconds");
+        let apart = !self.worker.reply_prefixes.contains(&self.nats.inbox_prefix);
+        need(apart, "nats.inbox_prefix: none of worker.reply_prefixes, which are the callers'");
         need(self.nats.queue_messages > 0, "nats.queue_messages: at least 1 message");
         need(self.auth.in_flight > 0, "auth.in_flight: at least 1 question");
         need(self.projection.batch > 0, "projection.batch: at least 1 message");

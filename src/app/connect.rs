@@ -5,12 +5,15 @@ use anyhow::Context as _;
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// How long it may take to connect, and to send what is to be sent.
 const ROUND_TRIP: Duration = Duration::from_secs(5);
+
+/// After that time a refusal of the server's tells nothing of how it is now.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// A connection that is made anew when it is lost.
 pub(super) struct Connection {
@@ -31,14 +34,17 @@ pub(super) struct Noted {
     pub overflowed: AtomicU64,
     /// The id of the subscription of which nothing may be missed unnoticed; 0 while there is none.
     pub heeded: AtomicU64,
-    /// What the server refused last.
-    refused: Mutex<Option<String>>,
+    /// What the server refused last, and when.
+    refused: Mutex<Option<(String, Instant)>>,
 }
 
 impl Noted {
-    /// What the server refused last; a permission that is lacking shows only so.
+    /// What the server refused last; a permission that is lacking shows only so. It is forgotten after a while: one that
+    /// still lacks shows again.
     pub fn refused(&self) -> Option<String> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        _ = refused.take_if(|(_, at)| at.elapsed() >= FORGOTTEN);
+        refused.as_ref().map(|(what, _)| what.clone())
     }
 }
 
@@ -138,7 +144,7 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
             let by_itself = [".api.consumer.info.", ".api.consumer.delete."];
             if !by_itself.iter().any(|call| fault.to_lowercase().contains(call)) {
                 error!(fault, "the NATS server refuses something");
-                *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+                *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
             }
         }
         other => info!(event = %other, "NATS"),

@@ -271,6 +271,11 @@ impl Owners {
         self.0.store.breaker()
     }
 
+    /// What is bounded here: the memory for owners in bytes, and how often a write is tried again after a lost race.
+    pub fn bounds(&self) -> (u64, u64) {
+        (self.0.settings.read.cache_bytes, self.0.settings.write.retries.into())
+    }
+
     /// What is held in memory.
     pub fn cache(&self) -> CacheCounts {
         let cells = &self.0.cells;

@@ -33,15 +33,23 @@ impl From<sqlx::Error> for ProjectFault {
     }
 }
 
+/// The connection of a worker that waits for its turn to project: kept from one try to the next.
+#[derive(Default)]
+pub struct Waiting(Option<PgConnection>);
+
 impl Store {
     /// Takes the right to project, if nobody has it. `None` while another worker does.
-    pub async fn become_projector(&self, bucket: &str) -> Result<Option<Projector>, ShardFault> {
-        let mut connection = PgConnection::connect_with(&self.options).await?;
+    pub async fn become_projector(&self, bucket: &str, waiting: &mut Waiting) -> Result<Option<Projector>, ShardFault> {
+        // Taken out: after a fault, or a time that was too short, another one is made.
+        let mut connection = match waiting.0.take() {
+            Some(connection) => connection,
+            None => PgConnection::connect_with(&self.options).await?,
+        };
         let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, PROJECTOR_LOCK)
             .fetch_one(&mut connection)
             .await?;
         if !taken {
-            connection.close().await?;
+            waiting.0 = Some(connection);
             return Ok(None);
         }
         Ok(Some(Projector { connection, bucket: bucket.to_owned() }))

@@ -2,7 +2,7 @@
 
 use crate::harness::{Caller, World};
 use gofavorites::domain::Version;
-use gofavorites::shard::{Completed, Store};
+use gofavorites::shard::{Completed, Store, Waiting};
 use gofavorites::truth::{Bucket, Delta};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -418,7 +418,8 @@ async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
     let mut settings = world.settings("a").postgres;
     settings.call_ms = 10_000;
     let store = Store::new(&settings).expect("settings");
-    let mut projector = store.become_projector("favorites").await.expect("Postgres").expect("nobody else's");
+    let mut projector =
+        store.become_projector("favorites", &mut Waiting::default()).await.expect("Postgres").expect("nobody else's");
     let from = projector.reached().await.expect("Postgres").sequence;
     let put = alice.put_text("b", "two", "x").await;
     let to = put["owner_version"].as_u64().expect("a version");

@@ -182,6 +182,26 @@ async fn the_truth_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_is_not_in_memory_is_served_from_postgres_in_the_callers_time() {
+    let _turn = alone().await;
+    let (world, mut hub) = World::behind_a_hub().await;
+    let first = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    let put = alice.put_text("a", "note", "x").await;
+    let _cold = world.worker("a").await;
+    first.stop().await.expect("stopped in order");
+    hub.server.process().signal(Signal::SIGSTOP).expect("stopped");
+    let mut headers = alice.headers();
+    headers.insert("Request-Timeout-Ms", "400");
+    let asked = Instant::now();
+    let reply = alice.ask_with("a.list", headers, b"{}".to_vec()).await;
+    let took = asked.elapsed();
+    hub.server.process().signal(Signal::SIGCONT).expect("continued");
+    assert_eq!((&reply.body["stale"], &reply.body["items"][0]), (&json!(true), &put["item"]), "{}", reply.body);
+    assert!(took <= Duration::from_millis(400), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_in_doubt_is_settled_by_the_worker_itself() {
     let (world, mut hub) = World::behind_a_hub().await;
     let _worker = world.worker("a").await;

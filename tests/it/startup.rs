@@ -216,13 +216,21 @@ async fn beyond_what_a_worker_takes_a_request_is_refused_quickly() {
     let mut replies = Vec::new();
     for number in futures::future::join_all(callers).await {
         let caller = world.caller(&format!("c{number}")).await;
-        replies.push(tokio::spawn(async move { caller.ask("a.list", &json!({})).await }));
+        // Every other one in another encoding, in which it is answered also at the door.
+        let encoding = ["application/json", "application/cbor"][number % 2];
+        replies.push(tokio::spawn(async move {
+            let mut headers = caller.headers();
+            headers.insert("Content-Type", encoding);
+            (encoding, caller.ask_with("a.list", headers, Vec::new()).await)
+        }));
     }
     let mut overloaded = 0;
     for reply in replies {
-        let reply = reply.await.expect("no panic");
-        if reply.body["error"]["code"] == "overloaded" {
-            assert!(reply.body["error"]["details"]["retry_after_ms"].is_u64());
+        let (encoding, reply) = reply.await.expect("no panic");
+        assert_eq!(reply.header("Content-Type"), encoding);
+        if reply.header("Nats-Service-Error").starts_with("overloaded") {
+            let details = &reply.body["error"]["details"];
+            assert!(encoding == "application/cbor" || details["retry_after_ms"].is_u64());
             overloaded += 1;
         }
     }
@@ -279,7 +287,7 @@ async fn an_owner_who_asks_too_often_is_told_when_to_come_back() {
     }
     let refused = refused.expect("thirty at once are too many");
     let details = &refused.refusal("rate_limited")["details"];
-    assert_eq!(details["limit"], 5);
+    assert_eq!((&details["used"], &details["limit"], &details["rate_per_s"]), (&json!(10), &json!(10), &json!(5)));
     let wait = details["retry_after_ms"].as_u64().expect("a time");
     assert!((1..=200).contains(&wait), "{wait}");
     calm.done("a.list", &json!({})).await;
