@@ -12,6 +12,7 @@ mod cli;
 mod cluster;
 mod condition;
 mod consistency;
+mod contract;
 mod deadline;
 mod dev;
 mod discovery;

@@ -15,16 +15,18 @@ const PROGRAM: &str = "target/release/gofavorites";
 /// How long the platform may take to start, or to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What differs from one run to the next, by its name in JSON.
-const FLEETING: [&str; 6] = ["created_at", "updated_at", "built_at", "commit", "next_cursor", "shard"];
+pub(crate) const FLEETING: [&str; 7] =
+    ["created_at", "updated_at", "built_at", "commit", "next_cursor", "notify", "shard"];
 /// Stands on the path where there is no `nats` program, and leaves the words of its command line behind.
 const STAND_IN: &str = "#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done >\"$NATS_WORDS\"\n";
 
-fn text(file: &str) -> String {
+/// What a document says.
+pub(crate) fn text(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a document")
 }
 
 /// The fenced blocks of a text in their order: their language and what stands in them.
-fn blocks(text: &str) -> Vec<(String, String)> {
+pub(crate) fn blocks(text: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut within = false;
     for line in text.lines() {
@@ -188,7 +190,7 @@ fn lasting(word: &str) -> &str {
 }
 
 /// The words of a line that last; which shard answers first is open.
-fn lasting_words(line: &str) -> Vec<&str> {
+pub(crate) fn lasting_words(line: &str) -> Vec<&str> {
     let mut words: Vec<&str> = line.split_whitespace().map(lasting).collect();
     if let [.., "shard", id] = &mut words[..] {
         *id = "…";
