@@ -134,7 +134,7 @@ mod tests {
         let place = Place { token_file: Some(file.path().to_owned()), ..Place::default() };
         assert_eq!(place.token().expect("there").as_deref(), Some("hush"));
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).expect("set");
-        let fault = place.token().err().expect("readable by others").to_string();
+        let fault = place.token().expect_err("readable by others").to_string();
         assert!(fault.contains("chmod 600") && !fault.contains("hush"), "{fault}");
     }
 }
