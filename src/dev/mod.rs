@@ -3,6 +3,7 @@
 //!
 //! Nothing here is for production, and it says so; nothing but `cli` names this room.
 
+pub mod again;
 pub mod auth_service;
 mod description;
 pub mod fetch;
@@ -55,6 +56,9 @@ pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
             () = tokio::time::sleep(Duration::from_millis(300)) => {
                 for ended in platform.newly_ended(&mut told) {
                     println!("{ended}");
+                }
+                if let Some(again) = again::look(&mut platform, &state).await? {
+                    println!("{again}");
                 }
             }
         }

@@ -146,7 +146,9 @@ fn spawn(
     command.args(["-a", "127.0.0.1", "-p", &port.map_or_else(|| "-1".to_owned(), |port| port.to_string())]);
     command.arg("--ports_file_dir").arg(directory);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
-    let process = Guarded::spawn("nats-server", &mut command, &directory.join("nats.log")).context("NATS")?;
+    // Several of them are told apart by where they keep their state: nats; hub, leaf-a and the like.
+    let name = directory.file_name().map_or("nats".into(), |name| name.to_string_lossy());
+    let process = Guarded::spawn(&name, &mut command, &directory.join("nats.log")).context("NATS")?;
     record(&pid_file(directory), &process, &store)?;
     Ok(process)
 }

@@ -99,6 +99,12 @@ impl Network {
         self.hub.iter_mut().chain(&mut self.servers).map(NatsServer::process)
     }
 
+    /// The server whose process has that name.
+    pub fn named(&mut self, name: &str) -> Option<&mut NatsServer> {
+        let mut all = self.hub.iter_mut().chain(&mut self.servers);
+        all.find_map(|server| (server.process().name() == name).then_some(server))
+    }
+
     /// Stops them in order, the hub last.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.servers.iter_mut().chain(&mut self.hub).try_for_each(NatsServer::stop)

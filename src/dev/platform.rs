@@ -165,15 +165,48 @@ impl Platform {
         self.describe()
     }
 
-    /// Tells of processes that have ended by themselves, each once.
-    pub fn newly_ended(&mut self, told: &mut Vec<u32>) -> Vec<String> {
+    /// Starts `maintain` again, after it has ended.
+    pub(super) fn restart_maintain(&mut self) -> anyhow::Result<()> {
+        self.maintain = Some(self.spawn_maintain()?);
+        self.describe()
+    }
+
+    /// Starts the NATS server of that name again, after it has ended.
+    pub(super) async fn restart_server(&mut self, name: &str) -> anyhow::Result<()> {
+        self.network.named(name).with_context(|| format!("there is no {name}"))?.restart().await?;
+        self.describe()
+    }
+
+    /// Shard and number of the worker of that name.
+    pub(super) fn worker_named(&self, name: &str) -> Option<(usize, usize)> {
+        let mut shards = self.workers.iter().enumerate();
+        shards.find_map(|(shard, workers)| Some((shard, workers.iter().position(|one| one.name() == name)?)))
+    }
+
+    /// What each process is called.
+    pub(super) fn names(&mut self) -> Vec<String> {
+        self.all().map(|process| process.name().to_owned()).collect()
+    }
+
+    /// The process of that name.
+    pub(super) fn process(&mut self, name: &str) -> Option<&mut Guarded> {
+        self.all().find(|process| process.name() == name)
+    }
+
+    fn all(&mut self) -> impl Iterator<Item = &mut Guarded> {
         let servers = self.network.processes().chain([self.postgres.process(), &mut self.auth]);
-        let all = servers.chain(self.workers.iter_mut().flatten()).chain(&mut self.maintain);
+        servers.chain(self.workers.iter_mut().flatten()).chain(&mut self.maintain)
+    }
+
+    /// Tells of processes that have ended by themselves, each once, and how to start them again.
+    pub fn newly_ended(&mut self, told: &mut Vec<u32>) -> Vec<String> {
+        let again = format!("{} dev --state {} restart", self.options.program.display(), self.options.state.display());
         let mut ended = Vec::new();
-        for process in all {
+        for process in self.all() {
             if let Some(status) = process.ended().filter(|_| !told.contains(&process.pid())) {
                 told.push(process.pid());
-                ended.push(format!("{} has ended with {status}; see {}", process.name(), process.log().display()));
+                let (name, log) = (process.name(), process.log().display());
+                ended.push(format!("{name} has ended with {status}; see {log}. To start it again: {again} {name}"));
             }
         }
         ended

@@ -188,6 +188,42 @@ fn leaf_pids(all: &Value) -> Vec<u64> {
     hub.into_iter().map(|pid| pid.as_u64().expect("a pid")).collect()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_killed_is_started_again_when_that_is_asked_for() {
+    let _turn = beside().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = directory.path().join("dev");
+    let dev = Dev::start(&state, &[]);
+    let alice = dev.caller("gateway", "alice").await;
+    alice.put_text("a", "note", "x").await;
+    let pid = |all: &Value, name: &str| match name {
+        "worker-a-0" => all["shards"][0]["workers"][0]["pid"].as_u64().expect("a pid"),
+        name => all["servers"][name]["pid"].as_u64().expect("a pid"),
+    };
+    for name in ["worker-a-0", "auth", "postgres", "nats"] {
+        let before = pid(&dev.description(), name);
+        signal(before, Signal::SIGKILL);
+        let again = Command::new(PROGRAM).args(["dev", "restart", name, "--state"]).arg(&state).output().expect("ran");
+        assert!(again.status.success(), "{name}: {}", String::from_utf8_lossy(&again.stderr));
+        let after = pid(&dev.description(), name);
+        assert!(after != before && alive(after), "{name} runs anew");
+    }
+    let known = Command::new(PROGRAM).args(["dev", "restart", "nobody", "--state"]).arg(&state).output().expect("ran");
+    let told = String::from_utf8_lossy(&known.stderr).into_owned();
+    assert!(!known.status.success() && told.contains("worker-b-1"), "{told}");
+    let mut kept = Value::Null;
+    for _ in 0..200 {
+        let asked = alice.client.request_with_headers("favorites.v1.shard.a.list", alice.headers(), "{}".into()).await;
+        kept = asked.map(|reply| serde_json::from_slice(&reply.payload).expect("JSON")).unwrap_or_default();
+        if kept["items"].is_array() && kept["stale"].is_null() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(kept["items"][0]["id"], "note", "{kept}");
+    dev.stop();
+}
+
 /// Which worker of shard `a` projects, by its log: of two, the one that said so last.
 fn projecting(state: &Path) -> usize {
     let log = |worker: usize| std::fs::read_to_string(state.join(format!("log/worker-a-{worker}.log"))).expect("a log");
