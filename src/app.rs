@@ -32,6 +32,7 @@ use health::Health;
 use parts::Parts;
 use start::{check_refusals, check_rights, check_server, wait_for};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -73,6 +74,7 @@ fn owners_settings(settings: &Settings) -> OwnersSettings {
         read: settings.read.clone(),
         write: settings.write.clone(),
         projection: settings.projection.clone(),
+        heaviest_bytes: settings.limits.items.saturating_mul(settings.limits.request_bytes) as u64,
         retention: settings.retention.clone(),
     }
 }
@@ -103,6 +105,7 @@ impl App {
         let wall = Arc::new(ReplyWall {
             prefixes: settings.worker.reply_prefixes.clone(),
             max_bytes: settings.worker.reply_subject_bytes,
+            own_prefix: settings.nats.inbox_prefix.clone(),
         });
         let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), connection.client.clone());
         let discovery = Discovery {
@@ -181,6 +184,10 @@ impl App {
             let owners = owners.clone();
             async move { owners.watch_history().await }
         });
+        parts.begin("the upkeep of the shard", {
+            let owners = owners.clone();
+            async move { owners.keep_house().await }
+        });
         parts.begin("the hearing of the projection's steps", {
             let owners = owners.clone();
             async move { owners.listen().await }
@@ -189,8 +196,9 @@ impl App {
             let owners = owners.clone();
             async move { owners.keep_house().await }
         });
-        let gaps = self.connection.gaps.clone();
-        parts.begin("the hearing of revocations", self.dispatcher.service.auth.hear(gaps).await?);
+        let (revocations, hearing) = self.dispatcher.service.auth.hear(self.connection.gaps.clone()).await?;
+        self.connection.noted.heeded.store(revocations, Ordering::Relaxed);
+        parts.begin("the hearing of revocations", hearing);
         Ok(parts)
     }
 

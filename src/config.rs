@@ -62,6 +62,8 @@ pub struct NatsSettings {
     pub password: String,
     /// What this worker's inboxes begin with; its permissions name it.
     pub inbox_prefix: String,
+    /// How many messages of one subscription may wait in memory; more are lost, and counted.
+    pub queue_messages: usize,
 }
 
 /// This worker's subjects and its life.
@@ -131,6 +133,7 @@ impl Default for NatsSettings {
             user: String::new(),
             password: String::new(),
             inbox_prefix: "_INBOX_worker".into(),
+            queue_messages: 65_536,
         }
     }
 }
@@ -241,6 +244,10 @@ impl Settings {
         need(self.truth.call_ms > 0, "truth.call_ms: more than 0 milliseconds");
         need(self.postgres.connections > 0, "postgres.connections: at least 1");
         need(self.postgres.call_ms > 0, "postgres.call_ms: more than 0 milliseconds");
+        let apart = !self.worker.reply_prefixes.contains(&self.nats.inbox_prefix);
+        need(apart, "nats.inbox_prefix: none of worker.reply_prefixes, which are the callers'");
+        need(self.nats.queue_messages > 0, "nats.queue_messages: at least 1 message");
+        need(self.auth.in_flight > 0, "auth.in_flight: at least 1 question");
         need(self.projection.batch > 0, "projection.batch: at least 1 message");
         need((1..=36_500).contains(&self.retention.versions_d), "retention.versions_d: from 1 to 36,500 days");
         need(

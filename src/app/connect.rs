@@ -5,12 +5,15 @@ use anyhow::Context as _;
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// How long it may take to connect, and to send what is to be sent.
 const ROUND_TRIP: Duration = Duration::from_secs(5);
+
+/// After that time a refusal of the server's tells nothing of how it is now.
+const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// A connection that is made anew when it is lost.
 pub(super) struct Connection {
@@ -29,14 +32,19 @@ pub(super) struct Noted {
     pub connected: AtomicU64,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
-    /// What the server refused last.
-    refused: Mutex<Option<String>>,
+    /// The id of the subscription of which nothing may be missed unnoticed; 0 while there is none.
+    pub heeded: AtomicU64,
+    /// What the server refused last, and when.
+    refused: Mutex<Option<(String, Instant)>>,
 }
 
 impl Noted {
-    /// What the server refused last; a permission that is lacking shows only so.
+    /// What the server refused last; a permission that is lacking shows only so. It is forgotten after a while: one that
+    /// still lacks shows again.
     pub fn refused(&self) -> Option<String> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        _ = refused.take_if(|(_, at)| at.elapsed() >= FORGOTTEN);
+        refused.as_ref().map(|(what, _)| what.clone())
     }
 }
 
@@ -72,6 +80,7 @@ impl Connection {
             .name(name)
             .custom_inbox_prefix(&settings.inbox_prefix)
             .connection_timeout(ROUND_TRIP)
+            .subscription_capacity(settings.queue_messages)
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
@@ -105,7 +114,13 @@ fn delay(attempts: usize) -> Duration {
 }
 
 fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, noted: &Noted) {
-    if matches!(event, Event::Connected | Event::Disconnected | Event::SlowConsumer(_)) {
+    let heeded = |subscription: &u64| [0, *subscription].contains(&noted.heeded.load(Ordering::Relaxed));
+    let missed_something = match event {
+        Event::Connected | Event::Disconnected => true,
+        Event::SlowConsumer(subscription) => heeded(subscription),
+        _ => false,
+    };
+    if missed_something {
         missed.send_modify(|count| *count += 1);
     }
     match event {
@@ -129,7 +144,7 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
             let by_itself = [".api.consumer.info.", ".api.consumer.delete."];
             if !by_itself.iter().any(|call| fault.to_lowercase().contains(call)) {
                 error!(fault, "the NATS server refuses something");
-                *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+                *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
             }
         }
         other => info!(event = %other, "NATS"),

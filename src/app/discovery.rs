@@ -77,7 +77,7 @@ impl Discovery {
     }
 
     fn info(&self) -> Value {
-        let limits = self.health.service.limits.described().to_string();
+        let limits = self.health.service.limits.described(&self.health.service.owners).to_string();
         let endpoints = Operation::ALL.map(|operation| {
             let mut endpoint = self.endpoint(operation);
             endpoint["metadata"] = json!({

@@ -4,7 +4,7 @@ use super::stats::Counters;
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
     Asked, BodyLimits, Code, Encoding, HeaderLimits, Refusal, ReplyFault, ReplyWall, RequestHeaders, Subjects, decode,
-    encode, error_headers, reply_headers,
+    encode, encoding_asked, error_headers, reply_headers,
 };
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber, UnsubscribeError};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, Span, debug, error, info_span, warn};
+use tracing::{Instrument as _, Span, error, info, info_span, warn};
 use uuid::Uuid;
 
 /// What is kept at most of a caller's time for the reply's way back.
@@ -117,7 +117,7 @@ impl Dispatcher {
                 });
             }
             // By the reader itself: it takes no task each, and a reader that cannot send takes no more messages.
-            Err(_) => self.refuse_for_load(&reply).await,
+            Err(_) => self.refuse_for_load(&message, &reply).await,
         }
     }
 
@@ -133,14 +133,16 @@ impl Dispatcher {
         }
     }
 
-    async fn refuse_for_load(&self, reply: &Subject) {
+    async fn refuse_for_load(&self, message: &Message, reply: &Subject) {
         self.counters.refused_for_load.fetch_add(1, Ordering::Relaxed);
         let refusal = Refusal::new(Code::Overloaded, "this worker has all it can do: ask again")
             .with("retry_after_ms", 100)
             .with("in_flight", self.service.limits.in_flight);
         let id = Uuid::now_v7().to_string();
-        let headers = error_headers(Encoding::Json, &id, &refusal);
-        self.send(reply, headers, encode(&refusal.body(), Encoding::Json).into()).await;
+        let encoding = encoding_asked(message.headers.as_ref());
+        let headers = error_headers(encoding, &id, &refusal);
+        self.send(reply, headers, encode(&refusal.body(), encoding).into()).await;
+        info!(request_id = %id, code = refusal.code().as_str(), "request {id} was refused at the door");
     }
 
     async fn answer(&self, message: Message, reply: Subject, arrived: Instant) {
@@ -162,7 +164,7 @@ impl Dispatcher {
                 refused = Some(refusal.code());
                 match &failure {
                     Failure::Internal(cause) => error!(cause = format!("{cause:#}"), "request {id} failed"),
-                    Failure::Refused(_) => debug!(code = refusal.code().as_str(), "request {id} was refused"),
+                    Failure::Refused(_) => {}
                 }
                 (error_headers(encoding, &id, &refusal), encode(&refusal.body(), encoding))
             }
@@ -173,7 +175,8 @@ impl Dispatcher {
             self.counters.note(operation, took, refused);
         }
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        span.in_scope(|| debug!(took_us, "request {id} was answered"));
+        let code = refused.map_or("ok", Code::as_str);
+        span.in_scope(|| info!(code, took_us, "request {id} was answered"));
     }
 
     /// The answer, and the encoding that it is in. A panic of the operation is an internal failure of this request.
@@ -217,7 +220,7 @@ impl Dispatcher {
             );
         }
         if message.payload.len() > limits.request_bytes {
-            return Err(Refusal::too_large("the request's body", message.payload.len(), limits.request_bytes).into());
+            return Err(Refusal::body_too_large(message.payload.len(), limits.request_bytes).into());
         }
         let body = decode(&message.payload, headers.encoding, &BodyLimits { nesting: limits.nesting })?;
         self.service.handle(Request { operation, headers, body, deadline }).await

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
 /// How callers are verified.
@@ -50,6 +50,8 @@ pub struct AuthSettings {
     pub leeway_ms: u64,
     /// How long to wait for the auth service, in milliseconds.
     pub timeout_ms: u64,
+    /// How many questions to it may be under way: one goes on after its caller has given up.
+    pub in_flight: usize,
 }
 
 impl Default for AuthSettings {
@@ -67,6 +69,7 @@ impl Default for AuthSettings {
             verdict_max_age_ms: 30_000,
             leeway_ms: 5_000,
             timeout_ms: 2_000,
+            in_flight: 1_024,
         }
     }
 }
@@ -80,6 +83,9 @@ pub enum AuthFault {
     /// The auth service gave no answer in time.
     #[error("the auth service does not answer: {0}")]
     Unavailable(CallFault),
+    /// As many questions are under way as may be.
+    #[error("too many questions to the auth service are under way")]
+    Busy,
     /// The auth service's answer is not to be believed.
     #[error("the auth service's verdict is unsigned, stale, or not about this token and for this service")]
     Unbelievable,
@@ -87,6 +93,12 @@ pub enum AuthFault {
 
 /// How often is asked where what is heard meanwhile could change the verdict.
 const TRIES: usize = 3;
+
+/// How long a token stays refused that the auth service calls inactive, so that a flood of it costs a round trip now and
+/// then, and not each. Short, since the service may come to know the token: it is asked anew after that.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+/// How many such tokens are known at most.
+const REFUSED_MOST: usize = 10_000;
 
 type Hash = [u8; 32];
 type Asking = Shared<BoxFuture<'static, Result<Principal, AuthFault>>>;
@@ -102,6 +114,10 @@ struct Inner {
     verdict_keys: KeySet,
     token_keys: Option<KeySet>,
     cache: Cache<Hash, (Principal, Instant)>,
+    /// Tokens called inactive a moment ago, and until when they are not asked about again.
+    refused: Cache<Hash, Instant>,
+    /// A permit for each question under way.
+    places: Arc<Semaphore>,
     asking: Mutex<HashMap<Hash, Asking>>,
     marks: Marks,
     breaker: Breaker,
@@ -141,7 +157,8 @@ impl Authenticator {
             leeway_s: settings.leeway_ms.div_ceil(1_000),
         };
         let verdict_keys = keys("verdict_keys", &settings.verdict_keys)?;
-        let cache = Cache::new(settings.cache_entries);
+        let (cache, refused) = (Cache::new(settings.cache_entries), Cache::new(REFUSED_MOST));
+        let places = Arc::new(Semaphore::new(settings.in_flight));
         let marks = Marks::new(Duration::from_secs(terms.max_age_s + terms.leeway_s));
         let breaker = Breaker::new("the auth service", {
             let (exchange, subject) = (exchange.clone(), settings.verify_subject.clone());
@@ -156,6 +173,8 @@ impl Authenticator {
             verdict_keys,
             token_keys,
             cache,
+            refused,
+            places,
             asking: Mutex::default(),
             marks,
             breaker,
@@ -188,18 +207,18 @@ impl Authenticator {
         }
     }
 
-    /// Subscribes to what the auth service takes back. It is heard while the result runs; `gaps` counts the moments in
-    /// which something may have been missed: then nothing that was kept is believed any more.
+    /// Subscribes to what the auth service takes back. Gives the subscription's id, and what hears it while it runs; `gaps`
+    /// counts the moments in which something of it may have been missed: then nothing that was kept is believed any more.
     pub async fn hear(
         &self,
         mut gaps: watch::Receiver<u64>,
-    ) -> Result<impl Future<Output = ()> + Send + use<>, SubscribeError> {
+    ) -> Result<(u64, impl Future<Output = ()> + Send + use<>), SubscribeError> {
         // In no queue group: every worker has to hear it.
         let subject = self.0.settings.revoked_subject.clone();
         let mut heard = self.0.exchange.client().subscribe(subject).await?;
-        let inner = self.0.clone();
+        let (inner, subscription) = (self.0.clone(), heard.sid());
         gaps.mark_unchanged();
-        Ok(async move {
+        let hearing = async move {
             loop {
                 tokio::select! {
                     biased;
@@ -213,7 +232,8 @@ impl Authenticator {
                     },
                 }
             }
-        })
+        };
+        Ok((subscription, hearing))
     }
 
     /// Who the bearer of `token` is.
@@ -222,7 +242,7 @@ impl Authenticator {
         if let Some(principal) = self.0.kept(&hash) {
             return Ok(principal);
         }
-        if !self.0.may_be_good(token) {
+        if self.0.was_refused(&hash) || !self.0.may_be_good(token) {
             return Err(AuthFault::Unauthenticated);
         }
         self.ask_once(hash, token, trace).await
@@ -239,10 +259,14 @@ impl Authenticator {
         if let Some(principal) = self.0.kept(&hash) {
             return future::ready(Ok(principal)).boxed().shared();
         }
+        let Ok(place) = self.0.places.clone().try_acquire_owned() else {
+            return future::ready(Err(AuthFault::Busy)).boxed().shared();
+        };
         let (inner, token) = (self.0.clone(), token.to_owned());
         let trace = trace.map(TraceContext::header);
         let question = tokio::spawn(async move {
             let answer = inner.settle(hash, &token, trace).await;
+            drop(place);
             inner.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
             answer
         });
@@ -270,7 +294,11 @@ impl Inner {
     async fn settle(&self, hash: Hash, token: &str, trace: Option<String>) -> Result<Principal, AuthFault> {
         for _ in 0..TRIES {
             let asked = Instant::now();
-            let Verdict { principal, issued_at } = self.ask(token, trace.clone()).await?;
+            let asked_about = self.ask(token, trace.clone()).await;
+            if let Err(AuthFault::Unauthenticated) = asked_about {
+                self.refuse(hash);
+            }
+            let Verdict { principal, issued_at } = asked_about?;
             match self.marks.standing(&principal, asked, issued_at) {
                 Standing::Revoked => return Err(AuthFault::Unauthenticated),
                 Standing::AskAgain => continue,
@@ -345,7 +373,23 @@ impl Inner {
         None
     }
 
+    /// Whether the auth service called this token inactive a moment ago.
+    fn was_refused(&self, hash: &Hash) -> bool {
+        let Some(until) = self.refused.get(hash) else { return false };
+        if Instant::now() < until {
+            return true;
+        }
+        self.refused.remove(hash);
+        false
+    }
+
+    fn refuse(&self, hash: Hash) {
+        let life = REFUSED_FOR.min(Duration::from_millis(self.settings.cache_ttl_ms));
+        self.refused.insert(hash, Instant::now() + life);
+    }
+
     fn keep(&self, hash: Hash, principal: &Principal) {
+        self.refused.remove(&hash);
         if self.settings.cache_ttl_ms > 0 {
             let until = Instant::now() + Duration::from_millis(self.settings.cache_ttl_ms);
             self.cache.insert(hash, (principal.clone(), until));

@@ -3,7 +3,7 @@
 use super::contexts::{Contexts, Place};
 use super::failed::Failed;
 use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
-use crate::wire::{Operation, Scope, Subjects};
+use crate::wire::{Operation, RequestKey, Scope, Subjects};
 use anyhow::Context as _;
 use async_nats::client::RequestErrorKind;
 use async_nats::{ConnectOptions, HeaderMap};
@@ -16,6 +16,11 @@ use std::time::{Duration, Instant};
 const LONGEST: Duration = Duration::from_secs(30);
 /// What the way there and back may take beside.
 const WAY: Duration = Duration::from_millis(300);
+/// Between two attempts, unless the service asks for more; and what it may ask for at most.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// What a request's headers take beside the token, in bytes, about.
+const HEADERS: usize = 512;
 
 /// Where the service is and who asks: by flag, else from the environment, else from a context.
 #[derive(Args, Clone)]
@@ -68,6 +73,10 @@ impl Connection {
             Some(token) => Some(token.clone()),
             None => context.token()?,
         };
+        if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            let places = "--token, GOFAVORITES_TOKEN or the context";
+            return Err(Failed::usage(format!("the token of {places} has a line break, a space, or the like")).into());
+        }
         Ok(Place {
             url: self.url.clone().or(context.url),
             user: self.user.clone().or(context.user),
@@ -148,15 +157,27 @@ impl Client {
     /// Writes under a request id, and finds out what became of it where no answer comes: it is asked again, and done once.
     pub async fn write(&self, operation: Operation, body: &Value, request_id: Option<&str>) -> anyhow::Result<Value> {
         let request_id = request_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
+        if RequestKey::parse(&request_id).is_err() {
+            return Err(Failed::usage("--request-id: give 1 to 128 printable ASCII characters, on one line").into());
+        }
+        let mut in_doubt = false;
         loop {
             let fault = match self.attempt(operation, body, Some(&request_id)).await {
                 Ok(reply) => return Ok(reply),
                 Err(fault) => fault,
             };
-            let in_doubt = fault.downcast_ref::<Failed>().is_some_and(|failed| failed.exit_code() == 9);
-            if !in_doubt || left(self.until) < WAY {
+            let failed = fault.downcast_ref::<Failed>();
+            in_doubt |= failed.is_some_and(|failed| failed.exit_code() == 9);
+            // Once in doubt, it stays so until an answer tells what became of the write.
+            if !in_doubt || failed.is_some_and(Failed::settles) {
                 return Err(fault);
             }
+            let pause = failed.and_then(Failed::retry_after_ms).map_or(PAUSE, Duration::from_millis);
+            let pause = pause.clamp(PAUSE, LONGEST_PAUSE);
+            if left(self.until) < pause + WAY {
+                return Err(Failed::in_doubt(&request_id).into());
+            }
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -174,8 +195,13 @@ impl Client {
         if let Some(id) = request_id {
             headers.insert(NATS_MSG_ID, id);
         }
-        let request =
-            async_nats::Request::new().headers(headers).payload(body.to_string().into()).timeout(Some(budget + WAY));
+        let body = body.to_string();
+        let bytes = body.len() + self.token.as_ref().map_or(0, String::len) + HEADERS;
+        let limit = self.nats.server_info().max_payload;
+        if limit > 0 && bytes > limit {
+            return Err(Failed::too_large(bytes, limit).into());
+        }
+        let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(budget + WAY));
         let reply = match self.nats.send_request(subject.clone(), request).await {
             Ok(reply) => reply,
             Err(fault) if fault.kind() == RequestErrorKind::NoResponders => {

@@ -46,10 +46,8 @@ impl Contexts {
         // Without the place in the text, which could show a secret.
         let contexts: Self = toml::from_str(&text)
             .map_err(|fault| anyhow::anyhow!("{} is not a file of contexts: {}", file.display(), fault.message()))?;
-        let holds_secret = contexts.all.values().any(|place| place.password.is_some() || place.token.is_some());
-        let mode = fs::metadata(file)?.permissions().mode();
-        if holds_secret && mode & 0o077 != 0 {
-            bail!("{} holds a secret, and others may read it: chmod 600 it", file.display());
+        if contexts.all.values().any(Place::holds_secret) {
+            is_only_ours(file)?;
         }
         Ok(contexts)
     }
@@ -62,7 +60,20 @@ impl Contexts {
     }
 }
 
+/// A file with a secret has to be one that others cannot read.
+fn is_only_ours(file: &Path) -> anyhow::Result<()> {
+    if fs::metadata(file)?.permissions().mode() & 0o077 != 0 {
+        bail!("{} holds a secret, and others may read it: chmod 600 it", file.display());
+    }
+    Ok(())
+}
+
 impl Place {
+    fn holds_secret(&self) -> bool {
+        let in_url = self.url.as_ref().is_some_and(|url| url.contains('@'));
+        self.password.is_some() || self.token.is_some() || in_url
+    }
+
     /// The token, wherever it is kept.
     pub fn token(&self) -> anyhow::Result<Option<String>> {
         match (&self.token, &self.token_file) {
@@ -70,6 +81,7 @@ impl Place {
             (None, Some(file)) => {
                 let text = fs::read_to_string(file);
                 let text = text.with_context(|| format!("the token file {} cannot be read", file.display()))?;
+                is_only_ours(file)?;
                 Ok(Some(text.trim().to_owned()))
             }
             (None, None) => Ok(None),
@@ -110,6 +122,7 @@ mod tests {
         let fault = read("[context.a]\ntoken = \"hush\"\n", 0o644).err().expect("readable by all").to_string();
         assert!(fault.contains("chmod 600") && !fault.contains("hush"), "{fault}");
         assert!(read("[context.a]\nurl = \"nats://a\"\n", 0o644).is_ok(), "it holds no secret");
+        assert!(read("[context.a]\nurl = \"nats://u:hush@a\"\n", 0o644).is_err(), "a password in a URL is one");
         let fault = read("[context.a]\ntoken = \"hush\n", 0o600).err().expect("not TOML").to_string();
         assert!(!fault.contains("hush"), "{fault}");
     }
@@ -120,5 +133,8 @@ mod tests {
         fs::write(file.path(), "hush\n").expect("written");
         let place = Place { token_file: Some(file.path().to_owned()), ..Place::default() };
         assert_eq!(place.token().expect("there").as_deref(), Some("hush"));
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).expect("set");
+        let fault = place.token().expect_err("readable by others").to_string();
+        assert!(fault.contains("chmod 600") && !fault.contains("hush"), "{fault}");
     }
 }

@@ -21,17 +21,33 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
 pub struct Failed {
     exit_code: u8,
     message: String,
+    /// How long the service asks to wait before it is asked again, in milliseconds.
+    retry_after_ms: Option<u64>,
 }
 
 impl Failed {
     /// Something is away: to be tried again.
     pub(super) fn away(message: impl Into<String>) -> Self {
-        Self { exit_code: 8, message: message.into() }
+        Self::new(8, message)
+    }
+
+    /// The command cannot be meant so.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(2, message)
+    }
+
+    /// What is to be sent is more than the server takes.
+    pub(super) fn too_large(bytes: usize, limit: usize) -> Self {
+        Self::new(5, format!("too_large: this request has {bytes} bytes, and the NATS server takes {limit} at most"))
+    }
+
+    fn new(exit_code: u8, message: impl Into<String>) -> Self {
+        Self { exit_code, message: message.into(), retry_after_ms: None }
     }
 
     /// What was compared is not the same.
     pub(super) fn differs(message: impl Into<String>) -> Self {
-        Self { exit_code: 1, message: message.into() }
+        Self::new(1, message)
     }
 
     /// A write that may have landed, under that request id.
@@ -40,7 +56,7 @@ impl Failed {
             "in_doubt: the write may have landed, or may yet. To find out, repeat it with --request-id {request_id}: it \
              will not be done twice"
         );
-        Self { exit_code: 9, message }
+        Self::new(9, message)
     }
 
     /// The service's refusal.
@@ -51,7 +67,18 @@ impl Failed {
         if let Some(wait) = details["retry_after_ms"].as_u64() {
             message += &format!("; in {wait} ms at the earliest");
         }
-        Self { exit_code: exit_code(&code), message }
+        Self { exit_code: exit_code(&code), message, retry_after_ms: details["retry_after_ms"].as_u64() }
+    }
+
+    /// How long the service asks to wait, in milliseconds.
+    pub(super) fn retry_after_ms(&self) -> Option<u64> {
+        self.retry_after_ms
+    }
+
+    /// Whether it tells what became of an earlier attempt of the same write: the service looks for that first, and then
+    /// at what it refuses for.
+    pub(super) fn settles(&self) -> bool {
+        matches!(self.exit_code, 3..=5) || self.exit_code == 7 && self.retry_after_ms.is_none()
     }
 
     /// What the process ends with.

@@ -20,6 +20,9 @@ pub(super) struct Get {
     /// head, strong or eventual
     #[arg(long)]
     consistency: Option<String>,
+    /// At least as new as this owner_version
+    #[arg(long)]
+    min_version: Option<u64>,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
@@ -30,6 +33,9 @@ impl Get {
         let mut body = json!({"kind": self.kind, "id": self.id});
         if let Some(consistency) = &self.consistency {
             body["consistency"] = json!(consistency);
+        }
+        if let Some(version) = self.min_version {
+            body["min_version"] = json!(version);
         }
         let reply = self.connection.ask(Operation::Get, &body).await?;
         tell_if_stale(&reply);

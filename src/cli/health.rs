@@ -29,8 +29,11 @@ pub(super) struct Health {
 
 impl Health {
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.open().await?;
-        let told = statistics(&client, self.worker.as_deref(), self.connection.shard_named()).await?;
+        let told = self.ask().await;
+        if self.json && !matches!(&told, Ok(told) if !told.is_empty()) {
+            print_json(&json!({ "workers": [] }))?;
+        }
+        let told = told?;
         if told.is_empty() {
             return Err(Failed::away("unhealthy: no worker answers").into());
         }
@@ -39,6 +42,11 @@ impl Health {
             return print_json(&json!({ "workers": workers }));
         }
         print(&told.iter().map(lines).collect::<String>())
+    }
+
+    async fn ask(&self) -> anyhow::Result<Vec<Value>> {
+        let client = self.connection.open().await?;
+        statistics(&client, self.worker.as_deref(), self.connection.shard_named()).await
     }
 }
 

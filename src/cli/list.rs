@@ -21,11 +21,14 @@ pub(super) struct List {
     #[arg(long)]
     tag: Option<String>,
     /// So many at most
-    #[arg(long)]
-    limit: Option<usize>,
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
     /// head, strong or eventual
     #[arg(long)]
     consistency: Option<String>,
+    /// At least as new as this owner_version
+    #[arg(long)]
+    min_version: Option<u64>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -34,6 +37,7 @@ pub(super) struct List {
 impl List {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.open().await?;
+        let most = self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let (mut items, mut cursor) = (Vec::new(), None);
         let mut told = json!({"items": [], "stale": false});
         loop {
@@ -45,13 +49,13 @@ impl List {
             if let Value::Array(page) = reply["items"].take() {
                 items.extend(page);
             }
-            let full = self.limit.is_some_and(|limit| items.len() >= limit);
+            let full = items.len() >= most;
             match reply.get_mut("next_cursor").map(Value::take) {
                 Some(next) if !full => cursor = Some(next),
                 _ => break,
             }
         }
-        items.truncate(self.limit.unwrap_or(usize::MAX));
+        items.truncate(most);
         tell_if_stale(&told);
         if self.json {
             told["items"] = items.into();
@@ -69,6 +73,9 @@ impl List {
             if let Some(value) = value {
                 body[name] = json!(value);
             }
+        }
+        if let Some(version) = self.min_version {
+            body["min_version"] = json!(version);
         }
         if let Some(cursor) = cursor {
             body["cursor"] = cursor.clone();

@@ -4,6 +4,7 @@ use super::Settings;
 use super::show::{print, print_json};
 use crate::app::Maintenance;
 use crate::shutdown::told_to_stop;
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 use tracing::info;
@@ -27,13 +28,28 @@ pub(super) struct Maintain {
 
 impl Maintain {
     pub async fn run(self) -> anyhow::Result<()> {
-        let told = told_to_stop()?;
-        let maintenance = Maintenance::build(&self.settings.read()?).await?;
+        let settings = self.settings.read()?;
+        // Before anything else: whoever tells it to stop while it starts is heard as well.
+        let mut told = std::pin::pin!(told_to_stop().context("signals cannot be heard")?);
+        let maintenance = tokio::select! {
+            maintenance = Maintenance::build(&settings) => maintenance?,
+            signal = &mut told => {
+                info!("told to stop by {signal} before it began");
+                return Ok(());
+            }
+        };
         if !self.once {
-            maintenance.run(async { info!("told to stop by {}", told.await) }).await;
+            let told = async {
+                let signal = told.await;
+                info!("told to stop by {signal}");
+            };
+            maintenance.run(told).await;
             return Ok(());
         }
-        let round = maintenance.once().await?;
+        let round = tokio::select! {
+            round = maintenance.once() => round?,
+            signal = told => anyhow::bail!("{signal} before it was through: what was done is done"),
+        };
         if self.json {
             print_json(&json!(round))?;
         } else {

@@ -1,9 +1,10 @@
 //! `gofavorites put`: keeps an item.
 
 use super::client::Connection;
+use super::failed::Failed;
 use super::show::{print, print_json, summary};
 use crate::wire::Operation;
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -47,6 +48,9 @@ pub(super) struct Put {
     /// Only if the item is at this version; 0: only if there is none
     #[arg(long)]
     if_version: Option<u64>,
+    /// Only if nothing of yours was written since this version; 0: only if there is nothing yet
+    #[arg(long)]
+    if_owner_version: Option<u64>,
     /// The request's own id: with the same one a write is done once, however often it is asked for
     #[arg(long)]
     request_id: Option<String>,
@@ -75,6 +79,9 @@ impl Put {
         if let Some(version) = self.if_version {
             body["if_version"] = json!(version);
         }
+        if let Some(version) = self.if_owner_version {
+            body["if_owner_version"] = json!(version);
+        }
         if let Some(data) = self.data()? {
             body["data"] = data;
         }
@@ -94,13 +101,16 @@ impl Put {
             instrument.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?)))).collect();
         match self.kind.as_str() {
             "text" if !data.is_empty() => {
-                bail!("a text has --text, and none of --type, --ticker, --mic, --currency, --name")
+                bail!(Failed::usage("a text has --text, and none of --type, --ticker, --mic, --currency, --name"))
             }
             "text" => Ok(self.text.as_ref().map(|text| json!({"text": text}))),
-            _ if self.text.is_some() => bail!("--text is for the kind text"),
+            _ if self.text.is_some() => bail!(Failed::usage("--text is for the kind text")),
             _ if data.is_empty() => Ok(None),
             _ => {
-                data.insert("isin".into(), json!(self.id.as_ref().context("name the instrument by its ISIN")?));
+                data.insert(
+                    "isin".into(),
+                    json!(self.id.as_ref().ok_or_else(|| Failed::usage("name the instrument by its ISIN"))?),
+                );
                 Ok(Some(data.into()))
             }
         }
@@ -108,7 +118,8 @@ impl Put {
 
     fn meta(&self) -> anyhow::Result<Map<String, Value>> {
         let pairs = self.meta.iter().map(|pair| {
-            let (key, value) = pair.split_once('=').with_context(|| format!("--meta {pair}: give key=value"))?;
+            let (key, value) =
+                pair.split_once('=').ok_or_else(|| Failed::usage(format!("--meta {pair}: give key=value")))?;
             Ok((key.to_owned(), json!(value)))
         });
         pairs.collect()

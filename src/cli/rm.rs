@@ -20,6 +20,9 @@ pub(super) struct Rm {
     /// Only if the item is at this version
     #[arg(long)]
     if_version: Option<u64>,
+    /// Only if nothing of yours was written since this version
+    #[arg(long)]
+    if_owner_version: Option<u64>,
     /// The request's own id: with the same one a write is done once, however often it is asked for
     #[arg(long)]
     request_id: Option<String>,
@@ -33,6 +36,9 @@ impl Rm {
         let mut body = json!({"kind": self.kind, "id": self.id});
         if let Some(version) = self.if_version {
             body["if_version"] = json!(version);
+        }
+        if let Some(version) = self.if_owner_version {
+            body["if_owner_version"] = json!(version);
         }
         let reply = self.connection.open().await?.write(Operation::Delete, &body, self.request_id.as_deref()).await?;
         if self.json {

@@ -67,6 +67,9 @@ impl From<AuthFault> for Failure {
             AuthFault::Unauthenticated => {
                 Refusal::new(Code::Unauthenticated, "the token is bad, expired or revoked: get a new one")
             }
+            AuthFault::Busy => {
+                away(Code::Overloaded, "too many questions to the auth service are under way: ask again")
+            }
             AuthFault::Unavailable(_) => away(Code::AuthUnavailable, "the auth service does not answer: ask again"),
             AuthFault::Unbelievable => away(
                 Code::AuthUnavailable,
@@ -111,6 +114,7 @@ mod tests {
         let code = |failure: Failure| failure.refusal("id").code();
         assert_eq!(code(AuthFault::Unauthenticated.into()), Code::Unauthenticated);
         assert_eq!(code(AuthFault::Unbelievable.into()), Code::AuthUnavailable);
+        assert_eq!(code(AuthFault::Busy.into()), Code::Overloaded);
         assert_eq!(code(AuthFault::Unavailable(CallFault::TimedOut).into()), Code::AuthUnavailable);
         assert_eq!(code(SealFault::Tampered.into()), Code::Internal);
         assert_eq!(code(OwnersFault::Truth(CallFault::NotConnected.into()).into()), Code::TruthUnavailable);

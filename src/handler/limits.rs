@@ -3,7 +3,7 @@
 use super::failure::away;
 use super::{Failure, Request, Service};
 use crate::domain::ItemLimits;
-use crate::owners::{Denied, Pace};
+use crate::owners::{Denied, Owners, Pace};
 use crate::wire::{Code, Fields, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -70,9 +70,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Each limit by its name, with value and unit.
-    pub fn described(&self) -> Value {
-        let table = self.table().into_iter();
+    /// Each limit by its name, with value and unit; with those of the owners' memory and writes.
+    pub fn described(&self, owners: &Owners) -> Value {
+        let (cache_bytes, retries) = owners.bounds();
+        let owners = [("cache_bytes", cache_bytes, "bytes"), ("write_retries", retries, "times")];
+        let table = self.table().into_iter().chain(owners);
         let limits = table.map(|(name, value, unit)| (name.to_owned(), json!({"value": value, "unit": unit})));
         Value::Object(limits.collect())
     }
@@ -87,11 +89,12 @@ impl Limits {
         match denied {
             Denied::TooMany => away(Code::Overloaded, "this owner has too many requests under way: ask again")
                 .with("in_flight", self.owner_in_flight),
-            Denied::TooFast(wait) => {
+            Denied::TooFast { wait, used } => {
                 let retry_after_ms = u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
                 Refusal::retry_later(Code::RateLimited, "this owner asks too often: ask again later", retry_after_ms)
-                    .with("used", self.rate_per_s)
-                    .with("limit", self.rate_per_s)
+                    .with("used", used)
+                    .with("limit", self.rate_burst)
+                    .with("rate_per_s", self.rate_per_s)
             }
         }
     }
@@ -132,5 +135,5 @@ impl Limits {
 /// Answers `{limits: {<name>: {value, unit}}}`.
 pub(super) fn limits(service: &Service, request: Request) -> Result<Value, Failure> {
     Fields::of(request.body)?.finish()?;
-    Ok(json!({ "limits": service.limits.described() }))
+    Ok(json!({ "limits": service.limits.described(&service.owners) }))
 }

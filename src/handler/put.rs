@@ -42,6 +42,10 @@ impl Put {
         fields.finish()?;
         let id = id.map(|id| ItemId::parse(kind, &id, &limits.item)).transpose()?;
         let data = data.map(|data| data_from(kind, data, &limits.item)).transpose()?;
+        if kind == Kind::Instrument && id.is_none() && data.is_none() {
+            let message = "data: an instrument without an id needs its data, which hold the ISIN";
+            return Err(Refusal::new(Code::InvalidItem, message).field("data").into());
+        }
         let id = fitting_id(id, data.as_ref())?;
         let (meta, tags) = (Meta::parse(meta, &limits.item)?, Tags::parse(tags, &limits.item)?);
         Ok(Self { kind, id, data, meta, tags, conditions })

@@ -31,10 +31,10 @@ pub(super) struct Call {
 impl Request {
     /// Asks the auth service who it is; the owner comes from its verdict and from nowhere else.
     pub(super) async fn authenticate(self, service: &Service) -> Result<Call, Failure> {
-        let token = self.headers.token.as_deref().ok_or_else(|| {
+        let token = self.headers.token.ok_or_else(|| {
             Refusal::new(Code::Unauthenticated, "no token: send the header Authorization: Bearer <token>")
-        })?;
-        let verified = service.auth.verify(token, self.headers.trace.as_ref());
+        })??;
+        let verified = service.auth.verify(&token, self.headers.trace.as_ref());
         let caller = match timeout_at(self.deadline, verified).await {
             Ok(caller) => caller?,
             Err(_) => return Err(out_of_time().into()),

@@ -23,8 +23,13 @@ pub struct Pace {
 pub enum Denied {
     /// They have as many under way as they may.
     TooMany,
-    /// They ask faster than they may; the next one is taken after this time.
-    TooFast(Duration),
+    /// They ask faster than they may.
+    TooFast {
+        /// After this time the next one is taken.
+        wait: Duration,
+        /// How many of their requests the pace has not yet made up for.
+        used: u64,
+    },
 }
 
 /// What a worker counts of an owner's requests.
@@ -72,7 +77,8 @@ impl Traffic {
             (next <= now + most).then_some(next)
         });
         let wait = |even_at: u64| Duration::from_micros((even_at.max(now) + each).saturating_sub(now + most));
-        spent.map(|_| ()).map_err(|even_at| Denied::TooFast(wait(even_at)))
+        let used = |even_at: u64| even_at.saturating_sub(now).div_ceil(each);
+        spent.map(|_| ()).map_err(|even_at| Denied::TooFast { wait: wait(even_at), used: used(even_at) })
     }
 }
 
@@ -86,7 +92,8 @@ mod tests {
         let began = Instant::now();
         let taken = (0..10).filter(|_| traffic.spend(&pace, began).is_ok()).count();
         assert_eq!(taken, 3);
-        let Err(Denied::TooFast(wait)) = traffic.spend(&pace, began) else { panic!("too fast") };
+        let Err(Denied::TooFast { wait, used }) = traffic.spend(&pace, began) else { panic!("too fast") };
+        assert_eq!(used, 3);
         assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
         // Two tenths of a second later two more are due.
         let earlier = began.checked_sub(Duration::from_millis(200)).expect("the machine runs longer than that");

@@ -4,12 +4,15 @@ use super::cell::{Cell, Slot};
 use super::read::Renewed;
 use super::{Owners, OwnersFault, Snapshot, a_copy_stands_in};
 use crate::domain::Version;
+use crate::exchange::CallFault;
 use crate::seal::{OwnerKey, OwnerSet, Record};
 use crate::shard::{Completed, ShardFault};
+use crate::truth::TruthFault;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use tokio::time::timeout_at;
 use tracing::{debug, error, warn};
 
 /// How often hosting is begun anew where something comes between its two steps.
@@ -34,6 +37,17 @@ impl Owners {
     /// The snapshot at hand. The first one of a worker is confirmed by the truth, where that can be reached: so an
     /// answer is never older than one that this worker gave before it forgot the owner.
     pub(super) async fn at_hand(&self, owner: &OwnerKey, cell: &Arc<Cell>) -> Result<Arc<Snapshot>, OwnersFault> {
+        self.at_hand_by(owner, cell, None).await
+    }
+
+    /// As [`at_hand`](Self::at_hand); what this shard's Postgres has stands in for a truth that has not confirmed it by
+    /// `until`.
+    pub(super) async fn at_hand_by(
+        &self,
+        owner: &OwnerKey,
+        cell: &Arc<Cell>,
+        until: Option<tokio::time::Instant>,
+    ) -> Result<Arc<Snapshot>, OwnersFault> {
         self.note_seen(owner, cell);
         if let Some(held) = cell.held() {
             if self.0.history.is_lost() && !cell.compared.load(Ordering::Acquire) {
@@ -47,7 +61,7 @@ impl Owners {
             return Ok(held);
         }
         let asked = self.noticed();
-        let (snapshot, hosted) = self.load(owner).await?;
+        let (snapshot, hosted) = self.load(owner, until).await?;
         if hosted {
             self.believe_hosted(cell, asked);
         }
@@ -104,13 +118,17 @@ impl Owners {
     }
 
     /// The owner from Postgres, hosted now if they are not yet, or from the truth; and whether the shard hosts them.
-    async fn load(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
+    async fn load(
+        &self,
+        owner: &OwnerKey,
+        until: Option<tokio::time::Instant>,
+    ) -> Result<(Snapshot, bool), OwnersFault> {
         match self.0.store.hosted_owner(owner).await {
             Ok(Some(hosted)) => {
                 if !hosted.history_complete {
                     self.backfill_soon(owner);
                 }
-                self.load_hosted(owner, hosted.records).await
+                self.load_hosted(owner, hosted.records, until).await
             }
             Ok(None) => self.host(owner).await,
             Err(ShardFault::Unreadable) => {
@@ -124,7 +142,12 @@ impl Owners {
         }
     }
 
-    async fn load_hosted(&self, owner: &OwnerKey, records: Vec<Record>) -> Result<(Snapshot, bool), OwnersFault> {
+    async fn load_hosted(
+        &self,
+        owner: &OwnerKey,
+        records: Vec<Record>,
+        until: Option<tokio::time::Instant>,
+    ) -> Result<(Snapshot, bool), OwnersFault> {
         let copy = match OwnerSet::empty(*owner).apply(&self.0.keyring, records) {
             Ok(set) => Snapshot::new(&self.0.keyring, set, None)?,
             Err(broken) => {
@@ -132,7 +155,12 @@ impl Owners {
                 return self.bring_anew(owner).await;
             }
         };
-        match self.renewed(&copy, true).await {
+        let renewed = self.renewed(&copy, true);
+        let renewed = match until {
+            Some(until) => timeout_at(until, renewed).await,
+            None => Ok(renewed.await),
+        };
+        match renewed.unwrap_or(Err(TruthFault::from(CallFault::TimedOut).into())) {
             Ok(Renewed::Grown(confirmed)) => Ok((confirmed, true)),
             // Whole, and not the truth's.
             Ok(Renewed::Replaced(_)) => self.bring_anew(owner).await,

@@ -41,8 +41,7 @@ use crate::breaker::Breaker;
 use crate::seal::{Broken, Keyring, OwnerKey, SealFault, UserId};
 use crate::shard::{Cursor, ShardFault, Store};
 use crate::truth::{Bucket, TruthFault};
-use cell::{Slot, Weigher};
-use quick_cache::sync::Cache;
+use cell::Cells;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -57,6 +56,8 @@ pub struct OwnersSettings {
     pub write: WriteSettings,
     /// Of the projection.
     pub projection: ProjectionSettings,
+    /// What one owner may weigh at most, in bytes, about.
+    pub heaviest_bytes: u64,
     /// Of what is kept, and for how long.
     pub retention: RetentionSettings,
 }
@@ -207,7 +208,7 @@ struct Inner {
     cursor: Cursor,
     settings: OwnersSettings,
     shard: String,
-    cells: Cache<OwnerKey, Slot, Weigher>,
+    cells: Cells,
     history: History,
     presence: presence::Presence,
     backfill: backfill::Backfill,
@@ -221,8 +222,7 @@ struct Inner {
 impl Owners {
     /// Of the shard named `shard`.
     pub fn new(keyring: Keyring, bucket: Bucket, store: Store, settings: OwnersSettings, shard: String) -> Self {
-        let typical = (settings.read.cache_bytes / 8_192) as usize;
-        let cells = Cache::with_weighter(typical, settings.read.cache_bytes, Weigher);
+        let cells = cell::cells(settings.read.cache_bytes, settings.heaviest_bytes);
         let history = History::default();
         Self(Arc::new(Inner {
             keyring,
@@ -269,6 +269,11 @@ impl Owners {
     /// What tells whether this shard's Postgres answers.
     pub fn postgres(&self) -> &Breaker {
         self.0.store.breaker()
+    }
+
+    /// What is bounded here: the memory for owners in bytes, and how often a write is tried again after a lost race.
+    pub fn bounds(&self) -> (u64, u64) {
+        (self.0.settings.read.cache_bytes, self.0.settings.write.retries.into())
     }
 
     /// What is held in memory.

@@ -2,7 +2,7 @@
 
 use super::{Owners, OwnersFault};
 use crate::seal::{OwnerKey, Record};
-use crate::shard::{ProjectFault, Projector, ShardFault};
+use crate::shard::{ProjectFault, Projector, ShardFault, Waiting};
 use crate::truth::{Entry, Follower};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +16,9 @@ const QUIET: Duration = Duration::from_secs(2);
 
 /// How long a step in Postgres may take. The connection that did not answer by then is given up.
 const STUCK: Duration = Duration::from_secs(5);
+
+/// Between one try to tell whose history is lost and the next.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Why the projection stopped; it begins again from the stored cursor.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +40,9 @@ impl Owners {
     /// `reconnects` counts the connections made to NATS.
     pub async fn project(&self, reconnects: watch::Receiver<u64>) {
         let poll = Duration::from_millis(self.0.settings.projection.poll_ms);
+        let mut waiting = Waiting::default();
         loop {
-            let turn = timeout(STUCK, self.0.store.become_projector(self.bucket_name())).await;
+            let turn = timeout(STUCK, self.0.store.become_projector(self.bucket_name(), &mut waiting)).await;
             match turn.unwrap_or(Err(ShardFault::TimedOut)) {
                 Ok(Some(projector)) => {
                     info!("this worker projects");
@@ -143,10 +147,15 @@ impl Owners {
 
     /// The bucket's history went back: says whose, and projects nothing until this worker is started again.
     async fn stand_still(&self) {
-        match self.name_the_lost().await {
-            Ok(lost) => error!(lost, "the projection stands still: the truth has lost history of that many owners"),
-            Err(fault) => error!(%fault, "the projection stands still; whose history is lost cannot be told"),
+        loop {
+            match self.name_the_lost().await {
+                Ok(lost) => {
+                    error!(lost, "the projection stands still: the truth has lost history of that many owners");
+                    return std::future::pending().await;
+                }
+                Err(fault) => error!(%fault, "the projection stands still; whose history is lost cannot be told yet"),
+            }
+            sleep(AGAIN).await;
         }
-        std::future::pending().await
     }
 }

@@ -47,7 +47,7 @@ impl Owners {
     ) -> Result<Reading, OwnersFault> {
         let arrived = Instant::now();
         let cell = self.cell(owner);
-        let held = self.at_hand(owner, &cell).await?;
+        let held = self.at_hand_by(owner, &cell, Some(deadline - LAST_MOMENT)).await?;
         let fresh = match need {
             Need::Strong => self.refresh(owner, &cell, &held, true).await?,
             Need::Head if held.checked_at().is_some_and(|at| at >= arrived) => held,

@@ -3,7 +3,7 @@
 use super::OwnersFault;
 use crate::domain::{Item, ItemId, Kind, Version};
 use crate::seal::{Body, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealFault};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// One owner's records as of one version. Never changes: a newer state is a new snapshot.
@@ -12,7 +12,8 @@ pub struct Snapshot {
     keys: Option<OwnerKeys>,
     /// When the truth last confirmed that nothing newer is known; `None` for a copy it has not been asked about.
     checked_at: Option<Instant>,
-    items: OnceLock<Vec<Opened>>,
+    /// Opened when first looked at; shared by all snapshots of one version, since opening is most of the work of a read.
+    items: Arc<OnceLock<Vec<Opened>>>,
 }
 
 /// An item's record, opened.
@@ -50,7 +51,7 @@ impl Snapshot {
             let keys = keys.as_ref().ok_or(SealFault::ForeignKey)?;
             keys.check_floor(set.owner(), record)?;
         }
-        Ok(Self { set, keys, checked_at, items: OnceLock::new() })
+        Ok(Self { set, keys, checked_at, items: Arc::default() })
     }
 
     /// This snapshot with newer records; the keys stay those of the owner's first record.
@@ -61,6 +62,9 @@ impl Snapshot {
         checked_at: Option<Instant>,
     ) -> Result<Self, OwnersFault> {
         match &self.keys {
+            Some(keys) if set.version() == self.version() => {
+                Ok(Self { set, keys: Some(keys.clone()), checked_at, items: self.items.clone() })
+            }
             Some(keys) => Self::with_keys(set, Some(keys.clone()), checked_at),
             None => Self::new(keyring, set, checked_at),
         }

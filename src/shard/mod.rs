@@ -6,6 +6,7 @@
 mod cursor;
 mod owner;
 mod projector;
+mod records;
 mod request;
 mod rows;
 mod store;
@@ -14,7 +15,7 @@ mod versions;
 
 pub use cursor::{Cursor, Passed, Reached};
 pub use owner::{Completed, HostedOwner, Hosting};
-pub use projector::{ProjectFault, Projector};
+pub use projector::{ProjectFault, Projector, Waiting};
 pub use request::Earlier;
 pub use rows::{ItemRow, OwnerRows};
 pub use store::{ShardFault, ShardSettings, Store, without_password};

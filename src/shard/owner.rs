@@ -1,6 +1,6 @@
 //! Hosting: bringing an owner's whole set to this shard, and reading it from there.
 
-use super::projector::upsert_records;
+use super::records::upsert_records;
 use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql, to_sql};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};

@@ -1,6 +1,7 @@
 //! The versions that passed by: what an item was, and what a request was answered.
 
-use super::projector::{hosted_among, upsert_versions};
+use super::projector::hosted_among;
+use super::records::upsert_versions;
 use super::store::{ShardFault, Store, to_sql};
 use crate::seal::{OwnerKey, Record};
 

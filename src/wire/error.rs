@@ -106,10 +106,18 @@ impl Refusal {
             .with("owner_version", owner_version.get())
     }
 
-    /// 413: `what` is `used` bytes where `limit` bytes are the most.
-    pub fn too_large(what: &str, used: usize, limit: usize) -> Self {
+    /// 413: that field is `used` bytes where `limit` bytes are the most.
+    pub fn too_large(field: &str, used: usize, limit: usize) -> Self {
+        Self::too_many_bytes(field, used, limit).field(field)
+    }
+
+    /// 413: the body as a whole is.
+    pub fn body_too_large(used: usize, limit: usize) -> Self {
+        Self::too_many_bytes("the request's body", used, limit)
+    }
+
+    fn too_many_bytes(what: &str, used: usize, limit: usize) -> Self {
         Self::new(Code::TooLarge, format!("{what} is {used} bytes, at most {limit} are taken"))
-            .field(what)
             .with("used", used)
             .with("limit", limit)
     }
@@ -198,7 +206,8 @@ mod tests {
             (Refusal::forbidden("favorites:read"), 403, json!({"scope": "favorites:read"})),
             (Refusal::not_found(version), 404, json!({"owner_version": 7})),
             (Refusal::version_conflict(Value::Null, version), 409, json!({"item": null, "owner_version": 7})),
-            (Refusal::too_large("body", 9, 8), 413, json!({"field": "body", "used": 9, "limit": 8})),
+            (Refusal::too_large("ops", 9, 8), 413, json!({"field": "ops", "used": 9, "limit": 8})),
+            (Refusal::body_too_large(9, 8), 413, json!({"used": 9, "limit": 8})),
             (Refusal::retry_later(Code::Overloaded, "busy", 50), 503, json!({"retry_after_ms": 50})),
             (Refusal::internal("r1"), 500, json!({"request_id": "r1"})),
         ];

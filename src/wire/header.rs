@@ -43,8 +43,8 @@ pub struct RequestKey(String);
 /// The headers of a request, complete.
 #[derive(Clone, Default)]
 pub struct RequestHeaders {
-    /// The token, not yet verified.
-    pub token: Option<String>,
+    /// The token, not yet verified; or what is wrong with the header, which those operations do not mind that need none.
+    pub token: Option<Result<String, Refusal>>,
     /// How the body is written, and the reply will be.
     pub encoding: Encoding,
     /// The caller's own name of a write.
@@ -84,8 +84,8 @@ impl RequestHeaders {
     ///
     /// # Errors
     /// A refusal and the encoding to write it in, which is the caller's unless that was the fault: `bad_request` for a
-    /// header that is malformed or there twice (also in two spellings); `unsupported_encoding`; `unauthenticated` for
-    /// an `Authorization` that is not a bearer token; `too_large` for a token beyond its limit.
+    /// header that is malformed or there twice (also in two spellings); `unsupported_encoding`. What is wrong with an
+    /// `Authorization` is kept in `token`: besides, `unauthenticated` for what is no bearer token, and `too_large`.
     pub fn parse(headers: Option<&HeaderMap>, limits: &HeaderLimits) -> Result<Self, (Encoding, Refusal)> {
         let Some(headers) = headers else { return Ok(Self::default()) };
         let encoding = one(headers, CONTENT_TYPE)
@@ -96,7 +96,9 @@ impl RequestHeaders {
 
     fn parse_rest(headers: &HeaderMap, encoding: Encoding, limits: &HeaderLimits) -> Result<Self, Refusal> {
         Ok(Self {
-            token: one(headers, AUTHORIZATION)?.map(|value| bearer(value, limits)).transpose()?,
+            token: one(headers, AUTHORIZATION)
+                .and_then(|value| value.map(|value| bearer(value, limits)).transpose())
+                .transpose(),
             encoding,
             request_id: one(headers, NATS_MSG_ID)?.map(RequestKey::parse).transpose()?,
             timeout_ms: one(headers, REQUEST_TIMEOUT_MS)?.map(milliseconds).transpose()?,
@@ -104,6 +106,12 @@ impl RequestHeaders {
             trace: one(headers, TRACEPARENT).ok().flatten().and_then(TraceContext::parse),
         })
     }
+}
+
+/// In which encoding a caller is answered whose headers are not looked at any further.
+pub fn encoding_asked(headers: Option<&HeaderMap>) -> Encoding {
+    let content_type = headers.and_then(|headers| one(headers, CONTENT_TYPE).ok().flatten());
+    Encoding::from_content_type(content_type).unwrap_or_default()
 }
 
 /// The only value of the header; `bad_request` when there are several, under whatever spelling.

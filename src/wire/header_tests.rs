@@ -14,7 +14,10 @@ fn parse(pairs: &[(&str, &str)]) -> Result<RequestHeaders, (Encoding, Refusal)> 
 }
 
 fn fault(pairs: &[(&str, &str)]) -> (Encoding, Code, Option<String>) {
-    let (encoding, refusal) = parse(pairs).expect_err("this one is wrong");
+    let (encoding, refusal) = match parse(pairs) {
+        Err(fault) => fault,
+        Ok(headers) => (headers.encoding, headers.token.expect("there").expect_err("this one is wrong")),
+    };
     let field = refusal.details().get("field").and_then(|field| field.as_str()).map(str::to_owned);
     (encoding, refusal.code(), field)
 }
@@ -41,7 +44,7 @@ fn every_header_is_found_whatever_its_case() {
         ];
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         let headers = parse(&pairs).expect("well formed");
-        assert_eq!((headers.token.as_deref(), headers.encoding), (Some("a.b-c"), Encoding::Cbor));
+        assert_eq!((&headers.token, headers.encoding), (&Some(Ok("a.b-c".to_owned())), Encoding::Cbor));
         assert_eq!(headers.request_id.as_ref().map(RequestKey::as_str), Some("my write ~1"));
         assert_eq!(headers.timeout_ms, Some(1_500));
         assert_eq!(headers.trace.as_ref().map(TraceContext::header).as_deref(), Some(TRACE));
@@ -75,6 +78,8 @@ fn only_a_bearer_token_of_bounded_length_is_taken() {
     }
     let token = |bytes: usize| format!("Bearer {}", "x".repeat(bytes));
     assert!(parse(&[(AUTHORIZATION, &token(8_192))]).is_ok());
+    let headers = parse(&[(AUTHORIZATION, "Basic abc")]).expect("an operation without a token does not mind");
+    assert!(headers.token.is_some_and(|token| token.is_err()));
     let told = fault(&[(AUTHORIZATION, &token(8_193))]);
     assert_eq!(told, (Encoding::Json, Code::TooLarge, Some(AUTHORIZATION.to_owned())));
 }

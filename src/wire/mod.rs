@@ -25,7 +25,7 @@ pub use code::Code;
 pub use codec::{BodyLimits, Encoding, decode, encode};
 pub use error::Refusal;
 pub use fields::Fields;
-pub use header::{HeaderLimits, RequestHeaders, RequestKey};
+pub use header::{HeaderLimits, RequestHeaders, RequestKey, encoding_asked};
 pub use item::{data_from, deleted_view, item_view};
 pub use reply::{error_headers, reply_headers};
 pub use reply_subject::{ReplyFault, ReplyWall};

@@ -14,6 +14,9 @@ pub struct ReplyWall {
     pub prefixes: Vec<String>,
     /// The longest reply subject, in bytes.
     pub max_bytes: usize,
+    /// What this worker's own inboxes begin with: an answer sent there would pass for one of the truth's or of the auth
+    /// service's. Empty: none.
+    pub own_prefix: String,
 }
 
 /// Why a request gets no answer.
@@ -33,7 +36,7 @@ pub enum ReplyFault {
 
 impl Default for ReplyWall {
     fn default() -> Self {
-        Self { prefixes: vec!["_INBOX".to_owned(), "_R_".to_owned()], max_bytes: 256 }
+        Self { prefixes: vec!["_INBOX".to_owned(), "_R_".to_owned()], max_bytes: 256, own_prefix: String::new() }
     }
 }
 
@@ -48,7 +51,7 @@ impl ReplyWall {
             |c: char| matches!(c, '*' | '>' | '$' | char::REPLACEMENT_CHARACTER) || c.is_whitespace() || c.is_control();
         if reply.len() > self.max_bytes {
             Err(ReplyFault::TooLong)
-        } else if !self.prefixes.iter().any(|prefix| !prefix.is_empty() && reply.starts_with(prefix.as_str())) {
+        } else if !self.prefixes.iter().any(|prefix| begins(reply, prefix)) || self.is_own(reply) {
             Err(ReplyFault::ForeignPrefix)
         } else if reply.contains(forbidden) {
             Err(ReplyFault::ForbiddenCharacter)
@@ -57,6 +60,23 @@ impl ReplyWall {
         } else {
             Ok(())
         }
+    }
+
+    fn is_own(&self, reply: &str) -> bool {
+        let rest = reply.strip_prefix(self.own_prefix.as_str()).filter(|_| !self.own_prefix.is_empty());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
+/// Whether the subject begins with the prefix, and goes on as an inbox does: `_INBOX.` or, with a prefix of a client's own,
+/// `_INBOX_`; after `_R_`, which a server makes, with a dot.
+fn begins(reply: &str, prefix: &str) -> bool {
+    let next = reply.strip_prefix(prefix).and_then(|rest| rest.chars().next());
+    match prefix.chars().next_back() {
+        None => false,
+        Some('.') => next.is_some(),
+        Some('_') => next == Some('.'),
+        Some(_) => matches!(next, Some('.' | '_')),
     }
 }
 
@@ -98,6 +118,14 @@ mod tests {
 
     #[test]
     fn commands_to_jetstream_and_the_like_are_not() {
+        let unlike_inboxes = ["_INBOX", "_INBOXES.a", "_INBOX-a", "_R_", "_R_a.b"];
+        for reply in unlike_inboxes {
+            assert_eq!(admits(reply), Err(ReplyFault::ForeignPrefix), "{reply}");
+        }
+        let wall = ReplyWall { own_prefix: "_INBOX_worker".to_owned(), ..ReplyWall::default() };
+        for (reply, admitted) in [("_INBOX_worker.a.1", false), ("_INBOX_worker", false), ("_INBOX_workers.a", true)] {
+            assert_eq!(wall.admits(Some(reply)).is_ok(), admitted, "{reply}");
+        }
         let foreign =
             ["$JS.API.STREAM.DELETE.KV_favorites", "$KV.favorites.a.b", "favorites.v1.put", "inbox", "_inbox.a"];
         for reply in foreign {

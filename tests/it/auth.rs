@@ -203,9 +203,12 @@ async fn an_answer_that_is_not_to_be_believed_lets_nobody_in() {
     }
     *answer.lock().expect("one") = with("token_introspection", || json!({"active": false}));
     must_be_refused(&world, &caller, &caller.headers(), "unauthenticated", "inactive").await;
+    // Another token each time: what was called inactive is not asked about at once.
+    let caller = caller.with_token(&world.token("alice", ALL_SCOPES, HOUR));
     *answer.lock().expect("one") =
         with("token_introspection", || json!({"active": true, "sub": "alice", "exp": now() - 1, "scope": ALL_SCOPES}));
     must_be_refused(&world, &caller, &caller.headers(), "unauthenticated", "active and past its end").await;
+    let caller = caller.with_token(&world.token("alice", ALL_SCOPES, HOUR * 2));
     *answer.lock().expect("one") = Box::new(|service, token| service.sign(TYP, &verdict(token, "alice")).ok());
     caller.done("a.put", &an_item()).await;
 }

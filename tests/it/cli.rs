@@ -1,9 +1,12 @@
 //! The command line as people and scripts use it: the program itself, run against real workers.
 
 use crate::harness::{Caller, Proxy, World, isin};
+use futures::StreamExt as _;
+use gofavorites::dev::nats::ACCOUNTS_CONF;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 use tokio::process::Command;
 
 /// Somebody at a terminal.
@@ -85,7 +88,7 @@ async fn an_item_is_kept_shown_listed_edited_and_removed() {
     assert_eq!((some["items"].as_array().map(Vec::len), &some["stale"]), (Some(3), &json!(false)));
     // An editor that is a program like any other.
     let mut edit = alice.connected(&["edit", "text", "note-1"]);
-    edit.env("EDITOR", "sed -i s/milk/bread/");
+    edit.env("EDITOR", "sed -i.bak s/milk/bread/");
     let (code, out, err) = alice.run(edit).await;
     assert!(code == 0 && out.contains("bread"), "{out}{err}");
     let mut nothing = alice.connected(&["edit", "text", "note-1"]);
@@ -106,7 +109,7 @@ async fn what_was_edited_and_refused_is_not_lost() {
     let alice = Person::new(&world, &caller);
     caller.put_text("a", "note", "milk").await;
     let mut edit = alice.connected(&["edit", "text", "note"]);
-    edit.env("EDITOR", "sed -i s/text/txet/");
+    edit.env("EDITOR", "sed -i.bak s/text/txet/");
     let (code, _, err) = alice.run(edit).await;
     assert_eq!(code, 5, "{err}");
     let file = err.lines().find_map(|line| line.strip_prefix("what you wrote is in ")).expect("named");
@@ -117,7 +120,8 @@ async fn what_was_edited_and_refused_is_not_lost() {
     // Somebody else was quicker.
     let other = world.directory.join("editor");
     let program = env!("CARGO_BIN_EXE_gofavorites");
-    let script = format!("#!/bin/sh\n{program} put text note --text eggs >/dev/null\nsed -i s/milk/bread/ \"$1\"\n");
+    let script =
+        format!("#!/bin/sh\n{program} put text note --text eggs >/dev/null\nsed -i.bak s/milk/bread/ \"$1\"\n");
     std::fs::write(&other, script).expect("written");
     std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o700)).expect("set");
     let mut edit = alice.connected(&["edit", "text", "note"]);
@@ -142,8 +146,33 @@ async fn each_failure_has_its_exit_code_and_says_what_to_mend() {
     let invalid = alice.fails(&["put", "instrument", "US0378331006", "--type", "stock"], 5).await;
     assert!(invalid.contains("expected 5"), "{invalid}");
     alice.fails(&["put", "instrument", &isin(1), "--type", "cheese"], 5).await;
-    alice.fails(&["put", "text", "note", "--type", "stock"], 1).await;
-    alice.fails(&["put"], 2).await;
+    for wrong in [
+        &["put", "text", "note", "--type", "stock"][..],
+        &["put", "instrument", "--type", "stock"],
+        &["put", "instrument", "x", "--text", "y"],
+        &["put", "text", "note", "--text", "x", "--meta", "y"],
+        &["put", "text", "note", "--text", "x", "--request-id", "a\nb"],
+        &["list", "--token", "a\nb"],
+        &["list", "--limit", "0"],
+        &["put"],
+    ] {
+        let told = alice.fails(wrong, 2).await;
+        assert!(!told.contains("panicked"), "{wrong:?}: {told}");
+    }
+    assert!(alice.fails(&["list", "--token", "a\nb"], 2).await.contains("--token"));
+    assert!(alice.fails(&["rm", "text", "x", "--request-id", "a\nb"], 2).await.contains("--request-id"));
+    alice.fails(&["put", "text", "note", "--text", "z", "--if-owner-version", &version], 4).await;
+    alice.fails(&["get", "text", "note", "--min-version", "9000000"], 5).await;
+    alice.fails(&["list", "--min-version", "9000000"], 5).await;
+    let long = "x".repeat(1_100_000);
+    let file = world.directory.join("long");
+    std::fs::write(&file, format!("#!/bin/sh\ncat >\"$1\" <<END\n{{\"data\": {{\"text\": \"{long}\"}}}}\nEND\n"))
+        .expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o700)).expect("set");
+    let mut edit = alice.connected(&["edit", "text", "note"]);
+    edit.env("EDITOR", &file);
+    let (code, _, err) = alice.run(edit).await;
+    assert!(code == 5 && err.contains("takes 1048576 at most"), "{code}");
     alice.fails(&["list", "--token", "nonsense"], 6).await;
     let nobody = alice.fails(&["list", "--shard", "z"], 8).await;
     assert!(nobody.contains("is a worker running"), "{nobody}");
@@ -156,6 +185,40 @@ async fn each_failure_has_its_exit_code_and_says_what_to_mend() {
     let once = alice.json(&["put", "text", "once", "--text", "x", "--request-id", "r1"]).await;
     assert_eq!(alice.json(&["put", "text", "once", "--text", "x", "--request-id", "r1"]).await["item"], once["item"]);
     alice.fails(&["put", "text", "once", "--text", "other", "--request-id", "r1"], 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_doubt_stays_so_until_an_answer_settles_it() {
+    let world = World::without_auth(ACCOUNTS_CONF).await;
+    let caller = world.caller("alice").await;
+    let alice = Person::new(&world, &caller);
+    // Whoever answers here: the first attempt is in doubt, and what comes after tells nothing of it.
+    let stand_in = world.connect("worker").await;
+    let mut requests = stand_in.queue_subscribe("favorites.v1.put", "favorites".into()).await.expect("subscribed");
+    stand_in.flush().await.expect("sent");
+    let answering = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        while let Some(request) = requests.next().await {
+            let codes = ["in_doubt", "truth_unavailable", "auth_unavailable", "unauthenticated", "rate_limited"];
+            let code = codes[asked.len() % codes.len()];
+            let id = request.headers.expect("headers").get("Nats-Msg-Id").expect("an id").to_string();
+            asked.push((id, tokio::time::Instant::now()));
+            let error = json!({"code": code, "status": 503, "message": "x", "details": {"retry_after_ms": 150}});
+            let body = json!({ "error": error }).to_string();
+            stand_in.publish(request.reply.expect("a reply"), body.into()).await.expect("sent");
+            if asked.len() >= 6 {
+                break;
+            }
+        }
+        asked
+    });
+    let told = alice.fails(&["put", "text", "note", "--text", "x", "--timeout", "2"], 9).await;
+    let asked = answering.await.expect("no panic");
+    assert!(told.contains("--request-id") && asked.iter().all(|(id, _)| told.contains(id)), "{told}");
+    let waited: Vec<Duration> = asked.windows(2).map(|two| two[1].1 - two[0].1).collect();
+    let long =
+        |(number, waited): (usize, &Duration)| *waited >= Duration::from_millis(if number == 0 { 90 } else { 140 });
+    assert!(waited.iter().enumerate().all(long), "it waits as it is told to: {waited:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,6 +236,8 @@ async fn a_context_fills_in_what_is_not_given() {
     );
     let file = config.join("contexts.toml");
     std::fs::write(&file, text).expect("written");
+    let only_ours = || std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(world.directory.join("token"), only_ours()).expect("set");
     let (code, _, err) = alice.run(alice.command(&["list"])).await;
     assert!(code == 1 && err.contains("chmod 600"), "{err}");
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("set");
@@ -218,6 +283,8 @@ async fn health_tells_healthy_degraded_and_unhealthy_apart() {
     let alice = Person::new(&world, &world.caller("alice").await);
     let unhealthy = alice.fails(&["health"], 8).await;
     assert!(unhealthy.contains("unhealthy"), "{unhealthy}");
+    let (code, out, _) = alice.run(alice.connected(&["health", "--json"])).await;
+    assert_eq!((code, serde_json::from_str::<Value>(&out).expect("JSON")), (8, json!({"workers": []})));
     let worker = world.worker_with(settings).await;
     let healthy = alice.does(&["health", "--worker", "one"]).await;
     assert!(healthy.starts_with("a one healthy lag "), "{healthy}");

@@ -3,9 +3,8 @@
 use crate::asyncapi::Described;
 use crate::harness::World;
 use crate::readme::{FLEETING, blocks, lasting_words, text};
-use gofavorites::handler::Limits;
 use gofavorites::wire::{Code, Operation, Scope};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const CONTRACT: &str = "docs/contract.md";
@@ -99,8 +98,8 @@ async fn the_contracts_examples_go_as_it_says() {
     assert!(versions.windows(2).all(|pair| pair[0] < pair[1]), "a version that is shown as newer is: {seen:?}");
 }
 
-#[test]
-fn the_contract_names_every_operation_code_and_limit() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_contract_names_every_operation_code_and_limit() {
     let contract = text(CONTRACT);
     for operation in Operation::ALL {
         let needs = operation.scope().map_or("No token", Scope::as_str);
@@ -115,8 +114,10 @@ fn the_contract_names_every_operation_code_and_limit() {
         assert!(errors.contains(&row) || reserved.contains(&listed), "{code:?}");
     }
     let limits = section(&contract, "Limits by name");
-    let described = Limits::default().described();
-    for (name, limit) in described.as_object().expect("limits by name") {
+    let world = World::start().await;
+    let _worker = world.worker("a").await;
+    let told = world.caller("alice").await.done("a.limits", &json!({})).await;
+    for (name, limit) in told["limits"].as_object().expect("limits by name") {
         let row =
             limits.lines().find(|line| line.starts_with(&format!("| `{name}` | "))).expect("a row for each limit");
         let default = row.split(" | ").nth(1).expect("a default").replace(',', "");

@@ -40,3 +40,24 @@ async fn an_auth_service_that_is_silent_costs_the_callers_time_and_no_more() {
     // Not quite all of it: the reply has its way back.
     assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(3), "{took:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_whose_callers_have_given_up_are_bounded() {
+    let world = World::without_auth(ACCOUNTS_CONF).await;
+    let mut settings = world.settings("a");
+    (settings.auth.timeout_ms, settings.auth.in_flight) = (60_000, 4);
+    let _a = world.worker_with(settings).await;
+    let silent = world.connect("auth").await;
+    let _questions = silent.queue_subscribe("auth.v1.verify", "auth".into()).await.expect("subscribed");
+    silent.flush().await.expect("sent");
+    for number in 0..8 {
+        let caller = world.caller(&format!("caller-{number}")).await;
+        let mut headers = caller.headers();
+        headers.insert("Request-Timeout-Ms", "50");
+        let refused = caller.ask_with("a.list", headers, b"{}".to_vec()).await;
+        match number {
+            0..4 => drop(refused.refusal("deadline_exceeded")),
+            _ => assert!(refused.refusal("overloaded")["details"]["retry_after_ms"].is_u64()),
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::harness::{Caller, World};
 use gofavorites::domain::Version;
-use gofavorites::shard::{Completed, Store};
+use gofavorites::shard::{Completed, Store, Waiting};
 use gofavorites::truth::{Bucket, Delta};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -151,7 +151,8 @@ async fn rows_that_are_not_whole_are_brought_anew_and_request_ids_stay_honoured(
     assert_eq!(items(&alice, "a").await, 20);
     assert_eq!((world.query("a", COMPLETE), world.query("a", ROWS)), ("1".into(), "20".into()));
     // The bucket no longer keeps the record of that request; this shard does.
-    assert_eq!(alice.ask_once("a.put", "request-1", &note("first")).await.body, first);
+    let again = alice.ask_once("a.put", "request-1", &note("first")).await.body;
+    assert_eq!((&again["item"], &again["owner_version"]), (&first["item"], &first["owner_version"]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,6 +262,47 @@ async fn who_is_here_is_noted_and_who_was_here_within_the_hour_is_not_noted_agai
     assert_eq!(world.query("a", &format!("select seen_at from owner where owner_key = {key}")), before);
 }
 
+/// More than one answer of the truth holds: a server sends 64 MiB at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_of_many_large_items_moves_whole() {
+    let world = World::start().await;
+    let settings = |shard| {
+        let mut settings = world.settings(shard);
+        settings.truth.call_ms = 20_000;
+        settings.postgres.call_ms = 20_000;
+        settings
+    };
+    let _a = world.worker_with(settings("a")).await;
+    let alice = world.caller("alice").await;
+    let (text, value) = ("x".repeat(65_000), "y".repeat(4_000));
+    let meta: Value =
+        (0..31).map(|number| (format!("m{number}"), json!(value))).collect::<serde_json::Map<_, _>>().into();
+    const COUNT: usize = 380;
+    for number in 0..COUNT {
+        let id = format!("large-{number}");
+        alice.done("a.put", &json!({"kind": "text", "id": id, "data": {"text": text}, "meta": meta})).await;
+    }
+    let _b = world.worker_with(settings("b")).await;
+    let began = std::time::Instant::now();
+    let (mut cursor, mut listed) = (None, 0);
+    loop {
+        let mut headers = alice.headers();
+        headers.insert("Request-Timeout-Ms", "30000");
+        let mut body = json!({"limit": 500});
+        if let Some(cursor) = cursor {
+            body["cursor"] = cursor;
+        }
+        let page = alice.ask_with("b.list", headers, body.to_string().into_bytes()).await.body;
+        listed += page["items"].as_array().unwrap_or_else(|| panic!("{:?}", page["error"]["code"])).len();
+        match page.get("next_cursor") {
+            Some(next) => cursor = Some(next.clone()),
+            None => break,
+        }
+    }
+    println!("{COUNT} items of 190 KB each were listed on another shard in {:?}", began.elapsed());
+    assert_eq!(listed, COUNT);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_with_as_many_items_as_they_may_have_moves_whole() {
     let (world, _a, _b) = World::with_two_shards().await;
@@ -365,4 +407,38 @@ async fn versions_older_than_they_are_kept_end_and_the_current_ones_stay() {
         world.query("a", "select v.version = min(i.version) from item_version v, item i group by v.version"),
         "t"
     );
+}
+
+/// The lock that keeps hosting and projection apart, seen at the one moment that it is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
+    let (world, mut workers, alice, _store, bucket) = with_alice_on_b().await;
+    // Nobody projects on a but this test.
+    workers.remove(0).stop().await.expect("stopped in order");
+    let mut settings = world.settings("a").postgres;
+    settings.call_ms = 10_000;
+    let store = Store::new(&settings).expect("settings");
+    let mut projector =
+        store.become_projector("favorites", &mut Waiting::default()).await.expect("Postgres").expect("nobody else's");
+    let from = projector.reached().await.expect("Postgres").sequence;
+    let put = alice.put_text("b", "two", "x").await;
+    let to = put["owner_version"].as_u64().expect("a version");
+    let mut follower = bucket.follow(from).await.expect("a follower");
+    let mut records = Vec::new();
+    while records.last().is_none_or(|(_, record): &(_, gofavorites::seal::Record)| record.version.get() < to) {
+        records.extend(follower.next_batch(1).await.expect("entries").into_iter().filter_map(|entry| entry.record));
+    }
+    // The projection has found nobody hosted, and is held up before it commits.
+    let (database, postgres) = (world.database("a"), &world.shared.postgres);
+    let held_up = tokio::task::spawn_blocking(move || {
+        postgres.query(&database, "select 1 from cursor for update; select pg_sleep(2)").expect("Postgres")
+    });
+    let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    world.until("a", &format!("{others} and wait_event = 'PgSleep'"), "1").await;
+    let projecting = tokio::spawn(async move { projector.store(&records, from, to).await.map(|gaps| gaps.len()) });
+    world.until("a", &format!("{others} and wait_event_type = 'Lock' and query ilike '%update cursor%'"), "1").await;
+    let begun = store.begin_hosting(&world.owner("alice"), "favorites").await.expect("Postgres");
+    assert!(begun.begun_at >= to, "begun at {}: what was projected up to {to} was passed over", begun.begun_at);
+    assert_eq!(projecting.await.expect("no panic").expect("stored"), 0);
+    held_up.await.expect("no panic");
 }

@@ -172,3 +172,14 @@ async fn a_write_whose_reply_could_not_fit_is_refused_before_it_is_made() {
     assert_eq!(reply["error"]["code"], "too_large");
     assert_eq!(alice.done("a.list", &json!({})).await["owner_version"], 0, "nothing was written");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_what_is_named() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = world.caller("alice").await;
+    let refused = alice.ask("a.put", &json!({"kind": "instrument"})).await;
+    assert_eq!(refused.refusal("invalid_item")["details"]["field"], "data");
+    let refused = alice.ask("a.put", &json!({"kind": "text", "data": {"text": "x".repeat(300_000)}})).await;
+    let details = &refused.refusal("too_large")["details"];
+    assert!(details["field"].is_null() && details["limit"] == 262_144, "the body is no field: {details}");
+}

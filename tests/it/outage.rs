@@ -182,6 +182,26 @@ async fn the_truth_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_is_not_in_memory_is_served_from_postgres_in_the_callers_time() {
+    let _turn = alone().await;
+    let (world, mut hub) = World::behind_a_hub().await;
+    let first = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    let put = alice.put_text("a", "note", "x").await;
+    let _cold = world.worker("a").await;
+    first.stop().await.expect("stopped in order");
+    hub.server.process().signal(Signal::SIGSTOP).expect("stopped");
+    let mut headers = alice.headers();
+    headers.insert("Request-Timeout-Ms", "400");
+    let asked = Instant::now();
+    let reply = alice.ask_with("a.list", headers, b"{}".to_vec()).await;
+    let took = asked.elapsed();
+    hub.server.process().signal(Signal::SIGCONT).expect("continued");
+    assert_eq!((&reply.body["stale"], &reply.body["items"][0]), (&json!(true), &put["item"]), "{}", reply.body);
+    assert!(took <= Duration::from_millis(400), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_write_in_doubt_is_settled_by_the_worker_itself() {
     let (world, mut hub) = World::behind_a_hub().await;
     let _worker = world.worker("a").await;
@@ -338,7 +358,7 @@ async fn a_full_bucket_refuses_writes_and_serves_reads() {
     // The account may store little: what a full disk comes to, without filling the machine's.
     let accounts = ACCOUNTS_CONF.replace("jetstream: enabled", "jetstream: { max_file: 400KB }");
     let world = World::with_accounts(&accounts).await;
-    let _worker = world.worker("a").await;
+    let worker = world.worker("a").await;
     let alice = world.caller("alice").await;
     let (mut kept, text) = (Vec::new(), "x".repeat(20_000));
     let refused = loop {
@@ -353,7 +373,32 @@ async fn a_full_bucket_refuses_writes_and_serves_reads() {
     assert!(
         refused.refusal("truth_unavailable")["message"].as_str().is_some_and(|text| text.contains("takes no more"))
     );
-    let listed = alice.done("a.list", &json!({"limit": 500, "consistency": "head"})).await;
-    assert_eq!(listed["items"].as_array().map(Vec::len), Some(kept.len()), "what was acknowledged is there");
-    assert!(listed["stale"].is_null());
+    // To the last byte: so that not even what confirms a refusal or a strong read finds room.
+    for number in 0..200 {
+        let small = json!({"kind": "text", "id": format!("small-{number}"), "data": {"text": "x"}});
+        if alice.ask("a.put", &small).await.body["error"].is_object() {
+            break;
+        }
+    }
+    let strong = json!({"limit": 500, "consistency": "strong"});
+    for _ in 0..100 {
+        if alice.ask("a.list", &strong).await.body["error"].is_object() {
+            break;
+        }
+    }
+    alice.ask("a.list", &strong).await.refusal("truth_unavailable");
+    let conflict = json!({"kind": "text", "id": "note-0", "data": {"text": "y"}, "if_version": 1});
+    alice.ask("a.put", &conflict).await.refusal("truth_unavailable");
+    // Who is known is served, also by a worker that has them from Postgres only.
+    let is_served = async || {
+        let listed = alice.done("a.list", &json!({"limit": 500, "consistency": "head"})).await;
+        let listed_ids = listed["items"].as_array().expect("a list").iter().filter_map(|item| item["id"].as_str());
+        let notes = listed_ids.filter(|id| id.starts_with("note-")).count();
+        assert_eq!(notes, kept.len(), "what was acknowledged is there");
+        assert!(listed["stale"].is_null());
+    };
+    is_served().await;
+    worker.stop().await.expect("stopped in order");
+    let _another = world.worker("a").await;
+    is_served().await;
 }

@@ -183,3 +183,79 @@ async fn after_a_lost_connection_nothing_that_was_kept_is_believed() {
     }
     assert!(verifier.questions().len() > questions);
 }
+
+/// How many questions the service was asked by the time that it is counted.
+fn questions(verifier: &Verifier) -> usize {
+    verifier.questions().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocations_that_a_full_queue_lost_leave_no_old_yes() {
+    let world = World::without_auth(ACCOUNTS_CONF).await;
+    let gone = Gone::default();
+    let verifier = verifier(&world, &gone).await;
+    let mut settings = world.settings("a");
+    settings.nats.queue_messages = 16;
+    let _worker = world.worker_with(settings).await;
+    let alice = world.caller("alice").await;
+    assert!(is_let_in(&alice, "a").await);
+    // Requests that a full queue lost say nothing of revocations.
+    let flood = world.connect("gateway").await;
+    let lost = async || world.stats(1).await[0]["data"]["requests"]["lost_to_full_queues"].as_u64().expect("a number");
+    while lost().await == 0 {
+        for _ in 0..5_000 {
+            flood.publish_with_reply("favorites.v1.version", "_INBOX.nobody", "".into()).await.expect("sent");
+        }
+        flood.flush().await.expect("sent");
+    }
+    let mut before = 0;
+    while before != lost().await {
+        before = lost().await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let asked = questions(&verifier);
+    let listed = async || {
+        let mut reply = alice.ask("a.list", &json!({})).await;
+        while reply.body["error"]["code"] == "overloaded" {
+            reply = alice.ask("a.list", &json!({})).await;
+        }
+        reply.body
+    };
+    assert!(listed().await["items"].is_array());
+    assert_eq!(questions(&verifier), asked, "the verdict is still kept");
+    // Hers is among what is lost; it is not even sent.
+    gone.lock().expect("no panic").insert("alice".into());
+    let other = revocation(&world, Some("somebody"), None);
+    let auth = world.connect("auth").await;
+    while lost().await == before {
+        for _ in 0..2_000 {
+            auth.publish(REVOKED_SUBJECT, other.clone().into()).await.expect("sent");
+        }
+        auth.flush().await.expect("sent");
+    }
+    assert_eq!(listed().await["error"]["code"], "unauthenticated", "an old yes was believed");
+    assert!(questions(&verifier) > asked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_token_that_is_tried_again_and_again_is_asked_about_now_and_then() {
+    let _turn = alone().await;
+    let world = World::without_auth(ACCOUNTS_CONF).await;
+    let gone = Gone::default();
+    let verifier = verifier(&world, &gone).await;
+    let _worker = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    gone.lock().expect("no panic").insert("alice".into());
+    let since = Instant::now();
+    for _ in 0..200 {
+        assert!(!is_let_in(&alice, "a").await);
+    }
+    let (asked, seconds) = (questions(&verifier), since.elapsed().as_secs() as usize);
+    assert!(asked <= 1 + seconds, "{asked} questions in {:?}", since.elapsed());
+    // The service comes to know the token: what it said before is soon forgotten.
+    gone.lock().expect("no panic").clear();
+    let since = Instant::now();
+    while !is_let_in(&alice, "a").await {
+        assert!(since.elapsed() < Duration::from_millis(1_200), "it is refused for longer than a second");
+    }
+}

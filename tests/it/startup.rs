@@ -216,13 +216,21 @@ async fn beyond_what_a_worker_takes_a_request_is_refused_quickly() {
     let mut replies = Vec::new();
     for number in futures::future::join_all(callers).await {
         let caller = world.caller(&format!("c{number}")).await;
-        replies.push(tokio::spawn(async move { caller.ask("a.list", &json!({})).await }));
+        // Every other one in another encoding, in which it is answered also at the door.
+        let encoding = ["application/json", "application/cbor"][number % 2];
+        replies.push(tokio::spawn(async move {
+            let mut headers = caller.headers();
+            headers.insert("Content-Type", encoding);
+            (encoding, caller.ask_with("a.list", headers, Vec::new()).await)
+        }));
     }
     let mut overloaded = 0;
     for reply in replies {
-        let reply = reply.await.expect("no panic");
-        if reply.body["error"]["code"] == "overloaded" {
-            assert!(reply.body["error"]["details"]["retry_after_ms"].is_u64());
+        let (encoding, reply) = reply.await.expect("no panic");
+        assert_eq!(reply.header("Content-Type"), encoding);
+        if reply.header("Nats-Service-Error").starts_with("overloaded") {
+            let details = &reply.body["error"]["details"];
+            assert!(encoding == "application/cbor" || details["retry_after_ms"].is_u64());
             overloaded += 1;
         }
     }
@@ -279,10 +287,36 @@ async fn an_owner_who_asks_too_often_is_told_when_to_come_back() {
     }
     let refused = refused.expect("thirty at once are too many");
     let details = &refused.refusal("rate_limited")["details"];
-    assert_eq!(details["limit"], 5);
+    assert_eq!((&details["used"], &details["limit"], &details["rate_per_s"]), (&json!(10), &json!(10), &json!(5)));
     let wait = details["retry_after_ms"].as_u64().expect("a time");
     assert!((1..=200).contains(&wait), "{wait}");
     calm.done("a.list", &json!({})).await;
     tokio::time::sleep(Duration::from_millis(wait + 20)).await;
     hasty.done("a.list", &json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_too_heavy_for_the_cache_is_one_owner_all_the_same() {
+    let world = World::start().await;
+    let mut settings = world.settings("a");
+    settings.read.cache_bytes = 16_384;
+    (settings.limits.owner_in_flight, settings.limits.rate_per_s, settings.limits.rate_burst) = (4, 1, 40);
+    let _worker = world.worker_with(settings).await;
+    let (heavy, calm) = (world.caller("heavy").await, world.caller("calm").await);
+    for number in 0..8 {
+        heavy.put_text("a", &format!("note-{number}"), &"x".repeat(8_000)).await;
+        calm.put_text("a", "note", "x").await;
+    }
+    let cache = async || world.stats(1).await[0]["data"]["cache"]["misses"].as_u64().expect("a number");
+    let (before, mut limited) = (cache().await, 0);
+    for number in 0..100 {
+        let body = json!({"kind": "text", "id": "note-0", "data": {"text": number.to_string()}});
+        match heavy.ask("a.put", &body).await.body["error"]["code"].as_str() {
+            None => {}
+            Some("rate_limited") => limited += 1,
+            Some(other) => panic!("refused as {other}"),
+        }
+    }
+    assert!(limited >= 50, "the pace holds: {limited} of 100 were refused");
+    assert!(cache().await <= before + 2, "and it is not read anew for each request");
 }

@@ -16,7 +16,14 @@ async fn told_to_stop_by_either_signal_it_ends_with_0() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut worker = world.serve(world.settings("a"));
         worker.is_ready().await;
-        alice.put_text("a", "note", "x").await;
+        let reply = alice.ask("a.put", &json!({"kind": "text", "id": "note", "data": {"text": "x"}})).await;
+        let refused = alice.ask("a.get", &json!({"kind": "text", "id": "none"})).await;
+        for (reply, code) in [(reply, "ok"), (refused, "not_found")] {
+            let (log, id) = (worker.log(), reply.header("Request-Id").to_owned());
+            let line = log.lines().find(|line| line.contains(&format!("request {id} was answered")));
+            let line = line.unwrap_or_else(|| panic!("the log does not have {id}: {log}"));
+            assert!(line.contains(code) && line.contains("took_us") && line.contains("\"operation\""), "{line}");
+        }
         worker.signal(signal);
         assert_eq!(worker.ended().await.code(), Some(0), "{signal}: {}", worker.log());
         assert!(worker.log().contains(signal.as_str()), "{}", worker.log());

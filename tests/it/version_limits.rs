@@ -34,3 +34,21 @@ async fn every_limit_has_a_value_and_a_unit() {
     assert_eq!(limits["request_bytes"], json!({"value": 262_144, "unit": "bytes"}));
     assert_eq!(limits["items"]["value"], 500);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_no_token_does_not_mind_a_bad_one() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = world.caller("alice").await;
+    for token in ["Basic x", "Bearer", "Bearer a b"] {
+        let mut headers = alice.headers();
+        headers.insert("Authorization", token);
+        for operation in ["version", "limits"] {
+            let reply = alice.ask_with(operation, headers.clone(), Vec::new()).await;
+            assert!(reply.body["error"].is_null(), "{operation}: {}", reply.body);
+        }
+        alice.ask_with("list", headers, Vec::new()).await.refusal("unauthenticated");
+    }
+    let limits = &alice.done("limits", &json!({})).await["limits"];
+    assert_eq!(limits["cache_bytes"], json!({"value": 256 << 20, "unit": "bytes"}));
+    assert_eq!(limits["write_retries"], json!({"value": 20, "unit": "times"}));
+}

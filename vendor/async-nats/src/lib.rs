@@ -1300,6 +1300,11 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
+    /// The subscription's id, by which events tell of it.
+    pub fn sid(&self) -> u64 {
+        self.sid
+    }
+
     fn new(
         sid: u64,
         sender: mpsc::Sender<Command>,

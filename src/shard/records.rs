@@ -1,0 +1,204 @@
+//! Records as rows: what the projection and hosting store, and what follows behind them.
+
+use super::store::{ShardFault, to_sql};
+use crate::seal::{OwnerKey, Record, RecordName};
+use sqlx::Transaction;
+use sqlx::postgres::Postgres;
+
+/// A batch as columns, the form that `unnest` takes.
+#[derive(Default)]
+struct Columns {
+    owners: Vec<Vec<u8>>,
+    items: Vec<Vec<u8>>,
+    versions: Vec<i64>,
+    sealed: Vec<Vec<u8>>,
+    deleted: Vec<bool>,
+    updated_ms: Vec<i64>,
+    request_ids: Vec<Option<Vec<u8>>>,
+    requests: Vec<Option<Vec<u8>>>,
+    /// The owners among whose rows there may be deletions that a floor ends.
+    floored: Vec<Vec<u8>>,
+}
+
+/// Stores records of hosted owners; all of an owner's rows and their version in the caller's transaction.
+pub(super) async fn upsert_records<'r>(
+    transaction: &mut Transaction<'_, Postgres>,
+    records: impl Iterator<Item = (OwnerKey, &'r Record)>,
+) -> Result<(), ShardFault> {
+    let mut columns = Columns::default();
+    for (owner, record) in records {
+        match record.name {
+            RecordName::Key => store_key(transaction, &owner, record).await?,
+            RecordName::Floor => {
+                store_floor(transaction, &owner, record).await?;
+                columns.floored.push(owner.as_bytes().to_vec());
+            }
+            RecordName::Item(item) => columns.push(&owner, item.as_bytes(), record),
+        }
+    }
+    if !columns.owners.is_empty() {
+        store_versions(transaction, &columns).await?;
+        store_items(transaction, &columns).await?;
+        raise_owners(transaction, &columns).await?;
+    }
+    forget_deletions(transaction, &columns.floored).await
+}
+
+/// Stores records among the versions that passed by, and nowhere else.
+pub(super) async fn upsert_versions<'r>(
+    transaction: &mut Transaction<'_, Postgres>,
+    records: impl Iterator<Item = (OwnerKey, &'r Record)>,
+) -> Result<(), ShardFault> {
+    let mut columns = Columns::default();
+    for (owner, record) in records {
+        if let RecordName::Item(item) = record.name {
+            columns.push(&owner, item.as_bytes(), record);
+        }
+    }
+    if columns.owners.is_empty() { Ok(()) } else { store_versions(transaction, &columns).await }
+}
+
+impl Columns {
+    fn push(&mut self, owner: &OwnerKey, item: &[u8; 16], record: &Record) {
+        self.owners.push(owner.as_bytes().to_vec());
+        self.items.push(item.to_vec());
+        self.versions.push(to_sql(record.version.get()));
+        self.sealed.push(record.value.to_vec());
+        self.deleted.push(record.envelope.deleted);
+        if record.envelope.deleted {
+            self.floored.push(owner.as_bytes().to_vec());
+        }
+        self.updated_ms.push(record.at.millis());
+        let (id, request) = record.envelope.request.unzip();
+        self.request_ids.push(id.map(|mark| mark.as_bytes().to_vec()));
+        self.requests.push(request.map(|mark| mark.as_bytes().to_vec()));
+    }
+}
+
+async fn store_key(
+    transaction: &mut Transaction<'_, Postgres>,
+    owner: &OwnerKey,
+    record: &Record,
+) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        update owner
+        set wrapped_key = $2, key_version = $3, version = greatest(version, $3)
+        where owner_key = $1 and coalesce(key_version, 0) < $3
+        ",
+        owner.as_bytes(),
+        &record.value[..],
+        to_sql(record.version.get()),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn store_floor(
+    transaction: &mut Transaction<'_, Postgres>,
+    owner: &OwnerKey,
+    record: &Record,
+) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        update owner
+        set floor = $2, sealed_floor = $3, floor_version = $4, version = greatest(version, $4)
+        where owner_key = $1 and coalesce(floor_version, 0) < $4
+        ",
+        owner.as_bytes(),
+        to_sql(record.floor().unwrap_or_default().get()),
+        &record.value[..],
+        to_sql(record.version.get()),
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Takes the rows of those deletions away that the owners' floors end.
+async fn forget_deletions(transaction: &mut Transaction<'_, Postgres>, owners: &[Vec<u8>]) -> Result<(), ShardFault> {
+    if owners.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "
+        delete from item using owner
+        where item.owner_key = any($1) and owner.owner_key = item.owner_key and item.deleted
+          and item.version <= owner.floor
+        ",
+        owners,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// A version never changes: one that is here and differs was altered here.
+async fn store_versions(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        insert into item_version (owner_key, item_key, version, sealed, deleted, updated_at, request_id, request)
+        select o, i, v, s, d, to_timestamp(t / 1000.0), ri, r
+        from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[], $7::bytea[],
+                    $8::bytea[]) as batch (o, i, v, s, d, t, ri, r)
+        on conflict (owner_key, item_key, version) do update
+        set sealed = excluded.sealed, deleted = excluded.deleted, updated_at = excluded.updated_at,
+            request_id = excluded.request_id, request = excluded.request
+        where item_version.sealed <> excluded.sealed
+        ",
+        &columns.owners,
+        &columns.items,
+        &columns.versions,
+        &columns.sealed,
+        &columns.deleted,
+        &columns.updated_ms,
+        &columns.request_ids as &[Option<Vec<u8>>],
+        &columns.requests as &[Option<Vec<u8>>],
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// One statement may touch a row only once, so of each item the newest of the batch is taken.
+async fn store_items(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        insert into item (owner_key, item_key, version, sealed, deleted, updated_at)
+        select distinct on (o, i) o, i, v, s, d, to_timestamp(t / 1000.0)
+        from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[])
+             as batch (o, i, v, s, d, t)
+        order by o, i, v desc
+        on conflict (owner_key, item_key) do update
+        set version = excluded.version, sealed = excluded.sealed, deleted = excluded.deleted,
+            updated_at = excluded.updated_at
+        where item.version < excluded.version
+        ",
+        &columns.owners,
+        &columns.items,
+        &columns.versions,
+        &columns.sealed,
+        &columns.deleted,
+        &columns.updated_ms,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+async fn raise_owners(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+    sqlx::query!(
+        "
+        update owner
+        set version = greatest(owner.version, newest.version)
+        from (select o, max(v) as version from unnest($1::bytea[], $2::bigint[]) as batch (o, v) group by o) as newest
+        where owner.owner_key = newest.o
+        ",
+        &columns.owners,
+        &columns.versions,
+    )
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
