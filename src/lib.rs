@@ -30,6 +30,7 @@
 //! 5. The owner of a request comes from the auth service's signed verdict and from nowhere else.
 //! 6. No user id, token, ISIN, secret or text of an owner stands in a log line, a subject, a key or a column.
 //! 7. A reply goes only to a subject that is an inbox; every other request is counted and dropped before any work.
+//! 8. A deletion is purged only once its owner's floor is above it, so no version goes back and nothing deleted returns.
 
 pub mod app;
 pub mod auth;

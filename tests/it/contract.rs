@@ -1,6 +1,6 @@
-//! What the contract promises: everything that a caller meets is named there, its examples go as they say, and the
-//! description for machines says the same.
+//! What the contract promises: everything that a caller meets is named there, and its examples go as they say.
 
+use crate::asyncapi::Described;
 use crate::harness::World;
 use crate::readme::{FLEETING, blocks, lasting_words, text};
 use gofavorites::wire::{Code, Operation, Scope};
@@ -70,14 +70,18 @@ fn same(name: &str, shown: &Value, real: &Value, seen: &mut Seen, in_part: bool)
 async fn the_contracts_examples_go_as_it_says() {
     let world = World::start().await;
     let _a = world.worker("a").await;
-    let alice = world.caller("alice").await;
+    let (alice, described) = (world.caller("alice").await, Described::read());
     let (mut seen, mut asked, mut reply, mut operation) = (Seen::new(), Vec::new(), Value::Null, String::new());
     for (info, block) in blocks(&text(CONTRACT)) {
         let shown: Value = serde_json::from_str(&block).expect("JSON in the contract");
         match info.split(' ').collect::<Vec<_>>()[..] {
             ["json", "request", name] => {
                 operation = name.to_owned();
-                reply = alice.ask(name, &real_request(&shown, &seen)).await.body;
+                let request = real_request(&shown, &seen);
+                assert!(described.fits(described.request(name), &request), "{request}");
+                reply = alice.ask(name, &request).await.body;
+                let message = if reply.get("error").is_some() { "refusal" } else { "reply" };
+                assert!(described.fits(described.reply(name, message), &reply), "{name}: {reply}");
                 asked.push(name.to_owned());
             }
             ["json", "reply"] => {

@@ -4,6 +4,7 @@
 mod harness;
 
 mod accounts;
+mod asyncapi;
 mod auth;
 mod bad_input;
 mod batch;
