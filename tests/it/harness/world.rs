@@ -163,7 +163,9 @@ impl World {
 
     /// What a statement gives in the shard's database, a line each row.
     pub fn query(&self, shard: &str, statement: &str) -> String {
-        self.shared.postgres.query(&self.database(shard), statement).expect("a statement")
+        // What else is to run on this thread must not wait for it: it may hold what the statement waits for.
+        let ask = || self.shared.postgres.query(&self.database(shard), statement).expect("a statement");
+        tokio::task::block_in_place(ask)
     }
 
     /// Makes the bucket and the shard's database, as `init` does.
