@@ -223,7 +223,8 @@ impl Dispatcher {
             return Err(Refusal::body_too_large(message.payload.len(), limits.request_bytes).into());
         }
         let body = decode(&message.payload, headers.encoding, &BodyLimits { nesting: limits.nesting })?;
-        self.service.handle(Request { operation, headers, body, deadline }).await
+        // In a box: the road of a request is so deep that the compiler gives up on it in one piece.
+        Box::pin(self.service.handle(Request { operation, headers, body, deadline })).await
     }
 
     async fn send(&self, reply: &Subject, headers: HeaderMap, body: Bytes) {

@@ -124,7 +124,7 @@ impl Owners {
         let gaps = stored.map_err(|_| ShardFault::TimedOut)??;
         self.0.cursor.raise(to);
         for owner in gaps {
-            self.look_into_gap(projector, &owner).await?;
+            self.look_into_gap(&owner).await;
         }
         Ok(to)
     }
@@ -132,17 +132,16 @@ impl Owners {
     /// Versions of the owner never came here, and one of them may have been a deletion that is no longer kept: so their
     /// rows are gone, and come anew from the truth. Where that is not whole, records are missing there, and nothing is
     /// mixed with what is left.
-    async fn look_into_gap(&self, projector: &mut Projector, owner: &OwnerKey) -> Result<(), Stopped> {
+    async fn look_into_gap(&self, owner: &OwnerKey) {
         match self.host(owner).await {
             Ok((_, hosted)) => info!(%owner, hosted, "versions of this owner never came here: brought anew"),
+            // What passed by before stays in item_version: it may be the last copy there is.
             Err(OwnersFault::Broken { broken, .. }) => {
-                error!(%owner, %broken, "records of this owner are missing in the truth: this shard drops its copy");
-                projector.drop_owner(owner).await?;
+                error!(%owner, %broken, "records of this owner are missing in the truth: nobody is served from this shard");
             }
             // Their next request brings them.
             Err(fault) => warn!(%owner, %fault, "versions of this owner never came here, and they are not back yet"),
         }
-        Ok(())
     }
 
     /// The bucket's history went back: says whose, and projects nothing until this worker is started again.

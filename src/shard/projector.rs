@@ -121,12 +121,6 @@ impl Projector {
         transaction.commit().await?;
         Ok(gaps)
     }
-
-    /// Drops an owner whose records turned out not to be whole: what is left of them must not be mixed with anything.
-    pub async fn drop_owner(&mut self, owner: &OwnerKey) -> Result<(), ShardFault> {
-        sqlx::query!("delete from owner where owner_key = $1", owner.as_bytes()).execute(&mut self.connection).await?;
-        Ok(())
-    }
 }
 
 /// Those who host completely and get a record that was made upon a version which is neither here nor in this batch.
