@@ -53,14 +53,21 @@ struct Step {
     refused: Option<String>,
 }
 
-/// The commands of a block: a line each, but for those that a backslash continues.
+/// The commands of a block: a line each, but for those that a backslash continues, and what one reads up to `END`.
 fn steps(block: &str) -> Vec<Step> {
-    let mut steps = Vec::new();
-    let mut refused = None;
+    let mut steps: Vec<Step> = Vec::new();
+    let (mut refused, mut read) = (None, false);
     for line in block.replace("\\\n", " ").lines() {
-        match line.strip_prefix("# refused: ") {
-            Some(code) => refused = Some(code.to_owned()),
-            None => steps.push(Step { command: line.to_owned(), refused: refused.take() }),
+        match (line.strip_prefix("# refused: "), steps.last_mut().filter(|_| read)) {
+            (_, Some(Step { command, .. })) => {
+                command.push_str(&format!("\n{line}"));
+                read = line != "END";
+            }
+            (Some(code), None) => refused = Some(code.to_owned()),
+            (None, None) => {
+                steps.push(Step { command: line.to_owned(), refused: refused.take() });
+                read = line.ends_with("<<'END'");
+            }
         }
     }
     steps
