@@ -162,9 +162,8 @@ impl Dispatcher {
             Err(failure) => {
                 let refusal = failure.refusal(&id);
                 refused = Some(refusal.code());
-                match &failure {
-                    Failure::Internal(cause) => error!(cause = format!("{cause:#}"), "request {id} failed"),
-                    Failure::Refused(_) => {}
+                if let Failure::Internal(cause) = &failure {
+                    error!(cause = format!("{cause:#}"), "request {id} failed");
                 }
                 (error_headers(encoding, &id, &refusal), encode(&refusal.body(), encoding))
             }

@@ -37,9 +37,11 @@ enum Nothing {
 
 impl Op {
     fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
+        // The owner's condition is the whole batch's.
+        let conditions = Conditions::item_only;
         match fields.require_text("op")?.as_str() {
-            "put" => Put::parse_op(fields, limits).map(Self::Put),
-            "delete" => Delete::parse_op(fields, limits).map(Self::Delete),
+            "put" => Put::parse(conditions(&mut fields)?, fields, limits).map(Self::Put),
+            "delete" => Delete::parse(conditions(&mut fields)?, fields, limits).map(Self::Delete),
             _ => Err(Refusal::bad_field("op", "op is put or delete").into()),
         }
     }

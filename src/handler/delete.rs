@@ -18,18 +18,8 @@ pub(super) struct Delete {
 }
 
 impl Delete {
-    fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
-        let conditions = Conditions::take(&mut fields)?;
-        Self::parse_rest(fields, conditions, limits)
-    }
-
-    /// As one of a batch, which has the owner's condition itself.
-    pub fn parse_op(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
-        let conditions = Conditions::item_only(&mut fields)?;
-        Self::parse_rest(fields, conditions, limits)
-    }
-
-    fn parse_rest(mut fields: Fields, conditions: Conditions, limits: &Limits) -> Result<Self, Failure> {
+    /// With the conditions that were taken from the fields before.
+    pub fn parse(conditions: Conditions, mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
         let kind = Kind::parse(&fields.require_text("kind")?)?;
         let id = fields.require_text("id")?;
         fields.finish()?;
@@ -55,8 +45,9 @@ impl Delete {
 }
 
 /// Answers `{item, owner_version}`, the item being `{kind, id, version, deleted: true, updated_at}`.
-pub(super) async fn delete(service: &Service, call: Call) -> Result<Value, Failure> {
-    let delete = Delete::parse(call.fields, &service.limits)?;
+pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, Failure> {
+    let conditions = Conditions::take(&mut call.fields)?;
+    let delete = Delete::parse(conditions, call.fields, &service.limits)?;
     let intent = Intent { items: vec![delete.item()], request: call.request };
     let decide = |snapshot: &Snapshot| {
         Ok::<Change<Refusal>, Failure>(delete.decide(snapshot, &mut Room::of(snapshot))?.map(Draft::one))

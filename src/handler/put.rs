@@ -22,18 +22,8 @@ pub(super) struct Put {
 }
 
 impl Put {
-    fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
-        let conditions = Conditions::take(&mut fields)?;
-        Self::parse_rest(fields, conditions, limits)
-    }
-
-    /// As one of a batch, which has the owner's condition itself.
-    pub fn parse_op(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
-        let conditions = Conditions::item_only(&mut fields)?;
-        Self::parse_rest(fields, conditions, limits)
-    }
-
-    fn parse_rest(mut fields: Fields, conditions: Conditions, limits: &Limits) -> Result<Self, Failure> {
+    /// With the conditions that were taken from the fields before.
+    pub fn parse(conditions: Conditions, mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
         let kind = Kind::parse(&fields.require_text("kind")?)?;
         let id = fields.text("id")?;
         let data = fields.map("data")?;
@@ -159,8 +149,9 @@ impl Room {
 const QUOTA_RETRY_MS: u64 = 3_600_000;
 
 /// Answers `{item, owner_version}`.
-pub(super) async fn put(service: &Service, call: Call) -> Result<Value, Failure> {
-    let put = Put::parse(call.fields, &service.limits)?;
+pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Failure> {
+    let conditions = Conditions::take(&mut call.fields)?;
+    let put = Put::parse(conditions, call.fields, &service.limits)?;
     let intent = Intent { items: vec![put.item()], request: call.request };
     let decide = |snapshot: &Snapshot| {
         let content = put.decide(snapshot, &mut Room::of(snapshot), &service.limits)?;

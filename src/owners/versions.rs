@@ -34,15 +34,15 @@ impl Owners {
         // Each has what the other may no longer have; either is enough where the other is away.
         let in_truth = self.0.bucket.history(snapshot.owner(), &name, Version::NONE, HISTORY).await;
         let here = self.0.store.item_versions(snapshot.owner(), &item, before, most + 1).await;
-        let first_here = self.0.store.first_version(snapshot.owner(), &item).await;
         let (in_truth, here) = match (in_truth, here) {
             (Err(fault), Err(_)) => return Err(fault.into()),
             (in_truth, here) => (in_truth.unwrap_or_default(), here.unwrap_or_default()),
         };
         let is_first = |record: &Record| record.envelope.item_prev.is_none();
-        let complete = is_first(current)
-            || in_truth.first().is_some_and(is_first)
-            || first_here.ok().flatten().is_some_and(|record| is_first(&record));
+        let complete = is_first(current) || in_truth.first().is_some_and(is_first) || {
+            let first_here = self.0.store.first_version(snapshot.owner(), &item).await;
+            first_here.ok().flatten().is_some_and(|record| is_first(&record))
+        };
         let all = in_truth.into_iter().chain(here).chain([current.clone()]);
         let all: BTreeMap<Version, Record> = all.map(|record| (record.version, record)).collect();
         // A version above the snapshot's is of a later state than the rest of the answer.

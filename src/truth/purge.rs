@@ -1,7 +1,7 @@
 //! Purging: taking records out of the bucket. Only `maintain` may, with a user of its own.
 
-use super::append::ApiError;
 use super::bucket::{Bucket, TruthFault};
+use super::setup::refused;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, RecordName};
 use serde_json::json;
@@ -12,7 +12,6 @@ impl Bucket {
     pub async fn purge(&self, owner: &OwnerKey, name: &RecordName, up_to: Version) -> Result<(), TruthFault> {
         let body = json!({"filter": self.subject(owner, name), "seq": up_to.get() + 1});
         let answer = self.api("STREAM.PURGE", &body).await?;
-        let refused = |error: ApiError| TruthFault::Refused(format!("{} {}", error.err_code, error.description));
-        answer.error.map_or(Ok(()), |error| Err(refused(error)))
+        answer.error.map_or(Ok(()), |error| Err(refused(&error)))
     }
 }

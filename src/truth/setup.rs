@@ -159,7 +159,7 @@ impl Bucket {
 }
 
 /// JetStream that has no leader, or is not up yet, is only away.
-fn refused(error: &ApiError) -> TruthFault {
+pub(super) fn refused(error: &ApiError) -> TruthFault {
     match error.err_code {
         10008 | 10009 | 10023 => CallFault::NoResponders.into(),
         code => TruthFault::Refused(format!("{code} {}", error.description)),

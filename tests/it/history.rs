@@ -1,6 +1,6 @@
 //! A truth that went back: noticed, told apart by owner, and mixed with nothing.
 
-use crate::harness::World;
+use crate::harness::{World, copy};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -8,18 +8,6 @@ use std::time::{Duration, Instant};
 
 /// How long it may take to notice.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).expect("copied")),
-        }
-    }
-}
 
 /// Ends the NATS server, lets `change` work on its store, and starts it again.
 async fn while_down(world: &mut World, change: impl FnOnce(&Path)) {

@@ -1,6 +1,6 @@
 //! What operators have for a shard: to look at it, to compare it with the bucket, and to build it anew.
 
-use crate::harness::{Caller, World};
+use crate::harness::{Caller, World, copy};
 use gofavorites::app::Tools;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::owners::{Compared, Difference, Verifier};
@@ -196,18 +196,6 @@ async fn records_that_the_bucket_has_lost_are_told_and_no_copy_is_thrown_away() 
     let (code, _) = world.run("a", &["replay", "--accept-lost-history"]).await;
     assert_eq!(code, 1, "bob's records are not whole wherever one looks");
     assert_eq!(world.query("a", "select count(*) from item"), "8", "alice has lost one");
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).expect("a directory");
-    for entry in fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).expect("copied")),
-        }
-    }
 }
 
 /// The bucket loses history, by `loss` of its store; verify tells it, replay takes it as it is when told to.

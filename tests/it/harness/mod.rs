@@ -28,6 +28,22 @@ pub use verifier::Verifier;
 pub use world::{Worker, World, with_breaker};
 pub use writers::Writers;
 
+use std::fs;
+use std::path::Path;
+
+/// Copies a directory, whatever is in it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        match entry.file_type().expect("a type").is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).expect("copied")),
+        }
+    }
+}
+
 /// A well-formed ISIN for each number: the check digit is right.
 pub fn isin(number: usize) -> String {
     let base = format!("XS{number:09}");
