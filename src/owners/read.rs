@@ -72,7 +72,8 @@ impl Owners {
         Ok(Reading { snapshot, stale: false })
     }
 
-    async fn at_least(
+    /// A snapshot of at least that version: `held`, or a newer one.
+    pub(super) async fn at_least(
         &self,
         owner: &OwnerKey,
         cell: &Arc<Cell>,

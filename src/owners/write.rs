@@ -126,7 +126,8 @@ impl Owners {
                     (_, Step::Refuse(refusal)) => return Ok(Outcome::Refused(refusal)),
                     (snapshot, Step::Repeat(record, request)) => {
                         drop(turn);
-                        return Ok(self.repeat(&cell, &snapshot, &record, &request, deadline).await?);
+                        let repeated = self.repeat(&cell, snapshot, &record, &request, deadline);
+                        return Ok(timeout_at(deadline, repeated).await.unwrap_or(Ok(Outcome::OutOfTime))?);
                     }
                 },
             };
@@ -236,8 +237,8 @@ impl Owners {
     /// The answer that the request got the first time.
     async fn repeat<R>(
         &self,
-        cell: &Cell,
-        snapshot: &Snapshot,
+        cell: &Arc<Cell>,
+        snapshot: Arc<Snapshot>,
         record: &Record,
         request: &RequestMark,
         deadline: tokio::time::Instant,
@@ -245,11 +246,25 @@ impl Owners {
         if record.envelope.request.is_none_or(|(_, made)| made != *request) {
             return Ok(Outcome::RequestIdReused);
         }
-        let Some((items, refused)) = self.whole_write(snapshot, record).await? else {
+        let Some((items, refused)) = self.whole_write(&snapshot, record).await? else {
             return Ok(Outcome::Forgotten(snapshot.version()));
         };
+        self.catch_up(cell, snapshot, newest(&items)).await?;
         let local = self.wait_local(cell, newest(&items), deadline).await;
         Ok(Outcome::Written(Box::new(Written { items, refused, local })))
+    }
+
+    /// Holds that version of the owner before anybody is told of it, and so tells of none before it from then on: another
+    /// worker's write may have been found in Postgres, or in the truth, that is newer than the copy at hand.
+    async fn catch_up(&self, cell: &Arc<Cell>, snapshot: Arc<Snapshot>, to: Version) -> Result<(), OwnersFault> {
+        let owner = *snapshot.owner();
+        match self.at_least(&owner, cell, snapshot, to).await {
+            Ok(_) => Ok(()),
+            Err(OwnersFault::NeverWas { owner_version }) => {
+                Err(OwnersFault::HistoryLost { owner, held: to, found: owner_version })
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// Waits for the projection to pass that version, which is a row of this shard only where it hosts the owner.

@@ -236,6 +236,31 @@ async fn a_leaf_whose_link_hangs_serves_stale_reads_and_refuses_writes_at_once()
     a_leaf_is_cut_off("link hanging", Proxy::freeze).await;
 }
 
+/// The first answer to a request came from the other shard, and is found in this one's Postgres: newer than what its
+/// worker has in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_repeats_an_answer_tells_of_nothing_older_afterwards() {
+    let (world, leaves) = World::with_leaves().await;
+    let (_a, _b) = (world.worker("a").await, world.worker("b").await);
+    let (here, there) = (world.caller("alice").await, world.caller_at(&leaves.b.url(), "alice").await);
+    here.put_text("a", "note", "before").await;
+    there.done("b.list", &json!({})).await;
+    let body = json!({"kind": "text", "id": "note", "data": {"text": "x"}});
+    let first = here.ask_once("a.put", "once", &body).await.body;
+    world.until_projected("b", &first).await;
+    assert_eq!(there.ask_once("b.put", "once", &body).await.body, first);
+    leaves.links[1].cut();
+    let since = Instant::now();
+    let read = loop {
+        let read = there.done("b.get", &json!({"kind": "text", "id": "note"})).await;
+        if read["stale"] == true {
+            break read;
+        }
+        assert!(since.elapsed() < NORMAL, "the link is cut");
+    };
+    assert_eq!((&read["item"], &read["owner_version"]), (&first["item"], &first["owner_version"]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_in_doubt_at_both_leaves_are_each_done_once() {
     let (world, mut leaves) = World::with_leaves().await;
