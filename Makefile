@@ -3,11 +3,12 @@
 PROGRAM = target/release/gofavorites
 ARGS =
 SOAK_S = 600
+HISTORIES = 200
 
-.PHONY: help run demo test soak lint doc fmt sqlx
+.PHONY: help run demo test soak linearizability lint doc fmt sqlx
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build, and run the whole platform on this machine until Ctrl-C (ARGS=--fresh starts over, ARGS="--topology leaf" has a hub and leaves)
 	cargo build --release --locked
@@ -23,6 +24,9 @@ test: ## Pass every test, on real servers; then look whether anything that was s
 
 soak: ## Strike at random for SOAK_S seconds (600) while everything is checked
 	SOAK_S=$(SOAK_S) cargo test --locked --test it -- --ignored --nocapture soak
+
+linearizability: ## Look for an order in HISTORIES histories (200) of many clients while faults run
+	HISTORIES=$(HISTORIES) cargo test --locked --test it -- --ignored --nocapture linearizability
 
 lint: ## Check format and lints
 	cargo fmt --check

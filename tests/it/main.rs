@@ -22,6 +22,7 @@ mod history;
 mod hosting;
 mod interleavings;
 mod item;
+mod linearizability;
 mod links;
 mod list;
 mod maintain;

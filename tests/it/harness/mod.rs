@@ -20,7 +20,9 @@ mod writers;
 
 pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
+pub use cluster::Cluster;
 pub use leaves::Leaves;
+pub use process::Process;
 
 pub use proxy::Proxy;
 pub use turn::{alone, beside};

@@ -28,19 +28,30 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
-/// Bytes that are replaced on their way to the client.
-type Rewriting = Option<Arc<(Vec<u8>, Vec<u8>)>>;
+/// Bytes that are replaced on their way: to the client, or to the server.
+#[derive(Clone, Default)]
+struct Rewriting {
+    to_client: Option<Replacement>,
+    to_server: Option<Replacement>,
+}
+
+/// What is replaced, and by what; as long as it.
+type Replacement = Arc<(Vec<u8>, Vec<u8>)>;
 
 impl Proxy {
     /// An open link to `target`, as `host:port`.
     pub async fn start(target: &str) -> Self {
-        Self::with(target, None).await
+        Self::with(target, Rewriting::default()).await
     }
 
     /// An open link on which what the server says is changed: `from` becomes `to`, of the same length.
     pub async fn rewriting(target: &str, from: &str, to: &str) -> Self {
-        assert_eq!(from.len(), to.len());
-        Self::with(target, Some(Arc::new((from.into(), to.into())))).await
+        Self::with(target, Rewriting { to_client: replacement(from, to), to_server: None }).await
+    }
+
+    /// An open link on which what the client says is changed: `from` becomes `to`, of the same length.
+    pub async fn rewriting_requests(target: &str, from: &str, to: &str) -> Self {
+        Self::with(target, Rewriting { to_client: None, to_server: replacement(from, to) }).await
     }
 
     async fn with(target: &str, rewriting: Rewriting) -> Self {
@@ -102,21 +113,26 @@ async fn serve(client: TcpStream, target: String, mut link: watch::Receiver<Link
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let mut cut = link.clone();
     tokio::select! {
-        () = carry(from_client, to_server, link.clone(), None) => {}
-        () = carry(from_server, to_client, link.clone(), rewriting) => {}
+        () = carry(from_client, to_server, link.clone(), rewriting.to_server) => {}
+        () = carry(from_server, to_client, link.clone(), rewriting.to_client) => {}
         _ = cut.wait_for(|link| *link == Link::Cut) => {}
     }
 }
 
 /// Carries one direction: read at once, written when it is due.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Link>, rewriting: Rewriting) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut link: watch::Receiver<Link>,
+    replacing: Option<Replacement>,
+) {
     let (sender, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(1_024);
     let delays = link.clone();
     let reading = async move {
         let mut buffer = vec![0; 64 * 1_024];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             let delay = if let Link::Open(delay) = *delays.borrow() { delay } else { Duration::ZERO };
-            let bytes = rewritten(buffer[..count].to_vec(), rewriting.as_deref());
+            let bytes = rewritten(buffer[..count].to_vec(), replacing.as_deref());
             if sender.send((Instant::now() + delay, bytes)).await.is_err() {
                 return;
             }
@@ -133,11 +149,18 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch:
     tokio::join!(reading, writing);
 }
 
-fn rewritten(mut bytes: Vec<u8>, rewriting: Option<&(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
-    if let Some((from, to)) = rewriting
-        && let Some(at) = bytes.windows(from.len()).position(|window| window == from)
-    {
-        bytes[at..at + to.len()].copy_from_slice(to);
+fn replacement(from: &str, to: &str) -> Option<Replacement> {
+    assert_eq!(from.len(), to.len());
+    Some(Arc::new((from.into(), to.into())))
+}
+
+/// Replaces it wherever it is whole in what was read at once.
+fn rewritten(mut bytes: Vec<u8>, replacing: Option<&(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+    let Some((from, to)) = replacing else { return bytes };
+    let mut done = 0;
+    while let Some(at) = bytes[done..].windows(from.len()).position(|window| window == from) {
+        bytes[done + at..][..to.len()].copy_from_slice(to);
+        done += at + to.len();
     }
     bytes
 }

@@ -171,6 +171,11 @@ impl World {
     /// Makes the bucket and the shard's database, as `init` does.
     pub async fn init(&self, settings: &Settings) -> anyhow::Result<app::Prepared> {
         self.shared.postgres.create_database(&self.database(&settings.shard.id)).expect("a database");
+        self.prepare(settings).await
+    }
+
+    /// As [`init`](Self::init), with a database that is there.
+    pub async fn prepare(&self, settings: &Settings) -> anyhow::Result<app::Prepared> {
         let mut settings = settings.clone();
         settings.nats.user = "init".into();
         settings.nats.password = self.secrets.nats("init").into();
