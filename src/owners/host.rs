@@ -5,18 +5,20 @@ use super::read::Renewed;
 use super::{Owners, OwnersFault, Snapshot, a_copy_stands_in};
 use crate::domain::Version;
 use crate::exchange::CallFault;
-use crate::seal::{OwnerKey, OwnerSet, Record};
+use crate::seal::{Broken, OwnerKey, OwnerSet, Record};
 use crate::shard::{Completed, ShardFault};
 use crate::truth::TruthFault;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 use tracing::{debug, error, warn};
 
 /// How often hosting is begun anew where something comes between its two steps.
 const TRIES: usize = 3;
+/// Between one look at a write that is not whole yet and the next.
+const TORN_PAUSE: Duration = Duration::from_millis(5);
 
 impl Owners {
     pub(super) fn cell(&self, owner: &OwnerKey) -> Arc<Cell> {
@@ -90,8 +92,11 @@ impl Owners {
         cell.compared.store(true, Ordering::Release);
         let Some(hosted) = hosted else { return Ok(held) };
         let Ok(set) = OwnerSet::empty(*owner).apply(&self.0.keyring, hosted.records) else { return Ok(held) };
-        let newer = set.version() > held.version();
-        Ok(if newer { self.keep(owner, cell, Snapshot::new(&self.0.keyring, set, None)?) } else { held })
+        if set.version() <= held.version() {
+            return Ok(held);
+        }
+        let copy = Snapshot::new(&self.0.keyring, set, None);
+        Ok(copy.map_or(held, |copy| self.keep(owner, cell, copy)))
     }
 
     /// Hosts an owner who is not known to be hosted, while requests go on; one attempt at a time.
@@ -148,12 +153,15 @@ impl Owners {
         records: Vec<Record>,
         until: Option<tokio::time::Instant>,
     ) -> Result<(Snapshot, bool), OwnersFault> {
-        let copy = match OwnerSet::empty(*owner).apply(&self.0.keyring, records) {
-            Ok(set) => Snapshot::new(&self.0.keyring, set, None)?,
-            Err(broken) => {
+        let broken = |broken| OwnersFault::Broken { owner: *owner, broken };
+        let set = OwnerSet::empty(*owner).apply(&self.0.keyring, records).map_err(broken);
+        let copy = match set.and_then(|set| Snapshot::new(&self.0.keyring, set, None)) {
+            Ok(copy) => copy,
+            Err(OwnersFault::Broken { broken, .. }) => {
                 error!(%owner, %broken, "this shard's Postgres does not hold the owner whole: brought anew");
                 return self.bring_anew(owner).await;
             }
+            Err(fault) => return Err(fault),
         };
         let renewed = self.renewed(&copy, true);
         let renewed = match until {
@@ -215,8 +223,21 @@ impl Owners {
         self.0.store.complete_hosting(&owner, &records, up_to.get(), whole).await
     }
 
-    /// The owner's whole set from the truth, confirmed, and the stream sequence up to which it is complete.
+    /// The owner's whole set from the truth, confirmed, and the stream sequence up to which it is complete. A replica may
+    /// have come to the middle of a write just now; it is asked again.
     pub(super) async fn fetch_whole(&self, owner: &OwnerKey) -> Result<(Snapshot, Version), OwnersFault> {
+        let end = self.0.bucket.deadline();
+        loop {
+            match self.fetch_once(owner).await {
+                Err(OwnersFault::Broken { broken: Broken::Torn, .. }) if tokio::time::Instant::now() < end => {
+                    tokio::time::sleep(TORN_PAUSE).await;
+                }
+                fetched => return fetched,
+            }
+        }
+    }
+
+    async fn fetch_once(&self, owner: &OwnerKey) -> Result<(Snapshot, Version), OwnersFault> {
         let checked_at = Instant::now();
         let delta = self.0.bucket.since_confirmed(owner, Version::NONE).await?;
         let set = OwnerSet::empty(*owner)

@@ -2,7 +2,9 @@
 
 use super::OwnersFault;
 use crate::domain::{Item, ItemId, Kind, Version};
-use crate::seal::{Body, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealFault};
+use crate::seal::{
+    Body, Broken, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealFault,
+};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -47,6 +49,9 @@ impl Snapshot {
 
     /// What a floor says is believed only as it was sealed; of all else that is so when it is opened.
     fn with_keys(set: OwnerSet, keys: Option<OwnerKeys>, checked_at: Option<Instant>) -> Result<Self, OwnersFault> {
+        if !newest_is_whole(&set, keys.as_ref()) {
+            return Err(OwnersFault::Broken { owner: *set.owner(), broken: Broken::Torn });
+        }
         if let Some(record) = set.get(&RecordName::Floor) {
             let keys = keys.as_ref().ok_or(SealFault::ForeignKey)?;
             keys.check_floor(set.owner(), record)?;
@@ -143,5 +148,19 @@ impl Snapshot {
 
     fn open(&self, keys: &OwnerKeys, key: ItemKey, record: &Record) -> Result<Opened, SealFault> {
         Ok(Opened { key, version: record.version, body: Body::open(keys, self.set.owner(), record)? })
+    }
+}
+
+/// Whether all of the newest write is there, and no other upon the same state: how many items it has is sealed in each.
+/// One that cannot be opened tells nothing here, and fails whoever looks at it.
+fn newest_is_whole(set: &OwnerSet, keys: Option<&OwnerKeys>) -> bool {
+    let mut items = set.newest_write();
+    items.retain(|record| matches!(record.name, RecordName::Item(_)));
+    let Some(last) = items.last() else { return true };
+    // An owner's first write brings their key along.
+    let Some(keys) = keys else { return false };
+    match Body::open(keys, set.owner(), last) {
+        Ok(Body { part, .. }) => part.followed_by == 0 && usize::from(part.of) == items.len(),
+        Err(_) => true,
     }
 }

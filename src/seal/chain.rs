@@ -59,6 +59,9 @@ pub enum Broken {
     /// The newest write does not know of a version that was seen before.
     #[error("the newest write was made upon an older version than one already seen")]
     RolledBack,
+    /// Not all records of the newest write are there, or those of another one upon the same state are too.
+    #[error("the newest write is not there with all its records, and alone")]
+    Torn,
     /// The copy is older than the floor: what was deleted since, and is forgotten, is still in it.
     #[error("the copy is older than deletions that are forgotten by now")]
     BelowFloor,
@@ -115,6 +118,16 @@ impl OwnerSet {
     /// All records, in the order of their names.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         self.records.values()
+    }
+
+    /// The records of the newest write, in the order of their versions. It vouches for all others; whether these are all
+    /// of it is known to who can open them.
+    pub fn newest_write(&self) -> Vec<&Record> {
+        let newest = self.records.values().max_by_key(|record| record.version);
+        let prev = newest.map(|record| record.envelope.prev).unwrap_or_default();
+        let mut write: Vec<&Record> = self.records.values().filter(|record| record.version > prev).collect();
+        write.sort_unstable_by_key(|record| record.version);
+        write
     }
 
     /// This set with newer records laid upon it; fails unless the result is whole.

@@ -188,7 +188,8 @@ impl Bucket {
         Some((OwnerKey::parse(owner)?, RecordName::parse(name)?))
     }
 
-    pub(super) fn deadline(&self) -> Instant {
+    /// By when a call that begins now has to be answered.
+    pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.settings.call_ms)
     }
 }

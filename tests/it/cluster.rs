@@ -31,7 +31,7 @@ async fn no_acknowledged_write_is_lost_and_no_chain_breaks_while_the_leader_step
     let done = writers.finish().await;
     println!(
         "{} writes ({} of them batches, {} records) by {WRITERS} writers in {:?}, {stepped} step-downs: {} conflicts, \
-         {} in doubt, {} of which had landed, {} not taken",
+         {} in doubt, {} of which had landed, {} not taken, {} looks at half a write",
         done.acknowledged.len(),
         done.batches,
         done.records(),
@@ -40,6 +40,7 @@ async fn no_acknowledged_write_is_lost_and_no_chain_breaks_while_the_leader_step
         done.in_doubt,
         done.landed,
         done.unavailable,
+        done.torn,
     );
     assert!(done.acknowledged.len() >= WRITES && stepped >= 15, "{stepped} step-downs");
     let found = done.check_all(&world).await;

@@ -154,11 +154,49 @@ async fn a_record_that_was_lost_from_the_bucket_is_noticed() {
     }
     let breaker = breaker(&world).await;
     let lost = records(&breaker).await.into_iter().nth(2).expect("the second item");
-    let purge = json!({"filter": lost.0}).to_string();
-    let purged = breaker.request("$JS.API.STREAM.PURGE.KV_favorites", purge.into()).await.expect("an answer");
-    assert!(String::from_utf8_lossy(&purged.payload).contains("\"purged\":1"), "{:?}", purged.payload);
+    lose(&breaker, &lost.0).await;
     let _b = world.worker("b").await;
     alice.ask("b.list", &json!({})).await.refusal("internal");
+}
+
+async fn lose(breaker: &Client, subject: &str) {
+    let purge = json!({"filter": subject}).to_string();
+    let purged = breaker.request("$JS.API.STREAM.PURGE.KV_favorites", purge.into()).await.expect("an answer");
+    assert!(String::from_utf8_lossy(&purged.payload).contains("\"purged\":1"), "{:?}", purged.payload);
+}
+
+/// The newest write has no later one that would vouch for it; so it says itself how many records it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_the_newest_write_that_was_lost_is_noticed() {
+    let world = World::with_accounts(&with_breaker()).await;
+    let _a = world.worker("a").await;
+    let breaker = breaker(&world).await;
+    let mut owners = Vec::new();
+    for part in 0..5 {
+        let somebody = world.caller(&format!("somebody-{part}")).await;
+        let before = records(&breaker).await.len();
+        put(&somebody, 1).await;
+        if part > 0 {
+            let op = |id| json!({"op": "put", "kind": "text", "id": id, "data": {"text": "x"}});
+            somebody.done("a.batch", &json!({"mode": "atomic", "ops": [op("x"), op("y"), op("z")]})).await;
+        }
+        let theirs = records(&breaker).await.split_off(before);
+        match part {
+            // Their key, which came along with their first item.
+            0 => lose(&breaker, &theirs[0].0).await,
+            1..4 => lose(&breaker, &theirs[part + 1].0).await,
+            _ => {}
+        }
+        owners.push(somebody);
+    }
+    let _b = world.worker("b").await;
+    let whole = owners.pop().expect("the last one");
+    assert_eq!(whole.done("b.list", &json!({})).await["items"].as_array().map(Vec::len), Some(4), "nothing was lost");
+    for somebody in owners {
+        somebody.ask("b.list", &json!({})).await.refusal("internal");
+        // Nothing is built upon what is not whole.
+        somebody.ask("b.put", &json!({"kind": "text", "data": {"text": "x"}})).await.refusal("internal");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,8 @@ pub struct Done {
     pub in_doubt: usize,
     pub landed: usize,
     pub unavailable: usize,
+    /// Looks at an owner whose newest write was not there with all its records.
+    pub torn: usize,
 }
 
 /// Running writers.
@@ -90,6 +92,7 @@ impl Writers {
             all.in_doubt += done.in_doubt;
             all.landed += done.landed;
             all.unavailable += done.unavailable;
+            all.torn += done.torn;
         }
         all
     }
@@ -151,7 +154,9 @@ impl Writer {
 
     fn compose(&self, number: usize, items: &BTreeSet<u8>) -> Vec<NewRecord> {
         let set = &self.sets[number];
+        let mut left = items.len() as u8;
         let one = |item: &u8| {
+            left -= 1;
             let name = RecordName::Item(ItemKey::from_bytes([*item; 16]));
             let links = Links {
                 prev: set.version(),
@@ -160,7 +165,8 @@ impl Writer {
                 request: None,
                 deleted: false,
             };
-            let value = self.keys[number].seal(&owner(number as u8), name, &links, vec![*item]);
+            let place = vec![items.len() as u8, left];
+            let value = self.keys[number].seal(&owner(number as u8), name, &links, place);
             NewRecord { name, value: value.into() }
         };
         items.iter().map(one).collect()
@@ -177,7 +183,20 @@ impl Writer {
         let Ok(delta) = self.bucket.since(&owner, known).await else {
             return sleep(Duration::from_millis(20)).await;
         };
-        self.sets[number] = self.sets[number].apply(&self.keyring, delta.records).expect("an unbroken chain");
+        let set = self.sets[number].apply(&self.keyring, delta.records).expect("an unbroken chain");
+        if self.newest_is_whole(number, &set) {
+            self.sets[number] = set;
+        } else {
+            self.done.torn += 1;
+        }
+    }
+
+    /// As a worker does: the newest write is believed only with all its records.
+    fn newest_is_whole(&self, number: usize, set: &OwnerSet) -> bool {
+        let write = set.newest_write();
+        let Some(last) = write.last() else { return true };
+        let place = self.keys[number].open(&owner(number as u8), last).expect("sealed by one of these");
+        place[..] == [write.len() as u8, 0]
     }
 
     /// The version at which a write in doubt landed; `None` once it never can.
@@ -230,6 +249,7 @@ impl Done {
         for (owner, records) in &found {
             is_an_unbroken_chain(&keyring, *owner, records);
         }
+        self.is_one_chain(&found);
         let mut stored: BTreeMap<(OwnerKey, u64), &Record> = BTreeMap::new();
         for (owner, records) in &found {
             stored.extend(records.iter().map(|record| ((*owner, record.version.get()), record)));
@@ -243,6 +263,27 @@ impl Done {
         }
         assert!(stored.is_empty(), "{} records are in the bucket that nobody was told of", stored.len());
         count
+    }
+}
+
+impl Done {
+    /// Each acknowledged write stands upon the one before it: no two upon the same.
+    fn is_one_chain(&self, found: &BTreeMap<OwnerKey, Vec<Record>>) {
+        let mut ends: BTreeMap<OwnerKey, BTreeMap<u64, u64>> = BTreeMap::new();
+        for (owner, last, records) in &self.acknowledged {
+            ends.entry(*owner).or_default().insert(*last, records.len() as u64);
+        }
+        for (owner, ends) in ends {
+            let mut before = 0;
+            for (last, count) in ends {
+                let of_it =
+                    found[&owner].iter().filter(|record| (last + 1 - count..=last).contains(&record.version.get()));
+                for record in of_it {
+                    assert_eq!(record.envelope.prev.get(), before, "the write before {last}");
+                }
+                before = last;
+            }
+        }
     }
 }
 
