@@ -51,6 +51,15 @@ impl Shared {
     }
 }
 
+/// A directory for a platform of a test's own, which stays after it: it is searched when all tests have ended.
+pub fn kept_directory() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/it").join(std::process::id().to_string());
+    let directory = run.join(format!("platform-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    fs::create_dir_all(&directory).expect("a directory");
+    directory
+}
+
 /// What earlier runs left on the disk. Their processes ended with them.
 fn clear_earlier_runs(all: &Path) {
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
