@@ -23,7 +23,7 @@ pub use caller::{Caller, Reply};
 pub use leaves::Leaves;
 
 pub use proxy::Proxy;
-pub use servers::kept_directory;
+pub use servers::{dump, dump_all, kept_directory};
 pub use turn::{alone, beside};
 pub use verifier::Verifier;
 pub use world::{Worker, World, with_breaker};
