@@ -1,5 +1,6 @@
 //! The servers that all tests of a run share.
 
+use gofavorites::config::LogSettings;
 use gofavorites::dev::fetch::{Servers, servers};
 use gofavorites::dev::postgres::{PostgresOptions, PostgresServer};
 use std::fs;
@@ -53,11 +54,13 @@ impl Shared {
     }
 }
 
-/// Where the workers in this process say what they do: it is searched when all tests have ended.
+/// Where the workers in this process say what they do, as much as they say unless told otherwise: more would slow down what
+/// is measured. It is searched when all tests have ended.
 fn workers_log(place: &Path) {
     let file = fs::File::create(place).expect("a file");
-    let filter = tracing_subscriber::EnvFilter::new("info,gofavorites=debug");
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::sync::Mutex::new(file)).init();
+    let filter = tracing_subscriber::EnvFilter::new(LogSettings::default().filter);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    log.with_writer(std::sync::Mutex::new(file)).init();
 }
 
 /// A dump of a database, as `pg_dump` makes it for a backup.
