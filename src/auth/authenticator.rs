@@ -1,9 +1,10 @@
-//! Asking the auth service: at most once at a time for one token, and not again while its verdict is fresh.
+//! Asking the auth service: at most once at a time for one token, and not while its verdict is known.
 
-use super::Principal;
 use super::keys::{Demands, KeyFault, KeySet};
+use super::known::{Hash, Known, unix_now};
 use super::revocation::{Marks, Revocation, Standing};
 use super::verdict::{self, Terms, Verdict, VerdictFault};
+use super::{AuthSettings, Principal};
 use crate::breaker::Breaker;
 use crate::exchange::{CallFault, Exchange};
 use crate::seal::sha256;
@@ -12,67 +13,12 @@ use crate::wire::header::TRACEPARENT;
 use async_nats::{HeaderMap, SubscribeError};
 use futures::future::{self, BoxFuture, Shared};
 use futures::{FutureExt as _, StreamExt as _};
-use quick_cache::sync::Cache;
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
-
-/// How callers are verified.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AuthSettings {
-    /// The subject on which the auth service is asked.
-    pub verify_subject: String,
-    /// The subject on which it tells what it takes back.
-    pub revoked_subject: String,
-    /// Who signs verdicts: their `iss`.
-    pub issuer: String,
-    /// For whom verdicts are: their `aud`.
-    pub audience: String,
-    /// The public keys of verdicts: the text of a JWK set (RFC 7517).
-    pub verdict_keys: String,
-    /// The public keys of callers' tokens, as a JWK set, where those are JWTs: a token that they do not fit is refused
-    /// without asking. Empty: every token is asked about.
-    pub token_keys: String,
-    /// The allowed signature algorithms, of EdDSA, ES256 and RS256.
-    pub algorithms: Vec<String>,
-    /// How long a verdict is kept, in milliseconds; 0 keeps none.
-    pub cache_ttl_ms: u64,
-    /// How many verdicts are kept at most.
-    pub cache_entries: usize,
-    /// How old a verdict may be when it arrives, in milliseconds.
-    pub verdict_max_age_ms: u64,
-    /// How far clocks may differ, in milliseconds.
-    pub leeway_ms: u64,
-    /// How long to wait for the auth service, in milliseconds.
-    pub timeout_ms: u64,
-    /// How many questions to it may be under way: one goes on after its caller has given up.
-    pub in_flight: usize,
-}
-
-impl Default for AuthSettings {
-    fn default() -> Self {
-        Self {
-            verify_subject: "auth.v1.verify".into(),
-            revoked_subject: "auth.v1.revoked".into(),
-            issuer: String::new(),
-            audience: "gofavorites".into(),
-            verdict_keys: String::new(),
-            token_keys: String::new(),
-            algorithms: vec!["EdDSA".into(), "ES256".into(), "RS256".into()],
-            cache_ttl_ms: 30_000,
-            cache_entries: 100_000,
-            verdict_max_age_ms: 30_000,
-            leeway_ms: 5_000,
-            timeout_ms: 2_000,
-            in_flight: 1_024,
-        }
-    }
-}
 
 /// Why a caller is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,13 +40,6 @@ pub enum AuthFault {
 /// How often is asked where what is heard meanwhile could change the verdict.
 const TRIES: usize = 3;
 
-/// How long a token stays refused that the auth service calls inactive, so that a flood of it costs a round trip now and
-/// then, and not each. Short, since the service may come to know the token: it is asked anew after that.
-const REFUSED_FOR: Duration = Duration::from_secs(1);
-/// How many such tokens are known at most.
-const REFUSED_MOST: usize = 10_000;
-
-type Hash = [u8; 32];
 type Asking = Shared<BoxFuture<'static, Result<Principal, AuthFault>>>;
 
 /// Verifies callers' tokens.
@@ -113,15 +52,12 @@ struct Inner {
     terms: Terms,
     verdict_keys: KeySet,
     token_keys: Option<KeySet>,
-    cache: Cache<Hash, (Principal, Instant)>,
-    /// Tokens called inactive a moment ago, and until when they are not asked about again.
-    refused: Cache<Hash, Instant>,
+    known: Known,
     /// A permit for each question under way.
     places: Arc<Semaphore>,
     asking: Mutex<HashMap<Hash, Asking>>,
     marks: Marks,
     breaker: Breaker,
-    hits: AtomicU64,
     asked: AtomicU64,
     revocations: AtomicU64,
     forged: AtomicU64,
@@ -157,7 +93,7 @@ impl Authenticator {
             leeway_s: settings.leeway_ms.div_ceil(1_000),
         };
         let verdict_keys = keys("verdict_keys", &settings.verdict_keys)?;
-        let (cache, refused) = (Cache::new(settings.cache_entries), Cache::new(REFUSED_MOST));
+        let known = Known::new(settings.cache_entries, Duration::from_millis(settings.cache_ttl_ms));
         let places = Arc::new(Semaphore::new(settings.in_flight));
         let marks = Marks::new(Duration::from_secs(terms.max_age_s + terms.leeway_s));
         let breaker = Breaker::new("the auth service", {
@@ -172,13 +108,11 @@ impl Authenticator {
             terms,
             verdict_keys,
             token_keys,
-            cache,
-            refused,
+            known,
             places,
             asking: Mutex::default(),
             marks,
             breaker,
-            hits: count(),
             asked: count(),
             revocations: count(),
             forged: count(),
@@ -199,9 +133,9 @@ impl Authenticator {
     /// What was counted so far.
     pub fn counts(&self) -> AuthCounts {
         AuthCounts {
-            hits: self.0.hits.load(Ordering::Relaxed),
+            hits: self.0.known.hits(),
             asked: self.0.asked.load(Ordering::Relaxed),
-            kept: self.0.cache.len() as u64,
+            kept: self.0.known.count(),
             revocations: self.0.revocations.load(Ordering::Relaxed),
             forged_revocations: self.0.forged.load(Ordering::Relaxed),
         }
@@ -239,10 +173,10 @@ impl Authenticator {
     /// Who the bearer of `token` is.
     pub async fn verify(&self, token: &str, trace: Option<&TraceContext>) -> Result<Principal, AuthFault> {
         let hash = sha256(token.as_bytes());
-        if let Some(principal) = self.0.kept(&hash) {
+        if let Some(principal) = self.0.known.kept(&hash) {
             return Ok(principal);
         }
-        if self.0.was_refused(&hash) || !self.0.may_be_good(token) {
+        if self.0.known.was_refused(&hash) || !self.0.may_be_good(token) {
             return Err(AuthFault::Unauthenticated);
         }
         self.ask_once(hash, token, trace).await
@@ -256,7 +190,7 @@ impl Authenticator {
             return under_way.clone();
         }
         // One that ended since the cache was looked at has left its verdict there before it was no longer under way.
-        if let Some(principal) = self.0.kept(&hash) {
+        if let Some(principal) = self.0.known.kept(&hash) {
             return future::ready(Ok(principal)).boxed().shared();
         }
         let Ok(place) = self.0.places.clone().try_acquire_owned() else {
@@ -296,7 +230,7 @@ impl Inner {
             let asked = Instant::now();
             let asked_about = self.ask(token, trace.clone()).await;
             if let Err(AuthFault::Unauthenticated) = asked_about {
-                self.refuse(hash);
+                self.known.refuse(hash);
             }
             let Verdict { principal, issued_at } = asked_about?;
             match self.marks.standing(&principal, asked, issued_at) {
@@ -304,11 +238,11 @@ impl Inner {
                 Standing::AskAgain => continue,
                 Standing::Good => {}
             }
-            self.keep(hash, &principal);
+            self.known.keep(hash, &principal);
             // One that was heard since then has looked for it in the cache before it was there.
             match self.marks.standing(&principal, asked, issued_at) {
                 Standing::Good => return Ok(principal),
-                Standing::AskAgain | Standing::Revoked => _ = self.cache.remove(&hash),
+                Standing::AskAgain | Standing::Revoked => self.known.forget(&hash),
             }
         }
         Err(AuthFault::Unavailable(CallFault::TimedOut))
@@ -328,7 +262,7 @@ impl Inner {
             return;
         };
         self.marks.add(revocation.clone());
-        self.cache.retain(|_, (principal, _)| !revocation.is_about(principal));
+        self.known.forget_those(|principal| revocation.is_about(principal));
         self.revocations.fetch_add(1, Ordering::Relaxed);
         info!("a revocation was heard");
     }
@@ -336,7 +270,7 @@ impl Inner {
     /// Something may have been missed.
     fn forget_all(&self) {
         self.marks.missed();
-        self.cache.clear();
+        self.known.forget_all();
     }
 
     async fn ask(&self, token: &str, trace: Option<String>) -> Result<Verdict, AuthFault> {
@@ -361,48 +295,10 @@ impl Inner {
             VerdictFault::Unbelievable => AuthFault::Unbelievable,
         })
     }
-
-    /// The verdict that is still good for this token.
-    fn kept(&self, hash: &Hash) -> Option<Principal> {
-        let (principal, until) = self.cache.get(hash)?;
-        if Instant::now() < until && principal.expires_at().is_none_or(|exp| unix_now() < exp) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            return Some(principal);
-        }
-        self.cache.remove(hash);
-        None
-    }
-
-    /// Whether the auth service called this token inactive a moment ago.
-    fn was_refused(&self, hash: &Hash) -> bool {
-        let Some(until) = self.refused.get(hash) else { return false };
-        if Instant::now() < until {
-            return true;
-        }
-        self.refused.remove(hash);
-        false
-    }
-
-    fn refuse(&self, hash: Hash) {
-        let life = REFUSED_FOR.min(Duration::from_millis(self.settings.cache_ttl_ms));
-        self.refused.insert(hash, Instant::now() + life);
-    }
-
-    fn keep(&self, hash: Hash, principal: &Principal) {
-        self.refused.remove(&hash);
-        if self.settings.cache_ttl_ms > 0 {
-            let until = Instant::now() + Duration::from_millis(self.settings.cache_ttl_ms);
-            self.cache.insert(hash, (principal.clone(), until));
-        }
-    }
 }
 
 /// Whether a question is answered, whatever the answer is: about a token that nobody has.
 async fn answers(exchange: Exchange, subject: String, limit: Duration) -> bool {
     let question = serde_json::json!({ "token": "" }).to_string().into();
     exchange.ask(subject, HeaderMap::new(), question, tokio::time::Instant::now() + limit).await.is_ok()
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -6,10 +6,13 @@
 
 mod authenticator;
 mod keys;
+mod known;
 mod principal;
 mod revocation;
+mod settings;
 mod verdict;
 
-pub use authenticator::{AuthCounts, AuthFault, AuthSettings, Authenticator};
+pub use authenticator::{AuthCounts, AuthFault, Authenticator};
 pub use keys::KeyFault;
 pub use principal::Principal;
+pub use settings::AuthSettings;

@@ -36,7 +36,8 @@ impl Restore {
         if let Err(conflict) = self.conditions.check(snapshot, living) {
             return Ok(Err(conflict));
         }
-        let Some(was) = was else { return Ok(Err(not_found(snapshot))) };
+        // What was once and has no record now is forgotten: nobody goes back to it, whatever this shard still has.
+        let Some(was) = was.filter(|_| current.is_some()) else { return Ok(Err(not_found(snapshot))) };
         let Some(Item { data, meta, tags, .. }) = was.living() else {
             let message = "version: the item was deleted then; restore an earlier one, or delete it";
             return Ok(Err(Refusal::new(Code::InvalidItem, message).field("version")));

@@ -1,6 +1,6 @@
 //! What cannot be read, or breaks a rule: refused by name, and nothing is written.
 
-use crate::harness::{Caller, Reply, World, isin};
+use crate::harness::{ByHand, Caller, Reply, World, isin};
 use async_nats::{HeaderMap, RequestErrorKind};
 use futures::StreamExt as _;
 use gofavorites::wire::Code;
@@ -354,4 +354,47 @@ async fn send(alice: &Caller, operation: &str, cbor: bool, body: &Body, reply: &
     let sending = alice.client.publish_with_reply_and_headers(subject, reply.to_owned(), headers, bytes.into());
     sending.await.expect("sent");
     shown
+}
+
+/// Header blocks: noise, and lines that look like headers, some of them good ones.
+fn any_headers() -> impl Strategy<Value = Vec<u8>> {
+    let name = select(vec!["Authorization", "Content-Type", "Nats-Msg-Id", "Request-Timeout-Ms", "X", "a b", ""]);
+    let good = select(vec!["Bearer x", "application/json", "application/cbor", "500"]);
+    let value = prop_oneof![good.prop_map(|good| good.as_bytes().to_vec()), prop::collection::vec(any::<u8>(), 0..12)];
+    let line = (name, value).prop_map(|(name, value)| [name.as_bytes(), b": ", &value, b"\r\n"].concat());
+    let lines = |lines: Vec<Vec<u8>>| [b"NATS/1.0\r\n", &lines.concat()[..], b"\r\n"].concat();
+    prop_oneof![1 => prop::collection::vec(any::<u8>(), 1..60), 3 => prop::collection::vec(line, 0..4).prop_map(lines)]
+}
+
+/// The last part of a subject: an operation, or bytes that the server takes for a part.
+fn any_operation() -> impl Strategy<Value = Vec<u8>> {
+    let byte = any::<u8>().prop_filter("a part of a subject", |byte| *byte > b' ' && !b".*>\x7f".contains(byte));
+    let known = select(vec!["put", "get", "list", "delete", "version", "limits"]);
+    prop_oneof![3 => known.prop_map(|name| name.as_bytes().to_vec()), 1 => prop::collection::vec(byte, 1..12)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_the_headers_and_the_operation_are_the_reply_is_there_and_not_empty() {
+    let world = World::start().await;
+    let _worker = world.worker("a").await;
+    let mut stranger = ByHand::connect(&world, "gateway").await;
+    let mut runner = TestRunner::new_with_rng(Config::default(), TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let (headers, operation) = (any_headers(), any_operation());
+    let mut codes = BTreeMap::<String, usize>::new();
+    for _ in 0..300 {
+        let headers = headers.new_tree(&mut runner).expect("headers").current();
+        let operation = operation.new_tree(&mut runner).expect("an operation").current();
+        let subject = [b"favorites.v1.shard.a.", &operation[..]].concat();
+        stranger.publish(&subject, ByHand::INBOX.as_bytes(), &headers, b"{}").await;
+        let case = format!("{} {}", subject.escape_ascii(), headers.escape_ascii());
+        let reply = stranger.reply().await.unwrap_or_else(|| panic!("no reply: {case}"));
+        let body = decoded(&reply, reply.first() != Some(&b'{'));
+        assert!(body.as_object().is_some_and(|body| !body.is_empty()), "{case}: {body}");
+        let code = body["error"]["code"].as_str().unwrap_or("done");
+        assert_ne!(code, "internal", "{case}");
+        *codes.entry(code.to_owned()).or_default() += 1;
+    }
+    println!("{codes:?}");
+    assert!(codes.contains_key("done") && codes.contains_key("bad_request") && codes.contains_key("unauthenticated"));
+    assert_eq!(world.stats(1).await[0]["data"]["nats"]["connections"], 1);
 }

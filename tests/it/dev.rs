@@ -1,6 +1,6 @@
 //! `gofavorites dev`: one command starts all of it, and what it kept is found again.
 
-use crate::harness::{Caller, alone, beside};
+use crate::harness::{Caller, alone, beside, kept_directory};
 use async_nats::ConnectOptions;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -109,8 +109,7 @@ fn token(state: &Path, arguments: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_kept_is_found_again_after_ctrl_c_and_after_kill_9_and_gone_when_fresh() {
     let _turn = beside().await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let state = directory.path().join("dev");
+    let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let all = dev.description();
     assert_eq!(all["auth"], json!({"verify_subject": "auth.v1.verify", "revoked_subject": "auth.v1.revoked"}));
@@ -144,8 +143,7 @@ async fn what_was_kept_is_found_again_after_ctrl_c_and_after_kill_9_and_gone_whe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_with_leaves_is_one_command_too() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let state = directory.path().join("dev");
+    let state = kept_directory().join("dev");
     let leaf = ["--topology", "leaf"];
     let dev = Dev::start(&state, &leaf);
     let all = dev.description();
@@ -191,8 +189,7 @@ fn leaf_pids(all: &Value) -> Vec<u64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_killed_is_started_again_when_that_is_asked_for() {
     let _turn = beside().await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let state = directory.path().join("dev");
+    let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let alice = dev.caller("gateway", "alice").await;
     alice.put_text("a", "note", "x").await;
@@ -253,8 +250,7 @@ async fn time_until_projected(alice: &Caller) -> Duration {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_stays_dead_and_another_takes_the_projection_over_within_two_seconds() {
     let _turn = alone().await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let state = directory.path().join("dev");
+    let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let alice = dev.caller("gateway", "alice").await;
     alice.put_text("a", "note-0", "x").await;
@@ -270,8 +266,7 @@ async fn a_killed_worker_stays_dead_and_another_takes_the_projection_over_within
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_worker_loses_the_projection_to_another() {
     let _turn = alone().await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let state = directory.path().join("dev");
+    let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let alice = dev.caller("gateway", "alice").await;
     alice.put_text("a", "note-0", "x").await;
@@ -291,8 +286,7 @@ async fn a_paused_worker_loses_the_projection_to_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_good_as_long_and_for_as_much_as_it_was_made_for() {
     let _turn = beside().await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let state = directory.path().join("dev");
+    let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let alice = dev.caller("gateway", "alice").await;
     let reader = alice.with_token(&token(&state, &["--sub", "carol", "--scope", "favorites:read", "--ttl", "60s"]));
@@ -316,8 +310,7 @@ fn cli(state: &Path, arguments: &[&str]) -> Output {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_shows_what_is_kept_and_tells_a_refusal() {
     let _turn = beside().await;
-    let directory = tempfile::tempdir().expect("a directory");
-    let state = directory.path().join("dev");
+    let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let done = |arguments: &[&str]| {
         let output = cli(&state, arguments);

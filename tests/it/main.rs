@@ -31,6 +31,7 @@ mod outage;
 mod projection;
 mod readme;
 mod reply_wall;
+mod reproducible;
 mod retry;
 mod revocation;
 mod rooms;

@@ -75,6 +75,32 @@ async fn what_is_forgotten_is_gone_and_no_version_goes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_forgotten_is_put_back_by_no_shard_that_still_has_it() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = world.caller("alice").await;
+    let kept = alice.put_text("a", "kept", "x").await;
+    let first = alice.put_text("a", "two", "x").await;
+    let this = json!({"kind": "text", "id": "two", "version": first["item"]["version"]});
+    alice.done("b.list", &json!({})).await;
+    delete(&alice, "a", "two").await;
+    let back = alice.done("b.restore", &this).await;
+    assert_eq!(back["item"]["data"], first["item"]["data"], "a deletion that is known can be undone");
+    delete(&alice, "a", "two").await;
+    assert_eq!(maintain(&settings(&world)).await.purged, 1);
+    for shard in ["a", "b"] {
+        let versions = format!("select count(*) from item_version where version = {}", this["version"]);
+        assert_eq!(world.query(shard, &versions), "1", "the shard still has it");
+        let of_it = json!({"kind": "text", "id": "two"});
+        alice.ask(&format!("{shard}.history"), &of_it).await.refusal("not_found");
+        let details = alice.ask(&format!("{shard}.restore"), &this).await.refusal("not_found")["details"].clone();
+        assert!(details["owner_version"].as_u64() > back["owner_version"].as_u64(), "{details}");
+        assert_eq!(listed(&alice, shard, "strong").await, ["kept"]);
+    }
+    let version = json!({"kind": "text", "id": "kept", "version": kept["item"]["version"]});
+    alice.done("a.restore", &version).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shard_that_was_down_meanwhile_brings_nothing_back() {
     let (world, a, b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;

@@ -6,6 +6,7 @@ use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// With a breaker open, nobody waits longer for a refusal or a stale read. These tests run alone: a busy machine adds
@@ -79,16 +80,24 @@ async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
     let slowest = report.slowest(began + KNOWN, ended);
     assert!(slowest <= AT_ONCE, "somebody waited for Postgres: {slowest:?}");
     is_as_acknowledged(&mut report, &["a"], ended).await;
-    // What was acknowledged while it was away is there.
-    wait_for_rows(&world, "a").await;
+    // What was acknowledged while it was away is there. The newcomer could not be hosted then, and is on coming again.
+    newcomer.done("a.list", &json!({})).await;
+    let mut acknowledged = report.versions();
+    acknowledged.insert(put["item"]["version"].as_u64().expect("a version"));
+    wait_for_rows(&world, "a", acknowledged).await;
 }
 
-/// Ends when every hosted owner's rows in Postgres are those of the truth.
-async fn wait_for_rows(world: &World, shard: &str) {
-    let newest = world.stats(1).await[0]["data"]["truth"]["newest"].as_u64().expect("a number");
-    let since = Instant::now();
-    while world.query(shard, "select sequence from cursor").parse::<u64>().expect("a number") < newest {
-        assert!(since.elapsed() < NORMAL, "the projection does not catch up");
+/// Ends when each of the versions that were acknowledged last of an item is a row of the shard's Postgres.
+async fn wait_for_rows(world: &World, shard: &str, mut acknowledged: BTreeSet<u64>) {
+    let (since, all) = (Instant::now(), acknowledged.len());
+    loop {
+        for version in world.query(shard, "select version from item").lines() {
+            acknowledged.remove(&version.trim().parse().expect("a number"));
+        }
+        if acknowledged.is_empty() {
+            return println!("{all} acknowledged items have their rows");
+        }
+        assert!(since.elapsed() < NORMAL, "{} of {all} acknowledged items have no row", acknowledged.len());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -259,32 +268,51 @@ async fn retry<F: Future<Output = crate::harness::Reply>>(ask: impl Fn() -> F) -
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_auth_service_is_gone() {
+async fn the_auth_service_goes(what: &str, frozen: bool) {
     let _turn = alone().await;
-    let mut world = World::start().await;
+    let mut world = World::without_auth(ACCOUNTS_CONF).await;
+    // Its own way to NATS, which can be frozen: then it neither answers nor is known to be gone.
+    let link = Proxy::start(&world.nats.url().replace("nats://", "")).await;
+    world.start_auth_at(&format!("nats://127.0.0.1:{}", link.port())).await;
     let mut settings = world.settings("a");
     settings.auth.cache_ttl_ms = 1_000;
     let _worker = world.worker_with(settings).await;
     let load = Load::start(&world, &["a"], 8, false).await;
     load.progress(200).await;
     let began = Instant::now();
-    world.stop_auth().await;
+    match frozen {
+        true => link.freeze(),
+        false => world.stop_auth().await,
+    }
     tokio::time::sleep(OUTAGE).await;
     let newcomer = world.caller("newcomer").await;
     let asked = Instant::now();
     newcomer.ask("a.list", &json!({})).await.refusal("auth_unavailable");
     assert!(asked.elapsed() <= AT_ONCE, "refused after {:?}", asked.elapsed());
     let ended = Instant::now();
-    world.start_auth().await;
+    match frozen {
+        true => link.heal(),
+        false => world.start_auth().await,
+    }
     load.progress(200).await;
     tokio::time::sleep(NORMAL).await;
     load.progress(50).await;
     let mut report = load.stop().await;
-    tell("auth service gone", &report, began, ended);
-    report.only(&["auth_unavailable"], &[]);
+    tell(what, &report, began, ended);
+    // Until it is known to hang, a question to it takes all of the caller's time.
+    report.only(if frozen { &["auth_unavailable", "deadline_exceeded"] } else { &["auth_unavailable"] }, &[]);
     assert!(report.slowest(began + KNOWN, ended) <= AT_ONCE);
     is_as_acknowledged(&mut report, &["a"], ended).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_auth_service_is_gone() {
+    the_auth_service_goes("auth service gone", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_auth_service_hangs() {
+    the_auth_service_goes("auth service hanging", true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

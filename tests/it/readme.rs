@@ -1,6 +1,6 @@
 //! What the documents promise: the README's tour is walked word for word, and each setting's default is as written.
 
-use crate::harness::beside;
+use crate::harness::{beside, kept_directory};
 use async_nats::{ConnectOptions, HeaderMap};
 use gofavorites::config::Settings;
 use serde_json::Value;
@@ -76,18 +76,16 @@ fn steps(block: &str) -> Vec<Step> {
 /// The development platform, as `make run` starts it.
 struct Platform {
     process: Child,
-    directory: tempfile::TempDir,
+    directory: PathBuf,
 }
 
 impl Platform {
     fn start() -> Self {
-        // Where this test is root's, Postgres is somebody else's, who has to get to its data.
-        let open = fs::Permissions::from_mode(0o755);
-        let directory = tempfile::Builder::new().permissions(open).tempdir().expect("a directory");
-        let log = fs::File::create(directory.path().join("log")).expect("a file");
+        let directory = kept_directory();
+        let log = fs::File::create(directory.join("log")).expect("a file");
         let process = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
             .args(["dev", "--state"])
-            .arg(directory.path().join("state"))
+            .arg(directory.join("dev"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
@@ -96,7 +94,7 @@ impl Platform {
         let until = Instant::now() + PATIENCE;
         while !platform.state().join("dev.json").exists() {
             let ended = platform.process.try_wait().expect("a status");
-            let log = fs::read_to_string(platform.directory.path().join("log")).expect("a log");
+            let log = fs::read_to_string(platform.directory.join("log")).expect("a log");
             assert!(ended.is_none() && Instant::now() < until, "the platform does not start:\n{log}");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -104,12 +102,12 @@ impl Platform {
     }
 
     fn state(&self) -> PathBuf {
-        self.directory.path().join("state")
+        self.directory.join("dev")
     }
 
     /// Runs a command as in the reader's shell: what an earlier one set is there.
     fn run(&self, command: &str) -> Output {
-        let (kept, directory) = (self.directory.path().join("variables"), self.directory.path());
+        let (kept, directory) = (self.directory.join("variables"), &self.directory);
         let command = command.replace(PROGRAM, env!("CARGO_BIN_EXE_gofavorites"));
         let command = command.replace(" .dev/", &format!(" {}/", self.state().display()));
         let kept = kept.display();
@@ -131,7 +129,7 @@ impl Platform {
 
     /// Makes the request of a `nats` command, by that program if it is here, and gives the reply.
     async fn ask(&self, command: &str) -> Value {
-        let words = self.directory.path().join("words");
+        let words = self.directory.join("words");
         let output = self.run(command);
         assert!(output.status.success(), "{command}: {output:?}");
         let reply = match fs::read_to_string(&words) {
@@ -171,11 +169,7 @@ impl Platform {
         let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a process id"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("a signal");
         let status = self.process.wait().expect("a status");
-        assert!(
-            status.success(),
-            "{status}: {}",
-            fs::read_to_string(self.directory.path().join("log")).expect("a log")
-        );
+        assert!(status.success(), "{status}: {}", fs::read_to_string(self.directory.join("log")).expect("a log"));
     }
 }
 
@@ -239,7 +233,7 @@ async fn the_readmes_tour_goes_as_it_says() {
     let (_, tour) = readme.split_once("\n## A five-minute tour\n").expect("a tour");
     let (tour, _) = tour.split_once("\n## ").expect("an end of the tour");
     let platform = Platform::start();
-    let stand_in = platform.directory.path().join("nats");
+    let stand_in = platform.directory.join("nats");
     fs::write(&stand_in, STAND_IN).expect("written");
     fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).expect("executable");
     let (mut printed, mut reply, mut made) = (String::new(), Value::Null, 0);

@@ -2,7 +2,7 @@
 //!
 //! A kill tests no fsync: nothing is claimed here of power loss.
 
-use crate::harness::{beside, isin};
+use crate::harness::{beside, isin, kept_directory};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
 use serde_json::{Value, json};
@@ -166,12 +166,12 @@ async fn connect(platform: &Platform) -> Client {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_write_survives_kill_9_of_anything() {
     let _turn = beside().await;
-    let state = tempfile::tempdir().expect("a directory");
+    let state = kept_directory();
     let mut platform = Platform::start(
         PlatformOptions {
             topology: Topology::Single,
             home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
-            state: state.path().join("dev"),
+            state: state.join("dev"),
             fresh: true,
             program: PathBuf::from(env!("CARGO_BIN_EXE_gofavorites")),
             shards: vec!["a".into(), "b".into()],

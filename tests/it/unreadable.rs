@@ -1,7 +1,7 @@
-//! What others cannot read: nothing of an owner's stands in a file of the truth, a row, a subject or a log line.
+//! What others cannot read: nothing of an owner's stands in a file of the truth, a dump, a subject or a log line.
 
-use crate::harness::{Caller, World, isin};
-use async_nats::{ConnectOptions, Message};
+use crate::harness::{Caller, World, dump, isin};
+use async_nats::{Client, ConnectOptions, Message, Subscriber};
 use futures::StreamExt as _;
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
@@ -93,7 +93,7 @@ async fn until_ready(worker: &mut Guarded, settings: &Settings) {
     }
 }
 
-/// Marked data goes in and out, well and badly.
+/// Marked data goes in and out by every operation.
 async fn work(caller: &Caller) {
     let instrument = json!({"kind": "instrument", "tags": [TAG], "meta": {META: META}, "data": {
         "isin": isin(7_007), "type": "stock", "name": NAME}});
@@ -102,12 +102,34 @@ async fn work(caller: &Caller) {
     let put = caller.ask_once("a.put", REQUEST, &text).await;
     assert!(put.body["error"].is_null(), "{}", put.body);
     assert_eq!(put.body["local"], json!(null), "its row is there");
-    caller.ask_once("a.put", REQUEST, &instrument).await.refusal("request_id_reused");
     caller.done("a.put", &instrument).await;
     let got = caller.done("a.get", &id).await;
     assert_eq!(got["item"]["data"]["text"], TEXT);
     caller.done("a.list", &json!({"tag": TAG, "consistency": "strong"})).await;
     caller.done("a.delete", &json!({"kind": "instrument", "id": isin(7_007)})).await;
+    caller.done("a.changes", &json!({"since": 0})).await;
+    caller.done("a.history", &id).await;
+    let version = &got["item"]["version"];
+    caller.done("a.restore", &json!({"kind": "text", "id": ITEM, "version": version})).await;
+    let put = json!({"op": "put", "kind": "text", "id": ITEM, "data": {"text": TEXT.repeat(200)}, "tags": [TAG]});
+    let delete = json!({"op": "delete", "kind": "instrument", "id": isin(7_007)});
+    caller.done("a.batch", &json!({"mode": "each", "ops": [put, delete]})).await;
+    caller.done("a.version", &json!({})).await;
+    caller.done("a.limits", &json!({})).await;
+    caller
+        .ask_once("a.batch", REQUEST, &json!({"mode": "atomic", "ops": [put, delete]}))
+        .await
+        .refusal("request_id_reused");
+    caller.ask("a.batch", &json!({"mode": "atomic", "ops": [put, delete]})).await.refusal("not_found");
+}
+
+/// And is refused.
+async fn bad_work(caller: &Caller) {
+    let text = json!({"kind": "text", "id": ITEM, "data": {"text": TEXT}});
+    caller
+        .ask_once("a.put", REQUEST, &json!({"kind": "text", "id": USER, "data": {"text": TEXT}}))
+        .await
+        .refusal("request_id_reused");
     let conflict = json!({"kind": "text", "id": ITEM, "data": {"text": TEXT}, "if_version": 0});
     caller.ask("a.put", &conflict).await.refusal("version_conflict");
     caller.ask("a.put", &json!({"kind": "text", "id": ITEM, TEXT: 1})).await.refusal("bad_request");
@@ -122,75 +144,121 @@ async fn work(caller: &Caller) {
     caller.with_token(&bad).ask("a.list", &json!({})).await.refusal("unauthenticated");
 }
 
-/// What a message shows to whoever may listen: its subject, its headers, its body.
-fn shown(message: &Message) -> Vec<u8> {
-    format!("{} {:?} {:?}\n", message.subject, message.reply, message.headers)
-        .into_bytes()
-        .into_iter()
-        .chain(message.payload.iter().copied())
-        .collect()
+/// The accounts of NATS in which anything of a request goes about.
+const ACCOUNTS: [&str; 3] = ["TRUTH", "AUTH", "GATEWAY"];
+
+/// `nats/accounts.conf`, with somebody in each of them who may hear and say anything; and a server that tells much.
+fn with_insiders() -> String {
+    ACCOUNTS.iter().fold(format!("debug: true\n{ACCOUNTS_CONF}"), |accounts, account| {
+        let (before, after) = accounts.split_once(&format!("  {account} {{\n")).expect("an account");
+        let insider = format!("users: [\n      {{ user: insider-{account}, password: insider }}\n");
+        format!("{before}  {account} {{\n{}", after.replacen("users: [\n", &insider, 1))
+    })
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_of_an_owners_can_be_read_beside_the_road() {
-    let listener = "users: [\n      { user: insider, password: insider }\n";
-    let world = World::with_accounts(&ACCOUNTS_CONF.replacen("users: [\n", listener, 1)).await;
-    let mut settings = world.settings("a");
-    settings.worker.ready_file = world.directory.join("ready");
-    world.init(&settings).await.expect("init");
-    let insider = ConnectOptions::with_user_and_password("insider".into(), "insider".into());
+/// Somebody inside an account, and all that is heard there from now on.
+async fn insider(world: &World, account: &str) -> (Client, Subscriber) {
+    let insider = ConnectOptions::with_user_and_password(format!("insider-{account}"), "insider".into());
     let insider = insider.connect(world.nats.url()).await.expect("a connection");
     let mut all = insider.subscribe(">").await.expect("a subscription");
     insider.publish("the.start", "".into()).await.expect("sent");
     assert_eq!(all.next().await.expect("heard").subject.as_str(), "the.start");
+    (insider, all)
+}
+
+/// On these the caller's words travel, to the worker, to the auth service and back.
+const ROAD: [&str; 5] = ["favorites.v1.", "auth.v1.verify", "_R_.", "_INBOX_worker.", "_INBOX."];
+
+/// What a message shows to whoever may listen: its subjects, and beside the road its headers and its body.
+fn shown(message: &Message) -> Vec<u8> {
+    let subjects = format!("{} {:?}\n", message.subject, message.reply).into_bytes();
+    match ROAD.iter().any(|road| message.subject.starts_with(road)) {
+        true => subjects,
+        false => [&subjects[..], format!("{:?}\n", message.headers).as_bytes(), &message.payload].concat(),
+    }
+}
+
+/// Nothing that was heard in the account shows a mark, but for what is planted at the end. All subjects of it.
+async fn nothing_heard_shows_a_mark(
+    account: &str,
+    (insider, mut all): (Client, Subscriber),
+    marks: &[String],
+) -> Vec<String> {
+    insider.publish(format!("planted.{}", marks[0]), "".into()).await.expect("sent");
+    insider.publish("planted", marks[1].clone().into()).await.expect("sent");
+    insider.publish("the.end", "".into()).await.expect("sent");
+    let (mut subjects, mut planted) = (Vec::new(), 0);
+    while let Some(message) = all.next().await.filter(|message| message.subject.as_str() != "the.end") {
+        let seen = found(marks, &shown(&message));
+        match message.subject.starts_with("planted") {
+            true => planted += usize::from(seen.is_some()),
+            false => assert_eq!(seen, None, "in {account} on {}", message.subject),
+        }
+        subjects.push(message.subject.to_string());
+    }
+    assert_eq!(planted, 2, "a mark would be seen in {account}");
+    subjects
+}
+
+/// A backup of the shard's database shows none either. Its bytes are in hexadecimal.
+fn no_dump_shows_a_mark(world: &World, marks: &[String]) {
+    let rows = world.query("a", "select count(*) from item_version").parse::<u64>().expect("a number");
+    assert!(rows >= 5, "the rows are there: {rows}");
+    let (bin, url) = (&world.shared.servers.postgres_bin, world.settings("a").postgres.url);
+    assert_eq!(found(marks, &dump(bin, &url)), None);
+    world.query("a", &format!("create table planted as select repeat('{TEXT}', 1000) as words"));
+    assert!(found(marks, &dump(bin, &url)).is_some(), "a planted one is found");
+}
+
+/// Neither the server nor the worker tells of one, however much they are told to say.
+fn no_log_shows_a_mark(world: &World, settings: &Settings, worker: &Guarded, marks: &[String]) {
+    let server = fs::read(world.directory.join("nats.log")).expect("a log");
+    assert!(String::from_utf8_lossy(&server).contains("[DBG]"), "the server tells much");
+    let worker = fs::read(worker.log()).expect("a log");
+    assert!(String::from_utf8_lossy(&worker).contains("was answered"), "the log tells of requests");
+    let keys = [&settings.keys.identity, &settings.keys.encryption, &settings.nats.password, &settings.postgres.url];
+    for mut log in [server, worker.clone()] {
+        assert_eq!(found(marks, &log), None);
+        assert_eq!(found(&keys.map(Clone::clone), &log), None, "a secret of the worker's");
+        log.extend_from_slice(marks[0].as_bytes());
+        assert!(found(marks, &log).is_some(), "a planted one is found");
+    }
+    // The client library shows subjects at this level; the service itself does not repeat what is none of its own.
+    let log = String::from_utf8_lossy(&worker);
+    let repeated = log.lines().find(|line| line.contains(OPERATION) && !line.contains("\"target\":\"async_nats\""));
+    assert_eq!(repeated, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_an_owners_can_be_read_beside_the_road() {
+    let world = World::with_accounts(&with_insiders()).await;
+    let mut settings = world.settings("a");
+    settings.worker.ready_file = world.directory.join("ready");
+    world.init(&settings).await.expect("init");
+    let mut insiders = Vec::new();
+    for account in ACCOUNTS {
+        insiders.push((account, insider(&world, account).await));
+    }
     let mut worker = serve(&world, &settings);
     until_ready(&mut worker, &settings).await;
     let caller = Caller::new(world.connect("gateway").await, world.token(USER, ALL_SCOPES, Duration::from_secs(600)));
     let marks = marks(&caller);
     work(&caller).await;
-
-    let tables = "select table_name from information_schema.tables where table_schema = 'public'";
-    let mut rows = 0;
-    for table in world.query("a", tables).lines() {
-        // Bytes are shown in hexadecimal.
-        let stored = world.query("a", &format!("select t::text from \"{table}\" t"));
-        rows += stored.lines().count();
-        assert_eq!(found(&marks, stored.as_bytes()), None, "in {table}");
-    }
-    assert!(rows >= 5, "the rows are there: {rows}");
-
+    bad_work(&caller).await;
+    no_dump_shows_a_mark(&world, &marks);
     let status = worker.stop(Signal::SIGTERM, Duration::from_secs(10)).expect("it ended");
     assert!(status.success(), "{}", worker.last_lines());
-    let log = fs::read(worker.log()).expect("a log");
-    assert!(String::from_utf8_lossy(&log).contains("was answered"), "the log tells of requests");
-    assert_eq!(found(&marks, &log), None, "in the log");
-    let keys = [&settings.keys.identity, &settings.keys.encryption, &settings.nats.password, &settings.postgres.url];
-    assert_eq!(found(&keys.map(Clone::clone), &log), None, "a secret of the worker's is in the log");
-    // The client library shows subjects at this level; the service itself does not repeat what is none of its own.
-    let log = String::from_utf8_lossy(&log);
-    let repeated = log.lines().find(|line| line.contains(OPERATION) && !line.contains("\"target\":\"async_nats\""));
-    assert_eq!(repeated, None);
-
-    insider.publish("the.end", "".into()).await.expect("sent");
-    let (mut subjects, mut stored) = (0, 0);
-    while let Some(message) = all.next().await {
-        match message.subject.as_str() {
-            "the.end" => break,
-            // On these the caller's words travel, to the worker, to the auth service and back.
-            subject
-                if ["favorites.v1.", "auth.v1.verify", "_R_.", "_INBOX_worker."]
-                    .iter()
-                    .any(|p| subject.starts_with(p)) =>
-            {
-                assert_eq!(found(&marks[..1], subject.as_bytes()), None);
-                continue;
-            }
-            subject => stored += usize::from(subject.starts_with("$KV.favorites.")),
-        }
-        subjects += 1;
-        assert_eq!(found(&marks, &shown(&message)), None, "on {}", message.subject);
+    no_log_shows_a_mark(&world, &settings, &worker, &marks);
+    let mut heard = Vec::new();
+    for (account, insider) in insiders {
+        heard.extend(nothing_heard_shows_a_mark(account, insider, &marks).await);
     }
-    assert!(subjects > stored && stored >= 4, "records and the bells of changes were heard: {subjects}, {stored}");
+    for (what, least) in
+        [("$KV.favorites.", 8), ("favorites.changed.", 6), ("auth.v1.verify", 2), ("favorites.v1.", 40)]
+    {
+        let count = heard.iter().filter(|subject| subject.starts_with(what)).count();
+        assert!(count >= least, "{count} of {what} were heard");
+    }
     the_store_holds_no_mark(world, &marks);
 }
 

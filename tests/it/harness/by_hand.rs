@@ -42,6 +42,12 @@ impl ByHand {
 
     /// The error of the next reply that comes; `None` if none comes for a while.
     pub async fn refusal(&mut self) -> Option<Value> {
+        let body: Value = serde_json::from_slice(&self.reply().await?).unwrap_or(Value::Null);
+        Some(body["error"].clone())
+    }
+
+    /// The body of the next reply that comes; `None` if none comes for a while.
+    pub async fn reply(&mut self) -> Option<Vec<u8>> {
         self.until(b"HMSG ").await?;
         let line = self.until(b"\r\n").await?;
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -50,9 +56,7 @@ impl ByHand {
         while self.read.len() < all {
             self.more().await?;
         }
-        let body: Value = serde_json::from_slice(&self.read[head..all]).unwrap_or(Value::Null);
-        self.read.drain(..all);
-        Some(body["error"].clone())
+        Some(self.read.drain(..all).skip(head).collect())
     }
 
     /// What comes up to and with these bytes.

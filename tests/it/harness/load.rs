@@ -375,6 +375,12 @@ impl Report {
         self.drivers.iter().flat_map(|driver| &driver.seen)
     }
 
+    /// The version of each item that was acknowledged last.
+    pub fn versions(&self) -> BTreeSet<u64> {
+        let known = self.drivers.iter().flat_map(|driver| driver.model.values());
+        known.map(|known| known.version).filter(|version| *version > 0).collect()
+    }
+
     /// How many requests came to what: the writes, then the reads.
     pub fn counts(&self) -> [BTreeMap<Outcome, usize>; 2] {
         let mut counts = [BTreeMap::new(), BTreeMap::new()];

@@ -25,6 +25,7 @@ pub use leaves::Leaves;
 pub use process::Process;
 
 pub use proxy::Proxy;
+pub use servers::{dump, dump_all, kept_directory};
 pub use turn::{alone, beside};
 pub use verifier::Verifier;
 pub use world::{Worker, World, with_breaker};

@@ -1,9 +1,11 @@
 //! The servers that all tests of a run share.
 
+use gofavorites::config::LogSettings;
 use gofavorites::dev::fetch::{Servers, servers};
 use gofavorites::dev::postgres::{PostgresOptions, PostgresServer};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::OnceCell;
 
@@ -30,6 +32,7 @@ impl Shared {
         clear_earlier_runs(&all);
         let directory = all.join(std::process::id().to_string());
         fs::create_dir_all(&directory).expect("a directory");
+        workers_log(&directory.join("workers.log"));
         let postgres = PostgresServer::start(PostgresOptions {
             bin: servers.postgres_bin.clone(),
             data: directory.join("postgres"),
@@ -51,11 +54,45 @@ impl Shared {
     }
 }
 
+/// Where the workers in this process say what they do, as much as they say unless told otherwise: more would slow down what
+/// is measured. It is searched when all tests have ended.
+fn workers_log(place: &Path) {
+    let file = fs::File::create(place).expect("a file");
+    let filter = tracing_subscriber::EnvFilter::new(LogSettings::default().filter);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    log.with_writer(std::sync::Mutex::new(file)).init();
+}
+
+/// A dump of a database, as `pg_dump` makes it for a backup.
+pub fn dump(bin: &Path, url: &str) -> Vec<u8> {
+    dumped(bin, &["pg_dump", url])
+}
+
+/// A dump of all databases of a server.
+pub fn dump_all(bin: &Path, url: &str) -> Vec<u8> {
+    dumped(bin, &["pg_dumpall", "--no-role-passwords", "--dbname", url])
+}
+
+fn dumped(bin: &Path, command: &[&str]) -> Vec<u8> {
+    let output = Command::new(bin.join(command[0])).args(&command[1..]).output().expect(command[0]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// A directory for a platform of a test's own, which stays after it: it is searched when all tests have ended.
+pub fn kept_directory() -> PathBuf {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/it").join(std::process::id().to_string());
+    let directory = run.join(format!("platform-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    fs::create_dir_all(&directory).expect("a directory");
+    directory
+}
+
 /// What earlier runs left on the disk. Their processes ended with them.
 fn clear_earlier_runs(all: &Path) {
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
         let pid = entry.file_name().to_string_lossy().into_owned();
-        let alive = std::process::Command::new("ps").args(["-p", &pid]).output().is_ok_and(|ps| ps.status.success());
+        let alive = Command::new("ps").args(["-p", &pid]).output().is_ok_and(|ps| ps.status.success());
         if !alive {
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -5,7 +5,7 @@ use gofavorites::dev::tokens::ISSUER;
 use gofavorites::exchange::Exchange;
 use gofavorites::seal::{Keyring, OwnerKey, UserId};
 use gofavorites::shard::Store;
-use gofavorites::truth::{Bucket, TruthSettings};
+use gofavorites::truth::Bucket;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -30,7 +30,7 @@ impl World {
     /// The truth, as a worker of that shard reaches it.
     pub async fn bucket(&self, shard: &str) -> Bucket {
         let exchange = Exchange::start(self.connect("worker").await).await.expect("an inbox");
-        Bucket::new(exchange, TruthSettings::default(), shard)
+        Bucket::new(exchange, self.truth.clone(), shard)
     }
 
     /// The settings of a worker of that shard, in a file, as the program reads them.
@@ -42,6 +42,7 @@ impl World {
             format!("nats.url = {:?}", nats.url),
             format!("nats.user = {:?}", nats.user),
             format!("nats.password = {:?}", nats.password),
+            format!("truth.domain = {:?}", settings.truth.domain),
             format!("postgres.url = {:?}", settings.postgres.url),
             format!("keys.identity = {:?}", keys.identity),
             format!("keys.encryption = {:?}", keys.encryption),

@@ -106,6 +106,12 @@ impl World {
         (world, a, b)
     }
 
+    /// As [`start_auth`](Self::start_auth), with a way of its own to the server.
+    pub async fn start_auth_at(&mut self, url: &str) {
+        self.auth_url = Some(url.to_owned());
+        self.start_auth().await;
+    }
+
     /// Starts the stand-in auth service, and waits until it answers.
     pub async fn start_auth(&mut self) {
         let url = self.auth_url.clone().unwrap_or_else(|| self.nats.url());
