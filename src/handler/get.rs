@@ -82,7 +82,7 @@ impl Freshness {
             Some("head") => Need::Head,
             Some("strong") => Need::Strong,
             Some(_) => {
-                return Err(Refusal::bad_field("consistency", "consistency is one of head, strong, eventual"));
+                return Err(Refusal::bad_field("consistency", "must be one of head, strong, eventual"));
             }
         };
         Ok(Self { need, min_version, field: "min_version" })
