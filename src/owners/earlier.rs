@@ -9,8 +9,6 @@ use futures::future::join_all;
 use std::collections::BTreeMap;
 use tracing::{debug, warn};
 
-/// The most records of one key that a bucket can keep.
-pub(super) const HISTORY: usize = 64;
 /// How many items are looked through at a time.
 const AT_ONCE: usize = 16;
 
@@ -41,11 +39,11 @@ impl Owners {
         };
         let written_over = |record: &&Record| record.version > known_to && !record.envelope.item_prev.is_none();
         let items = self.items_of(snapshot, request_id, intent)?;
-        let names: Vec<RecordName> = items.into_iter().filter(written_over).map(|record| record.name).collect();
-        for some in names.chunks(AT_ONCE) {
+        let items: Vec<&Record> = items.into_iter().filter(written_over).collect();
+        for some in items.chunks(AT_ONCE) {
             let mut looked_up = Vec::with_capacity(some.len());
-            for name in some {
-                looked_up.push(self.0.bucket.history(snapshot.owner(), name, known_to, HISTORY));
+            for Record { name, version, .. } in some {
+                looked_up.push(self.0.bucket.history(snapshot.owner(), name, known_to, *version));
             }
             for kept in join_all(looked_up).await {
                 if let Some(found) = kept?.iter().find(made_by) {
