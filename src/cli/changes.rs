@@ -128,7 +128,9 @@ impl Watch {
                     since = news.owner_version;
                 }
                 // Only what is refused for good ends it.
-                Err(fault) if super::failed::passes(&fault) => eprintln!("gofavorites: {fault:#}; trying again"),
+                Err(fault) if super::failed::passes(&fault) => {
+                    eprintln!("gofavorites: {}; trying again", super::failed::told(&fault));
+                }
                 Err(fault) => return Err(fault),
             }
             let rung = timeout(LOOK, bell.next()).await;

@@ -89,6 +89,17 @@ impl Failed {
     }
 }
 
+/// What failed, and its causes; one that the text before ends with is not told twice.
+pub fn told(fault: &anyhow::Error) -> String {
+    let mut told = fault.to_string();
+    for cause in fault.chain().skip(1).map(ToString::to_string) {
+        if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 /// Whether what failed may be as it should in a moment.
 pub(super) fn passes(fault: &anyhow::Error) -> bool {
     fault.downcast_ref::<Failed>().is_some_and(|failed| [7, 8].contains(&failed.exit_code))
@@ -130,6 +141,13 @@ mod tests {
             let expected = if code == Code::Internal { 1 } else { 3 };
             assert!(exit_code(code.as_str()) >= expected, "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        use crate::exchange::CallFault;
+        let fault = anyhow::Error::from(crate::truth::TruthFault::from(CallFault::TimedOut)).context("no round");
+        assert_eq!(told(&fault), "no round: the truth is out of reach: no answer in time");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Restore {
         if let Err(conflict) = self.conditions.check(snapshot, living) {
             return Ok(Err(conflict));
         }
-        let Some(was) = was else { return Ok(Err(not_found(snapshot))) };
+        let Some(was) = was else { return Ok(Err(not_kept(snapshot, living.is_some()))) };
         let Some(Item { data, meta, tags, .. }) = was.living() else {
             let message = "version: the item was deleted then; restore an earlier one, or delete it";
             return Ok(Err(Refusal::new(Code::InvalidItem, message).field("version")));
@@ -45,6 +45,15 @@ impl Restore {
         let kept = keep(&mut room, current.as_ref(), &self.id, (data.clone(), meta.clone(), tags.clone()), limits);
         Ok(kept.map(Draft::one))
     }
+}
+
+/// That there is nothing to put back.
+fn not_kept(snapshot: &Snapshot, lives: bool) -> Refusal {
+    if !lives {
+        return not_found(snapshot);
+    }
+    let message = "the item has no such version, or it is kept no more: history shows those that are";
+    Refusal::new(Code::NotFound, message).with("owner_version", snapshot.version().get())
 }
 
 /// Answers `{item, owner_version}`.

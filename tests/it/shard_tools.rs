@@ -336,6 +336,9 @@ async fn a_replay_from_a_sequence_or_a_time_mends_what_came_since() {
     }
     let (code, _) = world.run("a", &["replay", "--from-time", "yesterday"]).await;
     assert_eq!(code, 1);
+    for (option, value) in [("--from-sequence", "99999999"), ("--from-time", "2999-01-01T00:00:00Z")] {
+        assert_eq!(world.run("a", &["replay", option, value]).await.0, 2, "nothing of that is there yet");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -84,7 +84,7 @@ async fn a_replica_that_lags_is_asked_again_for_what_an_item_was() {
     let maintain = world.connect("maintain").await;
     let body = json!({"filter": format!("$KV.favorites.{owner}.{name}")}).to_string();
     maintain.request("$JS.API.STREAM.PURGE.KV_favorites", body.into()).await.expect("purged");
-    alice.put_text("a", "two", "x").await;
+    world.caller("bob").await.put_text("a", "one", "x").await;
     let began = Instant::now();
     assert!(bucket.history(&owner, &name, Version::NONE, after_it).await.expect("the truth").is_empty());
     assert!(bucket.record_at(&owner, next).await.expect("the truth").is_none());
