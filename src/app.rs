@@ -74,7 +74,7 @@ fn owners_settings(settings: &Settings) -> OwnersSettings {
         read: settings.read.clone(),
         write: settings.write.clone(),
         projection: settings.projection.clone(),
-        heaviest_bytes: settings.limits.items.saturating_mul(settings.limits.request_bytes) as u64,
+        heaviest_bytes: settings.limits.heaviest_owner_bytes(),
         retention: settings.retention.clone(),
     }
 }

@@ -1,7 +1,7 @@
 //! The program: reads its arguments, does what they say, and ends with a truthful exit code.
 
 use clap::Parser as _;
-use gofavorites::cli::{Cli, Failed};
+use gofavorites::cli::{Cli, Failed, told};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match runtime.block_on(cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
-            eprintln!("gofavorites: {fault:#}");
+            eprintln!("gofavorites: {}", told(&fault));
             fault.downcast_ref::<Failed>().map_or(ExitCode::FAILURE, |failed| failed.exit_code().into())
         }
     }

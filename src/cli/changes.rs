@@ -45,6 +45,9 @@ pub(super) struct Watch {
     json: bool,
 }
 
+/// How often a walk from the beginning is begun anew, where deletions are forgotten while it is under way.
+const ANEW: usize = 5;
+
 /// What came of asking for everything that is new.
 struct News {
     items: Vec<Value>,
@@ -53,11 +56,28 @@ struct News {
     stale: bool,
 }
 
-/// All that is new since a version, page by page.
-async fn news(client: &Client, mut since: u64) -> anyhow::Result<News> {
-    let mut items: Vec<Value> = Vec::new();
+/// All that is new since a version.
+async fn news(client: &Client, since: u64) -> anyhow::Result<News> {
+    let mut anew = 0;
     loop {
-        let mut reply = client.ask(Operation::Changes, &json!({"since": since})).await?;
+        match walk(client, since).await {
+            // Nothing is held from before, so nothing is to be dropped.
+            Err(fault) if since == 0 && anew < ANEW && super::failed::has_code(&fault, "resync_required") => anew += 1,
+            walked => return walked,
+        }
+    }
+}
+
+/// As [`news`], page by page, all under the floor of the first: then nothing among them is deleted and forgotten.
+async fn walk(client: &Client, mut since: u64) -> anyhow::Result<News> {
+    let mut items: Vec<Value> = Vec::new();
+    let mut floor = None;
+    loop {
+        let mut body = json!({"since": since});
+        if let Some(floor) = floor.filter(|floor| *floor > 0) {
+            body["floor"] = Value::from(floor);
+        }
+        let mut reply = client.ask(Operation::Changes, &body).await?;
         if let Value::Array(page) = reply["items"].take() {
             items.extend(page);
         }
@@ -66,6 +86,7 @@ async fn news(client: &Client, mut since: u64) -> anyhow::Result<News> {
             let notify = reply["notify"].as_str().unwrap_or_default().to_owned();
             return Ok(News { items, owner_version, notify, stale: reply["stale"] == true });
         }
+        floor = floor.or(reply["floor"].as_u64());
         since = items.last().and_then(|item| item["version"].as_u64()).context("an empty page with more behind it")?;
     }
 }
@@ -107,7 +128,9 @@ impl Watch {
                     since = news.owner_version;
                 }
                 // Only what is refused for good ends it.
-                Err(fault) if super::failed::passes(&fault) => eprintln!("gofavorites: {fault:#}; trying again"),
+                Err(fault) if super::failed::passes(&fault) => {
+                    eprintln!("gofavorites: {}; trying again", super::failed::told(&fault));
+                }
                 Err(fault) => return Err(fault),
             }
             let rung = timeout(LOOK, bell.next()).await;

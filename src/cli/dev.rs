@@ -99,6 +99,8 @@ impl Dev {
                 auth_service::run(url, &secrets()?, Some(self.revoked()), stop).await
             }
             Some(Part::Token { sub, scope, ttl }) => {
+                let state = self.state.display();
+                anyhow::ensure!(self.state.is_dir(), "no platform keeps its state in {state}: name it with --state");
                 println!("{}", tokens::token(&secrets()?, sub, scope, *ttl)?);
                 Ok(())
             }

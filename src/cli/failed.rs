@@ -21,6 +21,8 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
 pub struct Failed {
     exit_code: u8,
     message: String,
+    /// Of the service's refusal; empty where there is none.
+    code: String,
     /// How long the service asks to wait before it is asked again, in milliseconds.
     retry_after_ms: Option<u64>,
 }
@@ -42,7 +44,7 @@ impl Failed {
     }
 
     fn new(exit_code: u8, message: impl Into<String>) -> Self {
-        Self { exit_code, message: message.into(), retry_after_ms: None }
+        Self { exit_code, message: message.into(), code: String::new(), retry_after_ms: None }
     }
 
     /// What was compared is not the same.
@@ -67,7 +69,7 @@ impl Failed {
         if let Some(wait) = details["retry_after_ms"].as_u64() {
             message += &format!("; in {wait} ms at the earliest");
         }
-        Self { exit_code: exit_code(&code), message, retry_after_ms: details["retry_after_ms"].as_u64() }
+        Self { exit_code: exit_code(&code), message, code, retry_after_ms: details["retry_after_ms"].as_u64() }
     }
 
     /// How long the service asks to wait, in milliseconds.
@@ -87,9 +89,25 @@ impl Failed {
     }
 }
 
+/// What failed, and its causes; one that the text before ends with is not told twice.
+pub fn told(fault: &anyhow::Error) -> String {
+    let mut told = fault.to_string();
+    for cause in fault.chain().skip(1).map(ToString::to_string) {
+        if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 /// Whether what failed may be as it should in a moment.
 pub(super) fn passes(fault: &anyhow::Error) -> bool {
     fault.downcast_ref::<Failed>().is_some_and(|failed| [7, 8].contains(&failed.exit_code))
+}
+
+/// Whether the service refused it with that code.
+pub(super) fn has_code(fault: &anyhow::Error, code: &str) -> bool {
+    fault.downcast_ref::<Failed>().is_some_and(|failed| failed.code == code)
 }
 
 fn exit_code(code: &str) -> u8 {
@@ -123,6 +141,13 @@ mod tests {
             let expected = if code == Code::Internal { 1 } else { 3 };
             assert!(exit_code(code.as_str()) >= expected, "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        use crate::exchange::CallFault;
+        let fault = anyhow::Error::from(crate::truth::TruthFault::from(CallFault::TimedOut)).context("no round");
+        assert_eq!(told(&fault), "no round: the truth is out of reach: no answer in time");
     }
 
     #[test]

@@ -90,14 +90,29 @@ impl Replay {
         let mut progress = Progress::new("records followed");
         let complete = tools.owners.refill_versions(|done, total| progress.step(done, total)).await?;
         progress.end();
-        print(&format!(
-            "{} owners brought anew, {} failed; of {complete} more every kept version is known\n",
-            rebuilt.owners, rebuilt.failed
-        ))?;
+        print(&format!("{} owners brought anew, {} failed\n", rebuilt.owners, rebuilt.failed))?;
+        if complete > 0 {
+            print(&format!("{complete} owners had lacked older versions, and have all that the bucket keeps now\n"))?;
+        }
         Ok(rebuilt)
     }
 
+    /// Refuses what the bucket has not come to yet: nothing would ever come.
+    async fn has_begun(&self, tools: &Tools, since: &Since) -> anyhow::Result<()> {
+        let newest = tools.owners.truth().ring_barrier().await?;
+        match since {
+            Since::Sequence(sequence) if *sequence > newest => {
+                Err(Failed::usage(format!("--from-sequence: the bucket's newest record is {newest}")).into())
+            }
+            Since::Moment(moment) if *moment > Timestamp::now() => {
+                Err(Failed::usage("--from-time: that time is yet to come").into())
+            }
+            Since::Sequence(_) | Since::Moment(_) => Ok(()),
+        }
+    }
+
     async fn follow_again(&self, tools: &Tools, since: Since) -> anyhow::Result<Rebuilt> {
+        self.has_begun(tools, &since).await?;
         let mut progress = Progress::new("records followed");
         let rebuilt = tools.owners.follow_again(since, |done, total| progress.step(done, total)).await?;
         progress.end();

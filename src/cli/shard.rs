@@ -43,7 +43,8 @@ enum Command {
 
 /// Un-host owners who have not been seen for some days.
 ///
-/// It takes the settings of a worker of the shard and needs Postgres only. Workers may serve meanwhile.
+/// It takes the settings of a worker of the shard and needs Postgres only. Workers may serve meanwhile. With their rows go
+/// the request ids by which their writes are known again, so the days are not fewer than retry.kept_h.
 #[derive(Args)]
 struct Evict {
     #[command(flatten)]
@@ -135,6 +136,13 @@ fn row(shard: &Value) -> [String; 10] {
 impl Evict {
     async fn run(self) -> anyhow::Result<()> {
         let settings = self.settings.read()?;
+        // With an owner's rows go those by which a request id is known again.
+        let kept_h = settings.retry.kept_h;
+        if i64::from(self.days) * 24 < i64::from(kept_h) {
+            let why = format!("a request id is honoured for retry.kept_h, {kept_h} hours, where its owner is hosted");
+            let least = kept_h.div_ceil(24);
+            return Err(Failed::usage(format!("--days: {why}: give {least} or more, or lower retry.kept_h")).into());
+        }
         let store = Store::new(&settings.postgres)?;
         store.check_schema().await?;
         let unseen = store.unseen(self.days).await?;

@@ -54,9 +54,10 @@ impl Verify {
         if self.json {
             print_json(&json!({"history_went_back": history, "owners": all, "counts": counts}))?;
         } else {
+            let mended = if self.repair { format!(", {} of them mended", counts.mended) } else { String::new() };
             print(&format!(
-                "{} owners compared: {} equal, {} differ, {} of them mended, {} unclear\n",
-                counts.owners, counts.equal, counts.differ, counts.mended, counts.unclear
+                "{} owners compared: {} equal, {} differ{mended}, {} unclear\n",
+                counts.owners, counts.equal, counts.differ, counts.unclear
             ))?;
         }
         match (history, counts.all_equal()) {

@@ -7,11 +7,12 @@ use super::request::Call;
 use super::write::{FRAME_BYTES, longest, pending, unless_written, view};
 use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, Version};
-use crate::owners::{Change, Draft, Intent, Snapshot, Written};
-use crate::seal::Content;
+use crate::owners::{Change, Draft, Intent, Snapshot, Told, Written};
+use crate::seal::{Content, Refused};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Display;
 
 /// `{mode, ops, if_owner_version?}`
 struct Batch {
@@ -19,6 +20,8 @@ struct Batch {
     atomic: bool,
     /// In the order of the request; one that breaks a rule of the domain is its refusal.
     ops: Vec<Result<Op, Refusal>>,
+    /// The item that each names; none where the service chooses its id, or it cannot be told.
+    names: Vec<Option<(Kind, ItemId)>>,
     conditions: Conditions,
 }
 
@@ -32,7 +35,7 @@ enum Nothing {
     /// It is refused as a whole.
     Refused(Refusal),
     /// Each of its operations is refused.
-    Each(BTreeMap<u16, String>, Version),
+    Each(BTreeMap<u16, Value>, Version),
 }
 
 impl Op {
@@ -42,7 +45,7 @@ impl Op {
         match fields.require_text("op")?.as_str() {
             "put" => Put::parse(conditions(&mut fields)?, fields, limits).map(Self::Put),
             "delete" => Delete::parse(conditions(&mut fields)?, fields, limits).map(Self::Delete),
-            _ => Err(Refusal::bad_field("op", "op is put or delete").into()),
+            _ => Err(Refusal::bad_field("op", "must be put or delete").into()),
         }
     }
 
@@ -72,7 +75,7 @@ impl Batch {
         let atomic = match fields.require_text("mode")?.as_str() {
             "atomic" => true,
             "each" => false,
-            _ => return Err(Refusal::bad_field("mode", "mode is atomic or each").into()),
+            _ => return Err(Refusal::bad_field("mode", "must be atomic or each").into()),
         };
         let ops = fields.map_list("ops")?;
         let ops = fields.require("ops", ops)?;
@@ -82,23 +85,27 @@ impl Batch {
             let message = format!("a batch has 1 to {} operations, this one {}", limits.batch, ops.len());
             return Err(Refusal::bad_field("ops", &message).with("limit", limits.batch).into());
         }
+        let names = ops.iter().map(|fields| named(fields, limits)).collect();
         let ops = ops.into_iter().enumerate().map(|(at, fields)| match Op::parse(fields, limits) {
             Ok(op) => Ok(Ok(op)),
-            Err(Failure::Refused(refusal)) if refusal.code() == Code::InvalidItem => Ok(Err(refusal)),
-            Err(Failure::Refused(refusal)) => Err(Failure::Refused(refusal.with("op", at))),
+            Err(Failure::Refused(refusal)) => {
+                let refusal = refusal.below(&place(at));
+                let of_the_item = refusal.code() == Code::InvalidItem;
+                if of_the_item { Ok(Err(refusal)) } else { Err(Failure::Refused(refusal.with("op", at))) }
+            }
             Err(fault) => Err(fault),
         });
-        let batch = Self { atomic, ops: ops.collect::<Result<_, _>>()?, conditions };
+        let batch = Self { atomic, ops: ops.collect::<Result<_, _>>()?, names, conditions };
         batch.names_no_item_twice().map(|()| batch)
     }
 
     fn names_no_item_twice(&self) -> Result<(), Failure> {
         let mut seen = HashSet::new();
-        for (at, op) in self.ops.iter().enumerate() {
-            if let Ok((kind, Some(id))) = op.as_ref().map(Op::item)
-                && !seen.insert((kind, id))
+        for (at, name) in self.names.iter().enumerate() {
+            if let Some(name) = name
+                && !seen.insert(name)
             {
-                let refusal = Refusal::bad_field(format!("ops[{at}]"), "a batch names no item twice");
+                let refusal = Refusal::bad_field(place(at), "a batch names no item twice");
                 return Err(refusal.with("op", at).into());
             }
         }
@@ -114,7 +121,7 @@ impl Batch {
         let mut used = FRAME_BYTES;
         for (at, op) in (0u16..).zip(&self.ops) {
             let decided = match op {
-                Ok(op) => op.decide(snapshot, &mut room, limits)?,
+                Ok(op) => op.decide(snapshot, &mut room, limits)?.map_err(|refusal| refusal.below(&place(at))),
                 Err(refusal) => Err(refusal.clone()),
             };
             match decided {
@@ -124,8 +131,8 @@ impl Batch {
                 }
                 Err(refusal) if self.atomic => return Ok(Err(Nothing::Refused(refusal.with("op", at)))),
                 Err(refusal) => {
-                    let told = refusal.inner().to_string();
-                    used += told.len() + FRAME_BYTES;
+                    let told = refusal.inner();
+                    used += told.to_string().len() + FRAME_BYTES;
                     refused.insert(at, told);
                 }
             }
@@ -136,19 +143,52 @@ impl Batch {
         if contents.is_empty() {
             return Ok(Err(Nothing::Each(refused, snapshot.version())));
         }
-        Ok(Ok(Draft { contents, refused }))
+        Ok(Ok(Draft { contents, refused: refused.into_iter().map(|(at, told)| (at, kept(told))).collect() }))
     }
 
     /// In the order of the operations: what was written, and what was refused.
-    fn results(&self, written: Vec<Value>, mut refused: BTreeMap<u16, String>) -> Result<Vec<Value>, Failure> {
+    fn results(&self, written: Vec<Value>, mut refused: BTreeMap<u16, Value>) -> Result<Vec<Value>, Failure> {
         let mut written = written.into_iter();
         let result = |at: u16| match refused.remove(&at) {
-            Some(told) => Ok(json!({"error": serde_json::from_str::<Value>(&told).map_err(anyhow::Error::from)?})),
+            Some(told) => Ok(json!({"error": told})),
             None => written.next().map(|item| json!({"item": item})).ok_or_else(|| anyhow::anyhow!("an item too few")),
         };
         let results = (0u16..).take(self.ops.len()).map(result).collect::<Result<_, anyhow::Error>>();
         results.map_err(Failure::Internal)
     }
+}
+
+/// Where an operation stands in the request.
+fn place(at: impl Display) -> String {
+    format!("ops[{at}]")
+}
+
+/// The item that an operation names, whatever else is wrong with it.
+fn named(fields: &Fields, limits: &Limits) -> Option<(Kind, ItemId)> {
+    let kind = Kind::parse(fields.look("kind")?).ok()?;
+    let isin = || if kind == Kind::Instrument { fields.look_in("data", "isin") } else { None };
+    let id = fields.look("id").or_else(isin)?;
+    Some((kind, ItemId::parse(kind, id, &limits.item).ok()?))
+}
+
+/// A refusal as it is kept with the write, in a few KB: of an item that it shows, the version.
+fn kept(mut told: Value) -> Refused {
+    let shown = told["details"]["item"]["version"].as_u64().and_then(Version::new).unwrap_or_default();
+    if !shown.is_none()
+        && let Some(details) = told["details"].as_object_mut()
+    {
+        details.remove("item");
+    }
+    Refused { told: told.to_string(), shown }
+}
+
+/// A refusal that was kept, as it was told; without its item where that version is kept no more.
+fn retold(Told { told, shown }: Told) -> Result<Value, Failure> {
+    let mut told: Value = serde_json::from_str(&told).map_err(|fault| Failure::Internal(fault.into()))?;
+    if let Some(shown) = shown {
+        told["details"]["item"] = view(&shown);
+    }
+    Ok(told)
 }
 
 /// Answers `{results, owner_version}`.
@@ -167,7 +207,8 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
     let written = |written: Written| {
         let owner_version = written.owner_version().get();
         let local = written.local;
-        let results = batch.results(written.items.iter().map(view).collect(), written.refused)?;
+        let refused = written.refused.into_iter().map(|(at, told)| Ok::<_, Failure>((at, retold(told)?)));
+        let results = batch.results(written.items.iter().map(view).collect(), refused.collect::<Result<_, _>>()?)?;
         Ok(pending(json!({"results": results, "owner_version": owner_version}), local))
     };
     unless_written(outcome, nothing, written)

@@ -6,13 +6,17 @@ use super::request::Call;
 use super::write::view;
 use super::{Failure, Service};
 use crate::domain::Version;
-use crate::owners::Opened;
+use crate::owners::{Opened, Reading};
+use crate::seal::OwnerKey;
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-/// `{since, limit?}`
+/// `{since, floor?, limit?}`
 struct Changes {
     since: Version,
+    /// The floor under which the caller's walk began; none where they name none.
+    floor: Version,
     limit: usize,
 }
 
@@ -20,22 +24,46 @@ impl Changes {
     fn parse(mut fields: Fields, service: &Service) -> Result<Self, Failure> {
         let since = fields.version("since")?;
         let since = fields.require("since", since)?;
+        let floor = fields.version("floor")?.unwrap_or_default();
         let limit = page_limit(&mut fields, &service.limits)?;
         fields.finish()?;
-        Ok(Self { since, limit })
+        Ok(Self { since, floor, limit })
+    }
+
+    /// The owner, of `since` at least and not from before `floor`: an older copy may hold what is deleted and forgotten,
+    /// and who gets that in the middle of a walk would keep it for ever.
+    async fn read(&self, service: &Service, owner: &OwnerKey, deadline: Instant) -> Result<Reading, Failure> {
+        let freshness = Freshness::at_least(self.since, "since", &service.owners);
+        let reading = freshness.read(&service.owners, owner, deadline).await?;
+        if self.floor <= reading.snapshot.floor() {
+            return Ok(reading);
+        }
+        let reading = freshness.confirmed().read(&service.owners, owner, deadline).await?;
+        let found = reading.snapshot.floor();
+        if self.floor <= found {
+            return Ok(reading);
+        }
+        let never = Refusal::bad_field("floor", format!("the owner's floor is {found}: a higher one never was"));
+        Err(never.with("owner_version", reading.snapshot.version().get()).into())
+    }
+
+    /// Whether the caller may hold what was deleted since, without their being told: deletions up to the floor are
+    /// forgotten. Who began from nothing under this very floor holds none of what was forgotten. A floor never goes
+    /// down, so this stays so whatever the truth has by now.
+    fn is_too_old(&self, floor: Version) -> bool {
+        !self.since.is_none() && self.since < floor && self.floor != floor
     }
 }
 
-/// Answers `{items, owner_version, more, notify}`.
+/// Answers `{items, owner_version, floor, more, notify}`.
 pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Failure> {
-    let Changes { since, limit } = Changes::parse(call.fields, service)?;
-    let freshness = Freshness::at_least(since, "since", &service.owners);
-    let reading = freshness.read(&service.owners, &call.owner, call.deadline).await?;
+    let asked = Changes::parse(call.fields, service)?;
+    let reading = asked.read(service, &call.owner, call.deadline).await?;
     let snapshot = &reading.snapshot;
-    // A floor never goes down, so this holds on whatever the truth has by now.
-    if !since.is_none() && since < snapshot.floor() {
+    if asked.is_too_old(snapshot.floor()) {
         return Err(resync(snapshot.floor(), snapshot.version()).into());
     }
+    let Changes { since, limit, .. } = asked;
     let mut items: Vec<&Opened> = snapshot.items()?.iter().filter(|item| item.version > since).collect();
     items.sort_by_key(|item| item.version);
     let changed = page(&items, limit, &service.limits, |item| view(item));
@@ -43,6 +71,7 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
     let reply = json!({
         "items": changed,
         "owner_version": snapshot.version().get(),
+        "floor": snapshot.floor().get(),
         "more": more,
         "notify": service.owners.truth().notify_subject(&call.owner),
     });

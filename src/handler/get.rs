@@ -68,6 +68,11 @@ impl Freshness {
         Self { need: owners.default_need(), min_version, field }
     }
 
+    /// The same, of everything that was acknowledged anywhere before.
+    pub fn confirmed(self) -> Self {
+        Self { need: Need::Strong, ..self }
+    }
+
     /// Takes `min_version` and `consistency`.
     pub fn take(fields: &mut Fields, owners: &Owners) -> Result<Self, Refusal> {
         let min_version = fields.version("min_version")?.unwrap_or_default();
@@ -77,7 +82,7 @@ impl Freshness {
             Some("head") => Need::Head,
             Some("strong") => Need::Strong,
             Some(_) => {
-                return Err(Refusal::bad_field("consistency", "consistency is one of head, strong, eventual"));
+                return Err(Refusal::bad_field("consistency", "must be one of head, strong, eventual"));
             }
         };
         Ok(Self { need, min_version, field: "min_version" })

@@ -4,7 +4,7 @@ use super::failure::away;
 use super::{Failure, Request, Service};
 use crate::domain::ItemLimits;
 use crate::owners::{Denied, Owners, Pace};
-use crate::wire::{Code, Fields, Refusal};
+use crate::wire::{Code, Fields, REFUSAL_BYTES, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -77,6 +77,13 @@ impl Limits {
         let table = self.table().into_iter().chain(owners);
         let limits = table.map(|(name, value, unit)| (name.to_owned(), json!({"value": value, "unit": unit})));
         Value::Object(limits.collect())
+    }
+
+    /// What one owner may weigh at most, in bytes, about: each item may be the last of a batch whose other operations were
+    /// refused, and that is kept with it.
+    pub fn heaviest_owner_bytes(&self) -> u64 {
+        let refused = self.batch.saturating_mul(REFUSAL_BYTES).min(self.reply_bytes);
+        self.items.saturating_mul(self.request_bytes.saturating_add(refused)) as u64
     }
 
     /// The bounds on one owner.

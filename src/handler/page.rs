@@ -16,7 +16,7 @@ pub(super) fn page_limit(fields: &mut Fields, limits: &Limits) -> Result<usize, 
     if (1..=limits.page_max).contains(&limit) {
         return Ok(limit);
     }
-    let message = format!("limit is from 1 to {}", limits.page_max);
+    let message = format!("must be from 1 to {}", limits.page_max);
     Err(Refusal::bad_field("limit", &message).with("limit", limits.page_max))
 }
 

@@ -37,7 +37,9 @@ impl Restore {
             return Ok(Err(conflict));
         }
         // What was once and has no record now is forgotten: nobody goes back to it, whatever this shard still has.
-        let Some(was) = was.filter(|_| current.is_some()) else { return Ok(Err(not_found(snapshot))) };
+        let Some(was) = was.filter(|_| current.is_some()) else {
+            return Ok(Err(not_kept(snapshot, living.is_some())));
+        };
         let Some(Item { data, meta, tags, .. }) = was.living() else {
             let message = "version: the item was deleted then; restore an earlier one, or delete it";
             return Ok(Err(Refusal::new(Code::InvalidItem, message).field("version")));
@@ -46,6 +48,15 @@ impl Restore {
         let kept = keep(&mut room, current.as_ref(), &self.id, (data.clone(), meta.clone(), tags.clone()), limits);
         Ok(kept.map(Draft::one))
     }
+}
+
+/// That there is nothing to put back.
+fn not_kept(snapshot: &Snapshot, lives: bool) -> Refusal {
+    if !lives {
+        return not_found(snapshot);
+    }
+    let message = "the item has no such version, or it is kept no more: history shows those that are";
+    Refusal::new(Code::NotFound, message).with("owner_version", snapshot.version().get())
 }
 
 /// Answers `{item, owner_version}`.

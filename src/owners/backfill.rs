@@ -4,7 +4,6 @@
 //! key by key, into the versions that passed by and nowhere else. A worker that ends before it is done leaves it to a
 //! later load of the owner.
 
-use super::earlier::HISTORY;
 use super::{Owners, OwnersFault};
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};
@@ -61,7 +60,7 @@ impl Owners {
             if current.envelope.item_prev.is_none() {
                 continue;
             }
-            let kept = self.0.bucket.history(owner, &current.name, Version::NONE, HISTORY).await?;
+            let kept = self.0.bucket.history(owner, &current.name, Version::NONE, current.version).await?;
             versions.extend(kept.into_iter().map(|record| (*owner, record)));
             if versions.len() >= BATCH {
                 self.0.store.add_versions(&versions).await?;

@@ -61,7 +61,9 @@ impl Owners {
             let (kind, id) = subject_of(&content);
             let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
             let deleted = matches!(content, Content::Deleted { .. });
-            let refused = if left == 0 { refused.clone() } else { BTreeMap::new() };
+            // Nobody can ask again for what has no id.
+            let keeps = left == 0 && request.is_some();
+            let refused = if keeps { refused.clone() } else { BTreeMap::new() };
             let part = Part { of, followed_by: left, refused };
             let body = self.body(snapshot, keys, &name, content, (operation, part))?;
             let links = links(snapshot, snapshot.set().get(&name), request, deleted);

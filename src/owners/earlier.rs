@@ -1,16 +1,14 @@
 //! Whether a write was done before, under the same request id.
 
-use super::write::{Intent, opened};
+use super::write::{Intent, Told, opened};
 use super::{Opened, Owners, OwnersFault, Snapshot};
 use crate::domain::Version;
-use crate::seal::{ItemKey, Record, RecordName, RequestMark, SealFault};
+use crate::seal::{ItemKey, Record, RecordName, Refused, RequestMark, SealFault};
 use crate::shard::Earlier;
 use futures::future::join_all;
 use std::collections::BTreeMap;
 use tracing::{debug, warn};
 
-/// The most records of one key that a bucket can keep.
-pub(super) const HISTORY: usize = 64;
 /// How many items are looked through at a time.
 const AT_ONCE: usize = 16;
 
@@ -41,11 +39,11 @@ impl Owners {
         };
         let written_over = |record: &&Record| record.version > known_to && !record.envelope.item_prev.is_none();
         let items = self.items_of(snapshot, request_id, intent)?;
-        let names: Vec<RecordName> = items.into_iter().filter(written_over).map(|record| record.name).collect();
-        for some in names.chunks(AT_ONCE) {
+        let items: Vec<&Record> = items.into_iter().filter(written_over).collect();
+        for some in items.chunks(AT_ONCE) {
             let mut looked_up = Vec::with_capacity(some.len());
-            for name in some {
-                looked_up.push(self.0.bucket.history(snapshot.owner(), name, known_to, HISTORY));
+            for Record { name, version, .. } in some {
+                looked_up.push(self.0.bucket.history(snapshot.owner(), name, known_to, *version));
             }
             for kept in join_all(looked_up).await {
                 if let Some(found) = kept?.iter().find(made_by) {
@@ -78,11 +76,12 @@ impl Owners {
         &self,
         snapshot: &Snapshot,
         record: &Record,
-    ) -> Result<Option<(Vec<Opened>, BTreeMap<u16, String>)>, OwnersFault> {
+    ) -> Result<Option<(Vec<Opened>, BTreeMap<u16, Refused>)>, OwnersFault> {
         let found = opened(snapshot, record)?;
         let part = &found.body.part;
         if part.of == 1 {
-            return Ok(Some((vec![found], BTreeMap::new())));
+            let refused = part.refused.clone();
+            return Ok(Some((vec![found], refused)));
         }
         let last = record.version.get() + u64::from(part.followed_by);
         let mut items = Vec::with_capacity(usize::from(part.of));
@@ -95,6 +94,22 @@ impl Owners {
         }
         let refused = items.last().map(|item| item.body.part.refused.clone()).unwrap_or_default();
         Ok(Some((items, refused)))
+    }
+
+    /// What was refused beside a write, with the items that it showed: they are kept under their versions, and not again
+    /// with each refusal.
+    pub(super) async fn told(
+        &self,
+        snapshot: &Snapshot,
+        refused: BTreeMap<u16, Refused>,
+    ) -> Result<BTreeMap<u16, Told>, OwnersFault> {
+        let mut all = BTreeMap::new();
+        for (at, Refused { told, shown }) in refused {
+            let record = if shown.is_none() { None } else { self.record_at(snapshot, shown).await? };
+            let shown = record.map(|record| opened(snapshot, &record)).transpose()?;
+            all.insert(at, Told { told, shown });
+        }
+        Ok(all)
     }
 
     /// The owner's record of that version: from the current ones, this shard's Postgres, or the truth; `None` where it

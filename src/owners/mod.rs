@@ -35,7 +35,7 @@ pub use snapshot::{Opened, Snapshot};
 pub use survey::{Counts, Found, Mend};
 pub use verify::{Compared, Difference, Differing, Side, Verifier};
 pub use versions::KeptVersions;
-pub use write::{Change, Draft, Intent, Outcome, Written};
+pub use write::{Change, Draft, Intent, Outcome, Told, Written};
 
 use crate::breaker::Breaker;
 use crate::seal::{Broken, Keyring, OwnerKey, SealFault, UserId};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
-use tracing::error;
+use tracing::{debug, error};
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -119,7 +119,13 @@ impl Owners {
             error!(%owner, %held, %found, "the truth has lost history of this owner: the copy at hand stands in");
             return Err(OwnersFault::HistoryLost { owner, held, found });
         }
-        error!(%owner, %broken, %held, %found, "the copy at hand and the truth do not fit: the truth's is taken");
+        match broken {
+            // So it is with every copy that was not asked for while deletions were forgotten.
+            Broken::BelowFloor => debug!(%owner, %held, %found, "the copy at hand is of before the floor: taken anew"),
+            _ => {
+                error!(%owner, %broken, %held, %found, "the copy at hand and the truth do not fit: the truth's is taken")
+            }
+        }
         Ok(Renewed::Replaced(whole))
     }
 

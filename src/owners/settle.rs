@@ -6,10 +6,8 @@
 
 use super::cell::Cell;
 use super::compose::Sealed;
-use super::earlier::HISTORY;
 use super::write::opened_items;
 use super::{Opened, Owners, OwnersFault, Snapshot};
-use crate::domain::Version;
 use crate::seal::{Body, Record};
 use crate::truth::AppendFault;
 use std::sync::Arc;
@@ -94,24 +92,19 @@ impl Owners {
             return Ok(Some(Settled::Done(opened_items(&now, &sealed.stored(current.version)?)?)));
         }
         // Written over since, perhaps.
-        let kept = self.0.bucket.history(snapshot.owner(), &last, upon, HISTORY).await?;
+        let kept = self.0.bucket.history(snapshot.owner(), &last, upon, current.version).await?;
         for record in &kept {
             if self.is_of(&now, record, sealed)? {
                 return Ok(Some(Settled::Done(opened_items(&now, &sealed.stored(record.version)?)?)));
             }
         }
-        Ok(all_since(&kept, upon, current.version).then_some(Settled::Lost))
+        // Some may be kept no more.
+        let all_since = kept.first().is_some_and(|first| first.envelope.item_prev <= upon);
+        Ok(all_since.then_some(Settled::Lost))
     }
 
     fn is_of(&self, now: &Snapshot, record: &Record, sealed: &Sealed) -> Result<bool, OwnersFault> {
         let Some(keys) = now.keys() else { return Ok(false) };
         Ok(Body::open(keys, now.owner(), record)?.operation == sealed.operation)
     }
-}
-
-/// Whether these are all records of an item that are newer than `upon`, up to `newest`: some may be no longer kept, and
-/// a replica may be behind.
-fn all_since(kept: &[Record], upon: Version, newest: Version) -> bool {
-    let reaches_back = kept.first().is_some_and(|first| first.envelope.item_prev <= upon);
-    reaches_back && kept.last().is_some_and(|last| last.version >= newest)
 }

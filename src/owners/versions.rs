@@ -1,6 +1,5 @@
 //! An item as it was: its kept versions, from this shard's Postgres and from the truth.
 
-use super::earlier::HISTORY;
 use super::write::opened;
 use super::{Opened, Owners, OwnersFault, Snapshot};
 use crate::domain::{ItemId, Kind, Version};
@@ -32,7 +31,7 @@ impl Owners {
         let name = RecordName::Item(item);
         let Some(current) = snapshot.set().get(&name) else { return Ok(None) };
         // Each has what the other may no longer have; either is enough where the other is away.
-        let in_truth = self.0.bucket.history(snapshot.owner(), &name, Version::NONE, HISTORY).await;
+        let in_truth = self.0.bucket.history(snapshot.owner(), &name, Version::NONE, current.version).await;
         let here = self.0.store.item_versions(snapshot.owner(), &item, before, most + 1).await;
         let (in_truth, here) = match (in_truth, here) {
             (Err(fault), Err(_)) => return Err(fault.into()),
@@ -63,19 +62,17 @@ impl Owners {
     ) -> Result<Option<Opened>, OwnersFault> {
         let cell = self.cell(owner);
         let mut snapshot = self.at_hand(owner, &cell).await?;
-        for confirmed in [false, true] {
-            if let Some(record) = self.record_at(&snapshot, version).await? {
-                let wanted = snapshot.keys().map(|keys| RecordName::Item(keys.item(kind.as_str(), id.as_str())));
-                let is_it = wanted == Some(record.name);
-                return if is_it { opened(&snapshot, &record).map(Some) } else { Ok(None) };
-            }
-            if confirmed {
-                break;
-            }
-            // The copy at hand, or the nearest replica, may be behind.
+        if version > snapshot.version() {
             snapshot = self.refresh(owner, &cell, &snapshot, true).await?;
         }
-        debug!(%owner, "a version that is asked for is not kept");
-        Ok(None)
+        // Nobody is asked for what never was.
+        let found = if version > snapshot.version() { None } else { self.record_at(&snapshot, version).await? };
+        let Some(record) = found else {
+            debug!(%owner, "a version that is asked for is not kept");
+            return Ok(None);
+        };
+        let wanted = snapshot.keys().map(|keys| RecordName::Item(keys.item(kind.as_str(), id.as_str())));
+        let is_it = wanted == Some(record.name);
+        if is_it { opened(&snapshot, &record).map(Some) } else { Ok(None) }
     }
 }

@@ -6,7 +6,7 @@ use super::settle::Settled;
 use super::{Opened, Owners, OwnersFault, Snapshot};
 use crate::domain::{ItemId, Kind, Version};
 use crate::exchange::CallFault;
-use crate::seal::{Body, Content, OwnerKey, Record, RecordName, RequestMark, SealFault, UserId};
+use crate::seal::{Body, Content, OwnerKey, Record, RecordName, Refused, RequestMark, SealFault, UserId};
 use crate::shard::Passed;
 use crate::truth::{AppendFault, TruthFault};
 use std::collections::BTreeMap;
@@ -28,9 +28,17 @@ pub struct Intent {
 pub struct Draft {
     /// The items as they will be, or that they are gone, in the order of their versions; at least one, and none twice.
     pub contents: Vec<Content>,
-    /// What was asked beside and is refused, by its place in the request, as the caller is told (JSON): kept with the
-    /// write, for who asks again.
-    pub refused: BTreeMap<u16, String>,
+    /// What was asked beside and is refused, by its place in the request: kept with the write where it has a request id,
+    /// for who asks again.
+    pub refused: BTreeMap<u16, Refused>,
+}
+
+/// A refusal beside a write, as the caller is told.
+pub struct Told {
+    /// In JSON, but for the item that it shows.
+    pub told: String,
+    /// That item, where it shows one and that is still kept.
+    pub shown: Option<Opened>,
 }
 
 impl Draft {
@@ -48,7 +56,7 @@ pub struct Written {
     /// The items and their versions, at least one, in the order in which they were written.
     pub items: Vec<Opened>,
     /// What was asked beside and was refused.
-    pub refused: BTreeMap<u16, String>,
+    pub refused: BTreeMap<u16, Told>,
     /// Whether the rows are in this shard's Postgres too.
     pub local: Passed,
 }
@@ -151,6 +159,7 @@ impl Owners {
             };
             drop(turn);
             let local = self.wait_local(&cell, newest(&items), deadline).await;
+            let refused = self.told(&snapshot, refused).await?;
             return Ok(Outcome::Written(Box::new(Written { items, refused, local })));
         }
         Ok(Outcome::TooManyRaces)
@@ -249,8 +258,9 @@ impl Owners {
         let Some((items, refused)) = self.whole_write(&snapshot, record).await? else {
             return Ok(Outcome::Forgotten(snapshot.version()));
         };
-        self.catch_up(cell, snapshot, newest(&items)).await?;
+        self.catch_up(cell, snapshot.clone(), newest(&items)).await?;
         let local = self.wait_local(cell, newest(&items), deadline).await;
+        let refused = self.told(&snapshot, refused).await?;
         Ok(Outcome::Written(Box::new(Written { items, refused, local })))
     }
 

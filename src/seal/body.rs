@@ -32,9 +32,18 @@ pub struct Part {
     pub of: u16,
     /// How many of them come after this one.
     pub followed_by: u16,
-    /// In the write's last record: what was asked beside and was refused, by its place in the request, as the caller was
-    /// told (JSON).
-    pub refused: BTreeMap<u16, String>,
+    /// In the write's last record, where it has a request id: what was asked beside and was refused, by its place in the
+    /// request, for who asks again.
+    pub refused: BTreeMap<u16, Refused>,
+}
+
+/// A refusal that is kept with the write beside which it was told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// As the caller was told (JSON), but for the item that it shows.
+    pub told: String,
+    /// Of the item that it shows; none where it shows none.
+    pub shown: Version,
 }
 
 impl Part {
@@ -80,6 +89,27 @@ struct StoredPart {
     f: u16,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     x: BTreeMap<u16, String>,
+    /// The versions of the items that those of `x` show.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    v: BTreeMap<u16, u64>,
+}
+
+impl StoredPart {
+    fn of(part: &Part) -> Self {
+        let told = part.refused.iter().map(|(at, refused)| (*at, refused.told.clone()));
+        let shown = part.refused.iter().filter(|(_, refused)| !refused.shown.is_none());
+        let shown = shown.map(|(at, refused)| (*at, refused.shown.get()));
+        Self { n: part.of, f: part.followed_by, x: told.collect(), v: shown.collect() }
+    }
+
+    fn read(self) -> Result<Part, SealFault> {
+        let shown = |at| self.v.get(at).map_or(Some(Version::NONE), |version| Version::new(*version));
+        let refused = self.x.iter().map(|(at, told)| {
+            let shown = shown(at).ok_or(SealFault::Malformed)?;
+            Ok((*at, Refused { told: told.clone(), shown }))
+        });
+        Ok(Part { of: self.n, followed_by: self.f, refused: refused.collect::<Result<_, _>>()? })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,11 +138,7 @@ impl Body {
             i: id,
             u: updated_at,
             l: life,
-            p: (self.part != Part::WHOLE).then(|| StoredPart {
-                n: self.part.of,
-                f: self.part.followed_by,
-                x: self.part.refused.clone(),
-            }),
+            p: (self.part != Part::WHOLE).then(|| StoredPart::of(&self.part)),
         };
         let mut out = Vec::new();
         #[expect(clippy::expect_used, reason = "a Vec takes every write, and the form has no key that CBOR lacks")]
@@ -135,7 +161,7 @@ impl Body {
             shard: stored.s,
             born: Version::new(stored.b).ok_or(SealFault::Malformed)?,
             born_request: stored.r.map(RequestMark::from_bytes),
-            part: stored.p.map_or(Part::WHOLE, |part| Part { of: part.n, followed_by: part.f, refused: part.x }),
+            part: stored.p.map_or(Ok(Part::WHOLE), StoredPart::read)?,
             content,
         })
     }
@@ -155,6 +181,7 @@ impl Body {
 mod tests {
     use super::*;
     use crate::domain::{ItemLimits, Text};
+    use ciborium::cbor;
 
     fn living() -> Body {
         let limits = ItemLimits::default();
@@ -188,11 +215,23 @@ mod tests {
 
     #[test]
     fn the_part_of_a_write_reads_back_as_written() {
-        let refused = BTreeMap::from([(2, "{}".to_owned())]);
-        let part = Part { of: 3, followed_by: 1, refused };
+        let refused = |shown| Refused { told: "{}".into(), shown: Version::new(shown).expect("in range") };
+        let part = Part { of: 3, followed_by: 1, refused: BTreeMap::from([(2, refused(0)), (7, refused(9))]) };
         let body = Body::decode(&Body { part: part.clone(), ..living() }.encode()).expect("written here");
         assert_eq!(body.part, part);
         assert_eq!(Body::decode(&living().encode()).expect("written here").part, Part::WHOLE);
+    }
+
+    #[test]
+    fn a_part_without_the_versions_that_it_shows_is_read() {
+        let mut body = living().encode();
+        let part = cbor!({"n" => 1, "f" => 0, "x" => {1 => "told"}}).expect("CBOR");
+        let mut stored: ciborium::Value = ciborium::from_reader(&*body).expect("CBOR");
+        stored.as_map_mut().expect("a map").push(("p".into(), part));
+        body.clear();
+        ciborium::into_writer(&stored, &mut body).expect("written");
+        let part = Body::decode(&body).expect("as earlier versions sealed it").part;
+        assert_eq!(part.refused, BTreeMap::from([(1, Refused { told: "told".into(), shown: Version::NONE })]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod name;
 mod owner_keys;
 mod record;
 
-pub use body::{Body, Content, Part};
+pub use body::{Body, Content, Part, Refused};
 pub use chain::{Broken, Digest, OwnerSet};
 pub use envelope::{Class, Envelope};
 pub use keyring::{Fingerprints, KeyFault, Keyring};

@@ -142,8 +142,9 @@ fn refused(error: &ApiError) -> AppendFault {
     match error.err_code {
         10071 | 10164 => AppendFault::Conflict,
         10002 | 10047 | 10054 | 10077 => AppendFault::Full, // the account's or the server's storage, maximum size or messages
-        // Too many batches open, a leader unknown or not ready: to be tried again.
-        10008 | 10009 | 10023 | 10210 => AppendFault::NotWritten(CallFault::NoResponders.into()),
+        // Too many batches open, a leader unknown or not ready, or one that did not get all of a batch, for the connection
+        // or the lead changed in between: to be tried again.
+        10008 | 10009 | 10023 | 10176 | 10210 => AppendFault::NotWritten(CallFault::NoResponders.into()),
         code => AppendFault::NotWritten(TruthFault::Refused(format!("{code} {}", error.description))),
     }
 }
@@ -189,6 +190,7 @@ mod tests {
         assert!(matches!(fault(10164), AppendFault::Conflict));
         assert!(matches!(fault(10077), AppendFault::Full));
         assert!(matches!(fault(10210), AppendFault::NotWritten(TruthFault::Unavailable(_))));
+        assert!(matches!(fault(10176), AppendFault::NotWritten(TruthFault::Unavailable(_))));
         assert!(matches!(fault(10052), AppendFault::NotWritten(TruthFault::Refused(_))));
     }
 }

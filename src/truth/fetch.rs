@@ -2,12 +2,15 @@
 
 use super::bucket::{Bucket, DIRECT_GET, TruthFault, admitted, ended, record};
 use crate::domain::{Timestamp, Version};
-use crate::exchange::{Call, Exchange};
+use crate::exchange::{Call, CallFault, Exchange};
 use crate::seal::{OwnerKey, Record, RecordName};
 use async_nats::{HeaderMap, Message};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// The most records of one key that a bucket can keep.
+const HISTORY: usize = 64;
 
 /// An owner's records that are newer than a version, and how far that answer reaches.
 #[derive(Debug)]
@@ -42,11 +45,7 @@ impl Bucket {
             if delta.up_to.is_some_and(|up_to| up_to.get() >= least) {
                 return Ok(delta);
             }
-            if tokio::time::Instant::now() >= end {
-                return Err(crate::exchange::CallFault::TimedOut.into()); // no replica catches up
-            }
-            // The replica that answered is behind; the next may be another.
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            ask_again(end).await?;
         }
     }
 
@@ -55,11 +54,19 @@ impl Bucket {
         self.message_at(sequence).await?.map(|message| time_of(&message)).transpose()
     }
 
-    /// The owner's record of that version; `None` if it is no longer kept, or another's.
+    /// The owner's record of that version, which the truth once gave; `None` if it is no longer kept, or another's. A
+    /// replica that is behind does not tell: it is asked again until it has what came at that version or after it.
     pub async fn record_at(&self, owner: &OwnerKey, version: Version) -> Result<Option<Record>, TruthFault> {
-        let Some(message) = self.message_at(version.get()).await? else { return Ok(None) };
+        let (sequence, end) = (version.get(), self.deadline());
+        let message = loop {
+            match self.message(json!({ "seq": sequence, "next_by_subj": ">" })).await? {
+                Some(message) => break message,
+                None => ask_again(end).await?,
+            }
+        };
         let ours = header(&message, "Nats-Subject").and_then(|subject| self.parse_subject(subject));
-        if ours.is_none_or(|(whose, _)| whose != *owner) {
+        let is_it = number(&message, "Nats-Sequence") == Some(sequence);
+        if !is_it || ours.is_none_or(|(whose, _)| whose != *owner) {
             return Ok(None);
         }
         self.record_of(&message)
@@ -67,14 +74,20 @@ impl Bucket {
 
     /// The message at that stream sequence; `None` if the nearest replica does not have it.
     async fn message_at(&self, sequence: u64) -> Result<Option<Message>, TruthFault> {
+        self.message(json!({ "seq": sequence })).await
+    }
+
+    async fn message(&self, query: Value) -> Result<Option<Message>, TruthFault> {
         let attempt = admitted(&self.reading)?;
-        let (subject, query) = (self.api_subject(DIRECT_GET), json!({ "seq": sequence }));
+        let subject = self.api_subject(DIRECT_GET);
         let asked = self.exchange.ask(subject, HeaderMap::new(), query.to_string().into(), self.deadline()).await;
         let reply = ended(attempt, asked, false)?;
         Ok(if reply.status.is_none() { Some(reply) } else { None })
     }
 
-    /// The kept records of one item that are newer than `after`, oldest first, at most `limit` of them.
+    /// The kept records of one item that are newer than `after`, oldest first. They reach `current`, its record as it is
+    /// known: what a replica has that is behind would lack some, and nobody could tell. Only of an item that was purged
+    /// since there may be fewer, or none.
     ///
     /// The subject is literal: a wildcard would make the server scan the stream to its end.
     pub async fn history(
@@ -82,12 +95,26 @@ impl Bucket {
         owner: &OwnerKey,
         name: &RecordName,
         after: Version,
-        limit: usize,
+        current: Version,
     ) -> Result<Vec<Record>, TruthFault> {
-        let query = json!({
-            "next_by_subj": self.subject(owner, name), "seq": after.get() + 1, "batch": limit,
-        });
-        Ok(self.direct_get(&query).await?.records)
+        let subject = self.subject(owner, name);
+        let query = json!({ "next_by_subj": subject, "seq": after.get() + 1, "batch": HISTORY });
+        let end = self.deadline();
+        loop {
+            let kept = self.direct_get(&query).await?.records;
+            let reached = kept.last().map_or(after, |last| last.version);
+            if reached >= current || self.is_purged(&subject, current).await? {
+                return Ok(kept);
+            }
+            ask_again(end).await?;
+        }
+    }
+
+    /// Whether a replica that has come as far as `current` has no record of that subject from there on.
+    async fn is_purged(&self, subject: &str, current: Version) -> Result<bool, TruthFault> {
+        let subjects = vec![subject.to_owned(), self.barrier.subject.clone()];
+        let delta = self.last_of(subjects, current.get()).await?;
+        Ok(delta.records.is_empty() && delta.up_to.is_some_and(|up_to| up_to >= current))
     }
 
     /// The current records of those subjects from the stream sequence `from` on. One answer holds so many bytes at most;
@@ -161,6 +188,15 @@ impl Bucket {
         let sequence = number(message, "Nats-Sequence").ok_or(TruthFault::Unreadable("a message without sequence"))?;
         record(name, sequence, time_of(message)?, message.payload.clone()).map(Some)
     }
+}
+
+/// The replica that answered is behind; the next may be another. Fails where none has caught up by `end`.
+async fn ask_again(end: Instant) -> Result<(), TruthFault> {
+    if Instant::now() >= end {
+        return Err(CallFault::TimedOut.into());
+    }
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    Ok(())
 }
 
 fn time_of(message: &Message) -> Result<Timestamp, TruthFault> {

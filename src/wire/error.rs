@@ -15,9 +15,11 @@ pub struct Refusal {
     details: Map<String, Value>,
 }
 
-/// The longest message, in bytes: it may repeat a name that the caller made up.
+/// What a refusal takes at most in JSON, in bytes, without an item that it shows.
+pub const REFUSAL_BYTES: usize = 3_072;
+/// The longest message, in bytes of JSON: it may repeat a name that the caller made up.
 const MESSAGE_BYTES: usize = 1_024;
-/// The longest `details.field`, in bytes.
+/// The longest `details.field`, in bytes of JSON.
 const FIELD_BYTES: usize = 256;
 
 impl Refusal {
@@ -38,6 +40,21 @@ impl Refusal {
     pub fn field(self, field: impl Into<String>) -> Self {
         let field = shortened(field.into(), FIELD_BYTES);
         self.with("field", field)
+    }
+
+    /// The same refusal of what stands at `path` in the request: `details.field`, and a message that begins with it, name
+    /// the whole path.
+    #[must_use]
+    pub fn below(self, path: &str) -> Self {
+        let Some(field) = self.details.get("field").and_then(Value::as_str).map(str::to_owned) else { return self };
+        if field.starts_with(path) {
+            return self;
+        }
+        let message = match self.message.starts_with(&field) {
+            true => shortened(format!("{path}.{}", self.message), MESSAGE_BYTES),
+            false => self.message,
+        };
+        Self { message, ..self }.field(format!("{path}.{field}"))
     }
 
     /// On what callers branch.
@@ -156,15 +173,32 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The text, cut at a character so that it holds at most `most` bytes, with a sign where it was cut.
+/// The text, cut at a character so that it takes at most `most` bytes in JSON, with a sign where it was cut.
 pub(super) fn shortened<'a>(text: impl Into<Cow<'a, str>>, most: usize) -> String {
     const CUT: &str = "…";
     let mut text = text.into().into_owned();
-    if text.len() > most {
-        text.truncate(text.floor_char_boundary(most.saturating_sub(CUT.len())));
-        text.push_str(CUT);
+    let (mut used, mut fitting) = (0, 0);
+    for (at, character) in text.char_indices() {
+        if used <= most.saturating_sub(CUT.len()) {
+            fitting = at;
+        }
+        used += in_json(character);
+        if used > most {
+            text.truncate(fitting);
+            text.push_str(CUT);
+            break;
+        }
     }
     text
+}
+
+/// The bytes that a character takes in JSON at most.
+fn in_json(character: char) -> usize {
+    match character {
+        '"' | '\\' => 2,
+        '\0'..='\x1f' => "\\u0000".len(),
+        _ => character.len_utf8(),
+    }
 }
 
 #[cfg(test)]
@@ -199,6 +233,19 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_below_a_path_is_named_with_it() {
+        let told = |refusal: Refusal| {
+            let refusal = refusal.below("ops[1]");
+            (refusal.details()["field"].clone(), refusal.message().to_owned())
+        };
+        let whole = (json!("ops[1].tags[0]"), "ops[1].tags[0]: is empty".to_owned());
+        assert_eq!(told(Invalid::new("tags[0]", "is empty").into()), whole);
+        assert_eq!(told(Refusal::bad_field("ops[1].tags[0]", "is empty")), whole, "and once only");
+        assert_eq!(told(Refusal::new(Code::TooLarge, "no").field("data")), (json!("ops[1].data"), "no".into()));
+        assert_eq!(Refusal::bad_request("no").below("ops[1]"), Refusal::bad_request("no"));
+    }
+
+    #[test]
     fn the_common_ones_carry_what_a_caller_needs() {
         let version = Version::new(7).expect("in range");
         let table = [
@@ -224,6 +271,9 @@ mod tests {
         let field = refusal.details()["field"].as_str().expect("text");
         assert!(field.len() <= FIELD_BYTES && field.ends_with('…') && refusal.message().len() < 300);
         assert!(Refusal::bad_request("x".repeat(9_999)).message().len() <= MESSAGE_BYTES);
-        assert_eq!(shortened("short", 5), "short");
+        assert_eq!((shortened("short", 5).as_str(), shortened("shorts", 5).as_str()), ("short", "sh…"));
+        let worst = Refusal::from(Invalid::new("\u{1}".repeat(999), "\u{1}".repeat(9_999)));
+        let bytes = worst.with("owner_version", Version::MAX.get()).inner().to_string().len();
+        assert!(bytes <= REFUSAL_BYTES, "{bytes}");
     }
 }

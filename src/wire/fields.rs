@@ -37,6 +37,25 @@ impl Fields {
         })
     }
 
+    /// A text as it is, if it is one; left where it is.
+    pub fn look(&self, name: &str) -> Option<&str> {
+        match self.left.get(name)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// As [`look`](Self::look), in the object of that name.
+    pub fn look_in(&self, object: &str, name: &str) -> Option<&str> {
+        match self.left.get(object)? {
+            Value::Map(fields) => match fields.get(name)? {
+                Value::Text(text) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// A text that must be there.
     ///
     /// # Errors

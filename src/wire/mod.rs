@@ -23,7 +23,7 @@ mod value;
 pub use canonical::canonical;
 pub use code::Code;
 pub use codec::{BodyLimits, Encoding, decode, encode};
-pub use error::Refusal;
+pub use error::{REFUSAL_BYTES, Refusal};
 pub use fields::Fields;
 pub use header::{HeaderLimits, RequestHeaders, RequestKey, encoding_asked};
 pub use item::{data_from, deleted_view, item_view};

@@ -33,7 +33,7 @@ pub fn request_schema(operation: Operation) -> Value {
         Operation::Delete => {
             &[("kind", kind()), ("id", text()), ("if_version", version()), ("if_owner_version", version())]
         }
-        Operation::Changes => &[("since", version()), ("limit", limit())],
+        Operation::Changes => &[("since", version()), ("floor", version()), ("limit", limit())],
         Operation::History => &[("kind", kind()), ("id", text()), ("before", version()), ("limit", limit())],
         Operation::Restore => &[("kind", kind()), ("id", text()), ("version", version()), ("if_version", version())],
         Operation::Batch => &[

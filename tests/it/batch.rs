@@ -83,6 +83,7 @@ async fn each_that_can_be_done_is_done_and_each_other_is_told_why() {
     assert_eq!(done["results"][3]["error"]["details"]["item"]["data"]["text"], "x", "the current one");
     assert!(done["results"][0]["item"]["version"].as_u64() < done["results"][4]["item"]["version"].as_u64());
     assert_eq!(ids(&alice, "b").await, ["there", "one", "two"]);
+    assert_eq!(done["results"][2]["error"]["details"]["field"], "ops[2].data.isin", "the path in the request");
     // Its refusals are remembered with it.
     alice.done("a.delete", &json!({"kind": "text", "id": "there"})).await;
     for number in 0..10 {
@@ -99,6 +100,69 @@ async fn each_that_can_be_done_is_done_and_each_other_is_told_why() {
     assert!(none["results"].as_array().expect("results").iter().all(|one| one["error"]["code"] == "not_found"));
     assert_eq!(none["owner_version"], alice.done("a.list", &json!({})).await["owner_version"]);
     assert_eq!(world.records().await, before);
+}
+
+/// The bytes of the shard's rows of somebody's items, the versions that passed by among them.
+fn stored_bytes(world: &World, shard: &str) -> u64 {
+    let sum = |table| format!("select coalesce(sum(length(sealed)), 0) from {table}");
+    ["item", "item_version"].map(|table| world.query(shard, &sum(table)).parse::<u64>().expect("a number")).iter().sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_batch_shows_with_its_refusals_is_not_written_again() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = world.caller("alice").await;
+    let text = "x".repeat(60_000);
+    let mut ops = vec![put("small", "1")];
+    for id in ["one", "two", "three"] {
+        alice.put_text("a", id, &text).await;
+        ops.push(json!({"op": "delete", "kind": "text", "id": id, "if_version": 1}));
+    }
+    let last = alice.put_text("a", "small", "0").await;
+    world.until_projected("a", &last).await;
+    let (before, in_bucket) = (stored_bytes(&world, "a"), world.bucket_bytes().await);
+    let mut replies = Vec::new();
+    for number in 0..10 {
+        let done = alice.ask_once("a.batch", &format!("each-{number}"), &batch("each", &ops)).await.body;
+        let shown = &done["results"][2]["error"]["details"]["item"];
+        assert_eq!((&shown["id"], shown["data"]["text"] == text), (&json!("two"), true), "the current one, whole");
+        replies.push(done);
+    }
+    world.until_projected("a", &replies[9]).await;
+    let (grown, in_bucket) = (stored_bytes(&world, "a") - before, world.bucket_bytes().await - in_bucket);
+    println!("10 batches, each with 3 conflicts of 60 KB: {grown} bytes in Postgres, {in_bucket} in the bucket");
+    assert!(grown < 40_000 && in_bucket < 40_000, "{grown} {in_bucket}");
+    // Told again with the item as it was then, wherever that is looked up.
+    alice.put_text("b", "two", "later").await;
+    for shard in ["a", "b"] {
+        let again = alice.ask_once(&format!("{shard}.batch"), "each-3", &batch("each", &ops)).await.body;
+        assert_eq!(
+            (&again["results"], &again["owner_version"]),
+            (&replies[3]["results"], &replies[3]["owner_version"])
+        );
+    }
+    // And without it where it is kept no more.
+    for number in 0..16 {
+        alice.put_text("b", "two", &format!("later {number}")).await;
+    }
+    let shown = replies[3]["results"][2]["error"]["details"]["item"]["version"].clone();
+    // Nor in the copies in memory.
+    alice.done("a.list", &json!({})).await;
+    for shard in ["a", "b"] {
+        world.query(shard, &format!("delete from item_version where version = {shown}"));
+        let again = alice.ask_once(&format!("{shard}.batch"), "each-3", &batch("each", &ops)).await.body;
+        let (mut first, at) = (replies[3]["results"].clone(), &again["results"][2]["error"]["details"]["item"]);
+        assert!(at.is_null(), "{shard}");
+        first[2]["error"]["details"].as_object_mut().expect("details").remove("item");
+        assert_eq!(again["results"], first);
+    }
+    // Who gave no request id can never ask again, so nothing is kept for them.
+    let plain = world.bucket_bytes().await;
+    alice.done("a.batch", &batch("each", &ops[..1])).await;
+    let alone = world.bucket_bytes().await - plain;
+    alice.done("a.batch", &batch("each", &ops)).await;
+    let grown = world.bucket_bytes().await - plain - alone;
+    assert!(grown.abs_diff(alone) < 100, "{grown}: as if nothing was refused, which is {alone}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,10 +201,22 @@ async fn what_is_no_batch_is_refused_by_name() {
         (json!({"mode": "each"}), "ops"),
         (batch("each", &[]), "ops"),
         (batch("each", &many), "ops"),
-        (batch("each", &[json!({"op": "move", "kind": "text", "id": "a"})]), "op"),
+        (batch("each", &[json!({"op": "move", "kind": "text", "id": "a"})]), "ops[0].op"),
         (batch("each", &[put("a", "x"), json!({"kind": "text", "id": "a"})]), "ops[1].op"),
         (batch("each", &[put("a", "x"), put("b", "x"), delete("a")]), "ops[2]"),
-        (batch("atomic", &[same_isin, by_id]), "ops[1]"),
+        (batch("atomic", &[same_isin, by_id.clone()]), "ops[1]"),
+        // Also where one of the two could not be done.
+        (
+            batch("each", &[json!({"op": "put", "kind": "text", "id": "a", "data": {"text": ""}}), delete("a")]),
+            "ops[1]",
+        ),
+        (
+            batch(
+                "each",
+                &[json!({"op": "put", "kind": "instrument", "data": {"isin": isin(1), "type": "house"}}), by_id],
+            ),
+            "ops[1]",
+        ),
         (batch("each", &[json!({"op": "delete", "kind": "text", "id": "a", "data": {}})]), "ops[0].data"),
         (
             batch("each", &[json!({"op": "delete", "kind": "text", "id": "a", "if_owner_version": 3})]),

@@ -1,7 +1,9 @@
 //! What is new since a version, and the bell that rings when there is something.
 
 use crate::harness::{Caller, World};
+use crate::maintain::{delete, maintain, settings};
 use futures::StreamExt as _;
+use gofavorites::owners::Need;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -148,4 +150,107 @@ async fn the_bell_rings_for_the_owners_changes_without_saying_what() {
     assert_eq!(rung, [version - 2, version - 1, version], "the key and both items; nothing of bob's");
     let (items, _) = all_since(&alice, "a", 0, 50).await;
     assert_eq!(ids(&items), ["one", "two"]);
+}
+
+/// Texts `n-0` to the last of so many, written in one go.
+async fn many_texts(caller: &Caller, count: usize) {
+    let put = |number| json!({"op": "put", "kind": "text", "id": format!("n-{number}"), "data": {"text": "x"}});
+    let ops: Vec<Value> = (0..count).map(put).collect();
+    caller.done("a.batch", &json!({"mode": "atomic", "ops": ops})).await;
+}
+
+fn version(value: &Value) -> u64 {
+    value.as_u64().expect("a version")
+}
+
+/// The version of a page's last item.
+fn last_of(page: &Value) -> u64 {
+    version(&page["items"].as_array().expect("a list").last().expect("an item")["version"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_from_the_beginning_comes_to_its_end_under_a_floor() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = world.caller("alice").await;
+    assert_eq!(alice.done("a.changes", &json!({"since": 0})).await["floor"], 0);
+    many_texts(&alice, 12).await;
+    let deleted = delete(&alice, "a", "n-3").await;
+    assert_eq!(alice.done("b.changes", &json!({"since": 0})).await["floor"], 0, "it is known yet");
+    maintain(&settings(&world)).await;
+    let (mut held, mut since, mut pages) = (Vec::new(), 0, 0);
+    loop {
+        let shard = ["a", "b"][pages % 2];
+        // What the first page named goes with every further one.
+        let body = match since {
+            0 => json!({"since": 0, "limit": 5}),
+            since => json!({"since": since, "limit": 5, "floor": deleted}),
+        };
+        let page = alice.done(&format!("{shard}.changes"), &body).await;
+        assert_eq!(page["floor"], deleted);
+        held.extend(page["items"].as_array().expect("a list").clone());
+        pages += 1;
+        if page["more"] == false {
+            break;
+        }
+        since = last_of(&page);
+        assert!(since < deleted, "the walk goes on below the floor");
+        // Who does not say that they hold nothing from before may hold what was forgotten.
+        for body in [json!({"since": since}), json!({"since": since, "floor": deleted - 1})] {
+            let reply = alice.ask(&format!("{shard}.changes"), &body).await;
+            assert_eq!(reply.refusal("resync_required")["details"]["floor"], deleted);
+        }
+        let reply = alice.ask(&format!("{shard}.changes"), &json!({"since": since, "floor": deleted + 1})).await;
+        assert_eq!(reply.refusal("bad_request")["details"]["field"], "floor");
+    }
+    let living: Vec<String> = (0..12).filter(|number| *number != 3).map(|number| format!("n-{number}")).collect();
+    assert_eq!((ids(&held), pages), (living.iter().map(String::as_str).collect(), 3));
+    // From the floor on nothing is forgotten, so nothing has to be named.
+    alice.put_text("b", "after", "x").await;
+    for body in [json!({"since": deleted}), json!({"since": deleted, "floor": 0})] {
+        assert_eq!(ids(alice.done("a.changes", &body).await["items"].as_array().expect("a list")), ["after"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_that_a_higher_floor_overtakes_begins_anew() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let (alice, settings) = (world.caller("alice").await, settings(&world));
+    many_texts(&alice, 9).await;
+    for (walk, id) in ["n-2", "n-0"].into_iter().enumerate() {
+        let first = alice.done("a.changes", &json!({"since": 0, "limit": 3})).await;
+        let next = json!({"since": last_of(&first), "limit": 3, "floor": first["floor"]});
+        assert!(ids(first["items"].as_array().expect("a list")).contains(&id), "it is held, in walk {walk}");
+        let higher = delete(&alice, "b", id).await;
+        // Told while it is known; and when it is not, the walk is at its end.
+        let told = alice.done("b.changes", &json!({"since": last_of(&first), "floor": first["floor"]})).await;
+        assert_eq!(last_of(&told), higher);
+        maintain(&settings).await;
+        for shard in ["a", "b"] {
+            let reply = alice.ask(&format!("{shard}.changes"), &next).await;
+            assert_eq!(reply.refusal("resync_required")["details"]["floor"], higher);
+        }
+    }
+    assert_eq!(all_since(&alice, "a", 0, 50).await.0.len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_from_before_the_floor_is_not_shown_in_the_middle_of_a_walk() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+    let mut of_b = world.settings("b");
+    (of_b.read.consistency, of_b.read.max_age_ms) = (Need::Eventual, 600_000);
+    let _b = world.worker_with(of_b).await;
+    let alice = world.caller("alice").await;
+    many_texts(&alice, 6).await;
+    let old = alice.done("b.changes", &json!({"since": 0})).await;
+    let deleted = delete(&alice, "a", "n-5").await;
+    maintain(&settings(&world)).await;
+    let first = alice.done("a.changes", &json!({"since": 0, "limit": 2})).await;
+    let since = last_of(&first);
+    let behind = alice.done("b.changes", &json!({"since": since})).await;
+    assert_eq!((&behind["owner_version"], &behind["floor"]), (&old["owner_version"], &json!(0)), "b's copy is old");
+    assert!(ids(behind["items"].as_array().expect("a list")).contains(&"n-5"), "and has what was deleted since");
+    let second = alice.done("b.changes", &json!({"since": since, "floor": first["floor"]})).await;
+    assert_eq!(ids(second["items"].as_array().expect("a list")), ["n-2", "n-3", "n-4"]);
+    assert_eq!(second["floor"], deleted);
 }

@@ -1,6 +1,7 @@
 //! The command line as people and scripts use it: the program itself, run against real workers.
 
-use crate::harness::{Caller, Proxy, World, isin};
+use crate::harness::{Caller, Proxy, World, isin, with_breaker};
+use crate::maintain::{delete, maintain, settings};
 use futures::StreamExt as _;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use serde_json::{Value, json};
@@ -406,4 +407,68 @@ async fn changes_are_shown_as_they_happen() {
         println!("shown {:?} after it was asked for", began.elapsed());
     }
     watching.kill().await.expect("ended");
+}
+
+/// Passes `changes` on to the service, as long as the program asks for it below `overtaken`. Between two pages of the
+/// first walks an item is deleted, and forgotten.
+async fn overtake(world: &World, caller: &Caller, walks: usize) {
+    let breaker = world.connect_breaker().await;
+    let mut asked = breaker.subscribe("overtaken.v1.changes").await.expect("a subscription");
+    breaker.flush().await.expect("subscribed");
+    let (mut overtaken, settings) = (0, settings(world));
+    while let Some(request) = asked.next().await {
+        let body: Value = serde_json::from_slice(&request.payload).expect("JSON");
+        if body["since"] != 0 && overtaken < walks {
+            delete(caller, "a", &format!("n-{overtaken}")).await;
+            maintain(&settings).await;
+            overtaken += 1;
+        }
+        let headers = request.headers.expect("headers");
+        let reply = breaker.request_with_headers("favorites.v1.changes", headers, request.payload).await;
+        let reply = reply.expect("a reply");
+        let to = request.reply.expect("a reply subject");
+        breaker.publish_with_headers(to, reply.headers.unwrap_or_default(), reply.payload).await.expect("sent");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_there_is_is_shown_whatever_is_forgotten_meanwhile() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
+    let _a = world.worker("a").await;
+    let caller = world.caller("alice").await;
+    let alice = Person::new(&world, &caller);
+    let put = |number| json!({"op": "put", "kind": "text", "id": format!("n-{number}"), "data": {"text": "x"}});
+    let ops: Vec<Value> = (0..70).map(put).collect();
+    caller.done("a.batch", &json!({"mode": "atomic", "ops": ops})).await;
+    delete(&caller, "a", "n-60").await;
+    maintain(&settings(&world)).await;
+    let shown = alice.json(&["changes", "--since", "0"]).await;
+    assert_eq!(shown["items"].as_array().expect("a list").len(), 69, "two pages");
+    let overtaking = overtake(&world, &caller, 2);
+    let looking = async {
+        let through = |arguments: &[&str]| {
+            let mut command = alice.connected(arguments);
+            command.env("GOFAVORITES_USER", "breaker").env("GOFAVORITES_PASSWORD", "breaker");
+            command.env("GOFAVORITES_PREFIX", "overtaken");
+            command
+        };
+        let (code, out, err) = alice.run(through(&["changes", "--since", "0", "--json"])).await;
+        let shown: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{code}: {err}"));
+        let ids: Vec<&Value> = shown["items"].as_array().expect("a list").iter().map(|item| &item["id"]).collect();
+        assert_eq!((ids.len(), ids.contains(&&json!("n-1"))), (67, false), "what was overtaken is not held");
+        // Who goes on from a version has to be told that something may be missed.
+        let since = shown["items"][0]["version"].to_string();
+        assert_eq!(alice.run(through(&["changes", "--since", &since])).await.0, 5);
+        let mut watch = through(&["watch"]);
+        let mut watch = watch.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("started");
+        let mut said = BufReader::new(watch.stderr.take().expect("piped")).lines();
+        let told = said.next_line().await.expect("read").expect("a line");
+        assert!(told.starts_with("watching from version "), "{told}");
+        watch.kill().await.expect("ended");
+    };
+    tokio::select! {
+        () = overtaking => panic!("it goes on for ever"),
+        () = looking => {}
+    }
 }

@@ -138,7 +138,11 @@ impl Stage {
             let here: Vec<u64> = self.world.query("a", &here).lines().map(|v| v.parse().expect("a number")).collect();
             let truth = self.bucket.since_confirmed(&owner, Version::NONE).await.expect("the truth");
             for current in truth.records.iter().filter(|record| record.is_live_item()) {
-                let kept = self.bucket.history(&owner, &current.name, Version::NONE, 64).await.expect("the truth");
+                let kept = self
+                    .bucket
+                    .history(&owner, &current.name, Version::NONE, current.version)
+                    .await
+                    .expect("the truth");
                 let missing = kept.iter().find(|record| !here.contains(&record.version.get()));
                 assert!(missing.is_none(), "seed {seed}: a version is missing, {missing:?}");
             }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The settings of maintenance that forgets every deletion.
-fn settings(world: &World) -> Settings {
+pub(crate) fn settings(world: &World) -> Settings {
     let mut settings = world.settings("a");
     settings.nats.user = "maintain".into();
     settings.nats.password = world.secrets.nats("maintain").into();
@@ -21,13 +21,13 @@ fn settings(world: &World) -> Settings {
     settings
 }
 
-async fn maintain(settings: &Settings) -> Round {
+pub(crate) async fn maintain(settings: &Settings) -> Round {
     let round = Maintenance::build(settings).await.expect("built").once().await.expect("a round");
     assert_eq!(round.failed, 0);
     round
 }
 
-async fn delete(caller: &Caller, shard: &str, id: &str) -> u64 {
+pub(crate) async fn delete(caller: &Caller, shard: &str, id: &str) -> u64 {
     let reply = caller.done(&format!("{shard}.delete"), &json!({"kind": "text", "id": id})).await;
     reply["item"]["version"].as_u64().expect("a version")
 }

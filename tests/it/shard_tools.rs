@@ -336,6 +336,9 @@ async fn a_replay_from_a_sequence_or_a_time_mends_what_came_since() {
     }
     let (code, _) = world.run("a", &["replay", "--from-time", "yesterday"]).await;
     assert_eq!(code, 1);
+    for (option, value) in [("--from-sequence", "99999999"), ("--from-time", "2999-01-01T00:00:00Z")] {
+        assert_eq!(world.run("a", &["replay", option, value]).await.0, 2, "nothing of that is there yet");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,4 +385,6 @@ async fn each_shard_is_shown_on_a_line_and_owners_not_seen_are_evicted() {
     assert!(code == 0 && text.starts_with("2 owners un-hosted"), "{text}");
     assert_eq!(world.query("a", "select count(*) from owner"), "1");
     assert_eq!(evict(&["shard", "evict", "--days", "0"]).await.0, 2, "today is not long ago");
+    assert_eq!(evict(&["shard", "evict", "--days", "6"]).await.0, 2, "within retry.kept_h");
+    assert_eq!(evict(&["shard", "evict", "--days", "7", "--dry-run"]).await.0, 0, "which are 168 hours");
 }

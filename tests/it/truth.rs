@@ -45,6 +45,53 @@ async fn a_wrong_expectation_is_refused_single_and_in_a_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_get_all_of_a_batch_says_so_and_writes_nothing() {
+    let world = World::start().await;
+    bucket(&world).await;
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("Nats-Batch-Id", "x"), ("Nats-Batch-Sequence", "2"), ("Nats-Batch-Commit", "1")] {
+        headers.insert(name, value);
+    }
+    // The first went to a leader who is none any more, or got lost with a connection.
+    let second = world.connect("worker").await.request_with_headers("$KV.favorites.x.y", headers, "x".into()).await;
+    let told: Value = serde_json::from_slice(&second.expect("a reply").payload).expect("JSON");
+    assert_eq!(told["error"]["err_code"], 10_176, "{told}");
+    assert!(world.records().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_lags_is_asked_again_for_what_an_item_was() {
+    let world = World::start().await;
+    let alice = world.caller("alice").await;
+    let _a = world.worker("a").await;
+    let bucket = world.bucket("a").await;
+    let version = |value: &Value| Version::new(value["owner_version"].as_u64().expect("a version")).expect("in range");
+    let first = version(&alice.put_text("a", "one", "1").await);
+    let owner = world.owner("alice");
+    let name = bucket.record_at(&owner, first).await.expect("the truth").expect("a record").name;
+    let later = async || {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        version(&alice.put_text("a", "one", "later").await)
+    };
+    let next = Version::new(first.get() + 1).expect("in range");
+    let (found, written) = tokio::join!(bucket.record_at(&owner, next), later());
+    assert_eq!((found.expect("the truth").map(|record| record.version), written), (Some(next), next));
+    let after_it = Version::new(next.get() + 1).expect("in range");
+    let (kept, written) = tokio::join!(bucket.history(&owner, &name, Version::NONE, after_it), later());
+    let kept: Vec<Version> = kept.expect("the truth").iter().map(|record| record.version).collect();
+    assert_eq!((kept, written), (vec![first, next, after_it], after_it));
+    // What was purged is waited for by nobody.
+    let maintain = world.connect("maintain").await;
+    let body = json!({"filter": format!("$KV.favorites.{owner}.{name}")}).to_string();
+    maintain.request("$JS.API.STREAM.PURGE.KV_favorites", body.into()).await.expect("purged");
+    world.caller("bob").await.put_text("a", "one", "x").await;
+    let began = Instant::now();
+    assert!(bucket.history(&owner, &name, Version::NONE, after_it).await.expect("the truth").is_empty());
+    assert!(bucket.record_at(&owner, next).await.expect("the truth").is_none());
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_writes_upon_one_state_one_is_taken() {
     let world = World::start().await;
     let bucket = bucket(&world).await;

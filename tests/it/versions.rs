@@ -91,7 +91,9 @@ async fn an_item_is_put_back_as_it_was() {
     let other = alice.put_text("a", "other", "x").await["item"]["version"].clone();
     for version in [other, json!(0), json!(1_u64 << 40)] {
         let body = json!({"kind": "text", "id": "note", "version": version});
-        alice.ask("a.restore", &body).await.refusal("not_found");
+        let reply = alice.ask("a.restore", &body).await;
+        let message = reply.refusal("not_found")["message"].as_str().expect("a text");
+        assert!(message.starts_with("the item has no such version"), "{message}");
     }
     let reader = alice.with_token(&world.token("alice", "favorites:read", std::time::Duration::from_secs(60)));
     reader.ask("a.restore", &restore).await.refusal("forbidden");

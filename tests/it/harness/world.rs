@@ -298,6 +298,14 @@ impl World {
         records.map(|(subject, count)| (subject, count.as_u64().expect("a count"))).collect()
     }
 
+    /// The bytes that the bucket holds.
+    pub async fn bucket_bytes(&self) -> u64 {
+        let operator = self.connect("operator").await;
+        let answer = operator.request(format!("{}.STREAM.INFO.KV_favorites", self.api()), "".into()).await;
+        let info: Value = serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON");
+        info["state"]["bytes"].as_u64().expect("a number")
+    }
+
     /// A token of the stand-in auth service.
     pub fn token(&self, subject: &str, scope: &str, ttl: Duration) -> String {
         tokens::token(&self.secrets, subject, scope, ttl).expect("a token")

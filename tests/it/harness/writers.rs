@@ -215,7 +215,7 @@ impl Writer {
                 }
             }
             let confirmed = self.bucket.since_confirmed(&owner, expected).await;
-            let kept = self.bucket.history(&owner, &last.name, expected, 64).await;
+            let kept = self.bucket.history(&owner, &last.name, expected, Version::NONE).await;
             if let (Ok(_), Ok(kept)) = (confirmed, kept) {
                 return kept.iter().find(|record| record.value == last.value).map(|record| record.version);
             }
