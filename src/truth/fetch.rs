@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Bytes of one answer, about. Left to itself the server sends as much in one go as it keeps for a connection, and ends it.
+const BYTES: u64 = 2 << 20;
+
 /// An owner's records that are newer than a version, and how far that answer reaches.
 #[derive(Debug)]
 pub struct Delta {
@@ -84,16 +87,26 @@ impl Bucket {
         after: Version,
         limit: usize,
     ) -> Result<Vec<Record>, TruthFault> {
-        let query = json!({
-            "next_by_subj": self.subject(owner, name), "seq": after.get() + 1, "batch": limit,
-        });
-        Ok(self.direct_get(&query).await?.records)
+        let mut records: Vec<Record> = Vec::new();
+        loop {
+            let from = records.last().map_or(after, |last| last.version).get() + 1;
+            let query = json!({
+                "next_by_subj": self.subject(owner, name), "seq": from,
+                "batch": limit - records.len(), "max_bytes": BYTES,
+            });
+            let next = self.direct_get(&query).await?;
+            let more = next.pending > 0 && !next.records.is_empty();
+            records.extend(next.records);
+            if !more || records.len() >= limit {
+                return Ok(records);
+            }
+        }
     }
 
     /// The current records of those subjects from the stream sequence `from` on. One answer holds so many bytes at most;
     /// what is left comes with the next, as of the same moment.
     async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthFault> {
-        let mut query = json!({ "multi_last": subjects });
+        let mut query = json!({ "multi_last": subjects, "max_bytes": BYTES });
         if from > 1 {
             query["seq"] = Value::from(from);
         }
