@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
 /// Owners, and how many heavy items each has: together about 75 MB.
-const OWNERS: usize = 4;
-const EACH: usize = 95;
+const OWNERS: usize = 1;
+const EACH: usize = 380;
 /// The most that one step of the projection may take in, and one record beyond it.
 const STEP_BYTES: usize = (8 << 20) + (1 << 20);
 
