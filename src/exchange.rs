@@ -37,6 +37,9 @@ pub enum CallFault {
     /// It was sent, and nobody listens to that subject.
     #[error("nobody answers there")]
     NoResponders,
+    /// It was answered that there is no room for it now.
+    #[error("no room for it now")]
+    Busy,
     /// It was sent, or may yet be; no answer came in time.
     #[error("no answer in time")]
     TimedOut,

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! app ─► wire (decode) ─► auth (who) ─► handler (what) ─► owners ─► seal ─► truth (JetStream, compare-and-set)
-//!                                                            ▲                 │ ordered consumer
+//!                                                            ▲                 │ pulled, in order
 //! reply ◄── wire (encode) ◄── handler ◄── snapshot in memory ◄── shard (Postgres) ◄┘
 //! ```
 //!

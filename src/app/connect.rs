@@ -139,13 +139,8 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
         // A permission that is lacking shows only here.
         Event::ServerError(fault) => {
             let fault = fault.to_string();
-            // After a reconnect the client asks by itself whether a consumer is still there, and it deletes one that it
-            // makes anew. A worker may do neither, and needs neither: what is left behind ends by itself.
-            let by_itself = [".api.consumer.info.", ".api.consumer.delete."];
-            if !by_itself.iter().any(|call| fault.to_lowercase().contains(call)) {
-                error!(fault, "the NATS server refuses something");
-                *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
-            }
+            error!(fault, "the NATS server refuses something");
+            *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
         }
         other => info!(event = %other, "NATS"),
     }

@@ -26,8 +26,8 @@ const SIDE_BY_SIDE: usize = 4;
 const BATCH: usize = 1_000;
 /// Owners remembered as looked at, at most.
 const REMEMBERED: usize = 200_000;
-/// How long the bucket may send nothing while more is to come.
-const SILENT: Duration = Duration::from_secs(10);
+/// How long the bucket may send nothing while more is to come: as long as outages are waited for otherwise.
+const SILENT: Duration = Duration::from_secs(30);
 /// How often what is away is asked again, and when.
 const TRIES: usize = 60;
 const AGAIN: Duration = Duration::from_millis(500);

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 
 /// The most records of one key that a bucket can keep.
 const HISTORY: usize = 64;
+/// Bytes of one answer, about. Left to itself the server sends as much in one go as it keeps for a connection, and ends it.
+const BYTES: u64 = 2 << 20;
 
 /// An owner's records that are newer than a version, and how far that answer reaches.
 #[derive(Debug)]
@@ -98,15 +100,30 @@ impl Bucket {
         current: Version,
     ) -> Result<Vec<Record>, TruthFault> {
         let subject = self.subject(owner, name);
-        let query = json!({ "next_by_subj": subject, "seq": after.get() + 1, "batch": HISTORY });
         let end = self.deadline();
         loop {
-            let kept = self.direct_get(&query).await?.records;
+            let kept = self.kept(&subject, after).await?;
             let reached = kept.last().map_or(after, |last| last.version);
             if reached >= current || self.is_purged(&subject, current).await? {
                 return Ok(kept);
             }
             ask_again(end).await?;
+        }
+    }
+
+    /// What the nearest replica keeps of that subject and is newer than `after`.
+    async fn kept(&self, subject: &str, after: Version) -> Result<Vec<Record>, TruthFault> {
+        let mut records: Vec<Record> = Vec::new();
+        loop {
+            let from = records.last().map_or(after, |last| last.version).get() + 1;
+            let batch = HISTORY - records.len();
+            let query = json!({ "next_by_subj": subject, "seq": from, "batch": batch, "max_bytes": BYTES });
+            let next = self.direct_get(&query).await?;
+            let more = next.pending > 0 && !next.records.is_empty();
+            records.extend(next.records);
+            if !more || records.len() >= HISTORY {
+                return Ok(records);
+            }
         }
     }
 
@@ -120,7 +137,7 @@ impl Bucket {
     /// The current records of those subjects from the stream sequence `from` on. One answer holds so many bytes at most;
     /// what is left comes with the next, as of the same moment.
     async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthFault> {
-        let mut query = json!({ "multi_last": subjects });
+        let mut query = json!({ "multi_last": subjects, "max_bytes": BYTES });
         if from > 1 {
             query["seq"] = Value::from(from);
         }

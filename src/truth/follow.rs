@@ -2,11 +2,17 @@
 
 use super::append::{BATCH_COMMIT, BATCH_ID};
 use super::bucket::{Bucket, TruthFault, record};
+use super::consumer::{From, Plan};
+use super::pull::Puller;
 use crate::domain::Timestamp;
 use crate::seal::{OwnerKey, Record};
-use async_nats::jetstream::{self, consumer::DeliverPolicy, consumer::pull};
-use futures::{FutureExt as _, StreamExt as _};
+use async_nats::jetstream;
+use futures::FutureExt as _;
+use std::time::Duration;
 use tracing::error;
+
+/// Bytes of records at which a batch ends: what stores it has a few seconds for it.
+const BYTES: usize = 8 << 20;
 
 /// One message of the bucket.
 pub struct Entry {
@@ -21,55 +27,41 @@ pub struct Entry {
 /// Gives the bucket's messages from a sequence on, each once and in order, through lost connections.
 pub struct Follower {
     bucket: Bucket,
-    messages: pull::Ordered,
-    /// The newest sequence given so far: a consumer that the client makes anew may begin before it.
-    given: u64,
+    messages: Puller,
     gathered: Vec<Entry>,
+    /// Of the records gathered.
+    bytes: usize,
     held: Option<Entry>,
 }
-
-/// What one look at the bucket gave.
-type Message = Result<jetstream::Message, pull::OrderedError>;
 
 impl Bucket {
     /// Follows the bucket from the message after `sequence`.
     pub async fn follow(&self, sequence: u64) -> Result<Follower, TruthFault> {
-        self.follow_from(DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 }, sequence).await
+        self.follow_from(From::Sequence(sequence)).await
     }
 
     /// Follows the bucket from the first message that it took at that moment or later.
     pub async fn follow_since(&self, moment: Timestamp) -> Result<Follower, TruthFault> {
-        let nanos = i128::from(moment.millis()) * 1_000_000;
-        let start_time = time::OffsetDateTime::from_unix_timestamp_nanos(nanos)
-            .map_err(|_| TruthFault::Unreadable("a moment that never was"))?;
-        self.follow_from(DeliverPolicy::ByStartTime { start_time }, 0).await
+        self.follow_from(From::Moment(moment)).await
     }
 
-    async fn follow_from(&self, deliver_policy: DeliverPolicy, given: u64) -> Result<Follower, TruthFault> {
-        let context = self.context();
-        let config = pull::OrderedConfig {
-            // A name, because a worker may make named consumers of this bucket only.
-            name: Some(format!("projection-{}", uuid::Uuid::now_v7().simple())),
-            deliver_policy,
-            filter_subject: self.all_subjects(),
-            ..Default::default()
+    async fn follow_from(&self, from: From) -> Result<Follower, TruthFault> {
+        let plan = Plan {
+            name: "projection",
+            from,
+            filter: self.all_subjects(),
+            headers_only: false,
+            // Another one begins where this one stood.
+            kept: Duration::from_secs(5),
         };
-        let opening = async {
-            let stream = context.get_stream_no_info(self.stream()).await.map_err(|e| e.to_string())?;
-            let consumer = stream.create_consumer(config).await.map_err(|e| e.to_string())?;
-            consumer.messages().await.map_err(|e| e.to_string())
-        };
-        let messages = tokio::time::timeout_at(self.deadline(), opening)
-            .await
-            .map_err(|_| crate::exchange::CallFault::TimedOut)?
-            .map_err(TruthFault::Refused)?;
-        Ok(Follower { bucket: self.clone(), messages, given, gathered: Vec::new(), held: None })
+        let messages = self.pull(plan).await?;
+        Ok(Follower { bucket: self.clone(), messages, gathered: Vec::new(), bytes: 0, held: None })
     }
 }
 
 impl Follower {
-    /// The next messages, at most about `most`, never ending inside an atomic batch. Waits for the first one, then
-    /// takes what is there. Loses nothing when it is dropped before it is ready.
+    /// The next messages, at most about `most` and of about 8 MiB, never ending inside an atomic batch. Waits for the
+    /// first one, then takes what is there. Loses nothing when it is dropped before it is ready.
     ///
     /// The end of a batch may have been overwritten since; so a batch also ends where another message follows it.
     pub async fn next_batch(&mut self, most: usize) -> Result<Vec<Entry>, TruthFault> {
@@ -78,34 +70,34 @@ impl Follower {
             let entry = match self.held.take() {
                 Some(entry) => entry,
                 None => {
+                    let next = self.messages.next();
                     let message = match self.gathered.is_empty() || open.is_some() {
-                        true => self.messages.next().await,
-                        false => match self.messages.next().now_or_never() {
-                            Some(message) => message,
-                            None => return Ok(std::mem::take(&mut self.gathered)),
+                        true => next.await?,
+                        false => match next.now_or_never() {
+                            Some(message) => message?,
+                            None => return Ok(self.give()),
                         },
                     };
-                    let entry = self.entry(message)?;
-                    if entry.sequence <= self.given {
-                        continue;
-                    }
-                    self.given = entry.sequence;
-                    entry
+                    let Some(message) = message else { continue };
+                    self.entry(message)?
                 }
             };
             let continues = open.is_some() && entry.batch.as_ref().map(|(id, _)| id) == open.as_ref();
-            if self.gathered.len() >= most && !continues {
+            if (self.gathered.len() >= most || self.bytes >= BYTES) && !continues {
                 self.held = Some(entry);
-                return Ok(std::mem::take(&mut self.gathered));
+                return Ok(self.give());
             }
+            self.bytes += entry.record.as_ref().map_or(0, |(_, record)| record.value.len());
             self.gathered.push(entry);
         }
     }
 
-    fn entry(&self, message: Option<Message>) -> Result<Entry, TruthFault> {
-        let message = message
-            .ok_or(TruthFault::Unreadable("the end of the bucket's messages"))?
-            .map_err(|fault| TruthFault::Refused(fault.to_string()))?;
+    fn give(&mut self) -> Vec<Entry> {
+        self.bytes = 0;
+        std::mem::take(&mut self.gathered)
+    }
+
+    fn entry(&self, message: jetstream::Message) -> Result<Entry, TruthFault> {
         let info = message.info().map_err(|_| TruthFault::Unreadable("a message without its place"))?;
         let sequence = info.stream_sequence;
         let at = taken_at(&info);

@@ -1,23 +1,26 @@
 //! What the bucket has now, key by key: its owners, and whose deletions are old.
 
 use super::bucket::{Bucket, TruthFault, record};
+use super::consumer::{From, Plan};
 use super::follow::taken_at;
+use super::pull::Puller;
 use crate::exchange::CallFault;
 use crate::seal::{OwnerKey, Record, RecordName};
-use async_nats::jetstream::{self, consumer::DeliverPolicy, consumer::pull};
-use futures::StreamExt as _;
-use tokio::time::timeout_at;
+use async_nats::jetstream;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
-/// The current message of each key, once if the connection holds, in the order of their sequences.
+/// How long a list that was going on waits for its next message: outages are shorter.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The current message of each key, in the order of their sequences; a key that is written meanwhile comes once more.
 struct Current {
     bucket: Bucket,
-    messages: pull::Ordered,
-    /// Messages that are still to come.
-    left: u64,
+    messages: Puller,
 }
 
-/// Gives the bucket's owners, each once if the connection holds, in no order.
+/// Gives the bucket's owners, each once, in no order.
 pub struct OwnerList(Current);
 
 /// Gives the bucket's current records.
@@ -35,47 +38,46 @@ impl Bucket {
         Ok(RecordList(self.list_current("records", format!("{}.*.*", self.root()), false).await?))
     }
 
-    async fn list_current(&self, what: &str, filter: String, headers_only: bool) -> Result<Current, TruthFault> {
-        let config = pull::OrderedConfig {
-            name: Some(format!("{what}-{}", uuid::Uuid::now_v7().simple())),
-            deliver_policy: DeliverPolicy::LastPerSubject,
-            filter_subject: filter,
+    async fn list_current(
+        &self,
+        name: &'static str,
+        filter: String,
+        headers_only: bool,
+    ) -> Result<Current, TruthFault> {
+        let plan = Plan {
+            name,
+            from: From::LastOfEach,
+            filter,
             headers_only,
-            ..Default::default()
+            // Another one begins at the beginning; and who lists owners may have much to do for each.
+            kept: Duration::from_secs(60),
         };
-        let opening = async {
-            let stream = self.context().get_stream_no_info(self.stream()).await.map_err(|e| e.to_string())?;
-            let consumer = stream.create_consumer(config).await.map_err(|e| e.to_string())?;
-            let left = consumer.cached_info().num_pending;
-            Ok((consumer.messages().await.map_err(|e| e.to_string())?, left))
-        };
-        let (messages, left) = timeout_at(self.deadline(), opening)
-            .await
-            .map_err(|_| CallFault::TimedOut)?
-            .map_err(TruthFault::Refused)?;
-        Ok(Current { bucket: self.clone(), messages, left })
+        Ok(Current { bucket: self.clone(), messages: self.pull(plan).await? })
     }
 }
 
 impl Current {
+    /// The next message. One that was listed, and is gone before it came, is not waited for.
     async fn next(&mut self) -> Result<Option<jetstream::Message>, TruthFault> {
-        if self.left == 0 {
-            return Ok(None);
+        let (since, mut asked_again) = (Instant::now(), false);
+        while self.messages.pending() > 0 {
+            // Who has heard nothing at all may lack the right to.
+            let until = if self.messages.given() == 0 { self.bucket.deadline() } else { since + PATIENCE };
+            match timeout_at(until, self.messages.next()).await.map_err(|_| CallFault::TimedOut)?? {
+                Some(message) => return Ok(Some(message)),
+                None if asked_again => return Ok(None),
+                None => self.messages.begin_again(),
+            }
+            asked_again = true;
         }
-        let message = timeout_at(self.bucket.deadline(), self.messages.next()).await;
-        let message = message
-            .map_err(|_| CallFault::TimedOut)?
-            .ok_or(TruthFault::Unreadable("the end of the bucket's keys"))?
-            .map_err(|fault| TruthFault::Refused(fault.to_string()))?;
-        self.left = message.info().map_err(|_| TruthFault::Unreadable("a message without its place"))?.pending;
-        Ok(Some(message))
+        Ok(None)
     }
 }
 
 impl OwnerList {
     /// About how many are still to come.
     pub fn left(&self) -> u64 {
-        self.0.left
+        self.0.messages.pending()
     }
 
     /// The next owners, at most `most`; none at the end.

@@ -7,9 +7,11 @@
 mod append;
 mod barrier;
 mod bucket;
+mod consumer;
 mod fetch;
 mod follow;
 mod list;
+mod pull;
 mod purge;
 mod setup;
 

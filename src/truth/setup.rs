@@ -158,10 +158,11 @@ impl Bucket {
     }
 }
 
-/// JetStream that has no leader, or is not up yet, is only away.
+/// JetStream that has no leader, is not up yet, or has as many consumers as it may, or as its memory holds, is only away.
 pub(super) fn refused(error: &ApiError) -> TruthFault {
     match error.err_code {
         10008 | 10009 | 10023 => CallFault::NoResponders.into(),
+        10026 | 10028 => CallFault::Busy.into(),
         code => TruthFault::Refused(format!("{code} {}", error.description)),
     }
 }
@@ -178,9 +179,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_without_a_leader_is_waited_for() {
+    fn a_stream_without_a_leader_or_without_room_is_waited_for() {
         let fault = |err_code| refused(&ApiError { err_code, description: "d".into() });
-        for code in [10008, 10009, 10023] {
+        for code in [10008, 10009, 10023, 10026, 10028] {
             assert!(matches!(fault(code), TruthFault::Unavailable(_)), "{code}");
         }
         assert!(matches!(fault(10052), TruthFault::Refused(_)));

@@ -18,6 +18,7 @@ mod deadline;
 mod dev;
 mod discovery;
 mod flood;
+mod heavy;
 mod history;
 mod hosting;
 mod interleavings;
