@@ -15,7 +15,7 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 /// The headers of an atomic batch publish (NATS ADR-50).
 pub(super) const BATCH_ID: &str = "Nats-Batch-Id";
-const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
+pub(super) const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
 pub(super) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 
 /// A sealed record that is to be written.

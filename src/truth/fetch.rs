@@ -74,6 +74,11 @@ impl Bucket {
         self.record_of(&message)
     }
 
+    /// Whether the nearest replica has a message at that stream sequence.
+    pub(super) async fn holds(&self, sequence: u64) -> Result<bool, TruthFault> {
+        Ok(self.message_at(sequence).await?.is_some())
+    }
+
     /// The message at that stream sequence; `None` if the nearest replica does not have it.
     async fn message_at(&self, sequence: u64) -> Result<Option<Message>, TruthFault> {
         self.message(json!({ "seq": sequence })).await

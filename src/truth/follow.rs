@@ -1,6 +1,6 @@
 //! Following the bucket in its own order, for the projection.
 
-use super::append::{BATCH_COMMIT, BATCH_ID};
+use super::append::{BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE};
 use super::bucket::{Bucket, TruthFault, record};
 use super::consumer::{From, Plan};
 use super::pull::Puller;
@@ -22,6 +22,8 @@ pub struct Entry {
     pub record: Option<(OwnerKey, Record)>,
     /// The atomic batch that it belongs to, and whether it ends it.
     pub batch: Option<(String, bool)>,
+    /// Its place in that batch, from 1.
+    place: u64,
 }
 
 /// Gives the bucket's messages from a sequence on, each once and in order, through lost connections.
@@ -32,6 +34,10 @@ pub struct Follower {
     /// Of the records gathered.
     bytes: usize,
     held: Option<Entry>,
+    /// The sequence before which nothing is to come any more; `None` while that is not known.
+    before: Option<u64>,
+    /// What did not come before the entry that is held, and is to be looked for.
+    missing: Option<u64>,
 }
 
 impl Bucket {
@@ -54,8 +60,20 @@ impl Bucket {
             // Another one begins where this one stood.
             kept: Duration::from_secs(5),
         };
+        let before = match plan.from {
+            From::Sequence(sequence) => Some(sequence),
+            From::Moment(_) | From::LastOfEach => None,
+        };
         let messages = self.pull(plan).await?;
-        Ok(Follower { bucket: self.clone(), messages, gathered: Vec::new(), bytes: 0, held: None })
+        Ok(Follower {
+            bucket: self.clone(),
+            messages,
+            gathered: Vec::new(),
+            bytes: 0,
+            held: None,
+            before,
+            missing: None,
+        })
     }
 }
 
@@ -66,6 +84,12 @@ impl Follower {
     /// The end of a batch may have been overwritten since; so a batch also ends where another message follows it.
     pub async fn next_batch(&mut self, most: usize) -> Result<Vec<Entry>, TruthFault> {
         loop {
+            if let Some(missing) = self.missing
+                && self.bucket.holds(missing).await?
+            {
+                return Err(TruthFault::Unreadable("a batch without its beginning, which the bucket has"));
+            }
+            self.missing = None;
             let open = open_batch(&self.gathered).map(str::to_owned);
             let entry = match self.held.take() {
                 Some(entry) => entry,
@@ -79,7 +103,11 @@ impl Follower {
                         },
                     };
                     let Some(message) = message else { continue };
-                    self.entry(message)?
+                    let entry = self.entry(message)?;
+                    self.missing = missing(self.before, &entry);
+                    self.before = Some(entry.sequence);
+                    self.held = Some(entry);
+                    continue;
                 }
             };
             let continues = open.is_some() && entry.batch.as_ref().map(|(id, _)| id) == open.as_ref();
@@ -115,7 +143,8 @@ impl Follower {
                 }
             },
         };
-        Ok(Entry { sequence, record, batch })
+        let place = message.headers.as_ref().and_then(|headers| headers.get(BATCH_SEQUENCE)?.as_str().parse().ok());
+        Ok(Entry { sequence, record, batch, place: place.unwrap_or(1) })
     }
 }
 
@@ -127,4 +156,26 @@ pub(super) fn taken_at(info: &jetstream::message::Info) -> Timestamp {
 /// The atomic batch in which the entries end, if they end inside one.
 fn open_batch(entries: &[Entry]) -> Option<&str> {
     entries.last()?.batch.as_ref().filter(|(_, ended)| !ended).map(|(id, _)| id.as_str())
+}
+
+/// The sequence of the member before this one of a batch, where that did not come though it was to: the server passed over
+/// it, or it is no longer kept. Of everything else that does not come the owner's next record tells, by its `prev`.
+fn missing(before: Option<u64>, entry: &Entry) -> Option<u64> {
+    let member_before = entry.sequence.checked_sub(1)?;
+    (entry.place > 1 && member_before > before?).then_some(member_before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_batch_the_member_before_has_to_have_come() {
+        let entry = |sequence, place| Entry { sequence, record: None, batch: None, place };
+        assert_eq!(missing(Some(9), &entry(12, 2)), Some(11));
+        assert_eq!(missing(Some(10), &entry(11, 3)), None, "it came");
+        assert_eq!(missing(Some(9), &entry(12, 1)), None, "it begins a batch, or is none");
+        assert_eq!(missing(Some(20), &entry(12, 2)), None, "it was not asked for");
+        assert_eq!(missing(None, &entry(12, 2)), None, "followed from a moment: it was before that");
+    }
 }
