@@ -113,6 +113,13 @@ impl Attempt {
         self.end();
     }
 
+    /// It took too long, which may be its own fault: whether the other side answers is looked at.
+    pub fn doubtful(mut self) {
+        if let Some(shared) = self.end() {
+            shared.doubted.notify_one();
+        }
+    }
+
     /// It was not answered in the time that an answer may take, or cannot have been heard.
     pub fn unanswered(mut self) {
         if let Some(shared) = self.end() {

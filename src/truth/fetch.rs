@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// What one answer may hold, in bytes, about: so many calls side by side still fit into what a server sends at a time.
+const PAGE_BYTES: u64 = 4 << 20;
+
 /// An owner's records that are newer than a version, and how far that answer reaches.
 #[derive(Debug)]
 pub struct Delta {
@@ -93,7 +96,7 @@ impl Bucket {
     /// The current records of those subjects from the stream sequence `from` on. One answer holds so many bytes at most;
     /// what is left comes with the next, as of the same moment.
     async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthFault> {
-        let mut query = json!({ "multi_last": subjects });
+        let mut query = json!({ "multi_last": subjects, "max_bytes": PAGE_BYTES });
         if from > 1 {
             query["seq"] = Value::from(from);
         }
@@ -135,6 +138,8 @@ impl Bucket {
         let mut records = Vec::new();
         loop {
             let message = call.next().await?;
+            // An answer of many large messages takes its time: what is away sends none at all.
+            call.extend(self.deadline());
             match message.status.map(|status| status.as_u16()) {
                 None => records.extend(self.record_of(&message)?),
                 Some(204) => {
