@@ -486,3 +486,52 @@ async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
     assert_eq!(projecting.await.expect("no panic").expect("stored"), 0);
     held_up.await.expect("no panic");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_cannot_be_hosted_is_answered_and_hosting_is_not_tried_by_each_request() {
+    let (world, _workers, alice, _store, _bucket) = with_alice_on_b().await;
+    // A sequence counts what is rolled back too.
+    world.query(
+        "a",
+        "create sequence tries; create function refuse() returns trigger language plpgsql as \
+         $$ begin perform nextval('tries'); raise exception 'refused'; end $$; \
+         create trigger refuse before insert on item for each statement execute function refuse()",
+    );
+    let since = Instant::now();
+    let mut answers = 0;
+    while since.elapsed() < Duration::from_millis(1_200) {
+        assert_eq!(items(&alice, "a").await, 1);
+        answers += 1;
+    }
+    let tries: usize = world.query("a", "select last_value from tries").parse().expect("a number");
+    println!("{answers} answers, and {tries} tries");
+    assert!((1..=4).contains(&tries) && answers > 3 * tries, "{tries} tries with {answers} requests");
+    assert_eq!(world.query("a", COMPLETE), "0");
+    world.query("a", "drop trigger refuse on item");
+    let since = Instant::now();
+    while world.query("a", COMPLETE) != "1" {
+        assert_eq!(items(&alice, "a").await, 1);
+        assert!(since.elapsed() < PATIENCE, "she is not hosted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_takes_too_long_is_ended_and_does_not_prove_that_postgres_is_away() {
+    let (world, mut workers, _alice, _store, _bucket) = with_alice_on_b().await;
+    // Nobody asks Postgres but this test.
+    workers.remove(0).stop().await.expect("stopped in order");
+    let (store, owner) = (world.store("a"), world.owner("alice"));
+    let (database, postgres) = (world.database("a"), &world.shared.postgres);
+    let held_up = tokio::task::spawn_blocking(move || {
+        postgres.query(&database, "begin; lock table owner; select pg_sleep(3)").expect("Postgres")
+    });
+    let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    world.until("a", &format!("{others} and wait_event = 'PgSleep'"), "1").await;
+    assert!(store.hosts(&owner).await.is_err(), "its time is up");
+    let reached = store.reached("favorites").await;
+    assert!(reached.is_ok_and(|reached| reached.is_some()), "others are answered");
+    assert_eq!((store.is_up(), store.breaker().opened()), (true, 0));
+    assert_eq!(world.query("a", &format!("{others} and wait_event_type = 'Lock'")), "0", "it waits for no lock");
+    assert_eq!(world.query("a", &format!("{others} and wait_event = 'PgSleep'")), "1", "that is still held");
+    held_up.await.expect("no panic");
+}
