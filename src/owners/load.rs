@@ -139,7 +139,7 @@ impl Owners {
             None => Ok(renewed.await),
         };
         match renewed.unwrap_or(Err(TruthFault::from(CallFault::TimedOut).into())) {
-            Ok(Renewed::Grown(confirmed)) => Ok((confirmed.into(), true)),
+            Ok(Renewed::Grown(confirmed)) => Ok((confirmed, true)),
             // Whole, and not the truth's.
             Ok(Renewed::Replaced(_)) => self.bring(owner, cell, Bring::Anew).await,
             Err(fault) if a_copy_stands_in(&fault) => Ok((copy.into(), true)),

@@ -112,7 +112,7 @@ impl Owners {
     pub(super) async fn renewed(&self, held: &Snapshot, confirmed: bool) -> Result<Renewed, OwnersFault> {
         let (owner, broken) = match self.newer(held, confirmed).await {
             Err(OwnersFault::Broken { owner, broken }) => (owner, broken),
-            newer => return newer.map(|(grown, _)| Renewed::Grown(grown)),
+            newer => return newer.map(|(grown, _)| Renewed::Grown(grown.into())),
         };
         let whole = self.fetch_whole(&owner).await?.snapshot;
         let (held, found) = (held.version(), whole.version());
@@ -151,7 +151,7 @@ impl Owners {
 /// What came of asking the truth for what is newer than a copy.
 pub(super) enum Renewed {
     /// The copy, with what is newer.
-    Grown(Snapshot),
+    Grown(Arc<Snapshot>),
     /// Another one: the copy did not fit.
     Replaced(Arc<Snapshot>),
 }

@@ -5,6 +5,7 @@
 
 mod cursor;
 mod owner;
+mod pools;
 mod projector;
 mod records;
 mod request;

@@ -1,8 +1,9 @@
 //! Writing the projection: one worker of the shard at a time, on the connection that holds the lock.
 
 use super::cursor::{CHANNEL, Reached, reached};
+use super::pools::{LEFT_OPEN, limit};
 use super::records::upsert_records;
-use super::store::{HOSTING_LOCK, LEFT_OPEN, PROJECTOR_LOCK, ShardFault, Store, from_sql, limit, to_sql};
+use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardFault, Store, from_sql, to_sql};
 use super::unhost::reset_owners;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};

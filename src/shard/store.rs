@@ -1,5 +1,6 @@
 //! The connection to the shard's Postgres, and its schema.
 
+use super::pools::Pools;
 use crate::breaker::Breaker;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::Connection as _;
@@ -22,15 +23,7 @@ pub(super) const HOSTING_LOCK: i64 = 0x676f_6661_7600_0001;
 pub(super) const PROJECTOR_LOCK: i64 = 0x676f_6661_7600_0002;
 
 /// How long a step may take that no request waits for.
-const UNHURRIED: Duration = Duration::from_secs(60);
-/// Connections at most for such steps, beside those that requests wait for.
-const UNHURRIED_CONNECTIONS: u32 = 4;
-/// Such a connection is given back when nothing was done on it for that long.
-const UNUSED: Duration = Duration::from_secs(10);
-/// How long a worker that stops in the middle of a transaction may keep its locks: not so long that the projection is
-/// given up that waits for them.
-pub(super) const LEFT_OPEN: Duration = Duration::from_secs(4);
-
+pub(super) const UNHURRIED: Duration = Duration::from_secs(60);
 /// How to reach the shard's Postgres.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -126,13 +119,6 @@ pub struct Store {
     suspect: Arc<AtomicBool>,
     /// Calls that were answered so far.
     heard: Arc<AtomicU64>,
-}
-
-/// The connections: what takes long must not keep one from those who wait.
-#[derive(Clone)]
-struct Pools {
-    hurried: PgPool,
-    unhurried: PgPool,
 }
 
 impl Store {
@@ -303,46 +289,6 @@ fn fits(applied: &[AppliedMigration]) -> Result<(), ShardFault> {
     }
     let missing = MIGRATIONS.iter().any(|ours| applied.iter().all(|one| one.version != ours.version));
     if missing { unfit("it is of an older version of the service: run `gofavorites init`") } else { Ok(()) }
-}
-
-impl Pools {
-    /// What Postgres itself ends after its time leaves no locks behind, whatever became of who asked for it. A call's
-    /// statement is ended a little before the call is given up, so that its answer is still heard.
-    fn new(settings: &ShardSettings, options: &PgConnectOptions) -> Self {
-        let call = Duration::from_millis(settings.call_ms);
-        let hurried = limited(call * 9 / 10, call).max_connections(settings.connections).acquire_timeout(call);
-        let unhurried = limited(UNHURRIED, LEFT_OPEN)
-            .max_connections(UNHURRIED_CONNECTIONS)
-            .acquire_timeout(UNHURRIED)
-            .idle_timeout(UNUSED);
-        let connected = |pool: PgPoolOptions| pool.connect_lazy_with(options.clone());
-        Self { hurried: connected(hurried), unhurried: connected(unhurried) }
-    }
-}
-
-fn limited(statement: Duration, left_open: Duration) -> PgPoolOptions {
-    PgPoolOptions::new().after_connect(move |connection, _| Box::pin(limit(connection, statement, left_open)))
-}
-
-/// Has Postgres end each statement of the connection after its time, and the connection itself when nothing is done in a
-/// transaction for so long.
-pub(super) async fn limit(
-    connection: &mut PgConnection,
-    statement: Duration,
-    left_open: Duration,
-) -> Result<(), sqlx::Error> {
-    let ms = |time: Duration| time.as_millis().max(1).to_string();
-    sqlx::query!(
-        "
-        select set_config('statement_timeout', $1, false) as statement,
-               set_config('idle_in_transaction_session_timeout', $2, false) as left_open
-        ",
-        ms(statement),
-        ms(left_open),
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(())
 }
 
 /// Whether a new connection is taken and answers.
