@@ -1,6 +1,6 @@
 //! A breaker: keeps requests from waiting, each anew, for something that is known to be away.
 //!
-//! A call that gets no answer opens it; while it is open, no call is made. It looks by itself, again and again, whether
+//! A call that gets no answer opens it; one that only took too long makes it look. While it is open, no call is made. It looks by itself, again and again, whether
 //! the other side answers, and closes as soon as it does: so no request pays for finding that out. It looks as well while
 //! calls are under way and none is answered: so what hangs is known long before the calls' time is up.
 
@@ -111,6 +111,13 @@ impl Attempt {
     /// Nothing was asked after all.
     pub fn unused(mut self) {
         self.end();
+    }
+
+    /// It took too long, which may be its own fault: whether the other side answers is looked at.
+    pub fn doubtful(mut self) {
+        if let Some(shared) = self.end() {
+            shared.doubted.notify_one();
+        }
     }
 
     /// It was not answered in the time that an answer may take, or cannot have been heard.
@@ -224,6 +231,20 @@ mod tests {
         drop(attempt);
         breaker.broken().await;
         assert_eq!(breaker.opened(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_took_too_long_is_a_doubt_and_no_proof() {
+        let answers = Arc::new(AtomicBool::new(true));
+        let breaker = breaker(&answers);
+        breaker.admit().expect("closed").doubtful();
+        assert!(!breaker.is_open());
+        sleep(PAUSE).await;
+        assert_eq!(breaker.opened(), 0, "it answers");
+        answers.store(false, Ordering::SeqCst);
+        breaker.admit().expect("closed").doubtful();
+        sleep(PAUSE).await;
+        assert!(breaker.is_open());
     }
 
     #[tokio::test(start_paused = true)]

@@ -111,6 +111,11 @@ pub struct Call {
 }
 
 impl Call {
+    /// Waits longer for what is still to come.
+    pub fn extend(&mut self, deadline: Instant) {
+        self.deadline = self.deadline.max(deadline);
+    }
+
     /// The next reply, by the call's deadline.
     pub async fn next(&mut self) -> Result<Message, CallFault> {
         match timeout_at(self.deadline, self.replies.recv()).await {

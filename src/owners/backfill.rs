@@ -56,7 +56,7 @@ impl Owners {
     pub async fn backfill(&self, owner: &OwnerKey) -> Result<bool, OwnersFault> {
         let Some(life) = self.0.store.lacks_history(owner).await? else { return Ok(true) };
         let mut versions: Vec<(OwnerKey, Record)> = Vec::new();
-        for current in self.fetch_whole(owner).await?.0.set().records() {
+        for current in self.fetch_whole(owner).await?.snapshot.set().records() {
             if current.envelope.item_prev.is_none() {
                 continue;
             }

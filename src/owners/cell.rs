@@ -2,6 +2,7 @@
 
 use super::Snapshot;
 use super::admission::Traffic;
+use super::host::Turn;
 use crate::seal::OwnerKey;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
@@ -15,8 +16,10 @@ pub(super) struct Cell {
     pub(super) traffic: Traffic,
     /// Held by the one write of this owner that is under way here: the others would only lose the race.
     pub(super) writing: tokio::sync::Mutex<()>,
-    /// Held while the first snapshot is fetched, and while the owner is brought to this shard's Postgres.
+    /// Held while the first snapshot is fetched.
     pub(super) loading: tokio::sync::Mutex<()>,
+    /// Held while the owner is brought to this shard's Postgres.
+    pub(super) hosting: Arc<tokio::sync::Mutex<Turn>>,
     /// Whether what is held was compared with Postgres after the truth lost history.
     pub(super) compared: AtomicBool,
     /// Whether this shard's Postgres hosts the owner, as far as is known.
@@ -32,7 +35,7 @@ impl Cell {
     }
 
     /// Keeps the snapshot, unless a newer one is there, and gives the one that is kept.
-    pub(super) fn keep(&self, snapshot: Snapshot) -> Arc<Snapshot> {
+    pub(super) fn keep(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match &*held {
             Some(newer) if newer.version() > snapshot.version() => newer.clone(),
@@ -40,7 +43,6 @@ impl Cell {
                 same.clone()
             }
             _ => {
-                let snapshot = Arc::new(snapshot);
                 *held = Some(snapshot.clone());
                 snapshot
             }

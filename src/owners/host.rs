@@ -1,249 +1,201 @@
-//! An owner's first snapshot on this worker: from Postgres where the shard hosts them, else by hosting them now.
+//! Hosting: bringing an owner to this shard's Postgres, while they are answered from the truth.
+//!
+//! An owner may be heavy, and the machine slow: so nobody waits for it for long, it is tried by one request at a time, and
+//! not again soon where it failed.
 
-use super::cell::{Cell, Slot};
-use super::read::Renewed;
-use super::{Owners, OwnersFault, Snapshot, a_copy_stands_in};
+use super::cell::Cell;
+use super::{Owners, OwnersFault, Snapshot};
 use crate::domain::Version;
-use crate::exchange::CallFault;
-use crate::seal::{Broken, OwnerKey, OwnerSet, Record};
-use crate::shard::{Completed, ShardFault};
-use crate::truth::TruthFault;
-use std::convert::Infallible;
+use crate::seal::OwnerKey;
+use crate::shard::{Completed, Hosting, ShardFault, Whole};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::time::timeout_at;
-use tracing::{debug, error, warn};
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+use tokio::time::timeout;
+use tracing::{debug, warn};
 
-/// How often hosting is begun anew where something comes between its two steps.
-const TRIES: usize = 3;
-/// Between one look at a write that is not whole yet and the next.
-const TORN_PAUSE: Duration = Duration::from_millis(5);
+/// How often hosting goes on with what came between its two steps.
+const TRIES: usize = 10;
+/// Who weighs more, in bytes, is brought while others of the kind wait for their turn, and no request waits for it.
+const HEAVY: u64 = 4 << 20;
+/// How many of them a worker brings at a time.
+const AT_A_TIME: usize = 1;
+/// How long hosting is not tried again after it failed, at first and at most: twice as long each time.
+const PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// An owner's whole set, as the truth has it.
+pub(super) struct Fetched {
+    /// The set.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// The stream sequence up to which it is complete.
+    pub(super) up_to: Version,
+}
+
+/// What is to be done to have an owner here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bring {
+    /// They are not hosted yet.
+    Hosting,
+    /// The copy that is here is not to be believed.
+    Anew,
+}
+
+/// The turn to bring an owner here: one at a time, and after a failure not soon again.
+#[derive(Default)]
+pub(super) struct Turn {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Turn {
+    fn failed(&mut self) {
+        let pause = PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        self.failures += 1;
+        self.not_before = Some(Instant::now() + pause);
+    }
+}
+
+/// The turns of heavy owners.
+pub(super) fn heavy_turns() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(AT_A_TIME))
+}
 
 impl Owners {
-    pub(super) fn cell(&self, owner: &OwnerKey) -> Arc<Cell> {
-        let made = self.0.cells.get_or_insert_with(owner, || Ok::<_, Infallible>(Slot::default()));
-        match made {
-            Ok(slot) => slot.cell,
-            Err(never) => match never {},
-        }
-    }
-
-    /// Keeps a snapshot, and tells the cache its new weight.
-    pub(super) fn keep(&self, owner: &OwnerKey, cell: &Arc<Cell>, snapshot: Snapshot) -> Arc<Snapshot> {
-        let kept = cell.keep(snapshot);
-        self.0.cells.insert(*owner, Slot::weighed(cell));
-        kept
-    }
-
-    /// The snapshot at hand. The first one of a worker is confirmed by the truth, where that can be reached: so an
-    /// answer is never older than one that this worker gave before it forgot the owner.
-    pub(super) async fn at_hand(&self, owner: &OwnerKey, cell: &Arc<Cell>) -> Result<Arc<Snapshot>, OwnersFault> {
-        self.at_hand_by(owner, cell, None).await
-    }
-
-    /// As [`at_hand`](Self::at_hand); what this shard's Postgres has stands in for a truth that has not confirmed it by
-    /// `until`.
-    pub(super) async fn at_hand_by(
-        &self,
-        owner: &OwnerKey,
-        cell: &Arc<Cell>,
-        until: Option<tokio::time::Instant>,
-    ) -> Result<Arc<Snapshot>, OwnersFault> {
-        self.note_seen(owner, cell);
-        if let Some(held) = cell.held() {
-            if self.0.history.is_lost() && !cell.compared.load(Ordering::Acquire) {
-                return self.compare_with_postgres(owner, cell, held).await;
-            }
-            self.host_if_not(owner, cell);
-            return Ok(held);
-        }
-        let _one_load = cell.loading.lock().await;
-        if let Some(held) = cell.held() {
-            return Ok(held);
-        }
-        let asked = self.noticed();
-        let (snapshot, hosted) = self.load(owner, until).await?;
-        if hosted {
-            self.believe_hosted(cell, asked);
-        }
-        Ok(self.keep(owner, cell, snapshot))
-    }
-
-    /// The newer of what is held and what this shard's Postgres has. A copy that is older than the truth's loss fits the
-    /// truth, and would hide what was acknowledged since.
-    async fn compare_with_postgres(
-        &self,
-        owner: &OwnerKey,
-        cell: &Arc<Cell>,
-        held: Arc<Snapshot>,
-    ) -> Result<Arc<Snapshot>, OwnersFault> {
-        let _one_load = cell.loading.lock().await;
-        if cell.compared.load(Ordering::Acquire) {
-            return Ok(cell.held().unwrap_or(held));
-        }
-        let hosted = match self.0.store.hosted_owner(owner).await {
-            Ok(hosted) => hosted,
-            Err(fault) => {
-                warn!(%owner, %fault, "Postgres cannot tell whether this owner's history is lost");
-                return Ok(held);
-            }
-        };
-        cell.compared.store(true, Ordering::Release);
-        let Some(hosted) = hosted else { return Ok(held) };
-        let Ok(set) = OwnerSet::empty(*owner).apply(&self.0.keyring, hosted.records) else { return Ok(held) };
-        if set.version() <= held.version() {
-            return Ok(held);
-        }
-        let copy = Snapshot::new(&self.0.keyring, set, None);
-        Ok(copy.map_or(held, |copy| self.keep(owner, cell, copy)))
-    }
-
-    /// Hosts an owner who is not known to be hosted, while requests go on; one attempt at a time.
-    fn host_if_not(&self, owner: &OwnerKey, cell: &Arc<Cell>) {
+    /// Hosts an owner who is not known to be hosted, while requests go on.
+    pub(super) fn host_if_not(&self, owner: &OwnerKey, cell: &Arc<Cell>, held: &Snapshot) {
         let able = self.0.store.is_up() && !self.0.bucket.writing().is_open() && !self.0.history.is_lost();
-        if !able || cell.hosted.load(Ordering::Acquire) || cell.loading.try_lock().is_err() {
+        if !able || cell.hosted.load(Ordering::Acquire) {
             return;
         }
+        // What a heavy owner costs is not spent before it is their turn.
+        if held.weight() > HEAVY && self.0.heavy.available_permits() == 0 {
+            return;
+        }
+        let Some(turn) = turn_of(cell) else { return };
         let (this, owner, cell) = (self.clone(), *owner, cell.clone());
         tokio::spawn(async move {
-            let Ok(_one_attempt) = cell.loading.try_lock() else { return };
             let asked = this.noticed();
             match this.0.store.hosts(&owner).await {
                 Ok(true) => this.believe_hosted(&cell, asked),
-                Ok(false) => {
-                    if let Ok((snapshot, true)) = this.host(&owner).await {
-                        this.keep(&owner, &cell, snapshot);
-                        this.believe_hosted(&cell, asked);
-                    }
-                }
+                Ok(false) => drop(this.bring_in_turn(&owner, &cell, Bring::Hosting, turn).await),
                 Err(fault) => warn!(%fault, "Postgres cannot tell whether it hosts the owner"),
             }
         });
     }
 
-    /// The owner from Postgres, hosted now if they are not yet, or from the truth; and whether the shard hosts them.
-    async fn load(
+    /// The owner from the truth, who is brought here; where Postgres is away, only the first. Says whether the shard hosts
+    /// the owner by now.
+    pub(super) async fn host(&self, owner: &OwnerKey) -> Result<(Arc<Snapshot>, bool), OwnersFault> {
+        self.bring(owner, &self.cell(owner), Bring::Hosting).await
+    }
+
+    /// As [`host`](Self::host), or of a copy that is not to be believed.
+    pub(super) async fn bring(
         &self,
         owner: &OwnerKey,
-        until: Option<tokio::time::Instant>,
-    ) -> Result<(Snapshot, bool), OwnersFault> {
-        match self.0.store.hosted_owner(owner).await {
-            Ok(Some(hosted)) => {
-                if !hosted.history_complete {
-                    self.backfill_soon(owner);
-                }
-                self.load_hosted(owner, hosted.records, until).await
-            }
-            Ok(None) => self.host(owner).await,
-            Err(ShardFault::Unreadable) => {
-                error!(%owner, "this shard's Postgres holds what is no record: the owner is brought anew");
-                self.bring_anew(owner).await
-            }
-            Err(fault) => {
-                warn!(%fault, "Postgres cannot be read: the owner is taken from the truth");
-                Ok((self.fetch_whole(owner).await?.0, false))
-            }
+        cell: &Arc<Cell>,
+        what: Bring,
+    ) -> Result<(Arc<Snapshot>, bool), OwnersFault> {
+        match turn_of(cell) {
+            Some(turn) => self.bring_in_turn(owner, cell, what, turn).await,
+            None => Ok((self.fetch_whole(owner).await?.snapshot, false)),
         }
     }
 
-    async fn load_hosted(
+    /// Waits no longer than for any call to Postgres; what takes longer goes on, and keeps the turn.
+    async fn bring_in_turn(
         &self,
         owner: &OwnerKey,
-        records: Vec<Record>,
-        until: Option<tokio::time::Instant>,
-    ) -> Result<(Snapshot, bool), OwnersFault> {
-        let broken = |broken| OwnersFault::Broken { owner: *owner, broken };
-        let set = OwnerSet::empty(*owner).apply(&self.0.keyring, records).map_err(broken);
-        let copy = match set.and_then(|set| Snapshot::new(&self.0.keyring, set, None)) {
-            Ok(copy) => copy,
-            Err(OwnersFault::Broken { broken, .. }) => {
-                error!(%owner, %broken, "this shard's Postgres does not hold the owner whole: brought anew");
-                return self.bring_anew(owner).await;
+        cell: &Arc<Cell>,
+        what: Bring,
+        mut turn: OwnedMutexGuard<Turn>,
+    ) -> Result<(Arc<Snapshot>, bool), OwnersFault> {
+        let asked = self.noticed();
+        let begun = match what {
+            Bring::Hosting => Some(self.0.store.begin_hosting(owner, self.bucket_name()).await),
+            Bring::Anew => None,
+        };
+        let fetched = self.fetch_whole(owner).await?;
+        let snapshot = fetched.snapshot.clone();
+        let is_heavy = snapshot.weight() > HEAVY;
+        let permit = is_heavy.then(|| self.0.heavy.clone().try_acquire_owned());
+        let Ok(permit) = permit.transpose() else { return Ok((snapshot, false)) };
+        let (this, owner, cell) = (self.clone(), *owner, cell.clone());
+        let bringing = tokio::spawn(async move {
+            let _permit = permit;
+            let hosted = match begun {
+                Some(begun) => this.complete_hosting(&owner, begun, fetched).await,
+                None => this.bring_anew(&owner, fetched).await,
+            };
+            match hosted {
+                Ok(true) => {
+                    *turn = Turn::default();
+                    this.believe_hosted(&cell, asked);
+                    return true;
+                }
+                Ok(false) => warn!(%owner, "not hosted yet: answered from the truth"),
+                Err(fault) => warn!(%owner, %fault, "not hosted yet: answered from the truth"),
             }
-            Err(fault) => return Err(fault),
-        };
-        let renewed = self.renewed(&copy, true);
-        let renewed = match until {
-            Some(until) => timeout_at(until, renewed).await,
-            None => Ok(renewed.await),
-        };
-        match renewed.unwrap_or(Err(TruthFault::from(CallFault::TimedOut).into())) {
-            Ok(Renewed::Grown(confirmed)) => Ok((confirmed, true)),
-            // Whole, and not the truth's.
-            Ok(Renewed::Replaced(_)) => self.bring_anew(owner).await,
-            Err(fault) if a_copy_stands_in(&fault) => Ok((copy, true)),
-            Err(fault) => Err(fault),
-        }
+            // When Postgres is back, nobody is to wait for it.
+            if this.0.store.is_up() {
+                turn.failed();
+            }
+            false
+        });
+        let limit = if is_heavy { Duration::ZERO } else { self.0.store.call_limit() };
+        let hosted = matches!(timeout(limit, bringing).await, Ok(Ok(true)));
+        debug!(records = snapshot.set().records().count(), hosted, "brought here");
+        Ok((snapshot, hosted))
     }
 
-    /// Brings the owner's whole set here in one go, and answers from it; where Postgres is away, only answers. Says
-    /// whether the shard hosts the owner now.
-    pub(super) async fn host(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let begun = self.0.store.begin_hosting(owner, self.bucket_name()).await;
-            let (snapshot, up_to) = self.fetch_whole(owner).await?;
-            let completed = match begun {
-                // A set that does not reach the row's beginning could lack what the projection had passed before. A
-                // barrier is always beyond it, unless the bucket went back.
-                Ok(hosting) if up_to.get() >= hosting.begun_at => self.complete_hosting(&snapshot, up_to).await,
-                Ok(_) => Err(ShardFault::Unfit("the truth is behind this shard's projection".into())),
-                Err(fault) => Err(fault),
-            };
-            let hosted = match completed {
-                Ok(Completed::Now) => {
+    /// Hosts the owner, however long it takes. Says whether the shard hosts them now.
+    pub(super) async fn host_in_full(&self, owner: &OwnerKey) -> Result<bool, OwnersFault> {
+        let begun = self.0.store.begin_hosting(owner, self.bucket_name()).await;
+        let fetched = self.fetch_whole(owner).await?;
+        self.complete_hosting(owner, begun, fetched).await
+    }
+
+    /// The second step of hosting, with what came between the two.
+    async fn complete_hosting(
+        &self,
+        owner: &OwnerKey,
+        begun: Result<Hosting, ShardFault>,
+        mut fetched: Fetched,
+    ) -> Result<bool, OwnersFault> {
+        let mut begun_at = begun?.begun_at;
+        for _ in 0..TRIES {
+            // A set that does not reach the row's beginning could lack what the projection had passed before. A barrier is
+            // always beyond it, unless the bucket went back.
+            if fetched.up_to.get() < begun_at {
+                return Err(ShardFault::Unfit("the truth is behind this shard's projection".into()).into());
+            }
+            match self.0.store.complete_hosting(&self.whole(&fetched)).await? {
+                Completed::Now => {
                     self.backfill_soon(owner);
-                    true
+                    return Ok(true);
                 }
-                Ok(Completed::Already) => true,
-                Ok(Completed::NotBegun) if tries < TRIES => continue,
-                Ok(Completed::NotWhole) if tries < TRIES => {
-                    if let Err(fault) = self.0.store.reset_owner(owner, self.bucket_name()).await {
-                        warn!(%owner, %fault, "rows that are not whole are still there");
-                    }
-                    continue;
-                }
-                Ok(_) => false,
-                Err(fault) => {
-                    warn!(%owner, %fault, "not hosted yet: answered from the truth");
-                    false
-                }
-            };
-            debug!(%owner, records = snapshot.set().records().count(), hosted, "brought here");
-            return Ok((snapshot, hosted));
-        }
-    }
-
-    async fn complete_hosting(&self, snapshot: &Snapshot, up_to: Version) -> Result<Completed, ShardFault> {
-        let owner = *snapshot.owner();
-        let records: Vec<Record> = snapshot.set().records().cloned().collect();
-        let whole = |stored: Vec<Record>| OwnerSet::empty(owner).apply(&self.0.keyring, stored).is_ok();
-        self.0.store.complete_hosting(&owner, &records, up_to.get(), whole).await
-    }
-
-    /// The owner's whole set from the truth, confirmed, and the stream sequence up to which it is complete. A replica may
-    /// have come to the middle of a write just now; it is asked again.
-    pub(super) async fn fetch_whole(&self, owner: &OwnerKey) -> Result<(Snapshot, Version), OwnersFault> {
-        let end = self.0.bucket.deadline();
-        loop {
-            match self.fetch_once(owner).await {
-                Err(OwnersFault::Broken { broken: Broken::Torn, .. }) if tokio::time::Instant::now() < end => {
-                    tokio::time::sleep(TORN_PAUSE).await;
-                }
-                fetched => return fetched,
+                Completed::Already => return Ok(true),
+                Completed::Overtaken => {}
+                Completed::NotWhole => drop(self.0.store.reset_owner(owner, self.bucket_name()).await?),
+                Completed::NotBegun => begun_at = self.0.store.begin_hosting(owner, self.bucket_name()).await?.begun_at,
             }
+            fetched = self.fetch_newer(&fetched.snapshot).await?;
         }
+        Ok(false)
     }
 
-    async fn fetch_once(&self, owner: &OwnerKey) -> Result<(Snapshot, Version), OwnersFault> {
-        let checked_at = Instant::now();
-        let delta = self.0.bucket.since_confirmed(owner, Version::NONE).await?;
-        let set = OwnerSet::empty(*owner)
-            .apply(&self.0.keyring, delta.records)
-            .map_err(|broken| OwnersFault::Broken { owner: *owner, broken })?;
-        let snapshot = Snapshot::new(&self.0.keyring, set, Some(checked_at))?;
-        Ok((snapshot, delta.up_to.unwrap_or_default()))
+    /// What was fetched, as it is stored.
+    pub(super) fn whole(&self, fetched: &Fetched) -> Whole<'_> {
+        let set = fetched.snapshot.set();
+        let (records, up_to) = (set.records().cloned().collect(), fetched.up_to.get());
+        Whole { owner: *set.owner(), bucket: self.bucket_name(), records, up_to }
     }
+}
+
+/// The turn to bring the owner here; none while somebody has it, and for a while after it failed.
+fn turn_of(cell: &Cell) -> Option<OwnedMutexGuard<Turn>> {
+    let turn = cell.hosting.clone().try_lock_owned().ok()?;
+    turn.not_before.is_none_or(|moment| Instant::now() >= moment).then_some(turn)
 }

@@ -11,6 +11,7 @@ mod compose;
 mod earlier;
 mod history;
 mod host;
+mod load;
 mod maintain;
 mod presence;
 mod project;
@@ -46,6 +47,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How reads, writes and the projection behave.
 #[derive(Clone, Debug, Default)]
@@ -212,6 +214,8 @@ struct Inner {
     history: History,
     presence: presence::Presence,
     backfill: backfill::Backfill,
+    /// The turns of owners who are heavy to bring here.
+    heavy: Arc<Semaphore>,
     projects: AtomicBool,
     /// Owners whom the shard hosts; the greatest number while that was not counted.
     hosted: AtomicU64,
@@ -235,6 +239,7 @@ impl Owners {
             history,
             presence: presence::Presence::default(),
             backfill: backfill::Backfill::default(),
+            heavy: host::heavy_turns(),
             projects: AtomicBool::new(false),
             hosted: AtomicU64::new(u64::MAX),
             began: Instant::now(),

@@ -1,6 +1,7 @@
 //! Reading an owner, as fresh as asked for.
 
 use super::cell::Cell;
+use super::host::Fetched;
 use super::{Owners, OwnersFault, Snapshot, a_copy_stands_in};
 use crate::domain::Version;
 use crate::exchange::CallFault;
@@ -111,9 +112,9 @@ impl Owners {
     pub(super) async fn renewed(&self, held: &Snapshot, confirmed: bool) -> Result<Renewed, OwnersFault> {
         let (owner, broken) = match self.newer(held, confirmed).await {
             Err(OwnersFault::Broken { owner, broken }) => (owner, broken),
-            newer => return newer.map(Renewed::Grown),
+            newer => return newer.map(|(grown, _)| Renewed::Grown(grown.into())),
         };
-        let whole = self.fetch_whole(&owner).await?.0;
+        let whole = self.fetch_whole(&owner).await?.snapshot;
         let (held, found) = (held.version(), whole.version());
         if found < held {
             error!(%owner, %held, %found, "the truth has lost history of this owner: the copy at hand stands in");
@@ -129,8 +130,14 @@ impl Owners {
         Ok(Renewed::Replaced(whole))
     }
 
-    /// `held` with what the truth has that is newer.
-    async fn newer(&self, held: &Snapshot, confirmed: bool) -> Result<Snapshot, OwnersFault> {
+    /// What was fetched, with what the truth has that is newer, confirmed.
+    pub(super) async fn fetch_newer(&self, held: &Snapshot) -> Result<Fetched, OwnersFault> {
+        let (snapshot, up_to) = self.newer(held, true).await?;
+        Ok(Fetched { snapshot: snapshot.into(), up_to: up_to.unwrap_or_default() })
+    }
+
+    /// `held` with what the truth has that is newer, and the stream sequence up to which it is complete.
+    async fn newer(&self, held: &Snapshot, confirmed: bool) -> Result<(Snapshot, Option<Version>), OwnersFault> {
         let (owner, version) = (held.owner(), held.version());
         let checked_at = Instant::now();
         let delta = match confirmed {
@@ -143,14 +150,14 @@ impl Owners {
             return Err(broken(Broken::RolledBack));
         }
         let set = held.set().apply(&self.0.keyring, delta.records).map_err(broken)?;
-        held.next(&self.0.keyring, set, Some(checked_at))
+        Ok((held.next(&self.0.keyring, set, Some(checked_at))?, delta.up_to))
     }
 }
 
 /// What came of asking the truth for what is newer than a copy.
 pub(super) enum Renewed {
     /// The copy, with what is newer.
-    Grown(Snapshot),
+    Grown(Arc<Snapshot>),
     /// Another one: the copy did not fit.
-    Replaced(Snapshot),
+    Replaced(Arc<Snapshot>),
 }

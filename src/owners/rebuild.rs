@@ -1,7 +1,17 @@
-//! Bringing an owner's copy anew, where the one that is here is not to be believed.
+//! Bringing an owner's copy anew, where the one that is here is not to be believed, or may not be.
 
+use super::host::Fetched;
+use super::verify::{records_of, says_the_same};
 use super::{Owners, OwnersFault, Snapshot};
-use crate::seal::{OwnerKey, OwnerSet};
+use crate::seal::{ItemKey, OwnerKey, OwnerSet, Record, RecordName};
+use crate::shard::{Completed, ItemRow, OwnerRows};
+use std::collections::HashMap;
+
+/// How often it goes on with what came meanwhile.
+const TRIES: usize = 10;
+/// So many bytes take the place of others in one transaction, about. More than that is brought in small ones, unless
+/// somebody is served from what is here.
+const AT_ONCE: usize = 8 << 20;
 
 /// What is done about a truth that has less of an owner than a whole copy here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,22 +23,72 @@ pub enum Loss {
 }
 
 impl Owners {
-    /// Takes this shard's copy of the owner away and brings it anew from the truth. Nothing is taken away unless the
-    /// truth can be read and is whole. Says whether the owner is hosted now.
+    /// Brings this shard's copy of the owner anew from the truth. What is here and good stays, and serves, until the truth's
+    /// takes its place. Nothing is touched unless the truth can be read and is whole. Says whether the owner is hosted now.
     pub async fn rebuild(&self, owner: &OwnerKey, loss: Loss) -> Result<bool, OwnersFault> {
-        let copy = self.0.store.hosted_owner(owner).await.unwrap_or_default();
-        let copy = copy.and_then(|copy| OwnerSet::empty(*owner).apply(&self.0.keyring, copy.records).ok());
-        let (held, found) =
-            (copy.map(|copy| copy.version()).unwrap_or_default(), self.fetch_whole(owner).await?.0.version());
+        let rows = self.0.store.rows_of(owner).await?;
+        let copy = rows.as_ref().and_then(|rows| self.whole_copy(owner, rows));
+        let fetched = self.fetch_whole(owner).await?;
+        let (held, found) = (copy.map(|copy| copy.version()).unwrap_or_default(), fetched.snapshot.version());
         if found < held && loss == Loss::Refuse {
             return Err(OwnersFault::HistoryLost { owner: *owner, held, found });
         }
-        Ok(self.bring_anew(owner).await?.1)
+        self.replace_copy(owner, rows, fetched).await
     }
 
-    /// As [`rebuild`](Self::rebuild), of a copy that serves nobody anyhow.
-    pub(super) async fn bring_anew(&self, owner: &OwnerKey) -> Result<(Snapshot, bool), OwnersFault> {
-        self.0.store.reset_owner(owner, self.bucket_name()).await?;
-        self.host(owner).await
+    /// As [`rebuild`](Self::rebuild), with what was fetched, of a copy that is not to be believed.
+    pub(super) async fn bring_anew(&self, owner: &OwnerKey, fetched: Fetched) -> Result<bool, OwnersFault> {
+        let rows = self.0.store.rows_of(owner).await?;
+        self.replace_copy(owner, rows, fetched).await
     }
+
+    async fn replace_copy(
+        &self,
+        owner: &OwnerKey,
+        mut rows: Option<OwnerRows>,
+        mut fetched: Fetched,
+    ) -> Result<bool, OwnersFault> {
+        for _ in 0..TRIES {
+            let Some(here) = rows.take() else { break };
+            let put = differing(&here, &fetched.snapshot);
+            let bytes: usize = put.iter().map(|record| record.value.len()).sum();
+            if bytes > AT_ONCE && self.whole_copy(owner, &here).is_none() {
+                break;
+            }
+            match self.0.store.replace_copy(&self.whole(&fetched), &put).await? {
+                Completed::Now => {
+                    self.backfill_soon(owner);
+                    return Ok(true);
+                }
+                // What is known to differ still does, and what came is among what is newer.
+                Completed::Overtaken => rows = Some(here),
+                Completed::NotWhole | Completed::NotBegun | Completed::Already => {
+                    rows = self.0.store.rows_of(owner).await?;
+                }
+            }
+            fetched = self.fetch_newer(&fetched.snapshot).await?;
+        }
+        if rows.is_some() {
+            return Ok(false);
+        }
+        // Nobody is served from what is left of it.
+        self.0.store.reset_owner(owner, self.bucket_name()).await?;
+        self.host_in_full(owner).await
+    }
+
+    fn whole_copy(&self, owner: &OwnerKey, rows: &OwnerRows) -> Option<OwnerSet> {
+        OwnerSet::empty(*owner).apply(&self.0.keyring, records_of(rows)?).ok()
+    }
+}
+
+/// The records that have no row, or another one.
+fn differing<'t>(rows: &OwnerRows, truth: &'t Snapshot) -> Vec<&'t Record> {
+    let rows: HashMap<ItemKey, &ItemRow> = rows.items.iter().map(|row| (row.item, row)).collect();
+    let differs = |record: &&Record| match record.name {
+        RecordName::Item(item) => {
+            !rows.get(&item).is_some_and(|row| row.is_kept_as_version && says_the_same(row, record))
+        }
+        RecordName::Key | RecordName::Floor => false,
+    };
+    truth.set().records().filter(differs).collect()
 }

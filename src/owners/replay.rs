@@ -182,7 +182,7 @@ impl Owners {
 }
 
 /// Whether something may come back by itself.
-trait Away {
+pub(super) trait Away {
     fn is_away(&self) -> bool;
 }
 
@@ -204,12 +204,20 @@ impl Away for OwnersFault {
 
 /// Tries again while something is only away: a replay takes long, and outages are short.
 async fn persistent<T, E: Away + std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    attempt: impl FnMut() -> F,
+) -> Result<T, E> {
+    trying(TRIES, attempt).await
+}
+
+/// Tries again while something is only away, as often as that.
+pub(super) async fn trying<T, E: Away + std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    most: usize,
     mut attempt: impl FnMut() -> F,
 ) -> Result<T, E> {
     let mut tries = 0;
     loop {
         match attempt().await {
-            Err(fault) if fault.is_away() && tries < TRIES => {
+            Err(fault) if fault.is_away() && tries < most => {
                 tries += 1;
                 if tries.is_power_of_two() {
                     warn!(%fault, "waiting");

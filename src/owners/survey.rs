@@ -1,5 +1,6 @@
 //! Going through all owners of this shard: comparing each with the truth, or bringing each anew.
 
+use super::replay::trying;
 use super::verify::{Compared, Differing, Verifier};
 use super::{Owners, OwnersFault};
 use crate::seal::OwnerKey;
@@ -9,8 +10,10 @@ use serde::Serialize;
 
 /// Owners looked up in Postgres in one go.
 const PAGE: i64 = 500;
-/// Owners looked at side by side: more would press those who are served.
-const SIDE_BY_SIDE: usize = 8;
+/// Owners looked at side by side: more would press those who are served, and each may be heavy.
+const SIDE_BY_SIDE: usize = 4;
+/// How often an owner is looked at again while something is away: what is only slow is not unclear.
+const AGAIN: usize = 6;
 
 /// What a survey is to do about a copy that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +92,7 @@ enum Looked {
 }
 
 async fn look(verifier: &Verifier, owner: OwnerKey, mend: Mend) -> Looked {
-    let what = match verifier.compare(&owner).await {
+    let what = match trying(AGAIN, || verifier.compare(&owner)).await {
         Ok(Compared::Equal) => return Looked::Equal,
         Ok(Compared::NotHosted) => return Looked::Gone,
         Ok(Compared::Busy) => return Looked::Busy,
@@ -100,7 +103,7 @@ async fn look(verifier: &Verifier, owner: OwnerKey, mend: Mend) -> Looked {
     if mend == Mend::No || !of_the_copy {
         return Looked::Found(Box::new(Found { owner, what, mended: false }));
     }
-    match verifier.mend(&owner).await {
+    match trying(AGAIN, || verifier.mend(&owner)).await {
         Ok(mended) => Looked::Found(Box::new(Found { owner, what, mended })),
         Err(fault) => Looked::Found(Box::new(Found { owner, what: Err(fault), mended: false })),
     }

@@ -7,7 +7,7 @@ use super::rebuild::Loss;
 use super::{Owners, OwnersFault, Snapshot};
 use crate::domain::Version;
 use crate::seal::{OwnerKey, OwnerSet, Record, RecordName};
-use crate::shard::{OwnerRows, Passed};
+use crate::shard::{ItemRow, OwnerRows, Passed};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -162,7 +162,7 @@ impl Verifier {
         let store = &self.owners.0.store;
         for _ in 0..TRIES {
             let truth = match self.owners.fetch_whole(owner).await {
-                Ok((truth, _)) => truth,
+                Ok(fetched) => fetched.snapshot,
                 Err(OwnersFault::Broken { .. }) => match store.rows_of(owner).await? {
                     None => return Ok(Compared::NotHosted),
                     Some(rows) => {
@@ -226,7 +226,7 @@ impl Verifier {
 }
 
 /// The rows as records; `None` where one of them cannot be.
-fn records_of(rows: &OwnerRows) -> Option<Vec<Record>> {
+pub(super) fn records_of(rows: &OwnerRows) -> Option<Vec<Record>> {
     let mut records = Vec::with_capacity(rows.items.len() + 1);
     let record =
         |name, version, at, value: &[u8]| Record::parse(name, Version::new(version)?, at, value.to_vec().into()).ok();
@@ -247,6 +247,12 @@ fn side_of(set: &OwnerSet) -> Side {
 
 fn digest(set: &OwnerSet) -> String {
     format!("{:?}", set.digest())
+}
+
+/// Whether the row is that record's.
+pub(super) fn says_the_same(row: &ItemRow, record: &Record) -> bool {
+    let (version, deleted) = (record.version.get(), record.envelope.deleted);
+    row.version == version && row.sealed == record.value && row.deleted == deleted && row.at == record.at
 }
 
 /// In which ways the rows differ from the truth.
@@ -276,8 +282,7 @@ fn differences(rows: &OwnerRows, truth: &Snapshot) -> Vec<Difference> {
         let version = record.version.get();
         older += usize::from(row.version < version);
         newer += usize::from(row.version > version);
-        let same = row.sealed == record.value && row.deleted == record.envelope.deleted && row.at == record.at;
-        altered += usize::from(row.version == version && !same);
+        altered += usize::from(row.version == version && !says_the_same(row, record));
     }
     let counted = [
         (items.len(), Difference::MissingRows { count: items.len() }),

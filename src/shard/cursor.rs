@@ -148,7 +148,7 @@ impl Store {
     /// stood upon the history before was [taken away](Self::empty_owners).
     pub async fn accept_history(&self, bucket: &str, created: &str, newest: u64) -> Result<(), ShardFault> {
         self.unhurried(async {
-            let mut transaction = self.pool().begin().await?;
+            let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
             sqlx::query!(
                 "

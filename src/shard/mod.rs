@@ -5,6 +5,7 @@
 
 mod cursor;
 mod owner;
+mod pools;
 mod projector;
 mod records;
 mod request;
@@ -12,12 +13,14 @@ mod rows;
 mod store;
 mod unhost;
 mod versions;
+mod whole;
 
 pub use cursor::{Cursor, Passed, Reached};
-pub use owner::{Completed, HostedOwner, Hosting};
+pub use owner::{HostedOwner, Hosting};
 pub use projector::{ProjectFault, Projector, Waiting};
 pub use request::Earlier;
 pub use rows::{ItemRow, OwnerRows};
 pub use store::{ShardFault, ShardSettings, Store, without_password};
 pub use unhost::Unhosted;
 pub use versions::Life;
+pub use whole::{Completed, Whole};

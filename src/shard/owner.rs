@@ -1,7 +1,6 @@
 //! Hosting: bringing an owner's whole set to this shard, and reading it from there.
 
-use super::records::upsert_records;
-use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql, to_sql};
+use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 use sqlx::postgres::PgConnection;
@@ -18,19 +17,6 @@ pub struct HostedOwner {
 pub struct Hosting {
     /// The projection's cursor when the owner's row was made: all that comes after it reaches the owner's rows.
     pub begun_at: u64,
-}
-
-/// What became of the second step of hosting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Completed {
-    /// The shard hosts the owner now.
-    Now,
-    /// It did so already: another worker was faster.
-    Already,
-    /// Nothing was stored: the owner's row is gone, or was made anew since, beyond what these records reach.
-    NotBegun,
-    /// Nothing was stored: with what the projection has brought meanwhile, the records would not be whole.
-    NotWhole,
 }
 
 impl Store {
@@ -121,54 +107,6 @@ impl Store {
                     .await?;
             transaction.commit().await?;
             Ok(Hosting { begun_at: from_sql(begun_at) })
-        })
-        .await
-    }
-
-    /// The second step: the owner's current records, complete up to the stream sequence `up_to`, in one transaction
-    /// that also says so; or nothing of it. Rows that the projection has made newer meanwhile stay, and then `whole` is
-    /// asked about all of them together.
-    pub async fn complete_hosting(
-        &self,
-        owner: &OwnerKey,
-        records: &[Record],
-        up_to: u64,
-        whole: impl Fn(Vec<Record>) -> bool + Send + Sync,
-    ) -> Result<Completed, ShardFault> {
-        self.within(async {
-            let mut transaction = self.pool().begin().await?;
-            let row = sqlx::query!(
-                r#"
-                select begun_at_sequence, version, complete_to is not null as "complete!"
-                from owner where owner_key = $1 for no key update
-                "#,
-                owner.as_bytes(),
-            )
-            .fetch_optional(&mut *transaction)
-            .await?;
-            let row = match row {
-                Some(row) if row.complete => return Ok(Completed::Already),
-                Some(row) if from_sql(row.begun_at_sequence) <= up_to => row,
-                _ => return Ok(Completed::NotBegun),
-            };
-            upsert_records(&mut transaction, records.iter().map(|record| (*owner, record))).await?;
-            sqlx::query!(
-                "update owner set complete_to = $2, history_complete = $3 where owner_key = $1",
-                owner.as_bytes(),
-                to_sql(up_to),
-                records.iter().all(|record| record.envelope.item_prev.is_none()),
-            )
-            .execute(&mut *transaction)
-            .await?;
-            let newest = records.iter().map(|record| record.version.get()).max().unwrap_or_default();
-            if from_sql(row.version) > newest {
-                let stored = read_owner(&mut transaction, owner).await?;
-                if !stored.is_some_and(|stored| whole(stored.records)) {
-                    return Ok(Completed::NotWhole);
-                }
-            }
-            transaction.commit().await?;
-            Ok(Completed::Now)
         })
         .await
     }

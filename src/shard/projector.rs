@@ -1,6 +1,7 @@
 //! Writing the projection: one worker of the shard at a time, on the connection that holds the lock.
 
 use super::cursor::{CHANNEL, Reached, reached};
+use super::pools::{LEFT_OPEN, limit};
 use super::records::upsert_records;
 use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardFault, Store, from_sql, to_sql};
 use super::unhost::reset_owners;
@@ -9,6 +10,10 @@ use crate::seal::{OwnerKey, Record};
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::{Connection as _, Transaction};
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+/// How long a statement of the projection may take: no longer than it is waited for.
+const STEP: Duration = Duration::from_secs(5);
 
 /// The right to project, and the connection on which it is held: whoever loses the connection cannot commit.
 pub struct Projector {
@@ -43,7 +48,11 @@ impl Store {
         // Taken out: after a fault, or a time that was too short, another one is made.
         let mut connection = match waiting.0.take() {
             Some(connection) => connection,
-            None => PgConnection::connect_with(&self.options).await?,
+            None => {
+                let mut connection = PgConnection::connect_with(&self.options).await?;
+                limit(&mut connection, STEP, LEFT_OPEN).await?;
+                connection
+            }
         };
         let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, PROJECTOR_LOCK)
             .fetch_one(&mut connection)

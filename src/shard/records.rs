@@ -5,6 +5,22 @@ use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;
 
+/// Bytes of records stored at a time, about: what one transaction holds locks for, where it need not be all.
+const PART_BYTES: usize = 2 << 20;
+
+/// Things in parts whose records have at most so many bytes together, or of one.
+pub(super) fn parts<T>(things: &[T], record: impl Fn(&T) -> &Record) -> impl Iterator<Item = &[T]> {
+    let mut bytes = 0;
+    things.chunk_by(move |before, next| {
+        bytes += record(before).value.len();
+        let fits = bytes + record(next).value.len() <= PART_BYTES;
+        if !fits {
+            bytes = 0;
+        }
+        fits
+    })
+}
+
 /// A batch as columns, the form that `unnest` takes.
 #[derive(Default)]
 struct Columns {

@@ -52,7 +52,7 @@ impl Store {
                 "#,
                 owner.as_bytes(),
             )
-            .fetch_all(&self.pool())
+            .fetch_all(&self.slow_pool())
             .await?;
             let Some(first) = rows.first() else { return Ok(None) };
             let (version, key_version) = (from_sql(first.owner_version), first.key_version.map(from_sql));
@@ -82,7 +82,7 @@ impl Store {
                 after,
                 most,
             )
-            .fetch_all(&self.pool())
+            .fetch_all(&self.slow_pool())
             .await?;
             Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
         })
@@ -93,7 +93,7 @@ impl Store {
     pub async fn known_count(&self) -> Result<u64, ShardFault> {
         self.unhurried(async {
             let count =
-                sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#).fetch_one(&self.pool()).await?;
+                sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#).fetch_one(&self.slow_pool()).await?;
             Ok(from_sql(count))
         })
         .await
@@ -103,7 +103,7 @@ impl Store {
     pub async fn known_among(&self, owners: &[OwnerKey]) -> Result<Vec<OwnerKey>, ShardFault> {
         self.unhurried(async {
             let rows = sqlx::query_scalar!("select owner_key from owner where owner_key = any($1)", &keys(owners))
-                .fetch_all(&self.pool())
+                .fetch_all(&self.slow_pool())
                 .await?;
             Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
         })

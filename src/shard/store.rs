@@ -1,5 +1,6 @@
 //! The connection to the shard's Postgres, and its schema.
 
+use super::pools::Pools;
 use crate::breaker::Breaker;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::Connection as _;
@@ -7,7 +8,7 @@ use sqlx::migrate::{AppliedMigration, Migrate as _};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use std::fmt;
 use std::str::FromStr as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -22,8 +23,7 @@ pub(super) const HOSTING_LOCK: i64 = 0x676f_6661_7600_0001;
 pub(super) const PROJECTOR_LOCK: i64 = 0x676f_6661_7600_0002;
 
 /// How long a step may take that no request waits for.
-const UNHURRIED: Duration = Duration::from_secs(60);
-
+pub(super) const UNHURRIED: Duration = Duration::from_secs(60);
 /// How to reach the shard's Postgres.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -111,12 +111,14 @@ pub enum ShardFault {
 /// The shard's Postgres.
 #[derive(Clone)]
 pub struct Store {
-    pool: Arc<RwLock<PgPool>>,
+    pools: Arc<RwLock<Pools>>,
     pub(super) options: PgConnectOptions,
     settings: ShardSettings,
     breaker: Breaker,
-    /// Whether connections of the pool may be dead without knowing it.
+    /// Whether connections of the pools may be dead without knowing it.
     suspect: Arc<AtomicBool>,
+    /// Calls that were answered so far.
+    heard: Arc<AtomicU64>,
 }
 
 impl Store {
@@ -131,8 +133,9 @@ impl Store {
             let (options, limit) = (options.clone(), Duration::from_millis(settings.call_ms / 2));
             move || answers(options.clone(), limit)
         });
-        let pool = Arc::new(RwLock::new(new_pool(settings, &options)));
-        Ok(Self { pool, options, settings: settings.clone(), breaker, suspect: Arc::default() })
+        let pools = Arc::new(RwLock::new(Pools::new(settings, &options)));
+        let (suspect, heard) = (Arc::default(), Arc::default());
+        Ok(Self { pools, options, settings: settings.clone(), breaker, suspect, heard })
     }
 
     /// What tells whether it answers.
@@ -145,33 +148,58 @@ impl Store {
         !self.breaker.is_open()
     }
 
-    /// The pool; a new one after Postgres was away. A connection over which nothing comes any more does not know it.
-    pub(super) fn pool(&self) -> PgPool {
-        if self.is_up() && self.suspect.swap(false, Ordering::AcqRel) {
-            let fresh = new_pool(&self.settings, &self.options);
-            let mut pool = self.pool.write().unwrap_or_else(PoisonError::into_inner);
-            let old = std::mem::replace(&mut *pool, fresh);
-            tokio::spawn(async move { old.close().await });
-        }
-        self.pool.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// How long one call may take that a request waits for.
+    pub fn call_limit(&self) -> Duration {
+        Duration::from_millis(self.settings.call_ms)
     }
 
-    /// Does what a request waits for: not at all while Postgres is known to be away, and not for long.
+    /// Connections for what a request waits for.
+    pub(super) fn pool(&self) -> PgPool {
+        self.pools().hurried
+    }
+
+    /// Connections for what no request waits for.
+    pub(super) fn slow_pool(&self) -> PgPool {
+        self.pools().unhurried
+    }
+
+    /// The pools; new ones after Postgres was away. A connection over which nothing comes any more does not know it. Who
+    /// still uses an old one ends as they would have.
+    fn pools(&self) -> Pools {
+        if self.is_up() && self.suspect.swap(false, Ordering::AcqRel) {
+            let fresh = Pools::new(&self.settings, &self.options);
+            *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        self.pools.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Does what a request waits for: not at all while Postgres is known to be away, and not for long. That a call took too
+    /// long does not prove that Postgres is away: the breaker looks.
     pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T, ShardFault>>) -> Result<T, ShardFault> {
         let attempt = self.breaker.admit().ok_or(ShardFault::KnownAway)?;
-        let limit = Duration::from_millis(self.settings.call_ms);
-        let done = timeout(limit, work).await.unwrap_or(Err(ShardFault::TimedOut));
+        let heard = self.heard.load(Ordering::Relaxed);
+        let done = timeout(self.call_limit(), work).await.unwrap_or(Err(ShardFault::TimedOut));
         match &done {
-            Err(fault) if fault.is_away() => {
+            Err(fault) if fault.is_too_slow() => {
+                // Nobody was answered meanwhile: it may be the connections.
+                if self.heard.load(Ordering::Relaxed) == heard {
+                    self.suspect.store(true, Ordering::Release);
+                }
+                attempt.doubtful();
+            }
+            Err(fault) if fault.is_away() && !fault.is_cancelled() => {
                 self.suspect.store(true, Ordering::Release);
                 attempt.unanswered();
             }
-            _ => attempt.answered(),
+            _ => {
+                self.heard.fetch_add(1, Ordering::Relaxed);
+                attempt.answered();
+            }
         }
         done
     }
 
-    /// Does what no request waits for, in its own time.
+    /// Does what no request waits for, in its own time, on a connection of the [slow pool](Self::slow_pool).
     pub(super) async fn unhurried<T>(
         &self,
         work: impl Future<Output = Result<T, ShardFault>>,
@@ -181,7 +209,11 @@ impl Store {
 
     /// Brings the schema to this version, under an advisory lock, so that several may start at once.
     pub async fn migrate(&self) -> Result<(), ShardFault> {
-        Ok(MIGRATIONS.run(&self.pool()).await?)
+        // On a connection of its own: a migration takes the time that it takes.
+        let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
+        MIGRATIONS.run(&own).await?;
+        own.close().await;
+        Ok(())
     }
 
     /// Fails unless the schema is this version's, to the letter.
@@ -203,7 +235,8 @@ impl Store {
 
     /// Ends all connections.
     pub async fn close(&self) {
-        self.pool().close().await;
+        let pools = self.pools();
+        tokio::join!(pools.hurried.close(), pools.unhurried.close());
     }
 }
 
@@ -213,8 +246,9 @@ impl ShardFault {
         match self {
             Self::TimedOut | Self::KnownAway => true,
             Self::Postgres(sqlx::Error::Database(fault)) => {
-                // Class 08: connection exception; 53: insufficient resources; 57: operator intervention.
-                fault.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+                // Class 08: connection exception; 53: insufficient resources; 57: operator intervention; and a transaction
+                // that was left open too long.
+                fault.code().is_some_and(|code| ["08", "53", "57", "25P03"].iter().any(|class| code.starts_with(class)))
             }
             Self::Postgres(sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
                 false
@@ -222,6 +256,16 @@ impl ShardFault {
             Self::Postgres(_) => true,
             Self::Schema(_) | Self::Unreadable | Self::Unfit(_) => false,
         }
+    }
+
+    /// Whether there was no answer in time, or no connection.
+    fn is_too_slow(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Postgres(sqlx::Error::PoolTimedOut))
+    }
+
+    /// Whether Postgres itself ended the statement, because its time was up: so it is there.
+    fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Postgres(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("57014"))
     }
 }
 
@@ -245,13 +289,6 @@ fn fits(applied: &[AppliedMigration]) -> Result<(), ShardFault> {
     }
     let missing = MIGRATIONS.iter().any(|ours| applied.iter().all(|one| one.version != ours.version));
     if missing { unfit("it is of an older version of the service: run `gofavorites init`") } else { Ok(()) }
-}
-
-fn new_pool(settings: &ShardSettings, options: &PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(settings.connections)
-        .acquire_timeout(Duration::from_millis(settings.call_ms))
-        .connect_lazy_with(options.clone())
 }
 
 /// Whether a new connection is taken and answers.

@@ -33,8 +33,8 @@ impl Store {
     /// Takes an owner's rows away, save the versions that passed by: request ids are honoured for their time. Then the
     /// owner is not hosted until that is done anew. Says whether the owner was known here.
     pub async fn reset_owner(&self, owner: &OwnerKey, bucket: &str) -> Result<bool, ShardFault> {
-        self.within(async {
-            let mut transaction = self.pool().begin().await?;
+        self.unhurried(async {
+            let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
             let cursor = sqlx::query_scalar!("select sequence from cursor where bucket = $1", bucket)
                 .fetch_one(&mut *transaction)
@@ -50,7 +50,7 @@ impl Store {
     /// bucket has lost what it acknowledged, and has the projection go on from its `newest` record.
     pub async fn empty_owners(&self, owners: &[OwnerKey], newest: u64) -> Result<(), ShardFault> {
         self.unhurried(async {
-            let mut transaction = self.pool().begin().await?;
+            let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
             reset_owners(&mut transaction, owners, to_sql(newest)).await?;
             sqlx::query!("delete from item_version where owner_key = any($1)", &keys(owners))
@@ -65,7 +65,7 @@ impl Store {
     /// many: fewer than `most` were the last.
     pub async fn evict(&self, days: i32, most: i64) -> Result<usize, ShardFault> {
         self.unhurried(async {
-            let mut transaction = self.pool().begin().await?;
+            let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
             let gone = sqlx::query_scalar!(
                 "
@@ -99,7 +99,7 @@ impl Store {
                 "#,
                 days,
             )
-            .fetch_one(&self.pool())
+            .fetch_one(&self.slow_pool())
             .await?;
             Ok(from_sql(count))
         })

@@ -1,7 +1,7 @@
 //! The versions that passed by: what an item was, and what a request was answered.
 
 use super::projector::hosted_among;
-use super::records::upsert_versions;
+use super::records::{parts, upsert_versions};
 use super::store::{ShardFault, Store, to_sql};
 use crate::seal::{OwnerKey, Record};
 
@@ -33,10 +33,17 @@ impl Store {
     }
 
     /// Adds records to the versions that passed by, and to nothing else. Those of owners who are not known here are
-    /// skipped.
+    /// skipped. Not in one transaction: the projection may be waiting for the owners' rows.
     pub async fn add_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardFault> {
+        for part in parts(records, |(_, record)| record) {
+            self.add_some_versions(part).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_some_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardFault> {
         self.unhurried(async {
-            let mut transaction = self.pool().begin().await?;
+            let mut transaction = self.slow_pool().begin().await?;
             let known = hosted_among(&mut transaction, records.iter().map(|(owner, _)| owner)).await?;
             let ours = records.iter().filter(|(owner, _)| known.contains_key(owner));
             upsert_versions(&mut transaction, ours.map(|(owner, record)| (*owner, record))).await?;
@@ -70,7 +77,7 @@ impl Store {
     pub async fn clock(&self) -> Result<i64, ShardFault> {
         self.unhurried(async {
             let now = sqlx::query_scalar!(r#"select (extract(epoch from now()) * 1000000)::bigint as "now!""#);
-            Ok(now.fetch_one(&self.pool()).await?)
+            Ok(now.fetch_one(&self.slow_pool()).await?)
         })
         .await
     }
@@ -92,7 +99,7 @@ impl Store {
                 since_us,
                 to_sql(up_to),
             )
-            .execute(&self.pool())
+            .execute(&self.slow_pool())
             .await?;
             Ok(done.rows_affected())
         })
@@ -118,7 +125,7 @@ impl Store {
                 days,
                 most,
             )
-            .execute(&self.pool())
+            .execute(&self.slow_pool())
             .await?;
             Ok(ended.rows_affected())
         })

@@ -184,6 +184,8 @@ impl Bucket {
         let mut records = Vec::new();
         loop {
             let message = call.next().await?;
+            // An answer of many large messages takes its time: what is away sends none at all.
+            call.extend(self.deadline());
             match message.status.map(|status| status.as_u16()) {
                 None => records.extend(self.record_of(&message)?),
                 Some(204) => {

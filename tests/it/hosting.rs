@@ -2,9 +2,11 @@
 
 use crate::harness::{Caller, World};
 use gofavorites::domain::Version;
-use gofavorites::shard::{Completed, Store, Waiting};
+use gofavorites::shard::{Completed, Store, Waiting, Whole};
 use gofavorites::truth::{Bucket, Delta};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a worker may take to hear something.
@@ -31,11 +33,8 @@ async fn with_alice_on_b() -> (World, Vec<crate::harness::Worker>, Caller, Store
 
 /// The second step of hosting, with what was fetched.
 async fn complete(world: &World, store: &Store, fetched: &Delta, up_to: u64) -> Completed {
-    let alice = world.owner("alice");
-    let keyring = gofavorites::seal::Keyring::from_base64(&world.secrets.identity, &world.secrets.encryption);
-    let keyring = keyring.expect("keys");
-    let whole = |stored| gofavorites::seal::OwnerSet::empty(alice).apply(&keyring, stored).is_ok();
-    store.complete_hosting(&alice, &fetched.records, up_to, whole).await.expect("Postgres")
+    let (owner, records) = (world.owner("alice"), fetched.records.clone());
+    store.complete_hosting(&Whole { owner, bucket: "favorites", records, up_to }).await.expect("Postgres")
 }
 
 /// Evicts alice as an operator would, in 90 days' time.
@@ -116,7 +115,7 @@ async fn a_snapshot_of_a_replica_that_lags_completes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_would_not_be_whole_with_what_came_meanwhile_is_not_stored() {
+async fn records_that_the_projection_has_overtaken_complete_nothing() {
     let (world, _workers, alice, store, bucket) = with_alice_on_b().await;
     let owner = world.owner("alice");
     store.begin_hosting(&owner, "favorites").await.expect("Postgres");
@@ -128,9 +127,9 @@ async fn what_would_not_be_whole_with_what_came_meanwhile_is_not_stored() {
     // Of the two rows that the projection has brought, one is lost.
     let lost = "delete from item where version = (select min(version) from item) returning item_key, sealed";
     assert!(!world.query("a", lost).is_empty());
-    assert_eq!(complete(&world, &store, &fetched, up_to).await, Completed::NotWhole);
+    assert_eq!(complete(&world, &store, &fetched, up_to).await, Completed::Overtaken);
     assert_eq!((world.query("a", COMPLETE), world.query("a", ROWS)), ("0".into(), "1".into()), "nothing was stored");
-    // A worker takes away what is there, and begins anew.
+    // A worker fetches what is newer too, and brings what is not there.
     assert_eq!(items(&alice, "a").await, 3);
     assert_eq!((world.query("a", COMPLETE), world.query("a", ROWS)), ("1".into(), "3".into()));
 }
@@ -262,45 +261,90 @@ async fn who_is_here_is_noted_and_who_was_here_within_the_hour_is_not_noted_agai
     assert_eq!(world.query("a", &format!("select seen_at from owner where owner_key = {key}")), before);
 }
 
-/// More than one answer of the truth holds: a server sends 64 MiB at a time.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_owner_of_many_large_items_moves_whole() {
-    let world = World::start().await;
-    let settings = |shard| {
-        let mut settings = world.settings(shard);
-        settings.truth.call_ms = 20_000;
-        settings.postgres.call_ms = 20_000;
-        settings
-    };
-    let _a = world.worker_with(settings("a")).await;
-    let alice = world.caller("alice").await;
+/// What a heavy owner has here: more than one answer of the truth holds.
+const HEAVY: usize = 380;
+
+/// Items of 190 KB each.
+async fn fill(somebody: &Caller) {
     let (text, value) = ("x".repeat(65_000), "y".repeat(4_000));
     let meta: Value =
         (0..31).map(|number| (format!("m{number}"), json!(value))).collect::<serde_json::Map<_, _>>().into();
-    const COUNT: usize = 380;
-    for number in 0..COUNT {
+    for number in 0..HEAVY {
         let id = format!("large-{number}");
-        alice.done("a.put", &json!({"kind": "text", "id": id, "data": {"text": text}, "meta": meta})).await;
+        somebody.done("a.put", &json!({"kind": "text", "id": id, "data": {"text": text}, "meta": meta})).await;
     }
-    let _b = world.worker_with(settings("b")).await;
-    let began = std::time::Instant::now();
+}
+
+/// How many items somebody has on b, in as many pages as it takes.
+async fn count_on_b(somebody: &Caller) -> usize {
     let (mut cursor, mut listed) = (None, 0);
     loop {
-        let mut headers = alice.headers();
+        let mut headers = somebody.headers();
         headers.insert("Request-Timeout-Ms", "30000");
         let mut body = json!({"limit": 500});
         if let Some(cursor) = cursor {
             body["cursor"] = cursor;
         }
-        let page = alice.ask_with("b.list", headers, body.to_string().into_bytes()).await.body;
+        let page = somebody.ask_with("b.list", headers, body.to_string().into_bytes()).await.body;
         listed += page["items"].as_array().unwrap_or_else(|| panic!("{:?}", page["error"]["code"])).len();
         match page.get("next_cursor") {
             Some(next) => cursor = Some(next.clone()),
-            None => break,
+            None => return listed,
         }
     }
-    println!("{COUNT} items of 190 KB each were listed on another shard in {:?}", began.elapsed());
-    assert_eq!(listed, COUNT);
+}
+
+/// Somebody who writes on b until told to stop; how many puts, and how many of them did not find their row in time.
+async fn go_on_writing(somebody: Caller, stop: Arc<AtomicBool>) -> (usize, usize) {
+    let (mut puts, mut pending) = (0, 0);
+    while !stop.load(Ordering::Relaxed) {
+        let put = somebody.put_text("b", &format!("note-{}", puts % 50), "x").await;
+        puts += 1;
+        pending += usize::from(put["local"] == "pending");
+    }
+    (puts, pending)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heavy_owner_moves_whole_and_is_brought_anew_while_others_go_on() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    fill(&alice).await;
+    let _b = world.worker("b").await;
+    bob.put_text("b", "note", "x").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let others = tokio::spawn(go_on_writing(bob.clone(), stop.clone()));
+    let began = Instant::now();
+    assert_eq!(count_on_b(&alice).await, HEAVY);
+    println!("{HEAVY} items of 190 KB each were listed on another shard in {:?}", began.elapsed());
+    // It goes on by itself.
+    while world.query("b", COMPLETE) != "2" {
+        assert!(began.elapsed() < 9 * PATIENCE, "she is not hosted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("and hosted after {:?}", began.elapsed());
+    let row = format!("select begun_at_sequence from owner where owner_key = {}", world.key_of("alice"));
+    let (life, began) = (world.query("b", &row), Instant::now());
+    let always_hosted = async {
+        loop {
+            assert_eq!(world.query("b", COMPLETE), "2", "somebody is not hosted meanwhile");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let code = tokio::select! {
+        (code, _) = world.run("b", &["replay"]) => code,
+        () = always_hosted => unreachable!(),
+    };
+    println!("replayed in {:?}", began.elapsed());
+    assert_eq!((code, world.query("b", COMPLETE), world.query("b", &row)), (0, "2".into(), life));
+    stop.store(true, Ordering::Relaxed);
+    let (puts, pending) = others.await.expect("no panic");
+    println!("meanwhile somebody else made {puts} puts, {pending} of them pending");
+    assert!(puts > 20 && pending * 10 <= puts, "{pending} of {puts} puts did not find their row in time");
+    let (code, told) = world.run("b", &["verify", "--json"]).await;
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((code, &told["counts"]["equal"], &told["counts"]["unclear"]), (0, &json!(2), &json!(0)), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -440,5 +484,54 @@ async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
     let begun = store.begin_hosting(&world.owner("alice"), "favorites").await.expect("Postgres");
     assert!(begun.begun_at >= to, "begun at {}: what was projected up to {to} was passed over", begun.begun_at);
     assert_eq!(projecting.await.expect("no panic").expect("stored"), 0);
+    held_up.await.expect("no panic");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_cannot_be_hosted_is_answered_and_hosting_is_not_tried_by_each_request() {
+    let (world, _workers, alice, _store, _bucket) = with_alice_on_b().await;
+    // A sequence counts what is rolled back too.
+    world.query(
+        "a",
+        "create sequence tries; create function refuse() returns trigger language plpgsql as \
+         $$ begin perform nextval('tries'); raise exception 'refused'; end $$; \
+         create trigger refuse before insert on item for each statement execute function refuse()",
+    );
+    let since = Instant::now();
+    let mut answers = 0;
+    while since.elapsed() < Duration::from_millis(1_200) {
+        assert_eq!(items(&alice, "a").await, 1);
+        answers += 1;
+    }
+    let tries: usize = world.query("a", "select last_value from tries").parse().expect("a number");
+    println!("{answers} answers, and {tries} tries");
+    assert!((1..=4).contains(&tries) && answers > 3 * tries, "{tries} tries with {answers} requests");
+    assert_eq!(world.query("a", COMPLETE), "0");
+    world.query("a", "drop trigger refuse on item");
+    let since = Instant::now();
+    while world.query("a", COMPLETE) != "1" {
+        assert_eq!(items(&alice, "a").await, 1);
+        assert!(since.elapsed() < PATIENCE, "she is not hosted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_takes_too_long_is_ended_and_does_not_prove_that_postgres_is_away() {
+    let (world, mut workers, _alice, _store, _bucket) = with_alice_on_b().await;
+    // Nobody asks Postgres but this test.
+    workers.remove(0).stop().await.expect("stopped in order");
+    let (store, owner) = (world.store("a"), world.owner("alice"));
+    let (database, postgres) = (world.database("a"), &world.shared.postgres);
+    let held_up = tokio::task::spawn_blocking(move || {
+        postgres.query(&database, "begin; lock table owner; select pg_sleep(3)").expect("Postgres")
+    });
+    let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    world.until("a", &format!("{others} and wait_event = 'PgSleep'"), "1").await;
+    assert!(store.hosts(&owner).await.is_err(), "its time is up");
+    let reached = store.reached("favorites").await;
+    assert!(reached.is_ok_and(|reached| reached.is_some()), "others are answered");
+    assert_eq!((store.is_up(), store.breaker().opened()), (true, 0));
+    assert_eq!(world.query("a", &format!("{others} and wait_event_type = 'Lock'")), "0", "it waits for no lock");
+    assert_eq!(world.query("a", &format!("{others} and wait_event = 'PgSleep'")), "1", "that is still held");
     held_up.await.expect("no panic");
 }

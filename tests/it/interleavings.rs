@@ -6,8 +6,7 @@ use crate::harness::{Caller, Worker, World};
 use gofavorites::app::Tools;
 use gofavorites::domain::Version;
 use gofavorites::owners::{Compared, Loss, Verifier};
-use gofavorites::seal::{Keyring, OwnerSet};
-use gofavorites::shard::Store;
+use gofavorites::shard::{Store, Whole};
 use gofavorites::truth::{Bucket, Delta};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -39,7 +38,6 @@ struct Stage {
     tools: Tools,
     store: Store,
     bucket: Bucket,
-    keyring: Keyring,
     people: Vec<Caller>,
     /// What somebody fetched between the two steps of hosting, and has not brought to its end.
     fetched: Mutex<Vec<(usize, Delta)>>,
@@ -63,12 +61,11 @@ impl Stage {
         let (a, b) = (world.worker_with(Self::settings(&world)).await, world.worker("b").await);
         let tools = Tools::open(&world.settings("a"), "test").await.expect("tools");
         let (store, bucket) = (world.store("a"), world.bucket("a").await);
-        let keyring = Keyring::from_base64(&world.secrets.identity, &world.secrets.encryption).expect("keys");
         let mut people = Vec::new();
         for who in 0..PEOPLE {
             people.push(world.caller(&name(who)).await);
         }
-        (Self { world, tools, store, bucket, keyring, people, fetched: Mutex::default() }, a, b)
+        (Self { world, tools, store, bucket, people, fetched: Mutex::default() }, a, b)
     }
 
     /// Small batches, so that more of them lie between other things.
@@ -100,6 +97,9 @@ impl Stage {
             16 => {
                 self.store.begin_hosting(&owner, "favorites").await.expect("Postgres");
                 let delta = self.bucket.since_confirmed(&owner, Version::NONE).await.expect("the truth");
+                // Some of it goes ahead.
+                let (some, up_to) = (delta.records.iter().skip(item).collect::<Vec<_>>(), delta.up_to);
+                self.store.store_ahead(&owner, &some, up_to.unwrap_or_default().get()).await.expect("Postgres");
                 self.fetched.lock().expect("whole").push((who, delta));
             }
             17 | 18 => self.bring_to_an_end().await,
@@ -113,9 +113,9 @@ impl Stage {
     async fn bring_to_an_end(&self) {
         let Some((who, delta)) = self.fetched.lock().expect("whole").pop() else { return };
         let owner = self.world.owner(&name(who));
-        let whole = |stored| OwnerSet::empty(owner).apply(&self.keyring, stored).is_ok();
-        let up_to = delta.up_to.unwrap_or_default().get();
-        self.store.complete_hosting(&owner, &delta.records, up_to, whole).await.expect("Postgres");
+        let (records, up_to) = (delta.records, delta.up_to.unwrap_or_default().get());
+        let whole = Whole { owner, bucket: "favorites", records, up_to };
+        self.store.complete_hosting(&whole).await.expect("Postgres");
     }
 
     /// Whoever is hosted has the truth's rows, and every version that the bucket keeps, where that is said.
