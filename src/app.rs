@@ -159,7 +159,8 @@ impl App {
         // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
         let _ = self.bucket.position().await;
         drop(parts);
-        self.store.close().await;
+        // Hosting may be under way, which nobody waits for.
+        let _ = tokio::time::timeout(grace, self.store.close()).await;
         match (ended, finished, flushed) {
             (Err(fault), ..) => Err(fault),
             (_, false, _) => anyhow::bail!("{} requests were not finished in time", handlers.len()),

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// Owners forgotten in one transaction.
 const CHUNK: i64 = 100;
+/// By how many hours it may be noted late that an owner was here: each worker and each shard notes it once an hour.
+const SEEN_LATE_H: u32 = 2;
 
 /// Show each shard: its workers, whom it hosts, how far its projection is, its cache, and whether the bucket is reached.
 ///
@@ -44,7 +46,7 @@ enum Command {
 /// Un-host owners who have not been seen for some days.
 ///
 /// It takes the settings of a worker of the shard and needs Postgres only. Workers may serve meanwhile. With their rows go
-/// the request ids by which their writes are known again, so the days are not fewer than retry.kept_h.
+/// the request ids by which their writes are known again, so the days are more than retry.kept_h.
 #[derive(Args)]
 struct Evict {
     #[command(flatten)]
@@ -138,9 +140,9 @@ impl Evict {
         let settings = self.settings.read()?;
         // With an owner's rows go those by which a request id is known again.
         let kept_h = settings.retry.kept_h;
-        if i64::from(self.days) * 24 < i64::from(kept_h) {
+        let least = kept_h.saturating_add(SEEN_LATE_H).div_ceil(24);
+        if i64::from(self.days) < i64::from(least) {
             let why = format!("a request id is honoured for retry.kept_h, {kept_h} hours, where its owner is hosted");
-            let least = kept_h.div_ceil(24);
             return Err(Failed::usage(format!("--days: {why}: give {least} or more, or lower retry.kept_h")).into());
         }
         let store = Store::new(&settings.postgres)?;

@@ -21,6 +21,8 @@ const TRIES: usize = 10;
 const HEAVY: u64 = 4 << 20;
 /// How many of them a worker brings at a time.
 const AT_A_TIME: usize = 1;
+/// How many others it brings at a time: what is under way outlives its request, and each holds an owner's set.
+const LIGHT_AT_A_TIME: usize = 64;
 /// How long hosting is not tried again after it failed, at first and at most: twice as long each time.
 const PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -57,9 +59,9 @@ impl Turn {
     }
 }
 
-/// The turns of heavy owners.
-pub(super) fn heavy_turns() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(AT_A_TIME))
+/// The turns of heavy owners, and those of all others.
+pub(super) fn turns() -> [Arc<Semaphore>; 2] {
+    [AT_A_TIME, LIGHT_AT_A_TIME].map(|count| Arc::new(Semaphore::new(count)))
 }
 
 impl Owners {
@@ -120,8 +122,8 @@ impl Owners {
         let fetched = self.fetch_whole(owner).await?;
         let snapshot = fetched.snapshot.clone();
         let is_heavy = snapshot.weight() > HEAVY;
-        let permit = is_heavy.then(|| self.0.heavy.clone().try_acquire_owned());
-        let Ok(permit) = permit.transpose() else { return Ok((snapshot, false)) };
+        let permit = if is_heavy { &self.0.heavy } else { &self.0.light }.clone().try_acquire_owned();
+        let Ok(permit) = permit else { return Ok((snapshot, false)) };
         let (this, owner, cell) = (self.clone(), *owner, cell.clone());
         let bringing = tokio::spawn(async move {
             let _permit = permit;

@@ -3,7 +3,7 @@
 //! So no `changes` misses a deletion silently, no owner's version goes back, and whoever holds an older copy learns that
 //! it has to be brought anew. It can be stopped anywhere: what was left is purged by the next round.
 
-use super::OwnersFault;
+use super::{OwnersFault, Snapshot};
 use crate::domain::{Timestamp, Version};
 use crate::exchange::CallFault;
 use crate::seal::{Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealFault};
@@ -132,12 +132,15 @@ impl Maintainer {
             let records = self.bucket.since_confirmed(owner, Version::NONE).await?.records;
             let set = OwnerSet::empty(*owner).apply(&self.keyring, records.iter().cloned());
             let set = set.map_err(|broken| OwnersFault::Broken { owner: *owner, broken })?;
+            // A floor upon what is not whole would make it pass for whole.
+            let snapshot = Snapshot::new(&self.keyring, set, None)?;
+            let set = snapshot.set();
             for forgotten in records.iter().filter(|record| record.is_deletion() && record.version <= set.floor()) {
                 self.bucket.purge(owner, &forgotten.name, forgotten.version).await?;
                 purged += 1;
             }
-            let Some(floor) = self.next_floor(&set, before) else { return Ok(purged) };
-            self.raise_floor(&set, floor).await?;
+            let Some(floor) = self.next_floor(set, before) else { return Ok(purged) };
+            self.raise_floor(set, floor).await?;
         }
         Ok(purged)
     }

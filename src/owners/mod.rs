@@ -216,6 +216,8 @@ struct Inner {
     backfill: backfill::Backfill,
     /// The turns of owners who are heavy to bring here.
     heavy: Arc<Semaphore>,
+    /// The turns of all others.
+    light: Arc<Semaphore>,
     projects: AtomicBool,
     /// Owners whom the shard hosts; the greatest number while that was not counted.
     hosted: AtomicU64,
@@ -228,6 +230,7 @@ impl Owners {
     pub fn new(keyring: Keyring, bucket: Bucket, store: Store, settings: OwnersSettings, shard: String) -> Self {
         let cells = cell::cells(settings.read.cache_bytes, settings.heaviest_bytes);
         let history = History::default();
+        let [heavy, light] = host::turns();
         Self(Arc::new(Inner {
             keyring,
             bucket,
@@ -239,7 +242,8 @@ impl Owners {
             history,
             presence: presence::Presence::default(),
             backfill: backfill::Backfill::default(),
-            heavy: host::heavy_turns(),
+            heavy,
+            light,
             projects: AtomicBool::new(false),
             hosted: AtomicU64::new(u64::MAX),
             began: Instant::now(),

@@ -123,6 +123,7 @@ impl Owners {
         match broken {
             // So it is with every copy that was not asked for while deletions were forgotten.
             Broken::BelowFloor => debug!(%owner, %held, %found, "the copy at hand is of before the floor: taken anew"),
+            Broken::Torn => debug!(%owner, %held, %found, "the replica was in the middle of a write: taken anew"),
             _ => {
                 error!(%owner, %broken, %held, %found, "the copy at hand and the truth do not fit: the truth's is taken")
             }
@@ -132,8 +133,13 @@ impl Owners {
 
     /// What was fetched, with what the truth has that is newer, confirmed.
     pub(super) async fn fetch_newer(&self, held: &Snapshot) -> Result<Fetched, OwnersFault> {
-        let (snapshot, up_to) = self.newer(held, true).await?;
-        Ok(Fetched { snapshot: snapshot.into(), up_to: up_to.unwrap_or_default() })
+        match self.newer(held, true).await {
+            Ok((snapshot, up_to)) => Ok(Fetched { snapshot: snapshot.into(), up_to: up_to.unwrap_or_default() }),
+            Err(OwnersFault::Broken { broken: Broken::Torn | Broken::BelowFloor, owner }) => {
+                self.fetch_whole(&owner).await
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     /// `held` with what the truth has that is newer, and the stream sequence up to which it is complete.

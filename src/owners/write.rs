@@ -135,7 +135,8 @@ impl Owners {
                     (snapshot, Step::Repeat(record, request)) => {
                         drop(turn);
                         let repeated = self.repeat(&cell, snapshot, &record, &request, deadline);
-                        return Ok(timeout_at(deadline, repeated).await.unwrap_or(Ok(Outcome::OutOfTime))?);
+                        // It was done: whoever hears that nothing was written would do it once more.
+                        return Ok(timeout_at(deadline, repeated).await.unwrap_or(Ok(Outcome::InDoubt))?);
                     }
                 },
             };

@@ -59,13 +59,8 @@ impl Bucket {
     /// The owner's record of that version, which the truth once gave; `None` if it is no longer kept, or another's. A
     /// replica that is behind does not tell: it is asked again until it has what came at that version or after it.
     pub async fn record_at(&self, owner: &OwnerKey, version: Version) -> Result<Option<Record>, TruthFault> {
-        let (sequence, end) = (version.get(), self.deadline());
-        let message = loop {
-            match self.message(json!({ "seq": sequence, "next_by_subj": ">" })).await? {
-                Some(message) => break message,
-                None => ask_again(end).await?,
-            }
-        };
+        let sequence = version.get();
+        let message = self.from(sequence).await?;
         let ours = header(&message, "Nats-Subject").and_then(|subject| self.parse_subject(subject));
         let is_it = number(&message, "Nats-Sequence") == Some(sequence);
         if !is_it || ours.is_none_or(|(whose, _)| whose != *owner) {
@@ -74,9 +69,20 @@ impl Bucket {
         self.record_of(&message)
     }
 
-    /// Whether the nearest replica has a message at that stream sequence.
+    /// Whether there is a message at that stream sequence.
     pub(super) async fn holds(&self, sequence: u64) -> Result<bool, TruthFault> {
-        Ok(self.message_at(sequence).await?.is_some())
+        Ok(number(&self.from(sequence).await?, "Nats-Sequence") == Some(sequence))
+    }
+
+    /// The first message from that stream sequence on. A replica that has none is behind, and is asked again.
+    async fn from(&self, sequence: u64) -> Result<Message, TruthFault> {
+        let end = self.deadline();
+        loop {
+            match self.message(json!({ "seq": sequence, "next_by_subj": ">" })).await? {
+                Some(message) => return Ok(message),
+                None => ask_again(end).await?,
+            }
+        }
     }
 
     /// The message at that stream sequence; `None` if the nearest replica does not have it.
@@ -140,22 +146,27 @@ impl Bucket {
     }
 
     /// The current records of those subjects from the stream sequence `from` on. One answer holds so many bytes at most;
-    /// what is left comes with the next, as of the same moment.
+    /// what is left comes with the next, of a moment that is not earlier: from a replica that is behind it is not taken.
     async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthFault> {
         let mut query = json!({ "multi_last": subjects, "max_bytes": BYTES });
         if from > 1 {
             query["seq"] = Value::from(from);
         }
         let mut whole = self.direct_get(&query).await?;
-        while let (Some(last), Some(up_to), true) = (whole.records.last(), whole.up_to, whole.pending > 0) {
+        let mut end = self.deadline();
+        while let (Some(last), true) = (whole.records.last(), whole.pending > 0) {
             query["seq"] = Value::from(last.version.get() + 1);
-            query["up_to_seq"] = Value::from(up_to.get());
             let next = self.direct_get(&query).await?;
-            if next.records.is_empty() {
+            if next.up_to < whole.up_to {
+                ask_again(end).await?;
+                continue;
+            }
+            let over = next.records.is_empty();
+            whole.records.extend(next.records);
+            (whole.up_to, whole.pending, end) = (next.up_to, next.pending, self.deadline());
+            if over {
                 break;
             }
-            whole.records.extend(next.records);
-            whole.pending = next.pending;
         }
         Ok(whole)
     }
