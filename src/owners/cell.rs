@@ -24,6 +24,8 @@ pub(super) struct Cell {
     pub(super) compared: AtomicBool,
     /// Whether this shard's Postgres hosts the owner, as far as is known.
     pub(super) hosted: AtomicBool,
+    /// Whether the copy in this shard's Postgres is known to be one that is not to be believed.
+    pub(super) damaged: AtomicBool,
     /// When it was last noted that the owner is here, in seconds since the worker began; 0: never.
     pub(super) seen_s: AtomicU64,
 }

@@ -78,6 +78,9 @@ impl Owners {
         let Some(turn) = turn_of(cell) else { return };
         let (this, owner, cell) = (self.clone(), *owner, cell.clone());
         tokio::spawn(async move {
+            if cell.damaged.load(Ordering::Acquire) {
+                return drop(this.bring_in_turn(&owner, &cell, Bring::Anew, turn).await);
+            }
             let asked = this.noticed();
             match this.0.store.hosts(&owner).await {
                 Ok(true) => this.believe_hosted(&cell, asked),
@@ -100,6 +103,9 @@ impl Owners {
         cell: &Arc<Cell>,
         what: Bring,
     ) -> Result<(Arc<Snapshot>, bool), OwnersFault> {
+        if what == Bring::Anew {
+            cell.damaged.store(true, Ordering::Release);
+        }
         match turn_of(cell) {
             Some(turn) => self.bring_in_turn(owner, cell, what, turn).await,
             None => Ok((self.fetch_whole(owner).await?.snapshot, false)),
@@ -134,6 +140,7 @@ impl Owners {
             match hosted {
                 Ok(true) => {
                     *turn = Turn::default();
+                    cell.damaged.store(false, Ordering::Release);
                     this.believe_hosted(&cell, asked);
                     return true;
                 }
