@@ -1,8 +1,9 @@
 //! A breaker: keeps requests from waiting, each anew, for something that is known to be away.
 //!
-//! A call that gets no answer opens it; one that only took too long makes it look. While it is open, no call is made. It looks by itself, again and again, whether
-//! the other side answers, and closes as soon as it does: so no request pays for finding that out. It looks as well while
-//! calls are under way and none is answered: so what hangs is known long before the calls' time is up.
+//! A call that gets no answer opens it; one that only took too long makes it look. While it is open, no call is made. It
+//! looks by itself, again and again, whether the other side answers, and closes as soon as it does: so no request pays for
+//! finding that out. It looks as well while calls are under way and none is answered: so what hangs is known long before
+//! the calls' time is up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 const AT_A_TIME: usize = 2;
 /// Owners who wait for it at most; others are left to a later load.
 const WAITING: usize = 1_000;
-/// Versions stored in one transaction, about.
+/// Versions stored at a time, about.
 const BATCH: usize = 500;
 
 /// How much of it a worker does.

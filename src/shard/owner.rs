@@ -1,4 +1,4 @@
-//! Hosting: bringing an owner's whole set to this shard, and reading it from there.
+//! An owner's row: beginning to host them, reading what is here of them, and taking it away.
 
 use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql};
 use crate::domain::{Timestamp, Version};

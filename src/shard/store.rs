@@ -24,6 +24,7 @@ pub(super) const PROJECTOR_LOCK: i64 = 0x676f_6661_7600_0002;
 
 /// How long a step may take that no request waits for.
 pub(super) const UNHURRIED: Duration = Duration::from_secs(60);
+
 /// How to reach the shard's Postgres.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]

@@ -147,7 +147,7 @@ impl Bucket {
         self.settings.published(subject)
     }
 
-    /// The client's own view of JetStream, for consumers.
+    /// The client's own view of JetStream, for reading a message's place.
     pub(super) fn context(&self) -> jetstream::Context {
         let client = self.exchange.client().clone();
         match self.settings.domain.as_str() {
