@@ -10,7 +10,13 @@ fn main() {
     for variable in ["SOURCE_DATE_EPOCH", "GOFAVORITES_COMMIT"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    for file in [".git/HEAD", ".git/logs/HEAD", "migrations", "src", "Cargo.lock"] {
+    for file in [
+        ".git/HEAD",
+        ".git/logs/HEAD",
+        "migrations",
+        "src",
+        "Cargo.lock",
+    ] {
         if std::path::Path::new(file).exists() {
             println!("cargo::rerun-if-changed={file}");
         }
@@ -20,12 +26,20 @@ fn main() {
 }
 
 fn commit() -> String {
-    let given = std::env::var("GOFAVORITES_COMMIT").ok().filter(|commit| !commit.is_empty());
-    given.or_else(|| git(&["rev-parse", "HEAD"])).unwrap_or_else(|| "unknown".to_owned())
+    let given = std::env::var("GOFAVORITES_COMMIT")
+        .ok()
+        .filter(|commit| !commit.is_empty());
+    given
+        .or_else(|| git(&["rev-parse", "HEAD"]))
+        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    let output = Command::new("git")
+        .args(arguments)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
@@ -35,6 +49,8 @@ fn built_at() -> u64 {
             Ok(seconds) => seconds,
             Err(fault) => panic!("SOURCE_DATE_EPOCH is a number of seconds: {fault}"),
         },
-        Err(_) => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        Err(_) => SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
     }
 }

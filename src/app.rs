@@ -64,7 +64,10 @@ pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
     let bucket = Bucket::new(exchange, settings.truth.clone(), &settings.shard.id);
     let bucket_made = bucket.init(keyring.fingerprints()).await?;
     let store = Store::new(&settings.postgres)?;
-    store.migrate().await.context("Postgres cannot be brought to this version's schema")?;
+    store
+        .migrate()
+        .await
+        .context("Postgres cannot be brought to this version's schema")?;
     store.close().await;
     Ok(Prepared { bucket_made })
 }
@@ -96,18 +99,38 @@ impl App {
         let store = Store::new(&settings.postgres)?;
         wait_for("Postgres", noted, || store.check_schema()).await?;
         let position = wait_for("the bucket", noted, || bucket.position()).await?;
-        wait_for("Postgres", noted, || store.begin_cursor(bucket.name(), &position.created, position.newest)).await?;
+        wait_for("Postgres", noted, || {
+            store.begin_cursor(bucket.name(), &position.created, position.newest)
+        })
+        .await?;
         let shard = settings.shard.id.clone();
-        let owners = Owners::new(keyring, bucket.clone(), store.clone(), owners_settings(&settings), shard.clone());
+        let owners = Owners::new(
+            keyring,
+            bucket.clone(),
+            store.clone(),
+            owners_settings(&settings),
+            shard.clone(),
+        );
         let limits = settings.limits.clone();
-        let service = Service { owners, auth, limits, build: BuildInfo::of_this_program(), shard: shard.clone() };
+        let service = Service {
+            owners,
+            auth,
+            limits,
+            build: BuildInfo::of_this_program(),
+            shard: shard.clone(),
+        };
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
         let wall = Arc::new(ReplyWall {
             prefixes: settings.worker.reply_prefixes.clone(),
             max_bytes: settings.worker.reply_subject_bytes,
             own_prefix: settings.nats.inbox_prefix.clone(),
         });
-        let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), connection.client.clone());
+        let dispatcher = Dispatcher::new(
+            service,
+            subjects.clone(),
+            wall.clone(),
+            connection.client.clone(),
+        );
         let discovery = Discovery {
             health: Health {
                 service: dispatcher.service.clone(),
@@ -123,7 +146,14 @@ impl App {
             id: settings.worker.id(),
             started: discovery::now(),
         };
-        Ok(Self { connection, dispatcher: Arc::new(dispatcher), discovery, bucket, store, settings })
+        Ok(Self {
+            connection,
+            dispatcher: Arc::new(dispatcher),
+            discovery,
+            bucket,
+            store,
+            settings,
+        })
     }
 
     /// What this worker has counted so far.
@@ -137,7 +167,10 @@ impl App {
         let mut parts = self.begin_parts().await?;
         let discovering = parts.begin("discovery", self.discovery.clone().start().await?);
         let handlers = TaskTracker::new();
-        let mut subscriptions = self.dispatcher.subscribe(&self.settings.worker.queue_group, &handlers).await?;
+        let mut subscriptions = self
+            .dispatcher
+            .subscribe(&self.settings.worker.queue_group, &handlers)
+            .await?;
         // Requests come in from here on. However this ends, those that were taken are finished.
         let ended = tokio::select! {
             () = shutdown => Ok(()),
@@ -150,7 +183,10 @@ impl App {
         }
         // Who is going away is not found any more.
         discovering.abort();
-        info!(under_way = handlers.len(), "stopping: no more requests are taken");
+        info!(
+            under_way = handlers.len(),
+            "stopping: no more requests are taken"
+        );
         subscriptions.stop().await;
         handlers.close();
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
@@ -197,8 +233,16 @@ impl App {
             let owners = owners.clone();
             async move { owners.keep_house().await }
         });
-        let (revocations, hearing) = self.dispatcher.service.auth.hear(self.connection.gaps.clone()).await?;
-        self.connection.noted.heeded.store(revocations, Ordering::Relaxed);
+        let (revocations, hearing) = self
+            .dispatcher
+            .service
+            .auth
+            .hear(self.connection.gaps.clone())
+            .await?;
+        self.connection
+            .noted
+            .heeded
+            .store(revocations, Ordering::Relaxed);
         parts.begin("the hearing of revocations", hearing);
         Ok(parts)
     }
@@ -220,12 +264,21 @@ impl App {
     fn tell_ready(&self) -> anyhow::Result<()> {
         let file = &self.settings.worker.ready_file;
         if !file.as_os_str().is_empty() {
-            std::fs::write(file, std::process::id().to_string())
-                .with_context(|| format!("worker.ready_file {} cannot be written", file.display()))?;
+            std::fs::write(file, std::process::id().to_string()).with_context(|| {
+                format!("worker.ready_file {} cannot be written", file.display())
+            })?;
         }
         info!(shard = %self.settings.shard.id, "ready");
-        if self.settings.worker.reply_prefixes.iter().any(|prefix| prefix.starts_with('$')) {
-            warn!("worker.reply_prefixes lets callers name subjects that are commands to the server");
+        if self
+            .settings
+            .worker
+            .reply_prefixes
+            .iter()
+            .any(|prefix| prefix.starts_with('$'))
+        {
+            warn!(
+                "worker.reply_prefixes lets callers name subjects that are commands to the server"
+            );
         }
         Ok(())
     }

@@ -59,14 +59,20 @@ impl Breaker {
             heard: AtomicU64::new(0),
         });
         let looking = AbortOnDropHandle::new(tokio::spawn(look_when_doubted(shared.clone(), look)));
-        Self { shared, _looking: Arc::new(looking) }
+        Self {
+            shared,
+            _looking: Arc::new(looking),
+        }
     }
 
     /// Leave for a call; none while it is open.
     pub fn admit(&self) -> Option<Attempt> {
         (!self.is_open()).then(|| {
             self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-            Attempt { shared: Some(self.shared.clone()), began: Instant::now() }
+            Attempt {
+                shared: Some(self.shared.clone()),
+                began: Instant::now(),
+            }
         })
     }
 
@@ -97,7 +103,12 @@ impl Breaker {
 
     async fn is(&self, open: bool) {
         // The sender lives as long as `self`.
-        let _ = self.shared.open.subscribe().wait_for(|now| *now == open).await;
+        let _ = self
+            .shared
+            .open
+            .subscribe()
+            .wait_for(|now| *now == open)
+            .await;
     }
 }
 
@@ -147,11 +158,16 @@ impl Drop for Attempt {
 
 impl Shared {
     fn set_open(&self, open: bool) {
-        let changed = self.open.send_if_modified(|now| std::mem::replace(now, open) != open);
+        let changed = self
+            .open
+            .send_if_modified(|now| std::mem::replace(now, open) != open);
         match (changed, open) {
             (true, true) => {
                 self.opened.fetch_add(1, Ordering::Relaxed);
-                warn!("{} is away: nothing waits for it until it answers", self.what);
+                warn!(
+                    "{} is away: nothing waits for it until it answers",
+                    self.what
+                );
             }
             (true, false) => info!("{} answers again", self.what),
             (false, _) => {}
@@ -160,7 +176,12 @@ impl Shared {
 
     /// Ends when calls are under way and none was answered for a while.
     async fn silence(&self) {
-        let state = || (self.waiting.load(Ordering::Relaxed) > 0, self.heard.load(Ordering::Relaxed));
+        let state = || {
+            (
+                self.waiting.load(Ordering::Relaxed) > 0,
+                self.heard.load(Ordering::Relaxed),
+            )
+        };
         let mut before = state();
         loop {
             sleep(SILENCE).await;
@@ -254,7 +275,11 @@ mod tests {
         let breaker = breaker(&answers);
         let slow = breaker.admit().expect("closed");
         sleep(SILENCE * 4).await;
-        assert_eq!(breaker.opened(), 0, "it answers, and this call is only slow");
+        assert_eq!(
+            breaker.opened(),
+            0,
+            "it answers, and this call is only slow"
+        );
         answers.store(false, Ordering::SeqCst);
         let began = Instant::now();
         breaker.broken().await;

@@ -3,7 +3,8 @@
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
 use crate::owners::{
-    MaintainSettings, ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings, WriteSettings,
+    MaintainSettings, ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings,
+    WriteSettings,
 };
 use crate::shard::ShardSettings;
 use crate::truth::TruthSettings;
@@ -154,20 +155,29 @@ impl Default for WorkerSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: LogFormat::Json, filter: "info,async_nats=warn,sqlx=warn".into() }
+        Self {
+            format: LogFormat::Json,
+            filter: "info,async_nats=warn,sqlx=warn".into(),
+        }
     }
 }
 
 impl WorkerSettings {
     /// The worker's name in discovery.
     pub fn id(&self) -> String {
-        if self.id.is_empty() { uuid::Uuid::now_v7().simple().to_string() } else { self.id.clone() }
+        if self.id.is_empty() {
+            uuid::Uuid::now_v7().simple().to_string()
+        } else {
+            self.id.clone()
+        }
     }
 }
 
 impl fmt::Debug for NatsSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsSettings").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("NatsSettings")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -208,7 +218,9 @@ impl Settings {
 
     /// Reads the file, where there is one, and the environment.
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsFault> {
-        let environment = config::Environment::with_prefix("GOFAVORITES").prefix_separator("__").separator("__");
+        let environment = config::Environment::with_prefix("GOFAVORITES")
+            .prefix_separator("__")
+            .separator("__");
         let mut builder = config::Config::builder();
         if let Some(file) = file {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
@@ -217,7 +229,8 @@ impl Settings {
         for list in LISTS {
             let variable = format!("GOFAVORITES__{}", list.replace('.', "__").to_uppercase());
             if let Ok(text) = std::env::var(variable) {
-                builder = builder.set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
+                builder = builder
+                    .set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
             }
         }
         Ok(builder.build()?.try_deserialize()?)
@@ -231,38 +244,105 @@ impl Settings {
                 wrong.push(what.to_owned());
             }
         };
-        need(!self.nats.url.is_empty(), "nats.url: name the NATS server, as nats://host:port");
-        need(!self.postgres.url.is_empty(), "postgres.url: name the shard's database");
-        need(!self.keys.identity.is_empty(), "keys.identity: give 32 bytes in base64, the same on every shard");
-        need(!self.keys.encryption.is_empty(), "keys.encryption: give 32 bytes in base64, the same on every shard");
-        need(!self.auth.issuer.is_empty(), "auth.issuer: name who signs the auth service's verdicts");
-        need(!self.auth.verdict_keys.is_empty(), "auth.verdict_keys: give the auth service's public keys as a JWK set");
-        need((1..=64).contains(&self.truth.history), "truth.history: from 1 to 64 records");
-        need([1, 3, 5].contains(&self.truth.replicas), "truth.replicas: 1, 3 or 5");
+        need(
+            !self.nats.url.is_empty(),
+            "nats.url: name the NATS server, as nats://host:port",
+        );
+        need(
+            !self.postgres.url.is_empty(),
+            "postgres.url: name the shard's database",
+        );
+        need(
+            !self.keys.identity.is_empty(),
+            "keys.identity: give 32 bytes in base64, the same on every shard",
+        );
+        need(
+            !self.keys.encryption.is_empty(),
+            "keys.encryption: give 32 bytes in base64, the same on every shard",
+        );
+        need(
+            !self.auth.issuer.is_empty(),
+            "auth.issuer: name who signs the auth service's verdicts",
+        );
+        need(
+            !self.auth.verdict_keys.is_empty(),
+            "auth.verdict_keys: give the auth service's public keys as a JWK set",
+        );
+        need(
+            (1..=64).contains(&self.truth.history),
+            "truth.history: from 1 to 64 records",
+        );
+        need(
+            [1, 3, 5].contains(&self.truth.replicas),
+            "truth.replicas: 1, 3 or 5",
+        );
         let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        need(self.truth.domain.bytes().all(named), "truth.domain: letters, digits, _ and - only");
-        need(self.truth.call_ms > 0, "truth.call_ms: more than 0 milliseconds");
-        need(self.postgres.connections > 0, "postgres.connections: at least 1");
-        need(self.postgres.call_ms > 0, "postgres.call_ms: more than 0 milliseconds");
+        need(
+            self.truth.domain.bytes().all(named),
+            "truth.domain: letters, digits, _ and - only",
+        );
+        need(
+            self.truth.call_ms > 0,
+            "truth.call_ms: more than 0 milliseconds",
+        );
+        need(
+            self.postgres.connections > 0,
+            "postgres.connections: at least 1",
+        );
+        need(
+            self.postgres.call_ms > 0,
+            "postgres.call_ms: more than 0 milliseconds",
+        );
         let apart = !self.worker.reply_prefixes.contains(&self.nats.inbox_prefix);
-        need(apart, "nats.inbox_prefix: none of worker.reply_prefixes, which are the callers'");
-        need(self.nats.queue_messages > 0, "nats.queue_messages: at least 1 message");
-        need(self.auth.in_flight > 0, "auth.in_flight: at least 1 question");
-        need(self.projection.batch > 0, "projection.batch: at least 1 message");
-        need((1..=36_500).contains(&self.retention.versions_d), "retention.versions_d: from 1 to 36,500 days");
+        need(
+            apart,
+            "nats.inbox_prefix: none of worker.reply_prefixes, which are the callers'",
+        );
+        need(
+            self.nats.queue_messages > 0,
+            "nats.queue_messages: at least 1 message",
+        );
+        need(
+            self.auth.in_flight > 0,
+            "auth.in_flight: at least 1 question",
+        );
+        need(
+            self.projection.batch > 0,
+            "projection.batch: at least 1 message",
+        );
+        need(
+            (1..=36_500).contains(&self.retention.versions_d),
+            "retention.versions_d: from 1 to 36,500 days",
+        );
         need(
             u64::from(self.retry.kept_h) <= u64::from(self.retention.versions_d) * 24,
             "retry.kept_h: at most retention.versions_d, for a request is known by its version",
         );
-        need(!self.worker.reply_prefixes.is_empty(), "worker.reply_prefixes: at least one, or nobody is answered");
-        need(self.worker.id.bytes().all(named), "worker.id: letters, digits, _ and - only");
-        need((1..=100).contains(&self.maintain.crowded_percent), "maintain.crowded_percent: from 1 to 100 percent");
-        need(self.maintain.pause_s > 0, "maintain.pause_s: at least 1 second");
+        need(
+            !self.worker.reply_prefixes.is_empty(),
+            "worker.reply_prefixes: at least one, or nobody is answered",
+        );
+        need(
+            self.worker.id.bytes().all(named),
+            "worker.id: letters, digits, _ and - only",
+        );
+        need(
+            (1..=100).contains(&self.maintain.crowded_percent),
+            "maintain.crowded_percent: from 1 to 100 percent",
+        );
+        need(
+            self.maintain.pause_s > 0,
+            "maintain.pause_s: at least 1 second",
+        );
         self.check_limits(&mut need);
         if let Err(fault) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
             wrong.push(format!("worker.prefix and shard.id: {fault}"));
         }
-        if wrong.is_empty() { Ok(()) } else { Err(SettingsFault::Wrong(wrong)) }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(SettingsFault::Wrong(wrong))
+        }
     }
 
     fn check_limits(&self, need: &mut impl FnMut(bool, &str)) {
@@ -271,16 +351,43 @@ impl Settings {
             limits.keys <= 1_000,
             "limits.keys: 1,000 at most, which with what stands beside them one read of the truth gives",
         );
-        need(limits.items <= limits.keys, "limits.items: at most limits.keys");
-        need((1..=500).contains(&limits.batch), "limits.batch: from 1 to 500 operations");
-        need((1..=limits.page_max).contains(&limits.page), "limits.page: from 1 to limits.page_max");
+        need(
+            limits.items <= limits.keys,
+            "limits.items: at most limits.keys",
+        );
+        need(
+            (1..=500).contains(&limits.batch),
+            "limits.batch: from 1 to 500 operations",
+        );
+        need(
+            (1..=limits.page_max).contains(&limits.page),
+            "limits.page: from 1 to limits.page_max",
+        );
         need(limits.in_flight > 0, "limits.in_flight: at least 1 request");
-        need(limits.owner_in_flight > 0, "limits.owner_in_flight: at least 1 request");
-        need(limits.rate_per_s <= 1_000_000, "limits.rate_per_s: at most 1,000,000 requests a second");
-        need(limits.rate_burst > 0, "limits.rate_burst: at least 1 request");
-        need((1..=64).contains(&limits.nesting), "limits.nesting: from 1 to 64 levels");
-        need(limits.deadline_ms <= limits.deadline_max_ms, "limits.deadline_ms: at most limits.deadline_max_ms");
-        need(limits.reply_bytes <= 1 << 20, "limits.reply_bytes: at most the NATS server's max_payload, 1,048,576");
+        need(
+            limits.owner_in_flight > 0,
+            "limits.owner_in_flight: at least 1 request",
+        );
+        need(
+            limits.rate_per_s <= 1_000_000,
+            "limits.rate_per_s: at most 1,000,000 requests a second",
+        );
+        need(
+            limits.rate_burst > 0,
+            "limits.rate_burst: at least 1 request",
+        );
+        need(
+            (1..=64).contains(&limits.nesting),
+            "limits.nesting: from 1 to 64 levels",
+        );
+        need(
+            limits.deadline_ms <= limits.deadline_max_ms,
+            "limits.deadline_ms: at most limits.deadline_max_ms",
+        );
+        need(
+            limits.reply_bytes <= 1 << 20,
+            "limits.reply_bytes: at most the NATS server's max_payload, 1,048,576",
+        );
     }
 }
 
@@ -290,10 +397,18 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
-        let fault = Settings::default().check().expect_err("the defaults name no shard").to_string();
-        for setting in
-            ["shard.id", "postgres.url", "keys.identity", "keys.encryption", "auth.issuer", "auth.verdict_keys"]
-        {
+        let fault = Settings::default()
+            .check()
+            .expect_err("the defaults name no shard")
+            .to_string();
+        for setting in [
+            "shard.id",
+            "postgres.url",
+            "keys.identity",
+            "keys.encryption",
+            "auth.issuer",
+            "auth.verdict_keys",
+        ] {
             assert!(fault.contains(setting), "{setting} is missing in: {fault}");
         }
     }
@@ -304,7 +419,10 @@ mod tests {
         settings.limits.keys = 1_024;
         settings.limits.page = 0;
         let fault = settings.check().expect_err("out of bounds").to_string();
-        assert!(fault.contains("limits.keys") && fault.contains("limits.page"), "{fault}");
+        assert!(
+            fault.contains("limits.keys") && fault.contains("limits.page"),
+            "{fault}"
+        );
     }
 
     #[test]
@@ -314,17 +432,32 @@ mod tests {
         let fault = settings.check().expect_err("seven days of six").to_string();
         assert!(fault.contains("retry.kept_h"), "{fault}");
         settings.retry.kept_h = 144;
-        assert!(!settings.check().expect_err("no shard").to_string().contains("retry.kept_h"));
+        assert!(
+            !settings
+                .check()
+                .expect_err("no shard")
+                .to_string()
+                .contains("retry.kept_h")
+        );
     }
 
     #[test]
     fn a_file_is_read_and_an_unknown_setting_is_named() {
         let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
-        std::fs::write(file.path(), "[shard]\nid = \"a\"\n[limits.item]\ntags = 3\n").expect("written");
+        std::fs::write(
+            file.path(),
+            "[shard]\nid = \"a\"\n[limits.item]\ntags = 3\n",
+        )
+        .expect("written");
         let settings = Settings::read(Some(file.path())).expect("well formed");
-        assert_eq!((settings.shard.id.as_str(), settings.limits.item.tags), ("a", 3));
+        assert_eq!(
+            (settings.shard.id.as_str(), settings.limits.item.tags),
+            ("a", 3)
+        );
         std::fs::write(file.path(), "[shard]\nnmae = \"a\"\n").expect("written");
-        let fault = Settings::read(Some(file.path())).expect_err("unknown").to_string();
+        let fault = Settings::read(Some(file.path()))
+            .expect_err("unknown")
+            .to_string();
         assert!(fault.contains("nmae"), "{fault}");
     }
 

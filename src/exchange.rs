@@ -52,7 +52,12 @@ impl Exchange {
         let replies = client.subscribe(format!("{inbox}.*")).await?;
         let waiting = Waiting::default();
         tokio::spawn(hand_out(replies, waiting.clone()));
-        Ok(Self { client, inbox, waiting, next: Arc::default() })
+        Ok(Self {
+            client,
+            inbox,
+            waiting,
+            next: Arc::default(),
+        })
     }
 
     /// The connection that it uses.
@@ -80,9 +85,16 @@ impl Exchange {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();
         lock(&self.waiting).insert(id, sender);
-        let call = Call { id, replies, waiting: self.waiting.clone(), deadline };
+        let call = Call {
+            id,
+            replies,
+            waiting: self.waiting.clone(),
+            deadline,
+        };
         let reply = format!("{}.{id}", self.inbox);
-        let sent = self.client.publish_with_reply_and_headers(subject, reply, headers, payload);
+        let sent = self
+            .client
+            .publish_with_reply_and_headers(subject, reply, headers, payload);
         match timeout_at(deadline, sent).await {
             Ok(Ok(())) => Ok(call),
             Ok(Err(_)) => Err(CallFault::NotConnected),
@@ -98,7 +110,10 @@ impl Exchange {
         payload: Bytes,
         deadline: Instant,
     ) -> Result<Message, CallFault> {
-        self.send(subject, headers, payload, deadline).await?.next().await
+        self.send(subject, headers, payload, deadline)
+            .await?
+            .next()
+            .await
     }
 }
 
@@ -119,7 +134,9 @@ impl Call {
     /// The next reply, by the call's deadline.
     pub async fn next(&mut self) -> Result<Message, CallFault> {
         match timeout_at(self.deadline, self.replies.recv()).await {
-            Ok(Some(message)) if message.status == Some(StatusCode::NO_RESPONDERS) => Err(CallFault::NoResponders),
+            Ok(Some(message)) if message.status == Some(StatusCode::NO_RESPONDERS) => {
+                Err(CallFault::NoResponders)
+            }
             Ok(Some(message)) => Ok(message),
             Ok(None) | Err(_) => Err(CallFault::TimedOut),
         }
@@ -134,7 +151,11 @@ impl Drop for Call {
 
 async fn hand_out(mut replies: Subscriber, waiting: Waiting) {
     while let Some(message) = replies.next().await {
-        let id = message.subject.rsplit('.').next().and_then(|token| token.parse::<u64>().ok());
+        let id = message
+            .subject
+            .rsplit('.')
+            .next()
+            .and_then(|token| token.parse::<u64>().ok());
         if let Some(sender) = id.and_then(|id| lock(&waiting).get(&id).cloned()) {
             // A call that was dropped in this moment no longer wants its reply.
             let _ = sender.send(message);

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(fault) => {
             eprintln!("gofavorites: the runtime cannot start: {fault}");
@@ -17,7 +20,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("gofavorites: {}", told(&fault));
-            fault.downcast_ref::<Failed>().map_or(ExitCode::FAILURE, |failed| failed.exit_code().into())
+            fault
+                .downcast_ref::<Failed>()
+                .map_or(ExitCode::FAILURE, |failed| failed.exit_code().into())
         }
     }
 }

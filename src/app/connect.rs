@@ -59,7 +59,10 @@ impl Connection {
             };
             let kind = fault.downcast_ref::<ConnectError>().map(ConnectError::kind);
             // A name that nobody knows, a server that is not up, or one that does not answer: all may mend themselves.
-            if !matches!(kind, Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)) {
+            if !matches!(
+                kind,
+                Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
+            ) {
                 return Err(fault);
             }
             tries += 1;
@@ -92,15 +95,26 @@ impl Connection {
         }
         let servers: Vec<&str> = settings.url.split(',').map(str::trim).collect();
         let client = options.connect(servers).await.with_context(|| {
-            format!("NATS cannot be reached with nats.url, nats.user and nats.password (user {:?})", settings.user)
+            format!(
+                "NATS cannot be reached with nats.url, nats.user and nats.password (user {:?})",
+                settings.user
+            )
         })?;
-        Ok(Self { client, reconnects, gaps, noted })
+        Ok(Self {
+            client,
+            reconnects,
+            gaps,
+            noted,
+        })
     }
 
     /// Ends when everything that was sent before is on its way to the server.
     pub async fn flush(&self) -> anyhow::Result<()> {
         let flush = self.client.flush();
-        tokio::time::timeout(ROUND_TRIP, flush).await.context("NATS does not answer")?.context("NATS is away")
+        tokio::time::timeout(ROUND_TRIP, flush)
+            .await
+            .context("NATS does not answer")?
+            .context("NATS is away")
     }
 }
 
@@ -114,7 +128,8 @@ fn delay(attempts: usize) -> Duration {
 }
 
 fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, noted: &Noted) {
-    let heeded = |subscription: &u64| [0, *subscription].contains(&noted.heeded.load(Ordering::Relaxed));
+    let heeded =
+        |subscription: &u64| [0, *subscription].contains(&noted.heeded.load(Ordering::Relaxed));
     let missed_something = match event {
         Event::Connected | Event::Disconnected => true,
         Event::SlowConsumer(subscription) => heeded(subscription),
@@ -133,14 +148,18 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
         Event::SlowConsumer(subscription) => {
             let dropped = noted.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
-                warn!(subscription, dropped, "a subscription's queue is full: messages are lost");
+                warn!(
+                    subscription,
+                    dropped, "a subscription's queue is full: messages are lost"
+                );
             }
         }
         // A permission that is lacking shows only here.
         Event::ServerError(fault) => {
             let fault = fault.to_string();
             error!(fault, "the NATS server refuses something");
-            *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some((fault, Instant::now()));
+            *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((fault, Instant::now()));
         }
         other => info!(event = %other, "NATS"),
     }

@@ -41,7 +41,9 @@ impl Discovery {
 
     async fn answer_all(self, mut questions: SelectAll<Subscriber>) {
         while let Some(question) = questions.next().await {
-            let Some(answer) = self.answer(&question) else { continue };
+            let Some(answer) = self.answer(&question) else {
+                continue;
+            };
             if let Some(reply) = question.reply
                 && let Err(fault) = self.client.publish(reply, answer.to_string().into()).await
             {
@@ -77,7 +79,12 @@ impl Discovery {
     }
 
     fn info(&self) -> Value {
-        let limits = self.health.service.limits.described(&self.health.service.owners).to_string();
+        let limits = self
+            .health
+            .service
+            .limits
+            .described(&self.health.service.owners)
+            .to_string();
         let endpoints = Operation::ALL.map(|operation| {
             let mut endpoint = self.endpoint(operation);
             endpoint["metadata"] = json!({
@@ -94,9 +101,10 @@ impl Discovery {
     fn stats(&self) -> Value {
         let endpoints = Operation::ALL.map(|operation| {
             let mut endpoint = self.endpoint(operation);
-            if let (Some(endpoint), Value::Object(counted)) =
-                (endpoint.as_object_mut(), self.health.counters.endpoint(operation))
-            {
+            if let (Some(endpoint), Value::Object(counted)) = (
+                endpoint.as_object_mut(),
+                self.health.counters.endpoint(operation),
+            ) {
                 endpoint.extend(counted);
             }
             endpoint

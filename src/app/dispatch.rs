@@ -3,8 +3,8 @@
 use super::stats::Counters;
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
-    Asked, BodyLimits, Code, Encoding, HeaderLimits, Refusal, ReplyFault, ReplyWall, RequestHeaders, Subjects, decode,
-    encode, encoding_asked, error_headers, reply_headers,
+    Asked, BodyLimits, Code, Encoding, HeaderLimits, Refusal, ReplyFault, ReplyWall,
+    RequestHeaders, Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
 };
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber, UnsubscribeError};
 use bytes::Bytes;
@@ -52,21 +52,43 @@ pub(super) struct Subscriptions {
 impl Dispatcher {
     pub fn new(service: Service, subjects: Subjects, wall: Arc<ReplyWall>, client: Client) -> Self {
         let permits = Arc::new(Semaphore::new(service.limits.in_flight));
-        Self { service, counters: Arc::default(), permits, subjects, wall, client }
+        Self {
+            service,
+            counters: Arc::default(),
+            permits,
+            subjects,
+            wall,
+            client,
+        }
     }
 
     /// Subscribes to every subject of this worker.
-    pub async fn subscribe(self: &Arc<Self>, group: &str, handlers: &TaskTracker) -> anyhow::Result<Subscriptions> {
+    pub async fn subscribe(
+        self: &Arc<Self>,
+        group: &str,
+        handlers: &TaskTracker,
+    ) -> anyhow::Result<Subscriptions> {
         let (mut readers, stop) = (JoinSet::new(), CancellationToken::new());
         for subject in self.subjects.subscriptions() {
-            let subscriber = self.client.queue_subscribe(subject, group.to_owned()).await?;
-            readers.spawn(self.clone().read(subscriber, handlers.clone(), stop.clone()));
+            let subscriber = self
+                .client
+                .queue_subscribe(subject, group.to_owned())
+                .await?;
+            readers.spawn(
+                self.clone()
+                    .read(subscriber, handlers.clone(), stop.clone()),
+            );
         }
         Ok(Subscriptions { readers, stop })
     }
 
     /// Reads one subscription to its end; once told to stop, unsubscribes and reads what the server had sent before.
-    async fn read(self: Arc<Self>, mut subscriber: Subscriber, handlers: TaskTracker, stop: CancellationToken) {
+    async fn read(
+        self: Arc<Self>,
+        mut subscriber: Subscriber,
+        handlers: TaskTracker,
+        stop: CancellationToken,
+    ) {
         loop {
             let message = tokio::select! {
                 message = subscriber.next() => message,
@@ -129,19 +151,25 @@ impl Dispatcher {
         };
         let dropped = counter.fetch_add(1, Ordering::Relaxed) + 1;
         if dropped.is_power_of_two() {
-            warn!(reason = fault.as_str(), dropped, "a request was dropped for its reply subject");
+            warn!(
+                reason = fault.as_str(),
+                dropped, "a request was dropped for its reply subject"
+            );
         }
     }
 
     async fn refuse_for_load(&self, message: &Message, reply: &Subject) {
-        self.counters.refused_for_load.fetch_add(1, Ordering::Relaxed);
+        self.counters
+            .refused_for_load
+            .fetch_add(1, Ordering::Relaxed);
         let refusal = Refusal::new(Code::Overloaded, "this worker has all it can do: ask again")
             .with("retry_after_ms", 100)
             .with("in_flight", self.service.limits.in_flight);
         let id = Uuid::now_v7().to_string();
         let encoding = encoding_asked(message.headers.as_ref());
         let headers = error_headers(encoding, &id, &refusal);
-        self.send(reply, headers, encode(&refusal.body(), encoding).into()).await;
+        self.send(reply, headers, encode(&refusal.body(), encoding).into())
+            .await;
         info!(request_id = %id, code = refusal.code().as_str(), "request {id} was refused at the door");
     }
 
@@ -151,11 +179,17 @@ impl Dispatcher {
             "request", request_id = %id, operation = tracing::field::Empty, owner = tracing::field::Empty,
             trace_id = tracing::field::Empty
         );
-        let asked = self.subjects.operation_of(&message.subject).and_then(|asked| match asked {
-            Asked::Known(operation) => Some(operation),
-            Asked::Unknown(_) => None,
-        });
-        let (encoding, answer) = self.decide(message, arrived, &span).instrument(span.clone()).await;
+        let asked = self
+            .subjects
+            .operation_of(&message.subject)
+            .and_then(|asked| match asked {
+                Asked::Known(operation) => Some(operation),
+                Asked::Unknown(_) => None,
+            });
+        let (encoding, answer) = self
+            .decide(message, arrived, &span)
+            .instrument(span.clone())
+            .await;
         let mut refused = None;
         let (headers, body) = span.in_scope(|| match answer {
             Ok(body) => (reply_headers(encoding, &id), encode(&body, encoding)),
@@ -165,7 +199,10 @@ impl Dispatcher {
                 if let Failure::Internal(cause) = &failure {
                     error!(cause = format!("{cause:#}"), "request {id} failed");
                 }
-                (error_headers(encoding, &id, &refusal), encode(&refusal.body(), encoding))
+                (
+                    error_headers(encoding, &id, &refusal),
+                    encode(&refusal.body(), encoding),
+                )
             }
         });
         self.send(&reply, headers, body.into()).await;
@@ -179,12 +216,22 @@ impl Dispatcher {
     }
 
     /// The answer, and the encoding that it is in. A panic of the operation is an internal failure of this request.
-    async fn decide(&self, message: Message, arrived: Instant, span: &Span) -> (Encoding, Result<Value, Failure>) {
+    async fn decide(
+        &self,
+        message: Message,
+        arrived: Instant,
+        span: &Span,
+    ) -> (Encoding, Result<Value, Failure>) {
         // A status is what servers write. Here it means that the client could not read the header block.
         if message.status.is_some() {
-            return (Encoding::default(), Err(Refusal::bad_request("the headers cannot be read").into()));
+            return (
+                Encoding::default(),
+                Err(Refusal::bad_request("the headers cannot be read").into()),
+            );
         }
-        let limits = HeaderLimits { token_bytes: self.service.limits.token_bytes };
+        let limits = HeaderLimits {
+            token_bytes: self.service.limits.token_bytes,
+        };
         let headers = match RequestHeaders::parse(message.headers.as_ref(), &limits) {
             Ok(headers) => headers,
             Err((encoding, refusal)) => return (encoding, Err(refusal.into())),
@@ -193,8 +240,15 @@ impl Dispatcher {
             span.record("trace_id", trace.trace_id());
         }
         let encoding = headers.encoding;
-        let handled = AssertUnwindSafe(self.operate(headers, message, arrived, span)).catch_unwind().await;
-        (encoding, handled.unwrap_or_else(|_| Err(Failure::Internal(anyhow::anyhow!("the operation panicked")))))
+        let handled = AssertUnwindSafe(self.operate(headers, message, arrived, span))
+            .catch_unwind()
+            .await;
+        (
+            encoding,
+            handled.unwrap_or_else(|_| {
+                Err(Failure::Internal(anyhow::anyhow!("the operation panicked")))
+            }),
+        )
     }
 
     async fn operate(
@@ -206,28 +260,54 @@ impl Dispatcher {
     ) -> Result<Value, Failure> {
         let limits = &self.service.limits;
         let Some(Asked::Known(operation)) = self.subjects.operation_of(&message.subject) else {
-            return Err(Refusal::bad_request("there is no such operation; see the contract's table").into());
+            return Err(Refusal::bad_request(
+                "there is no such operation; see the contract's table",
+            )
+            .into());
         };
         span.record("operation", operation.name());
-        let budget = headers.timeout_ms.unwrap_or(limits.deadline_ms).min(limits.deadline_max_ms);
+        let budget = headers
+            .timeout_ms
+            .unwrap_or(limits.deadline_ms)
+            .min(limits.deadline_max_ms);
         // The reply has to arrive before the caller's time is up, so not all of it is for the work.
         let budget = Duration::from_millis(budget);
         let deadline = arrived + budget - (budget / 10).min(ON_ITS_WAY_BACK);
         if Instant::now() >= deadline {
-            return Err(
-                Refusal::new(Code::DeadlineExceeded, "the time for this request was up; nothing was done").into()
-            );
+            return Err(Refusal::new(
+                Code::DeadlineExceeded,
+                "the time for this request was up; nothing was done",
+            )
+            .into());
         }
         if message.payload.len() > limits.request_bytes {
-            return Err(Refusal::body_too_large(message.payload.len(), limits.request_bytes).into());
+            return Err(
+                Refusal::body_too_large(message.payload.len(), limits.request_bytes).into(),
+            );
         }
-        let body = decode(&message.payload, headers.encoding, &BodyLimits { nesting: limits.nesting })?;
+        let body = decode(
+            &message.payload,
+            headers.encoding,
+            &BodyLimits {
+                nesting: limits.nesting,
+            },
+        )?;
         // In a box: the road of a request is so deep that the compiler gives up on it in one piece.
-        Box::pin(self.service.handle(Request { operation, headers, body, deadline })).await
+        Box::pin(self.service.handle(Request {
+            operation,
+            headers,
+            body,
+            deadline,
+        }))
+        .await
     }
 
     async fn send(&self, reply: &Subject, headers: HeaderMap, body: Bytes) {
-        match self.client.publish_with_headers(reply.clone(), headers, body).await {
+        match self
+            .client
+            .publish_with_headers(reply.clone(), headers, body)
+            .await
+        {
             Ok(()) => self.counters.sent(),
             Err(fault) => warn!(%fault, "a reply could not be sent"),
         }
@@ -238,7 +318,9 @@ impl Subscriptions {
     /// Ends, with the reason, when a subscription ends that was not told to.
     pub async fn ended(&mut self) -> anyhow::Error {
         match self.readers.join_next().await {
-            Some(Err(fault)) => anyhow::Error::new(fault).context("the reader of a subscription failed"),
+            Some(Err(fault)) => {
+                anyhow::Error::new(fault).context("the reader of a subscription failed")
+            }
             Some(Ok(())) | None => anyhow::anyhow!("a subscription has ended"),
         }
     }

@@ -30,32 +30,59 @@ impl Health {
         let reason = |what: &str, why: String| json!({"part": what, "why": why});
         let mut reasons = Vec::new();
         if truth.reading().is_open() {
-            reasons.push(reason("truth", "reads are not answered: copies are served as stale".into()));
+            reasons.push(reason(
+                "truth",
+                "reads are not answered: copies are served as stale".into(),
+            ));
         }
         if truth.writing().is_open() {
-            reasons.push(reason("truth", "writes are not answered: they are refused".into()));
+            reasons.push(reason(
+                "truth",
+                "writes are not answered: they are refused".into(),
+            ));
         }
         if owners.history().is_lost() {
-            reasons.push(reason("truth", "the bucket's history went back: see the log for whose is lost".into()));
+            reasons.push(reason(
+                "truth",
+                "the bucket's history went back: see the log for whose is lost".into(),
+            ));
         }
         if owners.postgres().is_open() {
-            reasons.push(reason("postgres", "it does not answer: owners are read from the truth".into()));
+            reasons.push(reason(
+                "postgres",
+                "it does not answer: owners are read from the truth".into(),
+            ));
         }
         if auth.breaker().is_open() {
-            reasons.push(reason("auth", "it does not answer: only callers known already are let in".into()));
+            reasons.push(reason(
+                "auth",
+                "it does not answer: only callers known already are let in".into(),
+            ));
         }
         if let Some(behind) = owners.behind().filter(|behind| *behind >= BEHIND) {
-            reasons.push(reason("projection", format!("it has stood still for {} s", behind.as_secs())));
+            reasons.push(reason(
+                "projection",
+                format!("it has stood still for {} s", behind.as_secs()),
+            ));
         }
         if let Some(refused) = self.noted.refused() {
-            reasons.push(reason("rights", format!("the NATS server has refused something: {refused}")));
+            reasons.push(reason(
+                "rights",
+                format!("the NATS server has refused something: {refused}"),
+            ));
         }
         reasons
     }
 
     /// All of it, as the statistics tell it.
     pub fn told(&self) -> Value {
-        let Service { owners, auth, limits, shard, .. } = &self.service;
+        let Service {
+            owners,
+            auth,
+            limits,
+            shard,
+            ..
+        } = &self.service;
         let (truth, counts, cache) = (owners.truth(), auth.counts(), owners.cache());
         let (sequence, newest) = (owners.cursor().sequence(), owners.history().newest());
         let dropped = self.counters.dropped();

@@ -30,10 +30,17 @@ impl Maintenance {
         check_server(&connection.client.server_info())?;
         let exchange = Exchange::start(connection.client.clone()).await?;
         let bucket = Bucket::new(exchange, settings.truth.clone(), BARRIER);
-        wait_for("the bucket", &connection.noted, || bucket.check(keyring.fingerprints())).await?;
+        wait_for("the bucket", &connection.noted, || {
+            bucket.check(keyring.fingerprints())
+        })
+        .await?;
         let (how, keys) = (settings.maintain.clone(), settings.limits.keys);
         let pause = Duration::from_secs(how.pause_s);
-        Ok(Self { maintainer: Maintainer::new(keyring, bucket, how, keys), pause, _connection: connection })
+        Ok(Self {
+            maintainer: Maintainer::new(keyring, bucket, how, keys),
+            pause,
+            _connection: connection,
+        })
     }
 
     /// Goes through the bucket once.

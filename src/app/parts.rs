@@ -13,7 +13,11 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Begins one under a name for the log. The result ends it, as is right for one that is not needed any more.
-    pub fn begin(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    pub fn begin(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = ()> + Send + 'static,
+    ) -> AbortHandle {
         let handle = self.running.spawn(part);
         self.names.insert(handle.id(), name);
         handle
@@ -32,7 +36,10 @@ impl Parts {
     }
 
     fn name(&self, id: Id) -> &'static str {
-        self.names.get(&id).copied().unwrap_or("a part of the worker")
+        self.names
+            .get(&id)
+            .copied()
+            .unwrap_or("a part of the worker")
     }
 }
 
@@ -45,16 +52,25 @@ mod tests {
         let mut parts = Parts::default();
         parts.begin("the projection", std::future::pending());
         parts.begin("the hearing of revocations", async {});
-        assert_eq!(parts.ended().await.to_string(), "the hearing of revocations has ended");
+        assert_eq!(
+            parts.ended().await.to_string(),
+            "the hearing of revocations has ended"
+        );
         parts.begin("the look at history", async { panic!("for the test") });
-        assert_eq!(parts.ended().await.to_string(), "the look at history failed");
+        assert_eq!(
+            parts.ended().await.to_string(),
+            "the look at history failed"
+        );
     }
 
     #[tokio::test]
     async fn while_all_of_them_run_it_waits() {
         let mut parts = Parts::default();
         let limit = std::time::Duration::from_millis(20);
-        assert!(tokio::time::timeout(limit, parts.ended()).await.is_err(), "there are none");
+        assert!(
+            tokio::time::timeout(limit, parts.ended()).await.is_err(),
+            "there are none"
+        );
         parts.begin("the projection", std::future::pending());
         assert!(tokio::time::timeout(limit, parts.ended()).await.is_err());
     }

@@ -44,7 +44,11 @@ impl Away for OwnersFault {
 }
 
 /// Tries until it is there, and says so; fails at once where waiting would not mend it.
-pub(super) async fn wait_for<T, E, F>(what: &str, noted: &Noted, attempt: impl Fn() -> F) -> anyhow::Result<T>
+pub(super) async fn wait_for<T, E, F>(
+    what: &str,
+    noted: &Noted,
+    attempt: impl Fn() -> F,
+) -> anyhow::Result<T>
 where
     E: Away + Display + Send + Sync + std::error::Error + 'static,
     F: Future<Output = Result<T, E>>,
@@ -71,18 +75,29 @@ where
 
 /// Fails on a server that is too old.
 pub(super) fn check_server(server: &ServerInfo) -> anyhow::Result<()> {
-    let mut parts = server.version.split(['.', '-']).map(|part| part.parse::<u64>().unwrap_or_default());
-    let found = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let mut parts = server
+        .version
+        .split(['.', '-'])
+        .map(|part| part.parse::<u64>().unwrap_or_default());
+    let found = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     if found < OLDEST_SERVER {
         let (major, minor) = OLDEST_SERVER;
-        bail!("nats-server {} is too old: run {major}.{minor} or newer on every server of the cluster", server.version);
+        bail!(
+            "nats-server {} is too old: run {major}.{minor} or newer on every server of the cluster",
+            server.version
+        );
     }
     Ok(())
 }
 
 /// Uses each right once that a worker will need later, and fails on one that it lacks: it would show as time-outs only.
 pub(super) async fn check_rights(bucket: &Bucket, noted: &Noted) -> anyhow::Result<()> {
-    let newest = wait_for("the truth", noted, || bucket.position()).await?.newest;
+    let newest = wait_for("the truth", noted, || bucket.position())
+        .await?
+        .newest;
     for what in ["a write", "a read", "following"] {
         let used = match what {
             "a write" => bucket.ring_barrier().await.map(drop),
@@ -126,8 +141,13 @@ mod tests {
 
     #[test]
     fn a_server_is_as_old_as_its_version_says() {
-        let server = |version: &str| ServerInfo { version: version.into(), ..ServerInfo::default() };
-        assert!(check_server(&server("2.15.1")).is_ok() && check_server(&server("3.0.0-RC.1")).is_ok());
+        let server = |version: &str| ServerInfo {
+            version: version.into(),
+            ..ServerInfo::default()
+        };
+        assert!(
+            check_server(&server("2.15.1")).is_ok() && check_server(&server("3.0.0-RC.1")).is_ok()
+        );
         for old in ["2.9.25", "2.14.0", "1.99.0", ""] {
             let fault = check_server(&server(old)).expect_err("too old").to_string();
             assert!(fault.contains("2.15"), "{fault}");

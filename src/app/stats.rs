@@ -83,8 +83,14 @@ impl Counters {
         counted.requests += 1;
         counted.total += took;
         if let Some(code) = refused {
-            let seen = counted.refusals.get(code.as_str()).and_then(Value::as_u64).unwrap_or_default();
-            counted.refusals.insert(code.as_str().to_owned(), Value::from(seen + 1));
+            let seen = counted
+                .refusals
+                .get(code.as_str())
+                .and_then(Value::as_u64)
+                .unwrap_or_default();
+            counted
+                .refusals
+                .insert(code.as_str().to_owned(), Value::from(seen + 1));
             counted.last = Some(code);
         }
         if counted.times.is_none() {
@@ -99,8 +105,15 @@ impl Counters {
     pub(super) fn endpoint(&self, operation: Operation) -> Value {
         let counted = self.of(operation);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let average = counted.total.checked_div(u32::try_from(counted.requests).unwrap_or(u32::MAX));
-        let quantile = |q: f64| counted.times.as_ref().map_or(0, |times| times.value_at_quantile(q));
+        let average = counted
+            .total
+            .checked_div(u32::try_from(counted.requests).unwrap_or(u32::MAX));
+        let quantile = |q: f64| {
+            counted
+                .times
+                .as_ref()
+                .map_or(0, |times| times.value_at_quantile(q))
+        };
         json!({
             "num_requests": counted.requests,
             "num_errors": counted.refusals.values().filter_map(Value::as_u64).sum::<u64>(),
@@ -117,7 +130,9 @@ impl Counters {
     }
 
     fn of(&self, operation: Operation) -> std::sync::MutexGuard<'_, Counted> {
-        self.operations[operation as usize].lock().unwrap_or_else(PoisonError::into_inner)
+        self.operations[operation as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,15 +143,30 @@ mod tests {
     #[test]
     fn what_was_noted_is_told() {
         let counters = Counters::default();
-        assert_eq!(counters.endpoint(Operation::Put)["average_processing_time"], 0);
+        assert_eq!(
+            counters.endpoint(Operation::Put)["average_processing_time"],
+            0
+        );
         for ms in 1..=100 {
             counters.note(Operation::Put, Duration::from_millis(ms), None);
         }
-        counters.note(Operation::Put, Duration::from_millis(1), Some(Code::NotFound));
+        counters.note(
+            Operation::Put,
+            Duration::from_millis(1),
+            Some(Code::NotFound),
+        );
         let told = counters.endpoint(Operation::Put);
-        assert_eq!((told["num_requests"].as_u64(), told["num_errors"].as_u64()), (Some(101), Some(1)));
-        assert_eq!((&told["last_error"], &told["data"]["refusals"]["not_found"]), (&json!("not_found"), &json!(1)));
-        let median = told["data"]["latency_us"]["p50"].as_u64().expect("a number");
+        assert_eq!(
+            (told["num_requests"].as_u64(), told["num_errors"].as_u64()),
+            (Some(101), Some(1))
+        );
+        assert_eq!(
+            (&told["last_error"], &told["data"]["refusals"]["not_found"]),
+            (&json!("not_found"), &json!(1))
+        );
+        let median = told["data"]["latency_us"]["p50"]
+            .as_u64()
+            .expect("a number");
         assert!((48_000..=52_000).contains(&median), "{median}");
         assert_eq!(counters.endpoint(Operation::Get)["num_requests"], 0);
     }

@@ -36,13 +36,26 @@ impl Tools {
         let store = Store::new(&settings.postgres)?;
         store.check_schema().await?;
         let position = bucket.position().await?;
-        store.begin_cursor(bucket.name(), &position.created, position.newest).await?;
+        store
+            .begin_cursor(bucket.name(), &position.created, position.newest)
+            .await?;
         let shard = settings.shard.id.clone();
-        let owners = Owners::new(keyring, bucket, store.clone(), owners_settings(settings), shard);
+        let owners = Owners::new(
+            keyring,
+            bucket,
+            store.clone(),
+            owners_settings(settings),
+            shard,
+        );
         let listening = AbortOnDropHandle::new(tokio::spawn({
             let owners = owners.clone();
             async move { owners.listen().await }
         }));
-        Ok(Self { owners, store, _connection: connection, _listening: listening })
+        Ok(Self {
+            owners,
+            store,
+            _connection: connection,
+            _listening: listening,
+        })
     }
 }

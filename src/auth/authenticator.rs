@@ -33,7 +33,9 @@ pub enum AuthFault {
     #[error("too many questions to the auth service are under way")]
     Busy,
     /// The auth service's answer is not to be believed.
-    #[error("the auth service's verdict is unsigned, stale, or not about this token and for this service")]
+    #[error(
+        "the auth service's verdict is unsigned, stale, or not about this token and for this service"
+    )]
     Unbelievable,
 }
 
@@ -93,7 +95,10 @@ impl Authenticator {
             leeway_s: settings.leeway_ms.div_ceil(1_000),
         };
         let verdict_keys = keys("verdict_keys", &settings.verdict_keys)?;
-        let known = Known::new(settings.cache_entries, Duration::from_millis(settings.cache_ttl_ms));
+        let known = Known::new(
+            settings.cache_entries,
+            Duration::from_millis(settings.cache_ttl_ms),
+        );
         let places = Arc::new(Semaphore::new(settings.in_flight));
         let marks = Marks::new(Duration::from_secs(terms.max_age_s + terms.leeway_s));
         let breaker = Breaker::new("the auth service", {
@@ -127,7 +132,12 @@ impl Authenticator {
     /// Asks once, whatever the answer is: where this worker may not ask, the server says so.
     pub async fn knock(&self) {
         let limit = Duration::from_millis(self.0.settings.timeout_ms / 4);
-        let _ = answers(self.0.exchange.clone(), self.0.settings.verify_subject.clone(), limit).await;
+        let _ = answers(
+            self.0.exchange.clone(),
+            self.0.settings.verify_subject.clone(),
+            limit,
+        )
+        .await;
     }
 
     /// What was counted so far.
@@ -171,7 +181,11 @@ impl Authenticator {
     }
 
     /// Who the bearer of `token` is.
-    pub async fn verify(&self, token: &str, trace: Option<&TraceContext>) -> Result<Principal, AuthFault> {
+    pub async fn verify(
+        &self,
+        token: &str,
+        trace: Option<&TraceContext>,
+    ) -> Result<Principal, AuthFault> {
         let hash = sha256(token.as_bytes());
         if let Some(principal) = self.0.known.kept(&hash) {
             return Ok(principal);
@@ -201,11 +215,17 @@ impl Authenticator {
         let question = tokio::spawn(async move {
             let answer = inner.settle(hash, &token, trace).await;
             drop(place);
-            inner.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+            inner
+                .asking
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&hash);
             answer
         });
-        let shared =
-            question.map(|ended| ended.unwrap_or(Err(AuthFault::Unavailable(CallFault::TimedOut)))).boxed().shared();
+        let shared = question
+            .map(|ended| ended.unwrap_or(Err(AuthFault::Unavailable(CallFault::TimedOut))))
+            .boxed()
+            .shared();
         asking.insert(hash, shared.clone());
         shared
     }
@@ -221,18 +241,28 @@ impl Inner {
             expires: true,
             leeway_s: self.settings.leeway_ms.div_ceil(1_000),
         };
-        self.token_keys.as_ref().is_none_or(|keys| keys.verify::<serde_json::Value>(token, &demands).is_some())
+        self.token_keys
+            .as_ref()
+            .is_none_or(|keys| keys.verify::<serde_json::Value>(token, &demands).is_some())
     }
 
     /// Asks until the verdict is one that nothing heard meanwhile can change, and keeps it.
-    async fn settle(&self, hash: Hash, token: &str, trace: Option<String>) -> Result<Principal, AuthFault> {
+    async fn settle(
+        &self,
+        hash: Hash,
+        token: &str,
+        trace: Option<String>,
+    ) -> Result<Principal, AuthFault> {
         for _ in 0..TRIES {
             let asked = Instant::now();
             let asked_about = self.ask(token, trace.clone()).await;
             if let Err(AuthFault::Unauthenticated) = asked_about {
                 self.known.refuse(hash);
             }
-            let Verdict { principal, issued_at } = asked_about?;
+            let Verdict {
+                principal,
+                issued_at,
+            } = asked_about?;
             match self.marks.standing(&principal, asked, issued_at) {
                 Standing::Revoked => return Err(AuthFault::Unauthenticated),
                 Standing::AskAgain => continue,
@@ -251,18 +281,34 @@ impl Inner {
     /// Takes every verdict out of the cache that a revocation is about.
     fn revoke(&self, message: &[u8]) {
         let revocation = std::str::from_utf8(message).ok().and_then(|text| {
-            let Terms { issuer, audience, leeway_s, .. } = &self.terms;
-            Revocation::read(&self.verdict_keys, issuer, audience, *leeway_s, text, unix_now())
+            let Terms {
+                issuer,
+                audience,
+                leeway_s,
+                ..
+            } = &self.terms;
+            Revocation::read(
+                &self.verdict_keys,
+                issuer,
+                audience,
+                *leeway_s,
+                text,
+                unix_now(),
+            )
         });
         let Some(revocation) = revocation else {
             let forged = self.forged.fetch_add(1, Ordering::Relaxed) + 1;
             if forged.is_power_of_two() {
-                warn!(forged, "a message on the revocation subject is not signed by the auth service, or says nothing");
+                warn!(
+                    forged,
+                    "a message on the revocation subject is not signed by the auth service, or says nothing"
+                );
             }
             return;
         };
         self.marks.add(revocation.clone());
-        self.known.forget_those(|principal| revocation.is_about(principal));
+        self.known
+            .forget_those(|principal| revocation.is_about(principal));
         self.revocations.fetch_add(1, Ordering::Relaxed);
         info!("a revocation was heard");
     }
@@ -274,25 +320,34 @@ impl Inner {
     }
 
     async fn ask(&self, token: &str, trace: Option<String>) -> Result<Verdict, AuthFault> {
-        let attempt = self.breaker.admit().ok_or(AuthFault::Unavailable(CallFault::KnownAway))?;
+        let attempt = self
+            .breaker
+            .admit()
+            .ok_or(AuthFault::Unavailable(CallFault::KnownAway))?;
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let deadline = tokio::time::Instant::now() + Duration::from_millis(self.settings.timeout_ms);
+        let deadline =
+            tokio::time::Instant::now() + Duration::from_millis(self.settings.timeout_ms);
         let mut headers = HeaderMap::new();
         if let Some(trace) = trace {
             headers.insert(TRACEPARENT, trace);
         }
         let body = serde_json::json!({ "token": token }).to_string();
         let subject = self.settings.verify_subject.clone();
-        let asked = self.exchange.ask(subject, headers, body.into(), deadline).await;
+        let asked = self
+            .exchange
+            .ask(subject, headers, body.into(), deadline)
+            .await;
         match asked {
             Ok(_) => attempt.answered(),
             Err(_) => attempt.unanswered(),
         }
         let answer = asked.map_err(AuthFault::Unavailable)?;
         let answer = std::str::from_utf8(&answer.payload).map_err(|_| AuthFault::Unbelievable)?;
-        verdict::read(&self.verdict_keys, &self.terms, answer, token, unix_now()).map_err(|fault| match fault {
-            VerdictFault::Inactive => AuthFault::Unauthenticated,
-            VerdictFault::Unbelievable => AuthFault::Unbelievable,
+        verdict::read(&self.verdict_keys, &self.terms, answer, token, unix_now()).map_err(|fault| {
+            match fault {
+                VerdictFault::Inactive => AuthFault::Unauthenticated,
+                VerdictFault::Unbelievable => AuthFault::Unbelievable,
+            }
         })
     }
 }
@@ -300,5 +355,13 @@ impl Inner {
 /// Whether a question is answered, whatever the answer is: about a token that nobody has.
 async fn answers(exchange: Exchange, subject: String, limit: Duration) -> bool {
     let question = serde_json::json!({ "token": "" }).to_string().into();
-    exchange.ask(subject, HeaderMap::new(), question, tokio::time::Instant::now() + limit).await.is_ok()
+    exchange
+        .ask(
+            subject,
+            HeaderMap::new(),
+            question,
+            tokio::time::Instant::now() + limit,
+        )
+        .await
+        .is_ok()
 }

@@ -37,25 +37,54 @@ pub(super) struct Demands<'a> {
 
 impl KeySet {
     /// From the text of a JWK set and the names of the allowed algorithms.
-    pub(super) fn parse(setting: &'static str, text: &str, algorithms: &[String]) -> Result<Self, KeyFault> {
-        let allowed = algorithms.iter().map(|name| algorithm(name)).collect::<Result<Vec<_>, _>>()?;
+    pub(super) fn parse(
+        setting: &'static str,
+        text: &str,
+        algorithms: &[String],
+    ) -> Result<Self, KeyFault> {
+        let allowed = algorithms
+            .iter()
+            .map(|name| algorithm(name))
+            .collect::<Result<Vec<_>, _>>()?;
         let set: JwkSet = serde_json::from_str(text).map_err(|_| KeyFault::NoSet(setting))?;
-        let keys: Vec<_> = set.keys.iter().filter_map(|jwk| usable(jwk, &allowed)).collect();
-        if keys.is_empty() { Err(KeyFault::NoKey(setting)) } else { Ok(Self { keys }) }
+        let keys: Vec<_> = set
+            .keys
+            .iter()
+            .filter_map(|jwk| usable(jwk, &allowed))
+            .collect();
+        if keys.is_empty() {
+            Err(KeyFault::NoKey(setting))
+        } else {
+            Ok(Self { keys })
+        }
     }
 
     /// The claims of a token that is signed by one of these keys and fits the demands; `None` for any other.
-    pub(super) fn verify<T: DeserializeOwned>(&self, token: &str, demands: &Demands<'_>) -> Option<T> {
+    pub(super) fn verify<T: DeserializeOwned>(
+        &self,
+        token: &str,
+        demands: &Demands<'_>,
+    ) -> Option<T> {
         let header = decode_header(token).ok()?;
-        if demands.typ.is_some_and(|typ| header.typ.as_deref() != Some(typ)) || header.crit.is_some() {
+        if demands
+            .typ
+            .is_some_and(|typ| header.typ.as_deref() != Some(typ))
+            || header.crit.is_some()
+        {
             return None;
         }
         let fits = |(kid, algorithm, _): &&(Option<String>, Algorithm, DecodingKey)| {
-            *algorithm == header.alg && (header.kid.is_none() || kid.is_none() || *kid == header.kid)
+            *algorithm == header.alg
+                && (header.kid.is_none() || kid.is_none() || *kid == header.kid)
         };
-        self.keys.iter().filter(fits).find_map(|(_, algorithm, key)| {
-            decode::<T>(token, key, &validation(*algorithm, demands)).ok().map(|data| data.claims)
-        })
+        self.keys
+            .iter()
+            .filter(fits)
+            .find_map(|(_, algorithm, key)| {
+                decode::<T>(token, key, &validation(*algorithm, demands))
+                    .ok()
+                    .map(|data| data.claims)
+            })
     }
 }
 
@@ -97,9 +126,8 @@ fn usable(jwk: &Jwk, allowed: &[Algorithm]) -> Option<(Option<String>, Algorithm
         Some(named) => Some(Algorithm::from_str(&named.to_string()).ok()?),
         None => None,
     };
-    let algorithm = allowed
-        .iter()
-        .copied()
-        .find(|algorithm| algorithm.family() == key.family() && named.is_none_or(|named| named == *algorithm))?;
+    let algorithm = allowed.iter().copied().find(|algorithm| {
+        algorithm.family() == key.family() && named.is_none_or(|named| named == *algorithm)
+    })?;
     Some((jwk.common.key_id.clone(), algorithm, key))
 }

@@ -27,7 +27,12 @@ pub(super) struct Known {
 impl Known {
     /// Of at most so many verdicts.
     pub(super) fn new(entries: usize, life: Duration) -> Self {
-        Self { life, cache: Cache::new(entries), refused: Cache::new(REFUSED_MOST), hits: AtomicU64::default() }
+        Self {
+            life,
+            cache: Cache::new(entries),
+            refused: Cache::new(REFUSED_MOST),
+            hits: AtomicU64::default(),
+        }
     }
 
     /// The verdict that is still good for this token.
@@ -43,7 +48,9 @@ impl Known {
 
     /// Whether the auth service called this token inactive a moment ago.
     pub(super) fn was_refused(&self, hash: &Hash) -> bool {
-        let Some(until) = self.refused.get(hash) else { return false };
+        let Some(until) = self.refused.get(hash) else {
+            return false;
+        };
         if Instant::now() < until {
             return true;
         }
@@ -52,13 +59,15 @@ impl Known {
     }
 
     pub(super) fn refuse(&self, hash: Hash) {
-        self.refused.insert(hash, Instant::now() + REFUSED_FOR.min(self.life));
+        self.refused
+            .insert(hash, Instant::now() + REFUSED_FOR.min(self.life));
     }
 
     pub(super) fn keep(&self, hash: Hash, principal: &Principal) {
         self.refused.remove(&hash);
         if !self.life.is_zero() {
-            self.cache.insert(hash, (principal.clone(), Instant::now() + self.life));
+            self.cache
+                .insert(hash, (principal.clone(), Instant::now() + self.life));
         }
     }
 
@@ -88,5 +97,7 @@ impl Known {
 }
 
 pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

@@ -15,9 +15,23 @@ pub struct Principal {
 
 impl Principal {
     /// `scope` is a list separated by spaces (RFC 6749 §3.3); `expires_at` is in seconds since the Unix epoch.
-    pub(super) fn new(user: UserId, scope: &str, expires_at: Option<u64>, session: Option<String>) -> Self {
-        let scopes = scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect();
-        Self { user, scopes, expires_at, session }
+    pub(super) fn new(
+        user: UserId,
+        scope: &str,
+        expires_at: Option<u64>,
+        session: Option<String>,
+    ) -> Self {
+        let scopes = scope
+            .split(' ')
+            .filter(|s| !s.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Self {
+            user,
+            scopes,
+            expires_at,
+            session,
+        }
     }
 
     /// Who it is. The owner of every item that the request reaches.
@@ -47,11 +61,19 @@ mod tests {
 
     #[test]
     fn scopes_are_separated_by_spaces_and_matched_whole() {
-        let caller = Principal::new(UserId::new("i", "s"), "favorites:read  favorites:secrets-not", Some(5), None);
+        let caller = Principal::new(
+            UserId::new("i", "s"),
+            "favorites:read  favorites:secrets-not",
+            Some(5),
+            None,
+        );
         assert!(caller.may(Scope::Read));
         assert!(!caller.may(Scope::Write));
         assert!(!caller.may(Scope::Secrets));
         assert_eq!(caller.expires_at(), Some(5));
-        assert!(!format!("{caller:?}").contains("\"s\""), "the user id is not printed");
+        assert!(
+            !format!("{caller:?}").contains("\"s\""),
+            "the user id is not printed"
+        );
     }
 }

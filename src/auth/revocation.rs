@@ -43,23 +43,36 @@ impl Revocation {
         text: &str,
         now: u64,
     ) -> Option<Self> {
-        let demands =
-            Demands { issuer: Some(issuer), audience: Some(audience), typ: Some(TYP), expires: false, leeway_s };
+        let demands = Demands {
+            issuer: Some(issuer),
+            audience: Some(audience),
+            typ: Some(TYP),
+            expires: false,
+            leeway_s,
+        };
         let claims: Claims = keys.verify(text, &demands)?;
         let names_somebody = claims.sub.is_some() || claims.sid.is_some();
-        (names_somebody && !claims.events.is_empty() && claims.iat <= now + leeway_s).then_some(Self {
-            issuer: claims.iss,
-            subject: claims.sub,
-            session: claims.sid,
-            issued_at: claims.iat,
-        })
+        (names_somebody && !claims.events.is_empty() && claims.iat <= now + leeway_s).then_some(
+            Self {
+                issuer: claims.iss,
+                subject: claims.sub,
+                session: claims.sid,
+                issued_at: claims.iat,
+            },
+        )
     }
 
     /// Whether it is about this caller: the subject and the session that it names, each where it names one.
     pub(super) fn is_about(&self, principal: &Principal) -> bool {
         let user = principal.user();
-        let subject = self.subject.as_ref().is_none_or(|subject| subject == user.subject());
-        let session = self.session.as_ref().is_none_or(|session| Some(session.as_str()) == principal.session());
+        let subject = self
+            .subject
+            .as_ref()
+            .is_none_or(|subject| subject == user.subject());
+        let session = self
+            .session
+            .as_ref()
+            .is_none_or(|session| Some(session.as_str()) == principal.session());
         subject && session && self.issuer == user.issuer()
     }
 }
@@ -90,7 +103,10 @@ pub(super) enum Standing {
 
 impl Marks {
     pub(super) fn new(life: Duration) -> Self {
-        Self { life, marks: Mutex::default() }
+        Self {
+            life,
+            marks: Mutex::default(),
+        }
     }
 
     pub(super) fn add(&self, revocation: Revocation) {
@@ -110,9 +126,19 @@ impl Marks {
     }
 
     /// How a verdict stands that was asked for at `asked` and signed at `signed_at`, in seconds since the Unix epoch.
-    pub(super) fn standing(&self, principal: &Principal, asked: Instant, signed_at: u64) -> Standing {
+    pub(super) fn standing(
+        &self,
+        principal: &Principal,
+        asked: Instant,
+        signed_at: u64,
+    ) -> Standing {
         let heard = self.lock();
-        let about = || heard.marks.iter().filter(|(at, mark)| at.elapsed() < self.life && mark.is_about(principal));
+        let about = || {
+            heard
+                .marks
+                .iter()
+                .filter(|(at, mark)| at.elapsed() < self.life && mark.is_about(principal))
+        };
         if about().any(|(at, mark)| *at < asked && signed_at < mark.issued_at) {
             return Standing::Revoked;
         }
@@ -138,7 +164,12 @@ mod tests {
 
     fn revocation(subject: Option<&str>, session: Option<&str>) -> Revocation {
         let text = |text: Option<&str>| text.map(str::to_owned);
-        Revocation { issuer: "i".into(), subject: text(subject), session: text(session), issued_at: 100 }
+        Revocation {
+            issuer: "i".into(),
+            subject: text(subject),
+            session: text(session),
+            issued_at: 100,
+        }
     }
 
     #[test]
@@ -153,7 +184,10 @@ mod tests {
         for (revocation, about) in table {
             assert_eq!(revocation.is_about(&caller("s", "1")), about);
         }
-        let foreign = Revocation { issuer: "another".into(), ..revocation(Some("s"), None) };
+        let foreign = Revocation {
+            issuer: "another".into(),
+            ..revocation(Some("s"), None)
+        };
         assert!(!foreign.is_about(&caller("s", "1")));
     }
 
@@ -161,14 +195,32 @@ mod tests {
     fn a_verdict_that_was_under_way_is_asked_for_again_and_an_older_one_is_refused() {
         let marks = Marks::new(Duration::from_secs(60));
         let before = Instant::now();
-        assert_eq!(marks.standing(&caller("s", "1"), before, 99), Standing::Good);
+        assert_eq!(
+            marks.standing(&caller("s", "1"), before, 99),
+            Standing::Good
+        );
         marks.add(revocation(Some("s"), None));
-        assert_eq!(marks.standing(&caller("s", "1"), before, 101), Standing::AskAgain);
-        assert_eq!(marks.standing(&caller("other", "1"), before, 99), Standing::Good);
+        assert_eq!(
+            marks.standing(&caller("s", "1"), before, 101),
+            Standing::AskAgain
+        );
+        assert_eq!(
+            marks.standing(&caller("other", "1"), before, 99),
+            Standing::Good
+        );
         let after = Instant::now() + Duration::from_nanos(1);
-        assert_eq!(marks.standing(&caller("s", "1"), after, 99), Standing::Revoked);
-        assert_eq!(marks.standing(&caller("s", "1"), after, 100), Standing::Good);
+        assert_eq!(
+            marks.standing(&caller("s", "1"), after, 99),
+            Standing::Revoked
+        );
+        assert_eq!(
+            marks.standing(&caller("s", "1"), after, 100),
+            Standing::Good
+        );
         marks.missed();
-        assert_eq!(marks.standing(&caller("other", "1"), before, 200), Standing::AskAgain);
+        assert_eq!(
+            marks.standing(&caller("other", "1"), before, 200),
+            Standing::AskAgain
+        );
     }
 }

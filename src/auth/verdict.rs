@@ -52,7 +52,13 @@ pub(super) enum VerdictFault {
 }
 
 /// Reads a verdict about `token`, at `now` in seconds since the Unix epoch.
-pub(super) fn read(keys: &KeySet, terms: &Terms, answer: &str, token: &str, now: u64) -> Result<Verdict, VerdictFault> {
+pub(super) fn read(
+    keys: &KeySet,
+    terms: &Terms,
+    answer: &str,
+    token: &str,
+    now: u64,
+) -> Result<Verdict, VerdictFault> {
     let demands = Demands {
         issuer: Some(&terms.issuer),
         audience: Some(&terms.audience),
@@ -60,8 +66,11 @@ pub(super) fn read(keys: &KeySet, terms: &Terms, answer: &str, token: &str, now:
         expires: false,
         leeway_s: terms.leeway_s,
     };
-    let claims: Claims = keys.verify(answer, &demands).ok_or(VerdictFault::Unbelievable)?;
-    let stale = claims.iat.saturating_add(terms.max_age_s) < now || claims.iat > now.saturating_add(terms.leeway_s);
+    let claims: Claims = keys
+        .verify(answer, &demands)
+        .ok_or(VerdictFault::Unbelievable)?;
+    let stale = claims.iat.saturating_add(terms.max_age_s) < now
+        || claims.iat > now.saturating_add(terms.leeway_s);
     // A verdict about one token must not serve another.
     if stale || claims.token_sha256 != URL_SAFE_NO_PAD.encode(sha256(token.as_bytes())) {
         return Err(VerdictFault::Unbelievable);
@@ -70,10 +79,16 @@ pub(super) fn read(keys: &KeySet, terms: &Terms, answer: &str, token: &str, now:
     if !said.active || said.exp.is_some_and(|exp| exp <= now) {
         return Err(VerdictFault::Inactive);
     }
-    let subject = said.sub.filter(|sub| !sub.is_empty()).ok_or(VerdictFault::Unbelievable)?;
+    let subject = said
+        .sub
+        .filter(|sub| !sub.is_empty())
+        .ok_or(VerdictFault::Unbelievable)?;
     let scope = said.scope.as_deref().unwrap_or_default();
     let principal = Principal::new(UserId::new(claims.iss, subject), scope, said.exp, said.sid);
-    Ok(Verdict { principal, issued_at: claims.iat })
+    Ok(Verdict {
+        principal,
+        issued_at: claims.iat,
+    })
 }
 
 #[cfg(test)]

@@ -14,11 +14,17 @@ struct Signer {
 }
 
 fn signer() -> Signer {
-    let document = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).expect("a key");
+    let document =
+        Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).expect("a key");
     let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("the key just made");
     let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-    let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "alg": "EdDSA", "x": x}]}).to_string();
-    Signer { key: EncodingKey::from_ed_der(document.as_ref()), jwks }
+    let jwks =
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "1", "alg": "EdDSA", "x": x}]})
+            .to_string();
+    Signer {
+        key: EncodingKey::from_ed_der(document.as_ref()),
+        jwks,
+    }
 }
 
 fn algorithms() -> Vec<String> {
@@ -26,7 +32,12 @@ fn algorithms() -> Vec<String> {
 }
 
 fn terms() -> Terms {
-    Terms { issuer: "iss".into(), audience: "us".into(), max_age_s: 30, leeway_s: 5 }
+    Terms {
+        issuer: "iss".into(),
+        audience: "us".into(),
+        max_age_s: 30,
+        leeway_s: 5,
+    }
 }
 
 fn good() -> Value {
@@ -38,7 +49,11 @@ fn good() -> Value {
 }
 
 fn header(typ: &str) -> Header {
-    Header { typ: Some(typ.into()), kid: Some("1".into()), ..Header::new(Algorithm::EdDSA) }
+    Header {
+        typ: Some(typ.into()),
+        kid: Some("1".into()),
+        ..Header::new(Algorithm::EdDSA)
+    }
 }
 
 fn judge(signer: &Signer, claims: &Value) -> Result<Principal, VerdictFault> {
@@ -56,7 +71,10 @@ fn with(pointer: &str, value: Value) -> Value {
 #[test]
 fn a_good_verdict_gives_the_caller() {
     let caller = judge(&signer(), &good()).expect("good");
-    assert_eq!((caller.user().issuer(), caller.user().subject()), ("iss", "somebody"));
+    assert_eq!(
+        (caller.user().issuer(), caller.user().subject()),
+        ("iss", "somebody")
+    );
     assert!(caller.may(crate::wire::Scope::Read));
     assert_eq!(caller.expires_at(), Some(NOW + 60));
 }
@@ -67,7 +85,13 @@ fn a_verdict_that_is_not_for_this_question_is_not_believed() {
     for (case, claims) in [
         ("another audience", with("/aud", json!("them"))),
         ("another issuer", with("/iss", json!("other"))),
-        ("another token", with("/token_sha256", json!(URL_SAFE_NO_PAD.encode(sha256(b"other"))))),
+        (
+            "another token",
+            with(
+                "/token_sha256",
+                json!(URL_SAFE_NO_PAD.encode(sha256(b"other"))),
+            ),
+        ),
         ("stale", with("/iat", json!(NOW - 31))),
         ("from the future", with("/iat", json!(NOW + 6))),
         ("no subject", with("/token_introspection/sub", json!(""))),
@@ -77,7 +101,11 @@ fn a_verdict_that_is_not_for_this_question_is_not_believed() {
             claims
         }),
     ] {
-        assert_eq!(judge(&signer, &claims).err(), Some(VerdictFault::Unbelievable), "{case}");
+        assert_eq!(
+            judge(&signer, &claims).err(),
+            Some(VerdictFault::Unbelievable),
+            "{case}"
+        );
     }
 }
 
@@ -100,27 +128,51 @@ fn an_unsigned_or_foreign_verdict_is_not_believed() {
     let foreign = encode(&header(TYP), &good(), &theirs.key).expect("signed");
     assert!(read(&keys, &terms(), &foreign, TOKEN, NOW).is_err());
     let body = URL_SAFE_NO_PAD.encode(good().to_string());
-    let unsigned = format!("{}.{body}.", URL_SAFE_NO_PAD.encode(json!({"alg": "none", "typ": TYP}).to_string()));
+    let unsigned = format!(
+        "{}.{body}.",
+        URL_SAFE_NO_PAD.encode(json!({"alg": "none", "typ": TYP}).to_string())
+    );
     assert!(read(&keys, &terms(), &unsigned, TOKEN, NOW).is_err());
     assert!(read(&keys, &terms(), "", TOKEN, NOW).is_err());
     let other_typ = encode(&header("JWT"), &good(), &ours.key).expect("signed");
-    assert!(read(&keys, &terms(), &other_typ, TOKEN, NOW).is_err(), "an access token is no verdict");
+    assert!(
+        read(&keys, &terms(), &other_typ, TOKEN, NOW).is_err(),
+        "an access token is no verdict"
+    );
     let hmac = encode(
-        &Header { typ: Some(TYP.into()), ..Header::new(Algorithm::HS256) },
+        &Header {
+            typ: Some(TYP.into()),
+            ..Header::new(Algorithm::HS256)
+        },
         &good(),
         &EncodingKey::from_secret(ours.jwks.as_bytes()),
     );
-    assert!(read(&keys, &terms(), &hmac.expect("signed"), TOKEN, NOW).is_err(), "a public key is no secret");
+    assert!(
+        read(&keys, &terms(), &hmac.expect("signed"), TOKEN, NOW).is_err(),
+        "a public key is no secret"
+    );
 }
 
 #[test]
 fn a_key_set_that_cannot_be_used_is_refused_by_its_setting() {
     let set = |text: &str, algorithms: &[String]| {
-        KeySet::parse("verdict_keys", text, algorithms).err().expect("refused").to_string()
+        KeySet::parse("verdict_keys", text, algorithms)
+            .err()
+            .expect("refused")
+            .to_string()
     };
-    assert_eq!(set("{", &algorithms()), "auth.verdict_keys is not a JWK set (RFC 7517)");
-    assert_eq!(set("{\"keys\":[]}", &algorithms()), "auth.verdict_keys holds no key for any of auth.algorithms");
-    assert!(set(&signer().jwks, &["ES256".into()]).contains("no key"), "the key is for another algorithm");
+    assert_eq!(
+        set("{", &algorithms()),
+        "auth.verdict_keys is not a JWK set (RFC 7517)"
+    );
+    assert_eq!(
+        set("{\"keys\":[]}", &algorithms()),
+        "auth.verdict_keys holds no key for any of auth.algorithms"
+    );
+    assert!(
+        set(&signer().jwks, &["ES256".into()]).contains("no key"),
+        "the key is for another algorithm"
+    );
     assert!(set(&signer().jwks, &["none".into()]).contains("none is not one of"));
     assert!(set(&signer().jwks, &["HS256".into()]).contains("HS256 is not one of"));
 }

@@ -45,16 +45,30 @@ impl Batch {
         if let Some(version) = self.if_owner_version {
             body["if_owner_version"] = json!(version);
         }
-        let reply = self.connection.open().await?.write(Operation::Batch, &body, self.request_id.as_deref()).await?;
-        let results = reply["results"].as_array().context("the reply has no results")?;
+        let reply = self
+            .connection
+            .open()
+            .await?
+            .write(Operation::Batch, &body, self.request_id.as_deref())
+            .await?;
+        let results = reply["results"]
+            .as_array()
+            .context("the reply has no results")?;
         if self.json {
             print_json(&reply)?;
         } else {
-            let lines = results.iter().enumerate().map(|(at, result)| line(at, result));
+            let lines = results
+                .iter()
+                .enumerate()
+                .map(|(at, result)| line(at, result));
             print(&lines.collect::<String>())?;
         }
         // One that was refused is a failure, of which the first tells the kind.
-        match results.iter().map(|result| &result["error"]).find(|error| error.is_object()) {
+        match results
+            .iter()
+            .map(|result| &result["error"])
+            .find(|error| error.is_object())
+        {
             Some(error) => Err(Failed::refused(error).into()),
             None => Ok(()),
         }
@@ -77,17 +91,34 @@ fn operations(text: &str) -> anyhow::Result<Vec<Value>> {
     if text.trim_start().starts_with('[') {
         return serde_json::from_str(text).context("not a list of operations in JSON");
     }
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines.map(|(at, line)| serde_json::from_str(line).with_context(|| format!("line {} is not JSON", at + 1))).collect()
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(at, line)| {
+            serde_json::from_str(line).with_context(|| format!("line {} is not JSON", at + 1))
+        })
+        .collect()
 }
 
 /// What came of one operation.
 fn line(at: usize, result: &Value) -> String {
     let (item, error) = (&result["item"], &result["error"]);
     if error.is_object() {
-        return format!("{at}: {} ({}): {}\n", plain(&error["code"]), error["status"], plain(&error["message"]));
+        return format!(
+            "{at}: {} ({}): {}\n",
+            plain(&error["code"]),
+            error["status"],
+            plain(&error["message"])
+        );
     }
-    let what = format!("{} {} at version {}", plain(&item["kind"]), plain(&item["id"]), item["version"]);
+    let what = format!(
+        "{} {} at version {}",
+        plain(&item["kind"]),
+        plain(&item["id"]),
+        item["version"]
+    );
     match item["deleted"] == true {
         true => format!("{at}: deleted {what}\n"),
         false => format!("{at}: kept {what}: {}\n", summary(item)),
@@ -102,7 +133,10 @@ mod tests {
     fn operations_are_a_list_or_a_line_each() {
         let (one, two) = (json!({"op": "delete"}), json!({"op": "put"}));
         for text in [json!([one, two]).to_string(), format!("{one}\n\n{two}\n")] {
-            assert_eq!(operations(&text).expect("well formed"), [one.clone(), two.clone()]);
+            assert_eq!(
+                operations(&text).expect("well formed"),
+                [one.clone(), two.clone()]
+            );
         }
         let fault = operations(&format!("{one}\nx")).expect_err("no JSON");
         assert!(format!("{fault:#}").starts_with("line 2 is not JSON"));
@@ -110,7 +144,8 @@ mod tests {
 
     #[test]
     fn each_result_is_a_line() {
-        let kept = json!({"item": {"kind": "text", "id": "x", "version": 7, "data": {"text": "milk"}}});
+        let kept =
+            json!({"item": {"kind": "text", "id": "x", "version": 7, "data": {"text": "milk"}}});
         assert_eq!(line(0, &kept), "0: kept text x at version 7: milk\n");
         let gone = json!({"item": {"kind": "text", "id": "x", "version": 8, "deleted": true}});
         assert_eq!(line(1, &gone), "1: deleted text x at version 8\n");

@@ -62,7 +62,13 @@ async fn news(client: &Client, since: u64) -> anyhow::Result<News> {
     loop {
         match walk(client, since).await {
             // Nothing is held from before, so nothing is to be dropped.
-            Err(fault) if since == 0 && anew < ANEW && super::failed::has_code(&fault, "resync_required") => anew += 1,
+            Err(fault)
+                if since == 0
+                    && anew < ANEW
+                    && super::failed::has_code(&fault, "resync_required") =>
+            {
+                anew += 1
+            }
             walked => return walked,
         }
     }
@@ -81,13 +87,23 @@ async fn walk(client: &Client, mut since: u64) -> anyhow::Result<News> {
         if let Value::Array(page) = reply["items"].take() {
             items.extend(page);
         }
-        let owner_version = reply["owner_version"].as_u64().context("the reply has no owner_version")?;
+        let owner_version = reply["owner_version"]
+            .as_u64()
+            .context("the reply has no owner_version")?;
         if reply["more"] != true {
             let notify = reply["notify"].as_str().unwrap_or_default().to_owned();
-            return Ok(News { items, owner_version, notify, stale: reply["stale"] == true });
+            return Ok(News {
+                items,
+                owner_version,
+                notify,
+                stale: reply["stale"] == true,
+            });
         }
         floor = floor.or(reply["floor"].as_u64());
-        since = items.last().and_then(|item| item["version"].as_u64()).context("an empty page with more behind it")?;
+        since = items
+            .last()
+            .and_then(|item| item["version"].as_u64())
+            .context("an empty page with more behind it")?;
     }
 }
 
@@ -101,10 +117,14 @@ impl Changes {
             return print_json(&told);
         }
         match news.items.is_empty() {
-            true => {
-                print(&format!("nothing changed since {}: you are at version {}\n", self.since, news.owner_version))
-            }
-            false => print(&table(["VERSION", "KIND", "ID", "WHAT", "UPDATED"], news.items.iter().map(row))),
+            true => print(&format!(
+                "nothing changed since {}: you are at version {}\n",
+                self.since, news.owner_version
+            )),
+            false => print(&table(
+                ["VERSION", "KIND", "ID", "WHAT", "UPDATED"],
+                news.items.iter().map(row),
+            )),
         }
     }
 }
@@ -141,7 +161,11 @@ impl Watch {
 
     fn tell(&self, items: &[Value]) -> anyhow::Result<()> {
         for item in items {
-            let line = if self.json { item.to_string() } else { row(item).join("  ") };
+            let line = if self.json {
+                item.to_string()
+            } else {
+                row(item).join("  ")
+            };
             print(&format!("{line}\n"))?;
         }
         Ok(())
@@ -150,6 +174,16 @@ impl Watch {
 
 /// An item's row.
 fn row(item: &Value) -> [String; 5] {
-    let what = if item["deleted"] == true { "deleted".to_owned() } else { summary(item) };
-    [plain(&item["version"]), plain(&item["kind"]), plain(&item["id"]), what, plain(&item["updated_at"])]
+    let what = if item["deleted"] == true {
+        "deleted".to_owned()
+    } else {
+        summary(item)
+    };
+    [
+        plain(&item["version"]),
+        plain(&item["kind"]),
+        plain(&item["id"]),
+        what,
+        plain(&item["updated_at"]),
+    ]
 }

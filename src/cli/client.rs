@@ -73,9 +73,15 @@ impl Connection {
             Some(token) => Some(token.clone()),
             None => context.token()?,
         };
-        if token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+        if token
+            .as_ref()
+            .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
             let places = "--token, GOFAVORITES_TOKEN or the context";
-            return Err(Failed::usage(format!("the token of {places} has a line break, a space, or the like")).into());
+            return Err(Failed::usage(format!(
+                "the token of {places} has a line break, a space, or the like"
+            ))
+            .into());
         }
         Ok(Place {
             url: self.url.clone().or(context.url),
@@ -103,18 +109,32 @@ impl Connection {
         let patience = Duration::from_secs(self.timeout);
         let until = Instant::now() + patience;
         let place = self.place()?;
-        let url = place.url.context("no server: give --url, set GOFAVORITES_URL, or name a --context")?;
-        let mut options = ConnectOptions::new().name("gofavorites client").connection_timeout(LONGEST.min(left(until)));
+        let url = place
+            .url
+            .context("no server: give --url, set GOFAVORITES_URL, or name a --context")?;
+        let mut options = ConnectOptions::new()
+            .name("gofavorites client")
+            .connection_timeout(LONGEST.min(left(until)));
         if let Some(user) = place.user {
             options = options.user_and_password(user, place.password.unwrap_or_default());
         }
         let nats = options.connect(&url).await.map_err(|fault| {
             // The client's own text may repeat the URL, with a password in it.
-            Failed::away(format!("NATS cannot be reached ({}); look at --url, --user and --password", fault.kind()))
+            Failed::away(format!(
+                "NATS cannot be reached ({}); look at --url, --user and --password",
+                fault.kind()
+            ))
         })?;
         let prefix = place.prefix.as_deref().unwrap_or("favorites");
         let subjects = Subjects::new(prefix, place.shard.as_deref().unwrap_or("any"))?;
-        Ok(Client { nats, subjects, shard: place.shard, token: place.token, patience, until })
+        Ok(Client {
+            nats,
+            subjects,
+            shard: place.shard,
+            token: place.token,
+            patience,
+            until,
+        })
     }
 
     /// Connects, and asks once.
@@ -141,7 +161,11 @@ impl Client {
     /// The service's name in discovery.
     pub fn service_name(&self) -> String {
         let subject = self.subjects.request(Operation::Version);
-        subject.split(".v1.").next().unwrap_or_default().replace('.', "_")
+        subject
+            .split(".v1.")
+            .next()
+            .unwrap_or_default()
+            .replace('.', "_")
     }
 
     /// When the caller's patience ends.
@@ -155,10 +179,18 @@ impl Client {
     }
 
     /// Writes under a request id, and finds out what became of it where no answer comes: it is asked again, and done once.
-    pub async fn write(&self, operation: Operation, body: &Value, request_id: Option<&str>) -> anyhow::Result<Value> {
+    pub async fn write(
+        &self,
+        operation: Operation,
+        body: &Value,
+        request_id: Option<&str>,
+    ) -> anyhow::Result<Value> {
         let request_id = request_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
         if RequestKey::parse(&request_id).is_err() {
-            return Err(Failed::usage("--request-id: give 1 to 128 printable ASCII characters, on one line").into());
+            return Err(Failed::usage(
+                "--request-id: give 1 to 128 printable ASCII characters, on one line",
+            )
+            .into());
         }
         let mut in_doubt = false;
         loop {
@@ -172,7 +204,9 @@ impl Client {
             if !in_doubt || failed.is_some_and(Failed::settles) {
                 return Err(fault);
             }
-            let pause = failed.and_then(Failed::retry_after_ms).map_or(PAUSE, Duration::from_millis);
+            let pause = failed
+                .and_then(Failed::retry_after_ms)
+                .map_or(PAUSE, Duration::from_millis);
             let pause = pause.clamp(PAUSE, LONGEST_PAUSE);
             if left(self.until) < pause + WAY {
                 return Err(Failed::in_doubt(&request_id).into());
@@ -181,7 +215,12 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, operation: Operation, body: &Value, request_id: Option<&str>) -> anyhow::Result<Value> {
+    async fn attempt(
+        &self,
+        operation: Operation,
+        body: &Value,
+        request_id: Option<&str>,
+    ) -> anyhow::Result<Value> {
         let subject = match &self.shard {
             Some(shard) => self.subjects.request_on_shard(shard, operation),
             None => self.subjects.request(operation),
@@ -201,7 +240,10 @@ impl Client {
         if limit > 0 && bytes > limit {
             return Err(Failed::too_large(bytes, limit).into());
         }
-        let request = async_nats::Request::new().headers(headers).payload(body.into()).timeout(Some(budget + WAY));
+        let request = async_nats::Request::new()
+            .headers(headers)
+            .payload(body.into())
+            .timeout(Some(budget + WAY));
         let reply = match self.nats.send_request(subject.clone(), request).await {
             Ok(reply) => reply,
             Err(fault) if fault.kind() == RequestErrorKind::NoResponders => {
@@ -216,19 +258,25 @@ impl Client {
                 .into());
             }
         };
-        let reply: Value = serde_json::from_slice(&reply.payload).context("the reply is not JSON")?;
+        let reply: Value =
+            serde_json::from_slice(&reply.payload).context("the reply is not JSON")?;
         match (reply.get("error"), request_id) {
             (None, _) => Ok(reply),
-            (Some(error), Some(id)) if error["code"] == "in_doubt" => Err(Failed::in_doubt(id).into()),
+            (Some(error), Some(id)) if error["code"] == "in_doubt" => {
+                Err(Failed::in_doubt(id).into())
+            }
             (Some(error), _) => Err(self.refused(operation, error).into()),
         }
     }
 
     fn refused(&self, operation: Operation, error: &Value) -> Failed {
         let mut error = error.clone();
-        let needs_token = operation.scope().is_some_and(|scope| scope != Scope::Secrets);
+        let needs_token = operation
+            .scope()
+            .is_some_and(|scope| scope != Scope::Secrets);
         if self.token.is_none() && needs_token && error["code"] == "unauthenticated" {
-            error["message"] = "no token: give --token, set GOFAVORITES_TOKEN, or name a --context".into();
+            error["message"] =
+                "no token: give --token, set GOFAVORITES_TOKEN, or name a --context".into();
         }
         Failed::refused(&error)
     }

@@ -42,10 +42,16 @@ impl Contexts {
     }
 
     fn from(file: &Path) -> anyhow::Result<Self> {
-        let text = fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("{} cannot be read", file.display()))?;
         // Without the place in the text, which could show a secret.
-        let contexts: Self = toml::from_str(&text)
-            .map_err(|fault| anyhow::anyhow!("{} is not a file of contexts: {}", file.display(), fault.message()))?;
+        let contexts: Self = toml::from_str(&text).map_err(|fault| {
+            anyhow::anyhow!(
+                "{} is not a file of contexts: {}",
+                file.display(),
+                fault.message()
+            )
+        })?;
         if contexts.all.values().any(Place::holds_secret) {
             is_only_ours(file)?;
         }
@@ -54,16 +60,30 @@ impl Contexts {
 
     /// The context of that name, else the default one, else an empty one.
     pub fn find(&self, name: Option<&str>) -> anyhow::Result<Place> {
-        let Some(name) = name.or(self.default.as_deref()) else { return Ok(Place::default()) };
-        let known = || self.all.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-        self.all.get(name).cloned().with_context(|| format!("there is no context {name}; there are: {}", known()))
+        let Some(name) = name.or(self.default.as_deref()) else {
+            return Ok(Place::default());
+        };
+        let known = || {
+            self.all
+                .keys()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        self.all
+            .get(name)
+            .cloned()
+            .with_context(|| format!("there is no context {name}; there are: {}", known()))
     }
 }
 
 /// A file with a secret has to be one that others cannot read.
 fn is_only_ours(file: &Path) -> anyhow::Result<()> {
     if fs::metadata(file)?.permissions().mode() & 0o077 != 0 {
-        bail!("{} holds a secret, and others may read it: chmod 600 it", file.display());
+        bail!(
+            "{} holds a secret, and others may read it: chmod 600 it",
+            file.display()
+        );
     }
     Ok(())
 }
@@ -80,7 +100,8 @@ impl Place {
             (Some(token), _) => Ok(Some(token.clone())),
             (None, Some(file)) => {
                 let text = fs::read_to_string(file);
-                let text = text.with_context(|| format!("the token file {} cannot be read", file.display()))?;
+                let text = text
+                    .with_context(|| format!("the token file {} cannot be read", file.display()))?;
                 is_only_ours(file)?;
                 Ok(Some(text.trim().to_owned()))
             }
@@ -91,7 +112,11 @@ impl Place {
 
 /// `$XDG_CONFIG_HOME/gofavorites/contexts.toml`, by default below `~/.config` (XDG Base Directory Specification).
 fn usual_file() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
     Some(base.join("gofavorites/contexts.toml"))
 }
@@ -111,19 +136,44 @@ mod tests {
     fn a_context_is_found_by_name_or_by_default() {
         let text = "default = \"b\"\n[context.a]\nurl = \"nats://a\"\n[context.b]\nurl = \"nats://b\"\ntoken = \"t\"\n";
         let contexts = read(text, 0o600).expect("well formed");
-        assert_eq!(contexts.find(None).expect("there").url.as_deref(), Some("nats://b"));
-        assert_eq!(contexts.find(Some("a")).expect("there").url.as_deref(), Some("nats://a"));
-        let fault = contexts.find(Some("c")).err().expect("not there").to_string();
+        assert_eq!(
+            contexts.find(None).expect("there").url.as_deref(),
+            Some("nats://b")
+        );
+        assert_eq!(
+            contexts.find(Some("a")).expect("there").url.as_deref(),
+            Some("nats://a")
+        );
+        let fault = contexts
+            .find(Some("c"))
+            .err()
+            .expect("not there")
+            .to_string();
         assert!(fault.contains("a, b"), "{fault}");
     }
 
     #[test]
     fn a_secret_that_others_may_read_is_refused_and_none_is_shown() {
-        let fault = read("[context.a]\ntoken = \"hush\"\n", 0o644).err().expect("readable by all").to_string();
-        assert!(fault.contains("chmod 600") && !fault.contains("hush"), "{fault}");
-        assert!(read("[context.a]\nurl = \"nats://a\"\n", 0o644).is_ok(), "it holds no secret");
-        assert!(read("[context.a]\nurl = \"nats://u:hush@a\"\n", 0o644).is_err(), "a password in a URL is one");
-        let fault = read("[context.a]\ntoken = \"hush\n", 0o600).err().expect("not TOML").to_string();
+        let fault = read("[context.a]\ntoken = \"hush\"\n", 0o644)
+            .err()
+            .expect("readable by all")
+            .to_string();
+        assert!(
+            fault.contains("chmod 600") && !fault.contains("hush"),
+            "{fault}"
+        );
+        assert!(
+            read("[context.a]\nurl = \"nats://a\"\n", 0o644).is_ok(),
+            "it holds no secret"
+        );
+        assert!(
+            read("[context.a]\nurl = \"nats://u:hush@a\"\n", 0o644).is_err(),
+            "a password in a URL is one"
+        );
+        let fault = read("[context.a]\ntoken = \"hush\n", 0o600)
+            .err()
+            .expect("not TOML")
+            .to_string();
         assert!(!fault.contains("hush"), "{fault}");
     }
 
@@ -131,10 +181,16 @@ mod tests {
     fn a_token_may_lie_in_a_file_of_its_own() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), "hush\n").expect("written");
-        let place = Place { token_file: Some(file.path().to_owned()), ..Place::default() };
+        let place = Place {
+            token_file: Some(file.path().to_owned()),
+            ..Place::default()
+        };
         assert_eq!(place.token().expect("there").as_deref(), Some("hush"));
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).expect("set");
         let fault = place.token().expect_err("readable by others").to_string();
-        assert!(fault.contains("chmod 600") && !fault.contains("hush"), "{fault}");
+        assert!(
+            fault.contains("chmod 600") && !fault.contains("hush"),
+            "{fault}"
+        );
     }
 }

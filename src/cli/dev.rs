@@ -78,7 +78,8 @@ impl Dev {
         match &self.part {
             None => dev::run(self.platform(&self.state, self.fresh)?).await,
             Some(Part::Demo) => {
-                let state = std::env::temp_dir().join(format!("gofavorites-demo-{}", std::process::id()));
+                let state =
+                    std::env::temp_dir().join(format!("gofavorites-demo-{}", std::process::id()));
                 let mut options = self.platform(&state, true)?;
                 options.usual_ports = false;
                 let told = story::tell(options).await;
@@ -87,7 +88,11 @@ impl Dev {
             }
             Some(Part::Servers) => {
                 let servers = dev::fetch::servers(Path::new("."), |step| eprintln!("   {step}"))?;
-                println!("{}\n{}", servers.nats_server.display(), servers.postgres_bin.display());
+                println!(
+                    "{}\n{}",
+                    servers.nats_server.display(),
+                    servers.postgres_bin.display()
+                );
                 Ok(())
             }
             Some(Part::Auth { url }) => {
@@ -100,7 +105,10 @@ impl Dev {
             }
             Some(Part::Token { sub, scope, ttl }) => {
                 let state = self.state.display();
-                anyhow::ensure!(self.state.is_dir(), "no platform keeps its state in {state}: name it with --state");
+                anyhow::ensure!(
+                    self.state.is_dir(),
+                    "no platform keeps its state in {state}: name it with --state"
+                );
                 println!("{}", tokens::token(&secrets()?, sub, scope, *ttl)?);
                 Ok(())
             }
@@ -110,10 +118,17 @@ impl Dev {
                 Ok(())
             }
             Some(Part::Revoke { sub, sid }) => {
-                let revoked = Revoked { sub: sub.clone(), sid: sid.clone(), iat: tokens::unix_now() };
-                let said = std::fs::read(self.state.join("dev.json")).context("no platform runs here")?;
+                let revoked = Revoked {
+                    sub: sub.clone(),
+                    sid: sid.clone(),
+                    iat: tokens::unix_now(),
+                };
+                let said =
+                    std::fs::read(self.state.join("dev.json")).context("no platform runs here")?;
                 let said: serde_json::Value = serde_json::from_slice(&said)?;
-                let url = said["nats_url"].as_str().context("dev.json names no server")?;
+                let url = said["nats_url"]
+                    .as_str()
+                    .context("dev.json names no server")?;
                 auth_service::revoke(url, &secrets()?, &self.revoked(), &revoked).await
             }
         }
@@ -147,7 +162,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         Some((at, 'h')) => (&text[..at], 3_600),
         _ => return Err("give a number and s, m or h, as in 60s".into()),
     };
-    let number: u64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("{number:?} is not a number"))?;
     Ok(Duration::from_secs(number.saturating_mul(seconds)))
 }
 

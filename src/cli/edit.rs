@@ -40,11 +40,13 @@ impl Edit {
     pub async fn run(self) -> anyhow::Result<()> {
         let what = json!({"kind": self.kind, "id": self.id});
         let item = self.connection.ask(Operation::Get, &what).await?["item"].take();
-        let before =
-            serde_json::to_string_pretty(&json!({"data": item["data"], "meta": item["meta"], "tags": item["tags"]}))?;
+        let before = serde_json::to_string_pretty(
+            &json!({"data": item["data"], "meta": item["meta"], "tags": item["tags"]}),
+        )?;
         let mut draft = Draft::new(&before)?;
-        let editor =
-            ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok().filter(|e| !e.is_empty()));
+        let editor = ["VISUAL", "EDITOR"]
+            .into_iter()
+            .find_map(|name| std::env::var(name).ok().filter(|e| !e.is_empty()));
         edit(&editor.unwrap_or_else(|| "vi".into()), &draft.file)?;
         let after = fs::read_to_string(&draft.file)?;
         if after.trim() == before {
@@ -78,13 +80,22 @@ impl Edit {
             body[name] = value.clone();
         }
         // A new connection and a new time: editing takes as long as it takes.
-        self.connection.open().await?.write(Operation::Put, &body, None).await
+        self.connection
+            .open()
+            .await?
+            .write(Operation::Put, &body, None)
+            .await
     }
 }
 
 /// Runs the editor as the shell would, for it may have arguments.
 fn edit(editor: &str, file: &Path) -> anyhow::Result<()> {
-    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(file).status()?;
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$1\""))
+        .arg("sh")
+        .arg(file)
+        .status()?;
     if !status.success() {
         bail!("the editor ended with {status}: nothing was changed");
     }
@@ -93,8 +104,15 @@ fn edit(editor: &str, file: &Path) -> anyhow::Result<()> {
 
 impl Draft {
     fn new(text: &str) -> anyhow::Result<Self> {
-        let file = std::env::temp_dir().join(format!("gofavorites-{}.json", uuid::Uuid::now_v7().simple()));
-        let mut made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
+        let file = std::env::temp_dir().join(format!(
+            "gofavorites-{}.json",
+            uuid::Uuid::now_v7().simple()
+        ));
+        let mut made = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file)?;
         let draft = Self { file, keep: false };
         made.write_all(text.as_bytes())?;
         Ok(draft)

@@ -40,11 +40,21 @@ impl Failed {
 
     /// What is to be sent is more than the server takes.
     pub(super) fn too_large(bytes: usize, limit: usize) -> Self {
-        Self::new(5, format!("too_large: this request has {bytes} bytes, and the NATS server takes {limit} at most"))
+        Self::new(
+            5,
+            format!(
+                "too_large: this request has {bytes} bytes, and the NATS server takes {limit} at most"
+            ),
+        )
     }
 
     fn new(exit_code: u8, message: impl Into<String>) -> Self {
-        Self { exit_code, message: message.into(), code: String::new(), retry_after_ms: None }
+        Self {
+            exit_code,
+            message: message.into(),
+            code: String::new(),
+            retry_after_ms: None,
+        }
     }
 
     /// What was compared is not the same.
@@ -69,7 +79,12 @@ impl Failed {
         if let Some(wait) = details["retry_after_ms"].as_u64() {
             message += &format!("; in {wait} ms at the earliest");
         }
-        Self { exit_code: exit_code(&code), message, code, retry_after_ms: details["retry_after_ms"].as_u64() }
+        Self {
+            exit_code: exit_code(&code),
+            message,
+            code,
+            retry_after_ms: details["retry_after_ms"].as_u64(),
+        }
     }
 
     /// How long the service asks to wait, in milliseconds.
@@ -102,12 +117,16 @@ pub fn told(fault: &anyhow::Error) -> String {
 
 /// Whether what failed may be as it should in a moment.
 pub(super) fn passes(fault: &anyhow::Error) -> bool {
-    fault.downcast_ref::<Failed>().is_some_and(|failed| [7, 8].contains(&failed.exit_code))
+    fault
+        .downcast_ref::<Failed>()
+        .is_some_and(|failed| [7, 8].contains(&failed.exit_code))
 }
 
 /// Whether the service refused it with that code.
 pub(super) fn has_code(fault: &anyhow::Error, code: &str) -> bool {
-    fault.downcast_ref::<Failed>().is_some_and(|failed| failed.code == code)
+    fault
+        .downcast_ref::<Failed>()
+        .is_some_and(|failed| failed.code == code)
 }
 
 fn exit_code(code: &str) -> u8 {
@@ -123,7 +142,11 @@ fn exit_code(code: &str) -> u8 {
         | "resync_required" => 5,
         "unauthenticated" | "forbidden" => 6,
         "quota_exceeded" | "rate_limited" => 7,
-        "overloaded" | "truth_unavailable" | "auth_unavailable" | "storage_unavailable" | "deadline_exceeded" => 8,
+        "overloaded"
+        | "truth_unavailable"
+        | "auth_unavailable"
+        | "storage_unavailable"
+        | "deadline_exceeded" => 8,
         "in_doubt" => 9,
         _ => 1,
     }
@@ -146,16 +169,28 @@ mod tests {
     #[test]
     fn a_cause_is_told_once() {
         use crate::exchange::CallFault;
-        let fault = anyhow::Error::from(crate::truth::TruthFault::from(CallFault::TimedOut)).context("no round");
-        assert_eq!(told(&fault), "no round: the truth is out of reach: no answer in time");
+        let fault = anyhow::Error::from(crate::truth::TruthFault::from(CallFault::TimedOut))
+            .context("no round");
+        assert_eq!(
+            told(&fault),
+            "no round: the truth is out of reach: no answer in time"
+        );
     }
 
     #[test]
     fn a_refusal_tells_what_helps() {
-        let error = json!({"code": "version_conflict", "status": 409, "message": "no", "details": {}});
+        let error =
+            json!({"code": "version_conflict", "status": 409, "message": "no", "details": {}});
         let failed = Failed::refused(&error);
-        assert_eq!((failed.exit_code(), failed.to_string().as_str()), (4, "version_conflict (409): no"));
+        assert_eq!(
+            (failed.exit_code(), failed.to_string().as_str()),
+            (4, "version_conflict (409): no")
+        );
         let error = json!({"code": "overloaded", "status": 503, "message": "busy", "details": {"retry_after_ms": 100}});
-        assert!(Failed::refused(&error).to_string().ends_with("in 100 ms at the earliest"));
+        assert!(
+            Failed::refused(&error)
+                .to_string()
+                .ends_with("in 100 ms at the earliest")
+        );
     }
 }

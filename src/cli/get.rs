@@ -43,7 +43,11 @@ impl Get {
             return print_json(&reply);
         }
         let lines = lines(&reply["item"]).into_iter();
-        print(&lines.map(|(name, value)| format!("{name:<12} {value}\n")).collect::<String>())
+        print(
+            &lines
+                .map(|(name, value)| format!("{name:<12} {value}\n"))
+                .collect::<String>(),
+        )
     }
 }
 
@@ -55,11 +59,20 @@ fn lines(item: &Value) -> Vec<(String, String)> {
     }
     for part in ["data", "meta"] {
         for (key, value) in item[part].as_object().into_iter().flatten() {
-            let name = if part == "meta" { format!("meta {key}") } else { key.clone() };
+            let name = if part == "meta" {
+                format!("meta {key}")
+            } else {
+                key.clone()
+            };
             lines.push((name, plain(value)));
         }
     }
-    let tags: Vec<String> = item["tags"].as_array().into_iter().flatten().map(plain).collect();
+    let tags: Vec<String> = item["tags"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(plain)
+        .collect();
     lines.push(("tags".to_owned(), tags.join(", ")));
     for key in ["version", "created_at", "updated_at"] {
         lines.push((key.to_owned(), plain(&item[key])));

@@ -38,7 +38,10 @@ impl Health {
             return Err(Failed::away("unhealthy: no worker answers").into());
         }
         if self.json {
-            let workers: Vec<Value> = told.iter().map(|one| json!({"id": one["id"], "data": one["data"]})).collect();
+            let workers: Vec<Value> = told
+                .iter()
+                .map(|one| json!({"id": one["id"], "data": one["data"]}))
+                .collect();
             return print_json(&json!({ "workers": workers }));
         }
         print(&told.iter().map(lines).collect::<String>())
@@ -46,7 +49,12 @@ impl Health {
 
     async fn ask(&self) -> anyhow::Result<Vec<Value>> {
         let client = self.connection.open().await?;
-        statistics(&client, self.worker.as_deref(), self.connection.shard_named()).await
+        statistics(
+            &client,
+            self.worker.as_deref(),
+            self.connection.shard_named(),
+        )
+        .await
     }
 }
 
@@ -54,7 +62,12 @@ impl Health {
 fn lines(one: &Value) -> String {
     let data = &one["data"];
     let lag = &data["projection"]["lag"];
-    let mut out = format!("{} {} {} lag {lag}\n", plain(&data["shard"]), plain(&one["id"]), plain(&data["state"]));
+    let mut out = format!(
+        "{} {} {} lag {lag}\n",
+        plain(&data["shard"]),
+        plain(&one["id"]),
+        plain(&data["state"])
+    );
     for reason in data["reasons"].as_array().into_iter().flatten() {
         out += &format!("  {}: {}\n", plain(&reason["part"]), plain(&reason["why"]));
     }
@@ -70,6 +83,9 @@ mod tests {
         let reasons = json!([{"part": "postgres", "why": "it does not answer"}]);
         let data = json!({"shard": "a", "state": "degraded", "reasons": reasons, "projection": {"lag": 3}});
         let told = lines(&json!({"id": "w1", "data": data}));
-        assert_eq!(told, "a w1 degraded lag 3\n  postgres: it does not answer\n");
+        assert_eq!(
+            told,
+            "a w1 degraded lag 3\n  postgres: it does not answer\n"
+        );
     }
 }

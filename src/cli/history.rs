@@ -68,7 +68,10 @@ impl History {
             return print_json(&reply);
         }
         let versions = reply["versions"].as_array().into_iter().flatten();
-        print(&table(["VERSION", "WHAT", "TAGS", "UPDATED"], versions.map(row)))?;
+        print(&table(
+            ["VERSION", "WHAT", "TAGS", "UPDATED"],
+            versions.map(row),
+        ))?;
         if reply["more"] == true {
             print("there are older ones: give --before with the lowest version above\n")?;
         } else if reply["complete"] != true {
@@ -79,9 +82,23 @@ impl History {
 }
 
 fn row(item: &Value) -> [String; 4] {
-    let what = if item["deleted"] == true { "deleted".to_owned() } else { summary(item) };
-    let tags: Vec<String> = item["tags"].as_array().into_iter().flatten().map(plain).collect();
-    [plain(&item["version"]), what, tags.join(","), plain(&item["updated_at"])]
+    let what = if item["deleted"] == true {
+        "deleted".to_owned()
+    } else {
+        summary(item)
+    };
+    let tags: Vec<String> = item["tags"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(plain)
+        .collect();
+    [
+        plain(&item["version"]),
+        what,
+        tags.join(","),
+        plain(&item["updated_at"]),
+    ]
 }
 
 impl Restore {
@@ -90,12 +107,22 @@ impl Restore {
         if let Some(version) = self.if_version {
             body["if_version"] = json!(version);
         }
-        let reply = self.connection.open().await?.write(Operation::Restore, &body, self.request_id.as_deref()).await?;
+        let reply = self
+            .connection
+            .open()
+            .await?
+            .write(Operation::Restore, &body, self.request_id.as_deref())
+            .await?;
         if self.json {
             return print_json(&reply);
         }
         let (item, was) = (&reply["item"], self.version);
         let id = plain(&item["id"]);
-        print(&format!("kept {} {id} at version {}, as at {was}: {}\n", self.kind, item["version"], summary(item)))
+        print(&format!(
+            "kept {} {id} at version {}, as at {was}: {}\n",
+            self.kind,
+            item["version"],
+            summary(item)
+        ))
     }
 }

@@ -25,7 +25,8 @@ impl Limits {
             return print_json(&reply);
         }
         let limits = reply["limits"].as_object().into_iter().flatten();
-        let rows = limits.map(|(name, limit)| [name.clone(), plain(&limit["value"]), plain(&limit["unit"])]);
+        let rows = limits
+            .map(|(name, limit)| [name.clone(), plain(&limit["value"]), plain(&limit["unit"])]);
         print(&table(["LIMIT", "VALUE", "UNIT"], rows))
     }
 }

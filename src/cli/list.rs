@@ -37,11 +37,15 @@ pub(super) struct List {
 impl List {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.open().await?;
-        let most = self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let most = self.limit.map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
         let (mut items, mut cursor) = (Vec::new(), None);
         let mut told = json!({"items": [], "stale": false});
         loop {
-            let mut reply = client.ask(Operation::List, &self.body(cursor.as_ref())).await?;
+            let mut reply = client
+                .ask(Operation::List, &self.body(cursor.as_ref()))
+                .await?;
             told["owner_version"] = reply["owner_version"].take();
             if reply["stale"] == true {
                 told["stale"] = true.into();
@@ -63,13 +67,20 @@ impl List {
         }
         match items.is_empty() {
             true => print("nothing kept yet\n"),
-            false => print(&table(["KIND", "ID", "WHAT", "TAGS", "VERSION", "UPDATED"], items.iter().map(row))),
+            false => print(&table(
+                ["KIND", "ID", "WHAT", "TAGS", "VERSION", "UPDATED"],
+                items.iter().map(row),
+            )),
         }
     }
 
     fn body(&self, cursor: Option<&Value>) -> Value {
         let mut body = json!({});
-        for (name, value) in [("kind", &self.kind), ("tag", &self.tag), ("consistency", &self.consistency)] {
+        for (name, value) in [
+            ("kind", &self.kind),
+            ("tag", &self.tag),
+            ("consistency", &self.consistency),
+        ] {
             if let Some(value) = value {
                 body[name] = json!(value);
             }
@@ -86,7 +97,12 @@ impl List {
 
 /// An item's row.
 fn row(item: &Value) -> [String; 6] {
-    let tags: Vec<String> = item["tags"].as_array().into_iter().flatten().map(plain).collect();
+    let tags: Vec<String> = item["tags"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(plain)
+        .collect();
     [
         plain(&item["kind"]),
         plain(&item["id"]),

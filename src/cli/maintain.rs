@@ -58,7 +58,11 @@ impl Maintain {
                 round.owners, round.purged, round.tidied, round.failed
             ))?;
         }
-        anyhow::ensure!(round.failed == 0, "{} owners could not be tidied: see the log", round.failed);
+        anyhow::ensure!(
+            round.failed == 0,
+            "{} owners could not be tidied: see the log",
+            round.failed
+        );
         Ok(())
     }
 }

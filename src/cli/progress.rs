@@ -19,7 +19,11 @@ pub(super) struct Progress {
 impl Progress {
     /// Of what is named so.
     pub fn new(what: &'static str) -> Self {
-        Self { what, terminal: io::stderr().is_terminal(), told: None }
+        Self {
+            what,
+            terminal: io::stderr().is_terminal(),
+            told: None,
+        }
     }
 
     /// So many of so many are done. Told now and then, and in the end.
@@ -48,7 +52,10 @@ fn line(what: &str, done: u64, total: u64, terminal: bool) -> String {
     }
     let full = share(WIDTH) as usize;
     let (full, empty) = ("#".repeat(full), ".".repeat(WIDTH as usize - full));
-    format!("\r\x1b[K{what} [{full}{empty}] {}% {done} of {total}", share(100))
+    format!(
+        "\r\x1b[K{what} [{full}{empty}] {}% {done} of {total}",
+        share(100)
+    )
 }
 
 #[cfg(test)]
@@ -59,7 +66,10 @@ mod tests {
     fn it_tells_how_far_it_has_come() {
         assert_eq!(line("owners", 5, 20, false), "owners: 5 of 20\n");
         let bar = line("owners", 5, 20, true);
-        assert!(bar.ends_with("owners [#######.......................] 25% 5 of 20"), "{bar}");
+        assert!(
+            bar.ends_with("owners [#######.......................] 25% 5 of 20"),
+            "{bar}"
+        );
         assert!(line("owners", 0, 0, true).contains("100%"));
     }
 }

@@ -62,13 +62,23 @@ pub(super) struct Put {
 impl Put {
     pub async fn run(self) -> anyhow::Result<()> {
         let body = self.body()?;
-        let reply = self.connection.open().await?.write(Operation::Put, &body, self.request_id.as_deref()).await?;
+        let reply = self
+            .connection
+            .open()
+            .await?
+            .write(Operation::Put, &body, self.request_id.as_deref())
+            .await?;
         if self.json {
             return print_json(&reply);
         }
         let item = &reply["item"];
         let id = item["id"].as_str().unwrap_or_default();
-        print(&format!("kept {} {id} at version {}: {}\n", self.kind, item["version"], summary(item)))
+        print(&format!(
+            "kept {} {id} at version {}: {}\n",
+            self.kind,
+            item["version"],
+            summary(item)
+        ))
     }
 
     fn body(&self) -> anyhow::Result<Value> {
@@ -97,11 +107,15 @@ impl Put {
             ("currency", &self.currency),
             ("name", &self.name),
         ];
-        let mut data: Map<String, Value> =
-            instrument.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?)))).collect();
+        let mut data: Map<String, Value> = instrument
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))))
+            .collect();
         match self.kind.as_str() {
             "text" if !data.is_empty() => {
-                bail!(Failed::usage("a text has --text, and none of --type, --ticker, --mic, --currency, --name"))
+                bail!(Failed::usage(
+                    "a text has --text, and none of --type, --ticker, --mic, --currency, --name"
+                ))
             }
             "text" => Ok(self.text.as_ref().map(|text| json!({"text": text}))),
             _ if self.text.is_some() => bail!(Failed::usage("--text is for the kind text")),
@@ -109,7 +123,11 @@ impl Put {
             _ => {
                 data.insert(
                     "isin".into(),
-                    json!(self.id.as_ref().ok_or_else(|| Failed::usage("name the instrument by its ISIN"))?),
+                    json!(
+                        self.id
+                            .as_ref()
+                            .ok_or_else(|| Failed::usage("name the instrument by its ISIN"))?
+                    ),
                 );
                 Ok(Some(data.into()))
             }
@@ -118,8 +136,9 @@ impl Put {
 
     fn meta(&self) -> anyhow::Result<Map<String, Value>> {
         let pairs = self.meta.iter().map(|pair| {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| Failed::usage(format!("--meta {pair}: give key=value")))?;
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| Failed::usage(format!("--meta {pair}: give key=value")))?;
             Ok((key.to_owned(), json!(value)))
         });
         pairs.collect()

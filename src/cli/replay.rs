@@ -46,12 +46,17 @@ impl Replay {
             Ok(()) => {}
             Err(OwnersFault::HistoryWentBack(_)) if self.accept_lost_history => {
                 let mut progress = Progress::new("emptied");
-                tools.owners.accept_lost_history(|done, total| progress.step(done, total)).await?;
+                tools
+                    .owners
+                    .accept_lost_history(|done, total| progress.step(done, total))
+                    .await?;
                 progress.end();
                 print("the bucket is taken as it is; start the shard's workers again\n")?;
             }
             Err(OwnersFault::HistoryWentBack(why)) => {
-                bail!("the bucket's history went back: {why}; --accept-lost-history takes the bucket as it is")
+                bail!(
+                    "the bucket's history went back: {why}; --accept-lost-history takes the bucket as it is"
+                )
             }
             Err(fault) => return Err(fault.into()),
         }
@@ -61,7 +66,10 @@ impl Replay {
         };
         match rebuilt.failed {
             0 => Ok(()),
-            failed => Err(Failed::differs(format!("{failed} owners could not be brought; the log says why")).into()),
+            failed => Err(Failed::differs(format!(
+                "{failed} owners could not be brought; the log says why"
+            ))
+            .into()),
         }
     }
 
@@ -69,7 +77,8 @@ impl Replay {
         Ok(match (self.from_sequence, &self.from_time) {
             (Some(sequence), _) => Some(Since::Sequence(sequence)),
             (None, Some(time)) => {
-                let moment = Timestamp::parse_rfc3339(time).context("--from-time: a time as 2026-11-23T05:00:00Z")?;
+                let moment = Timestamp::parse_rfc3339(time)
+                    .context("--from-time: a time as 2026-11-23T05:00:00Z")?;
                 Some(Since::Moment(moment))
             }
             (None, None) => None,
@@ -77,22 +86,43 @@ impl Replay {
     }
 
     async fn all_anew(&self, tools: &Tools) -> anyhow::Result<Rebuilt> {
-        let loss = if self.accept_lost_history { Loss::Accept } else { Loss::Refuse };
+        let loss = if self.accept_lost_history {
+            Loss::Accept
+        } else {
+            Loss::Refuse
+        };
         let mut progress = Progress::new("owners brought anew");
-        let mut rebuilt = tools.owners.rebuild_known(loss, |done, total| progress.step(done, total)).await?;
+        let mut rebuilt = tools
+            .owners
+            .rebuild_known(loss, |done, total| progress.step(done, total))
+            .await?;
         progress.end();
         if self.everyone {
             let mut progress = Progress::new("owners of the bucket");
-            let more = tools.owners.host_everyone(|done, total| progress.step(done, total)).await?;
+            let more = tools
+                .owners
+                .host_everyone(|done, total| progress.step(done, total))
+                .await?;
             progress.end();
-            rebuilt = Rebuilt { owners: rebuilt.owners + more.owners, failed: rebuilt.failed + more.failed };
+            rebuilt = Rebuilt {
+                owners: rebuilt.owners + more.owners,
+                failed: rebuilt.failed + more.failed,
+            };
         }
         let mut progress = Progress::new("records followed");
-        let complete = tools.owners.refill_versions(|done, total| progress.step(done, total)).await?;
+        let complete = tools
+            .owners
+            .refill_versions(|done, total| progress.step(done, total))
+            .await?;
         progress.end();
-        print(&format!("{} owners brought anew, {} failed\n", rebuilt.owners, rebuilt.failed))?;
+        print(&format!(
+            "{} owners brought anew, {} failed\n",
+            rebuilt.owners, rebuilt.failed
+        ))?;
         if complete > 0 {
-            print(&format!("{complete} owners had lacked older versions, and have all that the bucket keeps now\n"))?;
+            print(&format!(
+                "{complete} owners had lacked older versions, and have all that the bucket keeps now\n"
+            ))?;
         }
         Ok(rebuilt)
     }
@@ -101,9 +131,10 @@ impl Replay {
     async fn has_begun(&self, tools: &Tools, since: &Since) -> anyhow::Result<()> {
         let newest = tools.owners.truth().ring_barrier().await?;
         match since {
-            Since::Sequence(sequence) if *sequence > newest => {
-                Err(Failed::usage(format!("--from-sequence: the bucket's newest record is {newest}")).into())
-            }
+            Since::Sequence(sequence) if *sequence > newest => Err(Failed::usage(format!(
+                "--from-sequence: the bucket's newest record is {newest}"
+            ))
+            .into()),
             Since::Moment(moment) if *moment > Timestamp::now() => {
                 Err(Failed::usage("--from-time: that time is yet to come").into())
             }
@@ -114,9 +145,15 @@ impl Replay {
     async fn follow_again(&self, tools: &Tools, since: Since) -> anyhow::Result<Rebuilt> {
         self.has_begun(tools, &since).await?;
         let mut progress = Progress::new("records followed");
-        let rebuilt = tools.owners.follow_again(since, |done, total| progress.step(done, total)).await?;
+        let rebuilt = tools
+            .owners
+            .follow_again(since, |done, total| progress.step(done, total))
+            .await?;
         progress.end();
-        print(&format!("{} owners differed and were brought anew, {} failed\n", rebuilt.owners, rebuilt.failed))?;
+        print(&format!(
+            "{} owners differed and were brought anew, {} failed\n",
+            rebuilt.owners, rebuilt.failed
+        ))?;
         Ok(rebuilt)
     }
 }

@@ -40,10 +40,18 @@ impl Rm {
         if let Some(version) = self.if_owner_version {
             body["if_owner_version"] = json!(version);
         }
-        let reply = self.connection.open().await?.write(Operation::Delete, &body, self.request_id.as_deref()).await?;
+        let reply = self
+            .connection
+            .open()
+            .await?
+            .write(Operation::Delete, &body, self.request_id.as_deref())
+            .await?;
         if self.json {
             return print_json(&reply);
         }
-        print(&format!("deleted {} {} at version {}\n", self.kind, self.id, reply["item"]["version"]))
+        print(&format!(
+            "deleted {} {} at version {}\n",
+            self.kind, self.id, reply["item"]["version"]
+        ))
     }
 }

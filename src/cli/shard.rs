@@ -71,27 +71,56 @@ impl Shard {
         }
         let mut shards: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
         for one in &told {
-            shards.entry(plain(&one["data"]["shard"])).or_default().push(&one["data"]);
+            shards
+                .entry(plain(&one["data"]["shard"]))
+                .or_default()
+                .push(&one["data"]);
         }
-        let shards: Vec<Value> = shards.iter().map(|(shard, workers)| of_shard(shard, workers)).collect();
+        let shards: Vec<Value> = shards
+            .iter()
+            .map(|(shard, workers)| of_shard(shard, workers))
+            .collect();
         if self.json {
             return print_json(&json!({ "shards": shards }));
         }
-        let heading =
-            ["SHARD", "WORKERS", "HOSTED", "PROJECTED", "LAG", "CACHED", "CACHE MIB", "HITS", "LAST RECORD", "BUCKET"];
+        let heading = [
+            "SHARD",
+            "WORKERS",
+            "HOSTED",
+            "PROJECTED",
+            "LAG",
+            "CACHED",
+            "CACHE MIB",
+            "HITS",
+            "LAST RECORD",
+            "BUCKET",
+        ];
         print(&table(heading, shards.iter().map(row)))
     }
 }
 
 /// One shard, from what its workers tell.
 fn of_shard(shard: &str, workers: &[&Value]) -> Value {
-    let numbers = |path: &str| workers.iter().filter_map(move |data| data.pointer(path)?.as_u64()).collect::<Vec<_>>();
-    let (sum, most) = (|path| numbers(path).iter().sum::<u64>(), |path| numbers(path).into_iter().max());
+    let numbers = |path: &str| {
+        workers
+            .iter()
+            .filter_map(move |data| data.pointer(path)?.as_u64())
+            .collect::<Vec<_>>()
+    };
+    let (sum, most) = (
+        |path| numbers(path).iter().sum::<u64>(),
+        |path| numbers(path).into_iter().max(),
+    );
     let (hits, misses) = (sum("/cache/hits"), sum("/cache/misses"));
     let sequence = most("/projection/sequence").unwrap_or_default();
     let closed = |data: &&&Value, what: &str| data["truth"][what]["state"] == "closed";
-    let reached = workers.iter().filter(|data| closed(data, "reads") && closed(data, "writes")).count();
-    let lost = workers.iter().any(|data| data["truth"]["history"] == "lost");
+    let reached = workers
+        .iter()
+        .filter(|data| closed(data, "reads") && closed(data, "writes"))
+        .count();
+    let lost = workers
+        .iter()
+        .any(|data| data["truth"]["history"] == "lost");
     json!({
         "shard": shard,
         "workers": workers.len(),
@@ -113,14 +142,25 @@ fn of_shard(shard: &str, workers: &[&Value]) -> Value {
 }
 
 fn row(shard: &Value) -> [String; 10] {
-    let known = |value: &Value| if value.is_null() { "?".into() } else { plain(value) };
+    let known = |value: &Value| {
+        if value.is_null() {
+            "?".into()
+        } else {
+            plain(value)
+        }
+    };
     let truth = &shard["truth"];
-    let bucket = match (truth["history"] == "lost", truth["reached_by"] == shard["workers"]) {
+    let bucket = match (
+        truth["history"] == "lost",
+        truth["reached_by"] == shard["workers"],
+    ) {
         (true, _) => "lost history".into(),
         (false, true) => "reached".into(),
         (false, false) => format!("reached by {}", truth["reached_by"]),
     };
-    let rate = shard["cache"]["hit_rate"].as_f64().map_or("?".into(), |rate| format!("{:.1}%", rate * 100.0));
+    let rate = shard["cache"]["hit_rate"]
+        .as_f64()
+        .map_or("?".into(), |rate| format!("{:.1}%", rate * 100.0));
     [
         plain(&shard["shard"]),
         plain(&shard["workers"]),
@@ -128,9 +168,14 @@ fn row(shard: &Value) -> [String; 10] {
         plain(&shard["projection"]["sequence"]),
         plain(&shard["projection"]["lag"]),
         plain(&shard["cache"]["owners"]),
-        format!("{:.1}", shard["cache"]["bytes"].as_f64().unwrap_or_default() / f64::from(1 << 20)),
+        format!(
+            "{:.1}",
+            shard["cache"]["bytes"].as_f64().unwrap_or_default() / f64::from(1 << 20)
+        ),
         rate,
-        truth["last_record_age_ms"].as_u64().map_or("?".into(), |age| format!("{:.1} s ago", age as f64 / 1e3)),
+        truth["last_record_age_ms"]
+            .as_u64()
+            .map_or("?".into(), |age| format!("{:.1} s ago", age as f64 / 1e3)),
         bucket,
     ]
 }
@@ -142,14 +187,22 @@ impl Evict {
         let kept_h = settings.retry.kept_h;
         let least = kept_h.saturating_add(SEEN_LATE_H).div_ceil(24);
         if i64::from(self.days) < i64::from(least) {
-            let why = format!("a request id is honoured for retry.kept_h, {kept_h} hours, where its owner is hosted");
-            return Err(Failed::usage(format!("--days: {why}: give {least} or more, or lower retry.kept_h")).into());
+            let why = format!(
+                "a request id is honoured for retry.kept_h, {kept_h} hours, where its owner is hosted"
+            );
+            return Err(Failed::usage(format!(
+                "--days: {why}: give {least} or more, or lower retry.kept_h"
+            ))
+            .into());
         }
         let store = Store::new(&settings.postgres)?;
         store.check_schema().await?;
         let unseen = store.unseen(self.days).await?;
         if self.dry_run {
-            return print(&format!("{unseen} owners have not been seen for {} days\n", self.days));
+            return print(&format!(
+                "{unseen} owners have not been seen for {} days\n",
+                self.days
+            ));
         }
         let (mut gone, mut progress) = (0, Progress::new("owners un-hosted"));
         loop {
@@ -162,7 +215,10 @@ impl Evict {
         }
         progress.end();
         store.close().await;
-        print(&format!("{gone} owners un-hosted, who had not been seen for {} days\n", self.days))
+        print(&format!(
+            "{gone} owners un-hosted, who had not been seen for {} days\n",
+            self.days
+        ))
     }
 }
 
@@ -183,8 +239,25 @@ mod tests {
                 },
             })
         };
-        let (one, two) = (worker(json!(4), 7, "closed"), worker(Value::Null, 6, "open"));
+        let (one, two) = (
+            worker(json!(4), 7, "closed"),
+            worker(Value::Null, 6, "open"),
+        );
         let told = row(&of_shard("a", &[&one, &two]));
-        assert_eq!(told, ["a", "2", "4", "7", "2", "4", "2.0", "75.0%", "1.5 s ago", "reached by 1"]);
+        assert_eq!(
+            told,
+            [
+                "a",
+                "2",
+                "4",
+                "7",
+                "2",
+                "4",
+                "2.0",
+                "75.0%",
+                "1.5 s ago",
+                "reached by 1"
+            ]
+        );
     }
 }

@@ -24,13 +24,27 @@ pub(super) fn tell_if_stale(reply: &Value) {
 }
 
 /// Rows under a heading, each column as wide as its widest entry.
-pub(super) fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
-    let rows: Vec<[String; N]> = std::iter::once(heading.map(str::to_owned)).chain(rows).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+pub(super) fn table<const N: usize>(
+    heading: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(heading.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or_default()
+    };
     let widths: [usize; N] = std::array::from_fn(width);
     let mut out = String::new();
     for row in &rows {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         out.push_str(cells.join("  ").trim_end());
         out.push('\n');
     }
@@ -39,7 +53,9 @@ pub(super) fn table<const N: usize>(heading: [&str; N], rows: impl IntoIterator<
 
 /// A text on one line: what moves the cursor or rings the bell is not passed on to a terminal.
 pub(super) fn plain(value: &Value) -> String {
-    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned);
     text.replace(char::is_control, " ")
 }
 
@@ -57,7 +73,11 @@ pub(super) fn summary(item: &Value) -> String {
         Some("text") => {
             let text = text(&data["text"]);
             let cut: String = text.chars().take(40).collect();
-            if cut.len() < text.len() { format!("{cut}…") } else { cut }
+            if cut.len() < text.len() {
+                format!("{cut}…")
+            } else {
+                cut
+            }
         }
         _ => String::new(),
     }
@@ -72,7 +92,10 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_entry() {
         let rows = [["text", "one"], ["text", "longer"]].map(|row| row.map(str::to_owned));
         let table = table(["KIND", "ID"], rows);
-        assert_eq!(table.lines().collect::<Vec<_>>(), ["KIND  ID", "text  one", "text  longer"]);
+        assert_eq!(
+            table.lines().collect::<Vec<_>>(),
+            ["KIND  ID", "text  one", "text  longer"]
+        );
     }
 
     #[test]
@@ -80,7 +103,8 @@ mod tests {
         let item = |text: &str| json!({"kind": "text", "data": {"text": text}});
         assert_eq!(summary(&item("x\ny\u{1b}[2J")), "x y [2J");
         assert_eq!(summary(&item(&"é".repeat(50))).chars().count(), 41);
-        let instrument = json!({"kind": "instrument", "data": {"type": "stock", "name": "Apple Inc."}});
+        let instrument =
+            json!({"kind": "instrument", "data": {"type": "stock", "name": "Apple Inc."}});
         assert_eq!(summary(&instrument), "stock Apple Inc.");
     }
 }

@@ -43,7 +43,11 @@ impl Verify {
             print(&format!("the bucket's history went back: {why}\n"))?;
         }
         // Onto a bucket that lost history nothing is mended: the copies here may be all that is left.
-        let mend = if self.repair && !self.dry_run && history.is_none() { Mend::Yes } else { Mend::No };
+        let mend = if self.repair && !self.dry_run && history.is_none() {
+            Mend::Yes
+        } else {
+            Mend::No
+        };
         let (mut all, mut failed) = (Vec::new(), Ok(()));
         let tell = |found: Found| match self.json {
             true => all.push(told(&found)),
@@ -54,7 +58,11 @@ impl Verify {
         if self.json {
             print_json(&json!({"history_went_back": history, "owners": all, "counts": counts}))?;
         } else {
-            let mended = if self.repair { format!(", {} of them mended", counts.mended) } else { String::new() };
+            let mended = if self.repair {
+                format!(", {} of them mended", counts.mended)
+            } else {
+                String::new()
+            };
             print(&format!(
                 "{} owners compared: {} equal, {} differ{mended}, {} unclear\n",
                 counts.owners, counts.equal, counts.differ, counts.unclear
@@ -75,7 +83,11 @@ impl Verify {
             Ok(differing) => differing,
             Err(fault) => return format!("{}: cannot be compared: {fault}\n", found.owner),
         };
-        let what: Vec<_> = differing.differences.iter().map(ToString::to_string).collect();
+        let what: Vec<_> = differing
+            .differences
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         let of_the_copy = differing.differences.iter().all(|one| one.is_of_the_copy());
         let done = match (found.mended, self.repair, of_the_copy) {
             (true, ..) => ": mended",
@@ -94,6 +106,8 @@ fn told(found: &Found) -> Value {
             "owner": found.owner.to_string(), "differences": differing.differences, "here": differing.here,
             "truth": differing.truth, "mended": found.mended,
         }),
-        Err(fault) => json!({"owner": found.owner.to_string(), "fault": fault.to_string(), "mended": false}),
+        Err(fault) => {
+            json!({"owner": found.owner.to_string(), "fault": fault.to_string(), "mended": false})
+        }
     }
 }

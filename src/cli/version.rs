@@ -25,17 +25,30 @@ impl Version {
             false => None,
         };
         if self.json {
-            let client = json!({"version": own.version, "commit": own.commit, "built_at": own.built_at});
+            let client =
+                json!({"version": own.version, "commit": own.commit, "built_at": own.built_at});
             let told = |part: &str| service.as_ref().map(|reply| reply[part].clone());
-            return print_json(&json!({"client": client, "service": told("service"), "shard": told("shard")}));
+            return print_json(
+                &json!({"client": client, "service": told("service"), "shard": told("shard")}),
+            );
         }
-        let mut lines = format!("client   {} {} commit {} built {}\n", own.name, own.version, own.commit, own.built_at);
+        let mut lines = format!(
+            "client   {} {} commit {} built {}\n",
+            own.name, own.version, own.commit, own.built_at
+        );
         if let Some(reply) = service {
-            let text = |key: &str| reply["service"][key].as_str().unwrap_or_default().to_owned();
+            let text = |key: &str| {
+                reply["service"][key]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             let shard = reply["shard"].as_str().unwrap_or_default();
             let (name, version) = (text("name"), text("version"));
             let (commit, built_at) = (text("commit"), text("built_at"));
-            lines += &format!("service  {name} {version} commit {commit} built {built_at} shard {shard}\n");
+            lines += &format!(
+                "service  {name} {version} commit {commit} built {built_at} shard {shard}\n"
+            );
         }
         print(&lines)
     }

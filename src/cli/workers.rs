@@ -26,7 +26,12 @@ pub(super) async fn statistics(
     let inbox = nats.new_inbox();
     let mut answers = nats.subscribe(inbox.clone()).await?;
     nats.publish_with_reply(subject, inbox, "".into()).await?;
-    let mut until = Instant::now() + FIRST.min(client.until().saturating_duration_since(std::time::Instant::now()));
+    let mut until = Instant::now()
+        + FIRST.min(
+            client
+                .until()
+                .saturating_duration_since(std::time::Instant::now()),
+        );
     let mut told: Vec<Value> = Vec::new();
     while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
         // Nobody listens there at all.

@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Asks the platform that keeps its state there to start a part again; ends when it runs.
 pub fn ask(state: &Path, name: &str) -> anyhow::Result<()> {
     if !state.join("dev.json").exists() {
-        bail!("no platform runs here: start it with `gofavorites dev`, or name its directory with --state");
+        bail!(
+            "no platform runs here: start it with `gofavorites dev`, or name its directory with --state"
+        );
     }
     let _ = fs::remove_file(state.join(ANSWER));
     // Written beside, and named when it is whole.
@@ -28,7 +30,11 @@ pub fn ask(state: &Path, name: &str) -> anyhow::Result<()> {
     while since.elapsed() < PATIENCE {
         if let Ok(answer) = fs::read_to_string(state.join(ANSWER)) {
             let _ = fs::remove_file(state.join(ANSWER));
-            return if answer.is_empty() { Ok(()) } else { bail!("{answer}") };
+            return if answer.is_empty() {
+                Ok(())
+            } else {
+                bail!("{answer}")
+            };
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -37,11 +43,16 @@ pub fn ask(state: &Path, name: &str) -> anyhow::Result<()> {
 
 /// Does what was asked for, if anything was. Gives what to tell about it.
 pub(super) async fn look(platform: &mut Platform, state: &Path) -> anyhow::Result<Option<String>> {
-    let Ok(name) = fs::read_to_string(state.join(ASKED)) else { return Ok(None) };
+    let Ok(name) = fs::read_to_string(state.join(ASKED)) else {
+        return Ok(None);
+    };
     fs::remove_file(state.join(ASKED))?;
     let (told, answer) = match restart(platform, name.trim()).await {
         Ok(()) => (format!("{} was started again", name.trim()), String::new()),
-        Err(fault) => (format!("{} could not be started again: {fault:#}", name.trim()), format!("{fault:#}")),
+        Err(fault) => (
+            format!("{} could not be started again: {fault:#}", name.trim()),
+            format!("{fault:#}"),
+        ),
     };
     let draft = state.join(format!("{ANSWER}.new"));
     fs::write(&draft, answer)?;
@@ -52,7 +63,8 @@ pub(super) async fn look(platform: &mut Platform, state: &Path) -> anyhow::Resul
 async fn restart(platform: &mut Platform, name: &str) -> anyhow::Result<()> {
     let known = platform.names();
     let process = platform.process(name);
-    let process = process.with_context(|| format!("there is no {name}; there are: {}", known.join(", ")))?;
+    let process =
+        process.with_context(|| format!("there is no {name}; there are: {}", known.join(", ")))?;
     if process.ended().is_none() {
         process.kill9()?;
     }

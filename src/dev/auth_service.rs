@@ -55,7 +55,11 @@ impl AuthService {
         let set: JwkSet = serde_json::from_str(&secrets.token_jwks()?)?;
         let key = set.keys.first().context("no token key")?;
         let signing = EncodingKey::from_ed_der(&secrets.verdict_key()?);
-        Ok(Self { signing, tokens: DecodingKey::from_jwk(key)?, revoked: None })
+        Ok(Self {
+            signing,
+            tokens: DecodingKey::from_jwk(key)?,
+            revoked: None,
+        })
     }
 
     /// The signed message that something is taken back: a security event (RFC 8417).
@@ -83,7 +87,11 @@ impl AuthService {
 
     /// Signs claims of the auth service.
     pub fn sign(&self, typ: &str, claims: &Value) -> anyhow::Result<String> {
-        let header = Header { typ: Some(typ.into()), kid: Some("verdict".into()), ..Header::new(Algorithm::EdDSA) };
+        let header = Header {
+            typ: Some(typ.into()),
+            kid: Some("verdict".into()),
+            ..Header::new(Algorithm::EdDSA)
+        };
         Ok(encode(&header, claims, &self.signing)?)
     }
 
@@ -92,7 +100,9 @@ impl AuthService {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.leeway = 0;
-        let Ok(known) = decode::<Value>(token, &self.tokens, &validation) else { return json!({"active": false}) };
+        let Ok(known) = decode::<Value>(token, &self.tokens, &validation) else {
+            return json!({"active": false});
+        };
         if self.is_revoked(&known.claims) {
             return json!({"active": false});
         }
@@ -104,24 +114,42 @@ impl AuthService {
     }
 
     fn is_revoked(&self, claims: &Value) -> bool {
-        let named = |name: &str, value: &Option<String>| value.as_deref().is_none_or(|value| claims[name] == value);
+        let named = |name: &str, value: &Option<String>| {
+            value.as_deref().is_none_or(|value| claims[name] == value)
+        };
         let meant = |revoked: &Revoked| {
             let before = claims["iat"].as_u64().is_some_and(|iat| iat <= revoked.iat);
             before && named("sub", &revoked.sub) && named("sid", &revoked.sid)
         };
-        let text = self.revoked.as_ref().and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).any(|revoked| meant(&revoked))
+        let text = self
+            .revoked
+            .as_ref()
+            .and_then(|file| fs::read_to_string(file).ok())
+            .unwrap_or_default();
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .any(|revoked| meant(&revoked))
     }
 
     fn answer(&self, message: &Message) -> anyhow::Result<String> {
-        let question: Question = serde_json::from_slice(&message.payload).context("not a question")?;
+        let question: Question =
+            serde_json::from_slice(&message.payload).context("not a question")?;
         self.verdict(&question.token)
     }
 }
 
 /// Writes down in `file` that something is taken back, and tells every worker.
-pub async fn revoke(url: &str, secrets: &Secrets, file: &Path, revoked: &Revoked) -> anyhow::Result<()> {
-    let mut written = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(file)?;
+pub async fn revoke(
+    url: &str,
+    secrets: &Secrets,
+    file: &Path,
+    revoked: &Revoked,
+) -> anyhow::Result<()> {
+    let mut written = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(file)?;
     writeln!(written, "{}", serde_json::to_string(revoked)?)?;
     let client = connect(url, secrets).await?;
     let message = AuthService::new(secrets)?.revocation(revoked)?;
@@ -130,11 +158,13 @@ pub async fn revoke(url: &str, secrets: &Secrets, file: &Path, revoked: &Revoked
 }
 
 async fn connect(url: &str, secrets: &Secrets) -> anyhow::Result<Client> {
-    Ok(ConnectOptions::with_user_and_password("auth".into(), secrets.nats("auth").into())
-        .name("gofavorites dev auth")
-        .retry_on_initial_connect()
-        .connect(url)
-        .await?)
+    Ok(
+        ConnectOptions::with_user_and_password("auth".into(), secrets.nats("auth").into())
+            .name("gofavorites dev auth")
+            .retry_on_initial_connect()
+            .connect(url)
+            .await?,
+    )
 }
 
 /// Answers until `shutdown` ends.
@@ -144,11 +174,18 @@ pub async fn run(
     revoked: Option<PathBuf>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let service = AuthService { revoked, ..AuthService::new(secrets)? };
+    let service = AuthService {
+        revoked,
+        ..AuthService::new(secrets)?
+    };
     let client = connect(url, secrets).await?;
-    let mut questions = client.queue_subscribe(VERIFY_SUBJECT, "auth".into()).await?;
+    let mut questions = client
+        .queue_subscribe(VERIFY_SUBJECT, "auth".into())
+        .await?;
     client.flush().await?;
-    warn!("this is the STAND-IN auth service, for development: it vouches for everyone who can read its key");
+    warn!(
+        "this is the STAND-IN auth service, for development: it vouches for everyone who can read its key"
+    );
     info!("ready");
     tokio::pin!(shutdown);
     loop {
@@ -156,7 +193,9 @@ pub async fn run(
             question = questions.next() => question.context("the subscription has ended")?,
             () = &mut shutdown => return Ok(()),
         };
-        let Some(reply) = question.reply.clone() else { continue };
+        let Some(reply) = question.reply.clone() else {
+            continue;
+        };
         match service.answer(&question) {
             Ok(verdict) => client.publish(reply, verdict.into()).await?,
             Err(fault) => warn!(%fault, "a question could not be answered"),

@@ -42,7 +42,12 @@ pub(super) struct Shard<'a> {
 /// Takes back what an earlier run said, so that what is there is true.
 pub(super) fn withdraw(state: &Path) -> anyhow::Result<()> {
     let names = PEOPLE.map(|name| format!("{name}.env"));
-    for file in names.iter().map(String::as_str).chain(["dev.json"]).map(|name| state.join(name)) {
+    for file in names
+        .iter()
+        .map(String::as_str)
+        .chain(["dev.json"])
+        .map(|name| state.join(name))
+    {
         if file.exists() {
             fs::remove_file(file)?;
         }
@@ -66,13 +71,20 @@ impl Running<'_> {
             tokens.insert(name.to_owned(), token.into());
         }
         let description = self.description(secrets, &tokens.into());
-        write_private(&state.join("dev.json"), &serde_json::to_string_pretty(&description)?)
+        write_private(
+            &state.join("dev.json"),
+            &serde_json::to_string_pretty(&description)?,
+        )
     }
 
     fn description(&self, secrets: &Secrets, tokens: &Value) -> Value {
         let user = |name: &str| json!({"user": name, "password": secrets.nats(name)});
         let shard = |shard: &Shard<'_>| {
-            let workers: Vec<Value> = shard.workers.iter().map(|pid| json!({"pid": pid})).collect();
+            let workers: Vec<Value> = shard
+                .workers
+                .iter()
+                .map(|pid| json!({"pid": pid}))
+                .collect();
             json!({
                 "id": shard.id, "postgres_url": shard.postgres_url, "nats_url": shard.nats_url,
                 "nats": {"pid": shard.nats}, "workers": workers,
@@ -111,20 +123,44 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().expect("a directory");
         let (url, workers) = ("nats://127.0.0.1:1".to_owned(), vec![4, 5]);
-        let shard = Shard { id: "a", postgres_url: "postgres://x".into(), nats_url: url.clone(), nats: 1, workers };
+        let shard = Shard {
+            id: "a",
+            postgres_url: "postgres://x".into(),
+            nats_url: url.clone(),
+            nats: 1,
+            workers,
+        };
         let (topology, hub) = (Topology::Leaf, Some(("nats://127.0.0.1:6".to_owned(), 6)));
         let shards = vec![shard];
-        let running =
-            Running { topology, nats_url: url, nats: 1, hub, postgres: 2, auth: 3, maintain: Some(7), shards };
-        running.write(directory.path(), &Secrets::generate().expect("secrets")).expect("written");
+        let running = Running {
+            topology,
+            nats_url: url,
+            nats: 1,
+            hub,
+            postgres: 2,
+            auth: 3,
+            maintain: Some(7),
+            shards,
+        };
+        running
+            .write(directory.path(), &Secrets::generate().expect("secrets"))
+            .expect("written");
         let file = directory.path().join("dev.json");
         let said: Value = serde_json::from_slice(&fs::read(&file).expect("there")).expect("JSON");
         assert_eq!(said["shards"][0]["workers"][1]["pid"], 5);
         assert_eq!(said["servers"]["postgres"]["pid"], 2);
-        assert_eq!((&said["servers"]["hub"]["pid"], &said["topology"]), (&json!(6), &json!("leaf")));
-        assert!(said["users"]["operator"]["password"].is_string() && said["tokens"]["bob"].is_string());
+        assert_eq!(
+            (&said["servers"]["hub"]["pid"], &said["topology"]),
+            (&json!(6), &json!("leaf"))
+        );
+        assert!(
+            said["users"]["operator"]["password"].is_string() && said["tokens"]["bob"].is_string()
+        );
         for name in ["dev.json", "alice.env"] {
-            let mode = fs::metadata(directory.path().join(name)).expect("there").permissions().mode();
+            let mode = fs::metadata(directory.path().join(name))
+                .expect("there")
+                .permissions()
+                .mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
         withdraw(directory.path()).expect("withdrawn");

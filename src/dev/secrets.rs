@@ -14,8 +14,18 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The NATS users of `nats/accounts.conf`, and the one of a cluster's routes.
-pub const NATS_USERS: [&str; 10] =
-    ["worker", "init", "maintain", "operator", "auth", "gateway", "gateway2", "leaf", "leaf_auth", "route"];
+pub const NATS_USERS: [&str; 10] = [
+    "worker",
+    "init",
+    "maintain",
+    "operator",
+    "auth",
+    "gateway",
+    "gateway2",
+    "leaf",
+    "leaf_auth",
+    "route",
+];
 
 /// The secrets of one development platform.
 #[derive(Clone, Serialize, Deserialize)]
@@ -38,7 +48,10 @@ impl Secrets {
     /// New ones.
     pub fn generate() -> anyhow::Result<Self> {
         Ok(Self {
-            nats: NATS_USERS.iter().map(|user| ((*user).to_owned(), password())).collect(),
+            nats: NATS_USERS
+                .iter()
+                .map(|user| ((*user).to_owned(), password()))
+                .collect(),
             postgres: password(),
             identity: STANDARD.encode(random::<32>()),
             encryption: STANDARD.encode(random::<32>()),
@@ -50,8 +63,9 @@ impl Secrets {
     /// Those of the file, made now if there is none. A user who is not in it yet gets a password.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
         let mut secrets = if file.exists() {
-            serde_json::from_str(&fs::read_to_string(file)?)
-                .with_context(|| format!("{} cannot be read; --fresh starts over", file.display()))?
+            serde_json::from_str(&fs::read_to_string(file)?).with_context(|| {
+                format!("{} cannot be read; --fresh starts over", file.display())
+            })?
         } else {
             Self::generate()?
         };
@@ -72,7 +86,9 @@ impl Secrets {
 
     /// The passwords, under the names by which the files of `nats/` ask for them.
     pub fn nats_variables(&self) -> impl Iterator<Item = (String, &str)> {
-        NATS_USERS.iter().map(|user| (format!("{}_PASSWORD", user.to_uppercase()), self.nats(user)))
+        NATS_USERS
+            .iter()
+            .map(|user| (format!("{}_PASSWORD", user.to_uppercase()), self.nats(user)))
     }
 
     /// The key that signs verdicts: PKCS #8 (RFC 5958).
@@ -99,7 +115,12 @@ impl Secrets {
 /// A file that only we can read.
 pub fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     let unfinished = file.with_extension("unfinished");
-    let mut out = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut out = fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)?;
     out.write_all(text.as_bytes())?;
     fs::rename(&unfinished, file)?;
     Ok(())
@@ -107,7 +128,10 @@ pub fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
 
 /// Begins with a letter: the NATS server parses a variable's text like any value of its configuration.
 fn password() -> String {
-    let hex: String = random::<16>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = random::<16>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("p{hex}")
 }
 
@@ -119,9 +143,11 @@ fn signing_key() -> anyhow::Result<String> {
 
 /// RFC 7517, with an Ed25519 key as of RFC 8037.
 fn jwks(kid: &str, pkcs8: &[u8]) -> anyhow::Result<String> {
-    let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| anyhow::anyhow!("not a signing key"))?;
+    let pair =
+        Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| anyhow::anyhow!("not a signing key"))?;
     let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
-    let key = json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": x});
+    let key =
+        json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": x});
     Ok(json!({ "keys": [key] }).to_string())
 }
 
@@ -138,14 +164,26 @@ mod tests {
         let found = Secrets::load(&file).expect("found");
         assert_eq!(made.nats("gateway"), found.nats("gateway"));
         assert_eq!(made.nats("nobody"), "");
-        assert_eq!(made.verdict_jwks().expect("public"), found.verdict_jwks().expect("public"));
-        assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            made.verdict_jwks().expect("public"),
+            found.verdict_jwks().expect("public")
+        );
+        assert_eq!(
+            fs::metadata(&file).expect("there").permissions().mode() & 0o777,
+            0o600
+        );
         let mut older = made.clone();
         older.nats.remove("gateway2");
         write_private(&file, &serde_json::to_string(&older).expect("text")).expect("written");
         let found = Secrets::load(&file).expect("found");
         assert_eq!(found.nats("gateway"), made.nats("gateway"));
-        assert!(!found.nats("gateway2").is_empty(), "no user has an empty password");
-        assert!(made.nats_variables().all(|(name, value)| name.ends_with("_PASSWORD") && value.starts_with('p')));
+        assert!(
+            !found.nats("gateway2").is_empty(),
+            "no user has an empty password"
+        );
+        assert!(
+            made.nats_variables()
+                .all(|(name, value)| name.ends_with("_PASSWORD") && value.starts_with('p'))
+        );
     }
 }

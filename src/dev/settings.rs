@@ -23,7 +23,10 @@ pub(super) struct For<'a> {
 impl For<'_> {
     /// As TOML.
     pub(super) fn to_toml(&self, secrets: &Secrets) -> anyhow::Result<String> {
-        let (inbox, ready_file) = (format!("_INBOX_{}", self.user), self.ready_file.display().to_string());
+        let (inbox, ready_file) = (
+            format!("_INBOX_{}", self.user),
+            self.ready_file.display().to_string(),
+        );
         let (verdict_keys, token_keys) = (secrets.verdict_jwks()?, secrets.token_jwks()?);
         let sections: [(&str, &[(&str, &str)]); 7] = [
             (
@@ -39,7 +42,13 @@ impl For<'_> {
             ("shard", &[("id", self.shard)]),
             ("truth", &[("domain", self.domain)]),
             ("postgres", &[("url", self.postgres_url)]),
-            ("keys", &[("identity", &secrets.identity), ("encryption", &secrets.encryption)]),
+            (
+                "keys",
+                &[
+                    ("identity", &secrets.identity),
+                    ("encryption", &secrets.encryption),
+                ],
+            ),
             (
                 "auth",
                 &[

@@ -14,17 +14,32 @@ pub const AUDIENCE: &str = "gofavorites";
 pub const ALL_SCOPES: &str = "favorites:read favorites:write favorites:secrets";
 
 /// A token (a JWT as of RFC 9068) for `subject` with `scope`, good for `ttl`.
-pub fn token(secrets: &Secrets, subject: &str, scope: &str, ttl: Duration) -> anyhow::Result<String> {
+pub fn token(
+    secrets: &Secrets,
+    subject: &str,
+    scope: &str,
+    ttl: Duration,
+) -> anyhow::Result<String> {
     let now = unix_now();
-    let header = Header { typ: Some("at+jwt".into()), kid: Some("token".into()), ..Header::new(Algorithm::EdDSA) };
+    let header = Header {
+        typ: Some("at+jwt".into()),
+        kid: Some("token".into()),
+        ..Header::new(Algorithm::EdDSA)
+    };
     let claims = json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "scope": scope, "client_id": "dev", "sid": Uuid::now_v7().to_string(),
         "iat": now, "exp": now + ttl.as_secs(), "jti": Uuid::now_v7().to_string(),
     });
-    Ok(encode(&header, &claims, &EncodingKey::from_ed_der(&secrets.token_key()?))?)
+    Ok(encode(
+        &header,
+        &claims,
+        &EncodingKey::from_ed_der(&secrets.token_key()?),
+    )?)
 }
 
 /// Now, in seconds since the Unix epoch.
 pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

@@ -52,10 +52,13 @@ impl InstrumentType {
     /// # Errors
     /// [`Invalid`] for `type`, listing the names that are allowed.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or_else(|| {
-            let names = Self::ALL.map(Self::as_str).join(", ");
-            Invalid::new("type", format!("must be one of {names}"))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|one| one.as_str() == text)
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Self::as_str).join(", ");
+                Invalid::new("type", format!("must be one of {names}"))
+            })
     }
 
     /// The name, as on the wire.
@@ -127,10 +130,16 @@ impl Instrument {
         Ok(Self {
             isin: Isin::parse(input.isin)?,
             kind: InstrumentType::parse(input.r#type)?,
-            ticker: input.ticker.map(|text| Ticker::parse(text, limits)).transpose()?,
+            ticker: input
+                .ticker
+                .map(|text| Ticker::parse(text, limits))
+                .transpose()?,
             mic: input.mic.map(Mic::parse).transpose()?,
             currency: input.currency.map(CurrencyCode::parse).transpose()?,
-            name: input.name.map(|text| InstrumentName::parse(text, limits)).transpose()?,
+            name: input
+                .name
+                .map(|text| InstrumentName::parse(text, limits))
+                .transpose()?,
         })
     }
 
@@ -185,7 +194,10 @@ mod tests {
     #[test]
     fn all_fields_are_read_and_upper_cased_where_they_are_codes() {
         let apple = parse(APPLE).expect("valid");
-        assert_eq!((apple.isin().as_str(), apple.kind()), ("US0378331005", InstrumentType::Stock));
+        assert_eq!(
+            (apple.isin().as_str(), apple.kind()),
+            ("US0378331005", InstrumentType::Stock)
+        );
         assert_eq!(apple.ticker().map(Ticker::as_str), Some("AAPL"));
         assert_eq!(apple.mic().map(Mic::as_str), Some("XNAS"));
         assert_eq!(apple.currency().map(CurrencyCode::as_str), Some("USD"));
@@ -194,20 +206,59 @@ mod tests {
 
     #[test]
     fn only_isin_and_type_are_required() {
-        let bare = parse(InstrumentInput { isin: APPLE.isin, r#type: "etf", ..InstrumentInput::default() });
+        let bare = parse(InstrumentInput {
+            isin: APPLE.isin,
+            r#type: "etf",
+            ..InstrumentInput::default()
+        });
         let bare = bare.expect("valid");
-        assert!(bare.ticker().is_none() && bare.mic().is_none() && bare.currency().is_none() && bare.name().is_none());
+        assert!(
+            bare.ticker().is_none()
+                && bare.mic().is_none()
+                && bare.currency().is_none()
+                && bare.name().is_none()
+        );
     }
 
     #[test]
     fn a_refusal_names_the_field() {
         let field = |input| parse(input).expect_err("this one is wrong").field;
         assert_eq!(field(InstrumentInput { isin: "", ..APPLE }), "isin");
-        assert_eq!(field(InstrumentInput { r#type: "Stock", ..APPLE }), "type");
-        assert_eq!(field(InstrumentInput { ticker: Some(""), ..APPLE }), "ticker");
-        assert_eq!(field(InstrumentInput { mic: Some("X"), ..APPLE }), "mic");
-        assert_eq!(field(InstrumentInput { currency: Some("X"), ..APPLE }), "currency");
-        assert_eq!(field(InstrumentInput { name: Some("\n"), ..APPLE }), "name");
+        assert_eq!(
+            field(InstrumentInput {
+                r#type: "Stock",
+                ..APPLE
+            }),
+            "type"
+        );
+        assert_eq!(
+            field(InstrumentInput {
+                ticker: Some(""),
+                ..APPLE
+            }),
+            "ticker"
+        );
+        assert_eq!(
+            field(InstrumentInput {
+                mic: Some("X"),
+                ..APPLE
+            }),
+            "mic"
+        );
+        assert_eq!(
+            field(InstrumentInput {
+                currency: Some("X"),
+                ..APPLE
+            }),
+            "currency"
+        );
+        assert_eq!(
+            field(InstrumentInput {
+                name: Some("\n"),
+                ..APPLE
+            }),
+            "name"
+        );
     }
 
     #[test]
@@ -216,7 +267,9 @@ mod tests {
             assert_eq!(InstrumentType::parse(one.as_str()), Ok(one));
             assert_eq!(serde_json::to_value(one).expect("encodable"), one.as_str());
         }
-        let reason = InstrumentType::parse("share").expect_err("no such type").reason;
+        let reason = InstrumentType::parse("share")
+            .expect_err("no such type")
+            .reason;
         assert_eq!(
             reason,
             "must be one of stock, bond, fund, etf, currency, future, option, index, commodity, crypto, other"
@@ -225,11 +278,18 @@ mod tests {
 
     #[test]
     fn the_stored_form_reads_back_and_outlives_a_lowered_limit() {
-        let apple = parse(InstrumentInput { ticker: None, ..APPLE }).expect("valid");
+        let apple = parse(InstrumentInput {
+            ticker: None,
+            ..APPLE
+        })
+        .expect("valid");
         let stored = serde_json::to_value(&apple).expect("encodable");
         assert_eq!(stored["type"], "stock");
         assert!(stored.get("ticker").is_none());
-        assert_eq!(serde_json::from_value::<Instrument>(stored).expect("written here"), apple);
+        assert_eq!(
+            serde_json::from_value::<Instrument>(stored).expect("written here"),
+            apple
+        );
         assert!(serde_json::from_str::<Instrument>(r#"{"isin": 7, "type": "stock"}"#).is_err());
         assert_eq!(format!("{apple:?} {APPLE:?}"), "Instrument InstrumentInput");
     }

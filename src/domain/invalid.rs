@@ -14,14 +14,21 @@ pub struct Invalid {
 impl Invalid {
     /// A refusal of `field` for `reason`.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
     }
 
     /// The same refusal seen from the object that holds the field: `isin` under `data` is `data.isin`. An empty field
     /// becomes the parent itself.
     #[must_use]
     pub fn under(mut self, parent: &str) -> Self {
-        self.field = if self.field.is_empty() { parent.to_owned() } else { format!("{parent}.{}", self.field) };
+        self.field = if self.field.is_empty() {
+            parent.to_owned()
+        } else {
+            format!("{parent}.{}", self.field)
+        };
         self
     }
 }
@@ -40,8 +47,14 @@ mod tests {
 
     #[test]
     fn a_field_is_named_from_its_parent() {
-        assert_eq!(Invalid::new("isin", "short").under("data"), Invalid::new("data.isin", "short"));
-        assert_eq!(Invalid::new("", "empty").under("data"), Invalid::new("data", "empty"));
+        assert_eq!(
+            Invalid::new("isin", "short").under("data"),
+            Invalid::new("data.isin", "short")
+        );
+        assert_eq!(
+            Invalid::new("", "empty").under("data"),
+            Invalid::new("data", "empty")
+        );
         assert_eq!(Invalid::new("id", "empty").to_string(), "id: empty");
     }
 }

@@ -23,19 +23,31 @@ impl Isin {
     /// [`Invalid`] for `isin`, which says what is wrong: the length, which character at which position, or the check
     /// digit together with the one expected.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let upper = rules::code(text, LENGTH, |c| c.is_ascii_alphanumeric(), "a letter A to Z or a digit", FIELD)?;
+        let upper = rules::code(
+            text,
+            LENGTH,
+            |c| c.is_ascii_alphanumeric(),
+            "a letter A to Z or a digit",
+            FIELD,
+        )?;
         for (at, c) in upper.chars().enumerate() {
             let wanted = match at {
                 0 | 1 if !c.is_ascii_uppercase() => "a letter A to Z",
                 11 if !c.is_ascii_digit() => "a digit, which is the check digit",
                 _ => continue,
             };
-            return Err(Invalid::new(FIELD, format!("character {} is {c:?}, expected {wanted}", at + 1)));
+            return Err(Invalid::new(
+                FIELD,
+                format!("character {} is {c:?}, expected {wanted}", at + 1),
+            ));
         }
         let (base, check) = upper.split_at(LENGTH - 1);
         let expected = check_digit(base).to_string();
         if check != expected {
-            return Err(Invalid::new(FIELD, format!("the check digit is {check}, expected {expected}")));
+            return Err(Invalid::new(
+                FIELD,
+                format!("the check digit is {check}, expected {expected}"),
+            ));
         }
         Ok(Self(upper))
     }
@@ -49,10 +61,13 @@ impl Isin {
 /// The check digit of the first eleven characters: each letter becomes two digits (A is 10, Z is 35), and of the
 /// digits in a row every second one from the right counts double (the Luhn rule, ISO/IEC 7812-1 annex B).
 fn check_digit(base: &str) -> u32 {
-    let digits = base.chars().filter_map(|c| c.to_digit(36)).flat_map(|value| match value {
-        0..=9 => [None, Some(value)],
-        _ => [Some(value / 10), Some(value % 10)],
-    });
+    let digits = base
+        .chars()
+        .filter_map(|c| c.to_digit(36))
+        .flat_map(|value| match value {
+            0..=9 => [None, Some(value)],
+            _ => [Some(value / 10), Some(value % 10)],
+        });
     let digits: Vec<u32> = digits.flatten().collect();
     let sum: u32 = digits
         .iter()
@@ -79,8 +94,19 @@ mod tests {
 
     #[test]
     fn known_numbers_pass() {
-        for text in ["US0378331005", "GB0002634946", "DE0007164600", "AU0000XVGZA3", "US38259P5089", "XS0000000009"] {
-            assert_eq!(Isin::parse(text).as_ref().map(Isin::as_str), Ok(text), "{text}");
+        for text in [
+            "US0378331005",
+            "GB0002634946",
+            "DE0007164600",
+            "AU0000XVGZA3",
+            "US38259P5089",
+            "XS0000000009",
+        ] {
+            assert_eq!(
+                Isin::parse(text).as_ref().map(Isin::as_str),
+                Ok(text),
+                "{text}"
+            );
         }
     }
 
@@ -88,16 +114,31 @@ mod tests {
     fn a_refusal_says_what_is_wrong() {
         assert_eq!(reason("US037833100"), "must be 12 characters, is 11");
         assert_eq!(reason(""), "must be 12 characters, is 0");
-        assert_eq!(reason("US037833100é"), "character 12 is 'é', expected a letter A to Z or a digit");
-        assert_eq!(reason("US 378331005"), "character 3 is ' ', expected a letter A to Z or a digit");
-        assert_eq!(reason("U10378331005"), "character 2 is '1', expected a letter A to Z");
-        assert_eq!(reason("US037833100X"), "character 12 is 'X', expected a digit, which is the check digit");
+        assert_eq!(
+            reason("US037833100é"),
+            "character 12 is 'é', expected a letter A to Z or a digit"
+        );
+        assert_eq!(
+            reason("US 378331005"),
+            "character 3 is ' ', expected a letter A to Z or a digit"
+        );
+        assert_eq!(
+            reason("U10378331005"),
+            "character 2 is '1', expected a letter A to Z"
+        );
+        assert_eq!(
+            reason("US037833100X"),
+            "character 12 is 'X', expected a digit, which is the check digit"
+        );
         assert_eq!(reason("US0378331006"), "the check digit is 6, expected 5");
     }
 
     #[test]
     fn it_does_not_print_itself() {
-        assert_eq!(format!("{:?}", Isin::parse("US0378331005").expect("valid")), "Isin");
+        assert_eq!(
+            format!("{:?}", Isin::parse("US0378331005").expect("valid")),
+            "Isin"
+        );
     }
 
     proptest! {

@@ -51,7 +51,11 @@ mod tests {
 
     fn both() -> [Data; 2] {
         let limits = ItemLimits::default();
-        let input = InstrumentInput { isin: "US0378331005", r#type: "stock", ..InstrumentInput::default() };
+        let input = InstrumentInput {
+            isin: "US0378331005",
+            r#type: "stock",
+            ..InstrumentInput::default()
+        };
         [
             Data::Instrument(Instrument::parse(input, &limits).expect("valid")),
             Data::Text(Text::parse("hello", &limits).expect("valid")),
@@ -60,7 +64,10 @@ mod tests {
 
     #[test]
     fn data_knows_its_kind() {
-        assert_eq!(both().map(|data| data.kind()), [Kind::Instrument, Kind::Text]);
+        assert_eq!(
+            both().map(|data| data.kind()),
+            [Kind::Instrument, Kind::Text]
+        );
     }
 
     #[test]
@@ -68,9 +75,15 @@ mod tests {
         for data in both() {
             let mut bytes = Vec::new();
             ciborium::into_writer(&data, &mut bytes).expect("encodable");
-            assert_eq!(ciborium::from_reader::<Data, _>(bytes.as_slice()).expect("written here"), data);
+            assert_eq!(
+                ciborium::from_reader::<Data, _>(bytes.as_slice()).expect("written here"),
+                data
+            );
         }
-        assert_eq!(serde_json::to_string(&both()[1]).expect("encodable"), r#"{"text":"hello"}"#);
+        assert_eq!(
+            serde_json::to_string(&both()[1]).expect("encodable"),
+            r#"{"text":"hello"}"#
+        );
     }
 
     #[test]
@@ -79,7 +92,15 @@ mod tests {
         let id = ItemId::parse(Kind::Text, "note", &ItemLimits::default()).expect("valid");
         let at = Timestamp::from_millis(0);
         let (meta, tags) = (Meta::default(), Tags::default());
-        let item = Item { kind: data.kind(), id, data, meta, tags, created_at: at, updated_at: at };
+        let item = Item {
+            kind: data.kind(),
+            id,
+            data,
+            meta,
+            tags,
+            created_at: at,
+            updated_at: at,
+        };
         assert_eq!(format!("{item:?} {:?}", item.data), "Item Data");
     }
 }

@@ -23,9 +23,10 @@ impl ItemId {
             Kind::Text => Ok(Self(text.to_owned())),
             Kind::Instrument => match Isin::parse(text) {
                 Ok(isin) => Ok(Self::of_isin(&isin)),
-                Err(Invalid { reason, .. }) => {
-                    Err(Invalid::new("id", format!("the id of an instrument is its ISIN: {reason}")))
-                }
+                Err(Invalid { reason, .. }) => Err(Invalid::new(
+                    "id",
+                    format!("the id of an instrument is its ISIN: {reason}"),
+                )),
             },
         }
     }
@@ -53,17 +54,31 @@ mod tests {
     fn the_id_of_an_instrument_is_its_isin_in_upper_case() {
         let id = parse(Kind::Instrument, "us0378331005").expect("valid");
         assert_eq!(id.as_str(), "US0378331005");
-        assert_eq!(id, ItemId::of_isin(&Isin::parse("US0378331005").expect("valid")));
+        assert_eq!(
+            id,
+            ItemId::of_isin(&Isin::parse("US0378331005").expect("valid"))
+        );
         let reason = "the id of an instrument is its ISIN: must be 12 characters, is 1";
-        assert_eq!(parse(Kind::Instrument, "x"), Err(Invalid::new("id", reason)));
+        assert_eq!(
+            parse(Kind::Instrument, "x"),
+            Err(Invalid::new("id", reason))
+        );
     }
 
     #[test]
     fn another_id_is_short_text_kept_as_it_is() {
-        assert_eq!(parse(Kind::Text, "Überblick 1").expect("valid").as_str(), "Überblick 1");
+        assert_eq!(
+            parse(Kind::Text, "Überblick 1").expect("valid").as_str(),
+            "Überblick 1"
+        );
         assert!(parse(Kind::Text, &"x".repeat(256)).is_ok());
         for text in ["", "a\0", &"x".repeat(257)] {
-            assert_eq!(parse(Kind::Text, text).expect_err("this one is wrong").field, "id");
+            assert_eq!(
+                parse(Kind::Text, text)
+                    .expect_err("this one is wrong")
+                    .field,
+                "id"
+            );
         }
     }
 

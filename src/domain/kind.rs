@@ -32,7 +32,10 @@ impl Kind {
         }
         let kept = Self::ALL.map(Self::as_str).join(", ");
         Err(match Self::NOT_KEPT.contains(&text) {
-            true => Invalid::new("kind", format!("this version does not keep {text}; it keeps {kept}")),
+            true => Invalid::new(
+                "kind",
+                format!("this version does not keep {text}; it keeps {kept}"),
+            ),
             false => Invalid::new("kind", format!("must be one of {kept}")),
         })
     }
@@ -60,7 +63,10 @@ mod tests {
     fn every_kind_reads_back_under_its_name() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(&kind.to_string()), Ok(kind));
-            assert_eq!(serde_json::to_value(kind).expect("encodable"), kind.as_str());
+            assert_eq!(
+                serde_json::to_value(kind).expect("encodable"),
+                kind.as_str()
+            );
         }
     }
 
@@ -71,7 +77,10 @@ mod tests {
             assert_eq!(Kind::parse(name), Err(Invalid::new("kind", reason)));
         }
         for name in ["", "Text", "note"] {
-            assert_eq!(Kind::parse(name), Err(Invalid::new("kind", "must be one of instrument, text")));
+            assert_eq!(
+                Kind::parse(name),
+                Err(Invalid::new("kind", "must be one of instrument, text"))
+            );
         }
     }
 }

@@ -23,17 +23,28 @@ impl Meta {
     ///
     /// # Errors
     /// [`Invalid`] for `meta`, when there are too many or a key breaks its rule, or for `meta.<key>`.
-    pub fn parse(entries: impl IntoIterator<Item = (String, String)>, limits: &ItemLimits) -> Result<Self, Invalid> {
+    pub fn parse(
+        entries: impl IntoIterator<Item = (String, String)>,
+        limits: &ItemLimits,
+    ) -> Result<Self, Invalid> {
         let entries: BTreeMap<String, String> = entries.into_iter().collect();
         if entries.len() > limits.meta_entries {
-            let reason = format!("must hold at most {} entries, holds {}", limits.meta_entries, entries.len());
+            let reason = format!(
+                "must hold at most {} entries, holds {}",
+                limits.meta_entries,
+                entries.len()
+            );
             return Err(Invalid::new("meta", reason));
         }
         for (key, value) in &entries {
             rules::plain(key, limits.meta_key_bytes, "meta")
                 .map_err(|fault| Invalid::new("meta", format!("a key {}", fault.reason)))?;
             if value.len() > limits.meta_value_bytes {
-                let reason = format!("must be at most {} bytes, is {}", limits.meta_value_bytes, value.len());
+                let reason = format!(
+                    "must be at most {} bytes, is {}",
+                    limits.meta_value_bytes,
+                    value.len()
+                );
                 return Err(Invalid::new(format!("meta.{key}"), reason));
             }
         }
@@ -42,7 +53,9 @@ impl Meta {
 
     /// The entries, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// Whether there are none.
@@ -57,14 +70,21 @@ impl Tags {
     ///
     /// # Errors
     /// [`Invalid`] for `tags` when there are too many, or for `tags[3]` when the fourth as given breaks its rule.
-    pub fn parse(tags: impl IntoIterator<Item = String>, limits: &ItemLimits) -> Result<Self, Invalid> {
+    pub fn parse(
+        tags: impl IntoIterator<Item = String>,
+        limits: &ItemLimits,
+    ) -> Result<Self, Invalid> {
         let mut set = BTreeSet::new();
         for (at, tag) in tags.into_iter().enumerate() {
             rules::plain(&tag, limits.tag_bytes, &format!("tags[{at}]"))?;
             set.insert(tag);
         }
         if set.len() > limits.tags {
-            let reason = format!("must hold at most {} tags, holds {}", limits.tags, set.len());
+            let reason = format!(
+                "must hold at most {} tags, holds {}",
+                limits.tags,
+                set.len()
+            );
             return Err(Invalid::new("tags", reason));
         }
         Ok(Self(set))
@@ -91,11 +111,23 @@ mod tests {
     use super::*;
 
     fn limits() -> ItemLimits {
-        ItemLimits { meta_entries: 2, meta_key_bytes: 4, meta_value_bytes: 4, tags: 2, tag_bytes: 4, ..<_>::default() }
+        ItemLimits {
+            meta_entries: 2,
+            meta_key_bytes: 4,
+            meta_value_bytes: 4,
+            tags: 2,
+            tag_bytes: 4,
+            ..<_>::default()
+        }
     }
 
     fn meta(entries: &[(&str, &str)]) -> Result<Meta, Invalid> {
-        Meta::parse(entries.iter().map(|(key, value)| (key.to_string(), value.to_string())), &limits())
+        Meta::parse(
+            entries
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string())),
+            &limits(),
+        )
     }
 
     fn tags(tags: &[&str]) -> Result<Tags, Invalid> {
@@ -113,10 +145,22 @@ mod tests {
     fn metadata_beyond_a_limit_is_refused_by_name() {
         let many = Invalid::new("meta", "must hold at most 2 entries, holds 3");
         assert_eq!(meta(&[("a", ""), ("b", ""), ("c", "")]), Err(many));
-        assert_eq!(meta(&[("", "")]), Err(Invalid::new("meta", "a key must not be empty")));
-        assert_eq!(meta(&[("abcde", "")]), Err(Invalid::new("meta", "a key must be at most 4 bytes, is 5")));
-        assert_eq!(meta(&[("\n", "")]).expect_err("a control character").field, "meta");
-        assert_eq!(meta(&[("a", "12345")]), Err(Invalid::new("meta.a", "must be at most 4 bytes, is 5")));
+        assert_eq!(
+            meta(&[("", "")]),
+            Err(Invalid::new("meta", "a key must not be empty"))
+        );
+        assert_eq!(
+            meta(&[("abcde", "")]),
+            Err(Invalid::new("meta", "a key must be at most 4 bytes, is 5"))
+        );
+        assert_eq!(
+            meta(&[("\n", "")]).expect_err("a control character").field,
+            "meta"
+        );
+        assert_eq!(
+            meta(&[("a", "12345")]),
+            Err(Invalid::new("meta.a", "must be at most 4 bytes, is 5"))
+        );
     }
 
     #[test]
@@ -129,18 +173,38 @@ mod tests {
 
     #[test]
     fn a_tag_beyond_a_limit_is_refused_by_its_place() {
-        assert_eq!(tags(&["a", "b", "c"]), Err(Invalid::new("tags", "must hold at most 2 tags, holds 3")));
-        assert_eq!(tags(&["a", "a", "a", ""]), Err(Invalid::new("tags[3]", "must not be empty")));
+        assert_eq!(
+            tags(&["a", "b", "c"]),
+            Err(Invalid::new("tags", "must hold at most 2 tags, holds 3"))
+        );
+        assert_eq!(
+            tags(&["a", "a", "a", ""]),
+            Err(Invalid::new("tags[3]", "must not be empty"))
+        );
         assert_eq!(tags(&["abcde"]).expect_err("long").field, "tags[0]");
-        assert_eq!(tags(&["a", "\u{1}"]).expect_err("a control character").field, "tags[1]");
+        assert_eq!(
+            tags(&["a", "\u{1}"])
+                .expect_err("a control character")
+                .field,
+            "tags[1]"
+        );
     }
 
     #[test]
     fn the_stored_form_reads_back_and_nothing_prints_itself() {
-        let (meta, tags) = (meta(&[("a", "1")]).expect("valid"), tags(&["t"]).expect("valid"));
+        let (meta, tags) = (
+            meta(&[("a", "1")]).expect("valid"),
+            tags(&["t"]).expect("valid"),
+        );
         let stored = serde_json::to_value((&meta, &tags)).expect("encodable");
         assert_eq!(stored, serde_json::json!([{"a": "1"}, ["t"]]));
-        assert_eq!(serde_json::from_value::<(Meta, Tags)>(stored).expect("written here"), (meta, tags));
-        assert_eq!(format!("{:?} {:?}", Meta::default(), Tags::default()), "Meta Tags");
+        assert_eq!(
+            serde_json::from_value::<(Meta, Tags)>(stored).expect("written here"),
+            (meta, tags)
+        );
+        assert_eq!(
+            format!("{:?} {:?}", Meta::default(), Tags::default()),
+            "Meta Tags"
+        );
     }
 }

@@ -49,8 +49,17 @@ mod tests {
     #[test]
     fn what_is_left_out_keeps_the_value_of_the_contract() {
         let limits: ItemLimits = serde_json::from_str(r#"{"tags": 3}"#).expect("well formed");
-        assert_eq!(limits, ItemLimits { tags: 3, ..ItemLimits::default() });
-        assert_eq!((limits.id_bytes, limits.text_bytes, limits.meta_value_bytes), (256, 65_536, 4_096));
+        assert_eq!(
+            limits,
+            ItemLimits {
+                tags: 3,
+                ..ItemLimits::default()
+            }
+        );
+        assert_eq!(
+            (limits.id_bytes, limits.text_bytes, limits.meta_value_bytes),
+            (256, 65_536, 4_096)
+        );
     }
 
     #[test]

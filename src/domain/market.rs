@@ -32,9 +32,16 @@ impl Ticker {
     /// [`Invalid`] for `ticker`.
     pub fn parse(text: &str, limits: &ItemLimits) -> Result<Self, Invalid> {
         rules::bounded(text, limits.ticker_bytes, "ticker")?;
-        match text.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic()) {
+        match text
+            .chars()
+            .enumerate()
+            .find(|(_, c)| !c.is_ascii_graphic())
+        {
             Some((at, c)) => {
-                let reason = format!("character {} is {c:?}, expected printable ASCII without spaces", at + 1);
+                let reason = format!(
+                    "character {} is {c:?}, expected printable ASCII without spaces",
+                    at + 1
+                );
                 Err(Invalid::new("ticker", reason))
             }
             None => Ok(Self(text.to_owned())),
@@ -53,7 +60,14 @@ impl Mic {
     /// # Errors
     /// [`Invalid`] for `mic`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        rules::code(text, 4, |c| c.is_ascii_alphanumeric(), "a letter A to Z or a digit", "mic").map(Self)
+        rules::code(
+            text,
+            4,
+            |c| c.is_ascii_alphanumeric(),
+            "a letter A to Z or a digit",
+            "mic",
+        )
+        .map(Self)
     }
 
     /// The four characters, letters in upper case.
@@ -68,7 +82,14 @@ impl CurrencyCode {
     /// # Errors
     /// [`Invalid`] for `currency`.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        rules::code(text, 3, |c| c.is_ascii_uppercase(), "a letter A to Z", "currency").map(Self)
+        rules::code(
+            text,
+            3,
+            |c| c.is_ascii_uppercase(),
+            "a letter A to Z",
+            "currency",
+        )
+        .map(Self)
     }
 
     /// The three letters, in upper case.
@@ -101,26 +122,57 @@ mod tests {
         let limits = ItemLimits::default();
         assert_eq!(Mic::parse("xna5").expect("valid").as_str(), "XNA5");
         assert_eq!(CurrencyCode::parse("usd").expect("valid").as_str(), "USD");
-        assert_eq!(Ticker::parse("brk.B", &limits).expect("valid").as_str(), "brk.B");
-        assert_eq!(InstrumentName::parse("Société 1", &limits).expect("valid").as_str(), "Société 1");
+        assert_eq!(
+            Ticker::parse("brk.B", &limits).expect("valid").as_str(),
+            "brk.B"
+        );
+        assert_eq!(
+            InstrumentName::parse("Société 1", &limits)
+                .expect("valid")
+                .as_str(),
+            "Société 1"
+        );
     }
 
     #[test]
     fn a_refusal_names_its_field() {
-        let limits = ItemLimits { ticker_bytes: 4, name_bytes: 4, ..ItemLimits::default() };
+        let limits = ItemLimits {
+            ticker_bytes: 4,
+            name_bytes: 4,
+            ..ItemLimits::default()
+        };
         assert_eq!(Mic::parse("XNA").expect_err("short").field, "mic");
-        assert_eq!(CurrencyCode::parse("U5D").expect_err("a digit").field, "currency");
-        assert_eq!(InstrumentName::parse("a\tb", &limits).expect_err("a tab").field, "name");
-        assert_eq!(InstrumentName::parse("abcde", &limits).expect_err("long").field, "name");
+        assert_eq!(
+            CurrencyCode::parse("U5D").expect_err("a digit").field,
+            "currency"
+        );
+        assert_eq!(
+            InstrumentName::parse("a\tb", &limits)
+                .expect_err("a tab")
+                .field,
+            "name"
+        );
+        assert_eq!(
+            InstrumentName::parse("abcde", &limits)
+                .expect_err("long")
+                .field,
+            "name"
+        );
         let spaced = Ticker::parse("A B", &limits).expect_err("a space");
         let reason = "character 2 is ' ', expected printable ASCII without spaces";
         assert_eq!(spaced, Invalid::new("ticker", reason));
-        assert_eq!(Ticker::parse("ABCDE", &limits).expect_err("long").field, "ticker");
+        assert_eq!(
+            Ticker::parse("ABCDE", &limits).expect_err("long").field,
+            "ticker"
+        );
     }
 
     #[test]
     fn they_do_not_print_themselves() {
         assert_eq!(format!("{:?}", Mic::parse("XNAS")), "Ok(Mic)");
-        assert_eq!(format!("{:?}", CurrencyCode::parse("USD")), "Ok(CurrencyCode)");
+        assert_eq!(
+            format!("{:?}", CurrencyCode::parse("USD")),
+            "Ok(CurrencyCode)"
+        );
     }
 }

@@ -33,16 +33,32 @@ mod tests {
 
     #[test]
     fn any_characters_are_kept_up_to_the_limit() {
-        let limits = ItemLimits { text_bytes: 4, ..ItemLimits::default() };
-        assert_eq!(Text::parse("a\n\0é", &ItemLimits::default()).expect("valid").as_str(), "a\n\0é");
+        let limits = ItemLimits {
+            text_bytes: 4,
+            ..ItemLimits::default()
+        };
+        assert_eq!(
+            Text::parse("a\n\0é", &ItemLimits::default())
+                .expect("valid")
+                .as_str(),
+            "a\n\0é"
+        );
         assert!(Text::parse("éé", &limits).is_ok());
         for text in ["", "ééé"] {
-            assert_eq!(Text::parse(text, &limits).expect_err("this one is wrong").field, "text");
+            assert_eq!(
+                Text::parse(text, &limits)
+                    .expect_err("this one is wrong")
+                    .field,
+                "text"
+            );
         }
     }
 
     #[test]
     fn it_does_not_print_itself() {
-        assert_eq!(format!("{:?}", Text::parse("secret", &ItemLimits::default())), "Ok(Text)");
+        assert_eq!(
+            format!("{:?}", Text::parse("secret", &ItemLimits::default())),
+            "Ok(Text)"
+        );
     }
 }

@@ -44,7 +44,9 @@ impl Timestamp {
     /// From RFC 3339; `None` for text of another form. Digits beyond milliseconds are cut.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        Some(Self::from_millis(i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()?))
+        Some(Self::from_millis(
+            i64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()?,
+        ))
     }
 
     /// RFC 3339 in UTC, always with milliseconds: `2026-11-23T05:00:00.000Z`.
@@ -55,11 +57,15 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let moment = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000)).map_err(|_| fmt::Error)?;
+        let moment = OffsetDateTime::from_unix_timestamp(self.0.div_euclid(1_000))
+            .map_err(|_| fmt::Error)?;
         let (year, month, day) = moment.to_calendar_date();
         let (hour, minute, second) = moment.to_hms();
         let (month, milli) = (u8::from(month), self.0.rem_euclid(1_000));
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
+        )
     }
 }
 
@@ -107,7 +113,10 @@ mod tests {
     fn it_is_stored_as_a_bare_number() {
         let at = Timestamp::from_millis(7);
         assert_eq!(serde_json::to_string(&at).expect("encodable"), "7");
-        assert_eq!(serde_json::from_str::<Timestamp>("7").expect("written here"), at);
+        assert_eq!(
+            serde_json::from_str::<Timestamp>("7").expect("written here"),
+            at
+        );
     }
 
     proptest! {

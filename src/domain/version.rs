@@ -6,7 +6,9 @@ use std::fmt;
 /// A version: the sequence of a record in the truth, 1 to 2^53, or 0 for "none yet".
 ///
 /// The upper bound is the greatest integer that every JSON reader holds exactly. The serde form is the bare number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Version(u64);
 
@@ -73,9 +75,15 @@ mod tests {
     #[test]
     fn it_is_a_bare_number_in_print_and_in_store() {
         let version = Version::new(42).expect("in range");
-        assert_eq!((version.to_string().as_str(), u64::from(version)), ("42", 42));
+        assert_eq!(
+            (version.to_string().as_str(), u64::from(version)),
+            ("42", 42)
+        );
         assert_eq!(serde_json::to_string(&version).expect("encodable"), "42");
-        assert_eq!(serde_json::from_str::<Version>("42").expect("in range"), version);
+        assert_eq!(
+            serde_json::from_str::<Version>("42").expect("in range"),
+            version
+        );
         assert!(serde_json::from_str::<Version>("9007199254740993").is_err());
     }
 }

@@ -82,20 +82,38 @@ impl Batch {
         let conditions = Conditions::owner_only(&mut fields)?;
         fields.finish()?;
         if !(1..=limits.batch).contains(&ops.len()) {
-            let message = format!("a batch has 1 to {} operations, this one {}", limits.batch, ops.len());
-            return Err(Refusal::bad_field("ops", &message).with("limit", limits.batch).into());
+            let message = format!(
+                "a batch has 1 to {} operations, this one {}",
+                limits.batch,
+                ops.len()
+            );
+            return Err(Refusal::bad_field("ops", &message)
+                .with("limit", limits.batch)
+                .into());
         }
         let names = ops.iter().map(|fields| named(fields, limits)).collect();
-        let ops = ops.into_iter().enumerate().map(|(at, fields)| match Op::parse(fields, limits) {
-            Ok(op) => Ok(Ok(op)),
-            Err(Failure::Refused(refusal)) => {
-                let refusal = refusal.below(&place(at));
-                let of_the_item = refusal.code() == Code::InvalidItem;
-                if of_the_item { Ok(Err(refusal)) } else { Err(Failure::Refused(refusal.with("op", at))) }
-            }
-            Err(fault) => Err(fault),
-        });
-        let batch = Self { atomic, ops: ops.collect::<Result<_, _>>()?, names, conditions };
+        let ops = ops
+            .into_iter()
+            .enumerate()
+            .map(|(at, fields)| match Op::parse(fields, limits) {
+                Ok(op) => Ok(Ok(op)),
+                Err(Failure::Refused(refusal)) => {
+                    let refusal = refusal.below(&place(at));
+                    let of_the_item = refusal.code() == Code::InvalidItem;
+                    if of_the_item {
+                        Ok(Err(refusal))
+                    } else {
+                        Err(Failure::Refused(refusal.with("op", at)))
+                    }
+                }
+                Err(fault) => Err(fault),
+            });
+        let batch = Self {
+            atomic,
+            ops: ops.collect::<Result<_, _>>()?,
+            names,
+            conditions,
+        };
         batch.names_no_item_twice().map(|()| batch)
     }
 
@@ -117,11 +135,14 @@ impl Batch {
         if let Err(conflict) = self.conditions.check(snapshot, None) {
             return Ok(Err(Nothing::Refused(conflict)));
         }
-        let (mut room, mut contents, mut refused) = (Room::of(snapshot), Vec::new(), BTreeMap::new());
+        let (mut room, mut contents, mut refused) =
+            (Room::of(snapshot), Vec::new(), BTreeMap::new());
         let mut used = FRAME_BYTES;
         for (at, op) in (0u16..).zip(&self.ops) {
             let decided = match op {
-                Ok(op) => op.decide(snapshot, &mut room, limits)?.map_err(|refusal| refusal.below(&place(at))),
+                Ok(op) => op
+                    .decide(snapshot, &mut room, limits)?
+                    .map_err(|refusal| refusal.below(&place(at))),
                 Err(refusal) => Err(refusal.clone()),
             };
             match decided {
@@ -129,7 +150,9 @@ impl Batch {
                     used += longest(&content);
                     contents.push(content);
                 }
-                Err(refusal) if self.atomic => return Ok(Err(Nothing::Refused(refusal.with("op", at)))),
+                Err(refusal) if self.atomic => {
+                    return Ok(Err(Nothing::Refused(refusal.with("op", at))));
+                }
                 Err(refusal) => {
                     let told = refusal.inner();
                     used += told.to_string().len() + FRAME_BYTES;
@@ -138,22 +161,42 @@ impl Batch {
             }
         }
         if used > limits.reply_bytes {
-            return Ok(Err(Nothing::Refused(Refusal::too_large("ops", used, limits.reply_bytes))));
+            return Ok(Err(Nothing::Refused(Refusal::too_large(
+                "ops",
+                used,
+                limits.reply_bytes,
+            ))));
         }
         if contents.is_empty() {
             return Ok(Err(Nothing::Each(refused, snapshot.version())));
         }
-        Ok(Ok(Draft { contents, refused: refused.into_iter().map(|(at, told)| (at, kept(told))).collect() }))
+        Ok(Ok(Draft {
+            contents,
+            refused: refused
+                .into_iter()
+                .map(|(at, told)| (at, kept(told)))
+                .collect(),
+        }))
     }
 
     /// In the order of the operations: what was written, and what was refused.
-    fn results(&self, written: Vec<Value>, mut refused: BTreeMap<u16, Value>) -> Result<Vec<Value>, Failure> {
+    fn results(
+        &self,
+        written: Vec<Value>,
+        mut refused: BTreeMap<u16, Value>,
+    ) -> Result<Vec<Value>, Failure> {
         let mut written = written.into_iter();
         let result = |at: u16| match refused.remove(&at) {
             Some(told) => Ok(json!({"error": told})),
-            None => written.next().map(|item| json!({"item": item})).ok_or_else(|| anyhow::anyhow!("an item too few")),
+            None => written
+                .next()
+                .map(|item| json!({"item": item}))
+                .ok_or_else(|| anyhow::anyhow!("an item too few")),
         };
-        let results = (0u16..).take(self.ops.len()).map(result).collect::<Result<_, anyhow::Error>>();
+        let results = (0u16..)
+            .take(self.ops.len())
+            .map(result)
+            .collect::<Result<_, anyhow::Error>>();
         results.map_err(Failure::Internal)
     }
 }
@@ -166,25 +209,38 @@ fn place(at: impl Display) -> String {
 /// The item that an operation names, whatever else is wrong with it.
 fn named(fields: &Fields, limits: &Limits) -> Option<(Kind, ItemId)> {
     let kind = Kind::parse(fields.look("kind")?).ok()?;
-    let isin = || if kind == Kind::Instrument { fields.look_in("data", "isin") } else { None };
+    let isin = || {
+        if kind == Kind::Instrument {
+            fields.look_in("data", "isin")
+        } else {
+            None
+        }
+    };
     let id = fields.look("id").or_else(isin)?;
     Some((kind, ItemId::parse(kind, id, &limits.item).ok()?))
 }
 
 /// A refusal as it is kept with the write, in a few KB: of an item that it shows, the version.
 fn kept(mut told: Value) -> Refused {
-    let shown = told["details"]["item"]["version"].as_u64().and_then(Version::new).unwrap_or_default();
+    let shown = told["details"]["item"]["version"]
+        .as_u64()
+        .and_then(Version::new)
+        .unwrap_or_default();
     if !shown.is_none()
         && let Some(details) = told["details"].as_object_mut()
     {
         details.remove("item");
     }
-    Refused { told: told.to_string(), shown }
+    Refused {
+        told: told.to_string(),
+        shown,
+    }
 }
 
 /// A refusal that was kept, as it was told; without its item where that version is kept no more.
 fn retold(Told { told, shown }: Told) -> Result<Value, Failure> {
-    let mut told: Value = serde_json::from_str(&told).map_err(|fault| Failure::Internal(fault.into()))?;
+    let mut told: Value =
+        serde_json::from_str(&told).map_err(|fault| Failure::Internal(fault.into()))?;
     if let Some(shown) = shown {
         told["details"]["item"] = view(&shown);
     }
@@ -195,21 +251,36 @@ fn retold(Told { told, shown }: Told) -> Result<Value, Failure> {
 pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failure> {
     let batch = Batch::parse(call.fields, &service.limits)?;
     let items = batch.ops.iter().flatten().map(Op::item).collect();
-    let intent = Intent { items, request: call.request };
+    let intent = Intent {
+        items,
+        request: call.request,
+    };
     let decide = |snapshot: &Snapshot| batch.decide(snapshot, &service.limits);
-    let outcome = service.owners.write(call.caller.user(), &intent, call.deadline, decide).await?;
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
     let nothing = |nothing| match nothing {
         Nothing::Refused(refusal) => Err(refusal.into()),
-        Nothing::Each(refused, owner_version) => {
-            Ok(json!({"results": batch.results(Vec::new(), refused)?, "owner_version": owner_version.get()}))
-        }
+        Nothing::Each(refused, owner_version) => Ok(
+            json!({"results": batch.results(Vec::new(), refused)?, "owner_version": owner_version.get()}),
+        ),
     };
     let written = |written: Written| {
         let owner_version = written.owner_version().get();
         let local = written.local;
-        let refused = written.refused.into_iter().map(|(at, told)| Ok::<_, Failure>((at, retold(told)?)));
-        let results = batch.results(written.items.iter().map(view).collect(), refused.collect::<Result<_, _>>()?)?;
-        Ok(pending(json!({"results": results, "owner_version": owner_version}), local))
+        let refused = written
+            .refused
+            .into_iter()
+            .map(|(at, told)| Ok::<_, Failure>((at, retold(told)?)));
+        let results = batch.results(
+            written.items.iter().map(view).collect(),
+            refused.collect::<Result<_, _>>()?,
+        )?;
+        Ok(pending(
+            json!({"results": results, "owner_version": owner_version}),
+            local,
+        ))
     };
     unless_written(outcome, nothing, written)
 }

@@ -27,24 +27,41 @@ impl Changes {
         let floor = fields.version("floor")?.unwrap_or_default();
         let limit = page_limit(&mut fields, &service.limits)?;
         fields.finish()?;
-        Ok(Self { since, floor, limit })
+        Ok(Self {
+            since,
+            floor,
+            limit,
+        })
     }
 
     /// The owner, of `since` at least and not from before `floor`: an older copy may hold what is deleted and forgotten,
     /// and who gets that in the middle of a walk would keep it for ever.
-    async fn read(&self, service: &Service, owner: &OwnerKey, deadline: Instant) -> Result<Reading, Failure> {
+    async fn read(
+        &self,
+        service: &Service,
+        owner: &OwnerKey,
+        deadline: Instant,
+    ) -> Result<Reading, Failure> {
         let freshness = Freshness::at_least(self.since, "since", &service.owners);
         let reading = freshness.read(&service.owners, owner, deadline).await?;
         if self.floor <= reading.snapshot.floor() {
             return Ok(reading);
         }
-        let reading = freshness.confirmed().read(&service.owners, owner, deadline).await?;
+        let reading = freshness
+            .confirmed()
+            .read(&service.owners, owner, deadline)
+            .await?;
         let found = reading.snapshot.floor();
         if self.floor <= found {
             return Ok(reading);
         }
-        let never = Refusal::bad_field("floor", format!("the owner's floor is {found}: a higher one never was"));
-        Err(never.with("owner_version", reading.snapshot.version().get()).into())
+        let never = Refusal::bad_field(
+            "floor",
+            format!("the owner's floor is {found}: a higher one never was"),
+        );
+        Err(never
+            .with("owner_version", reading.snapshot.version().get())
+            .into())
     }
 
     /// Whether the caller may hold what was deleted since, without their being told: deletions up to the floor are
@@ -64,7 +81,11 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
         return Err(resync(snapshot.floor(), snapshot.version()).into());
     }
     let Changes { since, limit, .. } = asked;
-    let mut items: Vec<&Opened> = snapshot.items()?.iter().filter(|item| item.version > since).collect();
+    let mut items: Vec<&Opened> = snapshot
+        .items()?
+        .iter()
+        .filter(|item| item.version > since)
+        .collect();
     items.sort_by_key(|item| item.version);
     let changed = page(&items, limit, &service.limits, |item| view(item));
     let more = changed.len() < items.len();
@@ -80,5 +101,7 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
 
 fn resync(floor: Version, owner_version: Version) -> Refusal {
     let message = "deletions since then are no longer known: begin again with since 0, and drop what is not there";
-    Refusal::new(Code::ResyncRequired, message).with("floor", floor.get()).with("owner_version", owner_version.get())
+    Refusal::new(Code::ResyncRequired, message)
+        .with("floor", floor.get())
+        .with("owner_version", owner_version.get())
 }

@@ -14,17 +14,26 @@ pub(super) struct Conditions {
 impl Conditions {
     /// Takes `if_version` and `if_owner_version`.
     pub fn take(fields: &mut Fields) -> Result<Self, Refusal> {
-        Ok(Self { if_version: fields.version("if_version")?, if_owner_version: fields.version("if_owner_version")? })
+        Ok(Self {
+            if_version: fields.version("if_version")?,
+            if_owner_version: fields.version("if_owner_version")?,
+        })
     }
 
     /// Takes `if_version` alone.
     pub fn item_only(fields: &mut Fields) -> Result<Self, Refusal> {
-        Ok(Self { if_version: fields.version("if_version")?, if_owner_version: None })
+        Ok(Self {
+            if_version: fields.version("if_version")?,
+            if_owner_version: None,
+        })
     }
 
     /// Takes `if_owner_version` alone.
     pub fn owner_only(fields: &mut Fields) -> Result<Self, Refusal> {
-        Ok(Self { if_version: None, if_owner_version: fields.version("if_owner_version")? })
+        Ok(Self {
+            if_version: None,
+            if_owner_version: fields.version("if_owner_version")?,
+        })
     }
 
     /// Refuses with `version_conflict` where a condition is false. `current` is the item if it lives.
@@ -35,10 +44,20 @@ impl Conditions {
                 Some(item) => format!("the item is at version {}", item.version),
                 None => "there is no such item".to_owned(),
             };
-            return Err(conflict(snapshot, current, &format!("{found}, and if_version is {wanted}")));
+            return Err(conflict(
+                snapshot,
+                current,
+                &format!("{found}, and if_version is {wanted}"),
+            ));
         }
-        if let Some(wanted) = self.if_owner_version.filter(|wanted| *wanted != snapshot.version()) {
-            let found = format!("the owner is at version {}, and if_owner_version is {wanted}", snapshot.version());
+        if let Some(wanted) = self
+            .if_owner_version
+            .filter(|wanted| *wanted != snapshot.version())
+        {
+            let found = format!(
+                "the owner is at version {}, and if_owner_version is {wanted}",
+                snapshot.version()
+            );
             return Err(conflict(snapshot, current, &found));
         }
         Ok(())
@@ -46,10 +65,15 @@ impl Conditions {
 }
 
 fn conflict(snapshot: &Snapshot, current: Option<&Opened>, found: &str) -> Refusal {
-    let item = current.and_then(|opened| Some(item_view(opened.living()?, opened.version))).unwrap_or(Value::Null);
-    Refusal::new(Code::VersionConflict, format!("{found}: look at the current one and decide again"))
-        .with("item", item)
-        .with("owner_version", snapshot.version().get())
+    let item = current
+        .and_then(|opened| Some(item_view(opened.living()?, opened.version)))
+        .unwrap_or(Value::Null);
+    Refusal::new(
+        Code::VersionConflict,
+        format!("{found}: look at the current one and decide again"),
+    )
+    .with("item", item)
+    .with("owner_version", snapshot.version().get())
 }
 
 /// Nothing there, or deleted.

@@ -19,11 +19,19 @@ pub(super) struct Delete {
 
 impl Delete {
     /// With the conditions that were taken from the fields before.
-    pub fn parse(conditions: Conditions, mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
+    pub fn parse(
+        conditions: Conditions,
+        mut fields: Fields,
+        limits: &Limits,
+    ) -> Result<Self, Failure> {
         let kind = Kind::parse(&fields.require_text("kind")?)?;
         let id = fields.require_text("id")?;
         fields.finish()?;
-        Ok(Self { kind, id: ItemId::parse(kind, &id, &limits.item)?, conditions })
+        Ok(Self {
+            kind,
+            id: ItemId::parse(kind, &id, &limits.item)?,
+            conditions,
+        })
     }
 
     /// Its item.
@@ -32,15 +40,26 @@ impl Delete {
     }
 
     /// That the item is gone, on the owner's state. What is absent is not found, whatever the conditions say.
-    pub fn decide(&self, snapshot: &Snapshot, room: &mut Room) -> Result<Result<Content, Refusal>, Failure> {
-        let Some(living) = snapshot.item(self.kind, &self.id)?.filter(|item| item.living().is_some()) else {
+    pub fn decide(
+        &self,
+        snapshot: &Snapshot,
+        room: &mut Room,
+    ) -> Result<Result<Content, Refusal>, Failure> {
+        let Some(living) = snapshot
+            .item(self.kind, &self.id)?
+            .filter(|item| item.living().is_some())
+        else {
             return Ok(Err(not_found(snapshot)));
         };
         if let Err(conflict) = self.conditions.check(snapshot, Some(&living)) {
             return Ok(Err(conflict));
         }
         room.leave();
-        Ok(Ok(Content::Deleted { kind: self.kind, id: self.id.clone(), updated_at: Timestamp::now() }))
+        Ok(Ok(Content::Deleted {
+            kind: self.kind,
+            id: self.id.clone(),
+            updated_at: Timestamp::now(),
+        }))
     }
 }
 
@@ -48,9 +67,21 @@ impl Delete {
 pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
     let delete = Delete::parse(conditions, call.fields, &service.limits)?;
-    let intent = Intent { items: vec![delete.item()], request: call.request };
-    let decide = |snapshot: &Snapshot| {
-        Ok::<Change<Refusal>, Failure>(delete.decide(snapshot, &mut Room::of(snapshot))?.map(Draft::one))
+    let intent = Intent {
+        items: vec![delete.item()],
+        request: call.request,
     };
-    write::reply(service.owners.write(call.caller.user(), &intent, call.deadline, decide).await?)
+    let decide = |snapshot: &Snapshot| {
+        Ok::<Change<Refusal>, Failure>(
+            delete
+                .decide(snapshot, &mut Room::of(snapshot))?
+                .map(Draft::one),
+        )
+    };
+    write::reply(
+        service
+            .owners
+            .write(call.caller.user(), &intent, call.deadline, decide)
+            .await?,
+    )
 }

@@ -40,7 +40,10 @@ pub(super) fn away(code: Code, message: &str) -> Refusal {
 
 /// The bucket takes no more, not even what confirms a refusal or a `strong` read.
 pub(super) fn bucket_full() -> Refusal {
-    away(Code::TruthUnavailable, "the bucket takes no more: tell the operators")
+    away(
+        Code::TruthUnavailable,
+        "the bucket takes no more: tell the operators",
+    )
 }
 
 impl From<Refusal> for Failure {
@@ -64,13 +67,18 @@ impl From<SealFault> for Failure {
 impl From<AuthFault> for Failure {
     fn from(fault: AuthFault) -> Self {
         Self::Refused(match fault {
-            AuthFault::Unauthenticated => {
-                Refusal::new(Code::Unauthenticated, "the token is bad, expired or revoked: get a new one")
-            }
-            AuthFault::Busy => {
-                away(Code::Overloaded, "too many questions to the auth service are under way: ask again")
-            }
-            AuthFault::Unavailable(_) => away(Code::AuthUnavailable, "the auth service does not answer: ask again"),
+            AuthFault::Unauthenticated => Refusal::new(
+                Code::Unauthenticated,
+                "the token is bad, expired or revoked: get a new one",
+            ),
+            AuthFault::Busy => away(
+                Code::Overloaded,
+                "too many questions to the auth service are under way: ask again",
+            ),
+            AuthFault::Unavailable(_) => away(
+                Code::AuthUnavailable,
+                "the auth service does not answer: ask again",
+            ),
             AuthFault::Unbelievable => away(
                 Code::AuthUnavailable,
                 "the auth service's verdict could not be believed, so nobody was let in: ask again",
@@ -82,9 +90,10 @@ impl From<AuthFault> for Failure {
 impl From<OwnersFault> for Failure {
     fn from(fault: OwnersFault) -> Self {
         match fault {
-            OwnersFault::Truth(TruthFault::Unavailable(_)) => {
-                Self::Refused(away(Code::TruthUnavailable, "the truth is out of reach: ask again"))
-            }
+            OwnersFault::Truth(TruthFault::Unavailable(_)) => Self::Refused(away(
+                Code::TruthUnavailable,
+                "the truth is out of reach: ask again",
+            )),
             OwnersFault::Truth(TruthFault::Full) => Self::Refused(bucket_full()),
             OwnersFault::HistoryLost { .. } => Self::Refused(away(
                 Code::TruthUnavailable,
@@ -112,15 +121,38 @@ mod tests {
     #[test]
     fn each_fault_has_its_code() {
         let code = |failure: Failure| failure.refusal("id").code();
-        assert_eq!(code(AuthFault::Unauthenticated.into()), Code::Unauthenticated);
+        assert_eq!(
+            code(AuthFault::Unauthenticated.into()),
+            Code::Unauthenticated
+        );
         assert_eq!(code(AuthFault::Unbelievable.into()), Code::AuthUnavailable);
         assert_eq!(code(AuthFault::Busy.into()), Code::Overloaded);
-        assert_eq!(code(AuthFault::Unavailable(CallFault::TimedOut).into()), Code::AuthUnavailable);
+        assert_eq!(
+            code(AuthFault::Unavailable(CallFault::TimedOut).into()),
+            Code::AuthUnavailable
+        );
         assert_eq!(code(SealFault::Tampered.into()), Code::Internal);
-        assert_eq!(code(OwnersFault::Truth(CallFault::NotConnected.into()).into()), Code::TruthUnavailable);
-        assert_eq!(code(OwnersFault::Truth(TruthFault::Full).into()), Code::TruthUnavailable);
-        assert_eq!(code(OwnersFault::Truth(TruthFault::Unreadable("x")).into()), Code::Internal);
-        assert_eq!(code(OwnersFault::NeverWas { owner_version: Version::NONE }.into()), Code::BadRequest);
+        assert_eq!(
+            code(OwnersFault::Truth(CallFault::NotConnected.into()).into()),
+            Code::TruthUnavailable
+        );
+        assert_eq!(
+            code(OwnersFault::Truth(TruthFault::Full).into()),
+            Code::TruthUnavailable
+        );
+        assert_eq!(
+            code(OwnersFault::Truth(TruthFault::Unreadable("x")).into()),
+            Code::Internal
+        );
+        assert_eq!(
+            code(
+                OwnersFault::NeverWas {
+                    owner_version: Version::NONE
+                }
+                .into()
+            ),
+            Code::BadRequest
+        );
         assert_eq!(code(Invalid::new("f", "r").into()), Code::InvalidItem);
     }
 

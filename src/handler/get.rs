@@ -27,7 +27,12 @@ impl Get {
         let reveal = fields.flag("reveal")?.unwrap_or_default();
         let freshness = Freshness::take(&mut fields, &service.owners)?;
         fields.finish()?;
-        Ok(Self { kind, id: ItemId::parse(kind, &id, &limits.item)?, reveal, freshness })
+        Ok(Self {
+            kind,
+            id: ItemId::parse(kind, &id, &limits.item)?,
+            reveal,
+            freshness,
+        })
     }
 }
 
@@ -37,13 +42,19 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Value, Failure>
     if get.reveal {
         require(&call.caller, Scope::Secrets)?;
     }
-    let reading = get.freshness.read(&service.owners, &call.owner, call.deadline).await?;
+    let reading = get
+        .freshness
+        .read(&service.owners, &call.owner, call.deadline)
+        .await?;
     let opened = reading.snapshot.item(get.kind, &get.id)?;
-    let item = opened.as_ref().and_then(|opened| Some(item_view(opened.living()?, opened.version)));
+    let item = opened
+        .as_ref()
+        .and_then(|opened| Some(item_view(opened.living()?, opened.version)));
     match item {
-        Some(item) => {
-            Ok(mark_stale(json!({"item": item, "owner_version": reading.snapshot.version().get()}), &reading))
-        }
+        Some(item) => Ok(mark_stale(
+            json!({"item": item, "owner_version": reading.snapshot.version().get()}),
+            &reading,
+        )),
         None if reading.stale => Err(not_found(&reading.snapshot).with("stale", true).into()),
         None => Err(not_found(&reading.snapshot).into()),
     }
@@ -65,12 +76,19 @@ impl Freshness {
 
     /// As fresh by default, and at least of the version that `field` names.
     pub fn at_least(min_version: Version, field: &'static str, owners: &Owners) -> Self {
-        Self { need: owners.default_need(), min_version, field }
+        Self {
+            need: owners.default_need(),
+            min_version,
+            field,
+        }
     }
 
     /// The same, of everything that was acknowledged anywhere before.
     pub fn confirmed(self) -> Self {
-        Self { need: Need::Strong, ..self }
+        Self {
+            need: Need::Strong,
+            ..self
+        }
     }
 
     /// Takes `min_version` and `consistency`.
@@ -82,15 +100,32 @@ impl Freshness {
             Some("head") => Need::Head,
             Some("strong") => Need::Strong,
             Some(_) => {
-                return Err(Refusal::bad_field("consistency", "must be one of head, strong, eventual"));
+                return Err(Refusal::bad_field(
+                    "consistency",
+                    "must be one of head, strong, eventual",
+                ));
             }
         };
-        Ok(Self { need, min_version, field: "min_version" })
+        Ok(Self {
+            need,
+            min_version,
+            field: "min_version",
+        })
     }
 
     /// The owner, that fresh, before the caller's time is up.
-    pub async fn read(&self, owners: &Owners, owner: &OwnerKey, deadline: Instant) -> Result<Reading, Failure> {
-        match timeout_at(deadline, owners.read(owner, self.need, self.min_version, deadline)).await {
+    pub async fn read(
+        &self,
+        owners: &Owners,
+        owner: &OwnerKey,
+        deadline: Instant,
+    ) -> Result<Reading, Failure> {
+        match timeout_at(
+            deadline,
+            owners.read(owner, self.need, self.min_version, deadline),
+        )
+        .await
+        {
             Ok(Err(OwnersFault::NeverWas { owner_version })) => Err(Refusal::bad_field(
                 self.field,
                 format!("the owner is at version {owner_version}: a higher one never was"),

@@ -26,22 +26,38 @@ impl History {
         let before = fields.version("before")?.unwrap_or(Version::MAX);
         let limit = page_limit(&mut fields, limits)?;
         fields.finish()?;
-        Ok(Self { kind, id: ItemId::parse(kind, &id, &limits.item)?, before, limit })
+        Ok(Self {
+            kind,
+            id: ItemId::parse(kind, &id, &limits.item)?,
+            before,
+            limit,
+        })
     }
 }
 
 /// Answers `{versions, owner_version, more, complete}`.
 pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Failure> {
-    let History { kind, id, before, limit } = History::parse(call.fields, &service.limits)?;
+    let History {
+        kind,
+        id,
+        before,
+        limit,
+    } = History::parse(call.fields, &service.limits)?;
     let freshness = Freshness::default_of(&service.owners);
-    let reading = freshness.read(&service.owners, &call.owner, call.deadline).await?;
+    let reading = freshness
+        .read(&service.owners, &call.owner, call.deadline)
+        .await?;
     let snapshot = &reading.snapshot;
-    let kept = service.owners.kept_versions(snapshot, kind, &id, before, limit);
+    let kept = service
+        .owners
+        .kept_versions(snapshot, kind, &id, before, limit);
     let kept = match timeout_at(call.deadline, kept).await {
         Err(_) => return Err(out_of_time().into()),
         Ok(kept) => kept?,
     };
-    let Some(kept) = kept else { return Err(not_found(snapshot).into()) };
+    let Some(kept) = kept else {
+        return Err(not_found(snapshot).into());
+    };
     let versions = page(&kept.versions, limit, &service.limits, view);
     let reply = json!({
         "more": kept.more || versions.len() < kept.versions.len(),

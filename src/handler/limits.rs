@@ -73,35 +73,55 @@ impl Limits {
     /// Each limit by its name, with value and unit; with those of the owners' memory and writes.
     pub fn described(&self, owners: &Owners) -> Value {
         let (cache_bytes, retries) = owners.bounds();
-        let owners = [("cache_bytes", cache_bytes, "bytes"), ("write_retries", retries, "times")];
+        let owners = [
+            ("cache_bytes", cache_bytes, "bytes"),
+            ("write_retries", retries, "times"),
+        ];
         let table = self.table().into_iter().chain(owners);
-        let limits = table.map(|(name, value, unit)| (name.to_owned(), json!({"value": value, "unit": unit})));
+        let limits = table
+            .map(|(name, value, unit)| (name.to_owned(), json!({"value": value, "unit": unit})));
         Value::Object(limits.collect())
     }
 
     /// What one owner may weigh at most, in bytes, about: each item may be the last of a batch whose other operations were
     /// refused, and that is kept with it.
     pub fn heaviest_owner_bytes(&self) -> u64 {
-        let refused = self.batch.saturating_mul(REFUSAL_BYTES).min(self.reply_bytes);
-        self.items.saturating_mul(self.request_bytes.saturating_add(refused)) as u64
+        let refused = self
+            .batch
+            .saturating_mul(REFUSAL_BYTES)
+            .min(self.reply_bytes);
+        self.items
+            .saturating_mul(self.request_bytes.saturating_add(refused)) as u64
     }
 
     /// The bounds on one owner.
     pub(super) fn pace(&self) -> Pace {
-        Pace { in_flight: self.owner_in_flight, per_s: self.rate_per_s, burst: self.rate_burst }
+        Pace {
+            in_flight: self.owner_in_flight,
+            per_s: self.rate_per_s,
+            burst: self.rate_burst,
+        }
     }
 
     /// The refusal of a request that is beyond them.
     pub(super) fn denied(&self, denied: Denied) -> Refusal {
         match denied {
-            Denied::TooMany => away(Code::Overloaded, "this owner has too many requests under way: ask again")
-                .with("in_flight", self.owner_in_flight),
+            Denied::TooMany => away(
+                Code::Overloaded,
+                "this owner has too many requests under way: ask again",
+            )
+            .with("in_flight", self.owner_in_flight),
             Denied::TooFast { wait, used } => {
-                let retry_after_ms = u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
-                Refusal::retry_later(Code::RateLimited, "this owner asks too often: ask again later", retry_after_ms)
-                    .with("used", used)
-                    .with("limit", self.rate_burst)
-                    .with("rate_per_s", self.rate_per_s)
+                let retry_after_ms =
+                    u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
+                Refusal::retry_later(
+                    Code::RateLimited,
+                    "this owner asks too often: ask again later",
+                    retry_after_ms,
+                )
+                .with("used", used)
+                .with("limit", self.rate_burst)
+                .with("rate_per_s", self.rate_per_s)
             }
         }
     }
@@ -131,7 +151,11 @@ impl Limits {
             ("deadline_max_ms", self.deadline_max_ms, "milliseconds"),
             ("in_flight", count(self.in_flight), "requests"),
             ("owner_in_flight", count(self.owner_in_flight), "requests"),
-            ("rate_per_s", self.rate_per_s, "requests a second, 0 is unbounded"),
+            (
+                "rate_per_s",
+                self.rate_per_s,
+                "requests a second, 0 is unbounded",
+            ),
             ("rate_burst", self.rate_burst, "requests"),
             ("name_bytes", count(item.name_bytes), "bytes"),
             ("ticker_bytes", count(item.ticker_bytes), "bytes"),

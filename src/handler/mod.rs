@@ -53,8 +53,10 @@ impl Service {
             Operation::Limits => limits::limits(self, request),
             _ => {
                 let call = request.authenticate(self).await?;
-                let _under_way =
-                    self.owners.admit(&call.owner, &self.limits.pace()).map_err(|d| self.limits.denied(d))?;
+                let _under_way = self
+                    .owners
+                    .admit(&call.owner, &self.limits.pace())
+                    .map_err(|d| self.limits.denied(d))?;
                 match operation {
                     Operation::Put => put::put(self, call).await,
                     Operation::Get => get::get(self, call).await,
@@ -64,7 +66,9 @@ impl Service {
                     Operation::History => history::history(self, call).await,
                     Operation::Restore => restore::restore(self, call).await,
                     Operation::Batch => batch::batch(self, call).await,
-                    Operation::Version | Operation::Limits => Err(Failure::unreachable("handled above")),
+                    Operation::Version | Operation::Limits => {
+                        Err(Failure::unreachable("handled above"))
+                    }
                 }
             }
         }

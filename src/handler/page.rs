@@ -21,7 +21,12 @@ pub(super) fn page_limit(fields: &mut Fields, limits: &Limits) -> Result<usize, 
 }
 
 /// The first of the entries, as many as fit: at least one, at most `limit`.
-pub(super) fn page<T>(entries: &[T], limit: usize, limits: &Limits, view: impl Fn(&T) -> Value) -> Vec<Value> {
+pub(super) fn page<T>(
+    entries: &[T],
+    limit: usize,
+    limits: &Limits,
+    view: impl Fn(&T) -> Value,
+) -> Vec<Value> {
     let (mut page, mut used) = (Vec::new(), FRAME_BYTES);
     for entry in entries.iter().take(limit) {
         let view = view(entry);
@@ -41,10 +46,21 @@ mod tests {
     #[test]
     fn a_page_ends_at_its_limit_or_where_it_is_full() {
         let view = |text: &&str| Value::from(*text);
-        let limits = Limits { reply_bytes: FRAME_BYTES + 10, ..Limits::default() };
-        assert_eq!(page(&["ab", "cd", "ef"], 2, &limits, view).len(), 2, "5 bytes each");
+        let limits = Limits {
+            reply_bytes: FRAME_BYTES + 10,
+            ..Limits::default()
+        };
+        assert_eq!(
+            page(&["ab", "cd", "ef"], 2, &limits, view).len(),
+            2,
+            "5 bytes each"
+        );
         assert_eq!(page(&["ab", "cd", "ef"], 3, &limits, view).len(), 2);
-        assert_eq!(page(&["a text that is too long", "cd"], 3, &limits, view).len(), 1, "one is always given");
+        assert_eq!(
+            page(&["a text that is too long", "cd"], 3, &limits, view).len(),
+            1,
+            "one is always given"
+        );
         assert!(page::<&str>(&[], 3, &limits, view).is_empty());
     }
 }

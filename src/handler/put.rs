@@ -23,22 +23,42 @@ pub(super) struct Put {
 
 impl Put {
     /// With the conditions that were taken from the fields before.
-    pub fn parse(conditions: Conditions, mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
+    pub fn parse(
+        conditions: Conditions,
+        mut fields: Fields,
+        limits: &Limits,
+    ) -> Result<Self, Failure> {
         let kind = Kind::parse(&fields.require_text("kind")?)?;
         let id = fields.text("id")?;
         let data = fields.map("data")?;
         let meta = fields.text_map("meta")?.unwrap_or_default();
         let tags = fields.text_list("tags")?.unwrap_or_default();
         fields.finish()?;
-        let id = id.map(|id| ItemId::parse(kind, &id, &limits.item)).transpose()?;
-        let data = data.map(|data| data_from(kind, data, &limits.item)).transpose()?;
+        let id = id
+            .map(|id| ItemId::parse(kind, &id, &limits.item))
+            .transpose()?;
+        let data = data
+            .map(|data| data_from(kind, data, &limits.item))
+            .transpose()?;
         if kind == Kind::Instrument && id.is_none() && data.is_none() {
             let message = "data: an instrument without an id needs its data, which hold the ISIN";
-            return Err(Refusal::new(Code::InvalidItem, message).field("data").into());
+            return Err(Refusal::new(Code::InvalidItem, message)
+                .field("data")
+                .into());
         }
         let id = fitting_id(id, data.as_ref())?;
-        let (meta, tags) = (Meta::parse(meta, &limits.item)?, Tags::parse(tags, &limits.item)?);
-        Ok(Self { kind, id, data, meta, tags, conditions })
+        let (meta, tags) = (
+            Meta::parse(meta, &limits.item)?,
+            Tags::parse(tags, &limits.item)?,
+        );
+        Ok(Self {
+            kind,
+            id,
+            data,
+            meta,
+            tags,
+            conditions,
+        })
     }
 
     /// Its item; no id lets the service choose one.
@@ -62,9 +82,15 @@ impl Put {
         if let Err(conflict) = self.conditions.check(snapshot, living) {
             return Ok(Err(conflict));
         }
-        let data = self.data.as_ref().or(living.and_then(|item| item.living()).map(|item| &item.data));
+        let data = self
+            .data
+            .as_ref()
+            .or(living.and_then(|item| item.living()).map(|item| &item.data));
         let Some(data) = data else {
-            let refusal = Refusal::new(Code::InvalidItem, "data: there is no such item yet, so its data is needed");
+            let refusal = Refusal::new(
+                Code::InvalidItem,
+                "data: there is no such item yet, so its data is needed",
+            );
             return Ok(Err(refusal.field("data")));
         };
         let what = (data.clone(), self.meta.clone(), self.tags.clone());
@@ -85,7 +111,15 @@ pub(super) fn keep(
     let now = Timestamp::now();
     let created_at = life.map_or(now, |item| item.created_at);
     let kind = data.kind();
-    let item = Item { kind, id: id.clone(), data, meta, tags, created_at, updated_at: now };
+    let item = Item {
+        kind,
+        id: id.clone(),
+        data,
+        meta,
+        tags,
+        created_at,
+        updated_at: now,
+    };
     let content = Content::Living(item);
     write::must_fit(&content, limits)?;
     *room = entered;
@@ -94,12 +128,16 @@ pub(super) fn keep(
 
 /// The id of an instrument is its ISIN, and may be left out; another one is refused.
 fn fitting_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>, Refusal> {
-    let Some(Data::Instrument(instrument)) = data else { return Ok(id) };
+    let Some(Data::Instrument(instrument)) = data else {
+        return Ok(id);
+    };
     let isin = ItemId::of_isin(instrument.isin());
     match id {
-        Some(id) if id.as_str() != isin.as_str() => {
-            Err(Refusal::new(Code::InvalidItem, "id: an instrument's id is its ISIN; leave it out").field("id"))
-        }
+        Some(id) if id.as_str() != isin.as_str() => Err(Refusal::new(
+            Code::InvalidItem,
+            "id: an instrument's id is its ISIN; leave it out",
+        )
+        .field("id")),
         _ => Ok(Some(isin)),
     }
 }
@@ -136,12 +174,23 @@ impl Room {
                 .with("retry_after_ms", QUOTA_RETRY_MS)
         };
         if is_new && self.items >= limits.items {
-            return Err(refuse("items are used: delete some", self.items, limits.items));
+            return Err(refuse(
+                "items are used: delete some",
+                self.items,
+                limits.items,
+            ));
         }
         if is_new_key && self.keys >= limits.keys {
-            return Err(refuse("keys are used, kept deletions among them", self.keys, limits.keys));
+            return Err(refuse(
+                "keys are used, kept deletions among them",
+                self.keys,
+                limits.keys,
+            ));
         }
-        Ok(Self { items: self.items + usize::from(is_new), keys: self.keys + usize::from(is_new_key) })
+        Ok(Self {
+            items: self.items + usize::from(is_new),
+            keys: self.keys + usize::from(is_new_key),
+        })
     }
 }
 
@@ -152,10 +201,18 @@ const QUOTA_RETRY_MS: u64 = 3_600_000;
 pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
     let put = Put::parse(conditions, call.fields, &service.limits)?;
-    let intent = Intent { items: vec![put.item()], request: call.request };
+    let intent = Intent {
+        items: vec![put.item()],
+        request: call.request,
+    };
     let decide = |snapshot: &Snapshot| {
         let content = put.decide(snapshot, &mut Room::of(snapshot), &service.limits)?;
         Ok::<Change<Refusal>, Failure>(content.map(Draft::one))
     };
-    write::reply(service.owners.write(call.caller.user(), &intent, call.deadline, decide).await?)
+    write::reply(
+        service
+            .owners
+            .write(call.caller.user(), &intent, call.deadline, decide)
+            .await?,
+    )
 }

@@ -32,7 +32,10 @@ impl Request {
     /// Asks the auth service who it is; the owner comes from its verdict and from nowhere else.
     pub(super) async fn authenticate(self, service: &Service) -> Result<Call, Failure> {
         let token = self.headers.token.ok_or_else(|| {
-            Refusal::new(Code::Unauthenticated, "no token: send the header Authorization: Bearer <token>")
+            Refusal::new(
+                Code::Unauthenticated,
+                "no token: send the header Authorization: Bearer <token>",
+            )
         })??;
         let verified = service.auth.verify(&token, self.headers.trace.as_ref());
         let caller = match timeout_at(self.deadline, verified).await {
@@ -44,9 +47,19 @@ impl Request {
         }
         let owner = service.owners.owner(caller.user());
         tracing::Span::current().record("owner", tracing::field::display(owner));
-        let request =
-            self.headers.request_id.map(|id| (id.as_str().to_owned(), canonical(self.operation.name(), &self.body)));
-        Ok(Call { caller, owner, fields: Fields::of(self.body)?, deadline: self.deadline, request })
+        let request = self.headers.request_id.map(|id| {
+            (
+                id.as_str().to_owned(),
+                canonical(self.operation.name(), &self.body),
+            )
+        });
+        Ok(Call {
+            caller,
+            owner,
+            fields: Fields::of(self.body)?,
+            deadline: self.deadline,
+            request,
+        })
     }
 }
 
@@ -60,5 +73,8 @@ pub(super) fn require(caller: &Principal, scope: Scope) -> Result<(), Refusal> {
 
 /// The caller's time is up, and nothing was written.
 pub(super) fn out_of_time() -> Refusal {
-    Refusal::new(Code::DeadlineExceeded, "the time for this request was up before it was done; nothing was written")
+    Refusal::new(
+        Code::DeadlineExceeded,
+        "the time for this request was up before it was done; nothing was written",
+    )
 }

@@ -26,11 +26,21 @@ impl Restore {
         let version = fields.require("version", version)?;
         let conditions = Conditions::item_only(&mut fields)?;
         fields.finish()?;
-        Ok(Self { kind, id: ItemId::parse(kind, &id, &limits.item)?, version, conditions })
+        Ok(Self {
+            kind,
+            id: ItemId::parse(kind, &id, &limits.item)?,
+            version,
+            conditions,
+        })
     }
 
     /// The item as it would be: as a `put` of what it was.
-    fn decide(&self, was: Option<&Opened>, snapshot: &Snapshot, limits: &Limits) -> Result<Change<Refusal>, Failure> {
+    fn decide(
+        &self,
+        was: Option<&Opened>,
+        snapshot: &Snapshot,
+        limits: &Limits,
+    ) -> Result<Change<Refusal>, Failure> {
         let current = snapshot.item(self.kind, &self.id)?;
         let living = current.as_ref().filter(|item| item.living().is_some());
         if let Err(conflict) = self.conditions.check(snapshot, living) {
@@ -40,12 +50,24 @@ impl Restore {
         let Some(was) = was.filter(|_| current.is_some()) else {
             return Ok(Err(not_kept(snapshot, living.is_some())));
         };
-        let Some(Item { data, meta, tags, .. }) = was.living() else {
-            let message = "version: the item was deleted then; restore an earlier one, or delete it";
-            return Ok(Err(Refusal::new(Code::InvalidItem, message).field("version")));
+        let Some(Item {
+            data, meta, tags, ..
+        }) = was.living()
+        else {
+            let message =
+                "version: the item was deleted then; restore an earlier one, or delete it";
+            return Ok(Err(
+                Refusal::new(Code::InvalidItem, message).field("version")
+            ));
         };
         let mut room = Room::of(snapshot);
-        let kept = keep(&mut room, current.as_ref(), &self.id, (data.clone(), meta.clone(), tags.clone()), limits);
+        let kept = keep(
+            &mut room,
+            current.as_ref(),
+            &self.id,
+            (data.clone(), meta.clone(), tags.clone()),
+            limits,
+        );
         Ok(kept.map(Draft::one))
     }
 }
@@ -55,19 +77,30 @@ fn not_kept(snapshot: &Snapshot, lives: bool) -> Refusal {
     if !lives {
         return not_found(snapshot);
     }
-    let message = "the item has no such version, or it is kept no more: history shows those that are";
+    let message =
+        "the item has no such version, or it is kept no more: history shows those that are";
     Refusal::new(Code::NotFound, message).with("owner_version", snapshot.version().get())
 }
 
 /// Answers `{item, owner_version}`.
 pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Failure> {
     let restore = Restore::parse(call.fields, &service.limits)?;
-    let found = service.owners.item_at(&call.owner, restore.kind, &restore.id, restore.version);
+    let found = service
+        .owners
+        .item_at(&call.owner, restore.kind, &restore.id, restore.version);
     let was = match timeout_at(call.deadline, found).await {
         Err(_) => return Err(out_of_time().into()),
         Ok(was) => was?,
     };
-    let intent = Intent { items: vec![(restore.kind, Some(restore.id.clone()))], request: call.request };
+    let intent = Intent {
+        items: vec![(restore.kind, Some(restore.id.clone()))],
+        request: call.request,
+    };
     let decide = |snapshot: &Snapshot| restore.decide(was.as_ref(), snapshot, &service.limits);
-    write::reply(service.owners.write(call.caller.user(), &intent, call.deadline, decide).await?)
+    write::reply(
+        service
+            .owners
+            .write(call.caller.user(), &intent, call.deadline, decide)
+            .await?,
+    )
 }

@@ -19,8 +19,14 @@ pub(super) fn reply(outcome: Outcome<Refusal>) -> Result<Value, Failure> {
         outcome,
         |refusal| Err(refusal.into()),
         |written| {
-            let item = written.items.first().ok_or_else(|| Failure::unreachable("a write of no item"))?;
-            Ok(pending(json!({"item": view(item), "owner_version": written.owner_version().get()}), written.local))
+            let item = written
+                .items
+                .first()
+                .ok_or_else(|| Failure::unreachable("a write of no item"))?;
+            Ok(pending(
+                json!({"item": view(item), "owner_version": written.owner_version().get()}),
+                written.local,
+            ))
         },
     )
 }
@@ -65,7 +71,11 @@ pub(super) fn pending(mut reply: Value, local: Passed) -> Value {
 pub(super) fn view(opened: &Opened) -> Value {
     match &opened.body.content {
         Content::Living(item) => item_view(item, opened.version),
-        Content::Deleted { kind, id, updated_at } => deleted_view(*kind, id, opened.version, *updated_at),
+        Content::Deleted {
+            kind,
+            id,
+            updated_at,
+        } => deleted_view(*kind, id, opened.version, *updated_at),
     }
 }
 
@@ -75,15 +85,24 @@ pub(super) fn must_fit(content: &Content, limits: &Limits) -> Result<(), Refusal
     if used <= limits.reply_bytes {
         return Ok(());
     }
-    let message = format!("a reply with this item would take {used} bytes, and {} fit", limits.reply_bytes);
-    Err(Refusal::new(Code::TooLarge, message).with("used", used).with("limit", limits.reply_bytes))
+    let message = format!(
+        "a reply with this item would take {used} bytes, and {} fit",
+        limits.reply_bytes
+    );
+    Err(Refusal::new(Code::TooLarge, message)
+        .with("used", used)
+        .with("limit", limits.reply_bytes))
 }
 
 /// The bytes that an item takes in a reply at most: in JSON, the longer encoding, and with the longest version.
 pub(super) fn longest(content: &Content) -> usize {
     let view = match content {
         Content::Living(item) => item_view(item, Version::MAX),
-        Content::Deleted { kind, id, updated_at } => deleted_view(*kind, id, Version::MAX, *updated_at),
+        Content::Deleted {
+            kind,
+            id,
+            updated_at,
+        } => deleted_view(*kind, id, Version::MAX, *updated_at),
     };
     view.to_string().len()
 }

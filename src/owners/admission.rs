@@ -72,13 +72,20 @@ impl Traffic {
         let now = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let each = 1_000_000 / pace.per_s;
         let most = each * pace.burst.max(1);
-        let spent = self.even_at_us.try_update(Ordering::AcqRel, Ordering::Acquire, |even_at| {
-            let next = even_at.max(now) + each;
-            (next <= now + most).then_some(next)
-        });
-        let wait = |even_at: u64| Duration::from_micros((even_at.max(now) + each).saturating_sub(now + most));
+        let spent = self
+            .even_at_us
+            .try_update(Ordering::AcqRel, Ordering::Acquire, |even_at| {
+                let next = even_at.max(now) + each;
+                (next <= now + most).then_some(next)
+            });
+        let wait = |even_at: u64| {
+            Duration::from_micros((even_at.max(now) + each).saturating_sub(now + most))
+        };
         let used = |even_at: u64| even_at.saturating_sub(now).div_ceil(each);
-        spent.map(|_| ()).map_err(|even_at| Denied::TooFast { wait: wait(even_at), used: used(even_at) })
+        spent.map(|_| ()).map_err(|even_at| Denied::TooFast {
+            wait: wait(even_at),
+            used: used(even_at),
+        })
     }
 }
 
@@ -88,22 +95,47 @@ mod tests {
 
     #[test]
     fn after_a_burst_the_rate_holds() {
-        let (traffic, pace) = (Traffic::default(), Pace { in_flight: 1, per_s: 10, burst: 3 });
+        let (traffic, pace) = (
+            Traffic::default(),
+            Pace {
+                in_flight: 1,
+                per_s: 10,
+                burst: 3,
+            },
+        );
         let began = Instant::now();
-        let taken = (0..10).filter(|_| traffic.spend(&pace, began).is_ok()).count();
+        let taken = (0..10)
+            .filter(|_| traffic.spend(&pace, began).is_ok())
+            .count();
         assert_eq!(taken, 3);
-        let Err(Denied::TooFast { wait, used }) = traffic.spend(&pace, began) else { panic!("too fast") };
+        let Err(Denied::TooFast { wait, used }) = traffic.spend(&pace, began) else {
+            panic!("too fast")
+        };
         assert_eq!(used, 3);
-        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
+        assert!(
+            wait > Duration::ZERO && wait <= Duration::from_millis(100),
+            "{wait:?}"
+        );
         // Two tenths of a second later two more are due.
-        let earlier = began.checked_sub(Duration::from_millis(200)).expect("the machine runs longer than that");
-        let taken = (0..10).filter(|_| traffic.spend(&pace, earlier).is_ok()).count();
+        let earlier = began
+            .checked_sub(Duration::from_millis(200))
+            .expect("the machine runs longer than that");
+        let taken = (0..10)
+            .filter(|_| traffic.spend(&pace, earlier).is_ok())
+            .count();
         assert_eq!(taken, 2);
     }
 
     #[test]
     fn no_rate_is_no_bound() {
-        let (traffic, pace) = (Traffic::default(), Pace { in_flight: 1, per_s: 0, burst: 0 });
+        let (traffic, pace) = (
+            Traffic::default(),
+            Pace {
+                in_flight: 1,
+                per_s: 0,
+                burst: 0,
+            },
+        );
         assert!((0..1_000).all(|_| traffic.spend(&pace, Instant::now()).is_ok()));
     }
 }

@@ -27,7 +27,10 @@ pub(super) struct Backfill {
 
 impl Default for Backfill {
     fn default() -> Self {
-        Self { permits: Arc::new(Semaphore::new(AT_A_TIME)), waiting: AtomicUsize::new(0) }
+        Self {
+            permits: Arc::new(Semaphore::new(AT_A_TIME)),
+            waiting: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -54,13 +57,19 @@ impl Owners {
     /// Fetches every version that the bucket keeps of the owner's items, and says that they are all here; not if the
     /// projection found a gap meanwhile, or the owner was un-hosted. Says whether it said so.
     pub async fn backfill(&self, owner: &OwnerKey) -> Result<bool, OwnersFault> {
-        let Some(life) = self.0.store.lacks_history(owner).await? else { return Ok(true) };
+        let Some(life) = self.0.store.lacks_history(owner).await? else {
+            return Ok(true);
+        };
         let mut versions: Vec<(OwnerKey, Record)> = Vec::new();
         for current in self.fetch_whole(owner).await?.snapshot.set().records() {
             if current.envelope.item_prev.is_none() {
                 continue;
             }
-            let kept = self.0.bucket.history(owner, &current.name, Version::NONE, current.version).await?;
+            let kept = self
+                .0
+                .bucket
+                .history(owner, &current.name, Version::NONE, current.version)
+                .await?;
             versions.extend(kept.into_iter().map(|record| (*owner, record)));
             if versions.len() >= BATCH {
                 self.0.store.add_versions(&versions).await?;

@@ -33,7 +33,10 @@ pub(super) struct Cell {
 impl Cell {
     /// The snapshot at hand.
     pub(super) fn held(&self) -> Option<Arc<Snapshot>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Keeps the snapshot, unless a newer one is there, and gives the one that is kept.
@@ -41,7 +44,10 @@ impl Cell {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match &*held {
             Some(newer) if newer.version() > snapshot.version() => newer.clone(),
-            Some(same) if same.version() == snapshot.version() && same.checked_at() > snapshot.checked_at() => {
+            Some(same)
+                if same.version() == snapshot.version()
+                    && same.checked_at() > snapshot.checked_at() =>
+            {
                 same.clone()
             }
             _ => {
@@ -66,7 +72,10 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn weighed(cell: &Arc<Cell>) -> Self {
-        Self { cell: cell.clone(), weight: cell.held().map_or(0, |snapshot| snapshot.weight()) }
+        Self {
+            cell: cell.clone(),
+            weight: cell.held().map_or(0, |snapshot| snapshot.weight()),
+        }
     }
 }
 
@@ -126,15 +135,27 @@ mod tests {
     }
 
     fn slot(weight: u64) -> Slot {
-        Slot { cell: Arc::default(), weight }
+        Slot {
+            cell: Arc::default(),
+            weight,
+        }
     }
 
     #[test]
     fn the_heaviest_owner_fits_into_one_part() {
-        for (bytes, heaviest) in [(256 << 20, 128 << 20), (256 << 20, 1 << 20), (1 << 20, 900_000), (4_096, 1 << 30)] {
+        for (bytes, heaviest) in [
+            (256 << 20, 128 << 20),
+            (256 << 20, 1 << 20),
+            (1 << 20, 900_000),
+            (4_096, 1 << 30),
+        ] {
             let cells = cells(bytes, heaviest);
             let least = heaviest.min(bytes);
-            assert!(cells.shard_capacity() >= least, "{bytes} {heaviest}: {}", cells.shard_capacity());
+            assert!(
+                cells.shard_capacity() >= least,
+                "{bytes} {heaviest}: {}",
+                cells.shard_capacity()
+            );
         }
         let cells = cells(1 << 20, 900_000);
         cells.insert(owner(1), slot(900_000));
@@ -156,6 +177,9 @@ mod tests {
         for other in 1..=200 {
             cells.insert(owner(other), slot(1_000));
         }
-        assert!(cells.peek(&owner(0)).is_none() && cells.weight() <= 20_000, "and goes when nobody uses it");
+        assert!(
+            cells.peek(&owner(0)).is_none() && cells.weight() <= 20_000,
+            "and goes when nobody uses it"
+        );
     }
 }

@@ -3,7 +3,9 @@
 use super::write::{Draft, Intent};
 use super::{Owners, OwnersFault, Snapshot};
 use crate::domain::{ItemId, Kind, Timestamp, Version};
-use crate::seal::{Body, Content, Links, OwnerKeys, Part, Record, RecordName, RequestMark, SealFault, UserId};
+use crate::seal::{
+    Body, Content, Links, OwnerKeys, Part, Record, RecordName, RequestMark, SealFault, UserId,
+};
 use crate::truth::NewRecord;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -47,11 +49,17 @@ impl Owners {
                 fresh = keyring.new_owner_keys();
                 let links = links(snapshot, None, None, false);
                 let value = fresh.wrap(keyring, owner, user, &links).into();
-                records.push(NewRecord { name: RecordName::Key, value });
+                records.push(NewRecord {
+                    name: RecordName::Key,
+                    value,
+                });
                 &fresh
             }
         };
-        let request = intent.request.as_ref().map(|(id, body)| keys.request_marks(id, body));
+        let request = intent
+            .request
+            .as_ref()
+            .map(|(id, body)| keys.request_marks(id, body));
         let operation = Uuid::now_v7();
         let Draft { contents, refused } = draft;
         let mut left = u16::try_from(contents.len()).map_err(|_| SealFault::Malformed)?;
@@ -63,11 +71,22 @@ impl Owners {
             let deleted = matches!(content, Content::Deleted { .. });
             // Nobody can ask again for what has no id.
             let keeps = left == 0 && request.is_some();
-            let refused = if keeps { refused.clone() } else { BTreeMap::new() };
-            let part = Part { of, followed_by: left, refused };
+            let refused = if keeps {
+                refused.clone()
+            } else {
+                BTreeMap::new()
+            };
+            let part = Part {
+                of,
+                followed_by: left,
+                refused,
+            };
             let body = self.body(snapshot, keys, &name, content, (operation, part))?;
             let links = links(snapshot, snapshot.set().get(&name), request, deleted);
-            records.push(NewRecord { name, value: keys.seal(owner, name, &links, body.encode()).into() });
+            records.push(NewRecord {
+                name,
+                value: keys.seal(owner, name, &links, body.encode()).into(),
+            });
         }
         Ok(Sealed { operation, records })
     }

@@ -21,14 +21,24 @@ impl Owners {
         request_id: &RequestMark,
         intent: &Intent,
     ) -> Result<Option<Record>, OwnersFault> {
-        let made_by = |record: &&Record| record.envelope.request.is_some_and(|(id, _)| id == *request_id);
+        let made_by = |record: &&Record| {
+            record
+                .envelope
+                .request
+                .is_some_and(|(id, _)| id == *request_id)
+        };
         if let Some(current) = snapshot.set().records().find(made_by) {
             return Ok(Some(current.clone()));
         }
         if snapshot.keys().is_none() {
             return Ok(None);
         }
-        let known_to = match self.0.store.earlier_request(snapshot.owner(), request_id, self.bucket_name()).await {
+        let known_to = match self
+            .0
+            .store
+            .earlier_request(snapshot.owner(), request_id, self.bucket_name())
+            .await
+        {
             Ok(Earlier::Found(record)) => return Ok(Some(*record)),
             Ok(Earlier::NotUpTo(sequence)) => Version::new(sequence).unwrap_or_default(),
             Ok(Earlier::Unknown) => Version::NONE,
@@ -37,13 +47,18 @@ impl Owners {
                 Version::NONE
             }
         };
-        let written_over = |record: &&Record| record.version > known_to && !record.envelope.item_prev.is_none();
+        let written_over =
+            |record: &&Record| record.version > known_to && !record.envelope.item_prev.is_none();
         let items = self.items_of(snapshot, request_id, intent)?;
         let items: Vec<&Record> = items.into_iter().filter(written_over).collect();
         for some in items.chunks(AT_ONCE) {
             let mut looked_up = Vec::with_capacity(some.len());
             for Record { name, version, .. } in some {
-                looked_up.push(self.0.bucket.history(snapshot.owner(), name, known_to, *version));
+                looked_up.push(
+                    self.0
+                        .bucket
+                        .history(snapshot.owner(), name, known_to, *version),
+                );
             }
             for kept in join_all(looked_up).await {
                 if let Some(found) = kept?.iter().find(made_by) {
@@ -61,14 +76,25 @@ impl Owners {
         request_id: &RequestMark,
         intent: &Intent,
     ) -> Result<Vec<&'s Record>, OwnersFault> {
-        let Some(keys) = snapshot.keys() else { return Ok(Vec::new()) };
-        let named = intent.items.iter().filter_map(|(kind, id)| Some(keys.item(kind.as_str(), id.as_ref()?.as_str())));
+        let Some(keys) = snapshot.keys() else {
+            return Ok(Vec::new());
+        };
+        let named = intent
+            .items
+            .iter()
+            .filter_map(|(kind, id)| Some(keys.item(kind.as_str(), id.as_ref()?.as_str())));
         let mut items: Vec<ItemKey> = named.collect();
         if intent.items.iter().any(|(_, id)| id.is_none()) {
-            let begun = snapshot.items()?.iter().filter(|item| item.body.born_request == Some(*request_id));
+            let begun = snapshot
+                .items()?
+                .iter()
+                .filter(|item| item.body.born_request == Some(*request_id));
             items.extend(begun.map(|item| item.key));
         }
-        Ok(items.into_iter().filter_map(|key| snapshot.set().get(&RecordName::Item(key))).collect())
+        Ok(items
+            .into_iter()
+            .filter_map(|key| snapshot.set().get(&RecordName::Item(key)))
+            .collect())
     }
 
     /// All items of the write to which this record belongs, and what it refused; `None` where not all of it is kept.
@@ -92,7 +118,10 @@ impl Owners {
                 None => return Ok(None),
             }
         }
-        let refused = items.last().map(|item| item.body.part.refused.clone()).unwrap_or_default();
+        let refused = items
+            .last()
+            .map(|item| item.body.part.refused.clone())
+            .unwrap_or_default();
         Ok(Some((items, refused)))
     }
 
@@ -105,7 +134,11 @@ impl Owners {
     ) -> Result<BTreeMap<u16, Told>, OwnersFault> {
         let mut all = BTreeMap::new();
         for (at, Refused { told, shown }) in refused {
-            let record = if shown.is_none() { None } else { self.record_at(snapshot, shown).await? };
+            let record = if shown.is_none() {
+                None
+            } else {
+                self.record_at(snapshot, shown).await?
+            };
             let shown = record.map(|record| opened(snapshot, &record)).transpose()?;
             all.insert(at, Told { told, shown });
         }
@@ -114,14 +147,24 @@ impl Owners {
 
     /// The owner's record of that version: from the current ones, this shard's Postgres, or the truth; `None` where it
     /// is kept nowhere.
-    pub(super) async fn record_at(&self, snapshot: &Snapshot, version: Version) -> Result<Option<Record>, OwnersFault> {
-        if let Some(current) = snapshot.set().records().find(|record| record.version == version) {
+    pub(super) async fn record_at(
+        &self,
+        snapshot: &Snapshot,
+        version: Version,
+    ) -> Result<Option<Record>, OwnersFault> {
+        if let Some(current) = snapshot
+            .set()
+            .records()
+            .find(|record| record.version == version)
+        {
             return Ok(Some(current.clone()));
         }
         match self.0.store.record_at(snapshot.owner(), version).await {
             Ok(Some(record)) => return Ok(Some(record)),
             Ok(None) => {}
-            Err(fault) => debug!(%fault, "Postgres cannot be asked for a record: looked for in the truth"),
+            Err(fault) => {
+                debug!(%fault, "Postgres cannot be asked for a record: looked for in the truth")
+            }
         }
         Ok(self.0.bucket.record_at(snapshot.owner(), version).await?)
     }

@@ -46,12 +46,17 @@ impl History {
     /// How old the truth's newest record is, as far as is known.
     pub fn newest_age(&self) -> Option<Duration> {
         let at = Some(self.newest_at_ms.load(Ordering::Relaxed)).filter(|at| *at != 0)?;
-        Some(Duration::from_millis(u64::try_from(Timestamp::now().millis() - at).unwrap_or_default()))
+        Some(Duration::from_millis(
+            u64::try_from(Timestamp::now().millis() - at).unwrap_or_default(),
+        ))
     }
 
     /// How long the projection has stood still while the truth was ahead; none while it keeps up.
     pub(super) fn behind(&self) -> Option<Duration> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner).map(|(_, since)| since.elapsed())
+        self.standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map(|(_, since)| since.elapsed())
     }
 
     /// The projection stands at `cursor`, and stood behind `newest` already when that was looked up.
@@ -73,7 +78,10 @@ impl History {
 
     fn lose(&self, reason: &str) {
         if !self.lost.swap(true, Ordering::AcqRel) {
-            error!(reason, "the bucket's history went back: nothing is mixed, and its owners are told apart");
+            error!(
+                reason,
+                "the bucket's history went back: nothing is mixed, and its owners are told apart"
+            );
         }
     }
 }
@@ -85,15 +93,24 @@ impl Owners {
         let mut seen: Option<Reached> = None;
         loop {
             if let Some(seen) = &seen {
-                self.0.history.note_progress(self.0.cursor.sequence(), seen.sequence);
+                self.0
+                    .history
+                    .note_progress(self.0.cursor.sequence(), seen.sequence);
             }
             // Read before the truth is: so the truth is never behind it, unless it went back.
-            let projected = self.0.store.reached(self.bucket_name()).await.unwrap_or_default();
+            let projected = self
+                .0
+                .store
+                .reached(self.bucket_name())
+                .await
+                .unwrap_or_default();
             for known in [seen.clone(), projected] {
                 // Counted as a read: so what hangs is noticed also where nobody asks.
                 let attempt = self.0.bucket.reading().admit();
                 let compared = self.compare(known.as_ref()).await;
-                if let Some(attempt) = attempt.filter(|_| !matches!(compared, Err(OwnersFault::Truth(_)))) {
+                if let Some(attempt) =
+                    attempt.filter(|_| !matches!(compared, Err(OwnersFault::Truth(_))))
+                {
                     attempt.answered();
                 }
                 match compared {
@@ -124,24 +141,42 @@ impl Owners {
             Err(other) => return Err(TruthFault::Refused(other.to_string()).into()),
         };
         let anchor = now.newest_at.map(|at| (now.newest, at));
-        let mut now = Reached { created: now.created, sequence: now.newest, anchor, lost: None, accepted: None };
+        let mut now = Reached {
+            created: now.created,
+            sequence: now.newest,
+            anchor,
+            lost: None,
+            accepted: None,
+        };
         if let Some(known) = known {
             if known.created != now.created {
-                let reason = format!("it was made at {}, and is one of {}", known.created, now.created);
+                let reason = format!(
+                    "it was made at {}, and is one of {}",
+                    known.created, now.created
+                );
                 return Err(self.went_back(reason).await);
             }
             if now.sequence < known.sequence {
                 if self.0.bucket.ring_barrier().await? <= known.sequence {
-                    let reason = format!("its newest record was {}, and is {}", known.sequence, now.sequence);
+                    let reason = format!(
+                        "its newest record was {}, and is {}",
+                        known.sequence, now.sequence
+                    );
                     return Err(self.went_back(reason).await);
                 }
                 now = known.clone();
             }
             self.check_anchor(known).await?;
         }
-        self.0.history.newest.fetch_max(now.sequence, Ordering::Relaxed);
+        self.0
+            .history
+            .newest
+            .fetch_max(now.sequence, Ordering::Relaxed);
         if let Some((_, at)) = now.anchor {
-            self.0.history.newest_at_ms.fetch_max(at.millis(), Ordering::Relaxed);
+            self.0
+                .history
+                .newest_at_ms
+                .fetch_max(at.millis(), Ordering::Relaxed);
         }
         Ok(now)
     }
@@ -149,20 +184,34 @@ impl Owners {
     /// Whether the record at a known sequence is the one that was there: a bucket that was restored may have grown past
     /// it since.
     async fn check_anchor(&self, known: &Reached) -> Result<(), OwnersFault> {
-        let Some((sequence, at)) = known.anchor else { return Ok(()) };
+        let Some((sequence, at)) = known.anchor else {
+            return Ok(());
+        };
         // It may have been overwritten since, which tells nothing.
         match self.0.bucket.time_of(sequence).await? {
-            Some(found) if found != at => {
-                Err(self.went_back(format!("another record stands at {sequence}, of another time")).await)
-            }
+            Some(found) if found != at => Err(self
+                .went_back(format!(
+                    "another record stands at {sequence}, of another time"
+                ))
+                .await),
             _ => Ok(()),
         }
     }
 
     async fn went_back(&self, reason: String) -> OwnersFault {
         self.0.history.lose(&reason);
-        let accepted = self.0.history.accepted.load(Ordering::Relaxed).saturating_sub(1);
-        if let Err(fault) = self.0.store.remember_lost(self.bucket_name(), &reason, accepted).await {
+        let accepted = self
+            .0
+            .history
+            .accepted
+            .load(Ordering::Relaxed)
+            .saturating_sub(1);
+        if let Err(fault) = self
+            .0
+            .store
+            .remember_lost(self.bucket_name(), &reason, accepted)
+            .await
+        {
             warn!(%fault, "that the bucket's history went back could not be written down");
         }
         OwnersFault::HistoryWentBack(reason)
@@ -190,6 +239,9 @@ impl Owners {
 
     async fn newest_of(&self, owner: &crate::seal::OwnerKey) -> Result<Version, OwnersFault> {
         let Delta { records, .. } = self.0.bucket.since(owner, Version::NONE).await?;
-        Ok(records.last().map(|record| record.version).unwrap_or_default())
+        Ok(records
+            .last()
+            .map(|record| record.version)
+            .unwrap_or_default())
     }
 }

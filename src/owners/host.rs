@@ -53,7 +53,9 @@ pub(super) struct Turn {
 
 impl Turn {
     fn failed(&mut self) {
-        let pause = PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
+        let pause = PAUSE
+            .saturating_mul(1 << self.failures.min(16))
+            .min(LONGEST_PAUSE);
         self.failures += 1;
         self.not_before = Some(Instant::now() + pause);
     }
@@ -67,7 +69,8 @@ pub(super) fn turns() -> [Arc<Semaphore>; 2] {
 impl Owners {
     /// Hosts an owner who is not known to be hosted, while requests go on.
     pub(super) fn host_if_not(&self, owner: &OwnerKey, cell: &Arc<Cell>, held: &Snapshot) {
-        let able = self.0.store.is_up() && !self.0.bucket.writing().is_open() && !self.0.history.is_lost();
+        let able =
+            self.0.store.is_up() && !self.0.bucket.writing().is_open() && !self.0.history.is_lost();
         if !able || cell.hosted.load(Ordering::Acquire) {
             return;
         }
@@ -84,7 +87,10 @@ impl Owners {
             let asked = this.noticed();
             match this.0.store.hosts(&owner).await {
                 Ok(true) => this.believe_hosted(&cell, asked),
-                Ok(false) => drop(this.bring_in_turn(&owner, &cell, Bring::Hosting, turn).await),
+                Ok(false) => drop(
+                    this.bring_in_turn(&owner, &cell, Bring::Hosting, turn)
+                        .await,
+                ),
                 Err(fault) => warn!(%fault, "Postgres cannot tell whether it hosts the owner"),
             }
         });
@@ -92,7 +98,10 @@ impl Owners {
 
     /// The owner from the truth, who is brought here; where Postgres is away, only the first. Says whether the shard hosts
     /// the owner by now.
-    pub(super) async fn host(&self, owner: &OwnerKey) -> Result<(Arc<Snapshot>, bool), OwnersFault> {
+    pub(super) async fn host(
+        &self,
+        owner: &OwnerKey,
+    ) -> Result<(Arc<Snapshot>, bool), OwnersFault> {
         self.bring(owner, &self.cell(owner), Bring::Hosting).await
     }
 
@@ -128,8 +137,16 @@ impl Owners {
         let fetched = self.fetch_whole(owner).await?;
         let snapshot = fetched.snapshot.clone();
         let is_heavy = snapshot.weight() > HEAVY;
-        let permit = if is_heavy { &self.0.heavy } else { &self.0.light }.clone().try_acquire_owned();
-        let Ok(permit) = permit else { return Ok((snapshot, false)) };
+        let permit = if is_heavy {
+            &self.0.heavy
+        } else {
+            &self.0.light
+        }
+        .clone()
+        .try_acquire_owned();
+        let Ok(permit) = permit else {
+            return Ok((snapshot, false));
+        };
         let (this, owner, cell) = (self.clone(), *owner, cell.clone());
         let bringing = tokio::spawn(async move {
             let _permit = permit;
@@ -153,9 +170,16 @@ impl Owners {
             }
             false
         });
-        let limit = if is_heavy { Duration::ZERO } else { self.0.store.call_limit() };
+        let limit = if is_heavy {
+            Duration::ZERO
+        } else {
+            self.0.store.call_limit()
+        };
         let hosted = matches!(timeout(limit, bringing).await, Ok(Ok(true)));
-        debug!(records = snapshot.set().records().count(), hosted, "brought here");
+        debug!(
+            records = snapshot.set().records().count(),
+            hosted, "brought here"
+        );
         Ok((snapshot, hosted))
     }
 
@@ -178,7 +202,10 @@ impl Owners {
             // A set that does not reach the row's beginning could lack what the projection had passed before. A barrier is
             // always beyond it, unless the bucket went back.
             if fetched.up_to.get() < begun_at {
-                return Err(ShardFault::Unfit("the truth is behind this shard's projection".into()).into());
+                return Err(ShardFault::Unfit(
+                    "the truth is behind this shard's projection".into(),
+                )
+                .into());
             }
             match self.0.store.complete_hosting(&self.whole(&fetched)).await? {
                 Completed::Now => {
@@ -187,8 +214,17 @@ impl Owners {
                 }
                 Completed::Already => return Ok(true),
                 Completed::Overtaken => {}
-                Completed::NotWhole => drop(self.0.store.reset_owner(owner, self.bucket_name()).await?),
-                Completed::NotBegun => begun_at = self.0.store.begin_hosting(owner, self.bucket_name()).await?.begun_at,
+                Completed::NotWhole => {
+                    drop(self.0.store.reset_owner(owner, self.bucket_name()).await?)
+                }
+                Completed::NotBegun => {
+                    begun_at = self
+                        .0
+                        .store
+                        .begin_hosting(owner, self.bucket_name())
+                        .await?
+                        .begun_at
+                }
             }
             fetched = self.fetch_newer(&fetched.snapshot).await?;
         }
@@ -199,12 +235,19 @@ impl Owners {
     pub(super) fn whole(&self, fetched: &Fetched) -> Whole<'_> {
         let set = fetched.snapshot.set();
         let (records, up_to) = (set.records().cloned().collect(), fetched.up_to.get());
-        Whole { owner: *set.owner(), bucket: self.bucket_name(), records, up_to }
+        Whole {
+            owner: *set.owner(),
+            bucket: self.bucket_name(),
+            records,
+            up_to,
+        }
     }
 }
 
 /// The turn to bring the owner here; none while somebody has it, and for a while after it failed.
 fn turn_of(cell: &Cell) -> Option<OwnedMutexGuard<Turn>> {
     let turn = cell.hosting.clone().try_lock_owned().ok()?;
-    turn.not_before.is_none_or(|moment| Instant::now() >= moment).then_some(turn)
+    turn.not_before
+        .is_none_or(|moment| Instant::now() >= moment)
+        .then_some(turn)
 }

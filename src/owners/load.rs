@@ -22,7 +22,10 @@ const TORN_PAUSE: Duration = Duration::from_millis(5);
 
 impl Owners {
     pub(super) fn cell(&self, owner: &OwnerKey) -> Arc<Cell> {
-        let made = self.0.cells.get_or_insert_with(owner, || Ok::<_, Infallible>(Slot::default()));
+        let made = self
+            .0
+            .cells
+            .get_or_insert_with(owner, || Ok::<_, Infallible>(Slot::default()));
         match made {
             Ok(slot) => slot.cell,
             Err(never) => match never {},
@@ -30,7 +33,12 @@ impl Owners {
     }
 
     /// Keeps a snapshot, and tells the cache its new weight.
-    pub(super) fn keep(&self, owner: &OwnerKey, cell: &Arc<Cell>, snapshot: impl Into<Arc<Snapshot>>) -> Arc<Snapshot> {
+    pub(super) fn keep(
+        &self,
+        owner: &OwnerKey,
+        cell: &Arc<Cell>,
+        snapshot: impl Into<Arc<Snapshot>>,
+    ) -> Arc<Snapshot> {
         let kept = cell.keep(snapshot.into());
         self.0.cells.insert(*owner, Slot::weighed(cell));
         kept
@@ -38,7 +46,11 @@ impl Owners {
 
     /// The snapshot at hand. The first one of a worker is confirmed by the truth, where that can be reached: so an
     /// answer is never older than one that this worker gave before it forgot the owner.
-    pub(super) async fn at_hand(&self, owner: &OwnerKey, cell: &Arc<Cell>) -> Result<Arc<Snapshot>, OwnersFault> {
+    pub(super) async fn at_hand(
+        &self,
+        owner: &OwnerKey,
+        cell: &Arc<Cell>,
+    ) -> Result<Arc<Snapshot>, OwnersFault> {
         self.at_hand_by(owner, cell, None).await
     }
 
@@ -90,8 +102,12 @@ impl Owners {
             }
         };
         cell.compared.store(true, Ordering::Release);
-        let Some(hosted) = hosted else { return Ok(held) };
-        let Ok(set) = OwnerSet::empty(*owner).apply(&self.0.keyring, hosted.records) else { return Ok(held) };
+        let Some(hosted) = hosted else {
+            return Ok(held);
+        };
+        let Ok(set) = OwnerSet::empty(*owner).apply(&self.0.keyring, hosted.records) else {
+            return Ok(held);
+        };
         if set.version() <= held.version() {
             return Ok(held);
         }
@@ -132,8 +148,13 @@ impl Owners {
         records: Vec<Record>,
         until: Option<tokio::time::Instant>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersFault> {
-        let broken = |broken| OwnersFault::Broken { owner: *owner, broken };
-        let set = OwnerSet::empty(*owner).apply(&self.0.keyring, records).map_err(broken);
+        let broken = |broken| OwnersFault::Broken {
+            owner: *owner,
+            broken,
+        };
+        let set = OwnerSet::empty(*owner)
+            .apply(&self.0.keyring, records)
+            .map_err(broken);
         let copy = match set.and_then(|set| Snapshot::new(&self.0.keyring, set, None)) {
             Ok(copy) => copy,
             Err(OwnersFault::Broken { broken, .. }) => {
@@ -162,7 +183,10 @@ impl Owners {
         let end = self.0.bucket.deadline();
         loop {
             match self.fetch_once(owner).await {
-                Err(OwnersFault::Broken { broken: Broken::Torn, .. }) if tokio::time::Instant::now() < end => {
+                Err(OwnersFault::Broken {
+                    broken: Broken::Torn,
+                    ..
+                }) if tokio::time::Instant::now() < end => {
                     tokio::time::sleep(TORN_PAUSE).await;
                 }
                 fetched => return fetched,
@@ -175,8 +199,14 @@ impl Owners {
         let delta = self.0.bucket.since_confirmed(owner, Version::NONE).await?;
         let set = OwnerSet::empty(*owner)
             .apply(&self.0.keyring, delta.records)
-            .map_err(|broken| OwnersFault::Broken { owner: *owner, broken })?;
+            .map_err(|broken| OwnersFault::Broken {
+                owner: *owner,
+                broken,
+            })?;
         let snapshot = Arc::new(Snapshot::new(&self.0.keyring, set, Some(checked_at))?);
-        Ok(Fetched { snapshot, up_to: delta.up_to.unwrap_or_default() })
+        Ok(Fetched {
+            snapshot,
+            up_to: delta.up_to.unwrap_or_default(),
+        })
     }
 }

@@ -36,7 +36,11 @@ pub struct MaintainSettings {
 
 impl Default for MaintainSettings {
     fn default() -> Self {
-        Self { deletions_d: 90, crowded_percent: 80, pause_s: 3_600 }
+        Self {
+            deletions_d: 90,
+            crowded_percent: 80,
+            pause_s: 3_600,
+        }
     }
 }
 
@@ -73,13 +77,21 @@ struct Seen {
 impl Maintainer {
     /// For that bucket; `keys` is `limits.keys`.
     pub fn new(keyring: Keyring, bucket: Bucket, settings: MaintainSettings, keys: usize) -> Self {
-        Self { keyring, bucket, settings, keys }
+        Self {
+            keyring,
+            bucket,
+            settings,
+            keys,
+        }
     }
 
     /// Goes through the bucket once. Fails only where it cannot be gone through.
     pub async fn round(&self) -> Result<Round, OwnersFault> {
         let seen = self.look_around().await?;
-        let mut round = Round { owners: seen.len() as u64, ..Round::default() };
+        let mut round = Round {
+            owners: seen.len() as u64,
+            ..Round::default()
+        };
         let before = Timestamp::now().earlier_by_ms(i64::from(self.settings.deletions_d) * DAY_MS);
         for (owner, seen) in seen {
             if !self.is_due(&seen, before) {
@@ -108,7 +120,11 @@ impl Maintainer {
             let seen = all.entry(owner).or_default();
             seen.keys += usize::from(matches!(record.name, RecordName::Item(_)));
             seen.floor = seen.floor.max(record.floor().unwrap_or_default());
-            if record.is_deletion() && seen.oldest_deletion.is_none_or(|(oldest, _)| record.version < oldest) {
+            if record.is_deletion()
+                && seen
+                    .oldest_deletion
+                    .is_none_or(|(oldest, _)| record.version < oldest)
+            {
                 seen.oldest_deletion = Some((record.version, record.at));
             }
         }
@@ -116,8 +132,9 @@ impl Maintainer {
     }
 
     fn is_due(&self, seen: &Seen, before: Timestamp) -> bool {
-        seen.oldest_deletion
-            .is_some_and(|(version, at)| at <= before || version <= seen.floor || seen.keys > self.roomy())
+        seen.oldest_deletion.is_some_and(|(version, at)| {
+            at <= before || version <= seen.floor || seen.keys > self.roomy()
+        })
     }
 
     /// The most keys with which an owner is not crowded.
@@ -129,17 +146,31 @@ impl Maintainer {
     async fn tidy(&self, owner: &OwnerKey, before: Timestamp) -> Result<u64, OwnersFault> {
         let mut purged = 0;
         for _ in 0..TRIES {
-            let records = self.bucket.since_confirmed(owner, Version::NONE).await?.records;
+            let records = self
+                .bucket
+                .since_confirmed(owner, Version::NONE)
+                .await?
+                .records;
             let set = OwnerSet::empty(*owner).apply(&self.keyring, records.iter().cloned());
-            let set = set.map_err(|broken| OwnersFault::Broken { owner: *owner, broken })?;
+            let set = set.map_err(|broken| OwnersFault::Broken {
+                owner: *owner,
+                broken,
+            })?;
             // A floor upon what is not whole would make it pass for whole.
             let snapshot = Snapshot::new(&self.keyring, set, None)?;
             let set = snapshot.set();
-            for forgotten in records.iter().filter(|record| record.is_deletion() && record.version <= set.floor()) {
-                self.bucket.purge(owner, &forgotten.name, forgotten.version).await?;
+            for forgotten in records
+                .iter()
+                .filter(|record| record.is_deletion() && record.version <= set.floor())
+            {
+                self.bucket
+                    .purge(owner, &forgotten.name, forgotten.version)
+                    .await?;
                 purged += 1;
             }
-            let Some(floor) = self.next_floor(set, before) else { return Ok(purged) };
+            let Some(floor) = self.next_floor(set, before) else {
+                return Ok(purged);
+            };
             self.raise_floor(set, floor).await?;
         }
         Ok(purged)
@@ -147,11 +178,20 @@ impl Maintainer {
 
     /// How far the floor is to be raised: over the oldest deletions as long as each is due, a few at a time.
     fn next_floor(&self, set: &OwnerSet, before: Timestamp) -> Option<Version> {
-        let items = set.records().filter(|record| matches!(record.name, RecordName::Item(_))).count();
+        let items = set
+            .records()
+            .filter(|record| matches!(record.name, RecordName::Item(_)))
+            .count();
         let too_many = items.saturating_sub(self.roomy());
-        let mut deletions: Vec<&Record> = set.records().filter(|record| record.is_deletion()).collect();
+        let mut deletions: Vec<&Record> = set
+            .records()
+            .filter(|record| record.is_deletion())
+            .collect();
         deletions.sort_by_key(|record| record.version);
-        let due = deletions.iter().enumerate().take_while(|(at, record)| record.at <= before || *at < too_many);
+        let due = deletions
+            .iter()
+            .enumerate()
+            .take_while(|(at, record)| record.at <= before || *at < too_many);
         due.take(AT_ONCE).last().map(|(_, record)| record.version)
     }
 
@@ -161,17 +201,34 @@ impl Maintainer {
         let keys = OwnerKeys::unwrap_record(&self.keyring, set.owner(), key)?;
         let links = Links {
             prev: set.version(),
-            item_prev: set.get(&RecordName::Floor).map(|record| record.version).unwrap_or_default(),
+            item_prev: set
+                .get(&RecordName::Floor)
+                .map(|record| record.version)
+                .unwrap_or_default(),
             before: set.digest_above(&self.keyring, floor),
             request: None,
             deleted: false,
         };
         let value = keys.seal_floor(set.owner(), &links, floor).into();
-        let record = NewRecord { name: RecordName::Floor, value };
-        match self.bucket.append(set.owner(), set.version(), &[record], Instant::now() + PATIENCE).await {
+        let record = NewRecord {
+            name: RecordName::Floor,
+            value,
+        };
+        match self
+            .bucket
+            .append(
+                set.owner(),
+                set.version(),
+                &[record],
+                Instant::now() + PATIENCE,
+            )
+            .await
+        {
             Ok(_) | Err(AppendFault::Conflict | AppendFault::InDoubt) => Ok(()),
             Err(AppendFault::Full) => Err(TruthFault::Full.into()),
-            Err(AppendFault::NotWritten(TruthFault::Unavailable(CallFault::NoResponders))) => Ok(()),
+            Err(AppendFault::NotWritten(TruthFault::Unavailable(CallFault::NoResponders))) => {
+                Ok(())
+            }
             Err(AppendFault::NotWritten(fault)) => Err(fault.into()),
         }
     }

@@ -117,19 +117,30 @@ pub struct RetrySettings {
 
 impl Default for ReadSettings {
     fn default() -> Self {
-        Self { consistency: Need::Head, max_age_ms: 2_000, cache_bytes: 256 << 20 }
+        Self {
+            consistency: Need::Head,
+            max_age_ms: 2_000,
+            cache_bytes: 256 << 20,
+        }
     }
 }
 
 impl Default for WriteSettings {
     fn default() -> Self {
-        Self { local_wait_ms: 500, retries: 20 }
+        Self {
+            local_wait_ms: 500,
+            retries: 20,
+        }
     }
 }
 
 impl Default for ProjectionSettings {
     fn default() -> Self {
-        Self { batch: 1_000, poll_ms: 300, stuck_ms: 3_000 }
+        Self {
+            batch: 1_000,
+            poll_ms: 300,
+            stuck_ms: 3_000,
+        }
     }
 }
 
@@ -227,7 +238,13 @@ struct Inner {
 
 impl Owners {
     /// Of the shard named `shard`.
-    pub fn new(keyring: Keyring, bucket: Bucket, store: Store, settings: OwnersSettings, shard: String) -> Self {
+    pub fn new(
+        keyring: Keyring,
+        bucket: Bucket,
+        store: Store,
+        settings: OwnersSettings,
+        shard: String,
+    ) -> Self {
         let cells = cell::cells(settings.read.cache_bytes, settings.heaviest_bytes);
         let history = History::default();
         let [heavy, light] = host::turns();
@@ -282,14 +299,22 @@ impl Owners {
 
     /// What is bounded here: the memory for owners in bytes, and how often a write is tried again after a lost race.
     pub fn bounds(&self) -> (u64, u64) {
-        (self.0.settings.read.cache_bytes, self.0.settings.write.retries.into())
+        (
+            self.0.settings.read.cache_bytes,
+            self.0.settings.write.retries.into(),
+        )
     }
 
     /// What is held in memory.
     pub fn cache(&self) -> CacheCounts {
         let cells = &self.0.cells;
         let (hits, misses) = (cells.hits(), cells.misses());
-        CacheCounts { owners: cells.len(), bytes: cells.weight(), hits, misses }
+        CacheCounts {
+            owners: cells.len(),
+            bytes: cells.weight(),
+            hits,
+            misses,
+        }
     }
 
     /// Whether this worker is the one of its shard that projects.
@@ -318,5 +343,9 @@ impl Owners {
 
 /// Whether a copy may stand in for the truth: that is away, or knows less than the copy.
 fn a_copy_stands_in(fault: &OwnersFault) -> bool {
-    matches!(fault, OwnersFault::Truth(TruthFault::Unavailable(_) | TruthFault::Full) | OwnersFault::HistoryLost { .. })
+    matches!(
+        fault,
+        OwnersFault::Truth(TruthFault::Unavailable(_) | TruthFault::Full)
+            | OwnersFault::HistoryLost { .. }
+    )
 }

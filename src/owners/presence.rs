@@ -52,7 +52,10 @@ impl Owners {
         match whose {
             Unhosted::Anyone => self.0.cells.iter().for_each(|(_, slot)| forget(&slot.cell)),
             Unhosted::Those(owners) => {
-                owners.iter().filter_map(|owner| self.0.cells.peek(owner)).for_each(|slot| forget(&slot.cell));
+                owners
+                    .iter()
+                    .filter_map(|owner| self.0.cells.peek(owner))
+                    .for_each(|slot| forget(&slot.cell));
             }
         }
     }

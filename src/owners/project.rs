@@ -42,7 +42,13 @@ impl Owners {
         let poll = Duration::from_millis(self.0.settings.projection.poll_ms);
         let mut waiting = Waiting::default();
         loop {
-            let turn = timeout(STUCK, self.0.store.become_projector(self.bucket_name(), &mut waiting)).await;
+            let turn = timeout(
+                STUCK,
+                self.0
+                    .store
+                    .become_projector(self.bucket_name(), &mut waiting),
+            )
+            .await;
             match turn.unwrap_or(Err(ShardFault::TimedOut)) {
                 Ok(Some(projector)) => {
                     info!("this worker projects");
@@ -51,10 +57,16 @@ impl Owners {
                     self.0.projects.store(false, Ordering::Relaxed);
                     match stopped {
                         Stopped::Reconnected => {
-                            info!("the projection follows anew: the connection to NATS was made anew")
+                            info!(
+                                "the projection follows anew: the connection to NATS was made anew"
+                            )
                         }
-                        Stopped::Owners(OwnersFault::HistoryWentBack(_)) => self.stand_still().await,
-                        stopped => warn!(%stopped, "the projection stopped, and begins again from its cursor"),
+                        Stopped::Owners(OwnersFault::HistoryWentBack(_)) => {
+                            self.stand_still().await
+                        }
+                        stopped => {
+                            warn!(%stopped, "the projection stopped, and begins again from its cursor")
+                        }
                     }
                 }
                 Ok(None) => self.end_stuck_projector().await,
@@ -74,8 +86,13 @@ impl Owners {
             return;
         }
         match self.0.store.end_projector().await {
-            Ok(ended) => warn!(ended, "the projection stood still: the connection of who held it is ended"),
-            Err(fault) => warn!(%fault, "the projection stands still, and who holds it cannot be ended"),
+            Ok(ended) => warn!(
+                ended,
+                "the projection stood still: the connection of who held it is ended"
+            ),
+            Err(fault) => {
+                warn!(%fault, "the projection stands still, and who holds it cannot be ended")
+            }
         }
     }
 
@@ -84,7 +101,12 @@ impl Owners {
         let poll = Duration::from_millis(self.0.settings.projection.poll_ms);
         loop {
             let unhosted = |whose| self.hear_unhosted(&whose);
-            if let Err(fault) = self.0.store.listen(self.bucket_name(), &self.0.cursor, unhosted).await {
+            if let Err(fault) = self
+                .0
+                .store
+                .listen(self.bucket_name(), &self.0.cursor, unhosted)
+                .await
+            {
                 self.0.store.breaker().doubt();
                 warn!(%fault, "Postgres is away: the projection's steps are not heard");
             }
@@ -92,7 +114,11 @@ impl Owners {
         }
     }
 
-    async fn project_while_able(&self, mut projector: Projector, mut reconnects: watch::Receiver<u64>) -> Stopped {
+    async fn project_while_able(
+        &self,
+        mut projector: Projector,
+        mut reconnects: watch::Receiver<u64>,
+    ) -> Stopped {
         let project = async {
             let reached = projector.reached().await?;
             self.compare(Some(&reached)).await?;
@@ -111,15 +137,32 @@ impl Owners {
     }
 
     /// Stores one batch, or looks around where none comes. Returns the new cursor.
-    async fn project_step(&self, projector: &mut Projector, follower: &mut Follower, at: u64) -> Result<u64, Stopped> {
-        let Ok(batch) = timeout(QUIET, follower.next_batch(self.0.settings.projection.batch)).await else {
-            let stored = timeout(STUCK, projector.reached()).await.map_err(|_| ShardFault::TimedOut)??;
+    async fn project_step(
+        &self,
+        projector: &mut Projector,
+        follower: &mut Follower,
+        at: u64,
+    ) -> Result<u64, Stopped> {
+        let Ok(batch) = timeout(QUIET, follower.next_batch(self.0.settings.projection.batch)).await
+        else {
+            let stored = timeout(STUCK, projector.reached())
+                .await
+                .map_err(|_| ShardFault::TimedOut)??;
             let now = self.compare(Some(&stored)).await?;
-            return if now.sequence > stored.sequence { Err(Stopped::Silent) } else { Ok(stored.sequence) };
+            return if now.sequence > stored.sequence {
+                Err(Stopped::Silent)
+            } else {
+                Ok(stored.sequence)
+            };
         };
         let batch = batch.map_err(OwnersFault::from)?;
-        let Some(to) = batch.last().map(|entry| entry.sequence) else { return Ok(at) };
-        let records: Vec<(OwnerKey, Record)> = batch.into_iter().filter_map(|Entry { record, .. }| record).collect();
+        let Some(to) = batch.last().map(|entry| entry.sequence) else {
+            return Ok(at);
+        };
+        let records: Vec<(OwnerKey, Record)> = batch
+            .into_iter()
+            .filter_map(|Entry { record, .. }| record)
+            .collect();
         let stored = timeout(STUCK, projector.store(&records, at, to)).await;
         let gaps = stored.map_err(|_| ShardFault::TimedOut)??;
         self.0.cursor.raise(to);
@@ -134,13 +177,17 @@ impl Owners {
     /// mixed with what is left.
     async fn look_into_gap(&self, owner: &OwnerKey) {
         match self.host(owner).await {
-            Ok((_, hosted)) => info!(%owner, hosted, "versions of this owner never came here: brought anew"),
+            Ok((_, hosted)) => {
+                info!(%owner, hosted, "versions of this owner never came here: brought anew")
+            }
             // What passed by before stays in item_version: it may be the last copy there is.
             Err(OwnersFault::Broken { broken, .. }) => {
                 error!(%owner, %broken, "records of this owner are missing in the truth: nobody is served from this shard");
             }
             // Their next request brings them.
-            Err(fault) => warn!(%owner, %fault, "versions of this owner never came here, and they are not back yet"),
+            Err(fault) => {
+                warn!(%owner, %fault, "versions of this owner never came here, and they are not back yet")
+            }
         }
     }
 
@@ -149,10 +196,15 @@ impl Owners {
         loop {
             match self.name_the_lost().await {
                 Ok(lost) => {
-                    error!(lost, "the projection stands still: the truth has lost history of that many owners");
+                    error!(
+                        lost,
+                        "the projection stands still: the truth has lost history of that many owners"
+                    );
                     return std::future::pending().await;
                 }
-                Err(fault) => error!(%fault, "the projection stands still; whose history is lost cannot be told yet"),
+                Err(fault) => {
+                    error!(%fault, "the projection stands still; whose history is lost cannot be told yet")
+                }
             }
             sleep(AGAIN).await;
         }

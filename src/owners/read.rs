@@ -48,11 +48,19 @@ impl Owners {
     ) -> Result<Reading, OwnersFault> {
         let arrived = Instant::now();
         let cell = self.cell(owner);
-        let held = self.at_hand_by(owner, &cell, Some(deadline - LAST_MOMENT)).await?;
+        let held = self
+            .at_hand_by(owner, &cell, Some(deadline - LAST_MOMENT))
+            .await?;
         let fresh = match need {
             Need::Strong => self.refresh(owner, &cell, &held, true).await?,
             Need::Head if held.checked_at().is_some_and(|at| at >= arrived) => held,
-            Need::Eventual if held.checked_at().is_some_and(|at| at.elapsed() <= self.max_age()) => held,
+            Need::Eventual
+                if held
+                    .checked_at()
+                    .is_some_and(|at| at.elapsed() <= self.max_age()) =>
+            {
+                held
+            }
             Need::Head | Need::Eventual => {
                 // Where the truth went back, only a confirmed read tells whose history it lost.
                 let refreshed = self.refresh(owner, &cell, &held, self.0.history.is_lost());
@@ -63,14 +71,20 @@ impl Owners {
                 };
                 match refreshed.unwrap_or(Err(TruthFault::from(CallFault::TimedOut).into())) {
                     Err(fault) if a_copy_stands_in(&fault) && held.version() >= min_version => {
-                        return Ok(Reading { snapshot: held, stale: true });
+                        return Ok(Reading {
+                            snapshot: held,
+                            stale: true,
+                        });
                     }
                     refreshed => refreshed?,
                 }
             }
         };
         let snapshot = self.at_least(owner, &cell, fresh, min_version).await?;
-        Ok(Reading { snapshot, stale: false })
+        Ok(Reading {
+            snapshot,
+            stale: false,
+        })
     }
 
     /// A snapshot of at least that version: `held`, or a newer one.
@@ -87,7 +101,13 @@ impl Owners {
             }
             held = self.refresh(owner, cell, &held, confirmed).await?;
         }
-        if held.version() >= least { Ok(held) } else { Err(OwnersFault::NeverWas { owner_version: held.version() }) }
+        if held.version() >= least {
+            Ok(held)
+        } else {
+            Err(OwnersFault::NeverWas {
+                owner_version: held.version(),
+            })
+        }
     }
 
     /// A snapshot that holds what the truth has by now.
@@ -109,7 +129,11 @@ impl Owners {
 
     /// `held` with what the truth has that is newer; or, where the two do not fit, what the truth has. Fails where the
     /// truth has less than `held`: acknowledged history is lost, and is not passed over in silence.
-    pub(super) async fn renewed(&self, held: &Snapshot, confirmed: bool) -> Result<Renewed, OwnersFault> {
+    pub(super) async fn renewed(
+        &self,
+        held: &Snapshot,
+        confirmed: bool,
+    ) -> Result<Renewed, OwnersFault> {
         let (owner, broken) = match self.newer(held, confirmed).await {
             Err(OwnersFault::Broken { owner, broken }) => (owner, broken),
             newer => return newer.map(|(grown, _)| Renewed::Grown(grown.into())),
@@ -122,8 +146,12 @@ impl Owners {
         }
         match broken {
             // So it is with every copy that was not asked for while deletions were forgotten.
-            Broken::BelowFloor => debug!(%owner, %held, %found, "the copy at hand is of before the floor: taken anew"),
-            Broken::Torn => debug!(%owner, %held, %found, "the replica was in the middle of a write: taken anew"),
+            Broken::BelowFloor => {
+                debug!(%owner, %held, %found, "the copy at hand is of before the floor: taken anew")
+            }
+            Broken::Torn => {
+                debug!(%owner, %held, %found, "the replica was in the middle of a write: taken anew")
+            }
             _ => {
                 error!(%owner, %broken, %held, %found, "the copy at hand and the truth do not fit: the truth's is taken")
             }
@@ -134,29 +162,46 @@ impl Owners {
     /// What was fetched, with what the truth has that is newer, confirmed.
     pub(super) async fn fetch_newer(&self, held: &Snapshot) -> Result<Fetched, OwnersFault> {
         match self.newer(held, true).await {
-            Ok((snapshot, up_to)) => Ok(Fetched { snapshot: snapshot.into(), up_to: up_to.unwrap_or_default() }),
-            Err(OwnersFault::Broken { broken: Broken::Torn | Broken::BelowFloor, owner }) => {
-                self.fetch_whole(&owner).await
-            }
+            Ok((snapshot, up_to)) => Ok(Fetched {
+                snapshot: snapshot.into(),
+                up_to: up_to.unwrap_or_default(),
+            }),
+            Err(OwnersFault::Broken {
+                broken: Broken::Torn | Broken::BelowFloor,
+                owner,
+            }) => self.fetch_whole(&owner).await,
             Err(fault) => Err(fault),
         }
     }
 
     /// `held` with what the truth has that is newer, and the stream sequence up to which it is complete.
-    async fn newer(&self, held: &Snapshot, confirmed: bool) -> Result<(Snapshot, Option<Version>), OwnersFault> {
+    async fn newer(
+        &self,
+        held: &Snapshot,
+        confirmed: bool,
+    ) -> Result<(Snapshot, Option<Version>), OwnersFault> {
         let (owner, version) = (held.owner(), held.version());
         let checked_at = Instant::now();
         let delta = match confirmed {
             true => self.0.bucket.since_confirmed(owner, version).await?,
             false => self.0.bucket.since(owner, version).await?,
         };
-        let broken = |broken| OwnersFault::Broken { owner: *owner, broken };
+        let broken = |broken| OwnersFault::Broken {
+            owner: *owner,
+            broken,
+        };
         // A replica may be behind; a confirmed answer that is has lost what was acknowledged.
         if confirmed && !held.is_in(&delta.records) {
             return Err(broken(Broken::RolledBack));
         }
-        let set = held.set().apply(&self.0.keyring, delta.records).map_err(broken)?;
-        Ok((held.next(&self.0.keyring, set, Some(checked_at))?, delta.up_to))
+        let set = held
+            .set()
+            .apply(&self.0.keyring, delta.records)
+            .map_err(broken)?;
+        Ok((
+            held.next(&self.0.keyring, set, Some(checked_at))?,
+            delta.up_to,
+        ))
     }
 }
 

@@ -29,15 +29,26 @@ impl Owners {
         let rows = self.0.store.rows_of(owner).await?;
         let copy = rows.as_ref().and_then(|rows| self.whole_copy(owner, rows));
         let fetched = self.fetch_whole(owner).await?;
-        let (held, found) = (copy.map(|copy| copy.version()).unwrap_or_default(), fetched.snapshot.version());
+        let (held, found) = (
+            copy.map(|copy| copy.version()).unwrap_or_default(),
+            fetched.snapshot.version(),
+        );
         if found < held && loss == Loss::Refuse {
-            return Err(OwnersFault::HistoryLost { owner: *owner, held, found });
+            return Err(OwnersFault::HistoryLost {
+                owner: *owner,
+                held,
+                found,
+            });
         }
         self.replace_copy(owner, rows, fetched).await
     }
 
     /// As [`rebuild`](Self::rebuild), with what was fetched, of a copy that is not to be believed.
-    pub(super) async fn bring_anew(&self, owner: &OwnerKey, fetched: Fetched) -> Result<bool, OwnersFault> {
+    pub(super) async fn bring_anew(
+        &self,
+        owner: &OwnerKey,
+        fetched: Fetched,
+    ) -> Result<bool, OwnersFault> {
         let rows = self.0.store.rows_of(owner).await?;
         self.replace_copy(owner, rows, fetched).await
     }
@@ -55,7 +66,12 @@ impl Owners {
             if bytes > AT_ONCE && self.whole_copy(owner, &here).is_none() {
                 break;
             }
-            match self.0.store.replace_copy(&self.whole(&fetched), &put).await? {
+            match self
+                .0
+                .store
+                .replace_copy(&self.whole(&fetched), &put)
+                .await?
+            {
                 Completed::Now => {
                     self.backfill_soon(owner);
                     return Ok(true);
@@ -77,7 +93,9 @@ impl Owners {
     }
 
     fn whole_copy(&self, owner: &OwnerKey, rows: &OwnerRows) -> Option<OwnerSet> {
-        OwnerSet::empty(*owner).apply(&self.0.keyring, records_of(rows)?).ok()
+        OwnerSet::empty(*owner)
+            .apply(&self.0.keyring, records_of(rows)?)
+            .ok()
     }
 }
 
@@ -85,9 +103,9 @@ impl Owners {
 fn differing<'t>(rows: &OwnerRows, truth: &'t Snapshot) -> Vec<&'t Record> {
     let rows: HashMap<ItemKey, &ItemRow> = rows.items.iter().map(|row| (row.item, row)).collect();
     let differs = |record: &&Record| match record.name {
-        RecordName::Item(item) => {
-            !rows.get(&item).is_some_and(|row| row.is_kept_as_version && says_the_same(row, record))
-        }
+        RecordName::Item(item) => !rows
+            .get(&item)
+            .is_some_and(|row| row.is_kept_as_version && says_the_same(row, record)),
         RecordName::Key | RecordName::Floor => false,
     };
     truth.set().records().filter(differs).collect()

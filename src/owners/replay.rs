@@ -52,12 +52,19 @@ pub struct Rebuilt {
 
 impl Owners {
     /// Brings each owner anew whom this shard knows. `step` hears how many are done, and of how many.
-    pub async fn rebuild_known(&self, loss: Loss, mut step: impl FnMut(u64, u64)) -> Result<Rebuilt, OwnersFault> {
+    pub async fn rebuild_known(
+        &self,
+        loss: Loss,
+        mut step: impl FnMut(u64, u64),
+    ) -> Result<Rebuilt, OwnersFault> {
         let total = self.0.store.known_count().await?;
         let (mut rebuilt, mut after) = (Rebuilt::default(), None);
         loop {
-            let page = persistent(|| self.0.store.known_owners(after.as_ref(), PAGE as i64)).await?;
-            let Some(last) = page.last() else { return Ok(rebuilt) };
+            let page =
+                persistent(|| self.0.store.known_owners(after.as_ref(), PAGE as i64)).await?;
+            let Some(last) = page.last() else {
+                return Ok(rebuilt);
+            };
             after = Some(*last);
             self.rebuild_some(&page, loss, &mut rebuilt).await;
             step(rebuilt.owners + rebuilt.failed, total);
@@ -65,7 +72,10 @@ impl Owners {
     }
 
     /// Hosts each owner of the bucket whom this shard does not know.
-    pub async fn host_everyone(&self, mut step: impl FnMut(u64, u64)) -> Result<Rebuilt, OwnersFault> {
+    pub async fn host_everyone(
+        &self,
+        mut step: impl FnMut(u64, u64),
+    ) -> Result<Rebuilt, OwnersFault> {
         let mut list = self.0.bucket.list_owners().await?;
         let total = list.left();
         let mut rebuilt = Rebuilt::default();
@@ -74,18 +84,33 @@ impl Owners {
             if page.is_empty() {
                 return Ok(rebuilt);
             }
-            let known: HashSet<_> = persistent(|| self.0.store.known_among(&page)).await?.into_iter().collect();
-            let unknown: Vec<_> = page.into_iter().filter(|owner| !known.contains(owner)).collect();
-            self.rebuild_some(&unknown, Loss::Refuse, &mut rebuilt).await;
+            let known: HashSet<_> = persistent(|| self.0.store.known_among(&page))
+                .await?
+                .into_iter()
+                .collect();
+            let unknown: Vec<_> = page
+                .into_iter()
+                .filter(|owner| !known.contains(owner))
+                .collect();
+            self.rebuild_some(&unknown, Loss::Refuse, &mut rebuilt)
+                .await;
             step(total.saturating_sub(list.left()), total);
         }
     }
 
     async fn rebuild_some(&self, owners: &[OwnerKey], loss: Loss, rebuilt: &mut Rebuilt) {
-        let brought = owners.iter().copied().map(|owner| self.clone().bring_one(owner, loss)).collect::<Vec<_>>();
+        let brought = owners
+            .iter()
+            .copied()
+            .map(|owner| self.clone().bring_one(owner, loss))
+            .collect::<Vec<_>>();
         let mut brought = stream::iter(brought).buffer_unordered(SIDE_BY_SIDE);
         while let Some(hosted) = brought.next().await {
-            *(if hosted { &mut rebuilt.owners } else { &mut rebuilt.failed }) += 1;
+            *(if hosted {
+                &mut rebuilt.owners
+            } else {
+                &mut rebuilt.failed
+            }) += 1;
         }
     }
 
@@ -105,7 +130,10 @@ impl Owners {
 
     /// Follows all kept records into the versions that passed by, and says of the owners who were known when it began
     /// that their history is complete. Gives of how many.
-    pub async fn refill_versions(&self, mut step: impl FnMut(u64, u64)) -> Result<u64, OwnersFault> {
+    pub async fn refill_versions(
+        &self,
+        mut step: impl FnMut(u64, u64),
+    ) -> Result<u64, OwnersFault> {
         let known_since = self.0.store.clock().await?;
         let end = self.0.bucket.ring_barrier().await?;
         let mut follower = self.0.bucket.follow(0).await?;
@@ -119,7 +147,11 @@ impl Owners {
 
     /// Follows the records since then once more: into the versions that passed by, and where an owner's rows differ from
     /// the truth, the owner is brought anew. Gives how many were.
-    pub async fn follow_again(&self, since: Since, mut step: impl FnMut(u64, u64)) -> Result<Rebuilt, OwnersFault> {
+    pub async fn follow_again(
+        &self,
+        since: Since,
+        mut step: impl FnMut(u64, u64),
+    ) -> Result<Rebuilt, OwnersFault> {
         let end = self.0.bucket.ring_barrier().await?;
         let mut follower = match since {
             Since::Sequence(sequence) => self.0.bucket.follow(sequence.saturating_sub(1)).await?,
@@ -138,7 +170,8 @@ impl Owners {
             for owner in persistent(|| self.0.store.known_among(&fresh)).await? {
                 if let Compared::Differ(how) = persistent(|| verifier.compare(&owner)).await? {
                     warn!(%owner, ?how, "differs");
-                    self.rebuild_some(&[owner], Loss::Refuse, &mut rebuilt).await;
+                    self.rebuild_some(&[owner], Loss::Refuse, &mut rebuilt)
+                        .await;
                 }
             }
             step(at.min(end), end);
@@ -147,18 +180,27 @@ impl Owners {
     }
 
     /// Stores the next records among the versions that passed by. Gives how far it has come, and the records.
-    async fn follow_some(&self, follower: &mut Follower) -> Result<(u64, Vec<(OwnerKey, Record)>), OwnersFault> {
+    async fn follow_some(
+        &self,
+        follower: &mut Follower,
+    ) -> Result<(u64, Vec<(OwnerKey, Record)>), OwnersFault> {
         let batch = timeout(SILENT, follower.next_batch(BATCH)).await;
         let batch = batch.map_err(|_| TruthFault::from(CallFault::TimedOut))??;
         let at = batch.last().map(|entry| entry.sequence).unwrap_or_default();
-        let records: Vec<_> = batch.into_iter().filter_map(|Entry { record, .. }| record).collect();
+        let records: Vec<_> = batch
+            .into_iter()
+            .filter_map(|Entry { record, .. }| record)
+            .collect();
         persistent(|| self.0.store.add_versions(&records)).await?;
         Ok((at, records))
     }
 
     /// Accepts that the bucket lost what it acknowledged: takes away all that stood upon it, and lets the projection go
     /// on from now. Every owner has to be brought anew, and the workers to be started again.
-    pub async fn accept_lost_history(&self, mut step: impl FnMut(u64, u64)) -> Result<(), OwnersFault> {
+    pub async fn accept_lost_history(
+        &self,
+        mut step: impl FnMut(u64, u64),
+    ) -> Result<(), OwnersFault> {
         let created = match self.0.bucket.position().await {
             Ok(position) => position.created,
             Err(SetupFault::Truth(fault)) => return Err(fault.into()),
@@ -168,14 +210,21 @@ impl Owners {
         let newest = self.0.bucket.ring_barrier().await?;
         let (total, mut done, mut after) = (self.0.store.known_count().await?, 0, None);
         loop {
-            let page = self.0.store.known_owners(after.as_ref(), PAGE as i64).await?;
+            let page = self
+                .0
+                .store
+                .known_owners(after.as_ref(), PAGE as i64)
+                .await?;
             let Some(last) = page.last() else { break };
             after = Some(*last);
             self.0.store.empty_owners(&page, newest).await?;
             done += page.len() as u64;
             step(done, total);
         }
-        self.0.store.accept_history(self.bucket_name(), &created, newest).await?;
+        self.0
+            .store
+            .accept_history(self.bucket_name(), &created, newest)
+            .await?;
         self.0.history.begin_anew();
         Ok(())
     }

@@ -48,7 +48,9 @@ impl Owners {
                 sleep_until(Instant::now() + PAUSE).await;
             }
         };
-        let settled = timeout_at(deadline, settling).await.unwrap_or(Settled::InDoubt);
+        let settled = timeout_at(deadline, settling)
+            .await
+            .unwrap_or(Settled::InDoubt);
         let outcome = match settled {
             Settled::Done(_) => "it is written",
             Settled::Lost => "it is not written",
@@ -65,8 +67,20 @@ impl Owners {
         sealed: &Sealed,
         deadline: Instant,
     ) -> Result<Option<Settled>, OwnersFault> {
-        match self.0.bucket.append(snapshot.owner(), snapshot.version(), &sealed.records, deadline).await {
-            Ok(version) => Ok(Some(Settled::Done(self.adopt(cell, snapshot, sealed, version)?))),
+        match self
+            .0
+            .bucket
+            .append(
+                snapshot.owner(),
+                snapshot.version(),
+                &sealed.records,
+                deadline,
+            )
+            .await
+        {
+            Ok(version) => Ok(Some(Settled::Done(
+                self.adopt(cell, snapshot, sealed, version)?,
+            ))),
             Err(AppendFault::Conflict) => self.look_for(cell, snapshot, sealed).await,
             // A full bucket refuses this one; the first may have been taken before.
             Err(AppendFault::Full | AppendFault::InDoubt | AppendFault::NotWritten(_)) => Ok(None),
@@ -83,28 +97,44 @@ impl Owners {
         let now = self.refresh(snapshot.owner(), cell, snapshot, true).await?;
         let upon = snapshot.version();
         // All of a write landed where its last record did.
-        let Some(last) = sealed.records.last().map(|record| record.name) else { return Ok(Some(Settled::Lost)) };
+        let Some(last) = sealed.records.last().map(|record| record.name) else {
+            return Ok(Some(Settled::Lost));
+        };
         let current = match now.set().get(&last).filter(|record| record.version > upon) {
             Some(current) => current,
             None => return Ok(Some(Settled::Lost)),
         };
         if self.is_of(&now, current, sealed)? {
-            return Ok(Some(Settled::Done(opened_items(&now, &sealed.stored(current.version)?)?)));
+            return Ok(Some(Settled::Done(opened_items(
+                &now,
+                &sealed.stored(current.version)?,
+            )?)));
         }
         // Written over since, perhaps.
-        let kept = self.0.bucket.history(snapshot.owner(), &last, upon, current.version).await?;
+        let kept = self
+            .0
+            .bucket
+            .history(snapshot.owner(), &last, upon, current.version)
+            .await?;
         for record in &kept {
             if self.is_of(&now, record, sealed)? {
-                return Ok(Some(Settled::Done(opened_items(&now, &sealed.stored(record.version)?)?)));
+                return Ok(Some(Settled::Done(opened_items(
+                    &now,
+                    &sealed.stored(record.version)?,
+                )?)));
             }
         }
         // Some may be kept no more.
-        let all_since = kept.first().is_some_and(|first| first.envelope.item_prev <= upon);
+        let all_since = kept
+            .first()
+            .is_some_and(|first| first.envelope.item_prev <= upon);
         Ok(all_since.then_some(Settled::Lost))
     }
 
     fn is_of(&self, now: &Snapshot, record: &Record, sealed: &Sealed) -> Result<bool, OwnersFault> {
-        let Some(keys) = now.keys() else { return Ok(false) };
+        let Some(keys) = now.keys() else {
+            return Ok(false);
+        };
         Ok(Body::open(keys, now.owner(), record)?.operation == sealed.operation)
     }
 }

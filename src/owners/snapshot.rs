@@ -3,7 +3,8 @@
 use super::OwnersFault;
 use crate::domain::{Item, ItemId, Kind, Version};
 use crate::seal::{
-    Body, Broken, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealFault,
+    Body, Broken, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName,
+    SealFault,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -39,7 +40,11 @@ impl Opened {
 }
 
 impl Snapshot {
-    pub(super) fn new(keyring: &Keyring, set: OwnerSet, checked_at: Option<Instant>) -> Result<Self, OwnersFault> {
+    pub(super) fn new(
+        keyring: &Keyring,
+        set: OwnerSet,
+        checked_at: Option<Instant>,
+    ) -> Result<Self, OwnersFault> {
         let keys = match set.get(&RecordName::Key) {
             None => None,
             Some(record) => Some(OwnerKeys::unwrap_record(keyring, set.owner(), record)?),
@@ -48,15 +53,27 @@ impl Snapshot {
     }
 
     /// What a floor says is believed only as it was sealed; of all else that is so when it is opened.
-    fn with_keys(set: OwnerSet, keys: Option<OwnerKeys>, checked_at: Option<Instant>) -> Result<Self, OwnersFault> {
+    fn with_keys(
+        set: OwnerSet,
+        keys: Option<OwnerKeys>,
+        checked_at: Option<Instant>,
+    ) -> Result<Self, OwnersFault> {
         if !newest_is_whole(&set, keys.as_ref()) {
-            return Err(OwnersFault::Broken { owner: *set.owner(), broken: Broken::Torn });
+            return Err(OwnersFault::Broken {
+                owner: *set.owner(),
+                broken: Broken::Torn,
+            });
         }
         if let Some(record) = set.get(&RecordName::Floor) {
             let keys = keys.as_ref().ok_or(SealFault::ForeignKey)?;
             keys.check_floor(set.owner(), record)?;
         }
-        Ok(Self { set, keys, checked_at, items: Arc::default() })
+        Ok(Self {
+            set,
+            keys,
+            checked_at,
+            items: Arc::default(),
+        })
     }
 
     /// This snapshot with newer records; the keys stay those of the owner's first record.
@@ -67,9 +84,12 @@ impl Snapshot {
         checked_at: Option<Instant>,
     ) -> Result<Self, OwnersFault> {
         match &self.keys {
-            Some(keys) if set.version() == self.version() => {
-                Ok(Self { set, keys: Some(keys.clone()), checked_at, items: self.items.clone() })
-            }
+            Some(keys) if set.version() == self.version() => Ok(Self {
+                set,
+                keys: Some(keys.clone()),
+                checked_at,
+                items: self.items.clone(),
+            }),
             Some(keys) => Self::with_keys(set, Some(keys.clone()), checked_at),
             None => Self::new(keyring, set, checked_at),
         }
@@ -105,9 +125,14 @@ impl Snapshot {
 
     /// The item of that kind and id, living or deleted; `None` if it never was.
     pub fn item(&self, kind: Kind, id: &ItemId) -> Result<Option<Opened>, SealFault> {
-        let Some(keys) = &self.keys else { return Ok(None) };
+        let Some(keys) = &self.keys else {
+            return Ok(None);
+        };
         let key = keys.item(kind.as_str(), id.as_str());
-        self.set.get(&RecordName::Item(key)).map(|record| self.open(keys, key, record)).transpose()
+        self.set
+            .get(&RecordName::Item(key))
+            .map(|record| self.open(keys, key, record))
+            .transpose()
     }
 
     /// All items, deletions included, in no order.
@@ -128,26 +153,46 @@ impl Snapshot {
 
     /// How many items live, and how many item keys there are, those of kept deletions included.
     pub fn counts(&self) -> (usize, usize) {
-        let items = self.set.records().filter(|record| matches!(record.name, RecordName::Item(_)));
-        items.fold((0, 0), |(live, all), record| (live + usize::from(record.is_live_item()), all + 1))
+        let items = self
+            .set
+            .records()
+            .filter(|record| matches!(record.name, RecordName::Item(_)));
+        items.fold((0, 0), |(live, all), record| {
+            (live + usize::from(record.is_live_item()), all + 1)
+        })
     }
 
     /// Whether its newest record is among these of the truth, from its version on; or a newer one, which has a check of
     /// its own.
     pub(super) fn is_in(&self, records: &[Record]) -> bool {
-        let ours = |record: &Record| self.set.get(&record.name).is_some_and(|ours| ours.value == record.value);
+        let ours = |record: &Record| {
+            self.set
+                .get(&record.name)
+                .is_some_and(|ours| ours.value == record.value)
+        };
         let version = self.version();
-        version.is_none() || records.iter().any(|r| r.version > version || r.version == version && ours(r))
+        version.is_none()
+            || records
+                .iter()
+                .any(|r| r.version > version || r.version == version && ours(r))
     }
 
     /// The memory it takes, in bytes, about.
     pub(super) fn weight(&self) -> u64 {
         const RECORD: u64 = 320;
-        self.set.records().map(|record| record.value.len() as u64 * 2 + RECORD).sum::<u64>() + RECORD
+        self.set
+            .records()
+            .map(|record| record.value.len() as u64 * 2 + RECORD)
+            .sum::<u64>()
+            + RECORD
     }
 
     fn open(&self, keys: &OwnerKeys, key: ItemKey, record: &Record) -> Result<Opened, SealFault> {
-        Ok(Opened { key, version: record.version, body: Body::open(keys, self.set.owner(), record)? })
+        Ok(Opened {
+            key,
+            version: record.version,
+            body: Body::open(keys, self.set.owner(), record)?,
+        })
     }
 }
 
@@ -156,7 +201,9 @@ impl Snapshot {
 fn newest_is_whole(set: &OwnerSet, keys: Option<&OwnerKeys>) -> bool {
     let mut items = set.newest_write();
     items.retain(|record| matches!(record.name, RecordName::Item(_)));
-    let Some(last) = items.last() else { return true };
+    let Some(last) = items.last() else {
+        return true;
+    };
     // An owner's first write brings their key along.
     let Some(keys) = keys else { return false };
     match Body::open(keys, set.owner(), last) {

@@ -68,9 +68,14 @@ impl Owners {
         loop {
             // All that are known, for a copy may be so damaged that it hardly counts as one.
             let page = self.0.store.known_owners(after.as_ref(), PAGE).await?;
-            let Some(last) = page.last() else { return Ok(counts) };
+            let Some(last) = page.last() else {
+                return Ok(counts);
+            };
             after = Some(*last);
-            let looks = page.iter().map(|owner| look(&verifier, *owner, mend)).collect::<Vec<_>>();
+            let looks = page
+                .iter()
+                .map(|owner| look(&verifier, *owner, mend))
+                .collect::<Vec<_>>();
             let mut looks = stream::iter(looks).buffer_unordered(SIDE_BY_SIDE);
             while let Some(looked) = looks.next().await {
                 counts.add(&looked);
@@ -99,13 +104,27 @@ async fn look(verifier: &Verifier, owner: OwnerKey, mend: Mend) -> Looked {
         Ok(Compared::Differ(how)) => Ok(*how),
         Err(fault) => Err(fault),
     };
-    let of_the_copy = what.as_ref().is_ok_and(|how| how.differences.iter().all(|one| one.is_of_the_copy()));
+    let of_the_copy = what
+        .as_ref()
+        .is_ok_and(|how| how.differences.iter().all(|one| one.is_of_the_copy()));
     if mend == Mend::No || !of_the_copy {
-        return Looked::Found(Box::new(Found { owner, what, mended: false }));
+        return Looked::Found(Box::new(Found {
+            owner,
+            what,
+            mended: false,
+        }));
     }
     match trying(AGAIN, || verifier.mend(&owner)).await {
-        Ok(mended) => Looked::Found(Box::new(Found { owner, what, mended })),
-        Err(fault) => Looked::Found(Box::new(Found { owner, what: Err(fault), mended: false })),
+        Ok(mended) => Looked::Found(Box::new(Found {
+            owner,
+            what,
+            mended,
+        })),
+        Err(fault) => Looked::Found(Box::new(Found {
+            owner,
+            what: Err(fault),
+            mended: false,
+        })),
     }
 }
 

@@ -85,7 +85,10 @@ pub enum Difference {
 impl Difference {
     /// Whether bringing the owner anew mends it; otherwise the fault is not in the copy.
     pub fn is_of_the_copy(&self) -> bool {
-        !matches!(self, Self::NotProjected { .. } | Self::TruthNotWhole | Self::TruthLost { .. })
+        !matches!(
+            self,
+            Self::NotProjected { .. } | Self::TruthNotWhole | Self::TruthLost { .. }
+        )
     }
 }
 
@@ -97,15 +100,26 @@ impl fmt::Display for Difference {
             Self::OlderRows { count } => write!(f, "older rows: {count}"),
             Self::NewerRows { count } => write!(f, "rows of versions that never were: {count}"),
             Self::AlteredRows { count } => write!(f, "altered rows: {count}"),
-            Self::MissingVersions { count } => write!(f, "rows whose version is not kept, or altered: {count}"),
+            Self::MissingVersions { count } => {
+                write!(f, "rows whose version is not kept, or altered: {count}")
+            }
             Self::Key => write!(f, "the owner's key differs"),
             Self::Floor => write!(f, "the owner's floor differs"),
-            Self::Version { here, truth } => write!(f, "the owner's version is {here} here, and {truth} in the truth"),
+            Self::Version { here, truth } => write!(
+                f,
+                "the owner's version is {here} here, and {truth} in the truth"
+            ),
             Self::NotProjected { cursor, truth } => {
-                write!(f, "the projection stands at {cursor}, and the truth is at {truth}: is a worker running?")
+                write!(
+                    f,
+                    "the projection stands at {cursor}, and the truth is at {truth}: is a worker running?"
+                )
             }
             Self::TruthNotWhole => write!(f, "the truth is not whole: records are missing there"),
-            Self::TruthLost { here, truth } => write!(f, "the truth has lost history: it is at {truth}, was at {here}"),
+            Self::TruthLost { here, truth } => write!(
+                f,
+                "the truth has lost history: it is at {truth}, was at {here}"
+            ),
         }
     }
 }
@@ -154,7 +168,10 @@ pub struct Verifier {
 impl Verifier {
     /// For these owners.
     pub fn new(owners: Owners) -> Self {
-        Self { owners, stands_still: AtomicBool::new(false) }
+        Self {
+            owners,
+            stands_still: AtomicBool::new(false),
+        }
     }
 
     /// Compares what this shard's Postgres has of the owner with what the truth has.
@@ -166,14 +183,21 @@ impl Verifier {
                 Err(OwnersFault::Broken { .. }) => match store.rows_of(owner).await? {
                     None => return Ok(Compared::NotHosted),
                     Some(rows) => {
-                        let (here, differences) = (self.side(owner, &rows), vec![Difference::TruthNotWhole]);
-                        return Ok(Compared::Differ(Box::new(Differing { differences, here, truth: None })));
+                        let (here, differences) =
+                            (self.side(owner, &rows), vec![Difference::TruthNotWhole]);
+                        return Ok(Compared::Differ(Box::new(Differing {
+                            differences,
+                            here,
+                            truth: None,
+                        })));
                     }
                 },
                 Err(fault) => return Err(fault),
             };
             let passed = self.wait_for(truth.version()).await;
-            let Some(rows) = store.rows_of(owner).await? else { return Ok(Compared::NotHosted) };
+            let Some(rows) = store.rows_of(owner).await? else {
+                return Ok(Compared::NotHosted);
+            };
             let mut differences = differences(&rows, &truth);
             if differences.is_empty() {
                 return Ok(Compared::Equal);
@@ -184,13 +208,23 @@ impl Verifier {
             let here = self.side(owner, &rows);
             let (version, truths) = (rows.version, truth.version().get());
             if here.digest.is_some() && version > truths {
-                differences = vec![Difference::TruthLost { here: version, truth: truths }];
+                differences = vec![Difference::TruthLost {
+                    here: version,
+                    truth: truths,
+                }];
             } else if passed == Passed::NotYet && here.digest.is_some() {
                 let cursor = self.owners.cursor().sequence();
-                differences = vec![Difference::NotProjected { cursor, truth: truths }];
+                differences = vec![Difference::NotProjected {
+                    cursor,
+                    truth: truths,
+                }];
             }
             let truth = Some(side_of(truth.set()));
-            return Ok(Compared::Differ(Box::new(Differing { differences, here, truth })));
+            return Ok(Compared::Differ(Box::new(Differing {
+                differences,
+                here,
+                truth,
+            })));
         }
         Ok(Compared::Busy)
     }
@@ -203,46 +237,82 @@ impl Verifier {
 
     /// Whether the truth has something newer of the owner by now.
     async fn has_changed(&self, owner: &OwnerKey, version: Version) -> Result<bool, OwnersFault> {
-        let newer = self.owners.0.bucket.since_confirmed(owner, version).await?.records;
+        let newer = self
+            .owners
+            .0
+            .bucket
+            .since_confirmed(owner, version)
+            .await?
+            .records;
         Ok(newer.iter().any(|record| record.version > version))
     }
 
     /// Waits for the projection; not again once it stood still.
     async fn wait_for(&self, version: Version) -> Passed {
-        let patience = if self.stands_still.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+        let patience = if self.stands_still.load(Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
         let passed = self.owners.cursor().wait_for(version.get(), patience).await;
-        self.stands_still.store(passed == Passed::NotYet, Ordering::Relaxed);
+        self.stands_still
+            .store(passed == Passed::NotYet, Ordering::Relaxed);
         passed
     }
 
     fn side(&self, owner: &OwnerKey, rows: &OwnerRows) -> Side {
         let set = records_of(rows).and_then(|records| {
-            let set = OwnerSet::empty(*owner).apply(&self.owners.0.keyring, records).ok()?;
+            let set = OwnerSet::empty(*owner)
+                .apply(&self.owners.0.keyring, records)
+                .ok()?;
             (set.version().get() == rows.version).then_some(set)
         });
-        let records = rows.items.len() + usize::from(rows.key.is_some()) + usize::from(rows.floor.is_some());
-        Side { version: rows.version, records, digest: set.map(|set| digest(&set)) }
+        let records =
+            rows.items.len() + usize::from(rows.key.is_some()) + usize::from(rows.floor.is_some());
+        Side {
+            version: rows.version,
+            records,
+            digest: set.map(|set| digest(&set)),
+        }
     }
 }
 
 /// The rows as records; `None` where one of them cannot be.
 pub(super) fn records_of(rows: &OwnerRows) -> Option<Vec<Record>> {
     let mut records = Vec::with_capacity(rows.items.len() + 1);
-    let record =
-        |name, version, at, value: &[u8]| Record::parse(name, Version::new(version)?, at, value.to_vec().into()).ok();
-    for (name, row) in [(RecordName::Key, &rows.key), (RecordName::Floor, &rows.floor)] {
+    let record = |name, version, at, value: &[u8]| {
+        Record::parse(name, Version::new(version)?, at, value.to_vec().into()).ok()
+    };
+    for (name, row) in [
+        (RecordName::Key, &rows.key),
+        (RecordName::Floor, &rows.floor),
+    ] {
         if let Some((version, value)) = row {
-            records.push(record(name, *version, crate::domain::Timestamp::MIN, value)?);
+            records.push(record(
+                name,
+                *version,
+                crate::domain::Timestamp::MIN,
+                value,
+            )?);
         }
     }
     for row in &rows.items {
-        records.push(record(RecordName::Item(row.item), row.version, row.at, &row.sealed)?);
+        records.push(record(
+            RecordName::Item(row.item),
+            row.version,
+            row.at,
+            &row.sealed,
+        )?);
     }
     Some(records)
 }
 
 fn side_of(set: &OwnerSet) -> Side {
-    Side { version: set.version().get(), records: set.records().count(), digest: Some(digest(set)) }
+    Side {
+        version: set.version().get(),
+        records: set.records().count(),
+        digest: Some(digest(set)),
+    }
 }
 
 fn digest(set: &OwnerSet) -> String {
@@ -252,16 +322,24 @@ fn digest(set: &OwnerSet) -> String {
 /// Whether the row is that record's.
 pub(super) fn says_the_same(row: &ItemRow, record: &Record) -> bool {
     let (version, deleted) = (record.version.get(), record.envelope.deleted);
-    row.version == version && row.sealed == record.value && row.deleted == deleted && row.at == record.at
+    row.version == version
+        && row.sealed == record.value
+        && row.deleted == deleted
+        && row.at == record.at
 }
 
 /// In which ways the rows differ from the truth.
 fn differences(rows: &OwnerRows, truth: &Snapshot) -> Vec<Difference> {
     let mut found = Vec::new();
     let set = truth.set();
-    let beside = [(RecordName::Key, &rows.key, Difference::Key), (RecordName::Floor, &rows.floor, Difference::Floor)];
+    let beside = [
+        (RecordName::Key, &rows.key, Difference::Key),
+        (RecordName::Floor, &rows.floor, Difference::Floor),
+    ];
     for (name, row, difference) in beside {
-        let record = set.get(&name).map(|record| (record.version.get(), &record.value[..]));
+        let record = set
+            .get(&name)
+            .map(|record| (record.version.get(), &record.value[..]));
         if record != row.as_ref().map(|(version, value)| (*version, &value[..])) {
             found.push(difference);
         }
@@ -292,7 +370,12 @@ fn differences(rows: &OwnerRows, truth: &Snapshot) -> Vec<Difference> {
         (altered, Difference::AlteredRows { count: altered }),
         (versions, Difference::MissingVersions { count: versions }),
     ];
-    found.extend(counted.into_iter().filter(|(count, _)| *count > 0).map(|(_, difference)| difference));
+    found.extend(
+        counted
+            .into_iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(_, difference)| difference),
+    );
     let (here, truth) = (rows.version, truth.version().get());
     if here != truth {
         found.push(Difference::Version { here, truth });

@@ -6,7 +6,9 @@ use super::settle::Settled;
 use super::{Opened, Owners, OwnersFault, Snapshot};
 use crate::domain::{ItemId, Kind, Version};
 use crate::exchange::CallFault;
-use crate::seal::{Body, Content, OwnerKey, Record, RecordName, Refused, RequestMark, SealFault, UserId};
+use crate::seal::{
+    Body, Content, OwnerKey, Record, RecordName, Refused, RequestMark, SealFault, UserId,
+};
 use crate::shard::Passed;
 use crate::truth::{AppendFault, TruthFault};
 use std::collections::BTreeMap;
@@ -44,7 +46,10 @@ pub struct Told {
 impl Draft {
     /// Of one item.
     pub fn one(content: Content) -> Self {
-        Self { contents: vec![content], refused: BTreeMap::new() }
+        Self {
+            contents: vec![content],
+            refused: BTreeMap::new(),
+        }
     }
 }
 
@@ -122,11 +127,17 @@ impl Owners {
     ) -> Result<Outcome<R>, F> {
         let owner = self.owner(user);
         let cell = self.cell(&owner);
-        let Some(turn) = self.turn(&cell, deadline).await? else { return Ok(Outcome::OutOfTime) };
+        let Some(turn) = self.turn(&cell, deadline).await? else {
+            return Ok(Outcome::OutOfTime);
+        };
         let mut since = Since::Held;
         for _ in 0..=self.0.settings.write.retries {
             // Nothing has been sent so far, and nothing is left behind: this may end wherever it stands.
-            let prepared = timeout_at(deadline, self.prepare(&owner, &cell, intent, since, &decide)).await;
+            let prepared = timeout_at(
+                deadline,
+                self.prepare(&owner, &cell, intent, since, &decide),
+            )
+            .await;
             let (snapshot, draft) = match prepared {
                 Err(_) => return Ok(Outcome::OutOfTime),
                 Ok(prepared) => match prepared? {
@@ -136,32 +147,47 @@ impl Owners {
                         drop(turn);
                         let repeated = self.repeat(&cell, snapshot, &record, &request, deadline);
                         // It was done: whoever hears that nothing was written would do it once more.
-                        return Ok(timeout_at(deadline, repeated).await.unwrap_or(Ok(Outcome::InDoubt))?);
+                        return Ok(timeout_at(deadline, repeated)
+                            .await
+                            .unwrap_or(Ok(Outcome::InDoubt))?);
                     }
                 },
             };
             let refused = draft.refused.clone();
-            let items = match self.attempt(user, &cell, &snapshot, intent, draft, deadline).await? {
+            let items = match self
+                .attempt(user, &cell, &snapshot, intent, draft, deadline)
+                .await?
+            {
                 Attempt::Done(items) => items,
                 Attempt::Full => return Ok(Outcome::Full),
-                Attempt::InDoubt(sealed) => match self.settle(&cell, &snapshot, sealed, deadline).await {
-                    Settled::Done(items) => items,
-                    Settled::InDoubt => return Ok(Outcome::InDoubt),
-                    Settled::Lost => {
-                        since = Since::Barrier;
-                        continue;
+                Attempt::InDoubt(sealed) => {
+                    match self.settle(&cell, &snapshot, sealed, deadline).await {
+                        Settled::Done(items) => items,
+                        Settled::InDoubt => return Ok(Outcome::InDoubt),
+                        Settled::Lost => {
+                            since = Since::Barrier;
+                            continue;
+                        }
                     }
-                },
+                }
                 // The nearest replica may not have what beat us; after a second loss it is not relied on.
                 Attempt::Lost => {
-                    since = if since == Since::Held { Since::Head } else { Since::Barrier };
+                    since = if since == Since::Held {
+                        Since::Head
+                    } else {
+                        Since::Barrier
+                    };
                     continue;
                 }
             };
             drop(turn);
             let local = self.wait_local(&cell, newest(&items), deadline).await;
             let refused = self.told(&snapshot, refused).await?;
-            return Ok(Outcome::Written(Box::new(Written { items, refused, local })));
+            return Ok(Outcome::Written(Box::new(Written {
+                items,
+                refused,
+                local,
+            })));
         }
         Ok(Outcome::TooManyRaces)
     }
@@ -192,7 +218,9 @@ impl Owners {
         let mut snapshot = self.at_hand(owner, cell).await?;
         loop {
             if since != Since::Held {
-                snapshot = self.refresh(owner, cell, &snapshot, since == Since::Barrier).await?;
+                snapshot = self
+                    .refresh(owner, cell, &snapshot, since == Since::Barrier)
+                    .await?;
             }
             if let Some((id, request)) = marks(&snapshot, intent)
                 && let Some(record) = self.earlier(&snapshot, &id, intent).await?
@@ -201,7 +229,9 @@ impl Owners {
             }
             match decide(&snapshot)? {
                 Ok(draft) => return Ok((snapshot, Step::Write(draft))),
-                Err(refusal) if since == Since::Barrier => return Ok((snapshot, Step::Refuse(refusal))),
+                Err(refusal) if since == Since::Barrier => {
+                    return Ok((snapshot, Step::Refuse(refusal)));
+                }
                 Err(_) => since = Since::Barrier,
             }
         }
@@ -217,8 +247,20 @@ impl Owners {
         deadline: tokio::time::Instant,
     ) -> Result<Attempt, OwnersFault> {
         let sealed = self.sealed(user, snapshot, intent, draft)?;
-        match self.0.bucket.append(snapshot.owner(), snapshot.version(), &sealed.records, deadline).await {
-            Ok(version) => self.adopt(cell, snapshot, &sealed, version).map(Attempt::Done),
+        match self
+            .0
+            .bucket
+            .append(
+                snapshot.owner(),
+                snapshot.version(),
+                &sealed.records,
+                deadline,
+            )
+            .await
+        {
+            Ok(version) => self
+                .adopt(cell, snapshot, &sealed, version)
+                .map(Attempt::Done),
             Err(AppendFault::Conflict) => Ok(Attempt::Lost),
             Err(AppendFault::Full) => Ok(Attempt::Full),
             Err(AppendFault::InDoubt) => Ok(Attempt::InDoubt(sealed)),
@@ -236,7 +278,9 @@ impl Owners {
     ) -> Result<Vec<Opened>, OwnersFault> {
         let records = sealed.stored(last)?;
         let owner = *snapshot.owner();
-        let set = snapshot.set().apply(&self.0.keyring, records.iter().cloned());
+        let set = snapshot
+            .set()
+            .apply(&self.0.keyring, records.iter().cloned());
         let set = set.map_err(|broken| OwnersFault::Broken { owner, broken })?;
         let next = snapshot.next(&self.0.keyring, set, Some(Instant::now()))?;
         let items = opened_items(&next, &records)?;
@@ -253,35 +297,57 @@ impl Owners {
         request: &RequestMark,
         deadline: tokio::time::Instant,
     ) -> Result<Outcome<R>, OwnersFault> {
-        if record.envelope.request.is_none_or(|(_, made)| made != *request) {
+        if record
+            .envelope
+            .request
+            .is_none_or(|(_, made)| made != *request)
+        {
             return Ok(Outcome::RequestIdReused);
         }
         let Some((items, refused)) = self.whole_write(&snapshot, record).await? else {
             return Ok(Outcome::Forgotten(snapshot.version()));
         };
-        self.catch_up(cell, snapshot.clone(), newest(&items)).await?;
+        self.catch_up(cell, snapshot.clone(), newest(&items))
+            .await?;
         let local = self.wait_local(cell, newest(&items), deadline).await;
         let refused = self.told(&snapshot, refused).await?;
-        Ok(Outcome::Written(Box::new(Written { items, refused, local })))
+        Ok(Outcome::Written(Box::new(Written {
+            items,
+            refused,
+            local,
+        })))
     }
 
     /// Holds that version of the owner before anybody is told of it, and so tells of none before it from then on: another
     /// worker's write may have been found in Postgres, or in the truth, that is newer than the copy at hand.
-    async fn catch_up(&self, cell: &Arc<Cell>, snapshot: Arc<Snapshot>, to: Version) -> Result<(), OwnersFault> {
+    async fn catch_up(
+        &self,
+        cell: &Arc<Cell>,
+        snapshot: Arc<Snapshot>,
+        to: Version,
+    ) -> Result<(), OwnersFault> {
         let owner = *snapshot.owner();
         match self.at_least(&owner, cell, snapshot, to).await {
             Ok(_) => Ok(()),
-            Err(OwnersFault::NeverWas { owner_version }) => {
-                Err(OwnersFault::HistoryLost { owner, held: to, found: owner_version })
-            }
+            Err(OwnersFault::NeverWas { owner_version }) => Err(OwnersFault::HistoryLost {
+                owner,
+                held: to,
+                found: owner_version,
+            }),
             Err(fault) => Err(fault),
         }
     }
 
     /// Waits for the projection to pass that version, which is a row of this shard only where it hosts the owner.
-    async fn wait_local(&self, cell: &Cell, version: Version, deadline: tokio::time::Instant) -> Passed {
+    async fn wait_local(
+        &self,
+        cell: &Cell,
+        version: Version,
+        deadline: tokio::time::Instant,
+    ) -> Passed {
         // Nobody is made to wait for a row that is known not to come soon.
-        if !cell.hosted.load(Ordering::Acquire) || !self.0.store.is_up() || self.0.history.is_lost() {
+        if !cell.hosted.load(Ordering::Acquire) || !self.0.store.is_up() || self.0.history.is_lost()
+        {
             return Passed::NotYet;
         }
         let limit = Duration::from_millis(self.0.settings.write.local_wait_ms);
@@ -298,12 +364,21 @@ pub(super) fn opened(snapshot: &Snapshot, record: &Record) -> Result<Opened, Own
     let (Some(keys), RecordName::Item(key)) = (snapshot.keys(), record.name) else {
         return Err(SealFault::Malformed.into());
     };
-    Ok(Opened { key, version: record.version, body: Body::open(keys, snapshot.owner(), record)? })
+    Ok(Opened {
+        key,
+        version: record.version,
+        body: Body::open(keys, snapshot.owner(), record)?,
+    })
 }
 
 /// The items among records of one owner, opened.
-pub(super) fn opened_items(snapshot: &Snapshot, records: &[Record]) -> Result<Vec<Opened>, OwnersFault> {
-    let items = records.iter().filter(|record| matches!(record.name, RecordName::Item(_)));
+pub(super) fn opened_items(
+    snapshot: &Snapshot,
+    records: &[Record],
+) -> Result<Vec<Opened>, OwnersFault> {
+    let items = records
+        .iter()
+        .filter(|record| matches!(record.name, RecordName::Item(_)));
     items.map(|record| opened(snapshot, record)).collect()
 }
 

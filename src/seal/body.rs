@@ -48,7 +48,11 @@ pub struct Refused {
 
 impl Part {
     /// Of a write of one item.
-    pub const WHOLE: Self = Self { of: 1, followed_by: 0, refused: BTreeMap::new() };
+    pub const WHOLE: Self = Self {
+        of: 1,
+        followed_by: 0,
+        refused: BTreeMap::new(),
+    };
 }
 
 /// An item as a record holds it.
@@ -96,19 +100,44 @@ struct StoredPart {
 
 impl StoredPart {
     fn of(part: &Part) -> Self {
-        let told = part.refused.iter().map(|(at, refused)| (*at, refused.told.clone()));
-        let shown = part.refused.iter().filter(|(_, refused)| !refused.shown.is_none());
+        let told = part
+            .refused
+            .iter()
+            .map(|(at, refused)| (*at, refused.told.clone()));
+        let shown = part
+            .refused
+            .iter()
+            .filter(|(_, refused)| !refused.shown.is_none());
         let shown = shown.map(|(at, refused)| (*at, refused.shown.get()));
-        Self { n: part.of, f: part.followed_by, x: told.collect(), v: shown.collect() }
+        Self {
+            n: part.of,
+            f: part.followed_by,
+            x: told.collect(),
+            v: shown.collect(),
+        }
     }
 
     fn read(self) -> Result<Part, SealFault> {
-        let shown = |at| self.v.get(at).map_or(Some(Version::NONE), |version| Version::new(*version));
+        let shown = |at| {
+            self.v
+                .get(at)
+                .map_or(Some(Version::NONE), |version| Version::new(*version))
+        };
         let refused = self.x.iter().map(|(at, told)| {
             let shown = shown(at).ok_or(SealFault::Malformed)?;
-            Ok((*at, Refused { told: told.clone(), shown }))
+            Ok((
+                *at,
+                Refused {
+                    told: told.clone(),
+                    shown,
+                },
+            ))
         });
-        Ok(Part { of: self.n, followed_by: self.f, refused: refused.collect::<Result<_, _>>()? })
+        Ok(Part {
+            of: self.n,
+            followed_by: self.f,
+            refused: refused.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -124,10 +153,30 @@ impl Body {
     /// The bytes to be sealed.
     pub fn encode(&self) -> Vec<u8> {
         let (kind, id, updated_at, life) = match self.content.clone() {
-            Content::Deleted { kind, id, updated_at } => (kind, id, updated_at, None),
-            Content::Living(Item { kind, id, data, meta, tags, created_at, updated_at }) => {
-                (kind, id, updated_at, Some(Life { d: data, m: meta, t: tags, c: created_at }))
-            }
+            Content::Deleted {
+                kind,
+                id,
+                updated_at,
+            } => (kind, id, updated_at, None),
+            Content::Living(Item {
+                kind,
+                id,
+                data,
+                meta,
+                tags,
+                created_at,
+                updated_at,
+            }) => (
+                kind,
+                id,
+                updated_at,
+                Some(Life {
+                    d: data,
+                    m: meta,
+                    t: tags,
+                    c: created_at,
+                }),
+            ),
         };
         let stored = Stored {
             o: self.operation.as_u128(),
@@ -141,7 +190,10 @@ impl Body {
             p: (self.part != Part::WHOLE).then(|| StoredPart::of(&self.part)),
         };
         let mut out = Vec::new();
-        #[expect(clippy::expect_used, reason = "a Vec takes every write, and the form has no key that CBOR lacks")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a Vec takes every write, and the form has no key that CBOR lacks"
+        )]
         ciborium::into_writer(&stored, &mut out).expect("the stored form is encodable");
         out
     }
@@ -151,10 +203,25 @@ impl Body {
         let stored: Stored = ciborium::from_reader(plain).map_err(|_| SealFault::Malformed)?;
         let (kind, id, updated_at) = (stored.k, stored.i, stored.u);
         let content = match stored.l {
-            None => Content::Deleted { kind, id, updated_at },
-            Some(Life { d: data, m: meta, t: tags, c: created_at }) => {
-                Content::Living(Item { kind, id, data, meta, tags, created_at, updated_at })
-            }
+            None => Content::Deleted {
+                kind,
+                id,
+                updated_at,
+            },
+            Some(Life {
+                d: data,
+                m: meta,
+                t: tags,
+                c: created_at,
+            }) => Content::Living(Item {
+                kind,
+                id,
+                data,
+                meta,
+                tags,
+                created_at,
+                updated_at,
+            }),
         };
         Ok(Self {
             operation: Uuid::from_u128(stored.o),
@@ -206,20 +273,53 @@ mod tests {
     #[test]
     fn a_living_item_reads_back_as_written() {
         let body = Body::decode(&living().encode()).expect("written here");
-        assert_eq!((body.operation.as_u128(), body.shard.as_str(), body.born.get()), (5, "a", 3));
+        assert_eq!(
+            (
+                body.operation.as_u128(),
+                body.shard.as_str(),
+                body.born.get()
+            ),
+            (5, "a", 3)
+        );
         assert_eq!(body.born_request, Some(RequestMark::from_bytes([1; 16])));
-        let Content::Living(item) = body.content else { panic!("it lives") };
-        assert_eq!((item.id.as_str(), item.created_at.millis(), item.updated_at.millis()), ("note", 1, 2));
+        let Content::Living(item) = body.content else {
+            panic!("it lives")
+        };
+        assert_eq!(
+            (
+                item.id.as_str(),
+                item.created_at.millis(),
+                item.updated_at.millis()
+            ),
+            ("note", 1, 2)
+        );
         assert!(item.tags.contains("t"));
     }
 
     #[test]
     fn the_part_of_a_write_reads_back_as_written() {
-        let refused = |shown| Refused { told: "{}".into(), shown: Version::new(shown).expect("in range") };
-        let part = Part { of: 3, followed_by: 1, refused: BTreeMap::from([(2, refused(0)), (7, refused(9))]) };
-        let body = Body::decode(&Body { part: part.clone(), ..living() }.encode()).expect("written here");
+        let refused = |shown| Refused {
+            told: "{}".into(),
+            shown: Version::new(shown).expect("in range"),
+        };
+        let part = Part {
+            of: 3,
+            followed_by: 1,
+            refused: BTreeMap::from([(2, refused(0)), (7, refused(9))]),
+        };
+        let body = Body::decode(
+            &Body {
+                part: part.clone(),
+                ..living()
+            }
+            .encode(),
+        )
+        .expect("written here");
         assert_eq!(body.part, part);
-        assert_eq!(Body::decode(&living().encode()).expect("written here").part, Part::WHOLE);
+        assert_eq!(
+            Body::decode(&living().encode()).expect("written here").part,
+            Part::WHOLE
+        );
     }
 
     #[test]
@@ -230,17 +330,51 @@ mod tests {
         stored.as_map_mut().expect("a map").push(("p".into(), part));
         body.clear();
         ciborium::into_writer(&stored, &mut body).expect("written");
-        let part = Body::decode(&body).expect("as earlier versions sealed it").part;
-        assert_eq!(part.refused, BTreeMap::from([(1, Refused { told: "told".into(), shown: Version::NONE })]));
+        let part = Body::decode(&body)
+            .expect("as earlier versions sealed it")
+            .part;
+        assert_eq!(
+            part.refused,
+            BTreeMap::from([(
+                1,
+                Refused {
+                    told: "told".into(),
+                    shown: Version::NONE
+                }
+            )])
+        );
     }
 
     #[test]
     fn a_deletion_reads_back_as_written() {
-        let Content::Living(item) = living().content else { panic!("it lives") };
-        let content = Content::Deleted { kind: item.kind, id: item.id, updated_at: Timestamp::from_millis(9) };
-        let body = Body::decode(&Body { content, ..living() }.encode()).expect("written here");
-        let Content::Deleted { kind, id, updated_at } = body.content else { panic!("it is gone") };
-        assert_eq!((kind, id.as_str(), updated_at.millis()), (Kind::Text, "note", 9));
+        let Content::Living(item) = living().content else {
+            panic!("it lives")
+        };
+        let content = Content::Deleted {
+            kind: item.kind,
+            id: item.id,
+            updated_at: Timestamp::from_millis(9),
+        };
+        let body = Body::decode(
+            &Body {
+                content,
+                ..living()
+            }
+            .encode(),
+        )
+        .expect("written here");
+        let Content::Deleted {
+            kind,
+            id,
+            updated_at,
+        } = body.content
+        else {
+            panic!("it is gone")
+        };
+        assert_eq!(
+            (kind, id.as_str(), updated_at.millis()),
+            (Kind::Text, "note", 9)
+        );
     }
 
     #[test]

@@ -81,7 +81,13 @@ impl OwnerSet {
     /// Of an owner who has no record yet.
     pub fn empty(owner: OwnerKey) -> Self {
         let (version, floor) = (Version::NONE, Version::NONE);
-        Self { owner, records: BTreeMap::new(), version, floor, digest: Digest::EMPTY }
+        Self {
+            owner,
+            records: BTreeMap::new(),
+            version,
+            floor,
+            digest: Digest::EMPTY,
+        }
     }
 
     /// Whose records these are.
@@ -101,8 +107,13 @@ impl OwnerSet {
 
     /// The digest of the set as it will be under a floor at that version: what the floor must name as `before`.
     pub fn digest_above(&self, keyring: &Keyring, floor: Version) -> Digest {
-        let forgotten = self.records.values().filter(|record| record.is_deletion() && record.version <= floor);
-        forgotten.fold(self.digest, |digest, record| digest ^ self.mark(keyring, record.name, record.version))
+        let forgotten = self
+            .records
+            .values()
+            .filter(|record| record.is_deletion() && record.version <= floor);
+        forgotten.fold(self.digest, |digest, record| {
+            digest ^ self.mark(keyring, record.name, record.version)
+        })
     }
 
     /// The digest of the whole set: what the next write must name as `before`.
@@ -124,8 +135,14 @@ impl OwnerSet {
     /// of it is known to who can open them.
     pub fn newest_write(&self) -> Vec<&Record> {
         let newest = self.records.values().max_by_key(|record| record.version);
-        let prev = newest.map(|record| record.envelope.prev).unwrap_or_default();
-        let mut write: Vec<&Record> = self.records.values().filter(|record| record.version > prev).collect();
+        let prev = newest
+            .map(|record| record.envelope.prev)
+            .unwrap_or_default();
+        let mut write: Vec<&Record> = self
+            .records
+            .values()
+            .filter(|record| record.version > prev)
+            .collect();
         write.sort_unstable_by_key(|record| record.version);
         write
     }
@@ -133,7 +150,11 @@ impl OwnerSet {
     /// This set with newer records laid upon it; fails unless the result is whole.
     ///
     /// Records that are not newer than the one of the same name are passed over, so a replay is harmless.
-    pub fn apply(&self, keyring: &Keyring, newer: impl IntoIterator<Item = Record>) -> Result<Self, Broken> {
+    pub fn apply(
+        &self,
+        keyring: &Keyring,
+        newer: impl IntoIterator<Item = Record>,
+    ) -> Result<Self, Broken> {
         let mut next = self.clone();
         for record in newer {
             next.put(keyring, record);
@@ -165,7 +186,8 @@ impl OwnerSet {
     fn forget(&mut self, keyring: &Keyring) {
         self.digest = self.digest_above(keyring, self.floor);
         let floor = self.floor;
-        self.records.retain(|_, record| !record.is_deletion() || record.version > floor);
+        self.records
+            .retain(|_, record| !record.is_deletion() || record.version > floor);
     }
 
     fn mark(&self, keyring: &Keyring, name: RecordName, version: Version) -> Digest {
@@ -177,7 +199,9 @@ impl OwnerSet {
 
     /// Undoes the newest write, and compares what is left with what that write says it was made upon.
     fn check(&self, keyring: &Keyring, seen: Version) -> Result<(), Broken> {
-        let Some(newest) = self.records.values().max_by_key(|record| record.version) else { return Ok(()) };
+        let Some(newest) = self.records.values().max_by_key(|record| record.version) else {
+            return Ok(());
+        };
         let (prev, before) = (newest.envelope.prev, newest.envelope.before);
         if prev < seen {
             return Err(Broken::RolledBack);
@@ -197,13 +221,22 @@ impl OwnerSet {
         if newest.version.get() - first.get() + 1 != members {
             return Err(Broken::Fork);
         }
-        if digest == before { Ok(()) } else { Err(Broken::Digest) }
+        if digest == before {
+            Ok(())
+        } else {
+            Err(Broken::Digest)
+        }
     }
 }
 
 impl fmt::Debug for OwnerSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OwnerSet({} records at {})", self.records.len(), self.version)
+        write!(
+            f,
+            "OwnerSet({} records at {})",
+            self.records.len(),
+            self.version
+        )
     }
 }
 
@@ -223,7 +256,13 @@ mod tests {
 
     fn links(set: &OwnerSet, name: &RecordName, before: Digest) -> Links {
         let item_prev = set.get(name).map(|r| r.version).unwrap_or_default();
-        Links { prev: set.version(), item_prev, before, request: None, deleted: false }
+        Links {
+            prev: set.version(),
+            item_prev,
+            before,
+            request: None,
+            deleted: false,
+        }
     }
 
     fn record(name: RecordName, at: u64, value: Vec<u8>) -> Record {
@@ -238,7 +277,13 @@ mod tests {
         items
             .iter()
             .zip(versions)
-            .map(|(n, at)| record(item(*n), at, keys.seal(&OWNER, item(*n), &links(*n), vec![*n])))
+            .map(|(n, at)| {
+                record(
+                    item(*n),
+                    at,
+                    keys.seal(&OWNER, item(*n), &links(*n), vec![*n]),
+                )
+            })
             .collect()
     }
 
@@ -259,7 +304,8 @@ mod tests {
     }
 
     fn writes() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        let one = proptest::collection::btree_set(0u8..6, 1..4).prop_map(|set| set.into_iter().collect());
+        let one =
+            proptest::collection::btree_set(0u8..6, 1..4).prop_map(|set| set.into_iter().collect());
         proptest::collection::vec(one, 2..12)
     }
 
@@ -308,37 +354,61 @@ mod tests {
 
     /// Another record, at the sequence `at`, of an item that is gone.
     fn deletion(keys: &OwnerKeys, set: &OwnerSet, at: u64, n: u8) -> Record {
-        let links = Links { deleted: true, ..links(set, &item(n), set.digest()) };
+        let links = Links {
+            deleted: true,
+            ..links(set, &item(n), set.digest())
+        };
         record(item(n), at, keys.seal(&OWNER, item(n), &links, vec![n]))
     }
 
     fn floor(keyring: &Keyring, keys: &OwnerKeys, set: &OwnerSet, at: u64, floor: u64) -> Record {
         let floor = Version::new(floor).expect("in range");
         let links = links(set, &RecordName::Floor, set.digest_above(keyring, floor));
-        record(RecordName::Floor, at, keys.seal_floor(&OWNER, &links, floor))
+        record(
+            RecordName::Floor,
+            at,
+            keys.seal_floor(&OWNER, &links, floor),
+        )
     }
 
     #[test]
     fn under_a_floor_deletions_are_of_no_account_whether_they_are_there_or_not() {
         let (keyring, states) = history(&[vec![1], vec![2], vec![3]]);
         let keys = keyring.new_owner_keys();
-        let apply = |set: &OwnerSet, record: Record| set.apply(&keyring, [record]).expect("made upon this set");
+        let apply = |set: &OwnerSet, record: Record| {
+            set.apply(&keyring, [record]).expect("made upon this set")
+        };
         let one_less = apply(&states[3], deletion(&keys, &states[3], 20, 1));
         let two_less = apply(&one_less, deletion(&keys, &one_less, 30, 2));
         let floored = apply(&two_less, floor(&keyring, &keys, &two_less, 40, 20));
         assert_eq!((floored.floor().get(), floored.version().get()), (20, 40));
         assert!(floored.get(&item(1)).is_none() && floored.get(&item(2)).is_some());
         // As the bucket has it before the purge, and after it.
-        let there: Vec<Record> = two_less.records().chain(floored.get(&RecordName::Floor)).cloned().collect();
+        let there: Vec<Record> = two_less
+            .records()
+            .chain(floored.get(&RecordName::Floor))
+            .cloned()
+            .collect();
         for purged in [false, true] {
-            let left = there.iter().filter(|r| !purged || r.name != item(1)).cloned();
+            let left = there
+                .iter()
+                .filter(|r| !purged || r.name != item(1))
+                .cloned();
             let read = OwnerSet::empty(OWNER).apply(&keyring, left).expect("whole");
-            assert_eq!((read.digest(), read.floor().get()), (floored.digest(), 20), "purged: {purged}");
+            assert_eq!(
+                (read.digest(), read.floor().get()),
+                (floored.digest(), 20),
+                "purged: {purged}"
+            );
             // Written upon, it is vouched for like any other; and the item may come back.
             for n in [1, 3] {
                 let next = write(&keys, &read, 50, &[n]);
-                let all: Vec<Record> =
-                    there.iter().filter(|r| !purged || r.name != item(1)).cloned().chain(next).collect();
+                let all: Vec<Record> = there
+                    .iter()
+                    .filter(|r| !purged || r.name != item(1))
+                    .cloned()
+                    .chain(next)
+                    .collect();
                 let again = OwnerSet::empty(OWNER).apply(&keyring, all).expect("whole");
                 assert_eq!(again.version().get(), 51);
             }
@@ -353,13 +423,24 @@ mod tests {
         let (keyring, states) = history(&[vec![1], vec![2]]);
         let keys = keyring.new_owner_keys();
         let old = &states[2];
-        let less = old.apply(&keyring, [deletion(&keys, old, 20, 1)]).expect("made upon this set");
-        let more = less.apply(&keyring, write(&keys, &less, 29, &[3])).expect("made upon this set");
+        let less = old
+            .apply(&keyring, [deletion(&keys, old, 20, 1)])
+            .expect("made upon this set");
+        let more = less
+            .apply(&keyring, write(&keys, &less, 29, &[3]))
+            .expect("made upon this set");
         let floored = floor(&keyring, &keys, &more, 40, 20);
         // The deletion was purged: what came after the old copy tells nothing of it.
-        let newer = more.records().filter(|r| r.version > old.version() && r.name != item(1)).cloned();
+        let newer = more
+            .records()
+            .filter(|r| r.version > old.version() && r.name != item(1))
+            .cloned();
         let newer: Vec<Record> = newer.chain([floored.clone()]).collect();
-        assert_eq!(old.apply(&keyring, newer).expect_err("item 1 would live on"), Broken::BelowFloor);
+        assert_eq!(
+            old.apply(&keyring, newer)
+                .expect_err("item 1 would live on"),
+            Broken::BelowFloor
+        );
         assert!(more.apply(&keyring, [floored]).is_ok());
     }
 
@@ -367,13 +448,25 @@ mod tests {
     fn half_a_batch_is_noticed() {
         let (keyring, states) = history(&[vec![1], vec![2, 3, 4]]);
         let last = states.last().expect("never empty");
-        let half = last.records().filter(|r| r.name != item(4)).cloned().collect::<Vec<_>>();
+        let half = last
+            .records()
+            .filter(|r| r.name != item(4))
+            .cloned()
+            .collect::<Vec<_>>();
         let half_of_a_first = half.clone();
-        assert!(OwnerSet::empty(OWNER).apply(&keyring, half).is_ok(), "the digest is that of before the batch");
+        assert!(
+            OwnerSet::empty(OWNER).apply(&keyring, half).is_ok(),
+            "the digest is that of before the batch"
+        );
         let keys = keyring.new_owner_keys();
         let after = write(&keys, last, 40, &[1]);
         let missing = half_of_a_first.into_iter().chain(after).collect::<Vec<_>>();
-        assert_eq!(OwnerSet::empty(OWNER).apply(&keyring, missing).expect_err("lost"), Broken::Digest);
+        assert_eq!(
+            OwnerSet::empty(OWNER)
+                .apply(&keyring, missing)
+                .expect_err("lost"),
+            Broken::Digest
+        );
     }
 
     #[test]
@@ -382,13 +475,36 @@ mod tests {
         let keys = keyring.new_owner_keys();
         let base = &states[1];
         let fork = write(&keys, base, 9, &[3]);
-        assert_eq!(states[2].apply(&keyring, fork).expect_err("upon an older version"), Broken::RolledBack);
-        let both = states[2].records().cloned().chain(write(&keys, base, 9, &[3])).collect::<Vec<_>>();
-        assert_eq!(OwnerSet::empty(OWNER).apply(&keyring, both).expect_err("fork"), Broken::Fork);
+        assert_eq!(
+            states[2]
+                .apply(&keyring, fork)
+                .expect_err("upon an older version"),
+            Broken::RolledBack
+        );
+        let both = states[2]
+            .records()
+            .cloned()
+            .chain(write(&keys, base, 9, &[3]))
+            .collect::<Vec<_>>();
+        assert_eq!(
+            OwnerSet::empty(OWNER)
+                .apply(&keyring, both)
+                .expect_err("fork"),
+            Broken::Fork
+        );
         let other = write(&keys, &states[0], 9, &[3]);
-        let both = states[1].records().cloned().chain(write(&keys, &states[1], 11, &[2])).chain(other);
+        let both = states[1]
+            .records()
+            .cloned()
+            .chain(write(&keys, &states[1], 11, &[2]))
+            .chain(other);
         let both = both.filter(|r| r.name != item(2)).collect::<Vec<_>>();
-        assert_eq!(OwnerSet::empty(OWNER).apply(&keyring, both).expect_err("fork"), Broken::Fork);
+        assert_eq!(
+            OwnerSet::empty(OWNER)
+                .apply(&keyring, both)
+                .expect_err("fork"),
+            Broken::Fork
+        );
     }
 
     #[test]

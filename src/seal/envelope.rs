@@ -104,15 +104,29 @@ impl Envelope {
         if head[0] != FORMAT || head[1] & 0x0e != 0 {
             return None;
         }
-        let number = |at: usize| value[at..].first_chunk().map(|b| u64::from_be_bytes(*b)).and_then(Version::new);
+        let number = |at: usize| {
+            value[at..]
+                .first_chunk()
+                .map(|b| u64::from_be_bytes(*b))
+                .and_then(Version::new)
+        };
         let class = match head[1] >> 4 {
             0 => Class::Item,
             1 => Class::Key,
             2 => Class::Floor(number(ENVELOPE_BYTES)?),
             _ => return None,
         };
-        let mark = |at: usize| head[at..].first_chunk().copied().map(RequestMark::from_bytes);
-        let request = if head[38..70] == [0; 32] { None } else { Some((mark(38)?, mark(54)?)) };
+        let mark = |at: usize| {
+            head[at..]
+                .first_chunk()
+                .copied()
+                .map(RequestMark::from_bytes)
+        };
+        let request = if head[38..70] == [0; 32] {
+            None
+        } else {
+            Some((mark(38)?, mark(54)?))
+        };
         Some(Self {
             class,
             deleted: head[1] & 1 == 1,

@@ -43,7 +43,10 @@ impl Keyring {
         let identity = decode_key("identity", identity)?;
         let encryption = decode_key("encryption", encryption)?;
         let mark = |key: &[u8], label: &str| {
-            URL_SAFE_NO_PAD.encode(keyed_hash(&hmac_key(key, "fingerprint"), &[label.as_bytes()]))
+            URL_SAFE_NO_PAD.encode(keyed_hash(
+                &hmac_key(key, "fingerprint"),
+                &[label.as_bytes()],
+            ))
         };
         Ok(Self {
             owner: hmac_key(&identity, "owner"),
@@ -64,17 +67,26 @@ impl Keyring {
 
     /// The owner's name: a keyed hash of who issued the identity and of whom it names.
     pub fn owner(&self, user: &UserId) -> OwnerKey {
-        OwnerKey::from_bytes(keyed_hash(&self.owner, &[user.issuer().as_bytes(), user.subject().as_bytes()]))
+        OwnerKey::from_bytes(keyed_hash(
+            &self.owner,
+            &[user.issuer().as_bytes(), user.subject().as_bytes()],
+        ))
     }
 
     /// One record's contribution to the digest of its owner's set: 128 bits over owner, name and version.
     pub(super) fn digest_mark(&self, owner: &OwnerKey, name: &str, version: u64) -> u128 {
-        u128::from_be_bytes(keyed_hash(&self.digest, &[owner.as_bytes(), name.as_bytes(), &version.to_be_bytes()]))
+        u128::from_be_bytes(keyed_hash(
+            &self.digest,
+            &[owner.as_bytes(), name.as_bytes(), &version.to_be_bytes()],
+        ))
     }
 
     /// A seal on a list cursor, so that a made-up one, another owner's or another filter's is told apart.
     pub fn cursor_mark(&self, owner: &OwnerKey, filter: &[u8], place: u64) -> [u8; 16] {
-        keyed_hash(&self.cursor, &[owner.as_bytes(), filter, &place.to_be_bytes()])
+        keyed_hash(
+            &self.cursor,
+            &[owner.as_bytes(), filter, &place.to_be_bytes()],
+        )
     }
 
     /// Fresh keys for an owner who has none yet.
@@ -90,8 +102,16 @@ impl fmt::Debug for Keyring {
 }
 
 fn decode_key(which: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
-    let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| KeyFault { which })?);
-    if bytes.len() == 32 { Ok(bytes) } else { Err(KeyFault { which }) }
+    let bytes = Zeroizing::new(
+        STANDARD
+            .decode(text.trim())
+            .map_err(|_| KeyFault { which })?,
+    );
+    if bytes.len() == 32 {
+        Ok(bytes)
+    } else {
+        Err(KeyFault { which })
+    }
 }
 
 impl OwnerKeys {
@@ -103,7 +123,8 @@ impl OwnerKeys {
 
 #[cfg(test)]
 pub(super) fn test_keyring() -> Keyring {
-    Keyring::from_base64(&STANDARD.encode([1; 32]), &STANDARD.encode([2; 32])).expect("the keys are well formed")
+    Keyring::from_base64(&STANDARD.encode([1; 32]), &STANDARD.encode([2; 32]))
+        .expect("the keys are well formed")
 }
 
 #[cfg(test)]
@@ -117,19 +138,32 @@ mod tests {
         let fault = Keyring::from_base64(&short, &good).expect_err("31 bytes");
         assert_eq!(fault.to_string(), "keys.identity is not 32 bytes in base64");
         let fault = Keyring::from_base64(&good, "no base64").expect_err("no base64");
-        assert_eq!(fault.to_string(), "keys.encryption is not 32 bytes in base64");
+        assert_eq!(
+            fault.to_string(),
+            "keys.encryption is not 32 bytes in base64"
+        );
     }
 
     #[test]
     fn each_key_has_a_fingerprint_of_its_own() {
         let keys = |a: u8, b: u8| {
-            Keyring::from_base64(&STANDARD.encode([a; 32]), &STANDARD.encode([b; 32])).expect("well formed")
+            Keyring::from_base64(&STANDARD.encode([a; 32]), &STANDARD.encode([b; 32]))
+                .expect("well formed")
         };
         let first = keys(1, 1);
         assert_eq!(first.fingerprints(), keys(1, 1).fingerprints());
-        assert_ne!(first.fingerprints().identity, first.fingerprints().encryption);
-        assert_ne!(first.fingerprints().identity, keys(2, 1).fingerprints().identity);
-        assert_eq!(first.fingerprints().encryption, keys(2, 1).fingerprints().encryption);
+        assert_ne!(
+            first.fingerprints().identity,
+            first.fingerprints().encryption
+        );
+        assert_ne!(
+            first.fingerprints().identity,
+            keys(2, 1).fingerprints().identity
+        );
+        assert_eq!(
+            first.fingerprints().encryption,
+            keys(2, 1).fingerprints().encryption
+        );
         assert!(!format!("{first:?}").contains("AQEB"), "no key is printed");
     }
 
@@ -139,7 +173,11 @@ mod tests {
         let owner = |iss: &str, sub: &str| keys.owner(&UserId::new(iss, sub));
         assert_eq!(owner("a", "b"), owner("a", "b"));
         assert_ne!(owner("a", "b"), owner("b", "a"));
-        assert_ne!(owner("ab", "c"), owner("a", "bc"), "the parts have their lengths");
+        assert_ne!(
+            owner("ab", "c"),
+            owner("a", "bc"),
+            "the parts have their lengths"
+        );
     }
 
     #[test]

@@ -32,7 +32,10 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 /// Random bytes from the system's generator; aborts where there is none, since nothing can be sealed without.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut out = [0; N];
-    #[expect(clippy::expect_used, reason = "without a random source no record can be sealed safely")]
+    #[expect(
+        clippy::expect_used,
+        reason = "without a random source no record can be sealed safely"
+    )]
     aws_lc_rs::rand::fill(&mut out).expect("the system has a random source");
     out
 }
@@ -41,7 +44,10 @@ pub fn random<const N: usize>() -> [u8; N] {
 fn derive(secret: &[u8], label: &str) -> [u8; 32] {
     let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"gofavorites/v1");
     let mut out = [0; 32];
-    #[expect(clippy::expect_used, reason = "32 bytes are within what HKDF-SHA-256 can give")]
+    #[expect(
+        clippy::expect_used,
+        reason = "32 bytes are within what HKDF-SHA-256 can give"
+    )]
     salt.extract(secret)
         .expand(&[label.as_bytes()], hkdf::HKDF_SHA256)
         .and_then(|okm| okm.fill(&mut out))

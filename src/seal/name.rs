@@ -117,6 +117,9 @@ mod tests {
         for name in [RecordName::Key, RecordName::Floor] {
             assert_eq!(RecordName::parse(&name.to_string()), Some(name));
         }
-        assert_eq!(format!("{:?}", ItemKey::from_bytes([0; 16])), "A".repeat(22));
+        assert_eq!(
+            format!("{:?}", ItemKey::from_bytes([0; 16])),
+            "A".repeat(22)
+        );
     }
 }

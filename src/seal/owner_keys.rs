@@ -2,7 +2,9 @@
 
 use super::envelope::{Class, Envelope};
 use super::record::{Links, SealFault, aad};
-use super::{Keyring, OwnerKey, Record, RecordName, RequestMark, derive, hmac_key, keyed_hash, random};
+use super::{
+    Keyring, OwnerKey, Record, RecordName, RequestMark, derive, hmac_key, keyed_hash, random,
+};
 use crate::domain::Version;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
@@ -19,7 +21,10 @@ pub struct UserId {
 impl UserId {
     /// The verdict's issuer and the subject it names.
     pub fn new(issuer: impl Into<String>, subject: impl Into<String>) -> Self {
-        Self { issuer: issuer.into(), subject: subject.into() }
+        Self {
+            issuer: issuer.into(),
+            subject: subject.into(),
+        }
     }
 
     /// Who vouches for the identity.
@@ -78,7 +83,13 @@ impl OwnerKeys {
     }
 
     /// Seals an item's record: envelope and ciphertext, ready for the bucket.
-    pub fn seal(&self, owner: &OwnerKey, name: RecordName, links: &Links, plain: Vec<u8>) -> Vec<u8> {
+    pub fn seal(
+        &self,
+        owner: &OwnerKey,
+        name: RecordName,
+        links: &Links,
+        plain: Vec<u8>,
+    ) -> Vec<u8> {
         let envelope = links.envelope(Class::Item, self.key_id);
         seal_with(&self.cipher, owner, name, &envelope, plain)
     }
@@ -94,7 +105,13 @@ impl OwnerKeys {
     /// A floor: says that the owner's deletions up to that version are forgotten.
     pub fn seal_floor(&self, owner: &OwnerKey, links: &Links, floor: Version) -> Vec<u8> {
         let envelope = links.envelope(Class::Floor(floor), self.key_id);
-        seal_with(&self.cipher, owner, RecordName::Floor, &envelope, Vec::new())
+        seal_with(
+            &self.cipher,
+            owner,
+            RecordName::Floor,
+            &envelope,
+            Vec::new(),
+        )
     }
 
     /// Fails when a floor is not as it was sealed.
@@ -107,17 +124,38 @@ impl OwnerKeys {
 
     /// The owner's key record: data key and user id, the latter sealed with the former, wrapped by the
     /// key-encryption key.
-    pub fn wrap(&self, keyring: &Keyring, owner: &OwnerKey, user: &UserId, links: &Links) -> Vec<u8> {
+    pub fn wrap(
+        &self,
+        keyring: &Keyring,
+        owner: &OwnerKey,
+        user: &UserId,
+        links: &Links,
+    ) -> Vec<u8> {
         let nonce: [u8; 12] = random();
         let mut sealed = [user.issuer().as_bytes(), b"\0", user.subject().as_bytes()].concat();
-        seal_in_place(&cipher(&derive(&*self.secret, "user-id")), nonce, owner.as_bytes(), &mut sealed);
+        seal_in_place(
+            &cipher(&derive(&*self.secret, "user-id")),
+            nonce,
+            owner.as_bytes(),
+            &mut sealed,
+        );
         let plain = [&self.secret[..], &nonce, &sealed].concat();
         let envelope = links.envelope(Class::Key, wrapping_id(keyring));
-        seal_with(&cipher(&keyring.wrapping), owner, RecordName::Key, &envelope, plain)
+        seal_with(
+            &cipher(&keyring.wrapping),
+            owner,
+            RecordName::Key,
+            &envelope,
+            plain,
+        )
     }
 
     /// The keys from the owner's key record.
-    pub fn unwrap_record(keyring: &Keyring, owner: &OwnerKey, record: &Record) -> Result<Self, SealFault> {
+    pub fn unwrap_record(
+        keyring: &Keyring,
+        owner: &OwnerKey,
+        record: &Record,
+    ) -> Result<Self, SealFault> {
         if record.envelope.class != Class::Key || record.envelope.key_id != wrapping_id(keyring) {
             return Err(SealFault::ForeignKey);
         }
@@ -139,7 +177,10 @@ fn wrapping_id(keyring: &Keyring) -> u32 {
 }
 
 fn cipher(key: &[u8; 32]) -> LessSafeKey {
-    #[expect(clippy::expect_used, reason = "an AES-256 key has 32 bytes, and this one has by its type")]
+    #[expect(
+        clippy::expect_used,
+        reason = "an AES-256 key has 32 bytes, and this one has by its type"
+    )]
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has 32 bytes"))
 }
 
@@ -162,13 +203,23 @@ fn seal_with(
     [head, plain].concat()
 }
 
-fn open_with(cipher: &LessSafeKey, owner: &OwnerKey, record: &Record) -> Result<Zeroizing<Vec<u8>>, SealFault> {
-    let (head, sealed) =
-        record.value.split_at_checked(record.envelope.class.head_bytes()).ok_or(SealFault::Malformed)?;
+fn open_with(
+    cipher: &LessSafeKey,
+    owner: &OwnerKey,
+    record: &Record,
+) -> Result<Zeroizing<Vec<u8>>, SealFault> {
+    let (head, sealed) = record
+        .value
+        .split_at_checked(record.envelope.class.head_bytes())
+        .ok_or(SealFault::Malformed)?;
     let mut sealed = Zeroizing::new(sealed.to_vec());
     let nonce = Nonce::assume_unique_for_key(record.envelope.nonce);
     let opened = cipher
-        .open_in_place(nonce, Aad::from(aad(head, owner, record.name)), sealed.as_mut_slice())
+        .open_in_place(
+            nonce,
+            Aad::from(aad(head, owner, record.name)),
+            sealed.as_mut_slice(),
+        )
         .map_err(|_| SealFault::Tampered)?
         .len();
     sealed.truncate(opened);

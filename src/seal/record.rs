@@ -24,17 +24,30 @@ pub struct Record {
 
 impl Record {
     /// From what the bucket or the projection holds.
-    pub fn parse(name: RecordName, version: Version, at: Timestamp, value: Bytes) -> Result<Self, SealFault> {
+    pub fn parse(
+        name: RecordName,
+        version: Version,
+        at: Timestamp,
+        value: Bytes,
+    ) -> Result<Self, SealFault> {
         let envelope = Envelope::decode(&value).ok_or(SealFault::Malformed)?;
         let fits = match name {
             RecordName::Key => envelope.class == Class::Key,
-            RecordName::Floor => matches!(envelope.class, Class::Floor(floor) if floor <= envelope.prev),
+            RecordName::Floor => {
+                matches!(envelope.class, Class::Floor(floor) if floor <= envelope.prev)
+            }
             RecordName::Item(_) => envelope.class == Class::Item,
         };
         if !fits || envelope.prev >= version || envelope.item_prev > envelope.prev {
             return Err(SealFault::Malformed);
         }
-        Ok(Self { name, version, at, envelope, value })
+        Ok(Self {
+            name,
+            version,
+            at,
+            envelope,
+            value,
+        })
     }
 
     /// The version up to which it says that the owner's deletions are forgotten; `None` for what is no floor.
@@ -108,7 +121,13 @@ pub enum SealFault {
 
 /// What the seal vouches for beside the content: the envelope, and the key under which the record is kept.
 pub(super) fn aad(head: &[u8], owner: &OwnerKey, name: RecordName) -> Vec<u8> {
-    [head, owner.to_string().as_bytes(), b".", name.to_string().as_bytes()].concat()
+    [
+        head,
+        owner.to_string().as_bytes(),
+        b".",
+        name.to_string().as_bytes(),
+    ]
+    .concat()
 }
 
 #[cfg(test)]
@@ -126,11 +145,18 @@ mod tests {
     }
 
     fn links(prev: u64) -> Links {
-        Links { prev: version(prev), item_prev: Version::NONE, before: Digest::EMPTY, request: None, deleted: false }
+        Links {
+            prev: version(prev),
+            item_prev: Version::NONE,
+            before: Digest::EMPTY,
+            request: None,
+            deleted: false,
+        }
     }
 
     fn record(name: RecordName, value: Vec<u8>) -> Record {
-        Record::parse(name, version(9), Timestamp::from_millis(0), value.into()).expect("well formed")
+        Record::parse(name, version(9), Timestamp::from_millis(0), value.into())
+            .expect("well formed")
     }
 
     proptest! {
@@ -157,32 +183,71 @@ mod tests {
     fn a_record_moved_to_another_key_or_owner_is_noticed() {
         let keys = test_keyring().new_owner_keys();
         let value = keys.seal(&OWNER, ITEM, &links(1), b"x".to_vec());
-        let moved = record(RecordName::Item(ItemKey::from_bytes([4; 16])), value.clone());
-        assert_eq!(keys.open(&OWNER, &moved).expect_err("moved"), SealFault::Tampered);
+        let moved = record(
+            RecordName::Item(ItemKey::from_bytes([4; 16])),
+            value.clone(),
+        );
+        assert_eq!(
+            keys.open(&OWNER, &moved).expect_err("moved"),
+            SealFault::Tampered
+        );
         let foreign = OwnerKey::from_bytes([8; 16]);
-        assert_eq!(keys.open(&foreign, &record(ITEM, value)).expect_err("moved"), SealFault::Tampered);
+        assert_eq!(
+            keys.open(&foreign, &record(ITEM, value))
+                .expect_err("moved"),
+            SealFault::Tampered
+        );
     }
 
     #[test]
     fn another_owners_keys_open_nothing() {
         let keyring = test_keyring();
-        let sealed = record(ITEM, keyring.new_owner_keys().seal(&OWNER, ITEM, &links(1), b"x".to_vec()));
-        assert_eq!(keyring.new_owner_keys().open(&OWNER, &sealed).expect_err("foreign"), SealFault::ForeignKey);
+        let sealed = record(
+            ITEM,
+            keyring
+                .new_owner_keys()
+                .seal(&OWNER, ITEM, &links(1), b"x".to_vec()),
+        );
+        assert_eq!(
+            keyring
+                .new_owner_keys()
+                .open(&OWNER, &sealed)
+                .expect_err("foreign"),
+            SealFault::ForeignKey
+        );
     }
 
     #[test]
     fn the_key_record_gives_the_same_keys_back_and_hides_the_user() {
         let keyring = test_keyring();
         let keys = keyring.new_owner_keys();
-        let value = keys.wrap(&keyring, &OWNER, &UserId::new("issuer", "somebody"), &links(0));
-        assert!(!value.windows(8).any(|w| w == b"somebody"), "the user id is sealed");
+        let value = keys.wrap(
+            &keyring,
+            &OWNER,
+            &UserId::new("issuer", "somebody"),
+            &links(0),
+        );
+        assert!(
+            !value.windows(8).any(|w| w == b"somebody"),
+            "the user id is sealed"
+        );
         let wrapped = record(RecordName::Key, value);
-        let again = OwnerKeys::unwrap_record(&keyring, &OWNER, &wrapped).expect("the same key-encryption key");
+        let again = OwnerKeys::unwrap_record(&keyring, &OWNER, &wrapped)
+            .expect("the same key-encryption key");
         let sealed = record(ITEM, keys.seal(&OWNER, ITEM, &links(1), b"x".to_vec()));
-        assert_eq!(&**again.open(&OWNER, &sealed).expect("the same data key"), b"x");
+        assert_eq!(
+            &**again.open(&OWNER, &sealed).expect("the same data key"),
+            b"x"
+        );
         let stranger = OwnerKey::from_bytes([8; 16]);
-        assert_eq!(OwnerKeys::unwrap_record(&keyring, &stranger, &wrapped).expect_err("moved"), SealFault::Tampered);
-        assert_eq!(OwnerKeys::unwrap_record(&keyring, &OWNER, &sealed).expect_err("no key"), SealFault::ForeignKey);
+        assert_eq!(
+            OwnerKeys::unwrap_record(&keyring, &stranger, &wrapped).expect_err("moved"),
+            SealFault::Tampered
+        );
+        assert_eq!(
+            OwnerKeys::unwrap_record(&keyring, &OWNER, &sealed).expect_err("no key"),
+            SealFault::ForeignKey
+        );
     }
 
     #[test]
@@ -190,27 +255,54 @@ mod tests {
         let keys = test_keyring().new_owner_keys();
         let value = keys.seal_floor(&OWNER, &links(8), version(5));
         let floor = record(RecordName::Floor, value.clone());
-        assert_eq!((floor.floor(), floor.is_live_item(), floor.is_deletion()), (Some(version(5)), false, false));
+        assert_eq!(
+            (floor.floor(), floor.is_live_item(), floor.is_deletion()),
+            (Some(version(5)), false, false)
+        );
         assert_eq!(keys.check_floor(&OWNER, &floor), Ok(()));
         let mut altered = value.clone();
         altered[89] = 4;
-        assert_eq!(keys.check_floor(&OWNER, &record(RecordName::Floor, altered)), Err(SealFault::Tampered));
-        assert_eq!(keys.check_floor(&OwnerKey::from_bytes([8; 16]), &floor), Err(SealFault::Tampered));
+        assert_eq!(
+            keys.check_floor(&OWNER, &record(RecordName::Floor, altered)),
+            Err(SealFault::Tampered)
+        );
+        assert_eq!(
+            keys.check_floor(&OwnerKey::from_bytes([8; 16]), &floor),
+            Err(SealFault::Tampered)
+        );
         let above = keys.seal_floor(&OWNER, &links(4), version(5));
-        let parsed = Record::parse(RecordName::Floor, version(9), Timestamp::from_millis(0), above.into());
-        assert_eq!(parsed.expect_err("above what it was made upon"), SealFault::Malformed);
+        let parsed = Record::parse(
+            RecordName::Floor,
+            version(9),
+            Timestamp::from_millis(0),
+            above.into(),
+        );
+        assert_eq!(
+            parsed.expect_err("above what it was made upon"),
+            SealFault::Malformed
+        );
     }
 
     #[test]
     fn an_impossible_record_is_refused() {
         let keys = test_keyring().new_owner_keys();
-        let parse =
-            |name, at: u64, value: Vec<u8>| Record::parse(name, version(at), Timestamp::from_millis(0), value.into());
+        let parse = |name, at: u64, value: Vec<u8>| {
+            Record::parse(name, version(at), Timestamp::from_millis(0), value.into())
+        };
         let value = keys.seal(&OWNER, ITEM, &links(9), b"x".to_vec());
-        assert_eq!(parse(ITEM, 9, value.clone()).expect_err("made upon itself"), SealFault::Malformed);
-        assert_eq!(parse(RecordName::Key, 10, value.clone()).expect_err("an item"), SealFault::Malformed);
+        assert_eq!(
+            parse(ITEM, 9, value.clone()).expect_err("made upon itself"),
+            SealFault::Malformed
+        );
+        assert_eq!(
+            parse(RecordName::Key, 10, value.clone()).expect_err("an item"),
+            SealFault::Malformed
+        );
         assert!(parse(ITEM, 10, value).is_ok());
-        assert_eq!(parse(ITEM, 10, vec![1, 2]).expect_err("short"), SealFault::Malformed);
+        assert_eq!(
+            parse(ITEM, 10, vec![1, 2]).expect_err("short"),
+            SealFault::Malformed
+        );
     }
 
     #[test]
@@ -221,6 +313,9 @@ mod tests {
         assert_eq!(keys.request_marks("abc", b"other").0, id);
         assert_ne!(keys.request_marks("abc", b"other").1, request);
         assert_ne!(keys.request_marks("abd", b"body").0, id);
-        assert_eq!(format!("{:?} {keys:?}", UserId::new("i", "s")), "UserId OwnerKeys");
+        assert_eq!(
+            format!("{:?} {keys:?}", UserId::new("i", "s")),
+            "UserId OwnerKeys"
+        );
     }
 }

@@ -83,8 +83,10 @@ impl Store {
         unhosted: impl Fn(Unhosted) + Send + Sync,
     ) -> Result<(), ShardFault> {
         // On a connection of its own, and only once: a listener that reconnects by itself would not read the cursor.
-        let own =
-            PgPoolOptions::new().max_connections(1).acquire_timeout(QUIET).connect_lazy_with(self.options.clone());
+        let own = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(QUIET)
+            .connect_lazy_with(self.options.clone());
         let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);
         listener.listen_all([CHANNEL, UNHOSTED]).await?;
@@ -95,7 +97,9 @@ impl Store {
         }
         loop {
             match timeout(QUIET, listener.try_recv()).await {
-                Ok(Ok(Some(told))) if told.channel() == UNHOSTED => unhosted(Unhosted::parse(told.payload())),
+                Ok(Ok(Some(told))) if told.channel() == UNHOSTED => {
+                    unhosted(Unhosted::parse(told.payload()))
+                }
                 Ok(Ok(Some(told))) => {
                     if let Ok(sequence) = told.payload().parse() {
                         cursor.raise(sequence);
@@ -105,7 +109,8 @@ impl Store {
                 Ok(Err(fault)) => return Err(fault.into()),
                 // A connection over which nothing comes any more does not know it.
                 Err(_) => {
-                    let alive = timeout(QUIET, sqlx::query("select 1").execute(&mut listener)).await;
+                    let alive =
+                        timeout(QUIET, sqlx::query("select 1").execute(&mut listener)).await;
                     alive.map_err(|_| ShardFault::TimedOut)??;
                 }
             }
@@ -115,7 +120,12 @@ impl Store {
     /// Lets the projection of a new shard begin at the bucket's `newest` record: who hosts nobody yet has nothing to gain
     /// from what is older. Changes nothing where it has begun. Before any owner is hosted, so that nothing of theirs can
     /// lie before it.
-    pub async fn begin_cursor(&self, bucket: &str, created: &str, newest: u64) -> Result<(), ShardFault> {
+    pub async fn begin_cursor(
+        &self,
+        bucket: &str,
+        created: &str,
+        newest: u64,
+    ) -> Result<(), ShardFault> {
         sqlx::query!(
             "insert into cursor (bucket, created, sequence) values ($1, $2, $3) on conflict do nothing",
             bucket,
@@ -129,7 +139,12 @@ impl Store {
 
     /// Remembers that the bucket has lost history: nothing more may be projected from it onto what is here. Changes
     /// nothing where an operator has accepted that since: `accepted` is how often that was so when it was whole.
-    pub async fn remember_lost(&self, bucket: &str, why: &str, accepted: u64) -> Result<(), ShardFault> {
+    pub async fn remember_lost(
+        &self,
+        bucket: &str,
+        why: &str,
+        accepted: u64,
+    ) -> Result<(), ShardFault> {
         self.within(async {
             sqlx::query!(
                 "update cursor set lost = $2 where bucket = $1 and lost is null and accepted = $3",
@@ -146,7 +161,12 @@ impl Store {
 
     /// Accepts the bucket as it is: the projection goes on from the record that was its `newest` when everything that
     /// stood upon the history before was [taken away](Self::empty_owners).
-    pub async fn accept_history(&self, bucket: &str, created: &str, newest: u64) -> Result<(), ShardFault> {
+    pub async fn accept_history(
+        &self,
+        bucket: &str,
+        created: &str,
+        newest: u64,
+    ) -> Result<(), ShardFault> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
@@ -174,11 +194,15 @@ impl Store {
 
     /// How far the projection has come; `None` where it never began.
     pub async fn reached(&self, bucket: &str) -> Result<Option<Reached>, ShardFault> {
-        self.within(async { reached(&mut *self.pool().acquire().await?, bucket).await }).await
+        self.within(async { reached(&mut *self.pool().acquire().await?, bucket).await })
+            .await
     }
 }
 
-pub(super) async fn reached(connection: &mut PgConnection, bucket: &str) -> Result<Option<Reached>, ShardFault> {
+pub(super) async fn reached(
+    connection: &mut PgConnection,
+    bucket: &str,
+) -> Result<Option<Reached>, ShardFault> {
     let row = sqlx::query!(
         r#"
         select created, sequence, anchor_sequence, (extract(epoch from anchor_at) * 1000)::bigint as anchor_at_ms, lost,
@@ -192,7 +216,10 @@ pub(super) async fn reached(connection: &mut PgConnection, bucket: &str) -> Resu
     Ok(row.map(|row| Reached {
         created: row.created,
         sequence: from_sql(row.sequence),
-        anchor: row.anchor_sequence.map(from_sql).zip(row.anchor_at_ms.map(Timestamp::from_millis)),
+        anchor: row
+            .anchor_sequence
+            .map(from_sql)
+            .zip(row.anchor_at_ms.map(Timestamp::from_millis)),
         lost: row.lost,
         accepted: Some(from_sql(row.accepted)),
     }))
@@ -209,7 +236,10 @@ mod tests {
         cursor.raise(3);
         assert_eq!(cursor.sequence(), 5);
         assert_eq!(cursor.wait_for(5, Duration::ZERO).await, Passed::Yes);
-        assert_eq!(cursor.wait_for(6, Duration::from_millis(1)).await, Passed::NotYet);
+        assert_eq!(
+            cursor.wait_for(6, Duration::from_millis(1)).await,
+            Passed::NotYet
+        );
         let waiting = tokio::spawn({
             let cursor = cursor.clone();
             async move { cursor.wait_for(7, Duration::from_secs(10)).await }

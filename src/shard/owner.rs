@@ -23,7 +23,8 @@ impl Store {
     /// The owner's current records, read in one statement, so that no half of a batch is seen. `None` unless the shard
     /// hosts them completely.
     pub async fn hosted_owner(&self, owner: &OwnerKey) -> Result<Option<HostedOwner>, ShardFault> {
-        self.within(async { read_owner(&mut *self.pool().acquire().await?, owner).await }).await
+        self.within(async { read_owner(&mut *self.pool().acquire().await?, owner).await })
+            .await
     }
 
     /// Whether the shard hosts the owner completely.
@@ -75,9 +76,12 @@ impl Store {
             )
             .fetch_all(&self.pool())
             .await?;
-            let owners = rows
-                .into_iter()
-                .filter_map(|row| Some((OwnerKey::from_slice(&row.owner_key)?, Version::new(from_sql(row.version))?)));
+            let owners = rows.into_iter().filter_map(|row| {
+                Some((
+                    OwnerKey::from_slice(&row.owner_key)?,
+                    Version::new(from_sql(row.version))?,
+                ))
+            });
             Ok(owners.collect())
         })
         .await
@@ -86,10 +90,16 @@ impl Store {
     /// The first step of hosting: the owner's row, made with the cursor, under a lock that keeps the projection from
     /// looking owners up in between. A row that is there stays as it is. Fails before
     /// [`begin_cursor`](Self::begin_cursor).
-    pub async fn begin_hosting(&self, owner: &OwnerKey, bucket: &str) -> Result<Hosting, ShardFault> {
+    pub async fn begin_hosting(
+        &self,
+        owner: &OwnerKey,
+        bucket: &str,
+    ) -> Result<Hosting, ShardFault> {
         self.within(async {
             let mut transaction = self.pool().begin().await?;
-            sqlx::query!("select pg_advisory_xact_lock_shared($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
+            sqlx::query!("select pg_advisory_xact_lock_shared($1)", HOSTING_LOCK)
+                .execute(&mut *transaction)
+                .await?;
             sqlx::query!(
                 "
                 insert into owner (owner_key, begun_at_sequence)
@@ -101,18 +111,25 @@ impl Store {
             )
             .execute(&mut *transaction)
             .await?;
-            let begun_at =
-                sqlx::query_scalar!("select begun_at_sequence from owner where owner_key = $1", owner.as_bytes())
-                    .fetch_one(&mut *transaction)
-                    .await?;
+            let begun_at = sqlx::query_scalar!(
+                "select begun_at_sequence from owner where owner_key = $1",
+                owner.as_bytes()
+            )
+            .fetch_one(&mut *transaction)
+            .await?;
             transaction.commit().await?;
-            Ok(Hosting { begun_at: from_sql(begun_at) })
+            Ok(Hosting {
+                begun_at: from_sql(begun_at),
+            })
         })
         .await
     }
 }
 
-async fn read_owner(connection: &mut PgConnection, owner: &OwnerKey) -> Result<Option<HostedOwner>, ShardFault> {
+async fn read_owner(
+    connection: &mut PgConnection,
+    owner: &OwnerKey,
+) -> Result<Option<HostedOwner>, ShardFault> {
     let rows = sqlx::query!(
         r#"
         select o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version, o.history_complete,
@@ -125,7 +142,9 @@ async fn read_owner(connection: &mut PgConnection, owner: &OwnerKey) -> Result<O
     )
     .fetch_all(connection)
     .await?;
-    let Some(first) = rows.first() else { return Ok(None) };
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
     let mut records = Vec::with_capacity(rows.len() + 1);
     let history_complete = first.history_complete;
     if let (Some(value), Some(version)) = (&first.wrapped_key, first.key_version) {
@@ -137,13 +156,27 @@ async fn read_owner(connection: &mut PgConnection, owner: &OwnerKey) -> Result<O
     for row in rows {
         if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {
             let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardFault::Unreadable)?);
-            records.push(record(name, version, row.updated_at_ms.unwrap_or_default(), sealed)?);
+            records.push(record(
+                name,
+                version,
+                row.updated_at_ms.unwrap_or_default(),
+                sealed,
+            )?);
         }
     }
-    Ok(Some(HostedOwner { records, history_complete }))
+    Ok(Some(HostedOwner {
+        records,
+        history_complete,
+    }))
 }
 
-pub(super) fn record(name: RecordName, version: i64, at_ms: i64, value: Vec<u8>) -> Result<Record, ShardFault> {
+pub(super) fn record(
+    name: RecordName,
+    version: i64,
+    at_ms: i64,
+    value: Vec<u8>,
+) -> Result<Record, ShardFault> {
     let version = Version::new(from_sql(version)).ok_or(ShardFault::Unreadable)?;
-    Record::parse(name, version, Timestamp::from_millis(at_ms), value.into()).map_err(|_| ShardFault::Unreadable)
+    Record::parse(name, version, Timestamp::from_millis(at_ms), value.into())
+        .map_err(|_| ShardFault::Unreadable)
 }

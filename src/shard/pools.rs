@@ -26,18 +26,24 @@ impl Pools {
     /// statement is ended a little before the call is given up, so that its answer is still heard.
     pub(super) fn new(settings: &ShardSettings, options: &PgConnectOptions) -> Self {
         let call = Duration::from_millis(settings.call_ms);
-        let hurried = limited(call * 9 / 10, call).max_connections(settings.connections).acquire_timeout(call);
+        let hurried = limited(call * 9 / 10, call)
+            .max_connections(settings.connections)
+            .acquire_timeout(call);
         let unhurried = limited(UNHURRIED, LEFT_OPEN)
             .max_connections(UNHURRIED_CONNECTIONS)
             .acquire_timeout(UNHURRIED)
             .idle_timeout(UNUSED);
         let connected = |pool: PgPoolOptions| pool.connect_lazy_with(options.clone());
-        Self { hurried: connected(hurried), unhurried: connected(unhurried) }
+        Self {
+            hurried: connected(hurried),
+            unhurried: connected(unhurried),
+        }
     }
 }
 
 fn limited(statement: Duration, left_open: Duration) -> PgPoolOptions {
-    PgPoolOptions::new().after_connect(move |connection, _| Box::pin(limit(connection, statement, left_open)))
+    PgPoolOptions::new()
+        .after_connect(move |connection, _| Box::pin(limit(connection, statement, left_open)))
 }
 
 /// Has Postgres end each statement of the connection after its time, and the connection itself when nothing is done in a

@@ -44,7 +44,11 @@ pub struct Waiting(Option<PgConnection>);
 
 impl Store {
     /// Takes the right to project, if nobody has it. `None` while another worker does.
-    pub async fn become_projector(&self, bucket: &str, waiting: &mut Waiting) -> Result<Option<Projector>, ShardFault> {
+    pub async fn become_projector(
+        &self,
+        bucket: &str,
+        waiting: &mut Waiting,
+    ) -> Result<Option<Projector>, ShardFault> {
         // Taken out: after a fault, or a time that was too short, another one is made.
         let mut connection = match waiting.0.take() {
             Some(connection) => connection,
@@ -54,14 +58,20 @@ impl Store {
                 connection
             }
         };
-        let taken = sqlx::query_scalar!(r#"select pg_try_advisory_lock($1) as "taken!""#, PROJECTOR_LOCK)
-            .fetch_one(&mut connection)
-            .await?;
+        let taken = sqlx::query_scalar!(
+            r#"select pg_try_advisory_lock($1) as "taken!""#,
+            PROJECTOR_LOCK
+        )
+        .fetch_one(&mut connection)
+        .await?;
         if !taken {
             waiting.0 = Some(connection);
             return Ok(None);
         }
-        Ok(Some(Projector { connection, bucket: bucket.to_owned() }))
+        Ok(Some(Projector {
+            connection,
+            bucket: bucket.to_owned(),
+        }))
     }
 
     /// Ends the connection on which the right to project is held. Says whether there was one.
@@ -88,7 +98,9 @@ impl Store {
 impl Projector {
     /// Where the projection stands.
     pub async fn reached(&mut self) -> Result<Reached, ShardFault> {
-        reached(&mut self.connection, &self.bucket).await?.ok_or(ShardFault::Unreadable)
+        reached(&mut self.connection, &self.bucket)
+            .await?
+            .ok_or(ShardFault::Unreadable)
     }
 
     /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither. Owners whom the shard does not
@@ -101,13 +113,22 @@ impl Projector {
         to: u64,
     ) -> Result<Vec<OwnerKey>, ProjectFault> {
         let mut transaction = self.connection.begin().await?;
-        sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
+        sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
+            .execute(&mut *transaction)
+            .await?;
         let hosted = hosted_among(&mut transaction, records.iter().map(|(owner, _)| owner)).await?;
-        let ours = || records.iter().filter(|(owner, _)| hosted.contains_key(owner)).map(|(owner, r)| (*owner, r));
+        let ours = || {
+            records
+                .iter()
+                .filter(|(owner, _)| hosted.contains_key(owner))
+                .map(|(owner, r)| (*owner, r))
+        };
         upsert_records(&mut transaction, ours()).await?;
         let gaps = with_a_gap(hosted.clone(), ours());
         reset_owners(&mut transaction, &gaps, to_sql(to)).await?;
-        let anchor = records.last().map(|(_, record)| (record.version.get(), record.at));
+        let anchor = records
+            .last()
+            .map(|(_, record)| (record.version.get(), record.at));
         let moved = sqlx::query!(
             "
             update cursor
@@ -126,7 +147,9 @@ impl Projector {
         if moved.rows_affected() != 1 {
             return Err(ProjectFault::Overtaken);
         }
-        sqlx::query!("select pg_notify($1, $2)", CHANNEL, to.to_string()).execute(&mut *transaction).await?;
+        sqlx::query!("select pg_notify($1, $2)", CHANNEL, to.to_string())
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(gaps)
     }
@@ -140,14 +163,17 @@ fn with_a_gap<'r>(
     let mut gaps = HashSet::new();
     let mut last: HashMap<OwnerKey, &Record> = HashMap::new();
     for (owner, record) in records {
-        let Some(have) = hosted.get_mut(&owner).filter(|have| have.complete && record.version > have.version) else {
+        let Some(have) = hosted
+            .get_mut(&owner)
+            .filter(|have| have.complete && record.version > have.version)
+        else {
             continue;
         };
         let (prev, version) = (record.envelope.prev, record.version);
         // A member of the batch to which the record before belongs.
-        let joined = last
-            .get(&owner)
-            .is_some_and(|before| before.envelope.prev == prev && before.version.get() + 1 == version.get());
+        let joined = last.get(&owner).is_some_and(|before| {
+            before.envelope.prev == prev && before.version.get() + 1 == version.get()
+        });
         if prev != have.version && !joined {
             gaps.insert(owner);
         }
@@ -174,7 +200,10 @@ pub(super) async fn hosted_among(
     if owners.is_empty() {
         return Ok(HashMap::new());
     }
-    let keys: Vec<Vec<u8>> = owners.into_iter().map(|owner| owner.as_bytes().to_vec()).collect();
+    let keys: Vec<Vec<u8>> = owners
+        .into_iter()
+        .map(|owner| owner.as_bytes().to_vec())
+        .collect();
     let rows = sqlx::query!(
         r#"
         select owner_key, version, complete_to is not null as "complete!"
@@ -186,7 +215,13 @@ pub(super) async fn hosted_among(
     .await?;
     let hosted = rows.into_iter().filter_map(|row| {
         let version = Version::new(from_sql(row.version))?;
-        Some((OwnerKey::from_slice(&row.owner_key)?, Hosted { version, complete: row.complete }))
+        Some((
+            OwnerKey::from_slice(&row.owner_key)?,
+            Hosted {
+                version,
+                complete: row.complete,
+            },
+        ))
     });
     Ok(hosted.collect())
 }

@@ -71,7 +71,11 @@ pub(super) async fn upsert_versions<'r>(
             columns.push(&owner, item.as_bytes(), record);
         }
     }
-    if columns.owners.is_empty() { Ok(()) } else { store_versions(transaction, &columns).await }
+    if columns.owners.is_empty() {
+        Ok(())
+    } else {
+        store_versions(transaction, &columns).await
+    }
 }
 
 impl Columns {
@@ -86,8 +90,10 @@ impl Columns {
         }
         self.updated_ms.push(record.at.millis());
         let (id, request) = record.envelope.request.unzip();
-        self.request_ids.push(id.map(|mark| mark.as_bytes().to_vec()));
-        self.requests.push(request.map(|mark| mark.as_bytes().to_vec()));
+        self.request_ids
+            .push(id.map(|mark| mark.as_bytes().to_vec()));
+        self.requests
+            .push(request.map(|mark| mark.as_bytes().to_vec()));
     }
 }
 
@@ -133,7 +139,10 @@ async fn store_floor(
 }
 
 /// Takes the rows of those deletions away that the owners' floors end.
-async fn forget_deletions(transaction: &mut Transaction<'_, Postgres>, owners: &[Vec<u8>]) -> Result<(), ShardFault> {
+async fn forget_deletions(
+    transaction: &mut Transaction<'_, Postgres>,
+    owners: &[Vec<u8>],
+) -> Result<(), ShardFault> {
     if owners.is_empty() {
         return Ok(());
     }
@@ -151,7 +160,10 @@ async fn forget_deletions(transaction: &mut Transaction<'_, Postgres>, owners: &
 }
 
 /// A version never changes: one that is here and differs was altered here.
-async fn store_versions(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+async fn store_versions(
+    transaction: &mut Transaction<'_, Postgres>,
+    columns: &Columns,
+) -> Result<(), ShardFault> {
     sqlx::query!(
         "
         insert into item_version (owner_key, item_key, version, sealed, deleted, updated_at, request_id, request)
@@ -178,7 +190,10 @@ async fn store_versions(transaction: &mut Transaction<'_, Postgres>, columns: &C
 }
 
 /// One statement may touch a row only once, so of each item the newest of the batch is taken.
-async fn store_items(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+async fn store_items(
+    transaction: &mut Transaction<'_, Postgres>,
+    columns: &Columns,
+) -> Result<(), ShardFault> {
     sqlx::query!(
         "
         insert into item (owner_key, item_key, version, sealed, deleted, updated_at)
@@ -203,7 +218,10 @@ async fn store_items(transaction: &mut Transaction<'_, Postgres>, columns: &Colu
     Ok(())
 }
 
-async fn raise_owners(transaction: &mut Transaction<'_, Postgres>, columns: &Columns) -> Result<(), ShardFault> {
+async fn raise_owners(
+    transaction: &mut Transaction<'_, Postgres>,
+    columns: &Columns,
+) -> Result<(), ShardFault> {
     sqlx::query!(
         "
         update owner

@@ -17,7 +17,11 @@ pub enum Earlier {
 
 impl Store {
     /// The owner's item record of that version, if it is here.
-    pub async fn record_at(&self, owner: &OwnerKey, version: Version) -> Result<Option<Record>, ShardFault> {
+    pub async fn record_at(
+        &self,
+        owner: &OwnerKey,
+        version: Version,
+    ) -> Result<Option<Record>, ShardFault> {
         self.within(async {
             let row = sqlx::query!(
                 r#"
@@ -67,7 +71,11 @@ impl Store {
     }
 
     /// The oldest record of one item that is kept here.
-    pub async fn first_version(&self, owner: &OwnerKey, item: &ItemKey) -> Result<Option<Record>, ShardFault> {
+    pub async fn first_version(
+        &self,
+        owner: &OwnerKey,
+        item: &ItemKey,
+    ) -> Result<Option<Record>, ShardFault> {
         self.within(async {
             let row = sqlx::query!(
                 "
@@ -79,7 +87,8 @@ impl Store {
             )
             .fetch_optional(&self.pool())
             .await?;
-            row.map(|row| record(RecordName::Item(*item), row.version, 0, row.sealed)).transpose()
+            row.map(|row| record(RecordName::Item(*item), row.version, 0, row.sealed))
+                .transpose()
         })
         .await
     }

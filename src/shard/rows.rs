@@ -74,7 +74,11 @@ impl Store {
     }
 
     /// The owners known here, hosted or not, in the order of their keys, from the one after `after` on.
-    pub async fn known_owners(&self, after: Option<&OwnerKey>, most: i64) -> Result<Vec<OwnerKey>, ShardFault> {
+    pub async fn known_owners(
+        &self,
+        after: Option<&OwnerKey>,
+        most: i64,
+    ) -> Result<Vec<OwnerKey>, ShardFault> {
         self.unhurried(async {
             let after: &[u8] = after.map_or(&[], |owner| owner.as_bytes());
             let rows = sqlx::query_scalar!(
@@ -84,7 +88,10 @@ impl Store {
             )
             .fetch_all(&self.slow_pool())
             .await?;
-            Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
+            Ok(rows
+                .iter()
+                .filter_map(|key| OwnerKey::from_slice(key))
+                .collect())
         })
         .await
     }
@@ -92,8 +99,9 @@ impl Store {
     /// How many owners are known here, hosted or not.
     pub async fn known_count(&self) -> Result<u64, ShardFault> {
         self.unhurried(async {
-            let count =
-                sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#).fetch_one(&self.slow_pool()).await?;
+            let count = sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#)
+                .fetch_one(&self.slow_pool())
+                .await?;
             Ok(from_sql(count))
         })
         .await
@@ -102,10 +110,16 @@ impl Store {
     /// Those of the owners who are known here.
     pub async fn known_among(&self, owners: &[OwnerKey]) -> Result<Vec<OwnerKey>, ShardFault> {
         self.unhurried(async {
-            let rows = sqlx::query_scalar!("select owner_key from owner where owner_key = any($1)", &keys(owners))
-                .fetch_all(&self.slow_pool())
-                .await?;
-            Ok(rows.iter().filter_map(|key| OwnerKey::from_slice(key)).collect())
+            let rows = sqlx::query_scalar!(
+                "select owner_key from owner where owner_key = any($1)",
+                &keys(owners)
+            )
+            .fetch_all(&self.slow_pool())
+            .await?;
+            Ok(rows
+                .iter()
+                .filter_map(|key| OwnerKey::from_slice(key))
+                .collect())
         })
         .await
     }

@@ -55,18 +55,28 @@ pub fn without_password(urls: &str) -> String {
             _ => parts.push(part.to_owned()),
         }
     }
-    parts.iter().map(|url| one_without_password(url)).collect::<Vec<_>>().join(",")
+    parts
+        .iter()
+        .map(|url| one_without_password(url))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn one_without_password(url: &str) -> String {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |scheme| scheme + 3));
-    let (place, parameters) = rest.split_once('?').map_or((rest, None), |(place, rest)| (place, Some(rest)));
+    let (place, parameters) = rest
+        .split_once('?')
+        .map_or((rest, None), |(place, rest)| (place, Some(rest)));
     if parameters.is_some_and(|rest| rest.contains('@')) {
         // A password with a question mark, perhaps.
         return format!("{scheme}(hidden)");
     }
-    let place = place.rfind('@').map_or(place.to_owned(), |at| format!("(hidden){}", &place[at..]));
-    let Some(parameters) = parameters else { return format!("{scheme}{place}") };
+    let place = place
+        .rfind('@')
+        .map_or(place.to_owned(), |at| format!("(hidden){}", &place[at..]));
+    let Some(parameters) = parameters else {
+        return format!("{scheme}{place}");
+    };
     let shown = parameters.split('&').map(|one| match one.split_once('=') {
         Some((name, _)) if !SHOWN.contains(&name) => format!("{name}=(hidden)"),
         _ => one.to_owned(),
@@ -76,13 +86,19 @@ fn one_without_password(url: &str) -> String {
 
 impl Default for ShardSettings {
     fn default() -> Self {
-        Self { url: String::new(), connections: 10, call_ms: 1_000 }
+        Self {
+            url: String::new(),
+            connections: 10,
+            call_ms: 1_000,
+        }
     }
 }
 
 impl fmt::Debug for ShardSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardSettings").field("connections", &self.connections).finish_non_exhaustive()
+        f.debug_struct("ShardSettings")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,7 +143,10 @@ impl Store {
     pub fn new(settings: &ShardSettings) -> Result<Self, ShardFault> {
         let options = PgConnectOptions::from_str(&settings.url)
             .map_err(|_| {
-                ShardFault::Unfit("postgres.url is not of the form postgres://user:password@host:port/database".into())
+                ShardFault::Unfit(
+                    "postgres.url is not of the form postgres://user:password@host:port/database"
+                        .into(),
+                )
             })?
             .application_name("gofavorites");
         let breaker = Breaker::new("Postgres", {
@@ -136,7 +155,14 @@ impl Store {
         });
         let pools = Arc::new(RwLock::new(Pools::new(settings, &options)));
         let (suspect, heard) = (Arc::default(), Arc::default());
-        Ok(Self { pools, options, settings: settings.clone(), breaker, suspect, heard })
+        Ok(Self {
+            pools,
+            options,
+            settings: settings.clone(),
+            breaker,
+            suspect,
+            heard,
+        })
     }
 
     /// What tells whether it answers.
@@ -171,15 +197,23 @@ impl Store {
             let fresh = Pools::new(&self.settings, &self.options);
             *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         }
-        self.pools.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.pools
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Does what a request waits for: not at all while Postgres is known to be away, and not for long. That a call took too
     /// long does not prove that Postgres is away: the breaker looks.
-    pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T, ShardFault>>) -> Result<T, ShardFault> {
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = Result<T, ShardFault>>,
+    ) -> Result<T, ShardFault> {
         let attempt = self.breaker.admit().ok_or(ShardFault::KnownAway)?;
         let heard = self.heard.load(Ordering::Relaxed);
-        let done = timeout(self.call_limit(), work).await.unwrap_or(Err(ShardFault::TimedOut));
+        let done = timeout(self.call_limit(), work)
+            .await
+            .unwrap_or(Err(ShardFault::TimedOut));
         match &done {
             Err(fault) if fault.is_too_slow() => {
                 // Nobody was answered meanwhile: it may be the connections.
@@ -205,13 +239,17 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, ShardFault>>,
     ) -> Result<T, ShardFault> {
-        timeout(UNHURRIED, work).await.unwrap_or(Err(ShardFault::TimedOut))
+        timeout(UNHURRIED, work)
+            .await
+            .unwrap_or(Err(ShardFault::TimedOut))
     }
 
     /// Brings the schema to this version, under an advisory lock, so that several may start at once.
     pub async fn migrate(&self) -> Result<(), ShardFault> {
         // On a connection of its own: a migration takes the time that it takes.
-        let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
+        let own = PgPoolOptions::new()
+            .max_connections(1)
+            .connect_lazy_with(self.options.clone());
         MIGRATIONS.run(&own).await?;
         own.close().await;
         Ok(())
@@ -222,9 +260,10 @@ impl Store {
         const TABLE: &str = "_sqlx_migrations";
         self.within(async {
             let mut connection = self.pool().acquire().await?;
-            let there = sqlx::query_scalar!("select to_regclass($1) is not null as \"there!\"", TABLE)
-                .fetch_one(&mut *connection)
-                .await?;
+            let there =
+                sqlx::query_scalar!("select to_regclass($1) is not null as \"there!\"", TABLE)
+                    .fetch_one(&mut *connection)
+                    .await?;
             let applied = match there {
                 true => connection.list_applied_migrations(TABLE).await?,
                 false => Vec::new(),
@@ -249,11 +288,17 @@ impl ShardFault {
             Self::Postgres(sqlx::Error::Database(fault)) => {
                 // Class 08: connection exception; 53: insufficient resources; 57: operator intervention; and a transaction
                 // that was left open too long.
-                fault.code().is_some_and(|code| ["08", "53", "57", "25P03"].iter().any(|class| code.starts_with(class)))
+                fault.code().is_some_and(|code| {
+                    ["08", "53", "57", "25P03"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                })
             }
-            Self::Postgres(sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
-                false
-            }
+            Self::Postgres(
+                sqlx::Error::RowNotFound
+                | sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_),
+            ) => false,
             Self::Postgres(_) => true,
             Self::Schema(_) | Self::Unreadable | Self::Unfit(_) => false,
         }
@@ -261,7 +306,10 @@ impl ShardFault {
 
     /// Whether there was no answer in time, or no connection.
     fn is_too_slow(&self) -> bool {
-        matches!(self, Self::TimedOut | Self::Postgres(sqlx::Error::PoolTimedOut))
+        matches!(
+            self,
+            Self::TimedOut | Self::Postgres(sqlx::Error::PoolTimedOut)
+        )
     }
 
     /// Whether Postgres itself ended the statement, because its time was up: so it is there.
@@ -272,11 +320,19 @@ impl ShardFault {
 
 /// Whether the migrations that were applied are those of this version.
 fn fits(applied: &[AppliedMigration]) -> Result<(), ShardFault> {
-    let unfit = |why: &str| Err(ShardFault::Unfit(format!("Postgres' schema does not fit: {why}")));
+    let unfit = |why: &str| {
+        Err(ShardFault::Unfit(format!(
+            "Postgres' schema does not fit: {why}"
+        )))
+    };
     if applied.is_empty() {
         return unfit("it has none of ours: run `gofavorites init`");
     }
-    let known = |version: i64| MIGRATIONS.iter().find(|migration| migration.version == version);
+    let known = |version: i64| {
+        MIGRATIONS
+            .iter()
+            .find(|migration| migration.version == version)
+    };
     for one in applied {
         match known(one.version) {
             None => return unfit("it was made by a newer version of the service: run that one"),
@@ -288,8 +344,14 @@ fn fits(applied: &[AppliedMigration]) -> Result<(), ShardFault> {
             Some(_) => {}
         }
     }
-    let missing = MIGRATIONS.iter().any(|ours| applied.iter().all(|one| one.version != ours.version));
-    if missing { unfit("it is of an older version of the service: run `gofavorites init`") } else { Ok(()) }
+    let missing = MIGRATIONS
+        .iter()
+        .any(|ours| applied.iter().all(|one| one.version != ours.version));
+    if missing {
+        unfit("it is of an older version of the service: run `gofavorites init`")
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether a new connection is taken and answers.
@@ -327,7 +389,10 @@ mod tests {
             ),
             ("postgres://h/d?password=hush@hush", "postgres://(hidden)"),
             ("postgres://u:hush@h1,h2/d", "postgres://(hidden)@h1,h2/d"),
-            ("nats://u:hush@a,nats://v:hush@b", "nats://(hidden)@a,nats://(hidden)@b"),
+            (
+                "nats://u:hush@a,nats://v:hush@b",
+                "nats://(hidden)@a,nats://(hidden)@b",
+            ),
             ("u:hush@a", "(hidden)@a"),
             ("nats://a:4222,b:4222", "nats://a:4222,b:4222"),
         ];

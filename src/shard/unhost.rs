@@ -35,10 +35,13 @@ impl Store {
     pub async fn reset_owner(&self, owner: &OwnerKey, bucket: &str) -> Result<bool, ShardFault> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
-            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
-            let cursor = sqlx::query_scalar!("select sequence from cursor where bucket = $1", bucket)
-                .fetch_one(&mut *transaction)
+            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
+                .execute(&mut *transaction)
                 .await?;
+            let cursor =
+                sqlx::query_scalar!("select sequence from cursor where bucket = $1", bucket)
+                    .fetch_one(&mut *transaction)
+                    .await?;
             let reset = reset_owners(&mut transaction, &[*owner], cursor).await?;
             transaction.commit().await?;
             Ok(reset > 0)
@@ -51,11 +54,16 @@ impl Store {
     pub async fn empty_owners(&self, owners: &[OwnerKey], newest: u64) -> Result<(), ShardFault> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
-            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
-            reset_owners(&mut transaction, owners, to_sql(newest)).await?;
-            sqlx::query!("delete from item_version where owner_key = any($1)", &keys(owners))
+            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
                 .execute(&mut *transaction)
                 .await?;
+            reset_owners(&mut transaction, owners, to_sql(newest)).await?;
+            sqlx::query!(
+                "delete from item_version where owner_key = any($1)",
+                &keys(owners)
+            )
+            .execute(&mut *transaction)
+            .await?;
             Ok(transaction.commit().await?)
         })
         .await
@@ -66,7 +74,9 @@ impl Store {
     pub async fn evict(&self, days: i32, most: i64) -> Result<usize, ShardFault> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
-            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
+            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
+                .execute(&mut *transaction)
+                .await?;
             let gone = sqlx::query_scalar!(
                 "
                 delete from owner where owner_key in (
@@ -81,7 +91,10 @@ impl Store {
             )
             .fetch_all(&mut *transaction)
             .await?;
-            let gone: Vec<OwnerKey> = gone.iter().filter_map(|key| OwnerKey::from_slice(key)).collect();
+            let gone: Vec<OwnerKey> = gone
+                .iter()
+                .filter_map(|key| OwnerKey::from_slice(key))
+                .collect();
             tell_unhosted(&mut transaction, &gone).await?;
             transaction.commit().await?;
             Ok(gone.len())
@@ -151,21 +164,31 @@ pub(super) async fn reset_owners(
     )
     .execute(&mut *connection)
     .await?;
-    sqlx::query!("delete from item where owner_key = any($1)", &keys(owners)).execute(&mut *connection).await?;
+    sqlx::query!("delete from item where owner_key = any($1)", &keys(owners))
+        .execute(&mut *connection)
+        .await?;
     tell_unhosted(connection, owners).await?;
     Ok(reset.rows_affected())
 }
 
-async fn tell_unhosted(connection: &mut PgConnection, owners: &[OwnerKey]) -> Result<(), ShardFault> {
+async fn tell_unhosted(
+    connection: &mut PgConnection,
+    owners: &[OwnerKey],
+) -> Result<(), ShardFault> {
     for some in owners.chunks(NAMES) {
         let names: Vec<String> = some.iter().map(ToString::to_string).collect();
-        sqlx::query!("select pg_notify($1, $2)", UNHOSTED, names.join(",")).execute(&mut *connection).await?;
+        sqlx::query!("select pg_notify($1, $2)", UNHOSTED, names.join(","))
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
 
 pub(super) fn keys(owners: &[OwnerKey]) -> Vec<Vec<u8>> {
-    owners.iter().map(|owner| owner.as_bytes().to_vec()).collect()
+    owners
+        .iter()
+        .map(|owner| owner.as_bytes().to_vec())
+        .collect()
 }
 
 #[cfg(test)]
@@ -175,11 +198,20 @@ mod tests {
     #[test]
     fn a_notice_names_owners_or_anyone() {
         let (one, two) = (OwnerKey::from_bytes([1; 16]), OwnerKey::from_bytes([2; 16]));
-        assert_eq!(Unhosted::parse(&format!("{one},{two}")), Unhosted::Those(vec![one, two]));
-        assert_eq!(Unhosted::parse(&one.to_string()), Unhosted::Those(vec![one]));
+        assert_eq!(
+            Unhosted::parse(&format!("{one},{two}")),
+            Unhosted::Those(vec![one, two])
+        );
+        assert_eq!(
+            Unhosted::parse(&one.to_string()),
+            Unhosted::Those(vec![one])
+        );
         for unreadable in ["", "x", "x,y"] {
             assert_eq!(Unhosted::parse(unreadable), Unhosted::Anyone);
         }
-        assert!((one.to_string().len() + 1) * NAMES < 8_000, "it fits into one notice");
+        assert!(
+            (one.to_string().len() + 1) * NAMES < 8_000,
+            "it fits into one notice"
+        );
     }
 }

@@ -44,9 +44,16 @@ impl Store {
     async fn add_some_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardFault> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
-            let known = hosted_among(&mut transaction, records.iter().map(|(owner, _)| owner)).await?;
-            let ours = records.iter().filter(|(owner, _)| known.contains_key(owner));
-            upsert_versions(&mut transaction, ours.map(|(owner, record)| (*owner, record))).await?;
+            let known =
+                hosted_among(&mut transaction, records.iter().map(|(owner, _)| owner)).await?;
+            let ours = records
+                .iter()
+                .filter(|(owner, _)| known.contains_key(owner));
+            upsert_versions(
+                &mut transaction,
+                ours.map(|(owner, record)| (*owner, record)),
+            )
+            .await?;
             Ok(transaction.commit().await?)
         })
         .await
@@ -76,7 +83,9 @@ impl Store {
     /// Now, by the clock that tells when owners came here, in microseconds.
     pub async fn clock(&self) -> Result<i64, ShardFault> {
         self.unhurried(async {
-            let now = sqlx::query_scalar!(r#"select (extract(epoch from now()) * 1000000)::bigint as "now!""#);
+            let now = sqlx::query_scalar!(
+                r#"select (extract(epoch from now()) * 1000000)::bigint as "now!""#
+            );
             Ok(now.fetch_one(&self.slow_pool()).await?)
         })
         .await

@@ -69,7 +69,12 @@ impl Store {
 
     /// Stores some records of an owner who is not hosted yet, whose row was made at `up_to` or before. Nobody is served from
     /// them. Says whether there is such a row.
-    pub async fn store_ahead(&self, owner: &OwnerKey, records: &[&Record], up_to: u64) -> Result<bool, ShardFault> {
+    pub async fn store_ahead(
+        &self,
+        owner: &OwnerKey,
+        records: &[&Record],
+        up_to: u64,
+    ) -> Result<bool, ShardFault> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             let begun = sqlx::query!(
@@ -94,24 +99,39 @@ impl Store {
 
     /// Puts the set in the place of the copy that is here, in one transaction. `differing` are those of its records that
     /// have no row, or another one.
-    pub async fn replace_copy(&self, whole: &Whole<'_>, differing: &[&Record]) -> Result<Completed, ShardFault> {
+    pub async fn replace_copy(
+        &self,
+        whole: &Whole<'_>,
+        differing: &[&Record],
+    ) -> Result<Completed, ShardFault> {
         self.put_whole(whole, differing, Over::ACopy).await
     }
 
     /// The versions of the owner's rows, whoever is served from them.
     async fn versions_here(&self, owner: &OwnerKey) -> Result<HashMap<Vec<u8>, u64>, ShardFault> {
         self.unhurried(async {
-            let rows = sqlx::query!("select item_key, version from item where owner_key = $1", owner.as_bytes())
-                .fetch_all(&self.slow_pool())
-                .await?;
-            Ok(rows.into_iter().map(|row| (row.item_key, from_sql(row.version))).collect())
+            let rows = sqlx::query!(
+                "select item_key, version from item where owner_key = $1",
+                owner.as_bytes()
+            )
+            .fetch_all(&self.slow_pool())
+            .await?;
+            Ok(rows
+                .into_iter()
+                .map(|row| (row.item_key, from_sql(row.version)))
+                .collect())
         })
         .await
     }
 
     /// Takes away every row that is not of the set, or is among those to be `put`, stores these, and says that the set is
     /// complete; or does nothing.
-    async fn put_whole(&self, whole: &Whole<'_>, put: &[&Record], over: Over) -> Result<Completed, ShardFault> {
+    async fn put_whole(
+        &self,
+        whole: &Whole<'_>,
+        put: &[&Record],
+        over: Over,
+    ) -> Result<Completed, ShardFault> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             let row = sqlx::query!(
@@ -124,9 +144,12 @@ impl Store {
             .fetch_optional(&mut *transaction)
             .await?;
             match row {
-                Some(row) if row.complete && over == Over::Nothing => return Ok(Completed::Already),
+                Some(row) if row.complete && over == Over::Nothing => {
+                    return Ok(Completed::Already);
+                }
                 Some(row)
-                    if row.complete == (over == Over::ACopy) && from_sql(row.begun_at_sequence) <= whole.up_to => {}
+                    if row.complete == (over == Over::ACopy)
+                        && from_sql(row.begun_at_sequence) <= whole.up_to => {}
                 _ => return Ok(Completed::NotBegun),
             }
             if is_overtaken(&mut transaction, whole).await? {
@@ -134,7 +157,11 @@ impl Store {
             }
             delete_others(&mut transaction, whole, put).await?;
             for part in parts(put, |record| record) {
-                upsert_records(&mut transaction, part.iter().map(|record| (whole.owner, *record))).await?;
+                upsert_records(
+                    &mut transaction,
+                    part.iter().map(|record| (whole.owner, *record)),
+                )
+                .await?;
             }
             if !say_complete(&mut transaction, whole).await? {
                 return Ok(Completed::NotWhole);
@@ -149,8 +176,16 @@ impl Store {
 impl Whole<'_> {
     /// The records that have a row of their own; a deletion that the owner's floor ends has none.
     fn items(&self) -> impl Iterator<Item = (&[u8; 16], &Record)> {
-        let floor = self.records.iter().filter_map(Record::floor).max().unwrap_or_default();
-        let kept = self.records.iter().filter(move |record| !record.envelope.deleted || record.version > floor);
+        let floor = self
+            .records
+            .iter()
+            .filter_map(Record::floor)
+            .max()
+            .unwrap_or_default();
+        let kept = self
+            .records
+            .iter()
+            .filter(move |record| !record.envelope.deleted || record.version > floor);
         kept.filter_map(|record| match &record.name {
             RecordName::Item(item) => Some((item.as_bytes(), record)),
             RecordName::Key | RecordName::Floor => None,
@@ -160,13 +195,21 @@ impl Whole<'_> {
 
 /// The records of the set that have no row of their version here.
 fn lacking<'w>(whole: &'w Whole<'_>, here: &HashMap<Vec<u8>, u64>) -> Vec<&'w Record> {
-    let is_here = |item: &[u8; 16], record: &Record| here.get(&item[..]) == Some(&record.version.get());
-    whole.items().filter(|(item, record)| !is_here(item, record)).map(|(_, record)| record).collect()
+    let is_here =
+        |item: &[u8; 16], record: &Record| here.get(&item[..]) == Some(&record.version.get());
+    whole
+        .items()
+        .filter(|(item, record)| !is_here(item, record))
+        .map(|(_, record)| record)
+        .collect()
 }
 
 /// Whether the projection, as far as it has come, has brought what is newer than the set. What is newer than that was
 /// never brought by anybody.
-async fn is_overtaken(transaction: &mut Transaction<'_, Postgres>, whole: &Whole<'_>) -> Result<bool, ShardFault> {
+async fn is_overtaken(
+    transaction: &mut Transaction<'_, Postgres>,
+    whole: &Whole<'_>,
+) -> Result<bool, ShardFault> {
     let newer = sqlx::query_scalar!(
         r#"
         select exists(
@@ -196,9 +239,12 @@ async fn delete_others(
     whole: &Whole<'_>,
     put: &[&Record],
 ) -> Result<(), ShardFault> {
-    let stay = whole.items().filter(|(_, record)| put.iter().all(|other| other.name != record.name));
-    let (items, versions): (Vec<_>, Vec<_>) =
-        stay.map(|(item, record)| (item.to_vec(), to_sql(record.version.get()))).unzip();
+    let stay = whole
+        .items()
+        .filter(|(_, record)| put.iter().all(|other| other.name != record.name));
+    let (items, versions): (Vec<_>, Vec<_>) = stay
+        .map(|(item, record)| (item.to_vec(), to_sql(record.version.get())))
+        .unzip();
     sqlx::query!(
         "
         delete from item where owner_key = $1 and not exists (
@@ -215,12 +261,20 @@ async fn delete_others(
 }
 
 /// Says in the owner's row that the set is here, if it is. Says whether it is.
-async fn say_complete(transaction: &mut Transaction<'_, Postgres>, whole: &Whole<'_>) -> Result<bool, ShardFault> {
+async fn say_complete(
+    transaction: &mut Transaction<'_, Postgres>,
+    whole: &Whole<'_>,
+) -> Result<bool, ShardFault> {
     let of_name = |name| whole.records.iter().find(|record| record.name == name);
     let value = |record: Option<&Record>| record.map(|record| record.value.to_vec());
     let version = |record: Option<&Record>| record.map(|record| to_sql(record.version.get()));
     let (key, floor) = (of_name(RecordName::Key), of_name(RecordName::Floor));
-    let newest = whole.records.iter().map(|record| record.version.get()).max().unwrap_or_default();
+    let newest = whole
+        .records
+        .iter()
+        .map(|record| record.version.get())
+        .max()
+        .unwrap_or_default();
     let done = sqlx::query!(
         "
         update owner

@@ -68,7 +68,9 @@ impl Bucket {
         records: &[NewRecord],
         deadline: Instant,
     ) -> Result<Version, AppendFault> {
-        admitted(&self.writing).map_err(AppendFault::NotWritten)?.unused();
+        admitted(&self.writing)
+            .map_err(AppendFault::NotWritten)?
+            .unused();
         let count = records.len();
         let batch = (count > 1).then(|| uuid::Uuid::now_v7().simple().to_string());
         for (i, record) in records.iter().enumerate() {
@@ -84,15 +86,20 @@ impl Bucket {
             }
             let subject = self.published(&self.subject(owner, &record.name));
             if i + 1 < count {
-                self.publish_member(subject, headers, record.value.clone(), deadline).await?;
+                self.publish_member(subject, headers, record.value.clone(), deadline)
+                    .await?;
                 continue;
             }
             if batch.is_some() {
                 headers.insert(BATCH_COMMIT, "1");
             }
-            return self.publish_last(subject, headers, record.value.clone(), deadline).await;
+            return self
+                .publish_last(subject, headers, record.value.clone(), deadline)
+                .await;
         }
-        Err(AppendFault::NotWritten(TruthFault::Unreadable("a write of no record")))
+        Err(AppendFault::NotWritten(TruthFault::Unreadable(
+            "a write of no record",
+        )))
     }
 
     /// A member of a batch before its last: not acknowledged by itself, and nothing until the last is.
@@ -106,7 +113,10 @@ impl Bucket {
         if !self.exchange.is_connected() {
             return Err(AppendFault::NotWritten(CallFault::NotConnected.into()));
         }
-        let sent = self.exchange.client().publish_with_headers(subject, headers, value);
+        let sent = self
+            .exchange
+            .client()
+            .publish_with_headers(subject, headers, value);
         match tokio::time::timeout_at(deadline, sent).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(AppendFault::NotWritten(CallFault::NotConnected.into())),
@@ -123,7 +133,10 @@ impl Bucket {
     ) -> Result<Version, AppendFault> {
         let attempt = admitted(&self.writing).map_err(AppendFault::NotWritten)?;
         let longest = self.deadline();
-        let asked = self.exchange.ask(subject, headers, value, deadline.min(longest)).await;
+        let asked = self
+            .exchange
+            .ask(subject, headers, value, deadline.min(longest))
+            .await;
         let reply = match ended(attempt, asked, deadline < longest) {
             Ok(reply) => reply,
             Err(CallFault::TimedOut) => return Err(AppendFault::InDoubt),
@@ -132,7 +145,9 @@ impl Bucket {
         let ack: Ack = serde_json::from_slice(&reply.payload).map_err(|_| AppendFault::InDoubt)?;
         match ack.error {
             Some(error) => Err(refused(&error)),
-            None => Version::new(ack.seq).filter(|v| !v.is_none()).ok_or(AppendFault::InDoubt),
+            None => Version::new(ack.seq)
+                .filter(|v| !v.is_none())
+                .ok_or(AppendFault::InDoubt),
         }
     }
 }
@@ -144,8 +159,12 @@ fn refused(error: &ApiError) -> AppendFault {
         10002 | 10047 | 10054 | 10077 => AppendFault::Full, // the account's or the server's storage, maximum size or messages
         // Too many batches open, a leader unknown or not ready, or one that did not get all of a batch, for the connection
         // or the lead changed in between: to be tried again.
-        10008 | 10009 | 10023 | 10176 | 10210 => AppendFault::NotWritten(CallFault::NoResponders.into()),
-        code => AppendFault::NotWritten(TruthFault::Refused(format!("{code} {}", error.description))),
+        10008 | 10009 | 10023 | 10176 | 10210 => {
+            AppendFault::NotWritten(CallFault::NoResponders.into())
+        }
+        code => {
+            AppendFault::NotWritten(TruthFault::Refused(format!("{code} {}", error.description)))
+        }
     }
 }
 
@@ -153,27 +172,48 @@ fn refused(error: &ApiError) -> AppendFault {
 pub(super) async fn publish_plain(bucket: &Bucket, subject: String) -> Result<u64, TruthFault> {
     let attempt = admitted(&bucket.writing)?;
     let subject = bucket.published(&subject);
-    let asked = bucket.exchange.ask(subject, HeaderMap::new(), Bytes::new(), bucket.deadline()).await;
+    let asked = bucket
+        .exchange
+        .ask(subject, HeaderMap::new(), Bytes::new(), bucket.deadline())
+        .await;
     let reply = ended(attempt, asked, false)?;
-    let ack: Ack = serde_json::from_slice(&reply.payload).map_err(|_| TruthFault::Unreadable("an acknowledgement"))?;
+    let ack: Ack = serde_json::from_slice(&reply.payload)
+        .map_err(|_| TruthFault::Unreadable("an acknowledgement"))?;
     match ack.error {
         Some(error) => match refused(&error) {
             AppendFault::NotWritten(fault) => Err(fault),
             AppendFault::Full => Err(TruthFault::Full),
-            _ => Err(TruthFault::Refused(format!("{} {}", error.err_code, error.description))),
+            _ => Err(TruthFault::Refused(format!(
+                "{} {}",
+                error.err_code, error.description
+            ))),
         },
         None => Ok(ack.seq),
     }
 }
 
 /// Whether a publish is answered, if only by a refusal of a server that is in order.
-pub(super) async fn answers_publishes(exchange: Exchange, subject: String, limit: Duration) -> bool {
-    let asked = exchange.ask(subject, HeaderMap::new(), Bytes::new(), Instant::now() + limit).await;
+pub(super) async fn answers_publishes(
+    exchange: Exchange,
+    subject: String,
+    limit: Duration,
+) -> bool {
+    let asked = exchange
+        .ask(
+            subject,
+            HeaderMap::new(),
+            Bytes::new(),
+            Instant::now() + limit,
+        )
+        .await;
     let Ok(reply) = asked else { return false };
     match serde_json::from_slice::<Ack>(&reply.payload) {
-        Ok(Ack { error: Some(error), .. }) => {
-            !matches!(refused(&error), AppendFault::NotWritten(TruthFault::Unavailable(_)))
-        }
+        Ok(Ack {
+            error: Some(error), ..
+        }) => !matches!(
+            refused(&error),
+            AppendFault::NotWritten(TruthFault::Unavailable(_))
+        ),
         Ok(_) => true,
         Err(_) => false,
     }
@@ -185,12 +225,26 @@ mod tests {
 
     #[test]
     fn only_a_wrong_expectation_is_a_conflict() {
-        let fault = |err_code| refused(&ApiError { err_code, description: "d".into() });
+        let fault = |err_code| {
+            refused(&ApiError {
+                err_code,
+                description: "d".into(),
+            })
+        };
         assert!(matches!(fault(10071), AppendFault::Conflict));
         assert!(matches!(fault(10164), AppendFault::Conflict));
         assert!(matches!(fault(10077), AppendFault::Full));
-        assert!(matches!(fault(10210), AppendFault::NotWritten(TruthFault::Unavailable(_))));
-        assert!(matches!(fault(10176), AppendFault::NotWritten(TruthFault::Unavailable(_))));
-        assert!(matches!(fault(10052), AppendFault::NotWritten(TruthFault::Refused(_))));
+        assert!(matches!(
+            fault(10210),
+            AppendFault::NotWritten(TruthFault::Unavailable(_))
+        ));
+        assert!(matches!(
+            fault(10176),
+            AppendFault::NotWritten(TruthFault::Unavailable(_))
+        ));
+        assert!(matches!(
+            fault(10052),
+            AppendFault::NotWritten(TruthFault::Refused(_))
+        ));
     }
 }

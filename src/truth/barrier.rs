@@ -26,7 +26,11 @@ struct Rung {
 
 impl Barrier {
     pub(super) fn new(subject: String) -> Self {
-        Self { subject, begun: AtomicU64::new(0), last: Mutex::default() }
+        Self {
+            subject,
+            begun: AtomicU64::new(0),
+            last: Mutex::default(),
+        }
     }
 }
 

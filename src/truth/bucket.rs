@@ -34,7 +34,13 @@ pub struct TruthSettings {
 
 impl Default for TruthSettings {
     fn default() -> Self {
-        Self { bucket: "favorites".into(), replicas: 1, history: 16, call_ms: 2_000, domain: String::new() }
+        Self {
+            bucket: "favorites".into(),
+            replicas: 1,
+            history: 16,
+            call_ms: 2_000,
+            domain: String::new(),
+        }
     }
 }
 
@@ -101,7 +107,8 @@ impl Bucket {
             move || answers_publishes(exchange.clone(), subject.clone(), limit)
         });
         let reading = Breaker::new("the truth, for reads,", {
-            let (exchange, api, writing) = (exchange.clone(), settings.api(DIRECT_GET), writing.clone());
+            let (exchange, api, writing) =
+                (exchange.clone(), settings.api(DIRECT_GET), writing.clone());
             move || {
                 let read = answers_reads(exchange.clone(), api.clone(), subject.clone(), limit);
                 let writing = writing.clone();
@@ -115,7 +122,13 @@ impl Bucket {
                 }
             }
         });
-        Self { exchange, settings, barrier, reading, writing }
+        Self {
+            exchange,
+            settings,
+            barrier,
+            reading,
+            writing,
+        }
     }
 
     /// Its name.
@@ -183,7 +196,10 @@ impl Bucket {
 
     /// Owner and name from a subject of the bucket; `None` for a barrier or a foreign key.
     pub(super) fn parse_subject(&self, subject: &str) -> Option<(OwnerKey, RecordName)> {
-        let rest = subject.strip_prefix("$KV.")?.strip_prefix(self.settings.bucket.as_str())?.strip_prefix('.')?;
+        let rest = subject
+            .strip_prefix("$KV.")?
+            .strip_prefix(self.settings.bucket.as_str())?
+            .strip_prefix('.')?;
         let (owner, name) = rest.split_once('.')?;
         Some((OwnerKey::parse(owner)?, RecordName::parse(name)?))
     }
@@ -196,11 +212,17 @@ impl Bucket {
 
 /// Leave for a call, or that it is known to be away.
 pub(super) fn admitted(breaker: &Breaker) -> Result<Attempt, TruthFault> {
-    breaker.admit().ok_or(TruthFault::Unavailable(CallFault::KnownAway))
+    breaker
+        .admit()
+        .ok_or(TruthFault::Unavailable(CallFault::KnownAway))
 }
 
 /// Tells the breaker how a call ended. One that a caller's short time cut off is a doubt, and no proof.
-pub(super) fn ended<T>(attempt: Attempt, call: Result<T, CallFault>, cut_short: bool) -> Result<T, CallFault> {
+pub(super) fn ended<T>(
+    attempt: Attempt,
+    call: Result<T, CallFault>,
+    cut_short: bool,
+) -> Result<T, CallFault> {
     match call {
         Ok(_) => attempt.answered(),
         Err(CallFault::TimedOut) if cut_short => drop(attempt),
@@ -215,8 +237,10 @@ pub(super) fn record(
     at: crate::domain::Timestamp,
     value: Bytes,
 ) -> Result<Record, TruthFault> {
-    let version = crate::domain::Version::new(sequence).ok_or(TruthFault::Unreadable("a sequence above 2^53"))?;
-    Record::parse(name, version, at, value).map_err(|_| TruthFault::Unreadable("a record of an unknown format"))
+    let version = crate::domain::Version::new(sequence)
+        .ok_or(TruthFault::Unreadable("a sequence above 2^53"))?;
+    Record::parse(name, version, at, value)
+        .map_err(|_| TruthFault::Unreadable("a record of an unknown format"))
 }
 
 #[cfg(test)]
@@ -228,8 +252,14 @@ mod tests {
         let own = TruthSettings::default();
         assert_eq!(own.api(DIRECT_GET), "$JS.API.DIRECT.GET.KV_favorites");
         assert_eq!(own.published("$KV.favorites.x.y"), "$KV.favorites.x.y");
-        let hub = TruthSettings { domain: "hub".into(), ..own };
+        let hub = TruthSettings {
+            domain: "hub".into(),
+            ..own
+        };
         assert_eq!(hub.api(DIRECT_GET), "$JS.hub.API.DIRECT.GET.KV_favorites");
-        assert_eq!(hub.published("$KV.favorites.x.y"), "$JS.hub.API.$KV.favorites.x.y");
+        assert_eq!(
+            hub.published("$KV.favorites.x.y"),
+            "$JS.hub.API.$KV.favorites.x.y"
+        );
     }
 }

@@ -65,21 +65,43 @@ struct Made {
 
 impl Bucket {
     /// Makes a consumer that begins after what was given.
-    pub(super) async fn make_consumer(&self, plan: &Plan, given: u64) -> Result<Consumer, TruthFault> {
+    pub(super) async fn make_consumer(
+        &self,
+        plan: &Plan,
+        given: u64,
+    ) -> Result<Consumer, TruthFault> {
         let name = format!("{}-{}", plan.name, uuid::Uuid::now_v7().simple());
-        let making = format!("{}.{name}.{}", self.api_subject("CONSUMER.CREATE"), plan.filter);
+        let making = format!(
+            "{}.{name}.{}",
+            self.api_subject("CONSUMER.CREATE"),
+            plan.filter
+        );
         let mut config = plan.config(&name, given);
         let wanted = json!({ "stream_name": self.stream(), "action": "create", "config": config });
-        let asked =
-            self.exchange.ask(making.clone(), HeaderMap::new(), wanted.to_string().into(), self.deadline()).await?;
-        let made: Made =
-            serde_json::from_slice(&asked.payload).map_err(|_| TruthFault::Unreadable("an answer about a consumer"))?;
+        let asked = self
+            .exchange
+            .ask(
+                making.clone(),
+                HeaderMap::new(),
+                wanted.to_string().into(),
+                self.deadline(),
+            )
+            .await?;
+        let made: Made = serde_json::from_slice(&asked.payload)
+            .map_err(|_| TruthFault::Unreadable("an answer about a consumer"))?;
         if let Some(error) = made.error {
             return Err(refused(&error));
         }
         config["inactive_threshold"] = nanos(AT_ONCE);
-        let ending = json!({ "stream_name": self.stream(), "action": "update", "config": config }).to_string();
-        Ok(Consumer { exchange: self.exchange.clone(), name, pending: made.num_pending, making, ending })
+        let ending = json!({ "stream_name": self.stream(), "action": "update", "config": config })
+            .to_string();
+        Ok(Consumer {
+            exchange: self.exchange.clone(),
+            name,
+            pending: made.num_pending,
+            making,
+            ending,
+        })
     }
 }
 
@@ -122,12 +144,24 @@ fn start_after(config: &mut Value, sequence: u64) {
 impl Drop for Consumer {
     fn drop(&mut self) {
         // At the end of the program there may be nobody left to send it; then it ends by itself.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (exchange, making, ending) =
-            (self.exchange.clone(), std::mem::take(&mut self.making), std::mem::take(&mut self.ending));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let (exchange, making, ending) = (
+            self.exchange.clone(),
+            std::mem::take(&mut self.making),
+            std::mem::take(&mut self.ending),
+        );
         runtime.spawn(async move {
             // What the answer is changes nothing.
-            let _ = exchange.ask(making, HeaderMap::new(), ending.into(), Instant::now() + FAREWELL).await;
+            let _ = exchange
+                .ask(
+                    making,
+                    HeaderMap::new(),
+                    ending.into(),
+                    Instant::now() + FAREWELL,
+                )
+                .await;
         });
     }
 }

@@ -28,18 +28,28 @@ pub struct Delta {
 impl Bucket {
     /// What the nearest replica has of the owner that is newer than `after`.
     pub async fn since(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthFault> {
-        self.last_of(vec![self.owner_subjects(owner)], after.get() + 1).await
+        self.last_of(vec![self.owner_subjects(owner)], after.get() + 1)
+            .await
     }
 
     /// As [`since`](Self::since), holds everything that was acknowledged anywhere before the call, and besides what the
     /// truth has at `after` itself: where that is not there and nothing newer is, history was lost.
-    pub async fn since_confirmed(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthFault> {
+    pub async fn since_confirmed(
+        &self,
+        owner: &OwnerKey,
+        after: Version,
+    ) -> Result<Delta, TruthFault> {
         let barrier = self.ring_barrier().await?;
         self.since_reaching(owner, after, barrier).await
     }
 
     /// The owner's records from version `after` on, reaching at least the stream sequence `least`.
-    async fn since_reaching(&self, owner: &OwnerKey, after: Version, least: u64) -> Result<Delta, TruthFault> {
+    async fn since_reaching(
+        &self,
+        owner: &OwnerKey,
+        after: Version,
+        least: u64,
+    ) -> Result<Delta, TruthFault> {
         let subjects = vec![self.owner_subjects(owner), self.barrier.subject.clone()];
         let end = self.deadline();
         loop {
@@ -53,12 +63,19 @@ impl Bucket {
 
     /// When the record at that stream sequence was stored; `None` if it is no longer kept.
     pub async fn time_of(&self, sequence: u64) -> Result<Option<Timestamp>, TruthFault> {
-        self.message_at(sequence).await?.map(|message| time_of(&message)).transpose()
+        self.message_at(sequence)
+            .await?
+            .map(|message| time_of(&message))
+            .transpose()
     }
 
     /// The owner's record of that version, which the truth once gave; `None` if it is no longer kept, or another's. A
     /// replica that is behind does not tell: it is asked again until it has what came at that version or after it.
-    pub async fn record_at(&self, owner: &OwnerKey, version: Version) -> Result<Option<Record>, TruthFault> {
+    pub async fn record_at(
+        &self,
+        owner: &OwnerKey,
+        version: Version,
+    ) -> Result<Option<Record>, TruthFault> {
         let sequence = version.get();
         let message = self.from(sequence).await?;
         let ours = header(&message, "Nats-Subject").and_then(|subject| self.parse_subject(subject));
@@ -78,7 +95,10 @@ impl Bucket {
     async fn from(&self, sequence: u64) -> Result<Message, TruthFault> {
         let end = self.deadline();
         loop {
-            match self.message(json!({ "seq": sequence, "next_by_subj": ">" })).await? {
+            match self
+                .message(json!({ "seq": sequence, "next_by_subj": ">" }))
+                .await?
+            {
                 Some(message) => return Ok(message),
                 None => ask_again(end).await?,
             }
@@ -93,9 +113,21 @@ impl Bucket {
     async fn message(&self, query: Value) -> Result<Option<Message>, TruthFault> {
         let attempt = admitted(&self.reading)?;
         let subject = self.api_subject(DIRECT_GET);
-        let asked = self.exchange.ask(subject, HeaderMap::new(), query.to_string().into(), self.deadline()).await;
+        let asked = self
+            .exchange
+            .ask(
+                subject,
+                HeaderMap::new(),
+                query.to_string().into(),
+                self.deadline(),
+            )
+            .await;
         let reply = ended(attempt, asked, false)?;
-        Ok(if reply.status.is_none() { Some(reply) } else { None })
+        Ok(if reply.status.is_none() {
+            Some(reply)
+        } else {
+            None
+        })
     }
 
     /// The kept records of one item that are newer than `after`, oldest first. They reach `current`, its record as it is
@@ -128,7 +160,8 @@ impl Bucket {
         loop {
             let from = records.last().map_or(after, |last| last.version).get() + 1;
             let batch = HISTORY - records.len();
-            let query = json!({ "next_by_subj": subject, "seq": from, "batch": batch, "max_bytes": BYTES });
+            let query =
+                json!({ "next_by_subj": subject, "seq": from, "batch": batch, "max_bytes": BYTES });
             let next = self.direct_get(&query).await?;
             let more = next.pending > 0 && !next.records.is_empty();
             records.extend(next.records);
@@ -178,7 +211,10 @@ impl Bucket {
         let attempt = admitted(&self.reading)?;
         let deadline = self.deadline();
         let answer = async {
-            let mut call = self.exchange.send(subject, HeaderMap::new(), payload, deadline).await?;
+            let mut call = self
+                .exchange
+                .send(subject, HeaderMap::new(), payload, deadline)
+                .await?;
             self.collect(&mut call).await
         };
         let answer = answer.await;
@@ -202,9 +238,19 @@ impl Bucket {
                 Some(204) => {
                     let up_to = number(&message, "Nats-UpTo-Sequence").and_then(Version::new);
                     let pending = number(&message, "Nats-Num-Pending").unwrap_or_default();
-                    return Ok(Delta { records, up_to, pending });
+                    return Ok(Delta {
+                        records,
+                        up_to,
+                        pending,
+                    });
                 }
-                Some(404) => return Ok(Delta { records, up_to: None, pending: 0 }),
+                Some(404) => {
+                    return Ok(Delta {
+                        records,
+                        up_to: None,
+                        pending: 0,
+                    });
+                }
                 Some(status) => {
                     let description = message.description.as_deref().unwrap_or_default();
                     return Err(TruthFault::Refused(format!("{status} {description}")));
@@ -215,12 +261,18 @@ impl Bucket {
 
     /// The record in a direct get's message; `None` for the barrier.
     fn record_of(&self, message: &Message) -> Result<Option<Record>, TruthFault> {
-        let subject = header(message, "Nats-Subject").ok_or(TruthFault::Unreadable("a message without subject"))?;
+        let subject = header(message, "Nats-Subject")
+            .ok_or(TruthFault::Unreadable("a message without subject"))?;
         let Some((_, name)) = self.parse_subject(subject) else {
             let barrier = subject == self.barrier.subject;
-            return if barrier { Ok(None) } else { Err(TruthFault::Unreadable("a key of an unknown form")) };
+            return if barrier {
+                Ok(None)
+            } else {
+                Err(TruthFault::Unreadable("a key of an unknown form"))
+            };
         };
-        let sequence = number(message, "Nats-Sequence").ok_or(TruthFault::Unreadable("a message without sequence"))?;
+        let sequence = number(message, "Nats-Sequence")
+            .ok_or(TruthFault::Unreadable("a message without sequence"))?;
         record(name, sequence, time_of(message)?, message.payload.clone()).map(Some)
     }
 }
@@ -240,13 +292,25 @@ fn time_of(message: &Message) -> Result<Timestamp, TruthFault> {
 }
 
 /// Whether a read is answered, whatever the answer is.
-pub(super) async fn answers_reads(exchange: Exchange, api: String, subject: String, limit: Duration) -> bool {
+pub(super) async fn answers_reads(
+    exchange: Exchange,
+    api: String,
+    subject: String,
+    limit: Duration,
+) -> bool {
     let query = json!({ "last_by_subj": subject }).to_string().into();
-    exchange.ask(api, HeaderMap::new(), query, Instant::now() + limit).await.is_ok()
+    exchange
+        .ask(api, HeaderMap::new(), query, Instant::now() + limit)
+        .await
+        .is_ok()
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    message.headers.as_ref()?.get(name).map(|value| value.as_str())
+    message
+        .headers
+        .as_ref()?
+        .get(name)
+        .map(|value| value.as_str())
 }
 
 fn number(message: &Message, name: &str) -> Option<u64> {

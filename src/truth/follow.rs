@@ -87,7 +87,9 @@ impl Follower {
             if let Some(missing) = self.missing
                 && self.bucket.holds(missing).await?
             {
-                return Err(TruthFault::Unreadable("a batch without its beginning, which the bucket has"));
+                return Err(TruthFault::Unreadable(
+                    "a batch without its beginning, which the bucket has",
+                ));
             }
             self.missing = None;
             let open = open_batch(&self.gathered).map(str::to_owned);
@@ -110,12 +112,16 @@ impl Follower {
                     continue;
                 }
             };
-            let continues = open.is_some() && entry.batch.as_ref().map(|(id, _)| id) == open.as_ref();
+            let continues =
+                open.is_some() && entry.batch.as_ref().map(|(id, _)| id) == open.as_ref();
             if (self.gathered.len() >= most || self.bytes >= BYTES) && !continues {
                 self.held = Some(entry);
                 return Ok(self.give());
             }
-            self.bytes += entry.record.as_ref().map_or(0, |(_, record)| record.value.len());
+            self.bytes += entry
+                .record
+                .as_ref()
+                .map_or(0, |(_, record)| record.value.len());
             self.gathered.push(entry);
         }
     }
@@ -126,11 +132,16 @@ impl Follower {
     }
 
     fn entry(&self, message: jetstream::Message) -> Result<Entry, TruthFault> {
-        let info = message.info().map_err(|_| TruthFault::Unreadable("a message without its place"))?;
+        let info = message
+            .info()
+            .map_err(|_| TruthFault::Unreadable("a message without its place"))?;
         let sequence = info.stream_sequence;
         let at = taken_at(&info);
         let batch = message.headers.as_ref().and_then(|headers| {
-            Some((headers.get(BATCH_ID)?.as_str().to_owned(), headers.get(BATCH_COMMIT).is_some()))
+            Some((
+                headers.get(BATCH_ID)?.as_str().to_owned(),
+                headers.get(BATCH_COMMIT).is_some(),
+            ))
         });
         let record = match self.bucket.parse_subject(&message.subject) {
             None => None,
@@ -143,8 +154,16 @@ impl Follower {
                 }
             },
         };
-        let place = message.headers.as_ref().and_then(|headers| headers.get(BATCH_SEQUENCE)?.as_str().parse().ok());
-        Ok(Entry { sequence, record, batch, place: place.unwrap_or(1) })
+        let place = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(BATCH_SEQUENCE)?.as_str().parse().ok());
+        Ok(Entry {
+            sequence,
+            record,
+            batch,
+            place: place.unwrap_or(1),
+        })
     }
 }
 
@@ -155,7 +174,12 @@ pub(super) fn taken_at(info: &jetstream::message::Info) -> Timestamp {
 
 /// The atomic batch in which the entries end, if they end inside one.
 fn open_batch(entries: &[Entry]) -> Option<&str> {
-    entries.last()?.batch.as_ref().filter(|(_, ended)| !ended).map(|(id, _)| id.as_str())
+    entries
+        .last()?
+        .batch
+        .as_ref()
+        .filter(|(_, ended)| !ended)
+        .map(|(id, _)| id.as_str())
 }
 
 /// The sequence of the member before this one of a batch, where that did not come though it was to: the server passed over
@@ -171,11 +195,28 @@ mod tests {
 
     #[test]
     fn of_a_batch_the_member_before_has_to_have_come() {
-        let entry = |sequence, place| Entry { sequence, record: None, batch: None, place };
+        let entry = |sequence, place| Entry {
+            sequence,
+            record: None,
+            batch: None,
+            place,
+        };
         assert_eq!(missing(Some(9), &entry(12, 2)), Some(11));
         assert_eq!(missing(Some(10), &entry(11, 3)), None, "it came");
-        assert_eq!(missing(Some(9), &entry(12, 1)), None, "it begins a batch, or is none");
-        assert_eq!(missing(Some(20), &entry(12, 2)), None, "it was not asked for");
-        assert_eq!(missing(None, &entry(12, 2)), None, "followed from a moment: it was before that");
+        assert_eq!(
+            missing(Some(9), &entry(12, 1)),
+            None,
+            "it begins a batch, or is none"
+        );
+        assert_eq!(
+            missing(Some(20), &entry(12, 2)),
+            None,
+            "it was not asked for"
+        );
+        assert_eq!(
+            missing(None, &entry(12, 2)),
+            None,
+            "followed from a moment: it was before that"
+        );
     }
 }

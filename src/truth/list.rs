@@ -35,7 +35,10 @@ impl Bucket {
 
     /// Begins to list the records that the bucket has now, of every owner.
     pub async fn list_records(&self) -> Result<RecordList, TruthFault> {
-        Ok(RecordList(self.list_current("records", format!("{}.*.*", self.root()), false).await?))
+        Ok(RecordList(
+            self.list_current("records", format!("{}.*.*", self.root()), false)
+                .await?,
+        ))
     }
 
     async fn list_current(
@@ -52,7 +55,10 @@ impl Bucket {
             // Another one begins at the beginning; and who lists owners may have much to do for each.
             kept: Duration::from_secs(60),
         };
-        Ok(Current { bucket: self.clone(), messages: self.pull(plan).await? })
+        Ok(Current {
+            bucket: self.clone(),
+            messages: self.pull(plan).await?,
+        })
     }
 }
 
@@ -62,8 +68,15 @@ impl Current {
         let (since, mut asked_again) = (Instant::now(), false);
         while self.messages.pending() > 0 {
             // Who has heard nothing at all may lack the right to.
-            let until = if self.messages.given() == 0 { self.bucket.deadline() } else { since + PATIENCE };
-            match timeout_at(until, self.messages.next()).await.map_err(|_| CallFault::TimedOut)?? {
+            let until = if self.messages.given() == 0 {
+                self.bucket.deadline()
+            } else {
+                since + PATIENCE
+            };
+            match timeout_at(until, self.messages.next())
+                .await
+                .map_err(|_| CallFault::TimedOut)??
+            {
                 Some(message) => return Ok(Some(message)),
                 None if asked_again => return Ok(None),
                 None => self.messages.begin_again(),
@@ -86,7 +99,12 @@ impl OwnerList {
         while page.len() < most
             && let Some(message) = self.0.next().await?
         {
-            page.extend(self.0.bucket.parse_subject(&message.subject).map(|(owner, _)| owner));
+            page.extend(
+                self.0
+                    .bucket
+                    .parse_subject(&message.subject)
+                    .map(|(owner, _)| owner),
+            );
         }
         Ok(page)
     }
@@ -96,11 +114,22 @@ impl RecordList {
     /// The next record and whose it is; `None` at the end. What is no record is passed over.
     pub async fn next(&mut self) -> Result<Option<(OwnerKey, Record)>, TruthFault> {
         while let Some(message) = self.0.next().await? {
-            let Some((owner, name)) = self.0.bucket.parse_subject(&message.subject) else { continue };
-            let info = message.info().map_err(|_| TruthFault::Unreadable("a message without its place"))?;
-            match record(name, info.stream_sequence, taken_at(&info), message.payload.clone()) {
+            let Some((owner, name)) = self.0.bucket.parse_subject(&message.subject) else {
+                continue;
+            };
+            let info = message
+                .info()
+                .map_err(|_| TruthFault::Unreadable("a message without its place"))?;
+            match record(
+                name,
+                info.stream_sequence,
+                taken_at(&info),
+                message.payload.clone(),
+            ) {
                 Ok(record) => return Ok(Some((owner, record))),
-                Err(fault) => error!(%owner, sequence = info.stream_sequence, %fault, "a record is passed over"),
+                Err(fault) => {
+                    error!(%owner, sequence = info.stream_sequence, %fault, "a record is passed over")
+                }
             }
         }
         Ok(None)

@@ -85,39 +85,79 @@ impl Bucket {
         let until = Instant::now() + PATIENCE;
         let consumer = loop {
             match self.make_consumer(&plan, 0).await {
-                Err(TruthFault::Unavailable(fault)) if fault != CallFault::TimedOut && Instant::now() < until => {
+                Err(TruthFault::Unavailable(fault))
+                    if fault != CallFault::TimedOut && Instant::now() < until =>
+                {
                     sleep(AGAIN).await;
                 }
                 made => break made?,
             }
         };
         let (bucket, context, pending) = (self.clone(), self.context(), consumer.pending);
-        Ok(Puller { bucket, context, plan, given: 0, pending, consumer, counted: 0, pull: None, coming: None })
+        Ok(Puller {
+            bucket,
+            context,
+            plan,
+            given: 0,
+            pending,
+            consumer,
+            counted: 0,
+            pull: None,
+            coming: None,
+        })
     }
 
     /// Pulls from a consumer from which `pending` messages are to come: as many as BYTES allow, or a single one.
-    async fn ask_for(&self, plan: &Plan, consumer: &str, pending: u64, bytes: Option<u64>) -> Result<Pull, CallFault> {
+    async fn ask_for(
+        &self,
+        plan: &Plan,
+        consumer: &str,
+        pending: u64,
+        bytes: Option<u64>,
+    ) -> Result<Pull, CallFault> {
         let subject = format!("{}.{consumer}", self.api_subject("CONSUMER.MSG.NEXT"));
         // A pull of more than there is would keep the consumer until it expires.
-        let most = if plan.ends() { pending.clamp(1, MESSAGES) } else { MESSAGES };
+        let most = if plan.ends() {
+            pending.clamp(1, MESSAGES)
+        } else {
+            MESSAGES
+        };
         let left = if bytes.is_some() { most } else { 1 };
-        let mut wanted = json!({ "batch": left, "expires": nanos(EXPIRES), "idle_heartbeat": nanos(HEARTBEAT) });
+        let mut wanted =
+            json!({ "batch": left, "expires": nanos(EXPIRES), "idle_heartbeat": nanos(HEARTBEAT) });
         if let Some(bytes) = bytes {
             wanted["max_bytes"] = bytes.into();
         }
         if !self.exchange.is_connected() {
             return Err(CallFault::NotConnected);
         }
-        let (client, heard, connects) = (self.exchange.client(), Instant::now(), connects(&self.exchange));
+        let (client, heard, connects) = (
+            self.exchange.client(),
+            Instant::now(),
+            connects(&self.exchange),
+        );
         // A subscription of its own, for the messages come with their subjects; and the server forgets a pull without one.
         let asking = async {
             let inbox = client.new_inbox();
-            let messages = client.subscribe(inbox.clone()).await.map_err(|_| CallFault::NotConnected)?;
-            let sent = client.publish_with_reply(subject, inbox, wanted.to_string().into()).await;
+            let messages = client
+                .subscribe(inbox.clone())
+                .await
+                .map_err(|_| CallFault::NotConnected)?;
+            let sent = client
+                .publish_with_reply(subject, inbox, wanted.to_string().into())
+                .await;
             sent.map(|()| messages).map_err(|_| CallFault::NotConnected)
         };
-        let messages = timeout_at(self.deadline(), asking).await.map_err(|_| CallFault::TimedOut)??;
-        Ok(Pull { messages, left, gave: false, heard, connects })
+        let messages = timeout_at(self.deadline(), asking)
+            .await
+            .map_err(|_| CallFault::TimedOut)??;
+        Ok(Pull {
+            messages,
+            left,
+            gave: false,
+            heard,
+            connects,
+        })
     }
 
     /// Asks for more: of that consumer, or of a new one. Tries until it is done, unless it is refused for good.
@@ -136,7 +176,9 @@ impl Bucket {
         loop {
             let made = async {
                 let consumer = self.make_consumer(&plan, given).await?;
-                let pull = self.ask_for(&plan, &consumer.name, consumer.pending, bytes).await?;
+                let pull = self
+                    .ask_for(&plan, &consumer.name, consumer.pending, bytes)
+                    .await?;
                 Ok((Some(consumer), pull))
             };
             match made.await {
@@ -175,7 +217,10 @@ impl Puller {
                     Taken::Known if self.plan.ends() && self.pending == 0 => return Ok(None),
                     Taken::Known => continue,
                     Taken::OutOfOrder => {
-                        debug!(name = self.plan.name, "messages are missing: another consumer");
+                        debug!(
+                            name = self.plan.name,
+                            "messages are missing: another consumer"
+                        );
                         (None, Some(BYTES))
                     }
                 },
@@ -200,9 +245,16 @@ impl Puller {
     fn ask(&mut self, on: Option<String>, bytes: Option<u64>) {
         self.pull = None;
         // A consumer that gave nothing is not followed by the next in the same moment.
-        let pause = if on.is_none() && self.counted == 0 { AGAIN } else { Duration::ZERO };
+        let pause = if on.is_none() && self.counted == 0 {
+            AGAIN
+        } else {
+            Duration::ZERO
+        };
         let on = on.map(|name| (name, self.pending));
-        let coming = self.bucket.clone().ask_on(self.plan.clone(), self.given, on, bytes);
+        let coming = self
+            .bucket
+            .clone()
+            .ask_on(self.plan.clone(), self.given, on, bytes);
         self.coming = Some(Box::pin(async move {
             if !pause.is_zero() {
                 sleep(pause).await;
@@ -216,7 +268,9 @@ impl Puller {
         if self.coming.is_none() {
             self.ask(Some(self.consumer.name.clone()), Some(BYTES));
         }
-        let Some(coming) = self.coming.as_mut() else { return Ok(()) };
+        let Some(coming) = self.coming.as_mut() else {
+            return Ok(());
+        };
         let came = coming.await;
         self.coming = None;
         let (consumer, pull) = came?;
@@ -229,8 +283,13 @@ impl Puller {
     }
 
     fn take(&mut self, message: Message) -> Result<Taken, TruthFault> {
-        let message = jetstream::Message { message, context: self.context.clone() };
-        let info = message.info().map_err(|_| TruthFault::Unreadable("a message without its place"))?;
+        let message = jetstream::Message {
+            message,
+            context: self.context.clone(),
+        };
+        let info = message
+            .info()
+            .map_err(|_| TruthFault::Unreadable("a message without its place"))?;
         if info.consumer_sequence != self.counted + 1 {
             return Ok(Taken::OutOfOrder);
         }
@@ -265,7 +324,9 @@ impl Pull {
             match timeout_at(until, self.messages.next()).await {
                 Ok(Some(message)) => break message,
                 Ok(None) => return Ok(Shown::Missed("the subscription ended")),
-                Err(_) if connects(exchange) != self.connects => return Ok(Shown::Missed("another connection")),
+                Err(_) if connects(exchange) != self.connects => {
+                    return Ok(Shown::Missed("another connection"));
+                }
                 Err(_) if Instant::now() >= silent => return Ok(Shown::Missed("silence")),
                 Err(_) => {}
             }
@@ -276,10 +337,17 @@ impl Pull {
                 (self.left, self.gave) = (self.left - 1, true);
                 Shown::Message(Box::new(message))
             }
-            Some(100) if last_of(&message).is_some_and(|last| last != counted) => Shown::Missed("its count"),
+            Some(100) if last_of(&message).is_some_and(|last| last != counted) => {
+                Shown::Missed("its count")
+            }
             Some(100) => Shown::Nothing,
             Some(404 | 408) => Shown::Over,
-            Some(409) if message.description.as_deref().is_some_and(|why| why.contains("MaxBytes")) => {
+            Some(409)
+                if message
+                    .description
+                    .as_deref()
+                    .is_some_and(|why| why.contains("MaxBytes")) =>
+            {
                 if self.gave {
                     Shown::Over
                 } else {
@@ -297,9 +365,19 @@ impl Pull {
 
 /// The number of the consumer's last message, as the server tells it where there is nothing.
 fn last_of(heartbeat: &Message) -> Option<u64> {
-    heartbeat.headers.as_ref()?.get("Nats-Last-Consumer")?.as_str().parse().ok()
+    heartbeat
+        .headers
+        .as_ref()?
+        .get("Nats-Last-Consumer")?
+        .as_str()
+        .parse()
+        .ok()
 }
 
 fn connects(exchange: &Exchange) -> u64 {
-    exchange.client().statistics().connects.load(Ordering::Relaxed)
+    exchange
+        .client()
+        .statistics()
+        .connects
+        .load(Ordering::Relaxed)
 }

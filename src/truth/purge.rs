@@ -9,7 +9,12 @@ use serde_json::json;
 impl Bucket {
     /// Takes the records of that name out, up to the version and with it. What was written later stays: by its name alone
     /// a purge would take an item that was acknowledged meanwhile.
-    pub async fn purge(&self, owner: &OwnerKey, name: &RecordName, up_to: Version) -> Result<(), TruthFault> {
+    pub async fn purge(
+        &self,
+        owner: &OwnerKey,
+        name: &RecordName,
+        up_to: Version,
+    ) -> Result<(), TruthFault> {
         let body = json!({"filter": self.subject(owner, name), "seq": up_to.get() + 1});
         let answer = self.api("STREAM.PURGE", &body).await?;
         answer.error.map_or(Ok(()), |error| Err(refused(&error)))

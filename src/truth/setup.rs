@@ -67,7 +67,9 @@ impl Bucket {
             Err(SetupFault::Missing(_)) => {}
             checked => return checked.map(|()| false),
         }
-        let answer = self.api("STREAM.CREATE", &self.wanted(fingerprints)).await?;
+        let answer = self
+            .api("STREAM.CREATE", &self.wanted(fingerprints))
+            .await?;
         if let Some(error) = &answer.error {
             return Err(refused(error).into());
         }
@@ -76,16 +78,28 @@ impl Bucket {
 
     /// Fails on a difference that matters, naming it.
     pub async fn check(&self, fingerprints: &Fingerprints) -> Result<(), SetupFault> {
-        let found = self.info().await?.config.ok_or(TruthFault::Unreadable("a stream without settings"))?;
+        let found = self
+            .info()
+            .await?
+            .config
+            .ok_or(TruthFault::Unreadable("a stream without settings"))?;
         let wanted = self.wanted(fingerprints);
         for (key, mend) in [
             (
                 IDENTITY,
                 "another identity key would open an empty account for everyone; set keys.identity to the one that it was made with",
             ),
-            (ENCRYPTION, "no record could be opened; set keys.encryption to the one that it was made with"),
+            (
+                ENCRYPTION,
+                "no record could be opened; set keys.encryption to the one that it was made with",
+            ),
         ] {
-            differs(&format!("metadata {key}"), &found["metadata"][key], &wanted["metadata"][key], mend)?;
+            differs(
+                &format!("metadata {key}"),
+                &found["metadata"][key],
+                &wanted["metadata"][key],
+                mend,
+            )?;
         }
         let mend = "change it with the nats CLI, or make another bucket";
         for setting in [
@@ -109,16 +123,26 @@ impl Bucket {
     /// Where it stands: what the projection's cursor is measured against.
     pub async fn position(&self) -> Result<Position, SetupFault> {
         let answer = self.info().await?;
-        let created = answer.created.ok_or(TruthFault::Unreadable("a stream without creation time"))?;
-        let state = answer.state.ok_or(TruthFault::Unreadable("a stream without state"))?;
+        let created = answer
+            .created
+            .ok_or(TruthFault::Unreadable("a stream without creation time"))?;
+        let state = answer
+            .state
+            .ok_or(TruthFault::Unreadable("a stream without state"))?;
         let newest_at = Timestamp::parse_rfc3339(&state.last_ts).filter(|_| state.last_seq > 0);
-        Ok(Position { created, newest: state.last_seq, newest_at })
+        Ok(Position {
+            created,
+            newest: state.last_seq,
+            newest_at,
+        })
     }
 
     async fn info(&self) -> Result<Answer, SetupFault> {
         let answer = self.api("STREAM.INFO", &json!({})).await?;
         match &answer.error {
-            Some(error) if error.err_code == 10059 => Err(SetupFault::Missing(self.settings.bucket.clone())),
+            Some(error) if error.err_code == 10059 => {
+                Err(SetupFault::Missing(self.settings.bucket.clone()))
+            }
             Some(error) => Err(refused(error).into()),
             None => Ok(answer),
         }
@@ -126,8 +150,17 @@ impl Bucket {
 
     pub(super) async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
         let subject = self.api_subject(call);
-        let reply = self.exchange.ask(subject, HeaderMap::new(), body.to_string().into(), self.deadline()).await?;
-        serde_json::from_slice(&reply.payload).map_err(|_| TruthFault::Unreadable("an answer of the stream API"))
+        let reply = self
+            .exchange
+            .ask(
+                subject,
+                HeaderMap::new(),
+                body.to_string().into(),
+                self.deadline(),
+            )
+            .await?;
+        serde_json::from_slice(&reply.payload)
+            .map_err(|_| TruthFault::Unreadable("an answer of the stream API"))
     }
 
     fn wanted(&self, fingerprints: &Fingerprints) -> Value {
@@ -167,11 +200,21 @@ pub(super) fn refused(error: &ApiError) -> TruthFault {
     }
 }
 
-fn differs(setting: &str, found: &Value, wanted: &Value, mend: &'static str) -> Result<(), SetupFault> {
+fn differs(
+    setting: &str,
+    found: &Value,
+    wanted: &Value,
+    mend: &'static str,
+) -> Result<(), SetupFault> {
     if found == wanted {
         return Ok(());
     }
-    Err(SetupFault::Differs { setting: setting.to_owned(), found: found.to_string(), wanted: wanted.to_string(), mend })
+    Err(SetupFault::Differs {
+        setting: setting.to_owned(),
+        found: found.to_string(),
+        wanted: wanted.to_string(),
+        mend,
+    })
 }
 
 #[cfg(test)]
@@ -180,7 +223,12 @@ mod tests {
 
     #[test]
     fn a_stream_without_a_leader_or_without_room_is_waited_for() {
-        let fault = |err_code| refused(&ApiError { err_code, description: "d".into() });
+        let fault = |err_code| {
+            refused(&ApiError {
+                err_code,
+                description: "d".into(),
+            })
+        };
         for code in [10008, 10009, 10023, 10026, 10028] {
             assert!(matches!(fault(code), TruthFault::Unavailable(_)), "{code}");
         }

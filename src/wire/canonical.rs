@@ -67,10 +67,22 @@ mod tests {
 
     #[test]
     fn the_form_is_pinned() {
-        let body = Value::Map(BTreeMap::from([("a".to_owned(), Value::List(vec![Value::Int(1), Value::Bool(true)]))]));
+        let body = Value::Map(BTreeMap::from([(
+            "a".to_owned(),
+            Value::List(vec![Value::Int(1), Value::Bool(true)]),
+        )]));
         let length = |n: u8| [[0; 7].as_slice(), &[n]].concat();
         let list = [&[5][..], &length(2), &[2], &[0; 15], &[1], &[1, 1]].concat();
-        let expected = [&length(3)[..], b"put", &[6], &length(1), &length(1), b"a", &list].concat();
+        let expected = [
+            &length(3)[..],
+            b"put",
+            &[6],
+            &length(1),
+            &length(1),
+            b"a",
+            &list,
+        ]
+        .concat();
         assert_eq!(canonical("put", &body), expected);
     }
 
@@ -94,7 +106,11 @@ mod tests {
         ];
         for (i, a) in values.iter().enumerate() {
             for (j, b) in values.iter().enumerate() {
-                assert_eq!(canonical("put", a) == canonical("put", b), i == j, "{i} and {j}");
+                assert_eq!(
+                    canonical("put", a) == canonical("put", b),
+                    i == j,
+                    "{i} and {j}"
+                );
             }
             assert_ne!(canonical("put", a), canonical("delete", a));
         }

@@ -113,7 +113,10 @@ impl Code {
             Self::InvalidItem | Self::UnknownInstrument => 422,
             Self::RateLimited | Self::QuotaExceeded => 429,
             Self::Internal => 500,
-            Self::Overloaded | Self::TruthUnavailable | Self::AuthUnavailable | Self::StorageUnavailable => 503,
+            Self::Overloaded
+            | Self::TruthUnavailable
+            | Self::AuthUnavailable
+            | Self::StorageUnavailable => 503,
             Self::DeadlineExceeded | Self::InDoubt => 504,
         }
     }

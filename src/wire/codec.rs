@@ -29,14 +29,17 @@ impl Encoding {
     /// # Errors
     /// `unsupported_encoding` for any other.
     pub fn from_content_type(content_type: Option<&str>) -> Result<Self, Refusal> {
-        let Some(content_type) = content_type else { return Ok(Self::default()) };
+        let Some(content_type) = content_type else {
+            return Ok(Self::default());
+        };
         let essence = content_type.split(';').next().unwrap_or_default().trim();
-        [Self::Json, Self::Cbor].into_iter().find(|one| essence.eq_ignore_ascii_case(one.content_type())).ok_or_else(
-            || {
+        [Self::Json, Self::Cbor]
+            .into_iter()
+            .find(|one| essence.eq_ignore_ascii_case(one.content_type()))
+            .ok_or_else(|| {
                 let message = "the content type must be application/json or application/cbor";
                 Refusal::new(Code::UnsupportedEncoding, message).field(super::header::CONTENT_TYPE)
-            },
-        )
+            })
     }
 }
 
@@ -72,9 +75,17 @@ pub fn decode(body: &[u8], encoding: Encoding, limits: &BodyLimits) -> Result<Va
         Encoding::Json => read_json(body)?,
         Encoding::Cbor => read_cbor(body)?,
     };
-    match (Rules { nesting: limits.nesting, path: String::new() }).apply(raw, 1)? {
+    match (Rules {
+        nesting: limits.nesting,
+        path: String::new(),
+    })
+    .apply(raw, 1)?
+    {
         body @ Value::Map(_) => Ok(body),
-        other => Err(Refusal::bad_request(format!("the body must be an object, is {}", other.describe()))),
+        other => Err(Refusal::bad_request(format!(
+            "the body must be an object, is {}",
+            other.describe()
+        ))),
     }
 }
 
@@ -82,24 +93,33 @@ fn read_json(body: &[u8]) -> Result<Raw, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let at = format!("line {line}, column {column}");
-        Refusal::bad_request(format!("the body is not JSON, or is nested too deeply, at {at}"))
+        Refusal::bad_request(format!(
+            "the body is not JSON, or is nested too deeply, at {at}"
+        ))
     })
 }
 
 fn read_cbor(body: &[u8]) -> Result<Raw, Refusal> {
     use ciborium::de::Error;
     let mut rest = body;
-    let raw = ciborium::de::from_reader_with_recursion_limit(&mut rest, READ_DEPTH).map_err(|error| match error {
-        Error::RecursionLimitExceeded => Refusal::bad_request("the body is nested too deeply"),
-        Error::Io(_) => Refusal::bad_request("the body is not CBOR: it ends too early"),
-        Error::Syntax(at) | Error::Semantic(Some(at), _) => {
-            Refusal::bad_request(format!("the body is not CBOR at byte {at}"))
-        }
-        Error::Semantic(None, _) => Refusal::bad_request("the body is not CBOR"),
-    })?;
+    let raw =
+        ciborium::de::from_reader_with_recursion_limit(&mut rest, READ_DEPTH).map_err(|error| {
+            match error {
+                Error::RecursionLimitExceeded => {
+                    Refusal::bad_request("the body is nested too deeply")
+                }
+                Error::Io(_) => Refusal::bad_request("the body is not CBOR: it ends too early"),
+                Error::Syntax(at) | Error::Semantic(Some(at), _) => {
+                    Refusal::bad_request(format!("the body is not CBOR at byte {at}"))
+                }
+                Error::Semantic(None, _) => Refusal::bad_request("the body is not CBOR"),
+            }
+        })?;
     match rest.len() {
         0 => Ok(raw),
-        more => Err(Refusal::bad_request(format!("the body goes on for {more} bytes after its end"))),
+        more => Err(Refusal::bad_request(format!(
+            "the body goes on for {more} bytes after its end"
+        ))),
     }
 }
 
@@ -112,7 +132,10 @@ struct Rules {
 impl Rules {
     fn apply(&mut self, raw: Raw, depth: usize) -> Result<Value, Refusal> {
         if depth > self.nesting && matches!(raw, Raw::List(_) | Raw::Map(_)) {
-            return Err(self.fault(format!("is nested too deeply, at most {} levels are taken", self.nesting)));
+            return Err(self.fault(format!(
+                "is nested too deeply, at most {} levels are taken",
+                self.nesting
+            )));
         }
         Ok(match raw {
             Raw::Null => Value::Null,
@@ -123,20 +146,30 @@ impl Rules {
             Raw::List(values) => {
                 let mut list = Vec::with_capacity(values.len());
                 for (at, value) in values.into_iter().enumerate() {
-                    list.push(self.below(&format!("[{at}]"), |rules| rules.apply(value, depth + 1))?);
+                    list.push(
+                        self.below(&format!("[{at}]"), |rules| rules.apply(value, depth + 1))?,
+                    );
                 }
                 Value::List(list)
             }
             Raw::Map(entries) => self.map(entries, depth)?,
-            Raw::Foreign(what) => return Err(self.fault(format!("must be a JSON value, is {what}"))),
+            Raw::Foreign(what) => {
+                return Err(self.fault(format!("must be a JSON value, is {what}")));
+            }
         })
     }
 
     fn map(&mut self, entries: Vec<(Raw, Raw)>, depth: usize) -> Result<Value, Refusal> {
         let mut map = BTreeMap::new();
         for (key, value) in entries {
-            let Raw::Text(key) = key else { return Err(self.fault("has a key that is not text")) };
-            let step = if self.path.is_empty() { key.clone() } else { format!(".{key}") };
+            let Raw::Text(key) = key else {
+                return Err(self.fault("has a key that is not text"));
+            };
+            let step = if self.path.is_empty() {
+                key.clone()
+            } else {
+                format!(".{key}")
+            };
             let value = self.below(&step, |rules| match map.contains_key(&key) {
                 true => Err(rules.fault("is there twice")),
                 false => rules.apply(value, depth + 1),
@@ -166,7 +199,9 @@ impl Rules {
 /// Writes a reply. Never empty: should a value not be encodable, which none of this crate's is (no map has a key that
 /// is not text), the reply is a refusal with the code `internal` and no request id.
 pub fn encode<T: Serialize>(value: &T, encoding: Encoding) -> Vec<u8> {
-    written(value, encoding).or_else(|| written(&Refusal::internal("").body(), encoding)).unwrap_or_default()
+    written(value, encoding)
+        .or_else(|| written(&Refusal::internal("").body(), encoding))
+        .unwrap_or_default()
 }
 
 fn written<T: Serialize>(value: &T, encoding: Encoding) -> Option<Vec<u8>> {

@@ -25,7 +25,11 @@ const FIELD_BYTES: usize = 256;
 impl Refusal {
     /// A refusal without details. The message tells a person what to mend; beyond 1,024 bytes it is cut.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: shortened(message.into(), MESSAGE_BYTES), details: Map::new() }
+        Self {
+            code,
+            message: shortened(message.into(), MESSAGE_BYTES),
+            details: Map::new(),
+        }
     }
 
     /// The same refusal with one more detail.
@@ -46,7 +50,14 @@ impl Refusal {
     /// the whole path.
     #[must_use]
     pub fn below(self, path: &str) -> Self {
-        let Some(field) = self.details.get("field").and_then(Value::as_str).map(str::to_owned) else { return self };
+        let Some(field) = self
+            .details
+            .get("field")
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+        else {
+            return self;
+        };
         if field.starts_with(path) {
             return self;
         }
@@ -108,19 +119,27 @@ impl Refusal {
 
     /// 403: the token lacks that scope, named in `details.scope`.
     pub fn forbidden(scope: &str) -> Self {
-        Self::new(Code::Forbidden, format!("the token lacks the scope {scope}")).with("scope", scope)
+        Self::new(
+            Code::Forbidden,
+            format!("the token lacks the scope {scope}"),
+        )
+        .with("scope", scope)
     }
 
     /// 404: no such item, as of that version of the owner.
     pub fn not_found(owner_version: Version) -> Self {
-        Self::new(Code::NotFound, "there is no such item").with("owner_version", owner_version.get())
+        Self::new(Code::NotFound, "there is no such item")
+            .with("owner_version", owner_version.get())
     }
 
     /// 409: the caller's condition is false. `item` is the item as it is now, or null.
     pub fn version_conflict(item: Value, owner_version: Version) -> Self {
-        Self::new(Code::VersionConflict, "the version is not the one that the request names")
-            .with("item", item)
-            .with("owner_version", owner_version.get())
+        Self::new(
+            Code::VersionConflict,
+            "the version is not the one that the request names",
+        )
+        .with("item", item)
+        .with("owner_version", owner_version.get())
     }
 
     /// 413: that field is `used` bytes where `limit` bytes are the most.
@@ -134,9 +153,12 @@ impl Refusal {
     }
 
     fn too_many_bytes(what: &str, used: usize, limit: usize) -> Self {
-        Self::new(Code::TooLarge, format!("{what} is {used} bytes, at most {limit} are taken"))
-            .with("used", used)
-            .with("limit", limit)
+        Self::new(
+            Code::TooLarge,
+            format!("{what} is {used} bytes, at most {limit} are taken"),
+        )
+        .with("used", used)
+        .with("limit", limit)
     }
 
     /// 503 or 429: not now, but perhaps after `retry_after_ms`.
@@ -146,8 +168,11 @@ impl Refusal {
 
     /// 500: one fixed sentence and the request id, by which the log shows the cause.
     pub fn internal(request_id: &str) -> Self {
-        Self::new(Code::Internal, "The service made a mistake; its log has the cause under the request id.")
-            .with("request_id", request_id)
+        Self::new(
+            Code::Internal,
+            "The service made a mistake; its log has the cause under the request id.",
+        )
+        .with("request_id", request_id)
     }
 }
 
@@ -155,7 +180,9 @@ impl From<Invalid> for Refusal {
     fn from(invalid: Invalid) -> Self {
         let field = shortened(invalid.field, FIELD_BYTES);
         let reason = shortened(invalid.reason, MESSAGE_BYTES);
-        Self::new(Code::InvalidItem, format!("{field}: {reason}")).field(field).with("reason", reason)
+        Self::new(Code::InvalidItem, format!("{field}: {reason}"))
+            .field(field)
+            .with("reason", reason)
     }
 }
 
@@ -209,24 +236,35 @@ mod tests {
     fn the_body_has_the_form_of_the_contract() {
         let refusal = Refusal::bad_field("data.isin", "must be text");
         let details = json!({"field": "data.isin"});
-        let error =
-            json!({"code": "bad_request", "status": 400, "message": "data.isin: must be text", "details": details});
+        let error = json!({"code": "bad_request", "status": 400, "message": "data.isin: must be text", "details": details});
         assert_eq!(refusal.body(), json!({"error": error}));
-        assert_eq!(Refusal::bad_request("no").body()["error"]["details"], json!({}));
+        assert_eq!(
+            Refusal::bad_request("no").body()["error"]["details"],
+            json!({})
+        );
     }
 
     #[test]
     fn only_the_code_is_printed() {
         let refusal = Refusal::bad_field("secret", "secret");
-        assert_eq!(format!("{refusal:?} {refusal}"), "Refusal(bad_request) bad_request");
+        assert_eq!(
+            format!("{refusal:?} {refusal}"),
+            "Refusal(bad_request) bad_request"
+        );
     }
 
     #[test]
     fn a_broken_rule_of_the_domain_is_an_invalid_item() {
-        let refusal = Refusal::from(Invalid::new("data.isin", "the check digit is 6, expected 5"));
+        let refusal = Refusal::from(Invalid::new(
+            "data.isin",
+            "the check digit is 6, expected 5",
+        ));
         assert_eq!(
             (refusal.code(), refusal.message()),
-            (Code::InvalidItem, "data.isin: the check digit is 6, expected 5")
+            (
+                Code::InvalidItem,
+                "data.isin: the check digit is 6, expected 5"
+            )
         );
         let details = json!({"field": "data.isin", "reason": "the check digit is 6, expected 5"});
         assert_eq!(Some(refusal.details()), details.as_object());
@@ -236,13 +274,29 @@ mod tests {
     fn what_stands_below_a_path_is_named_with_it() {
         let told = |refusal: Refusal| {
             let refusal = refusal.below("ops[1]");
-            (refusal.details()["field"].clone(), refusal.message().to_owned())
+            (
+                refusal.details()["field"].clone(),
+                refusal.message().to_owned(),
+            )
         };
-        let whole = (json!("ops[1].tags[0]"), "ops[1].tags[0]: is empty".to_owned());
+        let whole = (
+            json!("ops[1].tags[0]"),
+            "ops[1].tags[0]: is empty".to_owned(),
+        );
         assert_eq!(told(Invalid::new("tags[0]", "is empty").into()), whole);
-        assert_eq!(told(Refusal::bad_field("ops[1].tags[0]", "is empty")), whole, "and once only");
-        assert_eq!(told(Refusal::new(Code::TooLarge, "no").field("data")), (json!("ops[1].data"), "no".into()));
-        assert_eq!(Refusal::bad_request("no").below("ops[1]"), Refusal::bad_request("no"));
+        assert_eq!(
+            told(Refusal::bad_field("ops[1].tags[0]", "is empty")),
+            whole,
+            "and once only"
+        );
+        assert_eq!(
+            told(Refusal::new(Code::TooLarge, "no").field("data")),
+            (json!("ops[1].data"), "no".into())
+        );
+        assert_eq!(
+            Refusal::bad_request("no").below("ops[1]"),
+            Refusal::bad_request("no")
+        );
     }
 
     #[test]
@@ -250,17 +304,45 @@ mod tests {
         let version = Version::new(7).expect("in range");
         let table = [
             (Refusal::unauthenticated("no token"), 401, json!({})),
-            (Refusal::forbidden("favorites:read"), 403, json!({"scope": "favorites:read"})),
-            (Refusal::not_found(version), 404, json!({"owner_version": 7})),
-            (Refusal::version_conflict(Value::Null, version), 409, json!({"item": null, "owner_version": 7})),
-            (Refusal::too_large("ops", 9, 8), 413, json!({"field": "ops", "used": 9, "limit": 8})),
-            (Refusal::body_too_large(9, 8), 413, json!({"used": 9, "limit": 8})),
-            (Refusal::retry_later(Code::Overloaded, "busy", 50), 503, json!({"retry_after_ms": 50})),
+            (
+                Refusal::forbidden("favorites:read"),
+                403,
+                json!({"scope": "favorites:read"}),
+            ),
+            (
+                Refusal::not_found(version),
+                404,
+                json!({"owner_version": 7}),
+            ),
+            (
+                Refusal::version_conflict(Value::Null, version),
+                409,
+                json!({"item": null, "owner_version": 7}),
+            ),
+            (
+                Refusal::too_large("ops", 9, 8),
+                413,
+                json!({"field": "ops", "used": 9, "limit": 8}),
+            ),
+            (
+                Refusal::body_too_large(9, 8),
+                413,
+                json!({"used": 9, "limit": 8}),
+            ),
+            (
+                Refusal::retry_later(Code::Overloaded, "busy", 50),
+                503,
+                json!({"retry_after_ms": 50}),
+            ),
             (Refusal::internal("r1"), 500, json!({"request_id": "r1"})),
         ];
         for (refusal, status, details) in table {
             assert_eq!(refusal.code().status(), status);
-            assert_eq!(Value::Object(refusal.details().clone()), details, "{refusal}");
+            assert_eq!(
+                Value::Object(refusal.details().clone()),
+                details,
+                "{refusal}"
+            );
             assert!(!refusal.message().is_empty());
         }
     }
@@ -269,11 +351,23 @@ mod tests {
     fn what_a_caller_made_up_is_cut_at_a_character() {
         let refusal = Refusal::bad_field("é".repeat(1_000), "unknown");
         let field = refusal.details()["field"].as_str().expect("text");
-        assert!(field.len() <= FIELD_BYTES && field.ends_with('…') && refusal.message().len() < 300);
+        assert!(
+            field.len() <= FIELD_BYTES && field.ends_with('…') && refusal.message().len() < 300
+        );
         assert!(Refusal::bad_request("x".repeat(9_999)).message().len() <= MESSAGE_BYTES);
-        assert_eq!((shortened("short", 5).as_str(), shortened("shorts", 5).as_str()), ("short", "sh…"));
+        assert_eq!(
+            (
+                shortened("short", 5).as_str(),
+                shortened("shorts", 5).as_str()
+            ),
+            ("short", "sh…")
+        );
         let worst = Refusal::from(Invalid::new("\u{1}".repeat(999), "\u{1}".repeat(9_999)));
-        let bytes = worst.with("owner_version", Version::MAX.get()).inner().to_string().len();
+        let bytes = worst
+            .with("owner_version", Version::MAX.get())
+            .inner()
+            .to_string()
+            .len();
         assert!(bytes <= REFUSAL_BYTES, "{bytes}");
     }
 }

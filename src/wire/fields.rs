@@ -21,8 +21,14 @@ impl Fields {
     /// `bad_request` when it is not an object.
     pub fn of(body: Value) -> Result<Self, Refusal> {
         match body {
-            Value::Map(left) => Ok(Self { path: String::new(), left }),
-            other => Err(Refusal::bad_request(format!("the body must be an object, is {}", other.describe()))),
+            Value::Map(left) => Ok(Self {
+                path: String::new(),
+                left,
+            }),
+            other => Err(Refusal::bad_request(format!(
+                "the body must be an object, is {}",
+                other.describe()
+            ))),
         }
     }
 
@@ -81,7 +87,10 @@ impl Fields {
     /// `bad_request` when it is not an integer from 0 to 2^53.
     pub fn version(&mut self, name: &str) -> Result<Option<Version>, Refusal> {
         self.take(name, "an integer from 0 to 2^53", |value| match value {
-            Value::Int(number) => u64::try_from(number).ok().and_then(Version::new).ok_or(value),
+            Value::Int(number) => u64::try_from(number)
+                .ok()
+                .and_then(Version::new)
+                .ok_or(value),
             other => Err(other),
         })
     }
@@ -120,10 +129,14 @@ impl Fields {
             other => Err(other),
         })?;
         let map = |(at, value)| match value {
-            Value::Map(left) => Ok(Self { path: format!("{path}[{at}]"), left }),
+            Value::Map(left) => Ok(Self {
+                path: format!("{path}[{at}]"),
+                left,
+            }),
             other => Err(wrong(&format!("{path}[{at}]"), "an object", &other)),
         };
-        list.map(|list| list.into_iter().enumerate().map(map).collect()).transpose()
+        list.map(|list| list.into_iter().enumerate().map(map).collect())
+            .transpose()
     }
 
     /// A field that must be there, named by its path.
@@ -139,12 +152,17 @@ impl Fields {
     /// # Errors
     /// `bad_request` when it is something else; for a value that is not text, with `meta.<key>` in `details.field`.
     pub fn text_map(&mut self, name: &str) -> Result<Option<BTreeMap<String, String>>, Refusal> {
-        let Some(Self { path, left }) = self.map(name)? else { return Ok(None) };
+        let Some(Self { path, left }) = self.map(name)? else {
+            return Ok(None);
+        };
         let text = |(key, value)| match value {
             Value::Text(text) => Ok((key, text)),
             other => Err(wrong(&format!("{path}.{key}"), "a text", &other)),
         };
-        left.into_iter().map(text).collect::<Result<_, _>>().map(Some)
+        left.into_iter()
+            .map(text)
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 
     /// A list that holds only texts, if it is there.
@@ -161,7 +179,8 @@ impl Fields {
             Value::Text(text) => Ok(text),
             other => Err(wrong(&format!("{path}[{at}]"), "a text", &other)),
         };
-        list.map(|list| list.into_iter().enumerate().map(text).collect()).transpose()
+        list.map(|list| list.into_iter().enumerate().map(text).collect())
+            .transpose()
     }
 
     /// Ends the taking.
@@ -186,12 +205,20 @@ impl Fields {
         wanted: &str,
         read: impl FnOnce(Value) -> Result<T, Value>,
     ) -> Result<Option<T>, Refusal> {
-        let Some(value) = self.left.remove(name) else { return Ok(None) };
-        read(value).map(Some).map_err(|found| wrong(&self.path_of(name), wanted, &found))
+        let Some(value) = self.left.remove(name) else {
+            return Ok(None);
+        };
+        read(value)
+            .map(Some)
+            .map_err(|found| wrong(&self.path_of(name), wanted, &found))
     }
 
     fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
     }
 }
 
@@ -209,19 +236,28 @@ mod tests {
     use crate::wire::{BodyLimits, Code, Encoding, decode};
 
     fn fields(body: &str) -> Fields {
-        let body = decode(body.as_bytes(), Encoding::Json, &BodyLimits::default()).expect("well formed");
+        let body =
+            decode(body.as_bytes(), Encoding::Json, &BodyLimits::default()).expect("well formed");
         Fields::of(body).expect("an object")
     }
 
     fn told<T>(result: Result<T, Refusal>) -> (String, String) {
         let refusal = result.err().expect("this one is wrong");
         assert_eq!(refusal.code(), Code::BadRequest);
-        (refusal.details()["field"].as_str().expect("text").to_owned(), refusal.message().to_owned())
+        (
+            refusal.details()["field"]
+                .as_str()
+                .expect("text")
+                .to_owned(),
+            refusal.message().to_owned(),
+        )
     }
 
     #[test]
     fn each_field_is_taken_as_what_it_is() {
-        let mut body = fields(r#"{"t": "x", "b": true, "v": 0, "c": 7, "o": {"i": "y"}, "m": {"k": "v"}, "l": ["a"]}"#);
+        let mut body = fields(
+            r#"{"t": "x", "b": true, "v": 0, "c": 7, "o": {"i": "y"}, "m": {"k": "v"}, "l": ["a"]}"#,
+        );
         assert_eq!(body.text("t"), Ok(Some("x".into())));
         assert_eq!(body.flag("b"), Ok(Some(true)));
         assert_eq!(body.version("v"), Ok(Some(Version::NONE)));
@@ -229,7 +265,10 @@ mod tests {
         let mut inner = body.map("o").expect("an object").expect("there");
         assert_eq!(inner.require_text("i"), Ok("y".into()));
         assert_eq!(inner.finish(), Ok(()));
-        assert_eq!(body.text_map("m"), Ok(Some(BTreeMap::from([("k".into(), "v".into())]))));
+        assert_eq!(
+            body.text_map("m"),
+            Ok(Some(BTreeMap::from([("k".into(), "v".into())])))
+        );
         assert_eq!(body.text_list("l"), Ok(Some(vec!["a".into()])));
         assert_eq!(body.finish(), Ok(()));
     }
@@ -240,8 +279,14 @@ mod tests {
         assert_eq!((body.text("x"), body.flag("x")), (Ok(None), Ok(None)));
         assert_eq!((body.version("x"), body.count("x")), (Ok(None), Ok(None)));
         assert!(body.map("x").is_ok_and(|map| map.is_none()));
-        assert_eq!((body.text_map("x"), body.text_list("x")), (Ok(None), Ok(None)));
-        assert_eq!(told(body.require_text("x")), ("x".into(), "x: is missing".into()));
+        assert_eq!(
+            (body.text_map("x"), body.text_list("x")),
+            (Ok(None), Ok(None))
+        );
+        assert_eq!(
+            told(body.require_text("x")),
+            ("x".into(), "x: is missing".into())
+        );
     }
 
     #[test]
@@ -249,23 +294,62 @@ mod tests {
         let message = |body: &str, take: fn(&mut Fields) -> Option<Refusal>| {
             told::<()>(Err(take(&mut fields(body)).expect("this one is wrong"))).1
         };
-        assert_eq!(message(r#"{"x": 1}"#, |f| f.text("x").err()), "x: must be a text, is 1");
-        assert_eq!(message(r#"{"x": null}"#, |f| f.text("x").err()), "x: must be a text, is null");
-        assert_eq!(message(r#"{"x": "true"}"#, |f| f.flag("x").err()), "x: must be a boolean, is a text");
-        assert_eq!(message(r#"{"x": []}"#, |f| f.map("x").err()), "x: must be an object, is a list");
-        assert_eq!(message(r#"{"x": -1}"#, |f| f.count("x").err()), "x: must be an integer from 0, is -1");
-        assert_eq!(message(r#"{"x": {}}"#, |f| f.count("x").err()), "x: must be an integer from 0, is an object");
-        assert_eq!(message(r#"{"x": {"k": 1}}"#, |f| f.text_map("x").err()), "x.k: must be a text, is 1");
-        assert_eq!(message(r#"{"x": ["", null]}"#, |f| f.text_list("x").err()), "x[1]: must be a text, is null");
-        assert_eq!(message(r#"{"x": "a"}"#, |f| f.text_list("x").err()), "x: must be a list, is a text");
+        assert_eq!(
+            message(r#"{"x": 1}"#, |f| f.text("x").err()),
+            "x: must be a text, is 1"
+        );
+        assert_eq!(
+            message(r#"{"x": null}"#, |f| f.text("x").err()),
+            "x: must be a text, is null"
+        );
+        assert_eq!(
+            message(r#"{"x": "true"}"#, |f| f.flag("x").err()),
+            "x: must be a boolean, is a text"
+        );
+        assert_eq!(
+            message(r#"{"x": []}"#, |f| f.map("x").err()),
+            "x: must be an object, is a list"
+        );
+        assert_eq!(
+            message(r#"{"x": -1}"#, |f| f.count("x").err()),
+            "x: must be an integer from 0, is -1"
+        );
+        assert_eq!(
+            message(r#"{"x": {}}"#, |f| f.count("x").err()),
+            "x: must be an integer from 0, is an object"
+        );
+        assert_eq!(
+            message(r#"{"x": {"k": 1}}"#, |f| f.text_map("x").err()),
+            "x.k: must be a text, is 1"
+        );
+        assert_eq!(
+            message(r#"{"x": ["", null]}"#, |f| f.text_list("x").err()),
+            "x[1]: must be a text, is null"
+        );
+        assert_eq!(
+            message(r#"{"x": "a"}"#, |f| f.text_list("x").err()),
+            "x: must be a list, is a text"
+        );
     }
 
     #[test]
     fn a_version_is_an_integer_up_to_two_to_the_53rd() {
         let version = |body: &str| fields(body).version("x");
-        assert_eq!(version(r#"{"x": 9007199254740992}"#), Ok(Some(Version::MAX)));
-        for body in [r#"{"x": 9007199254740993}"#, r#"{"x": -1}"#, r#"{"x": 1.0}"#, r#"{"x": "1"}"#] {
-            assert!(told(version(body)).1.starts_with("x: must be an integer from 0 to 2^53, is "));
+        assert_eq!(
+            version(r#"{"x": 9007199254740992}"#),
+            Ok(Some(Version::MAX))
+        );
+        for body in [
+            r#"{"x": 9007199254740993}"#,
+            r#"{"x": -1}"#,
+            r#"{"x": 1.0}"#,
+            r#"{"x": "1"}"#,
+        ] {
+            assert!(
+                told(version(body))
+                    .1
+                    .starts_with("x: must be an integer from 0 to 2^53, is ")
+            );
         }
     }
 
@@ -274,11 +358,20 @@ mod tests {
         let mut body = fields(r#"{"data": {"isin": "x", "colour": "red"}}"#);
         let mut data = body.map("data").expect("an object").expect("there");
         assert_eq!(told(data.flag("isin")).0, "data.isin");
-        assert_eq!(told(data.finish()), ("data.colour".into(), "data.colour: unknown field".into()));
+        assert_eq!(
+            told(data.finish()),
+            ("data.colour".into(), "data.colour: unknown field".into())
+        );
         assert_eq!(told(fields(r#"{"b": 1, "a": 1}"#).finish()).0, "a");
-        let mut ops = fields(r#"{"ops": [{}, {"x": 1}]}"#).map_list("ops").expect("a list").expect("there");
+        let mut ops = fields(r#"{"ops": [{}, {"x": 1}]}"#)
+            .map_list("ops")
+            .expect("a list")
+            .expect("there");
         assert_eq!(told(ops.remove(1).finish()).0, "ops[1].x");
-        assert_eq!(told(fields(r#"{"ops": [{}, 7]}"#).map_list("ops")).1, "ops[1]: must be an object, is 7");
+        assert_eq!(
+            told(fields(r#"{"ops": [{}, 7]}"#).map_list("ops")).1,
+            "ops[1]: must be an object, is 7"
+        );
     }
 
     #[test]

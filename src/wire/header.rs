@@ -69,7 +69,10 @@ impl RequestKey {
         let printable = text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
         match printable && (1..=Self::MAX_LENGTH).contains(&text.len()) {
             true => Ok(Self(text.to_owned())),
-            false => Err(Refusal::bad_field(NATS_MSG_ID, "must be 1 to 128 printable ASCII characters")),
+            false => Err(Refusal::bad_field(
+                NATS_MSG_ID,
+                "must be 1 to 128 printable ASCII characters",
+            )),
         }
     }
 
@@ -86,24 +89,40 @@ impl RequestHeaders {
     /// A refusal and the encoding to write it in, which is the caller's unless that was the fault: `bad_request` for a
     /// header that is malformed or there twice (also in two spellings); `unsupported_encoding`. What is wrong with an
     /// `Authorization` is kept in `token`: besides, `unauthenticated` for what is no bearer token, and `too_large`.
-    pub fn parse(headers: Option<&HeaderMap>, limits: &HeaderLimits) -> Result<Self, (Encoding, Refusal)> {
-        let Some(headers) = headers else { return Ok(Self::default()) };
+    pub fn parse(
+        headers: Option<&HeaderMap>,
+        limits: &HeaderLimits,
+    ) -> Result<Self, (Encoding, Refusal)> {
+        let Some(headers) = headers else {
+            return Ok(Self::default());
+        };
         let encoding = one(headers, CONTENT_TYPE)
             .and_then(Encoding::from_content_type)
             .map_err(|refusal| (Encoding::default(), refusal))?;
         Self::parse_rest(headers, encoding, limits).map_err(|refusal| (encoding, refusal))
     }
 
-    fn parse_rest(headers: &HeaderMap, encoding: Encoding, limits: &HeaderLimits) -> Result<Self, Refusal> {
+    fn parse_rest(
+        headers: &HeaderMap,
+        encoding: Encoding,
+        limits: &HeaderLimits,
+    ) -> Result<Self, Refusal> {
         Ok(Self {
             token: one(headers, AUTHORIZATION)
                 .and_then(|value| value.map(|value| bearer(value, limits)).transpose())
                 .transpose(),
             encoding,
-            request_id: one(headers, NATS_MSG_ID)?.map(RequestKey::parse).transpose()?,
-            timeout_ms: one(headers, REQUEST_TIMEOUT_MS)?.map(milliseconds).transpose()?,
+            request_id: one(headers, NATS_MSG_ID)?
+                .map(RequestKey::parse)
+                .transpose()?,
+            timeout_ms: one(headers, REQUEST_TIMEOUT_MS)?
+                .map(milliseconds)
+                .transpose()?,
             // Two of them are as good as none: which one is the caller's cannot be told.
-            trace: one(headers, TRACEPARENT).ok().flatten().and_then(TraceContext::parse),
+            trace: one(headers, TRACEPARENT)
+                .ok()
+                .flatten()
+                .and_then(TraceContext::parse),
         })
     }
 }
@@ -121,7 +140,10 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusa
         .filter(|(key, _)| AsRef::<str>::as_ref(*key).eq_ignore_ascii_case(name))
         .flat_map(|(_, values)| values);
     match (values.next(), values.next()) {
-        (Some(_), Some(_)) => Err(Refusal::bad_field(name, "the header is there more than once")),
+        (Some(_), Some(_)) => Err(Refusal::bad_field(
+            name,
+            "the header is there more than once",
+        )),
         (value, _) => Ok(value.map(|value| value.as_str())),
     }
 }
@@ -134,7 +156,11 @@ fn bearer(value: &str, limits: &HeaderLimits) -> Result<String, Refusal> {
         return Err(wrong());
     }
     if token.len() > limits.token_bytes {
-        return Err(Refusal::too_large(AUTHORIZATION, token.len(), limits.token_bytes));
+        return Err(Refusal::too_large(
+            AUTHORIZATION,
+            token.len(),
+            limits.token_bytes,
+        ));
     }
     match token.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(token.to_owned()),
@@ -144,9 +170,9 @@ fn bearer(value: &str, limits: &HeaderLimits) -> Result<String, Refusal> {
 
 fn milliseconds(value: &str) -> Result<u64, Refusal> {
     let digits = Some(value.trim()).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    digits
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(|| Refusal::bad_field(REQUEST_TIMEOUT_MS, "must be a whole number of milliseconds"))
+    digits.and_then(|text| text.parse().ok()).ok_or_else(|| {
+        Refusal::bad_field(REQUEST_TIMEOUT_MS, "must be a whole number of milliseconds")
+    })
 }
 
 #[cfg(test)]

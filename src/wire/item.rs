@@ -2,8 +2,8 @@
 
 use super::{Fields, Refusal};
 use crate::domain::{
-    CurrencyCode, Data, Instrument, InstrumentInput, InstrumentName, Invalid, Item, ItemId, ItemLimits, Kind, Mic,
-    Text, Ticker, Timestamp, Version,
+    CurrencyCode, Data, Instrument, InstrumentInput, InstrumentName, Invalid, Item, ItemId,
+    ItemLimits, Kind, Mic, Text, Ticker, Timestamp, Version,
 };
 use serde_json::{Map, Value, json};
 
@@ -28,12 +28,16 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
                 currency: currency.as_deref(),
                 name: name.as_deref(),
             };
-            Instrument::parse(input, limits).map(Data::Instrument).map_err(under_data)
+            Instrument::parse(input, limits)
+                .map(Data::Instrument)
+                .map_err(under_data)
         }
         Kind::Text => {
             let text = fields.require_text("text")?;
             fields.finish()?;
-            Text::parse(&text, limits).map(Data::Text).map_err(under_data)
+            Text::parse(&text, limits)
+                .map(Data::Text)
+                .map_err(under_data)
         }
     }
 }
@@ -96,7 +100,11 @@ mod tests {
     fn data(kind: Kind, body: Value) -> Result<Data, Refusal> {
         let bytes = encode(&json!({"data": body}), Encoding::Cbor);
         let mut fields = Fields::of(decode(&bytes, Encoding::Cbor, &BodyLimits::default())?)?;
-        data_from(kind, fields.map("data")?.expect("there"), &ItemLimits::default())
+        data_from(
+            kind,
+            fields.map("data")?.expect("there"),
+            &ItemLimits::default(),
+        )
     }
 
     fn item(data: Data) -> Item {
@@ -122,7 +130,10 @@ mod tests {
             "name": "Apple Inc."});
         let bare = json!({"isin": "US0378331005", "type": "stock"});
         for body in [full, bare] {
-            let view = item_view(&item(data(Kind::Instrument, body.clone()).expect("valid")), Version::MAX);
+            let view = item_view(
+                &item(data(Kind::Instrument, body.clone()).expect("valid")),
+                Version::MAX,
+            );
             assert_eq!(view["data"], body);
             assert_eq!(view["id"], "US0378331005");
         }
@@ -130,7 +141,10 @@ mod tests {
 
     #[test]
     fn an_item_has_all_the_fields_of_the_contract() {
-        let view = item_view(&item(data(Kind::Text, json!({"text": "hi"})).expect("valid")), Version::MAX);
+        let view = item_view(
+            &item(data(Kind::Text, json!({"text": "hi"})).expect("valid")),
+            Version::MAX,
+        );
         let expected = json!({"kind": "text", "id": "note", "data": {"text": "hi"}, "meta": {"broker": "x"},
             "tags": ["a", "b"], "version": 9_007_199_254_740_992_u64, "created_at": "1970-01-01T00:00:00.000Z",
             "updated_at": "1970-01-01T00:00:00.001Z"});
@@ -139,7 +153,12 @@ mod tests {
 
     #[test]
     fn a_deleted_item_says_so() {
-        let Item { kind, id, updated_at, .. } = item(data(Kind::Text, json!({"text": "hi"})).expect("valid"));
+        let Item {
+            kind,
+            id,
+            updated_at,
+            ..
+        } = item(data(Kind::Text, json!({"text": "hi"})).expect("valid"));
         let expected = json!({"kind": "text", "id": "note", "version": 0, "deleted": true,
             "updated_at": "1970-01-01T00:00:00.001Z"});
         assert_eq!(deleted_view(kind, &id, Version::NONE, updated_at), expected);
@@ -149,15 +168,42 @@ mod tests {
     fn a_fault_in_data_is_named_under_data() {
         let told = |kind, body| {
             let refusal = data(kind, body).expect_err("this one is wrong");
-            (refusal.code(), refusal.details()["field"].as_str().expect("text").to_owned())
+            (
+                refusal.code(),
+                refusal.details()["field"]
+                    .as_str()
+                    .expect("text")
+                    .to_owned(),
+            )
         };
         let (bad, invalid) = (Code::BadRequest, Code::InvalidItem);
-        assert_eq!(told(Kind::Instrument, json!({"type": "stock"})), (bad, "data.isin".into()));
-        assert_eq!(told(Kind::Instrument, json!({"isin": "x"})), (bad, "data.type".into()));
-        assert_eq!(told(Kind::Instrument, json!({"isin": "x", "type": "stock"})), (invalid, "data.isin".into()));
-        assert_eq!(told(Kind::Instrument, json!({"isin": "x", "type": "y", "text": "z"})), (bad, "data.text".into()));
+        assert_eq!(
+            told(Kind::Instrument, json!({"type": "stock"})),
+            (bad, "data.isin".into())
+        );
+        assert_eq!(
+            told(Kind::Instrument, json!({"isin": "x"})),
+            (bad, "data.type".into())
+        );
+        assert_eq!(
+            told(Kind::Instrument, json!({"isin": "x", "type": "stock"})),
+            (invalid, "data.isin".into())
+        );
+        assert_eq!(
+            told(
+                Kind::Instrument,
+                json!({"isin": "x", "type": "y", "text": "z"})
+            ),
+            (bad, "data.text".into())
+        );
         assert_eq!(told(Kind::Text, json!({})), (bad, "data.text".into()));
-        assert_eq!(told(Kind::Text, json!({"text": ""})), (invalid, "data.text".into()));
-        assert_eq!(told(Kind::Text, json!({"text": "x", "isin": "x"})), (bad, "data.isin".into()));
+        assert_eq!(
+            told(Kind::Text, json!({"text": ""})),
+            (invalid, "data.text".into())
+        );
+        assert_eq!(
+            told(Kind::Text, json!({"text": "x", "isin": "x"})),
+            (bad, "data.isin".into())
+        );
     }
 }

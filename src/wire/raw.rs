@@ -5,7 +5,9 @@
 //! the path of each value is known. The readers bound its depth and the body's length bounds its size: nothing is
 //! allocated for a length that was only declared.
 
-use serde::de::{Deserialize, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor};
+use serde::de::{
+    Deserialize, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
+};
 use std::fmt;
 
 /// One value as sent.

@@ -22,7 +22,13 @@ pub fn reply_headers(encoding: Encoding, request_id: &str) -> HeaderMap {
 pub fn error_headers(encoding: Encoding, request_id: &str, refusal: &Refusal) -> HeaderMap {
     let mut headers = reply_headers(encoding, request_id);
     headers.insert(ERROR_CODE, refusal.code().status().to_string());
-    headers.insert(ERROR, one_line(&format!("{}: {}", refusal.code().as_str(), refusal.message()), ERROR_BYTES));
+    headers.insert(
+        ERROR,
+        one_line(
+            &format!("{}: {}", refusal.code().as_str(), refusal.message()),
+            ERROR_BYTES,
+        ),
+    );
     headers
 }
 
@@ -44,15 +50,28 @@ mod tests {
     fn a_reply_says_how_it_is_written_and_under_which_id() {
         let headers = reply_headers(Encoding::Cbor, "r1");
         assert_eq!(value(&headers, "Content-Type"), Some("application/cbor"));
-        assert_eq!((value(&headers, "Request-Id"), headers.len()), (Some("r1"), 2));
+        assert_eq!(
+            (value(&headers, "Request-Id"), headers.len()),
+            (Some("r1"), 2)
+        );
     }
 
     #[test]
     fn a_refusal_is_told_as_services_do() {
-        let headers = error_headers(Encoding::Json, "r1", &Refusal::new(Code::NotFound, "there is no such item"));
+        let headers = error_headers(
+            Encoding::Json,
+            "r1",
+            &Refusal::new(Code::NotFound, "there is no such item"),
+        );
         assert_eq!(value(&headers, "Nats-Service-Error-Code"), Some("404"));
-        assert_eq!(value(&headers, "Nats-Service-Error"), Some("not_found: there is no such item"));
-        assert_eq!((value(&headers, "Content-Type"), headers.len()), (Some("application/json"), 4));
+        assert_eq!(
+            value(&headers, "Nats-Service-Error"),
+            Some("not_found: there is no such item")
+        );
+        assert_eq!(
+            (value(&headers, "Content-Type"), headers.len()),
+            (Some("application/json"), 4)
+        );
     }
 
     #[test]
@@ -60,7 +79,11 @@ mod tests {
         let refusal = Refusal::bad_request(format!("a\r\nEvil: 1\u{85}{}", "é".repeat(600)));
         let headers = error_headers(Encoding::Json, "r\n1", &refusal);
         let error = value(&headers, "Nats-Service-Error").expect("there");
-        assert!(error.starts_with("bad_request: a  Evil: 1 é") && error.len() <= 512, "{}", error.len());
+        assert!(
+            error.starts_with("bad_request: a  Evil: 1 é") && error.len() <= 512,
+            "{}",
+            error.len()
+        );
         assert!(!error.contains(char::is_control));
         assert_eq!(value(&headers, "Request-Id"), Some("r 1"));
     }

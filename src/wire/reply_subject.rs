@@ -36,7 +36,11 @@ pub enum ReplyFault {
 
 impl Default for ReplyWall {
     fn default() -> Self {
-        Self { prefixes: vec!["_INBOX".to_owned(), "_R_".to_owned()], max_bytes: 256, own_prefix: String::new() }
+        Self {
+            prefixes: vec!["_INBOX".to_owned(), "_R_".to_owned()],
+            max_bytes: 256,
+            own_prefix: String::new(),
+        }
     }
 }
 
@@ -46,9 +50,14 @@ impl ReplyWall {
     /// # Errors
     /// The [`ReplyFault`] to count the request under before it is dropped.
     pub fn admits(&self, reply: Option<&str>) -> Result<(), ReplyFault> {
-        let Some(reply) = reply.filter(|reply| !reply.is_empty()) else { return Err(ReplyFault::Missing) };
-        let forbidden =
-            |c: char| matches!(c, '*' | '>' | '$' | char::REPLACEMENT_CHARACTER) || c.is_whitespace() || c.is_control();
+        let Some(reply) = reply.filter(|reply| !reply.is_empty()) else {
+            return Err(ReplyFault::Missing);
+        };
+        let forbidden = |c: char| {
+            matches!(c, '*' | '>' | '$' | char::REPLACEMENT_CHARACTER)
+                || c.is_whitespace()
+                || c.is_control()
+        };
         if reply.len() > self.max_bytes {
             Err(ReplyFault::TooLong)
         } else if !self.prefixes.iter().any(|prefix| begins(reply, prefix)) || self.is_own(reply) {
@@ -63,7 +72,9 @@ impl ReplyWall {
     }
 
     fn is_own(&self, reply: &str) -> bool {
-        let rest = reply.strip_prefix(self.own_prefix.as_str()).filter(|_| !self.own_prefix.is_empty());
+        let rest = reply
+            .strip_prefix(self.own_prefix.as_str())
+            .filter(|_| !self.own_prefix.is_empty());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 }
@@ -71,7 +82,9 @@ impl ReplyWall {
 /// Whether the subject begins with the prefix, and goes on as an inbox does: `_INBOX.` or, with a prefix of a client's own,
 /// `_INBOX_`; after `_R_`, which a server makes, with a dot.
 fn begins(reply: &str, prefix: &str) -> bool {
-    let next = reply.strip_prefix(prefix).and_then(|rest| rest.chars().next());
+    let next = reply
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.chars().next());
     match prefix.chars().next_back() {
         None => false,
         Some('.') => next.is_some(),
@@ -82,8 +95,13 @@ fn begins(reply: &str, prefix: &str) -> bool {
 
 impl ReplyFault {
     /// Every fault.
-    pub const ALL: [Self; 5] =
-        [Self::Missing, Self::TooLong, Self::ForeignPrefix, Self::ForbiddenCharacter, Self::EmptyPart];
+    pub const ALL: [Self; 5] = [
+        Self::Missing,
+        Self::TooLong,
+        Self::ForeignPrefix,
+        Self::ForbiddenCharacter,
+        Self::EmptyPart,
+    ];
 
     /// The name under which it is counted.
     pub fn as_str(self) -> &'static str {
@@ -108,12 +126,23 @@ mod tests {
 
     #[test]
     fn inboxes_are_answered() {
-        for reply in ["_INBOX.abc.1", "_INBOX_service.x", "_R_.abc.def", "_INBOX.é"] {
+        for reply in [
+            "_INBOX.abc.1",
+            "_INBOX_service.x",
+            "_R_.abc.def",
+            "_INBOX.é",
+        ] {
             assert_eq!(admits(reply), Ok(()), "{reply}");
         }
-        let behind_gateways = ReplyWall { prefixes: vec!["_GR_".to_owned()], ..ReplyWall::default() };
+        let behind_gateways = ReplyWall {
+            prefixes: vec!["_GR_".to_owned()],
+            ..ReplyWall::default()
+        };
         assert_eq!(behind_gateways.admits(Some("_GR_.a.b")), Ok(()));
-        assert_eq!(behind_gateways.admits(Some("_INBOX.a")), Err(ReplyFault::ForeignPrefix));
+        assert_eq!(
+            behind_gateways.admits(Some("_INBOX.a")),
+            Err(ReplyFault::ForeignPrefix)
+        );
     }
 
     #[test]
@@ -122,12 +151,24 @@ mod tests {
         for reply in unlike_inboxes {
             assert_eq!(admits(reply), Err(ReplyFault::ForeignPrefix), "{reply}");
         }
-        let wall = ReplyWall { own_prefix: "_INBOX_worker".to_owned(), ..ReplyWall::default() };
-        for (reply, admitted) in [("_INBOX_worker.a.1", false), ("_INBOX_worker", false), ("_INBOX_workers.a", true)] {
+        let wall = ReplyWall {
+            own_prefix: "_INBOX_worker".to_owned(),
+            ..ReplyWall::default()
+        };
+        for (reply, admitted) in [
+            ("_INBOX_worker.a.1", false),
+            ("_INBOX_worker", false),
+            ("_INBOX_workers.a", true),
+        ] {
             assert_eq!(wall.admits(Some(reply)).is_ok(), admitted, "{reply}");
         }
-        let foreign =
-            ["$JS.API.STREAM.DELETE.KV_favorites", "$KV.favorites.a.b", "favorites.v1.put", "inbox", "_inbox.a"];
+        let foreign = [
+            "$JS.API.STREAM.DELETE.KV_favorites",
+            "$KV.favorites.a.b",
+            "favorites.v1.put",
+            "inbox",
+            "_inbox.a",
+        ];
         for reply in foreign {
             assert_eq!(admits(reply), Err(ReplyFault::ForeignPrefix), "{reply}");
         }
@@ -140,7 +181,11 @@ mod tests {
             "_INBOX.\u{a0}",
             "_INBOX.\u{fffd}",
         ] {
-            assert_eq!(admits(reply), Err(ReplyFault::ForbiddenCharacter), "{reply}");
+            assert_eq!(
+                admits(reply),
+                Err(ReplyFault::ForbiddenCharacter),
+                "{reply}"
+            );
         }
         for reply in ["_INBOX.", "_INBOX..a"] {
             assert_eq!(admits(reply), Err(ReplyFault::EmptyPart), "{reply}");
@@ -152,19 +197,37 @@ mod tests {
         assert_eq!(ReplyWall::default().admits(None), Err(ReplyFault::Missing));
         assert_eq!(admits(""), Err(ReplyFault::Missing));
         assert_eq!(admits(&format!("_INBOX.{}", "a".repeat(249))), Ok(()));
-        assert_eq!(admits(&format!("_INBOX.{}", "a".repeat(250))), Err(ReplyFault::TooLong));
+        assert_eq!(
+            admits(&format!("_INBOX.{}", "a".repeat(250))),
+            Err(ReplyFault::TooLong)
+        );
     }
 
     #[test]
     fn an_empty_prefix_opens_nothing() {
-        let wall = ReplyWall { prefixes: vec![String::new()], ..ReplyWall::default() };
-        assert_eq!(wall.admits(Some("anything")), Err(ReplyFault::ForeignPrefix));
+        let wall = ReplyWall {
+            prefixes: vec![String::new()],
+            ..ReplyWall::default()
+        };
+        assert_eq!(
+            wall.admits(Some("anything")),
+            Err(ReplyFault::ForeignPrefix)
+        );
     }
 
     #[test]
     fn every_fault_is_counted_under_a_name_of_its_own() {
         let names = ReplyFault::ALL.map(ReplyFault::as_str);
-        assert_eq!(names, ["missing", "too_long", "foreign_prefix", "forbidden_character", "empty_part"]);
+        assert_eq!(
+            names,
+            [
+                "missing",
+                "too_long",
+                "foreign_prefix",
+                "forbidden_character",
+                "empty_part"
+            ]
+        );
     }
 
     proptest! {

@@ -10,7 +10,10 @@ pub fn request_schema(operation: Operation) -> Value {
             ("kind", kind()),
             ("id", text()),
             ("data", json!({"type": "object"})),
-            ("meta", json!({"type": "object", "additionalProperties": text()})),
+            (
+                "meta",
+                json!({"type": "object", "additionalProperties": text()}),
+            ),
             ("tags", json!({"type": "array", "items": text()})),
             ("if_version", version()),
             ("if_owner_version", version()),
@@ -30,12 +33,29 @@ pub fn request_schema(operation: Operation) -> Value {
             ("min_version", version()),
             ("consistency", consistency()),
         ],
-        Operation::Delete => {
-            &[("kind", kind()), ("id", text()), ("if_version", version()), ("if_owner_version", version())]
-        }
-        Operation::Changes => &[("since", version()), ("floor", version()), ("limit", limit())],
-        Operation::History => &[("kind", kind()), ("id", text()), ("before", version()), ("limit", limit())],
-        Operation::Restore => &[("kind", kind()), ("id", text()), ("version", version()), ("if_version", version())],
+        Operation::Delete => &[
+            ("kind", kind()),
+            ("id", text()),
+            ("if_version", version()),
+            ("if_owner_version", version()),
+        ],
+        Operation::Changes => &[
+            ("since", version()),
+            ("floor", version()),
+            ("limit", limit()),
+        ],
+        Operation::History => &[
+            ("kind", kind()),
+            ("id", text()),
+            ("before", version()),
+            ("limit", limit()),
+        ],
+        Operation::Restore => &[
+            ("kind", kind()),
+            ("id", text()),
+            ("version", version()),
+            ("if_version", version()),
+        ],
         Operation::Batch => &[
             ("mode", json!({"enum": ["atomic", "each"]})),
             (
@@ -54,7 +74,10 @@ pub fn request_schema(operation: Operation) -> Value {
         Operation::Batch => &["mode", "ops"],
         Operation::List | Operation::Version | Operation::Limits => &[],
     };
-    let properties: Map<String, Value> = fields.iter().map(|(name, form)| ((*name).to_owned(), form.clone())).collect();
+    let properties: Map<String, Value> = fields
+        .iter()
+        .map(|(name, form)| ((*name).to_owned(), form.clone()))
+        .collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
 
@@ -100,7 +123,10 @@ mod tests {
         for operation in Operation::ALL {
             let schema = request_schema(operation);
             for name in schema["required"].as_array().expect("a list") {
-                assert!(schema["properties"][name.as_str().expect("a name")].is_object(), "{operation:?} {name}");
+                assert!(
+                    schema["properties"][name.as_str().expect("a name")].is_object(),
+                    "{operation:?} {name}"
+                );
             }
         }
     }

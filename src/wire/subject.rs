@@ -116,7 +116,10 @@ mod tests {
             ("version", None),
             ("limits", None),
         ];
-        assert_eq!(Operation::ALL.map(|one| (one.name(), one.scope().map(Scope::as_str))), table);
+        assert_eq!(
+            Operation::ALL.map(|one| (one.name(), one.scope().map(Scope::as_str))),
+            table
+        );
         assert_eq!(Scope::Secrets.as_str(), "favorites:secrets");
     }
 
@@ -131,6 +134,10 @@ mod tests {
 
     #[test]
     fn no_operation_is_hidden_by_the_subjects_of_shards() {
-        assert!(Operation::ALL.iter().all(|one| one.name().split('.').next() != Some("shard")));
+        assert!(
+            Operation::ALL
+                .iter()
+                .all(|one| one.name().split('.').next() != Some("shard"))
+        );
     }
 }

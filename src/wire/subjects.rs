@@ -35,17 +35,29 @@ impl Subjects {
     /// [`Invalid`] for `prefix` or `shard`.
     pub fn new(prefix: &str, shard: &str) -> Result<Self, Invalid> {
         let part = |part: &str| {
-            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+            !part.is_empty()
+                && part
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
         };
         if prefix.len() > PREFIX_BYTES || !prefix.split('.').all(part) {
-            let reason = format!("must be parts of A-Z, a-z, 0-9, _ and - with dots between, at most {PREFIX_BYTES}");
+            let reason = format!(
+                "must be parts of A-Z, a-z, 0-9, _ and - with dots between, at most {PREFIX_BYTES}"
+            );
             return Err(Invalid::new("prefix", reason));
         }
         if !is_shard(shard) {
-            return Err(Invalid::new("shard", format!("must be 1 to {SHARD_BYTES} of a-z, 0-9 and -")));
+            return Err(Invalid::new(
+                "shard",
+                format!("must be 1 to {SHARD_BYTES} of a-z, 0-9 and -"),
+            ));
         }
         let any = format!("{prefix}.{CONTRACT}");
-        Ok(Self { shards: format!("{any}.shard"), any, shard: shard.to_owned() })
+        Ok(Self {
+            shards: format!("{any}.shard"),
+            any,
+            shard: shard.to_owned(),
+        })
     }
 
     /// What the worker subscribes to, each once. Wildcards of one part and not of many: one pattern above both would
@@ -59,7 +71,11 @@ impl Subjects {
         let dotted = names.filter(|name| name.contains('.'));
         [&self.any, &own]
             .into_iter()
-            .flat_map(|base| std::iter::once("*").chain(dotted.clone()).map(move |name| format!("{base}.{name}")))
+            .flat_map(|base| {
+                std::iter::once("*")
+                    .chain(dotted.clone())
+                    .map(move |name| format!("{base}.{name}"))
+            })
             .collect()
     }
 
@@ -96,7 +112,10 @@ fn is_shard(id: &str) -> bool {
 
 /// What follows `base` and a dot, if that is not nothing.
 fn below<'a>(subject: &'a str, base: &str) -> Option<&'a str> {
-    subject.strip_prefix(base)?.strip_prefix('.').filter(|rest| !rest.is_empty())
+    subject
+        .strip_prefix(base)?
+        .strip_prefix('.')
+        .filter(|rest| !rest.is_empty())
 }
 
 #[cfg(test)]
@@ -110,7 +129,10 @@ mod tests {
 
     #[test]
     fn each_subject_is_subscribed_to_once() {
-        assert_eq!(subjects().subscriptions(), ["favorites.v1.*", "favorites.v1.shard.eu-1.*"]);
+        assert_eq!(
+            subjects().subscriptions(),
+            ["favorites.v1.*", "favorites.v1.shard.eu-1.*"]
+        );
         let dotted = subjects().subscriptions_to(["put", "otp.code", "codes.take"].into_iter());
         let expected = [
             "favorites.v1.*",
@@ -127,34 +149,87 @@ mod tests {
     fn a_name_that_is_no_operation_is_told_from_a_subject_that_is_not_ours() {
         let subjects = subjects();
         let asked = |subject| subjects.operation_of(subject);
-        assert_eq!(asked("favorites.v1.nonsense"), Some(Asked::Unknown("nonsense")));
+        assert_eq!(
+            asked("favorites.v1.nonsense"),
+            Some(Asked::Unknown("nonsense"))
+        );
         assert_eq!(asked("favorites.v1.shard"), Some(Asked::Unknown("shard")));
-        assert_eq!(asked("favorites.v1.shard.eu-1.shard"), Some(Asked::Unknown("shard")));
-        assert_eq!(asked("favorites.v1.otp.code"), Some(Asked::Unknown("otp.code")));
-        for subject in ["favorites.v1.shard.eu-2.get", "favorites.v1.shard.eu-1", "favorites.v1.shard.eu-11.get"] {
+        assert_eq!(
+            asked("favorites.v1.shard.eu-1.shard"),
+            Some(Asked::Unknown("shard"))
+        );
+        assert_eq!(
+            asked("favorites.v1.otp.code"),
+            Some(Asked::Unknown("otp.code"))
+        );
+        for subject in [
+            "favorites.v1.shard.eu-2.get",
+            "favorites.v1.shard.eu-1",
+            "favorites.v1.shard.eu-11.get",
+        ] {
             assert_eq!(asked(subject), None, "{subject}");
         }
-        for subject in ["", "favorites.v1", "favorites.v1.", "favorites.v2.get", "favorites.v11.get", "x.v1.get"] {
+        for subject in [
+            "",
+            "favorites.v1",
+            "favorites.v1.",
+            "favorites.v2.get",
+            "favorites.v11.get",
+            "x.v1.get",
+        ] {
             assert_eq!(asked(subject), None, "{subject}");
         }
     }
 
     #[test]
     fn prefix_and_shard_have_a_form() {
-        assert_eq!(Subjects::new("a.B_c-1", "x").expect("valid").request(Operation::Get), "a.B_c-1.v1.get");
-        for prefix in ["", ".", "a.", "a..b", "a b", "a.*", "a.>", "$a", "é", &"a".repeat(129)] {
-            assert_eq!(Subjects::new(prefix, "x").expect_err("this one is wrong").field, "prefix", "{prefix}");
+        assert_eq!(
+            Subjects::new("a.B_c-1", "x")
+                .expect("valid")
+                .request(Operation::Get),
+            "a.B_c-1.v1.get"
+        );
+        for prefix in [
+            "",
+            ".",
+            "a.",
+            "a..b",
+            "a b",
+            "a.*",
+            "a.>",
+            "$a",
+            "é",
+            &"a".repeat(129),
+        ] {
+            assert_eq!(
+                Subjects::new(prefix, "x")
+                    .expect_err("this one is wrong")
+                    .field,
+                "prefix",
+                "{prefix}"
+            );
         }
         assert_eq!(Subjects::new("a", "x-9").expect("valid").shard(), "x-9");
         for shard in ["", "A", "a.b", "a_b", "*", &"a".repeat(33)] {
-            assert_eq!(Subjects::new("a", shard).expect_err("this one is wrong").field, "shard", "{shard}");
+            assert_eq!(
+                Subjects::new("a", shard)
+                    .expect_err("this one is wrong")
+                    .field,
+                "shard",
+                "{shard}"
+            );
         }
     }
 
     /// Whether a subscription takes a subject, by the rules of NATS for `*`.
     fn takes(pattern: &str, subject: &str) -> bool {
-        let (pattern, subject): (Vec<_>, Vec<_>) = (pattern.split('.').collect(), subject.split('.').collect());
-        pattern.len() == subject.len() && pattern.iter().zip(&subject).all(|(want, part)| *want == "*" || want == part)
+        let (pattern, subject): (Vec<_>, Vec<_>) =
+            (pattern.split('.').collect(), subject.split('.').collect());
+        pattern.len() == subject.len()
+            && pattern
+                .iter()
+                .zip(&subject)
+                .all(|(want, part)| *want == "*" || want == part)
     }
 
     proptest! {

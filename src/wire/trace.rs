@@ -26,7 +26,11 @@ impl TraceContext {
             "00" => parts.next().is_none(),
             _ => true,
         };
-        ends_well.then(|| Self { trace_id: trace_id.to_owned(), parent_id: parent_id.to_owned(), flags: flags & FLAGS })
+        ends_well.then(|| Self {
+            trace_id: trace_id.to_owned(),
+            parent_id: parent_id.to_owned(),
+            flags: flags & FLAGS,
+        })
     }
 
     /// The header to send on, of version 00.
@@ -65,7 +69,10 @@ mod tests {
 
     #[test]
     fn a_later_version_is_read_as_the_first() {
-        for header in [format!("01-{TRACE}-{PARENT}-ff-more"), format!("cc-{TRACE}-{PARENT}-03")] {
+        for header in [
+            format!("01-{TRACE}-{PARENT}-ff-more"),
+            format!("cc-{TRACE}-{PARENT}-03"),
+        ] {
             let trace = TraceContext::parse(&header).expect("well formed");
             assert_eq!(trace.header(), format!("00-{TRACE}-{PARENT}-03"));
         }

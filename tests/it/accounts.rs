@@ -30,7 +30,12 @@ pub struct Grant {
 impl Grant {
     /// The text without it.
     pub fn taken_from(&self, conf: &str) -> String {
-        [&conf[..self.place.start], &self.instead, &conf[self.place.end..]].concat()
+        [
+            &conf[..self.place.start],
+            &self.instead,
+            &conf[self.place.end..],
+        ]
+        .concat()
     }
 }
 
@@ -46,7 +51,11 @@ pub fn grants(conf: &str) -> Vec<Grant> {
         if let Some(start) = code.find("{ service:").or(code.find("{ stream:")) {
             let start = at + start;
             let end = at + code.trim_end().len();
-            grants.push(Grant { name: conf[start..end].into(), place: start..end, instead: String::new() });
+            grants.push(Grant {
+                name: conf[start..end].into(),
+                place: start..end,
+                instead: String::new(),
+            });
             grants.extend(accounts_of_export(conf, start..end));
         }
         for (step, part) in code.split('"').enumerate() {
@@ -74,11 +83,20 @@ pub fn grants(conf: &str) -> Vec<Grant> {
 
 /// Taking one account off an export leaves the others.
 fn accounts_of_export(conf: &str, line: Range<usize>) -> Vec<Grant> {
-    let Some((before, list)) = conf[line.clone()].split_once("accounts: [") else { return Vec::new() };
+    let Some((before, list)) = conf[line.clone()].split_once("accounts: [") else {
+        return Vec::new();
+    };
     let start = line.start + before.len() + "accounts: [".len();
     let list = &conf[start..start + list.find(']').expect("an end")];
     let names: Vec<_> = list.split(", ").collect();
-    let others = |name: &str| names.iter().copied().filter(|other| *other != name).collect::<Vec<_>>().join(", ");
+    let others = |name: &str| {
+        names
+            .iter()
+            .copied()
+            .filter(|other| *other != name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let several = names.iter().filter(|_| names.len() > 1);
     several
         .map(|name| Grant {
@@ -99,34 +117,63 @@ fn impatient(world: &World) -> Settings {
     settings
 }
 
-pub async fn ask(client: &Client, subject: &str, headers: HeaderMap, body: &Value) -> Result<Value, String> {
+pub async fn ask(
+    client: &Client,
+    subject: &str,
+    headers: HeaderMap,
+    body: &Value,
+) -> Result<Value, String> {
     let asked = client.request_with_headers(subject.to_owned(), headers, body.to_string().into());
-    let answered = timeout(PATIENCE, asked).await.map_err(|_| format!("{subject}: no answer"))?;
+    let answered = timeout(PATIENCE, asked)
+        .await
+        .map_err(|_| format!("{subject}: no answer"))?;
     let message = answered.map_err(|fault| format!("{subject}: {fault}"))?;
     let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
-    if body["error"].is_null() { Ok(body) } else { Err(format!("{subject}: {body}")) }
+    if body["error"].is_null() {
+        Ok(body)
+    } else {
+        Err(format!("{subject}: {body}"))
+    }
 }
 
 /// What every user has to be able to do; or the first of it that fails.
 async fn everybody_does_their_work(conf: &str) -> Result<(), String> {
-    let mut world = World::try_without_auth(conf).await.map_err(|_| "the server does not start")?;
+    let mut world = World::try_without_auth(conf)
+        .await
+        .map_err(|_| "the server does not start")?;
     let settings = impatient(&world);
-    world.init(&settings).await.map_err(|fault| format!("init: {fault:#}"))?;
+    world
+        .init(&settings)
+        .await
+        .map_err(|fault| format!("init: {fault:#}"))?;
     let _auth = Verifier::honest(&world).await;
-    let worker = world.try_worker(settings).await.map_err(|fault| format!("serve: {fault:#}"))?;
+    let worker = world
+        .try_worker(settings)
+        .await
+        .map_err(|fault| format!("serve: {fault:#}"))?;
     for user in ["gateway", "gateway2"] {
-        callers_are_served(&world, user).await.map_err(|fault| format!("{user}: {fault}"))?;
+        callers_are_served(&world, user)
+            .await
+            .map_err(|fault| format!("{user}: {fault}"))?;
     }
     if world.query("a", "select count(*) from item where not deleted") != "2" {
         return Err("the projection has no row".into());
     }
-    deletions_are_forgotten(&world).await.map_err(|fault| format!("maintain: {fault}"))?;
-    revocations_are_heard(&world).await.map_err(|fault| format!("revocation: {fault}"))?;
+    deletions_are_forgotten(&world)
+        .await
+        .map_err(|fault| format!("maintain: {fault}"))?;
+    revocations_are_heard(&world)
+        .await
+        .map_err(|fault| format!("revocation: {fault}"))?;
     for user in ["gateway", "gateway2", "operator"] {
-        everything_is_found(&world, user).await.map_err(|fault| format!("discovery by {user}: {fault}"))?;
+        everything_is_found(&world, user)
+            .await
+            .map_err(|fault| format!("discovery by {user}: {fault}"))?;
     }
     nothing_is_refused_after_a_reconnect(&mut world).await?;
-    operators_look(&world).await.map_err(|fault| format!("operator: {fault}"))?;
+    operators_look(&world)
+        .await
+        .map_err(|fault| format!("operator: {fault}"))?;
     worker.crash().await;
     Ok(())
 }
@@ -151,42 +198,89 @@ async fn callers_are_served(world: &World, user: &str) -> Result<(), String> {
 
 /// Who waits for an owner's changes hears of one.
 async fn the_bell_rings(client: &Client, headers: HeaderMap, item: &Value) -> Result<(), String> {
-    let changes = ask(client, "favorites.v1.changes", headers.clone(), &json!({"since": 0})).await?;
+    let changes = ask(
+        client,
+        "favorites.v1.changes",
+        headers.clone(),
+        &json!({"since": 0}),
+    )
+    .await?;
     let subject = changes["notify"].as_str().ok_or("no subject")?.to_owned();
-    let mut bell = client.subscribe(subject).await.map_err(|fault| fault.to_string())?;
+    let mut bell = client
+        .subscribe(subject)
+        .await
+        .map_err(|fault| fault.to_string())?;
     client.flush().await.map_err(|fault| fault.to_string())?;
     ask(client, "favorites.v1.put", headers, item).await?;
-    timeout(PATIENCE, bell.next()).await.map(|_| ()).map_err(|_| "the bell does not ring".into())
+    timeout(PATIENCE, bell.next())
+        .await
+        .map(|_| ())
+        .map_err(|_| "the bell does not ring".into())
 }
 
 /// `maintain` raises the floor of an owner who deleted something, and purges that.
 async fn deletions_are_forgotten(world: &World) -> Result<(), String> {
     let client = world.connect("gateway").await;
     let mut headers = HeaderMap::new();
-    headers.insert("Authorization", format!("Bearer {}", world.token("tidy", ALL_SCOPES, Duration::from_secs(600))));
+    headers.insert(
+        "Authorization",
+        format!(
+            "Bearer {}",
+            world.token("tidy", ALL_SCOPES, Duration::from_secs(600))
+        ),
+    );
     let item = json!({"kind": "text", "id": "x", "data": {"text": "x"}});
     ask(&client, "favorites.v1.put", headers.clone(), &item).await?;
-    ask(&client, "favorites.v1.delete", headers, &json!({"kind": "text", "id": "x"})).await?;
+    ask(
+        &client,
+        "favorites.v1.delete",
+        headers,
+        &json!({"kind": "text", "id": "x"}),
+    )
+    .await?;
     let mut settings = impatient(world);
     settings.nats.user = "maintain".into();
     settings.nats.password = world.secrets.nats("maintain").into();
     settings.nats.inbox_prefix = "_INBOX_maintain".into();
     settings.maintain.deletions_d = 0;
-    let round = async { Maintenance::build(&settings).await?.once().await.map_err(anyhow::Error::from) };
-    let round = timeout(PATIENCE * 3, round).await.map_err(|_| "no round")?.map_err(|fault| format!("{fault:#}"))?;
-    if round.purged == 1 && round.failed == 0 { Ok(()) } else { Err(format!("{round:?}")) }
+    let round = async {
+        Maintenance::build(&settings)
+            .await?
+            .once()
+            .await
+            .map_err(anyhow::Error::from)
+    };
+    let round = timeout(PATIENCE * 3, round)
+        .await
+        .map_err(|_| "no round")?
+        .map_err(|fault| format!("{fault:#}"))?;
+    if round.purged == 1 && round.failed == 0 {
+        Ok(())
+    } else {
+        Err(format!("{round:?}"))
+    }
 }
 
 /// Told that everybody is revoked, the worker asks about a caller anew.
 async fn revocations_are_heard(world: &World) -> Result<(), String> {
     let service = AuthService::new(&world.secrets).map_err(|fault| fault.to_string())?;
-    let revoked = Revoked { sub: Some("gateway".into()), sid: None, iat: unix_now() };
-    let message = service.revocation(&revoked).map_err(|fault| fault.to_string())?;
+    let revoked = Revoked {
+        sub: Some("gateway".into()),
+        sid: None,
+        iat: unix_now(),
+    };
+    let message = service
+        .revocation(&revoked)
+        .map_err(|fault| fault.to_string())?;
     let auth = world.connect("auth").await;
-    auth.publish(REVOKED_SUBJECT, message.into()).await.map_err(|fault| fault.to_string())?;
+    auth.publish(REVOKED_SUBJECT, message.into())
+        .await
+        .map_err(|fault| fault.to_string())?;
     let since = Instant::now();
     while since.elapsed() < PATIENCE {
-        if statistics(world, "operator", "$SRV.STATS.favorites").await?["data"]["auth"]["revocations"] == 1 {
+        if statistics(world, "operator", "$SRV.STATS.favorites").await?["data"]["auth"]["revocations"]
+            == 1
+        {
             return Ok(());
         }
     }
@@ -194,28 +288,55 @@ async fn revocations_are_heard(world: &World) -> Result<(), String> {
 }
 
 async fn statistics(world: &World, user: &str, subject: &str) -> Result<Value, String> {
-    ask(&world.connect(user).await, subject, HeaderMap::new(), &json!({})).await
+    ask(
+        &world.connect(user).await,
+        subject,
+        HeaderMap::new(),
+        &json!({}),
+    )
+    .await
 }
 
 /// Each of the three forms of a question of discovery is answered.
 async fn everything_is_found(world: &World, user: &str) -> Result<(), String> {
     let told = statistics(world, user, "$SRV.PING").await?;
-    let (name, id) = (told["name"].as_str().unwrap_or_default(), told["id"].as_str().unwrap_or_default());
+    let (name, id) = (
+        told["name"].as_str().unwrap_or_default(),
+        told["id"].as_str().unwrap_or_default(),
+    );
     statistics(world, user, &format!("$SRV.INFO.{name}")).await?;
-    statistics(world, user, &format!("$SRV.STATS.{name}.{id}")).await.map(|_| ())
+    statistics(world, user, &format!("$SRV.STATS.{name}.{id}"))
+        .await
+        .map(|_| ())
 }
 
 /// The client looks around by itself when it is back.
 async fn nothing_is_refused_after_a_reconnect(world: &mut World) -> Result<(), String> {
-    world.nats.process().kill9().map_err(|fault| fault.to_string())?;
-    world.nats.restart().await.map_err(|fault| fault.to_string())?;
+    world
+        .nats
+        .process()
+        .kill9()
+        .map_err(|fault| fault.to_string())?;
+    world
+        .nats
+        .restart()
+        .await
+        .map_err(|fault| fault.to_string())?;
     let since = Instant::now();
     loop {
-        let told = statistics(world, "operator", "$SRV.STATS.favorites").await.unwrap_or_default();
+        let told = statistics(world, "operator", "$SRV.STATS.favorites")
+            .await
+            .unwrap_or_default();
         let data = &told["data"];
         if data["projection"]["here"] == true && data["truth"]["writes"]["state"] == "closed" {
-            let refused = data["reasons"].as_array().is_some_and(|r| r.iter().any(|one| one["part"] == "rights"));
-            return if refused { Err(format!("after a reconnect: {}", data["reasons"])) } else { Ok(()) };
+            let refused = data["reasons"]
+                .as_array()
+                .is_some_and(|r| r.iter().any(|one| one["part"] == "rights"));
+            return if refused {
+                Err(format!("after a reconnect: {}", data["reasons"]))
+            } else {
+                Ok(())
+            };
         }
         if since.elapsed() > PATIENCE * 3 {
             return Err("the worker does not come back".into());
@@ -226,16 +347,28 @@ async fn nothing_is_refused_after_a_reconnect(world: &mut World) -> Result<(), S
 
 async fn operators_look(world: &World) -> Result<(), String> {
     let client = world.connect("operator").await;
-    let look = async |subject: &str, body: Value| ask(&client, subject, HeaderMap::new(), &body).await;
+    let look =
+        async |subject: &str, body: Value| ask(&client, subject, HeaderMap::new(), &body).await;
     look("$JS.API.INFO", json!({})).await?;
     look("$JS.API.STREAM.NAMES", json!({})).await?;
     look("$JS.API.STREAM.LIST", json!({})).await?;
-    let info = look("$JS.API.STREAM.INFO.KV_favorites", json!({"subjects_filter": "$KV.favorites.*.key"})).await?;
+    let info = look(
+        "$JS.API.STREAM.INFO.KV_favorites",
+        json!({"subjects_filter": "$KV.favorites.*.key"}),
+    )
+    .await?;
     let keys = info["state"]["subjects"].as_object().ok_or("no keys")?;
     let key = keys.keys().next().ok_or("no key")?;
-    look("$JS.API.STREAM.MSG.GET.KV_favorites", json!({"last_by_subj": key})).await?;
+    look(
+        "$JS.API.STREAM.MSG.GET.KV_favorites",
+        json!({"last_by_subj": key}),
+    )
+    .await?;
     let direct = client.request(format!("$JS.API.DIRECT.GET.KV_favorites.{key}"), "".into());
-    let direct = timeout(PATIENCE, direct).await.map_err(|_| "direct get")?.map_err(|fault| fault.to_string())?;
+    let direct = timeout(PATIENCE, direct)
+        .await
+        .map_err(|_| "direct get")?
+        .map_err(|fault| fault.to_string())?;
     if direct.status.is_some() || direct.payload.is_empty() {
         return Err(format!("direct get: {:?}", direct.status));
     }
@@ -249,7 +382,9 @@ async fn every_grant_is_needed_by_somebody() {
     let mut grants = grants(ACCOUNTS_CONF);
     // A server alone has no links to leaves; what those may carry is tried in links.rs.
     grants.retain(|grant| !grant.name.starts_with("leaf"));
-    let confs = grants.iter().map(|grant| (grant.name.clone(), grant.taken_from(ACCOUNTS_CONF)));
+    let confs = grants
+        .iter()
+        .map(|grant| (grant.name.clone(), grant.taken_from(ACCOUNTS_CONF)));
     // All grants, tried among the others: so no failure comes of the machine being busy.
     let whole = (0..4).map(|_| ("nothing".to_owned(), ACCOUNTS_CONF.to_owned()));
     let (places, mut tries) = (Arc::new(Semaphore::new(4)), JoinSet::new());
@@ -265,25 +400,53 @@ async fn every_grant_is_needed_by_somebody() {
         match (name.as_str(), ended) {
             ("nothing", ended) => ended.expect("with all grants everybody does their work"),
             (_, Ok(())) => unneeded.push(name),
-            (_, Err(fault)) => println!("without {name}\n    {}", fault.lines().next().unwrap_or_default()),
+            (_, Err(fault)) => println!(
+                "without {name}\n    {}",
+                fault.lines().next().unwrap_or_default()
+            ),
         }
     }
     println!("{} grants were taken away, each by itself", grants.len());
-    assert!(unneeded.is_empty(), "nobody needs:\n{}", unneeded.join("\n"));
-    assert!(grants.len() > 30, "the list of grants is read from the text: {grants:#?}");
+    assert!(
+        unneeded.is_empty(),
+        "nobody needs:\n{}",
+        unneeded.join("\n")
+    );
+    assert!(
+        grants.len() > 30,
+        "the list of grants is read from the text: {grants:#?}"
+    );
 }
 
 #[test]
 fn the_list_of_grants_is_whole() {
-    let quoted = ACCOUNTS_CONF.lines().filter_map(|line| line.split('#').next());
+    let quoted = ACCOUNTS_CONF
+        .lines()
+        .filter_map(|line| line.split('#').next());
     let quoted = quoted.map(|line| line.replace("allowed_connection_types: [\"LEAFNODE\"]", ""));
     let quoted: usize = quoted.map(|line| line.matches('"').count() / 2).sum();
     let grants = grants(ACCOUNTS_CONF);
-    let count = |part: &str| grants.iter().filter(|grant| grant.name.contains(part)).count();
+    let count = |part: &str| {
+        grants
+            .iter()
+            .filter(|grant| grant.name.contains(part))
+            .count()
+    };
     let lines = count("{ service:") + count("{ stream:") - count(" without ");
-    assert_eq!(count(" publish ") + count(" subscribe ") + lines, quoted, "each quoted subject is a grant");
-    let without = grants.iter().find(|grant| grant.name == "init subscribe _INBOX_init.>").expect("listed");
-    assert!(without.taken_from(ACCOUNTS_CONF).contains(r#"subscribe: { allow: ["taken.away"] }"#));
+    assert_eq!(
+        count(" publish ") + count(" subscribe ") + lines,
+        quoted,
+        "each quoted subject is a grant"
+    );
+    let without = grants
+        .iter()
+        .find(|grant| grant.name == "init subscribe _INBOX_init.>")
+        .expect("listed");
+    assert!(
+        without
+            .taken_from(ACCOUNTS_CONF)
+            .contains(r#"subscribe: { allow: ["taken.away"] }"#)
+    );
 }
 
 /// A connection that hears what the server refuses.
@@ -295,41 +458,65 @@ struct Prober {
 impl Prober {
     async fn new(world: &World, user: &str) -> Self {
         let (refused, refusals) = mpsc::unbounded_channel();
-        let prefix =
-            if ["worker", "init", "maintain"].contains(&user) { format!("_INBOX_{user}") } else { "_INBOX".into() };
-        let client = ConnectOptions::with_user_and_password(user.into(), world.secrets.nats(user).into())
-            .custom_inbox_prefix(prefix)
-            .event_callback(move |event| {
-                if let Event::ServerError(fault) = event {
-                    // The test may have ended.
-                    let _ = refused.send(fault.to_string());
-                }
-                async {}
-            })
-            .connect(world.nats.url());
-        Self { client: client.await.expect("a connection"), refusals }
+        let prefix = if ["worker", "init", "maintain"].contains(&user) {
+            format!("_INBOX_{user}")
+        } else {
+            "_INBOX".into()
+        };
+        let client =
+            ConnectOptions::with_user_and_password(user.into(), world.secrets.nats(user).into())
+                .custom_inbox_prefix(prefix)
+                .event_callback(move |event| {
+                    if let Event::ServerError(fault) = event {
+                        // The test may have ended.
+                        let _ = refused.send(fault.to_string());
+                    }
+                    async {}
+                })
+                .connect(world.nats.url());
+        Self {
+            client: client.await.expect("a connection"),
+            refusals,
+        }
     }
 
     /// Publishing there has to be refused, with and without a body.
     async fn must_not_publish(&mut self, subject: &str, body: &str) {
         let reply = self.client.new_inbox();
-        self.client.publish_with_reply(subject.to_owned(), reply, body.to_owned().into()).await.expect("sent");
+        self.client
+            .publish_with_reply(subject.to_owned(), reply, body.to_owned().into())
+            .await
+            .expect("sent");
         self.must_be_told("publish", subject).await;
     }
 
     /// Subscribing there has to be refused, alone and in a queue group.
     async fn must_not_subscribe(&mut self, subject: &str) {
-        let _alone = self.client.subscribe(subject.to_owned()).await.expect("sent");
+        let _alone = self
+            .client
+            .subscribe(subject.to_owned())
+            .await
+            .expect("sent");
         self.must_be_told("subscription", subject).await;
-        let _group = self.client.queue_subscribe(subject.to_owned(), "another".into()).await.expect("sent");
+        let _group = self
+            .client
+            .queue_subscribe(subject.to_owned(), "another".into())
+            .await
+            .expect("sent");
         self.must_be_told("subscription", subject).await;
     }
 
     async fn must_be_told(&mut self, what: &str, subject: &str) {
         let told = timeout(PATIENCE, self.refusals.recv()).await;
-        let told = told.unwrap_or_else(|_| panic!("a {what} to {subject} is allowed")).expect("open").to_lowercase();
+        let told = told
+            .unwrap_or_else(|_| panic!("a {what} to {subject} is allowed"))
+            .expect("open")
+            .to_lowercase();
         let as_expected = told.contains("permissions violation") && told.contains(what);
-        assert!(as_expected && told.contains(&format!("\"{}\"", subject.to_lowercase())), "{subject}: {told}");
+        assert!(
+            as_expected && told.contains(&format!("\"{}\"", subject.to_lowercase())),
+            "{subject}: {told}"
+        );
     }
 
     /// Nothing was refused that was not expected to be.
@@ -362,7 +549,14 @@ const LOOKS: [&str; 5] = [
 ];
 
 /// Subjects of the server, of other services, and of nobody.
-const ELSEWHERE: [&str; 6] = ["$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", "auth.v1.x", "other.v1.x", "x", "_R_x"];
+const ELSEWHERE: [&str; 6] = [
+    "$SYS.REQ.SERVER.PING",
+    "$SYS.REQ.USER.INFO",
+    "auth.v1.x",
+    "other.v1.x",
+    "x",
+    "_R_x",
+];
 
 const RECORD: &str = "$KV.favorites.AAAAAAAAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBBBBBBBB";
 
@@ -373,7 +567,15 @@ async fn nobody_may_do_more_than_their_work() {
     world.caller("alice").await.put_text("a", "x", "y").await;
     let before = world.records().await;
     let told = ["auth.v1.revoked", "$SRV.PING"];
-    let subscriptions = ["favorites.v1.>", "favorites.>", "auth.v1.verify", "$KV.favorites.>", "$JS.>", "$SYS.>", ">"];
+    let subscriptions = [
+        "favorites.v1.>",
+        "favorites.>",
+        "auth.v1.verify",
+        "$KV.favorites.>",
+        "$JS.>",
+        "$SYS.>",
+        ">",
+    ];
     let inboxes = ["_INBOX_worker.>", "_INBOX_init.>", "_R_.>"];
     let all = [&CHANGES[..], &LOOKS, &ELSEWHERE, &[RECORD]];
     let table: [(&str, Vec<&str>, Vec<&str>); 7] = [
@@ -392,15 +594,30 @@ async fn nobody_may_do_more_than_their_work() {
             [
                 &CHANGES[..],
                 &ELSEWHERE,
-                &["$JS.API.INFO", "$JS.API.STREAM.MSG.GET.KV_favorites", "favorites.v1.put", told[0]],
+                &[
+                    "$JS.API.INFO",
+                    "$JS.API.STREAM.MSG.GET.KV_favorites",
+                    "favorites.v1.put",
+                    told[0],
+                ],
             ]
             .concat(),
             [&subscriptions[..], &["_INBOX.>", "_INBOX_init.>", "_R_.>"]].concat(),
         ),
         (
             "operator",
-            [&CHANGES[..], &ELSEWHERE, &[RECORD, "favorites.v1.put", "favorites.v1.list", "auth.v1.verify", told[0]]]
-                .concat(),
+            [
+                &CHANGES[..],
+                &ELSEWHERE,
+                &[
+                    RECORD,
+                    "favorites.v1.put",
+                    "favorites.v1.list",
+                    "auth.v1.verify",
+                    told[0],
+                ],
+            ]
+            .concat(),
             [&subscriptions[..], &inboxes, &told].concat(),
         ),
         (
@@ -410,15 +627,32 @@ async fn nobody_may_do_more_than_their_work() {
         ),
         (
             "init",
-            [&CHANGES[..], &ELSEWHERE, &LOOKS[2..], &[RECORD, "favorites.v1.put", "auth.v1.verify"], &told].concat(),
+            [
+                &CHANGES[..],
+                &ELSEWHERE,
+                &LOOKS[2..],
+                &[RECORD, "favorites.v1.put", "auth.v1.verify"],
+                &told,
+            ]
+            .concat(),
             [&subscriptions[..], &["_INBOX.>", "_INBOX_worker.>"], &told].concat(),
         ),
         (
             "maintain",
             [
-                &CHANGES.iter().copied().filter(|change| !change.contains("PURGE")).collect::<Vec<_>>()[..],
+                &CHANGES
+                    .iter()
+                    .copied()
+                    .filter(|change| !change.contains("PURGE"))
+                    .collect::<Vec<_>>()[..],
                 &ELSEWHERE,
-                &["$JS.API.INFO", RECORD, "$KV.favorites._b.a", "favorites.v1.put", "auth.v1.verify"],
+                &[
+                    "$JS.API.INFO",
+                    RECORD,
+                    "$KV.favorites._b.a",
+                    "favorites.v1.put",
+                    "auth.v1.verify",
+                ],
                 &told,
             ]
             .concat(),
@@ -450,14 +684,25 @@ async fn init_makes_the_bucket_once_and_cannot_change_it() {
     let before = world.records().await;
     let other = json!({"name": "KV_favorites", "subjects": ["$KV.favorites.>"], "max_msgs": 1, "storage": "file"});
     let client = world.connect("init").await;
-    let refused = ask(&client, "$JS.API.STREAM.CREATE.KV_favorites", HeaderMap::new(), &other).await;
-    assert!(refused.expect_err("it is there").contains("10058"), "the name is in use");
+    let refused = ask(
+        &client,
+        "$JS.API.STREAM.CREATE.KV_favorites",
+        HeaderMap::new(),
+        &other,
+    )
+    .await;
+    assert!(
+        refused.expect_err("it is there").contains("10058"),
+        "the name is in use"
+    );
     assert_eq!(world.records().await, before);
 }
 
 /// The accounts, with callers who may do whatever their own accounts let them.
 fn callers_without_permissions() -> String {
-    let (truth, callers) = ACCOUNTS_CONF.split_once("  GATEWAY {").expect("the callers' accounts");
+    let (truth, callers) = ACCOUNTS_CONF
+        .split_once("  GATEWAY {")
+        .expect("the callers' accounts");
     let free = callers
         .replace(r#"["favorites.v1.>", "$SRV.>"]"#, r#"[">"]"#)
         .replace(r#"["_INBOX.>", "favorites.changed.>"]"#, r#"[">"]"#);
@@ -473,27 +718,47 @@ async fn the_accounts_alone_keep_callers_from_the_bucket_and_from_each_other() {
     let other = world.connect("gateway2").await;
     let mut heard = other.subscribe(">").await.expect("a subscription");
     other.publish("the.start", "".into()).await.expect("sent");
-    assert_eq!(heard.next().await.expect("heard").subject.as_str(), "the.start");
+    assert_eq!(
+        heard.next().await.expect("heard").subject.as_str(),
+        "the.start"
+    );
     alice.put_text("a", "x", "y").await;
     let before = world.records().await;
-    for subject in [&CHANGES[..], &LOOKS, &["auth.v1.verify", "auth.v1.revoked", "$SYS.REQ.SERVER.PING"]].concat() {
+    for subject in [
+        &CHANGES[..],
+        &LOOKS,
+        &["auth.v1.verify", "auth.v1.revoked", "$SYS.REQ.SERVER.PING"],
+    ]
+    .concat()
+    {
         for body in ["", "{}"] {
-            let answer = timeout(PATIENCE, alice.client.request(subject, body.into())).await.expect("in time");
+            let answer = timeout(PATIENCE, alice.client.request(subject, body.into()))
+                .await
+                .expect("in time");
             let nobody = answer.as_ref().err().map(|fault| fault.kind());
-            let body = answer.as_ref().map(|reply| serde_json::from_slice::<Value>(&reply.payload).unwrap_or_default());
+            let body = answer
+                .as_ref()
+                .map(|reply| serde_json::from_slice::<Value>(&reply.payload).unwrap_or_default());
             // Their own account has no JetStream, and the server says so.
             let refused = body.is_ok_and(|body| body["error"].is_object());
             let none = nobody == Some(async_nats::RequestErrorKind::NoResponders);
             assert!(none || refused, "{subject}: {answer:?}");
         }
     }
-    alice.client.publish(RECORD, "x".into()).await.expect("sent");
+    alice
+        .client
+        .publish(RECORD, "x".into())
+        .await
+        .expect("sent");
     // Requests that end at another caller's inbox end nowhere else.
     for _ in 0..20 {
         alice.done("list", &json!({})).await;
     }
     assert_eq!(world.records().await, before, "the bucket is as it was");
-    let reply = other.request("favorites.v1.version", "".into()).await.expect("an answer");
+    let reply = other
+        .request("favorites.v1.version", "".into())
+        .await
+        .expect("an answer");
     let mut next = async || {
         loop {
             let message = heard.next().await.expect("heard");
@@ -505,7 +770,11 @@ async fn the_accounts_alone_keep_callers_from_the_bucket_and_from_each_other() {
         }
     };
     let (first, second) = (next().await, next().await);
-    assert_eq!(first.subject.as_str(), "favorites.v1.version", "the first that it hears is its own request");
+    assert_eq!(
+        first.subject.as_str(),
+        "favorites.v1.version",
+        "the first that it hears is its own request"
+    );
     assert_eq!(second.payload, reply.payload, "and then the answer to it");
 }
 
@@ -516,11 +785,25 @@ async fn a_caller_hears_only_the_replies_to_its_own_account() {
     let alice = world.caller("alice").await;
     let other = world.connect("gateway2").await;
     let mut heard = other.subscribe("_INBOX.>").await.expect("a subscription");
-    let reply = other.request("favorites.v1.version", "".into()).await.expect("an answer");
-    assert_eq!(heard.next().await.expect("heard").payload, reply.payload, "its own is heard");
+    let reply = other
+        .request("favorites.v1.version", "".into())
+        .await
+        .expect("an answer");
+    assert_eq!(
+        heard.next().await.expect("heard").payload,
+        reply.payload,
+        "its own is heard"
+    );
     for id in 0..20 {
         alice.put_text("a", &id.to_string(), "y").await;
     }
-    let reply = other.request("favorites.v1.version", "".into()).await.expect("an answer");
-    assert_eq!(heard.next().await.expect("heard").payload, reply.payload, "nothing came before its own answer");
+    let reply = other
+        .request("favorites.v1.version", "".into())
+        .await
+        .expect("an answer");
+    assert_eq!(
+        heard.next().await.expect("heard").payload,
+        reply.payload,
+        "nothing came before its own answer"
+    );
 }

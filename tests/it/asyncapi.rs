@@ -20,7 +20,9 @@ impl Described {
     fn at<'s>(&'s self, found: &'s Value) -> &'s Value {
         match found["$ref"].as_str() {
             Some(place) => {
-                let there = self.0.pointer(place.strip_prefix('#').expect("a place in this file"));
+                let there = self
+                    .0
+                    .pointer(place.strip_prefix('#').expect("a place in this file"));
                 self.at(there.unwrap_or_else(|| panic!("{place} is not there")))
             }
             None => found,
@@ -39,7 +41,10 @@ impl Described {
 
     /// The schema of an operation's `reply`, or of its `refusal`.
     pub(crate) fn reply(&self, operation: &str, message: &str) -> &Value {
-        self.payload(&self.0["operations"][operation]["reply"]["channel"], message)
+        self.payload(
+            &self.0["operations"][operation]["reply"]["channel"],
+            message,
+        )
     }
 
     /// Whether a value has the form of a schema, so far as this file uses JSON Schema.
@@ -55,19 +60,31 @@ impl Described {
             Some(other) => panic!("a type {other}"),
         };
         let bounded = value.as_u64().is_none_or(|number| {
-            let least = schema["minimum"].as_u64().is_none_or(|least| number >= least);
+            let least = schema["minimum"]
+                .as_u64()
+                .is_none_or(|least| number >= least);
             least && schema["maximum"].as_u64().is_none_or(|most| number <= most)
         });
         kind && bounded
             && schema.get("const").is_none_or(|only| only == value)
-            && schema["enum"].as_array().is_none_or(|some| some.contains(value))
+            && schema["enum"]
+                .as_array()
+                .is_none_or(|some| some.contains(value))
             && schema["oneOf"]
                 .as_array()
                 .is_none_or(|some| some.iter().filter(|one| self.fits(one, value)).count() == 1)
-            && value.as_array().into_iter().flatten().all(|one| schema.get("items").is_none_or(|s| self.fits(s, one)))
-            && names(&schema["required"]).iter().all(|name| value.get(name).is_some())
+            && value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .all(|one| schema.get("items").is_none_or(|s| self.fits(s, one)))
+            && names(&schema["required"])
+                .iter()
+                .all(|name| value.get(name).is_some())
             && value.as_object().into_iter().flatten().all(|(name, one)| {
-                let known = schema["properties"].get(name).or(schema.get("additionalProperties"));
+                let known = schema["properties"]
+                    .get(name)
+                    .or(schema.get("additionalProperties"));
                 known.is_none_or(|schema| *schema != Value::Bool(false) && self.fits(schema, one))
             })
     }
@@ -75,12 +92,22 @@ impl Described {
     /// Fails unless a schema of the description takes the same fields, and needs the same, as the service's own.
     fn same_fields(&self, what: &str, described: &Value, real: &Value) {
         let described = self.at(described);
-        let fields =
-            |schema: &Value| schema["properties"].as_object().map(|all| all.keys().cloned().collect::<Vec<_>>());
-        assert_eq!(fields(described).unwrap_or_default(), fields(real).unwrap_or_default(), "{what}");
+        let fields = |schema: &Value| {
+            schema["properties"]
+                .as_object()
+                .map(|all| all.keys().cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(
+            fields(described).unwrap_or_default(),
+            fields(real).unwrap_or_default(),
+            "{what}"
+        );
         let sorted = |schema: &Value| BTreeSet::from_iter(names(&schema["required"]));
         assert_eq!(sorted(described), sorted(real), "{what}: what is required");
-        assert_eq!(described["additionalProperties"], real["additionalProperties"], "{what}");
+        assert_eq!(
+            described["additionalProperties"], real["additionalProperties"],
+            "{what}"
+        );
         for (name, real) in real["properties"].as_object().into_iter().flatten() {
             let field = self.at(&described["properties"][name]);
             for rule in ["enum", "const", "minimum", "maximum", "minItems"] {
@@ -92,13 +119,20 @@ impl Described {
 
 /// The texts of a list.
 fn names(list: &Value) -> Vec<String> {
-    list.as_array().into_iter().flatten().map(|name| name.as_str().expect("a name").to_owned()).collect()
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .map(|name| name.as_str().expect("a name").to_owned())
+        .collect()
 }
 
 /// Every place that a value refers to.
 fn references(value: &Value) -> Vec<&Value> {
     let own = value.get("$ref").is_some().then_some(value);
-    let below = value.as_object().into_iter().flat_map(|fields| fields.values());
+    let below = value
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.values());
     let below = below.chain(value.as_array().into_iter().flatten());
     own.into_iter().chain(below.flat_map(references)).collect()
 }
@@ -107,31 +141,62 @@ fn references(value: &Value) -> Vec<&Value> {
 fn the_description_for_machines_is_that_of_the_service() {
     let described = Described::read();
     assert_eq!(described.0["asyncapi"], "3.0.0");
-    references(&described.0).into_iter().for_each(|reference| _ = described.at(reference));
+    references(&described.0)
+        .into_iter()
+        .for_each(|reference| _ = described.at(reference));
     let subjects = Subjects::new("favorites", "a").expect("well formed");
     for operation in Operation::ALL {
         let name = operation.name();
         let on_shard = subjects.request_on_shard("{shard}", operation);
-        for (name, subject) in [(name.to_owned(), subjects.request(operation)), (format!("{name}OnShard"), on_shard)] {
+        for (name, subject) in [
+            (name.to_owned(), subjects.request(operation)),
+            (format!("{name}OnShard"), on_shard),
+        ] {
             let told = &described.0["operations"][&name];
             let channel = described.at(&told["channel"]);
-            assert_eq!((&told["action"], &channel["address"]), (&json!("receive"), &json!(subject)));
-            assert_eq!(told["x-scope"], operation.scope().map_or("", Scope::as_str), "{name}");
-            described.same_fields(&name, described.payload(channel, "request"), &request_schema(operation));
+            assert_eq!(
+                (&told["action"], &channel["address"]),
+                (&json!("receive"), &json!(subject))
+            );
+            assert_eq!(
+                told["x-scope"],
+                operation.scope().map_or("", Scope::as_str),
+                "{name}"
+            );
+            described.same_fields(
+                &name,
+                described.payload(channel, "request"),
+                &request_schema(operation),
+            );
             let headers = &described.at(&described.at(&channel["messages"]["request"])["headers"]);
             assert_eq!(
                 names(&headers["required"]).contains(&header::AUTHORIZATION.to_owned()),
                 operation.needs_token()
             );
             let is_write = operation.scope() == Some(Scope::Write);
-            assert_eq!(headers["properties"].get(header::NATS_MSG_ID).is_some(), is_write, "{name}");
+            assert_eq!(
+                headers["properties"].get(header::NATS_MSG_ID).is_some(),
+                is_write,
+                "{name}"
+            );
         }
     }
-    let operations = described.0["operations"].as_object().expect("operations").len();
-    assert_eq!(operations, Operation::ALL.len() * 2 + 3, "beside them the bell, and both of the auth service");
+    let operations = described.0["operations"]
+        .as_object()
+        .expect("operations")
+        .len();
+    assert_eq!(
+        operations,
+        Operation::ALL.len() * 2 + 3,
+        "beside them the bell, and both of the auth service"
+    );
     let in_batch = &request_schema(Operation::Batch)["properties"]["ops"]["items"]["oneOf"];
     for (at, name) in ["PutInBatch", "DeleteInBatch"].into_iter().enumerate() {
-        described.same_fields(name, &described.0["components"]["schemas"][name], &in_batch[at]);
+        described.same_fields(
+            name,
+            &described.0["components"]["schemas"][name],
+            &in_batch[at],
+        );
     }
     let error = &described.0["components"]["schemas"]["Error"]["properties"];
     assert_eq!(names(&error["code"]["enum"]), Code::ALL.map(Code::as_str));

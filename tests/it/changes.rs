@@ -12,19 +12,31 @@ use std::time::Duration;
 async fn all_since(caller: &Caller, shard: &str, mut since: u64, limit: u64) -> (Vec<Value>, u64) {
     let mut items = Vec::new();
     loop {
-        let page = caller.done(&format!("{shard}.changes"), &json!({"since": since, "limit": limit})).await;
+        let page = caller
+            .done(
+                &format!("{shard}.changes"),
+                &json!({"since": since, "limit": limit}),
+            )
+            .await;
         let new = page["items"].as_array().expect("a list").clone();
         assert!(new.len() as u64 <= limit);
         items.extend(new);
         if page["more"] == false {
             return (items, page["owner_version"].as_u64().expect("a version"));
         }
-        since = items.last().expect("a page is never empty where more follows")["version"].as_u64().expect("a version");
+        since = items
+            .last()
+            .expect("a page is never empty where more follows")["version"]
+            .as_u64()
+            .expect("a version");
     }
 }
 
 fn ids(items: &[Value]) -> Vec<&str> {
-    items.iter().map(|item| item["id"].as_str().expect("an id")).collect()
+    items
+        .iter()
+        .map(|item| item["id"].as_str().expect("an id"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,23 +45,43 @@ async fn each_item_comes_once_as_it_is_now_deletions_included() {
     let alice = world.caller("alice").await;
     let nothing = alice.done("b.changes", &json!({"since": 0})).await;
     assert_eq!(
-        (&nothing["items"], &nothing["owner_version"], &nothing["more"]),
+        (
+            &nothing["items"],
+            &nothing["owner_version"],
+            &nothing["more"]
+        ),
         (&json!([]), &json!(0), &json!(false))
     );
     for id in ["one", "two", "three", "one"] {
         alice.put_text("a", id, "x").await;
     }
-    alice.done("a.delete", &json!({"kind": "text", "id": "two"})).await;
+    alice
+        .done("a.delete", &json!({"kind": "text", "id": "two"}))
+        .await;
     for shard in ["a", "b"] {
         for limit in [1, 2, 500] {
             let (items, owner_version) = all_since(&alice, shard, 0, limit).await;
             assert_eq!(ids(&items), ["three", "one", "two"], "by rising version");
-            assert_eq!((&items[2]["deleted"], &items[2]["version"]), (&json!(true), &json!(owner_version)));
-            assert_eq!(all_since(&alice, shard, owner_version, limit).await.0, Vec::<Value>::new());
+            assert_eq!(
+                (&items[2]["deleted"], &items[2]["version"]),
+                (&json!(true), &json!(owner_version))
+            );
+            assert_eq!(
+                all_since(&alice, shard, owner_version, limit).await.0,
+                Vec::<Value>::new()
+            );
         }
-        let since = alice.done(&format!("{shard}.get"), &json!({"kind": "text", "id": "three"})).await;
+        let since = alice
+            .done(
+                &format!("{shard}.get"),
+                &json!({"kind": "text", "id": "three"}),
+            )
+            .await;
         let since = since["item"]["version"].as_u64().expect("a version");
-        assert_eq!(ids(&all_since(&alice, shard, since, 50).await.0), ["one", "two"]);
+        assert_eq!(
+            ids(&all_since(&alice, shard, since, 50).await.0),
+            ["one", "two"]
+        );
     }
 }
 
@@ -57,14 +89,21 @@ async fn each_item_comes_once_as_it_is_now_deletions_included() {
 async fn a_since_that_never_was_is_refused() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
-    let version = alice.put_text("a", "one", "x").await["owner_version"].as_u64().expect("a version");
+    let version = alice.put_text("a", "one", "x").await["owner_version"]
+        .as_u64()
+        .expect("a version");
     alice.done("b.list", &json!({})).await;
     // One that another shard has made meanwhile is asked for, and not refused.
-    let newer = alice.put_text("a", "two", "x").await["owner_version"].as_u64().expect("a version");
+    let newer = alice.put_text("a", "two", "x").await["owner_version"]
+        .as_u64()
+        .expect("a version");
     assert_eq!(all_since(&alice, "b", newer, 50).await, (vec![], newer));
     let reply = alice.ask("b.changes", &json!({"since": newer + 1})).await;
     let details = &reply.refusal("bad_request")["details"];
-    assert_eq!((&details["field"], &details["owner_version"]), (&json!("since"), &json!(newer)));
+    assert_eq!(
+        (&details["field"], &details["owner_version"]),
+        (&json!("since"), &json!(newer))
+    );
     assert!(version < newer);
     for (body, field) in [
         (json!({}), "since"),
@@ -73,10 +112,17 @@ async fn a_since_that_never_was_is_refused() {
         (json!({"since": 0, "limit": 501}), "limit"),
         (json!({"since": 0, "kind": "text"}), "kind"),
     ] {
-        assert_eq!(alice.ask("a.changes", &body).await.refusal("bad_request")["details"]["field"], field);
+        assert_eq!(
+            alice.ask("a.changes", &body).await.refusal("bad_request")["details"]["field"],
+            field
+        );
     }
-    let writer = alice.with_token(&world.token("alice", "favorites:write", Duration::from_secs(60)));
-    writer.ask("a.changes", &json!({"since": 0})).await.refusal("forbidden");
+    let writer =
+        alice.with_token(&world.token("alice", "favorites:write", Duration::from_secs(60)));
+    writer
+        .ask("a.changes", &json!({"since": 0}))
+        .await
+        .refusal("forbidden");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +136,9 @@ async fn paging_neither_skips_nor_repeats_while_writes_go_on() {
         let alice = alice.clone();
         async move {
             for number in 0..150 {
-                alice.put_text("a", &format!("n-{}", number * 7 % 40), &number.to_string()).await;
+                alice
+                    .put_text("a", &format!("n-{}", number * 7 % 40), &number.to_string())
+                    .await;
             }
         }
     });
@@ -98,7 +146,9 @@ async fn paging_neither_skips_nor_repeats_while_writes_go_on() {
     let (mut copy, mut since, mut seen) = (BTreeMap::new(), 0, 0);
     loop {
         let over = writing.is_finished();
-        let page = alice.done("b.changes", &json!({"since": since, "limit": 7})).await;
+        let page = alice
+            .done("b.changes", &json!({"since": since, "limit": 7}))
+            .await;
         for item in page["items"].as_array().expect("a list") {
             let version = item["version"].as_u64().expect("a version");
             assert!(version > since, "by rising version");
@@ -114,7 +164,9 @@ async fn paging_neither_skips_nor_repeats_while_writes_go_on() {
         }
     }
     writing.await.expect("no panic");
-    let listed = alice.done("a.list", &json!({"limit": 500, "consistency": "strong"})).await;
+    let listed = alice
+        .done("a.list", &json!({"limit": 500, "consistency": "strong"}))
+        .await;
     let listed: BTreeMap<String, Value> = listed["items"]
         .as_array()
         .expect("a list")
@@ -132,22 +184,41 @@ async fn the_bell_rings_for_the_owners_changes_without_saying_what() {
     let said = alice.done("a.changes", &json!({"since": 0})).await;
     let subject = said["notify"].as_str().expect("a subject").to_owned();
     let gateway = world.connect("gateway2").await;
-    let mut bell = gateway.subscribe(subject.clone()).await.expect("a subscription");
+    let mut bell = gateway
+        .subscribe(subject.clone())
+        .await
+        .expect("a subscription");
     gateway.flush().await.expect("subscribed");
     bob.put_text("a", "bobs", "x").await;
     let body = json!({"mode": "atomic", "ops": [
         {"op": "put", "kind": "text", "id": "one", "data": {"text": "a-favourite-text"}},
         {"op": "put", "kind": "text", "id": "two", "data": {"text": "a-favourite-text"}},
     ]});
-    let version = alice.done("b.batch", &body).await["owner_version"].as_u64().expect("a version");
+    let version = alice.done("b.batch", &body).await["owner_version"]
+        .as_u64()
+        .expect("a version");
     let mut rung = Vec::new();
     for _ in 0..3 {
-        let message = tokio::time::timeout(Duration::from_secs(2), bell.next()).await.expect("it rings").expect("open");
+        let message = tokio::time::timeout(Duration::from_secs(2), bell.next())
+            .await
+            .expect("it rings")
+            .expect("open");
         assert!(message.payload.is_empty(), "headers only");
         let headers = message.headers.expect("headers");
-        rung.push(headers.get("Nats-Sequence").expect("a sequence").as_str().parse::<u64>().expect("a number"));
+        rung.push(
+            headers
+                .get("Nats-Sequence")
+                .expect("a sequence")
+                .as_str()
+                .parse::<u64>()
+                .expect("a number"),
+        );
     }
-    assert_eq!(rung, [version - 2, version - 1, version], "the key and both items; nothing of bob's");
+    assert_eq!(
+        rung,
+        [version - 2, version - 1, version],
+        "the key and both items; nothing of bob's"
+    );
     let (items, _) = all_since(&alice, "a", 0, 50).await;
     assert_eq!(ids(&items), ["one", "two"]);
 }
@@ -156,7 +227,9 @@ async fn the_bell_rings_for_the_owners_changes_without_saying_what() {
 async fn many_texts(caller: &Caller, count: usize) {
     let put = |number| json!({"op": "put", "kind": "text", "id": format!("n-{number}"), "data": {"text": "x"}});
     let ops: Vec<Value> = (0..count).map(put).collect();
-    caller.done("a.batch", &json!({"mode": "atomic", "ops": ops})).await;
+    caller
+        .done("a.batch", &json!({"mode": "atomic", "ops": ops}))
+        .await;
 }
 
 fn version(value: &Value) -> u64 {
@@ -165,17 +238,30 @@ fn version(value: &Value) -> u64 {
 
 /// The version of a page's last item.
 fn last_of(page: &Value) -> u64 {
-    version(&page["items"].as_array().expect("a list").last().expect("an item")["version"])
+    version(
+        &page["items"]
+            .as_array()
+            .expect("a list")
+            .last()
+            .expect("an item")["version"],
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_walk_from_the_beginning_comes_to_its_end_under_a_floor() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
-    assert_eq!(alice.done("a.changes", &json!({"since": 0})).await["floor"], 0);
+    assert_eq!(
+        alice.done("a.changes", &json!({"since": 0})).await["floor"],
+        0
+    );
     many_texts(&alice, 12).await;
     let deleted = delete(&alice, "a", "n-3").await;
-    assert_eq!(alice.done("b.changes", &json!({"since": 0})).await["floor"], 0, "it is known yet");
+    assert_eq!(
+        alice.done("b.changes", &json!({"since": 0})).await["floor"],
+        0,
+        "it is known yet"
+    );
     maintain(&settings(&world)).await;
     let (mut held, mut since, mut pages) = (Vec::new(), 0, 0);
     loop {
@@ -195,19 +281,44 @@ async fn a_walk_from_the_beginning_comes_to_its_end_under_a_floor() {
         since = last_of(&page);
         assert!(since < deleted, "the walk goes on below the floor");
         // Who does not say that they hold nothing from before may hold what was forgotten.
-        for body in [json!({"since": since}), json!({"since": since, "floor": deleted - 1})] {
+        for body in [
+            json!({"since": since}),
+            json!({"since": since, "floor": deleted - 1}),
+        ] {
             let reply = alice.ask(&format!("{shard}.changes"), &body).await;
-            assert_eq!(reply.refusal("resync_required")["details"]["floor"], deleted);
+            assert_eq!(
+                reply.refusal("resync_required")["details"]["floor"],
+                deleted
+            );
         }
-        let reply = alice.ask(&format!("{shard}.changes"), &json!({"since": since, "floor": deleted + 1})).await;
+        let reply = alice
+            .ask(
+                &format!("{shard}.changes"),
+                &json!({"since": since, "floor": deleted + 1}),
+            )
+            .await;
         assert_eq!(reply.refusal("bad_request")["details"]["field"], "floor");
     }
-    let living: Vec<String> = (0..12).filter(|number| *number != 3).map(|number| format!("n-{number}")).collect();
-    assert_eq!((ids(&held), pages), (living.iter().map(String::as_str).collect(), 3));
+    let living: Vec<String> = (0..12)
+        .filter(|number| *number != 3)
+        .map(|number| format!("n-{number}"))
+        .collect();
+    assert_eq!(
+        (ids(&held), pages),
+        (living.iter().map(String::as_str).collect(), 3)
+    );
     // From the floor on nothing is forgotten, so nothing has to be named.
     alice.put_text("b", "after", "x").await;
-    for body in [json!({"since": deleted}), json!({"since": deleted, "floor": 0})] {
-        assert_eq!(ids(alice.done("a.changes", &body).await["items"].as_array().expect("a list")), ["after"]);
+    for body in [
+        json!({"since": deleted}),
+        json!({"since": deleted, "floor": 0}),
+    ] {
+        assert_eq!(
+            ids(alice.done("a.changes", &body).await["items"]
+                .as_array()
+                .expect("a list")),
+            ["after"]
+        );
     }
 }
 
@@ -217,12 +328,22 @@ async fn a_walk_that_a_higher_floor_overtakes_begins_anew() {
     let (alice, settings) = (world.caller("alice").await, settings(&world));
     many_texts(&alice, 9).await;
     for (walk, id) in ["n-2", "n-0"].into_iter().enumerate() {
-        let first = alice.done("a.changes", &json!({"since": 0, "limit": 3})).await;
+        let first = alice
+            .done("a.changes", &json!({"since": 0, "limit": 3}))
+            .await;
         let next = json!({"since": last_of(&first), "limit": 3, "floor": first["floor"]});
-        assert!(ids(first["items"].as_array().expect("a list")).contains(&id), "it is held, in walk {walk}");
+        assert!(
+            ids(first["items"].as_array().expect("a list")).contains(&id),
+            "it is held, in walk {walk}"
+        );
         let higher = delete(&alice, "b", id).await;
         // Told while it is known; and when it is not, the walk is at its end.
-        let told = alice.done("b.changes", &json!({"since": last_of(&first), "floor": first["floor"]})).await;
+        let told = alice
+            .done(
+                "b.changes",
+                &json!({"since": last_of(&first), "floor": first["floor"]}),
+            )
+            .await;
         assert_eq!(last_of(&told), higher);
         maintain(&settings).await;
         for shard in ["a", "b"] {
@@ -245,12 +366,29 @@ async fn a_copy_from_before_the_floor_is_not_shown_in_the_middle_of_a_walk() {
     let old = alice.done("b.changes", &json!({"since": 0})).await;
     let deleted = delete(&alice, "a", "n-5").await;
     maintain(&settings(&world)).await;
-    let first = alice.done("a.changes", &json!({"since": 0, "limit": 2})).await;
+    let first = alice
+        .done("a.changes", &json!({"since": 0, "limit": 2}))
+        .await;
     let since = last_of(&first);
     let behind = alice.done("b.changes", &json!({"since": since})).await;
-    assert_eq!((&behind["owner_version"], &behind["floor"]), (&old["owner_version"], &json!(0)), "b's copy is old");
-    assert!(ids(behind["items"].as_array().expect("a list")).contains(&"n-5"), "and has what was deleted since");
-    let second = alice.done("b.changes", &json!({"since": since, "floor": first["floor"]})).await;
-    assert_eq!(ids(second["items"].as_array().expect("a list")), ["n-2", "n-3", "n-4"]);
+    assert_eq!(
+        (&behind["owner_version"], &behind["floor"]),
+        (&old["owner_version"], &json!(0)),
+        "b's copy is old"
+    );
+    assert!(
+        ids(behind["items"].as_array().expect("a list")).contains(&"n-5"),
+        "and has what was deleted since"
+    );
+    let second = alice
+        .done(
+            "b.changes",
+            &json!({"since": since, "floor": first["floor"]}),
+        )
+        .await;
+    assert_eq!(
+        ids(second["items"].as_array().expect("a list")),
+        ["n-2", "n-3", "n-4"]
+    );
     assert_eq!(second["floor"], deleted);
 }

@@ -12,7 +12,9 @@ fn text(id: &str, if_version: Option<u64>) -> Value {
 }
 
 fn version(reply: &Value) -> u64 {
-    reply["item"]["version"].as_u64().unwrap_or_else(|| panic!("no version: {reply}"))
+    reply["item"]["version"]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no version: {reply}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,22 +24,45 @@ async fn an_item_is_changed_only_at_the_version_that_is_named() {
     let first = version(&alice.done("a.put", &text("n", Some(0))).await);
     let exists = alice.ask("a.put", &text("n", Some(0))).await;
     let details = &exists.refusal("version_conflict")["details"];
-    assert_eq!((&details["item"]["id"], &details["item"]["version"]), (&json!("n"), &json!(first)));
+    assert_eq!(
+        (&details["item"]["id"], &details["item"]["version"]),
+        (&json!("n"), &json!(first))
+    );
     assert_eq!(details["owner_version"], first);
     let second = version(&alice.done("b.put", &text("n", Some(first))).await);
     for wrong in [first, second + 1, 1 << 53] {
         for shard in ["a", "b"] {
-            let reply = alice.ask(&format!("{shard}.put"), &text("n", Some(wrong))).await;
-            assert_eq!(reply.refusal("version_conflict")["details"]["item"]["version"], second);
+            let reply = alice
+                .ask(&format!("{shard}.put"), &text("n", Some(wrong)))
+                .await;
+            assert_eq!(
+                reply.refusal("version_conflict")["details"]["item"]["version"],
+                second
+            );
             let gone = json!({"kind": "text", "id": "n", "if_version": wrong});
-            alice.ask(&format!("{shard}.delete"), &gone).await.refusal("version_conflict");
+            alice
+                .ask(&format!("{shard}.delete"), &gone)
+                .await
+                .refusal("version_conflict");
         }
     }
     let absent = alice.ask("a.put", &text("none", Some(first))).await;
-    assert_eq!(absent.refusal("version_conflict")["details"]["item"], Value::Null, "an absent item is a conflict");
-    alice.done("a.delete", &json!({"kind": "text", "id": "n", "if_version": second})).await;
+    assert_eq!(
+        absent.refusal("version_conflict")["details"]["item"],
+        Value::Null,
+        "an absent item is a conflict"
+    );
+    alice
+        .done(
+            "a.delete",
+            &json!({"kind": "text", "id": "n", "if_version": second}),
+        )
+        .await;
     let deleted = alice.ask("a.put", &text("n", Some(second))).await;
-    assert_eq!(deleted.refusal("version_conflict")["details"]["item"], Value::Null);
+    assert_eq!(
+        deleted.refusal("version_conflict")["details"]["item"],
+        Value::Null
+    );
     alice.done("a.put", &text("n", Some(0))).await;
 }
 
@@ -45,14 +70,26 @@ async fn an_item_is_changed_only_at_the_version_that_is_named() {
 async fn an_owner_is_changed_only_at_the_version_that_is_named() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
-    let put =
-        |id: &str, version: u64| json!({"kind": "text", "id": id, "data": {"text": "x"}, "if_owner_version": version});
-    alice.ask("a.put", &put("one", 5)).await.refusal("version_conflict");
-    let first = alice.done("a.put", &put("one", 0)).await["owner_version"].as_u64().expect("a version");
+    let put = |id: &str, version: u64| json!({"kind": "text", "id": id, "data": {"text": "x"}, "if_owner_version": version});
+    alice
+        .ask("a.put", &put("one", 5))
+        .await
+        .refusal("version_conflict");
+    let first = alice.done("a.put", &put("one", 0)).await["owner_version"]
+        .as_u64()
+        .expect("a version");
     let reply = alice.ask("b.put", &put("two", 0)).await;
-    assert_eq!(reply.refusal("version_conflict")["details"]["owner_version"], first);
-    let second = alice.done("b.put", &put("two", first)).await["owner_version"].as_u64().expect("a version");
-    alice.ask("a.put", &put("three", first)).await.refusal("version_conflict");
+    assert_eq!(
+        reply.refusal("version_conflict")["details"]["owner_version"],
+        first
+    );
+    let second = alice.done("b.put", &put("two", first)).await["owner_version"]
+        .as_u64()
+        .expect("a version");
+    alice
+        .ask("a.put", &put("three", first))
+        .await
+        .refusal("version_conflict");
     let gone = json!({"kind": "text", "id": "one", "if_owner_version": second});
     alice.done("a.delete", &gone).await;
 }
@@ -65,11 +102,27 @@ async fn of_two_who_name_the_same_version_on_two_shards_one_is_taken() {
     for round in 0..60 {
         let body = text("n", Some(at));
         let (one, two) = tokio::join!(alice.ask("a.put", &body), alice.ask("b.put", &body));
-        let taken: Vec<_> = [&one, &two].into_iter().filter(|reply| reply.body["item"]["version"].is_u64()).collect();
-        assert_eq!(taken.len(), 1, "round {round}: {} and {}", one.body, two.body);
+        let taken: Vec<_> = [&one, &two]
+            .into_iter()
+            .filter(|reply| reply.body["item"]["version"].is_u64())
+            .collect();
+        assert_eq!(
+            taken.len(),
+            1,
+            "round {round}: {} and {}",
+            one.body,
+            two.body
+        );
         at = version(&taken[0].body);
-        let refused = if one.body["error"].is_object() { &one } else { &two };
-        assert_eq!(refused.refusal("version_conflict")["details"]["item"]["version"], at);
+        let refused = if one.body["error"].is_object() {
+            &one
+        } else {
+            &two
+        };
+        assert_eq!(
+            refused.refusal("version_conflict")["details"]["item"]["version"],
+            at
+        );
     }
 }
 
@@ -84,7 +137,12 @@ async fn a_write_without_condition_is_never_told_of_a_conflict() {
             let mut versions = Vec::new();
             for number in 0..25 {
                 let shard = if writer % 2 == 0 { "a" } else { "b" };
-                let reply = alice.ask(&format!("{shard}.put"), &text(&format!("n{}", number % 5), None)).await;
+                let reply = alice
+                    .ask(
+                        &format!("{shard}.put"),
+                        &text(&format!("n{}", number % 5), None),
+                    )
+                    .await;
                 match reply.body["item"]["version"].as_u64() {
                     Some(version) => versions.push(version),
                     None => drop(reply.refusal("overloaded").clone()),
@@ -97,10 +155,16 @@ async fn a_write_without_condition_is_never_told_of_a_conflict() {
     let written = versions.len();
     versions.sort_unstable();
     versions.dedup();
-    assert_eq!(versions.len(), written, "each write has a version of its own");
+    assert_eq!(
+        versions.len(),
+        written,
+        "each write has a version of its own"
+    );
     println!("{written} of 200 written, the rest told to ask again");
     assert!(written > 150);
-    let list = alice.done("a.list", &json!({"consistency": "strong"})).await;
+    let list = alice
+        .done("a.list", &json!({"consistency": "strong"}))
+        .await;
     assert_eq!(list["owner_version"], *versions.last().expect("some"));
 }
 
@@ -113,7 +177,13 @@ async fn a_refusal_is_decided_on_what_the_truth_holds_now() {
     let new = version(&alice.done("a.put", &text("n", None)).await);
     alice.done("a.put", &text("m", None)).await;
     let reply = alice.ask("b.put", &text("n", Some(old))).await;
-    assert_eq!(reply.refusal("version_conflict")["details"]["item"]["version"], new, "not what b remembers");
+    assert_eq!(
+        reply.refusal("version_conflict")["details"]["item"]["version"],
+        new,
+        "not what b remembers"
+    );
     alice.done("a.put", &text("k", None)).await;
-    alice.done("b.delete", &json!({"kind": "text", "id": "k"})).await;
+    alice
+        .done("b.delete", &json!({"kind": "text", "id": "k"}))
+        .await;
 }

@@ -11,14 +11,28 @@ async fn a_request_whose_time_is_up_costs_nothing() {
     let alice = world.caller("alice").await;
     let mut headers = alice.headers();
     headers.insert("Request-Timeout-Ms", "0");
-    let body = json!({"kind": "text", "data": {"text": "x"}}).to_string().into_bytes();
-    alice.ask_with("a.put", headers.clone(), body.clone()).await.refusal("deadline_exceeded");
+    let body = json!({"kind": "text", "data": {"text": "x"}})
+        .to_string()
+        .into_bytes();
+    alice
+        .ask_with("a.put", headers.clone(), body.clone())
+        .await
+        .refusal("deadline_exceeded");
     assert_eq!(alice.done("a.list", &json!({})).await["owner_version"], 0);
     headers.insert("Request-Timeout-Ms", "5000");
-    assert!(alice.ask_with("a.put", headers.clone(), body.clone()).await.body["item"].is_object());
+    assert!(
+        alice
+            .ask_with("a.put", headers.clone(), body.clone())
+            .await
+            .body["item"]
+            .is_object()
+    );
     headers.insert("Request-Timeout-Ms", "soon");
     let refused = alice.ask_with("a.put", headers, body).await;
-    assert_eq!(refused.refusal("bad_request")["details"]["field"], "Request-Timeout-Ms");
+    assert_eq!(
+        refused.refusal("bad_request")["details"]["field"],
+        "Request-Timeout-Ms"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,16 +43,25 @@ async fn an_auth_service_that_is_silent_costs_the_callers_time_and_no_more() {
     settings.auth.timeout_ms = 60_000;
     let _a = world.worker_with(settings).await;
     let silent = world.connect("auth").await;
-    let _questions = silent.queue_subscribe("auth.v1.verify", "auth".into()).await.expect("subscribed");
+    let _questions = silent
+        .queue_subscribe("auth.v1.verify", "auth".into())
+        .await
+        .expect("subscribed");
     silent.flush().await.expect("sent");
     let alice = world.caller("alice").await;
     let mut headers = alice.headers();
     headers.insert("Request-Timeout-Ms", "300");
     let asked = Instant::now();
-    alice.ask_with("a.list", headers, b"{}".to_vec()).await.refusal("deadline_exceeded");
+    alice
+        .ask_with("a.list", headers, b"{}".to_vec())
+        .await
+        .refusal("deadline_exceeded");
     let took = asked.elapsed();
     // Not quite all of it: the reply has its way back.
-    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(3), "{took:?}");
+    assert!(
+        took >= Duration::from_millis(250) && took < Duration::from_secs(3),
+        "{took:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +71,10 @@ async fn questions_whose_callers_have_given_up_are_bounded() {
     (settings.auth.timeout_ms, settings.auth.in_flight) = (60_000, 4);
     let _a = world.worker_with(settings).await;
     let silent = world.connect("auth").await;
-    let _questions = silent.queue_subscribe("auth.v1.verify", "auth".into()).await.expect("subscribed");
+    let _questions = silent
+        .queue_subscribe("auth.v1.verify", "auth".into())
+        .await
+        .expect("subscribed");
     silent.flush().await.expect("sent");
     for number in 0..8 {
         let caller = world.caller(&format!("caller-{number}")).await;

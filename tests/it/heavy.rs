@@ -21,7 +21,9 @@ const STEP_BYTES: usize = (8 << 20) + (1 << 20);
 
 /// An item of about 196 kB, as the limits allow.
 fn heavy(number: usize) -> Value {
-    let meta: BTreeMap<String, String> = (0..32).map(|at| (format!("m{at}"), "m".repeat(4_096))).collect();
+    let meta: BTreeMap<String, String> = (0..32)
+        .map(|at| (format!("m{at}"), "m".repeat(4_096)))
+        .collect();
     json!({"kind": "text", "id": format!("heavy-{number}"), "data": {"text": "t".repeat(65_536)}, "meta": meta})
 }
 
@@ -68,15 +70,29 @@ async fn heavy_records_cut_off_nobody_who_follows_lists_or_reads_them() {
     let expected = (OWNERS * (EACH + 1)).to_string();
     assert_eq!(world.query("b", "select count(*) from item"), expected);
     assert_eq!(cuts(&world), 0, "while the shard caught up");
-    let round = Maintenance::build(&maintenance(&world)).await.expect("built").once().await.expect("a round");
-    assert_eq!(round, Round { owners: OWNERS as u64, ..Round::default() });
+    let round = Maintenance::build(&maintenance(&world))
+        .await
+        .expect("built")
+        .once()
+        .await
+        .expect("a round");
+    assert_eq!(
+        round,
+        Round {
+            owners: OWNERS as u64,
+            ..Round::default()
+        }
+    );
     assert_eq!(cuts(&world), 0, "while the bucket was listed");
     steps_are_bounded(&world.bucket("a").await).await;
     assert_eq!(cuts(&world), 0, "while it was followed");
     // A shard that has never seen the owners reads all of each, side by side.
     let _c = world.worker("c").await;
-    let reads =
-        callers.iter().map(|caller| async { caller.done("c.get", &json!({"kind": "text", "id": "light"})).await });
+    let reads = callers.iter().map(|caller| async {
+        caller
+            .done("c.get", &json!({"kind": "text", "id": "light"}))
+            .await
+    });
     futures::future::join_all(reads).await;
     assert_eq!(cuts(&world), 0, "while owners were brought");
 }
@@ -89,7 +105,10 @@ async fn steps_are_bounded(bucket: &Bucket) {
     while at < newest {
         let entries = follower.next_batch(1_000).await.expect("entries");
         at = entries.last().expect("never empty").sequence;
-        let bytes: usize = entries.iter().filter_map(|one| Some(one.record.as_ref()?.1.value.len())).sum();
+        let bytes: usize = entries
+            .iter()
+            .filter_map(|one| Some(one.record.as_ref()?.1.value.len()))
+            .sum();
         assert!(bytes <= STEP_BYTES, "{bytes} bytes in one step");
         // As slow as a database may be.
         sleep(Duration::from_millis(20)).await;
@@ -99,7 +118,9 @@ async fn steps_are_bounded(bucket: &Bucket) {
 /// The bucket, over a link of its own.
 async fn over(world: &World, proxy: &Proxy) -> Bucket {
     let url = format!("nats://127.0.0.1:{}", proxy.port());
-    let exchange = Exchange::start(world.connect_at(&url, "worker").await).await.expect("an inbox");
+    let exchange = Exchange::start(world.connect_at(&url, "worker").await)
+        .await
+        .expect("an inbox");
     Bucket::new(exchange, world.truth.clone(), "a")
 }
 
@@ -115,7 +136,10 @@ async fn lose(proxy: &Proxy) {
 async fn whoever_goes_through_the_bucket_goes_on_from_there_when_the_connection_is_lost() {
     let world = World::start().await;
     world.init(&world.settings("a")).await.expect("init");
-    Writers::start(&world, &[world.nats.url()], 8, 1_500).await.finish().await;
+    Writers::start(&world, &[world.nats.url()], 8, 1_500)
+        .await
+        .finish()
+        .await;
     let bucket = world.bucket("a").await;
     let newest = bucket.position().await.expect("a position").newest;
     let whole = listed(&mut bucket.list_records().await.expect("a list")).await;
@@ -141,7 +165,11 @@ async fn whoever_goes_through_the_bucket_goes_on_from_there_when_the_connection_
             Err(_) => {}
         }
     }
-    assert_eq!((losses, &seen), (1, &whole), "each current record, once and in order");
+    assert_eq!(
+        (losses, &seen),
+        (1, &whole),
+        "each current record, once and in order"
+    );
 
     proxy.delay(Duration::from_millis(250));
     let mut follower = bucket.follow(0).await.expect("a follower");
@@ -164,7 +192,10 @@ async fn whoever_goes_through_the_bucket_goes_on_from_there_when_the_connection_
     }
     let followed: BTreeSet<u64> = seen[whole.len()..].iter().copied().collect();
     assert_eq!(losses, 1);
-    assert!(whole.iter().all(|version| followed.contains(version)), "every record");
+    assert!(
+        whole.iter().all(|version| followed.contains(version)),
+        "every record"
+    );
 }
 
 async fn listed(list: &mut RecordList) -> Vec<u64> {
@@ -176,7 +207,11 @@ async fn listed(list: &mut RecordList) -> Vec<u64> {
 }
 
 async fn consumers(world: &World) -> usize {
-    let answer = world.connect_breaker().await.request("$JS.API.CONSUMER.NAMES.KV_favorites", "".into()).await;
+    let answer = world
+        .connect_breaker()
+        .await
+        .request("$JS.API.CONSUMER.NAMES.KV_favorites", "".into())
+        .await;
     let names: Value = serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON");
     names["consumers"].as_array().map_or(0, Vec::len)
 }
@@ -187,18 +222,30 @@ async fn whoever_went_through_the_bucket_leaves_no_consumer_behind() {
     let _a = world.worker("a").await;
     let alice = world.caller("alice").await;
     alice.put_text("a", "one", "x").await;
-    let maintenance = Maintenance::build(&maintenance(&world)).await.expect("built");
+    let maintenance = Maintenance::build(&maintenance(&world))
+        .await
+        .expect("built");
     for _ in 0..30 {
         assert_eq!(maintenance.once().await.expect("a round").owners, 1);
     }
     let bucket = world.bucket("a").await;
     for _ in 0..10 {
-        bucket.follow(0).await.expect("a follower").next_batch(100).await.expect("entries");
+        bucket
+            .follow(0)
+            .await
+            .expect("a follower")
+            .next_batch(100)
+            .await
+            .expect("entries");
     }
     let since = Instant::now();
     // That of the projection.
     while consumers(&world).await > 1 {
-        assert!(since.elapsed() < Duration::from_secs(8), "{} are left", consumers(&world).await);
+        assert!(
+            since.elapsed() < Duration::from_secs(8),
+            "{} are left",
+            consumers(&world).await
+        );
         sleep(Duration::from_millis(100)).await;
     }
     println!("gone after {:?}", since.elapsed());
@@ -206,17 +253,24 @@ async fn whoever_went_through_the_bucket_leaves_no_consumer_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_round_waits_for_room_among_the_consumers() {
-    let accounts = with_breaker(ACCOUNTS_CONF).replace("jetstream: enabled", "jetstream: { max_consumers: 3 }");
+    let accounts = with_breaker(ACCOUNTS_CONF)
+        .replace("jetstream: enabled", "jetstream: { max_consumers: 3 }");
     let world = World::with_accounts(&accounts).await;
     world.init(&world.settings("a")).await.expect("init");
-    let maintenance = Maintenance::build(&maintenance(&world)).await.expect("built");
+    let maintenance = Maintenance::build(&maintenance(&world))
+        .await
+        .expect("built");
     let breaker = world.connect_breaker().await;
-    let config = json!({"ack_policy": "none", "mem_storage": true, "inactive_threshold": 1_000_000_000});
+    let config =
+        json!({"ack_policy": "none", "mem_storage": true, "inactive_threshold": 1_000_000_000});
     let full = async {
         for number in 0.. {
             let named = json!({"stream_name": "KV_favorites", "config": config}).to_string();
-            let made = breaker.request("$JS.API.CONSUMER.CREATE.KV_favorites", named.into()).await;
-            let made: Value = serde_json::from_slice(&made.expect("an answer").payload).expect("JSON");
+            let made = breaker
+                .request("$JS.API.CONSUMER.CREATE.KV_favorites", named.into())
+                .await;
+            let made: Value =
+                serde_json::from_slice(&made.expect("an answer").payload).expect("JSON");
             if made["error"]["err_code"] == 10_026 {
                 return number;
             }

@@ -26,12 +26,18 @@ async fn until_noticed(world: &World, workers: usize) {
     let since = Instant::now();
     loop {
         let told = world.stats(workers).await;
-        if told.iter().all(|one| one["data"]["truth"]["history"] == "lost") {
+        if told
+            .iter()
+            .all(|one| one["data"]["truth"]["history"] == "lost")
+        {
             assert!(told.iter().all(|one| one["data"]["state"] == "degraded"));
             return;
         }
         let truths: Vec<_> = told.iter().map(|one| &one["data"]["truth"]).collect();
-        assert!(since.elapsed() < PATIENCE, "not everybody notices: {truths:?}");
+        assert!(
+            since.elapsed() < PATIENCE,
+            "not everybody notices: {truths:?}"
+        );
     }
 }
 
@@ -59,22 +65,38 @@ async fn a_bucket_restored_from_an_older_backup_is_noticed_and_mixes_nothing() {
     // Alice is served what was acknowledged, and told that it cannot be checked.
     for _ in 0..4 {
         let now = alice.done("a.list", &json!({})).await;
-        assert_eq!((&now["items"], &now["stale"]), (&before["items"], &json!(true)));
+        assert_eq!(
+            (&now["items"], &now["stale"]),
+            (&before["items"], &json!(true))
+        );
     }
-    alice.ask("a.list", &json!({"consistency": "strong"})).await.refusal("truth_unavailable");
+    alice
+        .ask("a.list", &json!({"consistency": "strong"}))
+        .await
+        .refusal("truth_unavailable");
     let put = json!({"kind": "text", "id": "old", "data": {"text": "w"}, "if_version": old["item"]["version"]});
     alice.ask("a.put", &put).await.refusal("truth_unavailable");
     // Bob goes on as before, and so does somebody new.
     let written = bob.put_text("a", "note", "y").await;
     let read = bob.done("a.list", &json!({})).await;
-    assert_eq!((&read["items"][0], read["stale"].is_null()), (&written["item"], true));
+    assert_eq!(
+        (&read["items"][0], read["stale"].is_null()),
+        (&written["item"], true)
+    );
     world.caller("carol").await.put_text("a", "note", "y").await;
-    assert_eq!(world.query("a", rows), kept, "nothing of the new history is mixed with the rows of the old");
+    assert_eq!(
+        world.query("a", rows),
+        kept,
+        "nothing of the new history is mixed with the rows of the old"
+    );
     // A worker that starts now knows it from Postgres.
     other.stop().await.expect("stopped in order");
     let _fresh = world.worker("a").await;
     until_noticed(&world, 2).await;
-    assert_eq!(alice.done("a.list", &json!({})).await["items"], before["items"]);
+    assert_eq!(
+        alice.done("a.list", &json!({})).await["items"],
+        before["items"]
+    );
 }
 
 /// The backup has grown past the old history before any worker looks.
@@ -108,7 +130,10 @@ async fn a_restored_bucket_that_has_grown_since_is_noticed_by_who_comes_back() {
         assert!(since.elapsed() < PATIENCE, "shard a does not notice");
     }
     let now = alice.done("a.list", &json!({})).await;
-    assert_eq!((&now["items"][0], &now["stale"]), (&acknowledged["item"], &json!(true)));
+    assert_eq!(
+        (&now["items"][0], &now["stale"]),
+        (&acknowledged["item"], &json!(true))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,11 +142,26 @@ async fn a_bucket_that_was_deleted_and_made_again_is_noticed() {
     let _a = world.worker("a").await;
     let alice = world.caller("alice").await;
     let acknowledged = alice.put_text("a", "note", "x").await;
-    under_workers(&mut world, |store| fs::remove_dir_all(store).expect("removed")).await;
-    assert!(world.init(&world.settings("a")).await.expect("init").bucket_made);
+    under_workers(&mut world, |store| {
+        fs::remove_dir_all(store).expect("removed")
+    })
+    .await;
+    assert!(
+        world
+            .init(&world.settings("a"))
+            .await
+            .expect("init")
+            .bucket_made
+    );
     until_noticed(&world, 1).await;
     let now = alice.done("a.list", &json!({})).await;
-    assert_eq!((&now["items"][0], &now["stale"]), (&acknowledged["item"], &json!(true)));
-    alice.ask("a.put", &json!({"kind": "text", "data": {"text": "y"}})).await.refusal("truth_unavailable");
+    assert_eq!(
+        (&now["items"][0], &now["stale"]),
+        (&acknowledged["item"], &json!(true))
+    );
+    alice
+        .ask("a.put", &json!({"kind": "text", "data": {"text": "y"}}))
+        .await
+        .refusal("truth_unavailable");
     world.caller("bob").await.put_text("a", "note", "x").await;
 }

@@ -16,7 +16,9 @@ const ROWS: &str = "select count(*) from item";
 const COMPLETE: &str = "select count(*) from owner where complete_to is not null";
 
 async fn items(somebody: &Caller, shard: &str) -> usize {
-    let list = somebody.done(&format!("{shard}.list"), &json!({"limit": 500})).await;
+    let list = somebody
+        .done(&format!("{shard}.list"), &json!({"limit": 500}))
+        .await;
     assert!(list["stale"].is_null(), "{list}");
     list["items"].as_array().expect("a list").len()
 }
@@ -34,7 +36,15 @@ async fn with_alice_on_b() -> (World, Vec<crate::harness::Worker>, Caller, Store
 /// The second step of hosting, with what was fetched.
 async fn complete(world: &World, store: &Store, fetched: &Delta, up_to: u64) -> Completed {
     let (owner, records) = (world.owner("alice"), fetched.records.clone());
-    store.complete_hosting(&Whole { owner, bucket: "favorites", records, up_to }).await.expect("Postgres")
+    store
+        .complete_hosting(&Whole {
+            owner,
+            bucket: "favorites",
+            records,
+            up_to,
+        })
+        .await
+        .expect("Postgres")
 }
 
 /// Evicts alice as an operator would, in 90 days' time.
@@ -61,7 +71,13 @@ async fn a_worker_killed_between_the_two_steps_leaves_nothing_that_is_served() {
         let alice = alice.clone();
         async move { alice.ask("a.list", &json!({})).await }
     });
-    world.until("a", "select count(*) from owner where complete_to is null", "1").await;
+    world
+        .until(
+            "a",
+            "select count(*) from owner where complete_to is null",
+            "1",
+        )
+        .await;
     a.kill().await.expect("killed");
     asking.abort();
     hub.link.heal();
@@ -71,9 +87,16 @@ async fn a_worker_killed_between_the_two_steps_leaves_nothing_that_is_served() {
     let put = alice.put_text("b", "one-more", "x").await;
     let _again = world.worker("a").await;
     world.until_projected("a", &put).await;
-    assert_eq!(world.query("a", ROWS), "1", "the row that the projection brought is all that is here");
+    assert_eq!(
+        world.query("a", ROWS),
+        "1",
+        "the row that the projection brought is all that is here"
+    );
     assert_eq!(items(&alice, "a").await, 6, "and the answer is whole");
-    assert_eq!((world.query("a", COMPLETE), world.query("a", ROWS)), ("1".into(), "6".into()));
+    assert_eq!(
+        (world.query("a", COMPLETE), world.query("a", ROWS)),
+        ("1".into(), "6".into())
+    );
     drop(b);
 }
 
@@ -81,22 +104,41 @@ async fn a_worker_killed_between_the_two_steps_leaves_nothing_that_is_served() {
 async fn an_eviction_between_the_two_steps_is_not_passed_over() {
     let (world, _workers, alice, store, bucket) = with_alice_on_b().await;
     let owner = world.owner("alice");
-    store.begin_hosting(&owner, "favorites").await.expect("Postgres");
-    let fetched = bucket.since_confirmed(&owner, Version::NONE).await.expect("the truth");
+    store
+        .begin_hosting(&owner, "favorites")
+        .await
+        .expect("Postgres");
+    let fetched = bucket
+        .since_confirmed(&owner, Version::NONE)
+        .await
+        .expect("the truth");
     let up_to = fetched.up_to.expect("some").get();
     evict(&world, &store).await;
     // The projection passes this one over, for nobody is hosted.
     let put = alice.put_text("b", "two", "x").await;
     world.until_projected("a", &put).await;
-    assert_eq!(complete(&world, &store, &fetched, up_to).await, Completed::NotBegun);
+    assert_eq!(
+        complete(&world, &store, &fetched, up_to).await,
+        Completed::NotBegun
+    );
     assert_eq!(world.query("a", "select count(*) from owner"), "0");
     // Another begins: the row that is there now is not the one that these records reach.
-    let again = store.begin_hosting(&owner, "favorites").await.expect("Postgres");
+    let again = store
+        .begin_hosting(&owner, "favorites")
+        .await
+        .expect("Postgres");
     assert!(again.begun_at >= put["owner_version"].as_u64().expect("a version"));
-    assert_eq!(complete(&world, &store, &fetched, up_to).await, Completed::NotBegun);
+    assert_eq!(
+        complete(&world, &store, &fetched, up_to).await,
+        Completed::NotBegun
+    );
     assert_eq!(world.query("a", COMPLETE), "0");
     assert_eq!(items(&alice, "a").await, 2);
-    assert_eq!(complete(&world, &store, &fetched, up_to).await, Completed::Already, "and nothing is done twice");
+    assert_eq!(
+        complete(&world, &store, &fetched, up_to).await,
+        Completed::Already,
+        "and nothing is done twice"
+    );
     assert_eq!(world.query("a", ROWS), "2");
 }
 
@@ -105,12 +147,25 @@ async fn a_snapshot_of_a_replica_that_lags_completes_nothing() {
     let (world, _workers, alice, store, bucket) = with_alice_on_b().await;
     let owner = world.owner("alice");
     // What a replica that lags would give: all of it, up to the first record.
-    let lagging = bucket.since_confirmed(&owner, Version::NONE).await.expect("the truth");
+    let lagging = bucket
+        .since_confirmed(&owner, Version::NONE)
+        .await
+        .expect("the truth");
     let put = alice.put_text("b", "two", "x").await;
     world.until_projected("a", &put).await;
-    let begun_at = store.begin_hosting(&owner, "favorites").await.expect("Postgres").begun_at;
-    assert_eq!(complete(&world, &store, &lagging, begun_at - 1).await, Completed::NotBegun);
-    assert_eq!((world.query("a", COMPLETE), world.query("a", ROWS)), ("0".into(), "0".into()));
+    let begun_at = store
+        .begin_hosting(&owner, "favorites")
+        .await
+        .expect("Postgres")
+        .begun_at;
+    assert_eq!(
+        complete(&world, &store, &lagging, begun_at - 1).await,
+        Completed::NotBegun
+    );
+    assert_eq!(
+        (world.query("a", COMPLETE), world.query("a", ROWS)),
+        ("0".into(), "0".into())
+    );
     assert_eq!(items(&alice, "a").await, 2);
 }
 
@@ -118,8 +173,14 @@ async fn a_snapshot_of_a_replica_that_lags_completes_nothing() {
 async fn records_that_the_projection_has_overtaken_complete_nothing() {
     let (world, _workers, alice, store, bucket) = with_alice_on_b().await;
     let owner = world.owner("alice");
-    store.begin_hosting(&owner, "favorites").await.expect("Postgres");
-    let fetched = bucket.since_confirmed(&owner, Version::NONE).await.expect("the truth");
+    store
+        .begin_hosting(&owner, "favorites")
+        .await
+        .expect("Postgres");
+    let fetched = bucket
+        .since_confirmed(&owner, Version::NONE)
+        .await
+        .expect("the truth");
     let up_to = fetched.up_to.expect("some").get();
     alice.put_text("b", "two", "x").await;
     let put = alice.put_text("b", "three", "x").await;
@@ -127,11 +188,21 @@ async fn records_that_the_projection_has_overtaken_complete_nothing() {
     // Of the two rows that the projection has brought, one is lost.
     let lost = "delete from item where version = (select min(version) from item) returning item_key, sealed";
     assert!(!world.query("a", lost).is_empty());
-    assert_eq!(complete(&world, &store, &fetched, up_to).await, Completed::Overtaken);
-    assert_eq!((world.query("a", COMPLETE), world.query("a", ROWS)), ("0".into(), "1".into()), "nothing was stored");
+    assert_eq!(
+        complete(&world, &store, &fetched, up_to).await,
+        Completed::Overtaken
+    );
+    assert_eq!(
+        (world.query("a", COMPLETE), world.query("a", ROWS)),
+        ("0".into(), "1".into()),
+        "nothing was stored"
+    );
     // A worker fetches what is newer too, and brings what is not there.
     assert_eq!(items(&alice, "a").await, 3);
-    assert_eq!((world.query("a", COMPLETE), world.query("a", ROWS)), ("1".into(), "3".into()));
+    assert_eq!(
+        (world.query("a", COMPLETE), world.query("a", ROWS)),
+        ("1".into(), "3".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,19 +210,34 @@ async fn rows_that_are_not_whole_are_brought_anew_and_request_ids_stay_honoured(
     let (world, a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
     let note = |text: &str| json!({"kind": "text", "id": "note-0", "data": {"text": text}});
-    let first = alice.ask_once("a.put", "request-1", &note("first")).await.body;
+    let first = alice
+        .ask_once("a.put", "request-1", &note("first"))
+        .await
+        .body;
     for number in 0..20 {
         alice.done("a.put", &note(&number.to_string())).await;
         alice.put_text("a", &format!("note-{number}"), "x").await;
     }
     a.stop().await.expect("stopped in order");
-    world.query("a", "delete from item where version = (select min(version) from item)");
+    world.query(
+        "a",
+        "delete from item where version = (select min(version) from item)",
+    );
     let _again = world.worker("a").await;
     assert_eq!(items(&alice, "a").await, 20);
-    assert_eq!((world.query("a", COMPLETE), world.query("a", ROWS)), ("1".into(), "20".into()));
+    assert_eq!(
+        (world.query("a", COMPLETE), world.query("a", ROWS)),
+        ("1".into(), "20".into())
+    );
     // The bucket no longer keeps the record of that request; this shard does.
-    let again = alice.ask_once("a.put", "request-1", &note("first")).await.body;
-    assert_eq!((&again["item"], &again["owner_version"]), (&first["item"], &first["owner_version"]));
+    let again = alice
+        .ask_once("a.put", "request-1", &note("first"))
+        .await
+        .body;
+    assert_eq!(
+        (&again["item"], &again["owner_version"]),
+        (&first["item"], &first["owner_version"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +248,10 @@ async fn versions_that_never_came_here_bring_the_owner_anew() {
         settings.truth.history = 1;
         settings
     };
-    let (_a, b) = (world.worker_with(settings("a")).await, world.worker_with(settings("b")).await);
+    let (_a, b) = (
+        world.worker_with(settings("a")).await,
+        world.worker_with(settings("b")).await,
+    );
     let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
     for somebody in [&alice, &bob] {
         somebody.put_text("a", "one", "x").await;
@@ -170,8 +259,14 @@ async fn versions_that_never_came_here_bring_the_owner_anew() {
         assert_eq!(items(somebody, "b").await, 2);
     }
     let life = |subject: &str| {
-        let statement = format!("select begun_at_sequence from owner where owner_key = {}", world.key_of(subject));
-        world.query("b", &statement).parse::<u64>().expect("a number")
+        let statement = format!(
+            "select begun_at_sequence from owner where owner_key = {}",
+            world.key_of(subject)
+        );
+        world
+            .query("b", &statement)
+            .parse::<u64>()
+            .expect("a number")
     };
     let before = (life("alice"), life("bob"));
     b.stop().await.expect("stopped in order");
@@ -203,14 +298,27 @@ async fn a_worker_hears_that_an_owner_was_evicted_and_hosts_them_again() {
         bob.put_text("a", "note", "x").await;
     }
     let key = world.key_of("alice");
-    world.query("a", &format!("update owner set seen_at = now() - interval '91 days' where owner_key = {key}"));
+    world.query(
+        "a",
+        &format!("update owner set seen_at = now() - interval '91 days' where owner_key = {key}"),
+    );
     let store = world.store("a");
-    assert_eq!((store.evict(92, 10).await.expect("Postgres"), store.evict(90, 10).await.expect("Postgres")), (0, 1));
+    assert_eq!(
+        (
+            store.evict(92, 10).await.expect("Postgres"),
+            store.evict(90, 10).await.expect("Postgres")
+        ),
+        (0, 1)
+    );
     let rows = |what: &str| format!("select count(*) from {what} where owner_key = {key}");
     for table in ["owner", "item", "item_version"] {
         assert_eq!(world.query("a", &rows(table)), "0", "{table}");
     }
-    assert_eq!(world.query("a", "select count(*) from owner"), "1", "bob stays");
+    assert_eq!(
+        world.query("a", "select count(*) from owner"),
+        "1",
+        "bob stays"
+    );
     // No worker believes for long that she is hosted.
     let since = Instant::now();
     while world.query("a", &rows("item")) != "8" {
@@ -251,14 +359,34 @@ async fn who_is_here_is_noted_and_who_was_here_within_the_hour_is_not_noted_agai
     a.stop().await.expect("stopped in order");
     let key = world.key_of("bob");
     world.query("a", "update owner set seen_at = now() - interval '30 days'");
-    world.query("a", &format!("update owner set seen_at = now() - interval '59 minutes' where owner_key = {key}"));
-    let before = world.query("a", &format!("select seen_at from owner where owner_key = {key}"));
+    world.query(
+        "a",
+        &format!(
+            "update owner set seen_at = now() - interval '59 minutes' where owner_key = {key}"
+        ),
+    );
+    let before = world.query(
+        "a",
+        &format!("select seen_at from owner where owner_key = {key}"),
+    );
     let _a = world.worker("a").await;
     for somebody in [&alice, &bob] {
         items(somebody, "a").await;
     }
-    world.until("a", "select count(*) from owner where seen_at > now() - interval '1 day'", "2").await;
-    assert_eq!(world.query("a", &format!("select seen_at from owner where owner_key = {key}")), before);
+    world
+        .until(
+            "a",
+            "select count(*) from owner where seen_at > now() - interval '1 day'",
+            "2",
+        )
+        .await;
+    assert_eq!(
+        world.query(
+            "a",
+            &format!("select seen_at from owner where owner_key = {key}")
+        ),
+        before
+    );
 }
 
 /// What a heavy owner has here: more than one answer of the truth holds.
@@ -267,11 +395,18 @@ const HEAVY: usize = 380;
 /// Items of 190 KB each.
 async fn fill(somebody: &Caller) {
     let (text, value) = ("x".repeat(65_000), "y".repeat(4_000));
-    let meta: Value =
-        (0..31).map(|number| (format!("m{number}"), json!(value))).collect::<serde_json::Map<_, _>>().into();
+    let meta: Value = (0..31)
+        .map(|number| (format!("m{number}"), json!(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
     for number in 0..HEAVY {
         let id = format!("large-{number}");
-        somebody.done("a.put", &json!({"kind": "text", "id": id, "data": {"text": text}, "meta": meta})).await;
+        somebody
+            .done(
+                "a.put",
+                &json!({"kind": "text", "id": id, "data": {"text": text}, "meta": meta}),
+            )
+            .await;
     }
 }
 
@@ -285,8 +420,14 @@ async fn count_on_b(somebody: &Caller) -> usize {
         if let Some(cursor) = cursor {
             body["cursor"] = cursor;
         }
-        let page = somebody.ask_with("b.list", headers, body.to_string().into_bytes()).await.body;
-        listed += page["items"].as_array().unwrap_or_else(|| panic!("{:?}", page["error"]["code"])).len();
+        let page = somebody
+            .ask_with("b.list", headers, body.to_string().into_bytes())
+            .await
+            .body;
+        listed += page["items"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{:?}", page["error"]["code"]))
+            .len();
         match page.get("next_cursor") {
             Some(next) => cursor = Some(next.clone()),
             None => return listed,
@@ -298,7 +439,9 @@ async fn count_on_b(somebody: &Caller) -> usize {
 async fn go_on_writing(somebody: Caller, stop: Arc<AtomicBool>) -> (usize, usize) {
     let (mut puts, mut pending) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
-        let put = somebody.put_text("b", &format!("note-{}", puts % 50), "x").await;
+        let put = somebody
+            .put_text("b", &format!("note-{}", puts % 50), "x")
+            .await;
         puts += 1;
         pending += usize::from(put["local"] == "pending");
     }
@@ -317,18 +460,28 @@ async fn a_heavy_owner_moves_whole_and_is_brought_anew_while_others_go_on() {
     let others = tokio::spawn(go_on_writing(bob.clone(), stop.clone()));
     let began = Instant::now();
     assert_eq!(count_on_b(&alice).await, HEAVY);
-    println!("{HEAVY} items of 190 KB each were listed on another shard in {:?}", began.elapsed());
+    println!(
+        "{HEAVY} items of 190 KB each were listed on another shard in {:?}",
+        began.elapsed()
+    );
     // It goes on by itself.
     while world.query("b", COMPLETE) != "2" {
         assert!(began.elapsed() < 9 * PATIENCE, "she is not hosted");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     println!("and hosted after {:?}", began.elapsed());
-    let row = format!("select begun_at_sequence from owner where owner_key = {}", world.key_of("alice"));
+    let row = format!(
+        "select begun_at_sequence from owner where owner_key = {}",
+        world.key_of("alice")
+    );
     let (life, began) = (world.query("b", &row), Instant::now());
     let always_hosted = async {
         loop {
-            assert_eq!(world.query("b", COMPLETE), "2", "somebody is not hosted meanwhile");
+            assert_eq!(
+                world.query("b", COMPLETE),
+                "2",
+                "somebody is not hosted meanwhile"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -337,14 +490,24 @@ async fn a_heavy_owner_moves_whole_and_is_brought_anew_while_others_go_on() {
         () = always_hosted => unreachable!(),
     };
     println!("replayed in {:?}", began.elapsed());
-    assert_eq!((code, world.query("b", COMPLETE), world.query("b", &row)), (0, "2".into(), life));
+    assert_eq!(
+        (code, world.query("b", COMPLETE), world.query("b", &row)),
+        (0, "2".into(), life)
+    );
     stop.store(true, Ordering::Relaxed);
     let (puts, pending) = others.await.expect("no panic");
     println!("meanwhile somebody else made {puts} puts, {pending} of them pending");
-    assert!(puts > 20 && pending * 10 <= puts, "{pending} of {puts} puts did not find their row in time");
+    assert!(
+        puts > 20 && pending * 10 <= puts,
+        "{pending} of {puts} puts did not find their row in time"
+    );
     let (code, told) = world.run("b", &["verify", "--json"]).await;
     let told: Value = serde_json::from_str(&told).expect("JSON");
-    assert_eq!((code, &told["counts"]["equal"], &told["counts"]["unclear"]), (0, &json!(2), &json!(0)), "{told}");
+    assert_eq!(
+        (code, &told["counts"]["equal"], &told["counts"]["unclear"]),
+        (0, &json!(2), &json!(0)),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +516,11 @@ async fn an_owner_with_as_many_items_as_they_may_have_moves_whole() {
     let alice = world.caller("alice").await;
     let puts = (0..500).map(|number| {
         let alice = &alice;
-        async move { alice.put_text("a", &format!("note-{number}"), "a-favourite-text").await }
+        async move {
+            alice
+                .put_text("a", &format!("note-{number}"), "a-favourite-text")
+                .await
+        }
     });
     let mut puts: Vec<_> = puts.collect();
     while !puts.is_empty() {
@@ -363,10 +530,15 @@ async fn an_owner_with_as_many_items_as_they_may_have_moves_whole() {
     let began = Instant::now();
     let list: Value = alice.done("b.list", &json!({"limit": 500})).await;
     let took = began.elapsed();
-    println!("the first list of an owner with 500 items, on a shard that has never seen them: {took:?}");
+    println!(
+        "the first list of an owner with 500 items, on a shard that has never seen them: {took:?}"
+    );
     assert_eq!(list["items"].as_array().map(Vec::len), Some(500));
     assert!(list["next_cursor"].is_null() && list["stale"].is_null());
-    assert_eq!((world.query("b", COMPLETE), world.query("b", ROWS)), ("1".into(), "500".into()));
+    assert_eq!(
+        (world.query("b", COMPLETE), world.query("b", ROWS)),
+        ("1".into(), "500".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -374,28 +546,48 @@ async fn older_versions_follow_behind_and_a_request_id_is_honoured_beyond_what_t
     let (world, _a, b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
     let note = |text: &str| json!({"kind": "text", "id": "note", "data": {"text": text}});
-    let first = alice.ask_once("a.put", "request-1", &note("first")).await.body;
+    let first = alice
+        .ask_once("a.put", "request-1", &note("first"))
+        .await
+        .body;
     for number in 0..10 {
         alice.done("a.put", &note(&number.to_string())).await;
     }
     assert_eq!(items(&alice, "b").await, 1);
-    world.until("b", "select history_complete from owner", "t").await;
+    world
+        .until("b", "select history_complete from owner", "t")
+        .await;
     let all = "select string_agg(version::text, ',' order by version), count(request_id) from item_version";
     assert_eq!(world.query("b", all), world.query("a", all));
-    assert_eq!(world.query("b", ROWS), "1", "none of the older ones is an item's row");
+    assert_eq!(
+        world.query("b", ROWS),
+        "1",
+        "none of the older ones is an item's row"
+    );
     // Sixteen later the bucket has forgotten it; b has not.
     for number in 0..16 {
         alice.done("a.put", &note(&number.to_string())).await;
     }
-    assert_eq!(alice.ask_once("b.put", "request-1", &note("first")).await.body, first);
+    assert_eq!(
+        alice
+            .ask_once("b.put", "request-1", &note("first"))
+            .await
+            .body,
+        first
+    );
     // A worker that ended before it was done leaves it to the next.
     b.stop().await.expect("stopped in order");
     world.query("b", "update owner set history_complete = false");
     let kept = world.query("b", all);
-    world.query("b", "delete from item_version where version = (select max(version) from item_version) - 1");
+    world.query(
+        "b",
+        "delete from item_version where version = (select max(version) from item_version) - 1",
+    );
     let _b = world.worker("b").await;
     items(&alice, "b").await;
-    world.until("b", "select history_complete from owner", "t").await;
+    world
+        .until("b", "select history_complete from owner", "t")
+        .await;
     assert_eq!(world.query("b", all), kept);
 }
 
@@ -405,12 +597,27 @@ async fn a_gap_or_an_eviction_meanwhile_leaves_the_history_open() {
     let owner = world.owner("alice");
     alice.put_text("b", "one", "y").await;
     items(&alice, "a").await;
-    world.until("a", "select history_complete from owner", "t").await;
+    world
+        .until("a", "select history_complete from owner", "t")
+        .await;
     let open = "update owner set history_complete = false";
     world.query("a", open);
-    let life = store.lacks_history(&owner).await.expect("Postgres").expect("open");
-    store.reset_owner(&owner, "favorites").await.expect("Postgres");
-    assert!(!store.complete_history(&owner, life).await.expect("Postgres"), "not hosted");
+    let life = store
+        .lacks_history(&owner)
+        .await
+        .expect("Postgres")
+        .expect("open");
+    store
+        .reset_owner(&owner, "favorites")
+        .await
+        .expect("Postgres");
+    assert!(
+        !store
+            .complete_history(&owner, life)
+            .await
+            .expect("Postgres"),
+        "not hosted"
+    );
     evict(&world, &store).await;
     let since = Instant::now();
     while world.query("a", COMPLETE) != "1" {
@@ -418,9 +625,24 @@ async fn a_gap_or_an_eviction_meanwhile_leaves_the_history_open() {
         assert!(since.elapsed() < PATIENCE, "she is not hosted again");
     }
     world.query("a", open);
-    assert!(!store.complete_history(&owner, life).await.expect("Postgres"), "another life");
-    let life = store.lacks_history(&owner).await.expect("Postgres").expect("open");
-    assert!(store.complete_history(&owner, life).await.expect("Postgres"));
+    assert!(
+        !store
+            .complete_history(&owner, life)
+            .await
+            .expect("Postgres"),
+        "another life"
+    );
+    let life = store
+        .lacks_history(&owner)
+        .await
+        .expect("Postgres")
+        .expect("open");
+    assert!(
+        store
+            .complete_history(&owner, life)
+            .await
+            .expect("Postgres")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -436,19 +658,30 @@ async fn versions_older_than_they_are_kept_end_and_the_current_ones_stay() {
         alice.put_text("a", "two", &number.to_string()).await;
     }
     a.stop().await.expect("stopped in order");
-    world.query("a", "update item_version set updated_at = now() - interval '9 days'");
+    world.query(
+        "a",
+        "update item_version set updated_at = now() - interval '9 days'",
+    );
     let oldest = "(select version from item_version order by version limit 5)";
     world.query(
         "a",
         &format!("update item_version set updated_at = now() - interval '11 days' where version in {oldest}"),
     );
     // Of the five one is the current version of its item.
-    world.query("a", "delete from item_version where version = (select max(version) from item_version)");
+    world.query(
+        "a",
+        "delete from item_version where version = (select max(version) from item_version)",
+    );
     assert_eq!(world.query("a", "select count(*) from item_version"), "5");
     let _a = world.try_worker(settings).await.expect("a worker");
-    world.until("a", "select count(*) from item_version", "1").await;
+    world
+        .until("a", "select count(*) from item_version", "1")
+        .await;
     assert_eq!(
-        world.query("a", "select v.version = min(i.version) from item_version v, item i group by v.version"),
+        world.query(
+            "a",
+            "select v.version = min(i.version) from item_version v, item i group by v.version"
+        ),
         "t"
     );
 }
@@ -462,27 +695,65 @@ async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
     let mut settings = world.settings("a").postgres;
     settings.call_ms = 10_000;
     let store = Store::new(&settings).expect("settings");
-    let mut projector =
-        store.become_projector("favorites", &mut Waiting::default()).await.expect("Postgres").expect("nobody else's");
+    let mut projector = store
+        .become_projector("favorites", &mut Waiting::default())
+        .await
+        .expect("Postgres")
+        .expect("nobody else's");
     let from = projector.reached().await.expect("Postgres").sequence;
     let put = alice.put_text("b", "two", "x").await;
     let to = put["owner_version"].as_u64().expect("a version");
     let mut follower = bucket.follow(from).await.expect("a follower");
     let mut records = Vec::new();
-    while records.last().is_none_or(|(_, record): &(_, gofavorites::seal::Record)| record.version.get() < to) {
-        records.extend(follower.next_batch(1).await.expect("entries").into_iter().filter_map(|entry| entry.record));
+    while records
+        .last()
+        .is_none_or(|(_, record): &(_, gofavorites::seal::Record)| record.version.get() < to)
+    {
+        records.extend(
+            follower
+                .next_batch(1)
+                .await
+                .expect("entries")
+                .into_iter()
+                .filter_map(|entry| entry.record),
+        );
     }
     // The projection has found nobody hosted, and is held up before it commits.
     let (database, postgres) = (world.database("a"), &world.shared.postgres);
     let held_up = tokio::task::spawn_blocking(move || {
-        postgres.query(&database, "select 1 from cursor for update; select pg_sleep(2)").expect("Postgres")
+        postgres
+            .query(
+                &database,
+                "select 1 from cursor for update; select pg_sleep(2)",
+            )
+            .expect("Postgres")
     });
     let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
-    world.until("a", &format!("{others} and wait_event = 'PgSleep'"), "1").await;
-    let projecting = tokio::spawn(async move { projector.store(&records, from, to).await.map(|gaps| gaps.len()) });
-    world.until("a", &format!("{others} and wait_event_type = 'Lock' and query ilike '%update cursor%'"), "1").await;
-    let begun = store.begin_hosting(&world.owner("alice"), "favorites").await.expect("Postgres");
-    assert!(begun.begun_at >= to, "begun at {}: what was projected up to {to} was passed over", begun.begun_at);
+    world
+        .until("a", &format!("{others} and wait_event = 'PgSleep'"), "1")
+        .await;
+    let projecting = tokio::spawn(async move {
+        projector
+            .store(&records, from, to)
+            .await
+            .map(|gaps| gaps.len())
+    });
+    world
+        .until(
+            "a",
+            &format!("{others} and wait_event_type = 'Lock' and query ilike '%update cursor%'"),
+            "1",
+        )
+        .await;
+    let begun = store
+        .begin_hosting(&world.owner("alice"), "favorites")
+        .await
+        .expect("Postgres");
+    assert!(
+        begun.begun_at >= to,
+        "begun at {}: what was projected up to {to} was passed over",
+        begun.begun_at
+    );
     assert_eq!(projecting.await.expect("no panic").expect("stored"), 0);
     held_up.await.expect("no panic");
 }
@@ -503,9 +774,15 @@ async fn an_owner_who_cannot_be_hosted_is_answered_and_hosting_is_not_tried_by_e
         assert_eq!(items(&alice, "a").await, 1);
         answers += 1;
     }
-    let tries: usize = world.query("a", "select last_value from tries").parse().expect("a number");
+    let tries: usize = world
+        .query("a", "select last_value from tries")
+        .parse()
+        .expect("a number");
     println!("{answers} answers, and {tries} tries");
-    assert!((1..=4).contains(&tries) && answers > 3 * tries, "{tries} tries with {answers} requests");
+    assert!(
+        (1..=4).contains(&tries) && answers > 3 * tries,
+        "{tries} tries with {answers} requests"
+    );
     assert_eq!(world.query("a", COMPLETE), "0");
     world.query("a", "drop trigger refuse on item");
     let since = Instant::now();
@@ -523,15 +800,30 @@ async fn a_call_that_takes_too_long_is_ended_and_does_not_prove_that_postgres_is
     let (store, owner) = (world.store("a"), world.owner("alice"));
     let (database, postgres) = (world.database("a"), &world.shared.postgres);
     let held_up = tokio::task::spawn_blocking(move || {
-        postgres.query(&database, "begin; lock table owner; select pg_sleep(3)").expect("Postgres")
+        postgres
+            .query(&database, "begin; lock table owner; select pg_sleep(3)")
+            .expect("Postgres")
     });
     let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
-    world.until("a", &format!("{others} and wait_event = 'PgSleep'"), "1").await;
+    world
+        .until("a", &format!("{others} and wait_event = 'PgSleep'"), "1")
+        .await;
     assert!(store.hosts(&owner).await.is_err(), "its time is up");
     let reached = store.reached("favorites").await;
-    assert!(reached.is_ok_and(|reached| reached.is_some()), "others are answered");
+    assert!(
+        reached.is_ok_and(|reached| reached.is_some()),
+        "others are answered"
+    );
     assert_eq!((store.is_up(), store.breaker().opened()), (true, 0));
-    assert_eq!(world.query("a", &format!("{others} and wait_event_type = 'Lock'")), "0", "it waits for no lock");
-    assert_eq!(world.query("a", &format!("{others} and wait_event = 'PgSleep'")), "1", "that is still held");
+    assert_eq!(
+        world.query("a", &format!("{others} and wait_event_type = 'Lock'")),
+        "0",
+        "it waits for no lock"
+    );
+    assert_eq!(
+        world.query("a", &format!("{others} and wait_event = 'PgSleep'")),
+        "1",
+        "that is still held"
+    );
     held_up.await.expect("no panic");
 }

@@ -51,21 +51,40 @@ fn name(who: usize) -> String {
 async fn ask(somebody: &Caller, what: &str, body: &Value) {
     let (shard, operation) = what.split_once('.').expect("a shard");
     let subject = format!("favorites.v1.shard.{shard}.{operation}");
-    let asked = somebody.client.request_with_headers(subject, somebody.headers(), body.to_string().into());
+    let asked =
+        somebody
+            .client
+            .request_with_headers(subject, somebody.headers(), body.to_string().into());
     let _ = tokio::time::timeout(Duration::from_secs(1), asked).await;
 }
 
 impl Stage {
     async fn new() -> (Self, Worker, Worker) {
         let world = World::start().await;
-        let (a, b) = (world.worker_with(Self::settings(&world)).await, world.worker("b").await);
-        let tools = Tools::open(&world.settings("a"), "test").await.expect("tools");
+        let (a, b) = (
+            world.worker_with(Self::settings(&world)).await,
+            world.worker("b").await,
+        );
+        let tools = Tools::open(&world.settings("a"), "test")
+            .await
+            .expect("tools");
         let (store, bucket) = (world.store("a"), world.bucket("a").await);
         let mut people = Vec::new();
         for who in 0..PEOPLE {
             people.push(world.caller(&name(who)).await);
         }
-        (Self { world, tools, store, bucket, people, fetched: Mutex::default() }, a, b)
+        (
+            Self {
+                world,
+                tools,
+                store,
+                bucket,
+                people,
+                fetched: Mutex::default(),
+            },
+            a,
+            b,
+        )
     }
 
     /// Small batches, so that more of them lie between other things.
@@ -82,39 +101,97 @@ impl Stage {
         let (somebody, owner) = (&self.people[who], self.world.owner(&name(who)));
         let note = format!("note-{item}");
         match what {
-            0..6 => ask(somebody, "b.put", &json!({"kind": "text", "id": note, "data": {"text": "x"}})).await,
-            6..9 => ask(somebody, "a.put", &json!({"kind": "text", "id": note, "data": {"text": "y"}})).await,
+            0..6 => {
+                ask(
+                    somebody,
+                    "b.put",
+                    &json!({"kind": "text", "id": note, "data": {"text": "x"}}),
+                )
+                .await
+            }
+            6..9 => {
+                ask(
+                    somebody,
+                    "a.put",
+                    &json!({"kind": "text", "id": note, "data": {"text": "y"}}),
+                )
+                .await
+            }
             9 => ask(somebody, "b.delete", &json!({"kind": "text", "id": note})).await,
             10..13 => ask(somebody, "a.list", &json!({})).await,
             13 => {
                 let key = self.world.key_of(&name(who));
-                let long_ago = "update owner set seen_at = now() - interval '99 days' where owner_key = ";
+                let long_ago =
+                    "update owner set seen_at = now() - interval '99 days' where owner_key = ";
                 self.world.query("a", &format!("{long_ago}{key}"));
                 self.store.evict(98, 10).await.expect("Postgres");
             }
-            14 => drop(self.tools.owners.rebuild(&owner, Loss::Refuse).await.expect("rebuilt")),
-            15 => drop(self.store.reset_owner(&owner, "favorites").await.expect("Postgres")),
+            14 => drop(
+                self.tools
+                    .owners
+                    .rebuild(&owner, Loss::Refuse)
+                    .await
+                    .expect("rebuilt"),
+            ),
+            15 => drop(
+                self.store
+                    .reset_owner(&owner, "favorites")
+                    .await
+                    .expect("Postgres"),
+            ),
             16 => {
-                self.store.begin_hosting(&owner, "favorites").await.expect("Postgres");
-                let delta = self.bucket.since_confirmed(&owner, Version::NONE).await.expect("the truth");
+                self.store
+                    .begin_hosting(&owner, "favorites")
+                    .await
+                    .expect("Postgres");
+                let delta = self
+                    .bucket
+                    .since_confirmed(&owner, Version::NONE)
+                    .await
+                    .expect("the truth");
                 // Some of it goes ahead.
-                let (some, up_to) = (delta.records.iter().skip(item).collect::<Vec<_>>(), delta.up_to);
-                self.store.store_ahead(&owner, &some, up_to.unwrap_or_default().get()).await.expect("Postgres");
+                let (some, up_to) = (
+                    delta.records.iter().skip(item).collect::<Vec<_>>(),
+                    delta.up_to,
+                );
+                self.store
+                    .store_ahead(&owner, &some, up_to.unwrap_or_default().get())
+                    .await
+                    .expect("Postgres");
                 self.fetched.lock().expect("whole").push((who, delta));
             }
             17 | 18 => self.bring_to_an_end().await,
             19 => drop(self.tools.owners.backfill(&owner).await.expect("versions")),
-            20 => drop(self.tools.owners.refill_versions(|_, _| ()).await.expect("versions")),
-            _ => drop(self.tools.owners.rebuild_known(Loss::Refuse, |_, _| ()).await.expect("rebuilt")),
+            20 => drop(
+                self.tools
+                    .owners
+                    .refill_versions(|_, _| ())
+                    .await
+                    .expect("versions"),
+            ),
+            _ => drop(
+                self.tools
+                    .owners
+                    .rebuild_known(Loss::Refuse, |_, _| ())
+                    .await
+                    .expect("rebuilt"),
+            ),
         }
     }
 
     /// The second step of a hosting that was begun some time ago.
     async fn bring_to_an_end(&self) {
-        let Some((who, delta)) = self.fetched.lock().expect("whole").pop() else { return };
+        let Some((who, delta)) = self.fetched.lock().expect("whole").pop() else {
+            return;
+        };
         let owner = self.world.owner(&name(who));
         let (records, up_to) = (delta.records, delta.up_to.unwrap_or_default().get());
-        let whole = Whole { owner, bucket: "favorites", records, up_to };
+        let whole = Whole {
+            owner,
+            bucket: "favorites",
+            records,
+            up_to,
+        };
         self.store.complete_hosting(&whole).await.expect("Postgres");
     }
 
@@ -135,16 +212,30 @@ impl Stage {
                 continue;
             }
             let here = format!("select version from item_version where owner_key = {key}");
-            let here: Vec<u64> = self.world.query("a", &here).lines().map(|v| v.parse().expect("a number")).collect();
-            let truth = self.bucket.since_confirmed(&owner, Version::NONE).await.expect("the truth");
+            let here: Vec<u64> = self
+                .world
+                .query("a", &here)
+                .lines()
+                .map(|v| v.parse().expect("a number"))
+                .collect();
+            let truth = self
+                .bucket
+                .since_confirmed(&owner, Version::NONE)
+                .await
+                .expect("the truth");
             for current in truth.records.iter().filter(|record| record.is_live_item()) {
                 let kept = self
                     .bucket
                     .history(&owner, &current.name, Version::NONE, current.version)
                     .await
                     .expect("the truth");
-                let missing = kept.iter().find(|record| !here.contains(&record.version.get()));
-                assert!(missing.is_none(), "seed {seed}: a version is missing, {missing:?}");
+                let missing = kept
+                    .iter()
+                    .find(|record| !here.contains(&record.version.get()));
+                assert!(
+                    missing.is_none(),
+                    "seed {seed}: a version is missing, {missing:?}"
+                );
             }
         }
         hosted
@@ -163,13 +254,23 @@ async fn round(seed: u64) -> BTreeMap<usize, usize> {
             if let Some(worker) = worker.take() {
                 worker.crash().await;
             }
-            worker = Some(stage.world.try_worker(Stage::settings(&stage.world)).await.expect("a worker"));
+            worker = Some(
+                stage
+                    .world
+                    .try_worker(Stage::settings(&stage.world))
+                    .await
+                    .expect("a worker"),
+            );
             continue;
         }
         let (stage, pause) = (stage.clone(), draw.next(12) as u64);
         under_way.spawn(async move { stage.step(what, who, item, pause).await });
         while under_way.len() >= AT_A_TIME {
-            under_way.join_next().await.expect("some").expect("no panic");
+            under_way
+                .join_next()
+                .await
+                .expect("some")
+                .expect("no panic");
         }
     }
     while let Some(ended) = under_way.join_next().await {
@@ -179,7 +280,10 @@ async fn round(seed: u64) -> BTreeMap<usize, usize> {
     // Everybody comes once more, and is answered alike on both shards, and hosted.
     for somebody in &stage.people {
         let strong = json!({"consistency": "strong"});
-        let lists = (somebody.done("a.list", &strong).await, somebody.done("b.list", &strong).await);
+        let lists = (
+            somebody.done("a.list", &strong).await,
+            somebody.done("b.list", &strong).await,
+        );
         assert_eq!(lists.0["items"], lists.1["items"], "seed {seed}");
         assert_eq!(lists.0["stale"], Value::Null, "seed {seed}");
     }
@@ -196,8 +300,9 @@ async fn round(seed: u64) -> BTreeMap<usize, usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn any_interleaving_ends_with_postgres_equal_to_the_truth() {
-    let number =
-        |variable: &str, default: u64| std::env::var(variable).map_or(default, |text| text.parse().expect("a number"));
+    let number = |variable: &str, default: u64| {
+        std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+    };
     let (first, rounds) = (number("SEED", 1), number("ROUNDS", 4));
     for seed in first..first + rounds {
         let drawn = round(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).await;

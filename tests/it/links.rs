@@ -34,19 +34,35 @@ async fn everything_passes(conf: &str) -> Result<(), String> {
     let mut workers = Vec::new();
     for shard in ["a", "b"] {
         let settings = impatient(&world, shard);
-        let made = timeout(Duration::from_secs(5), world.init(&settings)).await.map_err(|_| "init: no answer")?;
+        let made = timeout(Duration::from_secs(5), world.init(&settings))
+            .await
+            .map_err(|_| "init: no answer")?;
         made.map_err(|fault| format!("init: {fault:#}"))?;
-        workers.push(world.try_worker(settings).await.map_err(|fault| format!("serve: {fault:#}"))?);
+        workers.push(
+            world
+                .try_worker(settings)
+                .await
+                .map_err(|fault| format!("serve: {fault:#}"))?,
+        );
     }
-    callers_are_served(&world, &leaves).await.map_err(|fault| format!("callers: {fault}"))?;
-    operators_look(&world, &leaves).await.map_err(|fault| format!("operator: {fault}"))?;
-    revocations_are_heard(&world, &leaves).await.map_err(|fault| format!("revocation: {fault}"))?;
+    callers_are_served(&world, &leaves)
+        .await
+        .map_err(|fault| format!("callers: {fault}"))?;
+    operators_look(&world, &leaves)
+        .await
+        .map_err(|fault| format!("operator: {fault}"))?;
+    revocations_are_heard(&world, &leaves)
+        .await
+        .map_err(|fault| format!("revocation: {fault}"))?;
     // An auth service may be at a leaf too.
     world.stop_auth().await;
     world.auth_url = Some(leaves.b.url());
     world.start_auth().await;
     let carol = world.caller("carol").await;
-    served(&carol, "a.list", &json!({})).await.map(drop).map_err(|fault| format!("auth at a leaf: {fault}"))
+    served(&carol, "a.list", &json!({}))
+        .await
+        .map(drop)
+        .map_err(|fault| format!("auth at a leaf: {fault}"))
 }
 
 async fn served(caller: &Caller, what: &str, body: &Value) -> Result<Value, String> {
@@ -58,11 +74,27 @@ async fn served(caller: &Caller, what: &str, body: &Value) -> Result<Value, Stri
 }
 
 async fn callers_are_served(world: &World, leaves: &Leaves) -> Result<(), String> {
-    let (here, there) = (world.caller("alice").await, world.caller_at(&leaves.b.url(), "alice").await);
+    let (here, there) = (
+        world.caller("alice").await,
+        world.caller_at(&leaves.b.url(), "alice").await,
+    );
     let note = json!({"kind": "text", "id": "note", "consistency": "strong"});
-    let mut bell = there.client.subscribe("favorites.changed.>").await.map_err(|fault| fault.to_string())?;
-    there.client.flush().await.map_err(|fault| fault.to_string())?;
-    let put = served(&here, "put", &json!({"kind": "text", "id": "note", "data": {"text": "x"}})).await?;
+    let mut bell = there
+        .client
+        .subscribe("favorites.changed.>")
+        .await
+        .map_err(|fault| fault.to_string())?;
+    there
+        .client
+        .flush()
+        .await
+        .map_err(|fault| fault.to_string())?;
+    let put = served(
+        &here,
+        "put",
+        &json!({"kind": "text", "id": "note", "data": {"text": "x"}}),
+    )
+    .await?;
     if put["local"] == "pending" {
         return Err("the row does not come".into());
     }
@@ -72,8 +104,16 @@ async fn callers_are_served(world: &World, leaves: &Leaves) -> Result<(), String
         }
     }
     for _ in 0..10 {
-        served(&here, "put", &json!({"kind": "text", "id": "note", "data": {"text": "y"}})).await?;
-        if matches!(timeout(Duration::from_millis(300), bell.next()).await, Ok(Some(_))) {
+        served(
+            &here,
+            "put",
+            &json!({"kind": "text", "id": "note", "data": {"text": "y"}}),
+        )
+        .await?;
+        if matches!(
+            timeout(Duration::from_millis(300), bell.next()).await,
+            Ok(Some(_))
+        ) {
             return Ok(());
         }
     }
@@ -83,23 +123,48 @@ async fn callers_are_served(world: &World, leaves: &Leaves) -> Result<(), String
 /// At a leaf as at the hub.
 async fn operators_look(world: &World, leaves: &Leaves) -> Result<(), String> {
     let client = world.connect("operator").await;
-    let look = async |subject: &str, body: Value| ask(&client, subject, HeaderMap::new(), &body).await;
-    for call in ["INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.KV_favorites"] {
+    let look =
+        async |subject: &str, body: Value| ask(&client, subject, HeaderMap::new(), &body).await;
+    for call in [
+        "INFO",
+        "STREAM.NAMES",
+        "STREAM.LIST",
+        "STREAM.INFO.KV_favorites",
+    ] {
         look(&format!("$JS.hub.API.{call}"), json!({})).await?;
     }
     let info = json!({"subjects_filter": "$KV.favorites.*.key"});
     let info = look("$JS.hub.API.STREAM.INFO.KV_favorites", info).await?;
     let keys = info["state"]["subjects"].as_object().ok_or("no keys")?;
     let key = keys.keys().next().ok_or("no key")?;
-    look("$JS.hub.API.STREAM.MSG.GET.KV_favorites", json!({"last_by_subj": key})).await?;
-    let direct = client.request(format!("$JS.hub.API.DIRECT.GET.KV_favorites.{key}"), "".into());
-    let direct = timeout(Duration::from_secs(3), direct).await.map_err(|_| "direct get")?;
-    if direct.map_err(|fault| fault.to_string())?.payload.is_empty() {
+    look(
+        "$JS.hub.API.STREAM.MSG.GET.KV_favorites",
+        json!({"last_by_subj": key}),
+    )
+    .await?;
+    let direct = client.request(
+        format!("$JS.hub.API.DIRECT.GET.KV_favorites.{key}"),
+        "".into(),
+    );
+    let direct = timeout(Duration::from_secs(3), direct)
+        .await
+        .map_err(|_| "direct get")?;
+    if direct
+        .map_err(|fault| fault.to_string())?
+        .payload
+        .is_empty()
+    {
         return Err("direct get".into());
     }
     for url in [world.nats.url(), leaves.b.url(), leaves.hub.url()] {
         let client = world.connect_at(&url, "operator").await;
-        ask(&client, "favorites.v1.version", HeaderMap::new(), &json!({})).await?;
+        ask(
+            &client,
+            "favorites.v1.version",
+            HeaderMap::new(),
+            &json!({}),
+        )
+        .await?;
         all_workers_are_found(&client).await?;
     }
     Ok(())
@@ -107,8 +172,14 @@ async fn operators_look(world: &World, leaves: &Leaves) -> Result<(), String> {
 
 async fn all_workers_are_found(client: &async_nats::Client) -> Result<(), String> {
     let inbox = client.new_inbox();
-    let mut answers = client.subscribe(inbox.clone()).await.map_err(|fault| fault.to_string())?;
-    client.publish_with_reply("$SRV.PING.favorites", inbox, "".into()).await.map_err(|fault| fault.to_string())?;
+    let mut answers = client
+        .subscribe(inbox.clone())
+        .await
+        .map_err(|fault| fault.to_string())?;
+    client
+        .publish_with_reply("$SRV.PING.favorites", inbox, "".into())
+        .await
+        .map_err(|fault| fault.to_string())?;
     for number in 0..2 {
         match timeout(Duration::from_secs(3), answers.next()).await {
             Ok(Some(answer)) if answer.status.is_none() => {}
@@ -122,20 +193,37 @@ async fn all_workers_are_found(client: &async_nats::Client) -> Result<(), String
 async fn revocations_are_heard(world: &World, leaves: &Leaves) -> Result<(), String> {
     let service = AuthService::new(&world.secrets).map_err(|fault| fault.to_string())?;
     for (number, url) in (1..).zip([world.nats.url(), leaves.b.url(), leaves.hub.url()]) {
-        let revoked = Revoked { sub: Some(format!("somebody-{number}")), sid: None, iat: unix_now() };
-        let message = service.revocation(&revoked).map_err(|fault| fault.to_string())?;
+        let revoked = Revoked {
+            sub: Some(format!("somebody-{number}")),
+            sid: None,
+            iat: unix_now(),
+        };
+        let message = service
+            .revocation(&revoked)
+            .map_err(|fault| fault.to_string())?;
         let auth = world.connect_at(&url, "auth").await;
-        auth.publish(REVOKED_SUBJECT, message.into()).await.map_err(|fault| fault.to_string())?;
+        auth.publish(REVOKED_SUBJECT, message.into())
+            .await
+            .map_err(|fault| fault.to_string())?;
         auth.flush().await.map_err(|fault| fault.to_string())?;
         let heard = async || {
             let told = world.stats(2).await;
-            told.iter().map(|one| one["data"]["auth"]["revocations"].as_u64().unwrap_or_default()).collect::<Vec<_>>()
+            told.iter()
+                .map(|one| {
+                    one["data"]["auth"]["revocations"]
+                        .as_u64()
+                        .unwrap_or_default()
+                })
+                .collect::<Vec<_>>()
         };
         let mut tries = 0;
         while heard().await != [number, number] {
             tries += 1;
             if tries > 60 {
-                return Err(format!("the one told at {number} is heard so often: {:?}", heard().await));
+                return Err(format!(
+                    "the one told at {number} is heard so often: {:?}",
+                    heard().await
+                ));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -145,8 +233,13 @@ async fn revocations_are_heard(world: &World, leaves: &Leaves) -> Result<(), Str
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_grant_of_a_link_is_needed_by_somebody() {
-    let all: Vec<_> = grants(ACCOUNTS_CONF).into_iter().filter(|grant| grant.name.starts_with("leaf")).collect();
-    let confs = all.iter().map(|grant| (grant.name.clone(), grant.taken_from(ACCOUNTS_CONF)));
+    let all: Vec<_> = grants(ACCOUNTS_CONF)
+        .into_iter()
+        .filter(|grant| grant.name.starts_with("leaf"))
+        .collect();
+    let confs = all
+        .iter()
+        .map(|grant| (grant.name.clone(), grant.taken_from(ACCOUNTS_CONF)));
     let whole = (0..2).map(|_| ("nothing".to_owned(), ACCOUNTS_CONF.to_owned()));
     let (places, mut tries) = (Arc::new(Semaphore::new(4)), JoinSet::new());
     for (name, conf) in whole.chain(confs) {
@@ -154,9 +247,17 @@ async fn every_grant_of_a_link_is_needed_by_somebody() {
         tries.spawn(async move {
             let _place = places.acquire().await.expect("open");
             // Without some of them, what a test stands on fails already.
-            let tried = tokio::spawn(async move { timeout(PATIENCE, everything_passes(&conf)).await });
-            let ended = tried.await.map_err(|_| "the platform does not start".to_owned());
-            (name, ended.and_then(|ended| ended.map_err(|_| "not in time".to_owned())).flatten())
+            let tried =
+                tokio::spawn(async move { timeout(PATIENCE, everything_passes(&conf)).await });
+            let ended = tried
+                .await
+                .map_err(|_| "the platform does not start".to_owned());
+            (
+                name,
+                ended
+                    .and_then(|ended| ended.map_err(|_| "not in time".to_owned()))
+                    .flatten(),
+            )
         });
     }
     let mut unneeded = Vec::new();
@@ -164,10 +265,20 @@ async fn every_grant_of_a_link_is_needed_by_somebody() {
         match (name.as_str(), ended) {
             ("nothing", ended) => ended.expect("with all grants everything passes"),
             (_, Ok(())) => unneeded.push(name),
-            (_, Err(fault)) => println!("without {name}\n    {}", fault.lines().next().unwrap_or_default()),
+            (_, Err(fault)) => println!(
+                "without {name}\n    {}",
+                fault.lines().next().unwrap_or_default()
+            ),
         }
     }
     println!("{} grants were taken away, each by itself", all.len());
-    assert!(unneeded.is_empty(), "nobody needs:\n{}", unneeded.join("\n"));
-    assert!(all.len() > 20, "the list of grants is read from the text: {all:#?}");
+    assert!(
+        unneeded.is_empty(),
+        "nobody needs:\n{}",
+        unneeded.join("\n")
+    );
+    assert!(
+        all.len() > 20,
+        "the list of grants is read from the text: {all:#?}"
+    );
 }

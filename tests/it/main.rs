@@ -1,5 +1,9 @@
 //! The service on real servers, spoken to over the wire: one file a feature, each test a sentence.
-#![expect(clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod harness;
 

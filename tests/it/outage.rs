@@ -58,7 +58,10 @@ async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
     let _turn = alone().await;
     let world = World::start().await;
     let (settings, link) = through_a_link(&world, "a").await;
-    let _workers = (world.worker_with(settings.clone()).await, world.worker_with(settings).await);
+    let _workers = (
+        world.worker_with(settings.clone()).await,
+        world.worker_with(settings).await,
+    );
     let load = Load::start(&world, &["a"], 12, false).await;
     load.progress(200).await;
     let began = Instant::now();
@@ -78,7 +81,10 @@ async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
     tell(what, &report, began, ended);
     report.only(&[], &[Outcome::Pending]);
     let slowest = report.slowest(began + KNOWN, ended);
-    assert!(slowest <= AT_ONCE, "somebody waited for Postgres: {slowest:?}");
+    assert!(
+        slowest <= AT_ONCE,
+        "somebody waited for Postgres: {slowest:?}"
+    );
     is_as_acknowledged(&mut report, &["a"], ended).await;
     // What was acknowledged while it was away is there. The newcomer could not be hosted then, and is on coming again.
     newcomer.done("a.list", &json!({})).await;
@@ -97,7 +103,11 @@ async fn wait_for_rows(world: &World, shard: &str, mut acknowledged: BTreeSet<u6
         if acknowledged.is_empty() {
             return println!("{all} acknowledged items have their rows");
         }
-        assert!(since.elapsed() < NORMAL, "{} of {all} acknowledged items have no row", acknowledged.len());
+        assert!(
+            since.elapsed() < NORMAL,
+            "{} of {all} acknowledged items have no row",
+            acknowledged.len()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -126,7 +136,13 @@ async fn a_slow_postgres_slows_nobody_who_is_known() {
     // Newcomers, who need Postgres, take their time; the others do not wait for them.
     let newcomers = (0..40).map(|number| {
         let world = &world;
-        async move { world.caller(&format!("newcomer-{number}")).await.put_text("a", "note", "x").await }
+        async move {
+            world
+                .caller(&format!("newcomer-{number}"))
+                .await
+                .put_text("a", "note", "x")
+                .await
+        }
     });
     futures::future::join_all(newcomers).await;
     let ended = Instant::now();
@@ -138,19 +154,30 @@ async fn a_slow_postgres_slows_nobody_who_is_known() {
     tell("slow Postgres", &report, began, ended);
     report.only(&[], &[Outcome::Pending]);
     let slowest_read = report.slowest_read(began, ended);
-    assert!(slowest_read < Duration::from_millis(300), "a read of a known owner took {slowest_read:?}");
+    assert!(
+        slowest_read < Duration::from_millis(300),
+        "a read of a known owner took {slowest_read:?}"
+    );
     is_as_acknowledged(&mut report, &["a"], ended).await;
 }
 
 async fn the_truth_goes(what: &str, frozen: bool) {
     let _turn = alone().await;
     let (world, mut hub) = World::behind_a_hub().await;
-    let _workers = (world.worker("a").await, world.worker("a").await, world.worker("b").await);
+    let _workers = (
+        world.worker("a").await,
+        world.worker("a").await,
+        world.worker("b").await,
+    );
     let load = Load::start(&world, &["", "a", "b"], 12, false).await;
     load.progress(300).await;
     let began = Instant::now();
     match frozen {
-        true => hub.server.process().signal(Signal::SIGSTOP).expect("stopped"),
+        true => hub
+            .server
+            .process()
+            .signal(Signal::SIGSTOP)
+            .expect("stopped"),
         false => hub.link.cut(),
     }
     tokio::time::sleep(OUTAGE).await;
@@ -159,13 +186,23 @@ async fn the_truth_goes(what: &str, frozen: bool) {
     let asked = Instant::now();
     let refused = newcomer.ask("a.list", &json!({})).await;
     assert!(refused.refusal("truth_unavailable")["details"]["retry_after_ms"].is_u64());
-    assert!(asked.elapsed() <= AT_ONCE, "refused after {:?}", asked.elapsed());
+    assert!(
+        asked.elapsed() <= AT_ONCE,
+        "refused after {:?}",
+        asked.elapsed()
+    );
     let told = world.stats(3).await;
-    let knows = |one: &Value| one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth";
+    let knows = |one: &Value| {
+        one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth"
+    };
     assert!(told.iter().all(knows), "somebody does not know: {told:#?}");
     let ended = Instant::now();
     match frozen {
-        true => hub.server.process().signal(Signal::SIGCONT).expect("continued"),
+        true => hub
+            .server
+            .process()
+            .signal(Signal::SIGCONT)
+            .expect("continued"),
         false => hub.link.heal(),
     }
     load.progress(300).await;
@@ -173,10 +210,24 @@ async fn the_truth_goes(what: &str, frozen: bool) {
     load.progress(100).await;
     let mut report = load.stop().await;
     tell(what, &report, began, ended);
-    report.only(&["truth_unavailable", "in_doubt", "deadline_exceeded", "overloaded"], &PENDING_OR_STALE);
-    assert!(report.counts()[1].contains_key(&Outcome::Stale), "reads go on, and say that they are stale");
+    report.only(
+        &[
+            "truth_unavailable",
+            "in_doubt",
+            "deadline_exceeded",
+            "overloaded",
+        ],
+        &PENDING_OR_STALE,
+    );
+    assert!(
+        report.counts()[1].contains_key(&Outcome::Stale),
+        "reads go on, and say that they are stale"
+    );
     let slowest = report.slowest(began + KNOWN, ended);
-    assert!(slowest <= AT_ONCE, "with the breaker open an answer took {slowest:?}");
+    assert!(
+        slowest <= AT_ONCE,
+        "with the breaker open an answer took {slowest:?}"
+    );
     is_as_acknowledged(&mut report, &["a", "b"], ended).await;
 }
 
@@ -199,14 +250,25 @@ async fn an_owner_who_is_not_in_memory_is_served_from_postgres_in_the_callers_ti
     let put = alice.put_text("a", "note", "x").await;
     let _cold = world.worker("a").await;
     first.stop().await.expect("stopped in order");
-    hub.server.process().signal(Signal::SIGSTOP).expect("stopped");
+    hub.server
+        .process()
+        .signal(Signal::SIGSTOP)
+        .expect("stopped");
     let mut headers = alice.headers();
     headers.insert("Request-Timeout-Ms", "400");
     let asked = Instant::now();
     let reply = alice.ask_with("a.list", headers, b"{}".to_vec()).await;
     let took = asked.elapsed();
-    hub.server.process().signal(Signal::SIGCONT).expect("continued");
-    assert_eq!((&reply.body["stale"], &reply.body["items"][0]), (&json!(true), &put["item"]), "{}", reply.body);
+    hub.server
+        .process()
+        .signal(Signal::SIGCONT)
+        .expect("continued");
+    assert_eq!(
+        (&reply.body["stale"], &reply.body["items"][0]),
+        (&json!(true), &put["item"]),
+        "{}",
+        reply.body
+    );
     assert!(took <= Duration::from_millis(400), "{took:?}");
 }
 
@@ -218,20 +280,37 @@ async fn a_write_in_doubt_is_settled_by_the_worker_itself() {
     alice.put_text("a", "note", "first").await;
     for round in 0..5 {
         // Sent to a server that is paused: no answer comes, and it lands when the server goes on.
-        hub.server.process().signal(Signal::SIGSTOP).expect("stopped");
+        hub.server
+            .process()
+            .signal(Signal::SIGSTOP)
+            .expect("stopped");
         let write = tokio::spawn({
             let alice = alice.clone();
             async move { alice.put_text("a", "note", &format!("round {round}")).await }
         });
         tokio::time::sleep(Duration::from_millis(2_500)).await;
-        hub.server.process().signal(Signal::SIGCONT).expect("continued");
-        let written = write.await.expect("not refused: it was settled within the caller's time");
-        let read = alice.done("a.get", &json!({"kind": "text", "id": "note", "consistency": "strong"})).await;
+        hub.server
+            .process()
+            .signal(Signal::SIGCONT)
+            .expect("continued");
+        let written = write
+            .await
+            .expect("not refused: it was settled within the caller's time");
+        let read = alice
+            .done(
+                "a.get",
+                &json!({"kind": "text", "id": "note", "consistency": "strong"}),
+            )
+            .await;
         assert_eq!(read["item"], written["item"]);
     }
     let records = world.records().await;
     let kept: u64 = records.values().sum();
-    assert_eq!(kept, 1 + 6, "the key, and each of the six writes once: {records:?}");
+    assert_eq!(
+        kept,
+        1 + 6,
+        "the key, and each of the six writes once: {records:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,16 +322,32 @@ async fn a_write_in_doubt_is_done_once_when_it_is_asked_for_again() {
     alice.put_text("a", "note", "first").await;
     alice.done("b.list", &json!({})).await;
     let body = json!({"kind": "text", "id": "note", "data": {"text": "second"}});
-    hub.server.process().signal(Signal::SIGSTOP).expect("stopped");
+    hub.server
+        .process()
+        .signal(Signal::SIGSTOP)
+        .expect("stopped");
     let mut headers = alice.headers();
     headers.insert("Nats-Msg-Id", "once");
     headers.insert("Request-Timeout-Ms", "400");
-    alice.ask_with("a.put", headers, body.to_string().into_bytes()).await.refusal("in_doubt");
-    hub.server.process().signal(Signal::SIGCONT).expect("continued");
+    alice
+        .ask_with("a.put", headers, body.to_string().into_bytes())
+        .await
+        .refusal("in_doubt");
+    hub.server
+        .process()
+        .signal(Signal::SIGCONT)
+        .expect("continued");
     let again = retry(|| alice.ask_once("b.put", "once", &body)).await;
     let once_more = alice.ask_once("a.put", "once", &body).await.body;
-    assert_eq!((&again["item"], &again["owner_version"]), (&once_more["item"], &once_more["owner_version"]));
-    assert_eq!(world.records().await.values().sum::<u64>(), 3, "the key and two writes");
+    assert_eq!(
+        (&again["item"], &again["owner_version"]),
+        (&once_more["item"], &once_more["owner_version"])
+    );
+    assert_eq!(
+        world.records().await.values().sum::<u64>(),
+        3,
+        "the key and two writes"
+    );
 }
 
 /// Asks until it is not refused for something that is away; for two seconds at most.
@@ -273,7 +368,9 @@ async fn the_auth_service_goes(what: &str, frozen: bool) {
     let mut world = World::without_auth(ACCOUNTS_CONF).await;
     // Its own way to NATS, which can be frozen: then it neither answers nor is known to be gone.
     let link = Proxy::start(&world.nats.url().replace("nats://", "")).await;
-    world.start_auth_at(&format!("nats://127.0.0.1:{}", link.port())).await;
+    world
+        .start_auth_at(&format!("nats://127.0.0.1:{}", link.port()))
+        .await;
     let mut settings = world.settings("a");
     settings.auth.cache_ttl_ms = 1_000;
     let _worker = world.worker_with(settings).await;
@@ -287,8 +384,15 @@ async fn the_auth_service_goes(what: &str, frozen: bool) {
     tokio::time::sleep(OUTAGE).await;
     let newcomer = world.caller("newcomer").await;
     let asked = Instant::now();
-    newcomer.ask("a.list", &json!({})).await.refusal("auth_unavailable");
-    assert!(asked.elapsed() <= AT_ONCE, "refused after {:?}", asked.elapsed());
+    newcomer
+        .ask("a.list", &json!({}))
+        .await
+        .refusal("auth_unavailable");
+    assert!(
+        asked.elapsed() <= AT_ONCE,
+        "refused after {:?}",
+        asked.elapsed()
+    );
     let ended = Instant::now();
     match frozen {
         true => link.heal(),
@@ -300,7 +404,14 @@ async fn the_auth_service_goes(what: &str, frozen: bool) {
     let mut report = load.stop().await;
     tell(what, &report, began, ended);
     // Until it is known to hang, a question to it takes all of the caller's time.
-    report.only(if frozen { &["auth_unavailable", "deadline_exceeded"] } else { &["auth_unavailable"] }, &[]);
+    report.only(
+        if frozen {
+            &["auth_unavailable", "deadline_exceeded"]
+        } else {
+            &["auth_unavailable"]
+        },
+        &[],
+    );
     assert!(report.slowest(began + KNOWN, ended) <= AT_ONCE);
     is_as_acknowledged(&mut report, &["a"], ended).await;
 }
@@ -376,8 +487,17 @@ async fn the_nats_server_is_killed() {
     load.progress(50).await;
     let mut report = load.stop().await;
     tell("NATS killed", &report, began, ended);
-    let codes = ["truth_unavailable", "auth_unavailable", "in_doubt", "deadline_exceeded", "overloaded"];
-    report.only(&codes, &[Outcome::NoReply, Outcome::Pending, Outcome::Stale]);
+    let codes = [
+        "truth_unavailable",
+        "auth_unavailable",
+        "in_doubt",
+        "deadline_exceeded",
+        "overloaded",
+    ];
+    report.only(
+        &codes,
+        &[Outcome::NoReply, Outcome::Pending, Outcome::Stale],
+    );
     is_as_acknowledged(&mut report, &["a", "b"], ended).await;
 }
 
@@ -391,7 +511,12 @@ async fn a_full_bucket_refuses_writes_and_serves_reads() {
     let (mut kept, text) = (Vec::new(), "x".repeat(20_000));
     let refused = loop {
         let id = format!("note-{}", kept.len());
-        let reply = alice.ask("a.put", &json!({"kind": "text", "id": id, "data": {"text": text}})).await;
+        let reply = alice
+            .ask(
+                "a.put",
+                &json!({"kind": "text", "id": id, "data": {"text": text}}),
+            )
+            .await;
         if reply.body["error"].is_object() {
             break reply;
         }
@@ -399,7 +524,9 @@ async fn a_full_bucket_refuses_writes_and_serves_reads() {
         assert!(kept.len() < 100, "it never gets full");
     };
     assert!(
-        refused.refusal("truth_unavailable")["message"].as_str().is_some_and(|text| text.contains("takes no more"))
+        refused.refusal("truth_unavailable")["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("takes no more"))
     );
     // To the last byte: so that not even what confirms a refusal or a strong read finds room.
     for number in 0..200 {
@@ -414,13 +541,25 @@ async fn a_full_bucket_refuses_writes_and_serves_reads() {
             break;
         }
     }
-    alice.ask("a.list", &strong).await.refusal("truth_unavailable");
+    alice
+        .ask("a.list", &strong)
+        .await
+        .refusal("truth_unavailable");
     let conflict = json!({"kind": "text", "id": "note-0", "data": {"text": "y"}, "if_version": 1});
-    alice.ask("a.put", &conflict).await.refusal("truth_unavailable");
+    alice
+        .ask("a.put", &conflict)
+        .await
+        .refusal("truth_unavailable");
     // Who is known is served, also by a worker that has them from Postgres only.
     let is_served = async || {
-        let listed = alice.done("a.list", &json!({"limit": 500, "consistency": "head"})).await;
-        let listed_ids = listed["items"].as_array().expect("a list").iter().filter_map(|item| item["id"].as_str());
+        let listed = alice
+            .done("a.list", &json!({"limit": 500, "consistency": "head"}))
+            .await;
+        let listed_ids = listed["items"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|item| item["id"].as_str());
         let notes = listed_ids.filter(|id| id.starts_with("note-")).count();
         assert_eq!(notes, kept.len(), "what was acknowledged is there");
         assert!(listed["stale"].is_null());

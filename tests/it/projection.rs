@@ -15,10 +15,16 @@ async fn an_acknowledged_write_is_a_row_of_the_shard_when_it_is_answered() {
     let version = put["item"]["version"].to_string();
     assert_eq!(world.query("a", "select version from item"), version);
     assert_eq!(
-        world.query("a", "select version, complete_to is not null, history_complete from owner"),
+        world.query(
+            "a",
+            "select version, complete_to is not null, history_complete from owner"
+        ),
         format!("{version}|t|t")
     );
-    let cursor: u64 = world.query("a", "select sequence from cursor").parse().expect("a number");
+    let cursor: u64 = world
+        .query("a", "select sequence from cursor")
+        .parse()
+        .expect("a number");
     assert!(cursor >= put["item"]["version"].as_u64().expect("a version"));
 }
 
@@ -27,15 +33,26 @@ async fn a_shard_hosts_from_the_first_request_and_is_kept_current_from_then_on()
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
     alice.put_text("a", "one", "x").await;
-    assert_eq!(world.query("b", "select count(*) from owner"), "0", "b skips owners whom it does not host");
+    assert_eq!(
+        world.query("b", "select count(*) from owner"),
+        "0",
+        "b skips owners whom it does not host"
+    );
     let list = alice.done("b.list", &json!({})).await;
-    assert_eq!(list["items"].as_array().map(Vec::len), Some(1), "the first answer is whole");
+    assert_eq!(
+        list["items"].as_array().map(Vec::len),
+        Some(1),
+        "the first answer is whole"
+    );
     assert_eq!(world.query("b", "select count(*) from item"), "1");
     let put = alice.put_text("a", "two", "y").await;
     let version = put["item"]["version"].to_string();
     let until = Instant::now() + Duration::from_secs(5);
     while world.query("b", "select max(version) from item") != version {
-        assert!(Instant::now() < until, "b's projection does not bring the row");
+        assert!(
+            Instant::now() < until,
+            "b's projection does not bring the row"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -48,19 +65,39 @@ async fn an_owner_who_is_not_completely_hosted_is_not_read_from_postgres() {
         alice.put_text("a", &format!("note-{number}"), "x").await;
     }
     let store = Store::new(&world.settings("a").postgres).expect("settings");
-    let keyring = Keyring::from_base64(&world.secrets.identity, &world.secrets.encryption).expect("keys");
+    let keyring =
+        Keyring::from_base64(&world.secrets.identity, &world.secrets.encryption).expect("keys");
     let owner = keyring.owner(&UserId::new(gofavorites::dev::tokens::ISSUER, "alice"));
-    let hosted = store.hosted_owner(&owner).await.expect("Postgres").expect("hosted");
+    let hosted = store
+        .hosted_owner(&owner)
+        .await
+        .expect("Postgres")
+        .expect("hosted");
     assert_eq!(hosted.records.len(), 4, "three items and the owner's key");
     world.query("a", "update owner set complete_to = null");
-    assert!(store.hosted_owner(&owner).await.expect("Postgres").is_none());
+    assert!(
+        store
+            .hosted_owner(&owner)
+            .await
+            .expect("Postgres")
+            .is_none()
+    );
     // A worker that has nothing in memory brings the owner here again, and answers whole.
     a.stop().await.expect("stopped in order");
-    world.query("a", "delete from item where version = (select max(version) from item)");
+    world.query(
+        "a",
+        "delete from item where version = (select max(version) from item)",
+    );
     let _again = world.worker("a").await;
     let list = alice.done("a.list", &json!({})).await;
     assert_eq!(list["items"].as_array().map(Vec::len), Some(3));
-    assert_eq!(world.query("a", "select count(*), count(complete_to) from item join owner using (owner_key)"), "3|3");
+    assert_eq!(
+        world.query(
+            "a",
+            "select count(*), count(complete_to) from item join owner using (owner_key)"
+        ),
+        "3|3"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,10 +108,17 @@ async fn rows_that_do_not_fit_the_truth_are_not_believed() {
         alice.put_text("a", &format!("note-{number}"), "x").await;
     }
     a.stop().await.expect("stopped in order");
-    world.query("a", "delete from item where version = (select min(version) from item)");
+    world.query(
+        "a",
+        "delete from item where version = (select min(version) from item)",
+    );
     let _again = world.worker("a").await;
     let list = alice.done("a.list", &json!({})).await;
-    assert_eq!(list["items"].as_array().map(Vec::len), Some(3), "taken from the truth");
+    assert_eq!(
+        list["items"].as_array().map(Vec::len),
+        Some(3),
+        "taken from the truth"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +136,11 @@ async fn no_reader_of_postgres_sees_half_of_a_batch() {
             let mut seen = 0;
             let until = Instant::now() + Duration::from_secs(3);
             while Instant::now() < until {
-                seen += postgres.query(&database, half).expect("Postgres").parse::<u64>().expect("a number");
+                seen += postgres
+                    .query(&database, half)
+                    .expect("Postgres")
+                    .parse::<u64>()
+                    .expect("a number");
             }
             seen
         })

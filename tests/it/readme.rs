@@ -15,8 +15,15 @@ const PROGRAM: &str = "target/release/gofavorites";
 /// How long the platform may take to start, or to stop.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What differs from one run to the next, by its name in JSON.
-pub(crate) const FLEETING: [&str; 7] =
-    ["created_at", "updated_at", "built_at", "commit", "next_cursor", "notify", "shard"];
+pub(crate) const FLEETING: [&str; 7] = [
+    "created_at",
+    "updated_at",
+    "built_at",
+    "commit",
+    "next_cursor",
+    "notify",
+    "shard",
+];
 /// Stands on the path where there is no `nats` program, and leaves the words of its command line behind.
 const STAND_IN: &str = "#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done >\"$NATS_WORDS\"\n";
 
@@ -58,14 +65,20 @@ fn steps(block: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
     let (mut refused, mut read) = (None, false);
     for line in block.replace("\\\n", " ").lines() {
-        match (line.strip_prefix("# refused: "), steps.last_mut().filter(|_| read)) {
+        match (
+            line.strip_prefix("# refused: "),
+            steps.last_mut().filter(|_| read),
+        ) {
             (_, Some(Step { command, .. })) => {
                 command.push_str(&format!("\n{line}"));
                 read = line != "END";
             }
             (Some(code), None) => refused = Some(code.to_owned()),
             (None, None) => {
-                steps.push(Step { command: line.to_owned(), refused: refused.take() });
+                steps.push(Step {
+                    command: line.to_owned(),
+                    refused: refused.take(),
+                });
                 read = line.ends_with("<<'END'");
             }
         }
@@ -90,12 +103,18 @@ impl Platform {
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
             .spawn();
-        let mut platform = Self { process: process.expect("the program"), directory };
+        let mut platform = Self {
+            process: process.expect("the program"),
+            directory,
+        };
         let until = Instant::now() + PATIENCE;
         while !platform.state().join("dev.json").exists() {
             let ended = platform.process.try_wait().expect("a status");
             let log = fs::read_to_string(platform.directory.join("log")).expect("a log");
-            assert!(ended.is_none() && Instant::now() < until, "the platform does not start:\n{log}");
+            assert!(
+                ended.is_none() && Instant::now() < until,
+                "the platform does not start:\n{log}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         platform
@@ -117,7 +136,11 @@ impl Platform {
             directory.display(),
             directory.join("words").display(),
         );
-        let shell = Command::new("sh").arg("-c").arg(script).stdin(Stdio::null()).output();
+        let shell = Command::new("sh")
+            .arg("-c")
+            .arg(script)
+            .stdin(Stdio::null())
+            .output();
         shell.expect("sh")
     }
 
@@ -136,7 +159,8 @@ impl Platform {
             Err(_) => output.stdout,
             Ok(found) => {
                 fs::remove_file(&words).expect("removed");
-                self.request(&found.split_terminator('\0').collect::<Vec<_>>()).await
+                self.request(&found.split_terminator('\0').collect::<Vec<_>>())
+                    .await
             }
         };
         serde_json::from_slice(&reply).expect("a reply in JSON")
@@ -150,18 +174,27 @@ impl Platform {
         while let Some(word) = words.next() {
             match *word {
                 "-H" => {
-                    let (name, value) = words.next().and_then(|header| header.split_once(':')).expect("a header");
+                    let (name, value) = words
+                        .next()
+                        .and_then(|header| header.split_once(':'))
+                        .expect("a header");
                     headers.insert(name, value);
                 }
                 "--raw" => {}
                 word => rest.push(word),
             }
         }
-        let ["req", subject, body] = rest[..] else { panic!("not a request: {rest:?}") };
+        let ["req", subject, body] = rest[..] else {
+            panic!("not a request: {rest:?}")
+        };
         let (user, password) = (self.variable("NATS_USER"), self.variable("NATS_PASSWORD"));
-        let client = ConnectOptions::with_user_and_password(user, password).connect(self.variable("NATS_URL")).await;
+        let client = ConnectOptions::with_user_and_password(user, password)
+            .connect(self.variable("NATS_URL"))
+            .await;
         let client = client.expect("a connection");
-        let reply = client.request_with_headers(subject.to_owned(), headers, body.to_owned().into()).await;
+        let reply = client
+            .request_with_headers(subject.to_owned(), headers, body.to_owned().into())
+            .await;
         reply.expect("a reply").payload.to_vec()
     }
 
@@ -169,7 +202,11 @@ impl Platform {
         let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a process id"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("a signal");
         let status = self.process.wait().expect("a status");
-        assert!(status.success(), "{status}: {}", fs::read_to_string(self.directory.join("log")).expect("a log"));
+        assert!(
+            status.success(),
+            "{status}: {}",
+            fs::read_to_string(self.directory.join("log")).expect("a log")
+        );
     }
 }
 
@@ -185,9 +222,13 @@ impl Drop for Platform {
 fn lasting(word: &str) -> &str {
     let bare = word.trim_end_matches([':', ',']);
     let time = bare.ends_with('Z') && bare.starts_with("20");
-    let commit =
-        bare == "unknown" || [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if time || commit || bare.bytes().all(|byte| byte.is_ascii_digit()) { "…" } else { word }
+    let commit = bare == "unknown"
+        || [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if time || commit || bare.bytes().all(|byte| byte.is_ascii_digit()) {
+        "…"
+    } else {
+        word
+    }
 }
 
 /// The words of a line that last; which shard answers first is open.
@@ -210,8 +251,15 @@ fn lasting_lines(output: &str) -> Vec<Vec<&str>> {
 fn same_shape(name: &str, shown: &Value, real: &Value) {
     match (shown, real) {
         (Value::Object(shown), Value::Object(real)) => {
-            assert!(shown.keys().eq(real.keys()), "{name}: {:?} are shown, and {:?} there", shown.keys(), real.keys());
-            shown.iter().for_each(|(key, value)| same_shape(key, value, &real[key]));
+            assert!(
+                shown.keys().eq(real.keys()),
+                "{name}: {:?} are shown, and {:?} there",
+                shown.keys(),
+                real.keys()
+            );
+            shown
+                .iter()
+                .for_each(|(key, value)| same_shape(key, value, &real[key]));
         }
         (Value::Array(shown), Value::Array(real)) => {
             assert_eq!(shown.len(), real.len(), "{name}");
@@ -230,7 +278,9 @@ fn same_shape(name: &str, shown: &Value, real: &Value) {
 async fn the_readmes_tour_goes_as_it_says() {
     let _turn = beside().await;
     let readme = text("README.md");
-    let (_, tour) = readme.split_once("\n## A five-minute tour\n").expect("a tour");
+    let (_, tour) = readme
+        .split_once("\n## A five-minute tour\n")
+        .expect("a tour");
     let (tour, _) = tour.split_once("\n## ").expect("an end of the tour");
     let platform = Platform::start();
     let stand_in = platform.directory.join("nats");
@@ -240,11 +290,23 @@ async fn the_readmes_tour_goes_as_it_says() {
     for (language, block) in blocks(tour) {
         match language.as_str() {
             "sh" => printed.clear(),
-            "text" => assert_eq!(lasting_lines(&block), lasting_lines(&printed), "shown:\n{block}real:\n{printed}"),
-            "json" => same_shape("reply", &serde_json::from_str(&block).expect("JSON in the README"), &reply),
+            "text" => assert_eq!(
+                lasting_lines(&block),
+                lasting_lines(&printed),
+                "shown:\n{block}real:\n{printed}"
+            ),
+            "json" => same_shape(
+                "reply",
+                &serde_json::from_str(&block).expect("JSON in the README"),
+                &reply,
+            ),
             other => panic!("a block of {other}"),
         }
-        for Step { command, refused } in if language == "sh" { steps(&block) } else { Vec::new() } {
+        for Step { command, refused } in if language == "sh" {
+            steps(&block)
+        } else {
+            Vec::new()
+        } {
             made += 1;
             if command.starts_with("nats ") {
                 reply = platform.ask(&command).await;
@@ -255,8 +317,15 @@ async fn the_readmes_tour_goes_as_it_says() {
             let output = platform.run(&command);
             let both = [output.stdout, output.stderr].concat();
             let both = String::from_utf8(both).expect("a text");
-            assert_eq!(output.status.success(), refused.is_none(), "{command}: {both}");
-            assert!(refused.is_none_or(|code| both.contains(&code)), "{command}: {both}");
+            assert_eq!(
+                output.status.success(),
+                refused.is_none(),
+                "{command}: {both}"
+            );
+            assert!(
+                refused.is_none_or(|code| both.contains(&code)),
+                "{command}: {both}"
+            );
             printed.push_str(&both);
         }
     }
@@ -267,21 +336,36 @@ async fn the_readmes_tour_goes_as_it_says() {
 #[test]
 fn each_make_command_of_the_readme_is_a_target() {
     let (readme, makefile) = (text("README.md"), text("Makefile"));
-    let named = readme.split("`").chain(readme.lines()).filter_map(|words| words.strip_prefix("make "));
-    let targets: Vec<&str> = named.filter_map(|words| words.split_whitespace().next()).collect();
+    let named = readme
+        .split("`")
+        .chain(readme.lines())
+        .filter_map(|words| words.strip_prefix("make "));
+    let targets: Vec<&str> = named
+        .filter_map(|words| words.split_whitespace().next())
+        .collect();
     assert!(targets.len() >= 4, "{targets:?}");
     for target in targets {
-        assert!(makefile.lines().any(|line| line.starts_with(&format!("{target}:"))), "make {target}");
+        assert!(
+            makefile
+                .lines()
+                .any(|line| line.starts_with(&format!("{target}:"))),
+            "make {target}"
+        );
     }
 }
 
 #[test]
 fn the_readmes_settings_are_enough_for_a_worker() {
-    let (_, settings) =
-        blocks(&text("README.md")).into_iter().find(|(language, _)| language == "toml").expect("a block");
+    let (_, settings) = blocks(&text("README.md"))
+        .into_iter()
+        .find(|(language, _)| language == "toml")
+        .expect("a block");
     let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
     fs::write(file.path(), settings).expect("written");
-    Settings::read(Some(file.path())).expect("well formed").check().expect("complete");
+    Settings::read(Some(file.path()))
+        .expect("well formed")
+        .check()
+        .expect("complete");
 }
 
 #[test]
@@ -291,19 +375,38 @@ fn the_document_of_settings_has_each_with_its_default() {
         let mut cells = line.strip_prefix("| `")?.split(" | ");
         let name = cells.next()?.trim_end_matches('`').split_once('.')?;
         let default = cells.next()?;
-        Some((name, if default == "none" { "\"\"" } else { default.trim_matches('`') }))
+        Some((
+            name,
+            if default == "none" {
+                "\"\""
+            } else {
+                default.trim_matches('`')
+            },
+        ))
     });
     let rows: Vec<_> = rows.collect();
-    let toml: String =
-        rows.iter().map(|((section, field), default)| format!("{section}.{field} = {default}\n")).collect();
+    let toml: String = rows
+        .iter()
+        .map(|((section, field), default)| format!("{section}.{field} = {default}\n"))
+        .collect();
     let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
     fs::write(file.path(), toml).expect("written");
     let written = Settings::read(Some(file.path())).expect("every setting of the document is one");
-    let (written, real) = (format!("{written:#?}"), format!("{:#?}", Settings::default()));
+    let (written, real) = (
+        format!("{written:#?}"),
+        format!("{:#?}", Settings::default()),
+    );
     assert_eq!(written, real, "a default is another");
-    for field in real.lines().filter_map(|line| line.trim().split_once(": ").map(|(field, _)| field)) {
-        let known =
-            |((section, name), _): &((&str, &str), _)| name.rsplit('.').next() == Some(field) || *section == field;
-        assert!(field == "item" || rows.iter().any(known), "{field} is not in the document");
+    for field in real
+        .lines()
+        .filter_map(|line| line.trim().split_once(": ").map(|(field, _)| field))
+    {
+        let known = |((section, name), _): &((&str, &str), _)| {
+            name.rsplit('.').next() == Some(field) || *section == field
+        };
+        assert!(
+            field == "item" || rows.iter().any(known),
+            "{field} is not in the document"
+        );
     }
 }

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 /// The accounts, with a caller inside the workers' own, and a worker who may do all that the account may.
 fn with_an_insider() -> String {
-    let insider =
-        "users: [\n      { user: insider, password: insider, permissions: { publish: { allow: [\">\"] } } }\n";
+    let insider = "users: [\n      { user: insider, password: insider, permissions: { publish: { allow: [\">\"] } } }\n";
     let conf = ACCOUNTS_CONF.replacen("users: [\n", insider, 1);
     let conf = conf.replacen("\"$KV.favorites.>\"", "\">\"", 1);
     assert_eq!(conf.matches("\">\"").count(), 2, "{conf}");
@@ -21,7 +20,11 @@ fn with_an_insider() -> String {
 async fn insider(world: &World) -> Client {
     // The server is to get what a client would refuse to send.
     let options = ConnectOptions::with_user_and_password("insider".into(), "insider".into());
-    options.skip_subject_validation(true).connect(world.nats.url()).await.expect("a connection")
+    options
+        .skip_subject_validation(true)
+        .connect(world.nats.url())
+        .await
+        .expect("a connection")
 }
 
 /// Reply subjects that are none to answer to.
@@ -56,11 +59,20 @@ fn hostile() -> Vec<String> {
 /// Operations, with a body or with none.
 fn requests() -> [(&'static str, Value); 4] {
     let put = json!({"kind": "text", "id": "never", "data": {"text": "never"}});
-    [("put", put), ("shard.a.list", json!({})), ("version", json!({})), ("version", Value::Null)]
+    [
+        ("put", put),
+        ("shard.a.list", json!({})),
+        ("version", json!({})),
+        ("version", Value::Null),
+    ]
 }
 
 fn body(value: &Value) -> bytes::Bytes {
-    if value.is_null() { bytes::Bytes::new() } else { value.to_string().into() }
+    if value.is_null() {
+        bytes::Bytes::new()
+    } else {
+        value.to_string().into()
+    }
 }
 
 async fn send_all_with_hostile_replies(caller: &Caller) -> usize {
@@ -68,7 +80,12 @@ async fn send_all_with_hostile_replies(caller: &Caller) -> usize {
     for (operation, value) in requests() {
         for reply in hostile() {
             let subject = format!("favorites.v1.{operation}");
-            let sending = caller.client.publish_with_reply_and_headers(subject, reply, caller.headers(), body(&value));
+            let sending = caller.client.publish_with_reply_and_headers(
+                subject,
+                reply,
+                caller.headers(),
+                body(&value),
+            );
             sending.await.expect("sent");
             sent += 1;
         }
@@ -95,7 +112,9 @@ async fn answered(worker: &Worker, at_least: u64) -> u64 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), counted).await.expect("as many answers");
+    tokio::time::timeout(Duration::from_secs(10), counted)
+        .await
+        .expect("as many answers");
     worker.counters.answered()
 }
 
@@ -111,22 +130,42 @@ async fn an_answer_never_goes_where_it_would_be_a_command() {
     let mut without = 0;
     for (operation, value) in requests() {
         let subject = format!("favorites.v1.{operation}");
-        caller.client.publish_with_headers(subject, caller.headers(), body(&value)).await.expect("sent");
+        caller
+            .client
+            .publish_with_headers(subject, caller.headers(), body(&value))
+            .await
+            .expect("sent");
         without += 1;
     }
     taken(&caller).await;
     assert_eq!(dropped(&worker), (sent as u64, without), "each is counted");
-    assert_eq!(world.records().await, before, "nothing was written, and nothing is gone");
-    let list = caller.done("a.list", &json!({"consistency": "strong"})).await;
-    assert_eq!(list["items"].as_array().expect("a list").len(), 1, "an honest request is served");
-    assert_eq!(answered(&worker, 4).await, 4, "only the honest requests were answered");
+    assert_eq!(
+        world.records().await,
+        before,
+        "nothing was written, and nothing is gone"
+    );
+    let list = caller
+        .done("a.list", &json!({"consistency": "strong"}))
+        .await;
+    assert_eq!(
+        list["items"].as_array().expect("a list").len(),
+        1,
+        "an honest request is served"
+    );
+    assert_eq!(
+        answered(&worker, 4).await,
+        4,
+        "only the honest requests were answered"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_setting_opens_the_wall_to_commands() {
     let world = World::with_accounts(&with_an_insider()).await;
     let mut settings = world.settings("a");
-    settings.worker.reply_prefixes = ["_INBOX", "$JS", "$KV", "$", ""].map(str::to_owned).to_vec();
+    settings.worker.reply_prefixes = ["_INBOX", "$JS", "$KV", "$", ""]
+        .map(str::to_owned)
+        .to_vec();
     let worker = world.worker_with(settings).await;
     let token = world.token("alice", ALL_SCOPES, Duration::from_secs(600));
     let caller = Caller::new(insider(&world).await, token);
@@ -144,15 +183,37 @@ async fn without_the_wall_such_an_answer_would_be_obeyed() {
     let world = World::with_accounts(&with_an_insider()).await;
     let worker = world.worker("a").await;
     let client = world.connect("worker").await;
-    let answer = insider(&world).await.request("favorites.v1.version", "".into()).await.expect("an answer");
-    client.publish("$KV.favorites.x.y", answer.payload).await.expect("sent");
+    let answer = insider(&world)
+        .await
+        .request("favorites.v1.version", "".into())
+        .await
+        .expect("an answer");
+    client
+        .publish("$KV.favorites.x.y", answer.payload)
+        .await
+        .expect("sent");
     // The answer to a later request: the server has taken what was sent before.
-    client.request("$JS.API.STREAM.INFO.KV_favorites", "".into()).await.expect("an answer");
-    assert!(world.records().await.contains_key("$KV.favorites.x.y"), "an answer would be a record");
+    client
+        .request("$JS.API.STREAM.INFO.KV_favorites", "".into())
+        .await
+        .expect("an answer");
+    assert!(
+        world.records().await.contains_key("$KV.favorites.x.y"),
+        "an answer would be a record"
+    );
     worker.crash().await;
-    client.request("$JS.API.STREAM.DELETE.KV_favorites", "".into()).await.expect("an answer");
-    let gone = client.request("$JS.API.STREAM.INFO.KV_favorites", "".into()).await.expect("an answer");
-    assert!(String::from_utf8_lossy(&gone.payload).contains("10059"), "an empty body would delete the bucket");
+    client
+        .request("$JS.API.STREAM.DELETE.KV_favorites", "".into())
+        .await
+        .expect("an answer");
+    let gone = client
+        .request("$JS.API.STREAM.INFO.KV_favorites", "".into())
+        .await
+        .expect("an answer");
+    assert!(
+        String::from_utf8_lossy(&gone.payload).contains("10059"),
+        "an empty body would delete the bucket"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,9 +226,19 @@ async fn between_accounts_a_reply_subject_arrives_rewritten() {
     alice.put_text("a", "there", "y").await;
     let before = world.records().await;
     let listening = insider(&world).await;
-    let mut requests = listening.subscribe("favorites.v1.>").await.expect("a subscription");
-    listening.request("nobody.listens", "".into()).await.expect_err("and by now the subscription is known");
-    let commands = ["$JS.API.STREAM.DELETE.KV_favorites", "$KV.favorites.x.y", "favorites.v1.put"];
+    let mut requests = listening
+        .subscribe("favorites.v1.>")
+        .await
+        .expect("a subscription");
+    listening
+        .request("nobody.listens", "".into())
+        .await
+        .expect_err("and by now the subscription is known");
+    let commands = [
+        "$JS.API.STREAM.DELETE.KV_favorites",
+        "$KV.favorites.x.y",
+        "favorites.v1.put",
+    ];
     for reply in commands {
         let sending = alice.client.publish_with_reply_and_headers(
             "favorites.v1.shard.a.list",
@@ -176,11 +247,27 @@ async fn between_accounts_a_reply_subject_arrives_rewritten() {
             bytes::Bytes::new(),
         );
         sending.await.expect("sent");
-        let arrived = requests.next().await.expect("a request").reply.expect("a reply subject");
-        assert!(arrived.starts_with("_R_.") && !arrived.contains('$'), "{reply} arrives as {arrived}");
+        let arrived = requests
+            .next()
+            .await
+            .expect("a request")
+            .reply
+            .expect("a reply subject");
+        assert!(
+            arrived.starts_with("_R_.") && !arrived.contains('$'),
+            "{reply} arrives as {arrived}"
+        );
     }
     taken(&alice).await;
     let all = 1 + commands.len() as u64 + 2;
-    assert_eq!((answered(&worker, all).await, dropped(&worker)), (all, (0, 0)), "they are requests like any");
-    assert_eq!(world.records().await, before, "and their answers are commands to nobody");
+    assert_eq!(
+        (answered(&worker, all).await, dropped(&worker)),
+        (all, (0, 0)),
+        "they are requests like any"
+    );
+    assert_eq!(
+        world.records().await,
+        before,
+        "and their answers are commands to nobody"
+    );
 }

@@ -46,20 +46,31 @@ fn refusal(service: &AuthService, token: &str, nobody: &str) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let mut said = claims(&service.verdict(nobody).expect("signed"));
-    said["token_sha256"] = json!(URL_SAFE_NO_PAD.encode(gofavorites::seal::sha256(token.as_bytes())));
-    service.sign("token-introspection+jwt", &said).expect("signed")
+    said["token_sha256"] =
+        json!(URL_SAFE_NO_PAD.encode(gofavorites::seal::sha256(token.as_bytes())));
+    service
+        .sign("token-introspection+jwt", &said)
+        .expect("signed")
 }
 
 async fn revoke(world: &World, message: &str) {
     let auth = world.connect("auth").await;
-    auth.publish(REVOKED_SUBJECT, message.to_owned().into()).await.expect("sent");
+    auth.publish(REVOKED_SUBJECT, message.to_owned().into())
+        .await
+        .expect("sent");
     auth.flush().await.expect("sent");
 }
 
 fn revocation(world: &World, sub: Option<&str>, sid: Option<&str>) -> String {
     let service = AuthService::new(&world.secrets).expect("keys");
     let (sub, sid) = (sub.map(str::to_owned), sid.map(str::to_owned));
-    service.revocation(&Revoked { sub, sid, iat: unix_now() }).expect("signed")
+    service
+        .revocation(&Revoked {
+            sub,
+            sid,
+            iat: unix_now(),
+        })
+        .expect("signed")
 }
 
 async fn is_let_in(caller: &Caller, shard: &str) -> bool {
@@ -75,7 +86,10 @@ async fn is_let_in(caller: &Caller, shard: &str) -> bool {
 async fn time_until_dead(caller: &Caller, since: Instant) -> Duration {
     for shard in ["a", "b"] {
         while is_let_in(caller, shard).await {
-            assert!(since.elapsed() < Duration::from_secs(5), "a revoked token still lives");
+            assert!(
+                since.elapsed() < Duration::from_secs(5),
+                "a revoked token still lives"
+            );
         }
     }
     since.elapsed()
@@ -88,39 +102,61 @@ async fn a_revoked_token_dies_on_every_worker_within_a_second() {
     let gone = Gone::default();
     let _verifier = verifier(&world, &gone).await;
     let (_a, _b) = (world.worker("a").await, world.worker("b").await);
-    let (alice, bob, carol) = (world.caller("alice").await, world.caller("bob").await, world.caller("carol").await);
+    let (alice, bob, carol) = (
+        world.caller("alice").await,
+        world.caller("bob").await,
+        world.caller("carol").await,
+    );
     for caller in [&alice, &bob, &carol] {
         assert!(is_let_in(caller, "a").await && is_let_in(caller, "b").await);
     }
     gone.lock().expect("no panic").insert("alice".into());
-    assert!(is_let_in(&alice, "a").await, "until it is told, a kept verdict counts");
+    assert!(
+        is_let_in(&alice, "a").await,
+        "until it is told, a kept verdict counts"
+    );
     let since = Instant::now();
     revoke(&world, &revocation(&world, Some("alice"), None)).await;
     let by_subject = time_until_dead(&alice, since).await;
     // One session of bob's ends; another goes on.
-    let session = claims(&bob.token)["sid"].as_str().expect("a session").to_owned();
+    let session = claims(&bob.token)["sid"]
+        .as_str()
+        .expect("a session")
+        .to_owned();
     let other = world.caller("bob").await;
     assert!(is_let_in(&other, "a").await);
     gone.lock().expect("no panic").insert("bob".into());
     let since = Instant::now();
     revoke(&world, &revocation(&world, None, Some(&session))).await;
     let by_session = time_until_dead(&bob, since).await;
-    assert!(is_let_in(&other, "a").await, "another session is not asked about again");
-    assert!(is_let_in(&carol, "a").await && is_let_in(&carol, "b").await, "somebody else is not touched");
-    println!("dead on both shards after {by_subject:?} by subject, after {by_session:?} by session");
+    assert!(
+        is_let_in(&other, "a").await,
+        "another session is not asked about again"
+    );
+    assert!(
+        is_let_in(&carol, "a").await && is_let_in(&carol, "b").await,
+        "somebody else is not touched"
+    );
+    println!(
+        "dead on both shards after {by_subject:?} by subject, after {by_session:?} by session"
+    );
     assert!(by_subject < AT_MOST && by_session < AT_MOST);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verdict_that_was_under_way_is_not_kept() {
     let world = World::without_auth(ACCOUNTS_CONF).await;
-    let (asked, go_on) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicBool::new(false)));
+    let (asked, go_on) = (
+        Arc::new(Semaphore::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
     let times = Arc::new(AtomicUsize::new(0));
     let gone = Arc::new(AtomicBool::new(false));
     let strangers = Secrets::generate().expect("secrets");
     let nobody = gofavorites::dev::tokens::token(&strangers, "x", "", AT_MOST).expect("a token");
     let _verifier = Verifier::start(&world, {
-        let (asked, go_on, times, gone) = (asked.clone(), go_on.clone(), times.clone(), gone.clone());
+        let (asked, go_on, times, gone) =
+            (asked.clone(), go_on.clone(), times.clone(), gone.clone());
         move |service, token| {
             // Signed while the token was good; sent after it was taken back.
             let verdict = match gone.load(Ordering::SeqCst) {
@@ -152,7 +188,10 @@ async fn a_verdict_that_was_under_way_is_not_kept() {
     revoke(&world, &revocation(&world, Some("alice"), None)).await;
     while world.stats(1).await[0]["data"]["auth"]["revocations"] != 1 {}
     go_on.store(true, Ordering::SeqCst);
-    assert!(!request.await.expect("no panic"), "it was asked about again");
+    assert!(
+        !request.await.expect("no panic"),
+        "it was asked about again"
+    );
     assert!(!is_let_in(&alice, "a").await, "and nothing was kept");
     assert!(times.load(Ordering::SeqCst) >= 2);
 }
@@ -172,13 +211,21 @@ async fn after_a_lost_connection_nothing_that_was_kept_is_believed() {
     world.nats.restart().await.expect("started again");
     let since = Instant::now();
     loop {
-        let asked = alice.client.request_with_headers("favorites.v1.shard.a.list", alice.headers(), "{}".into()).await;
-        let body: Value = asked.map(|reply| serde_json::from_slice(&reply.payload).expect("JSON")).unwrap_or_default();
+        let asked = alice
+            .client
+            .request_with_headers("favorites.v1.shard.a.list", alice.headers(), "{}".into())
+            .await;
+        let body: Value = asked
+            .map(|reply| serde_json::from_slice(&reply.payload).expect("JSON"))
+            .unwrap_or_default();
         assert!(body["items"].is_null(), "an old yes was believed");
         if body["error"]["code"] == "unauthenticated" {
             break;
         }
-        assert!(since.elapsed() < Duration::from_secs(20), "the worker does not come back: {body}");
+        assert!(
+            since.elapsed() < Duration::from_secs(20),
+            "the worker does not come back: {body}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(verifier.questions().len() > questions);
@@ -201,10 +248,17 @@ async fn revocations_that_a_full_queue_lost_leave_no_old_yes() {
     assert!(is_let_in(&alice, "a").await);
     // Requests that a full queue lost say nothing of revocations.
     let flood = world.connect("gateway").await;
-    let lost = async || world.stats(1).await[0]["data"]["requests"]["lost_to_full_queues"].as_u64().expect("a number");
+    let lost = async || {
+        world.stats(1).await[0]["data"]["requests"]["lost_to_full_queues"]
+            .as_u64()
+            .expect("a number")
+    };
     while lost().await == 0 {
         for _ in 0..5_000 {
-            flood.publish_with_reply("favorites.v1.version", "_INBOX.nobody", "".into()).await.expect("sent");
+            flood
+                .publish_with_reply("favorites.v1.version", "_INBOX.nobody", "".into())
+                .await
+                .expect("sent");
         }
         flood.flush().await.expect("sent");
     }
@@ -229,11 +283,17 @@ async fn revocations_that_a_full_queue_lost_leave_no_old_yes() {
     let auth = world.connect("auth").await;
     while lost().await == before {
         for _ in 0..2_000 {
-            auth.publish(REVOKED_SUBJECT, other.clone().into()).await.expect("sent");
+            auth.publish(REVOKED_SUBJECT, other.clone().into())
+                .await
+                .expect("sent");
         }
         auth.flush().await.expect("sent");
     }
-    assert_eq!(listed().await["error"]["code"], "unauthenticated", "an old yes was believed");
+    assert_eq!(
+        listed().await["error"]["code"],
+        "unauthenticated",
+        "an old yes was believed"
+    );
     assert!(questions(&verifier) > asked);
 }
 
@@ -251,11 +311,18 @@ async fn a_revoked_token_that_is_tried_again_and_again_is_asked_about_now_and_th
         assert!(!is_let_in(&alice, "a").await);
     }
     let (asked, seconds) = (questions(&verifier), since.elapsed().as_secs() as usize);
-    assert!(asked <= 1 + seconds, "{asked} questions in {:?}", since.elapsed());
+    assert!(
+        asked <= 1 + seconds,
+        "{asked} questions in {:?}",
+        since.elapsed()
+    );
     // The service comes to know the token: what it said before is soon forgotten.
     gone.lock().expect("no panic").clear();
     let since = Instant::now();
     while !is_let_in(&alice, "a").await {
-        assert!(since.elapsed() < Duration::from_millis(1_200), "it is refused for longer than a second");
+        assert!(
+            since.elapsed() < Duration::from_millis(1_200),
+            "it is refused for longer than a second"
+        );
     }
 }

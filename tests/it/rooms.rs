@@ -15,8 +15,13 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// Rooms of one floor that may name one another.
-const NEIGHBOURS: [(&str, &str); 5] =
-    [("app", "config"), ("telemetry", "config"), ("dev", "shutdown"), ("seal", "wire"), ("dev", "telemetry")];
+const NEIGHBOURS: [(&str, &str); 5] = [
+    ("app", "config"),
+    ("telemetry", "config"),
+    ("dev", "shutdown"),
+    ("seal", "wire"),
+    ("dev", "telemetry"),
+];
 
 fn floor(room: &str) -> Option<usize> {
     FLOORS.iter().position(|rooms| rooms.contains(&room))
@@ -36,7 +41,13 @@ fn files(directory: &Path, found: &mut Vec<std::path::PathBuf>) {
 /// The rooms that a text names as `crate::room`.
 fn named(text: &str) -> Vec<String> {
     let parts = text.split("crate::").skip(1);
-    parts.map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect()).collect()
+    parts
+        .map(|rest| {
+            rest.chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '_')
+                .collect()
+        })
+        .collect()
 }
 
 #[test]
@@ -48,10 +59,18 @@ fn no_room_names_one_above_it() {
     let mut faults = Vec::new();
     for file in found {
         let relative = file.strip_prefix(&source).expect("below src");
-        let room = relative.components().next().expect("a name").as_os_str().to_string_lossy().replace(".rs", "");
+        let room = relative
+            .components()
+            .next()
+            .expect("a name")
+            .as_os_str()
+            .to_string_lossy()
+            .replace(".rs", "");
         let Some(own) = floor(&room) else { continue };
         for other in named(&fs::read_to_string(&file).expect("a text")) {
-            let Some(theirs) = floor(&other) else { continue };
+            let Some(theirs) = floor(&other) else {
+                continue;
+            };
             let neighbours = NEIGHBOURS.contains(&(room.as_str(), other.as_str()));
             if theirs > own || theirs == own && other != room && !neighbours {
                 faults.push(format!("{} names {other}", relative.display()));
@@ -74,7 +93,11 @@ fn each_library_is_used_in_its_room_only() {
         ("jsonwebtoken::", &["auth", "dev"]),
     ] {
         for file in &found {
-            let relative = file.strip_prefix(&source).expect("below src").to_string_lossy().into_owned();
+            let relative = file
+                .strip_prefix(&source)
+                .expect("below src")
+                .to_string_lossy()
+                .into_owned();
             let uses = fs::read_to_string(file).expect("a text").contains(library);
             let allowed = rooms.iter().any(|room| relative.starts_with(room));
             assert!(!uses || allowed, "{relative} uses {library}");

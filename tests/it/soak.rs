@@ -54,7 +54,13 @@ fn pick(most: u64) -> u64 {
 async fn strike(platform: &mut Platform, fault: Fault) {
     let lasts = Duration::from_millis(100 + pick(LONGEST_MS));
     let (shard, wait) = (pick(2) as usize, tokio::time::sleep(lasts));
-    let pause = |stop: bool| if stop { Signal::SIGSTOP } else { Signal::SIGCONT };
+    let pause = |stop: bool| {
+        if stop {
+            Signal::SIGSTOP
+        } else {
+            Signal::SIGCONT
+        }
+    };
     match fault {
         Fault::NatsKilled => {
             platform.nats().process().kill9().expect("killed");
@@ -75,17 +81,36 @@ async fn strike(platform: &mut Platform, fault: Fault) {
         Fault::WorkerKilled => {
             platform.kill_worker(shard, 1).expect("killed");
             wait.await;
-            platform.restart_worker(shard, 1).await.expect("started again");
+            platform
+                .restart_worker(shard, 1)
+                .await
+                .expect("started again");
         }
         Fault::NatsPaused => {
-            platform.nats().process().signal(pause(true)).expect("paused");
+            platform
+                .nats()
+                .process()
+                .signal(pause(true))
+                .expect("paused");
             wait.await;
-            platform.nats().process().signal(pause(false)).expect("continued");
+            platform
+                .nats()
+                .process()
+                .signal(pause(false))
+                .expect("continued");
         }
         Fault::PostgresPaused => {
-            platform.postgres().process().signal(pause(true)).expect("paused");
+            platform
+                .postgres()
+                .process()
+                .signal(pause(true))
+                .expect("paused");
             wait.await;
-            platform.postgres().process().signal(pause(false)).expect("continued");
+            platform
+                .postgres()
+                .process()
+                .signal(pause(false))
+                .expect("continued");
         }
         Fault::AuthPaused => {
             platform.auth().signal(pause(true)).expect("paused");
@@ -94,33 +119,56 @@ async fn strike(platform: &mut Platform, fault: Fault) {
         }
         Fault::WorkerPaused => {
             let worker = pick(2) as usize;
-            platform.workers()[shard][worker].signal(pause(true)).expect("paused");
+            platform.workers()[shard][worker]
+                .signal(pause(true))
+                .expect("paused");
             wait.await;
-            platform.workers()[shard][worker].signal(pause(false)).expect("continued");
+            platform.workers()[shard][worker]
+                .signal(pause(false))
+                .expect("continued");
         }
     }
 }
 
 /// The memory of the first worker of each shard, in KiB.
 fn memory(platform: &mut Platform) -> Vec<u64> {
-    let pids: Vec<u32> = platform.workers().iter().map(|workers| workers[0].pid()).collect();
+    let pids: Vec<u32> = platform
+        .workers()
+        .iter()
+        .map(|workers| workers[0].pid())
+        .collect();
     let resident = |pid: u32| {
-        let told = Command::new("ps").args(["-o", "rss=", "-p", &pid.to_string()]).output().expect("ps");
-        String::from_utf8_lossy(&told.stdout).trim().parse().expect("a number")
+        let told = Command::new("ps")
+            .args(["-o", "rss=", "-p", &pid.to_string()])
+            .output()
+            .expect("ps");
+        String::from_utf8_lossy(&told.stdout)
+            .trim()
+            .parse()
+            .expect("a number")
     };
     pids.into_iter().map(resident).collect()
 }
 
 /// The tasks of each worker, once no request is under way.
 async fn tasks(platform: &Platform) -> Vec<u64> {
-    let operator =
-        ConnectOptions::with_user_and_password("operator".into(), platform.secrets().nats("operator").into());
-    let operator = operator.connect(platform.nats_url()).await.expect("a connection");
+    let operator = ConnectOptions::with_user_and_password(
+        "operator".into(),
+        platform.secrets().nats("operator").into(),
+    );
+    let operator = operator
+        .connect(platform.nats_url())
+        .await
+        .expect("a connection");
     let inbox = operator.new_inbox();
     let mut answers = operator.subscribe(inbox.clone()).await.expect("subscribed");
-    operator.publish_with_reply("$SRV.STATS.favorites", inbox, "".into()).await.expect("sent");
+    operator
+        .publish_with_reply("$SRV.STATS.favorites", inbox, "".into())
+        .await
+        .expect("sent");
     let mut tasks = Vec::new();
-    while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(1), answers.next()).await {
+    while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(1), answers.next()).await
+    {
         let told: Value = serde_json::from_slice(&answer.payload).expect("JSON");
         tasks.push(told["data"]["tasks"].as_u64().expect("a number"));
     }
@@ -128,9 +176,20 @@ async fn tasks(platform: &Platform) -> Vec<u64> {
 }
 
 async fn caller(platform: &Platform, name: &str) -> Caller {
-    let options = ConnectOptions::with_user_and_password("gateway".into(), platform.secrets().nats("gateway").into());
-    let client = options.connect(platform.nats_url()).await.expect("a connection");
-    let token = tokens::token(platform.secrets(), name, tokens::ALL_SCOPES, Duration::from_secs(7_200));
+    let options = ConnectOptions::with_user_and_password(
+        "gateway".into(),
+        platform.secrets().nats("gateway").into(),
+    );
+    let client = options
+        .connect(platform.nats_url())
+        .await
+        .expect("a connection");
+    let token = tokens::token(
+        platform.secrets(),
+        name,
+        tokens::ALL_SCOPES,
+        Duration::from_secs(7_200),
+    );
     Caller::new(client, token.expect("a token"))
 }
 
@@ -138,7 +197,10 @@ async fn caller(platform: &Platform, name: &str) -> Caller {
 #[ignore = "takes as long as SOAK_S says: make soak"]
 async fn nothing_is_lost_and_nothing_leaks_through_random_faults() {
     let _turn = alone().await;
-    let seconds = std::env::var("SOAK_S").ok().and_then(|text| text.parse().ok()).unwrap_or(600);
+    let seconds = std::env::var("SOAK_S")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(600);
     let state = tempfile::tempdir().expect("a directory");
     let options = PlatformOptions {
         topology: Topology::Single,
@@ -184,12 +246,20 @@ async fn nothing_is_lost_and_nothing_leaks_through_random_faults() {
     let [writes, reads] = report.counts();
     println!("{} s, faults {struck:?}", began.elapsed().as_secs());
     println!("writes {writes:?}\nreads {reads:?}");
-    println!("memory in KiB: {early:?}, in the end {late:?}; tasks: {tasks_before:?}, in the end {tasks_after:?}");
+    println!(
+        "memory in KiB: {early:?}, in the end {late:?}; tasks: {tasks_before:?}, in the end {tasks_after:?}"
+    );
     report.is_clean();
     for (early, late) in early.iter().zip(&late) {
-        assert!(*late <= early + GROWTH_KIB, "memory grew from {early} to {late} KiB");
+        assert!(
+            *late <= early + GROWTH_KIB,
+            "memory grew from {early} to {late} KiB"
+        );
     }
     let most = tasks_before.iter().max().expect("workers") + 40;
-    assert!(tasks_after.len() == 4 && tasks_after.iter().all(|tasks| *tasks <= most), "tasks are left behind");
+    assert!(
+        tasks_after.len() == 4 && tasks_after.iter().all(|tasks| *tasks <= most),
+        "tasks are left behind"
+    );
     platform.stop().expect("stopped in order");
 }

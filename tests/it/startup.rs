@@ -17,7 +17,11 @@ async fn refused(world: &World, settings: gofavorites::config::Settings) -> Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_bucket_it_says_what_to_run() {
     let world = World::start().await;
-    world.shared.postgres.create_database(&world.database("a")).expect("a database");
+    world
+        .shared
+        .postgres
+        .create_database(&world.database("a"))
+        .expect("a database");
     let fault = refused(&world, world.settings("a")).await;
     assert!(fault.contains("gofavorites init"), "{fault}");
 }
@@ -25,8 +29,20 @@ async fn without_a_bucket_it_says_what_to_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn init_may_be_run_again_and_changes_nothing() {
     let world = World::start().await;
-    assert!(world.init(&world.settings("a")).await.expect("init").bucket_made);
-    assert!(!world.init(&world.settings("a")).await.expect("init").bucket_made);
+    assert!(
+        world
+            .init(&world.settings("a"))
+            .await
+            .expect("init")
+            .bucket_made
+    );
+    assert!(
+        !world
+            .init(&world.settings("a"))
+            .await
+            .expect("init")
+            .bucket_made
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,12 +53,18 @@ async fn with_another_key_than_the_buckets_it_does_not_start() {
     let mut settings = world.settings("a");
     settings.keys.identity = other.identity.clone();
     let fault = refused(&world, settings).await;
-    assert!(fault.contains("identity-key") && fault.contains("keys.identity"), "{fault}");
+    assert!(
+        fault.contains("identity-key") && fault.contains("keys.identity"),
+        "{fault}"
+    );
     assert!(!fault.contains(&other.identity), "no key is printed");
     let mut settings = world.settings("a");
     settings.keys.encryption = other.encryption;
     let fault = refused(&world, settings).await;
-    assert!(fault.contains("encryption-key") && fault.contains("keys.encryption"), "{fault}");
+    assert!(
+        fault.contains("encryption-key") && fault.contains("keys.encryption"),
+        "{fault}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,7 +74,10 @@ async fn a_bucket_that_differs_in_what_matters_is_named() {
     let mut settings = world.settings("a");
     settings.truth.history = 5;
     let fault = refused(&world, settings).await;
-    assert!(fault.contains("max_msgs_per_subject") && fault.contains("16"), "{fault}");
+    assert!(
+        fault.contains("max_msgs_per_subject") && fault.contains("16"),
+        "{fault}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +92,11 @@ async fn settings_that_are_wrong_are_named_together() {
     }
     let mut settings = world.settings("a");
     settings.auth.verdict_keys = "{}".into();
-    assert!(refused(&world, settings).await.contains("auth.verdict_keys"));
+    assert!(
+        refused(&world, settings)
+            .await
+            .contains("auth.verdict_keys")
+    );
     let mut settings = world.settings("a");
     settings.nats.password = "wrong".into();
     assert!(refused(&world, settings).await.contains("nats.password"));
@@ -77,18 +106,31 @@ async fn settings_that_are_wrong_are_named_together() {
 async fn a_schema_that_is_not_this_versions_is_named_with_what_to_do() {
     let world = World::start().await;
     world.init(&world.settings("b")).await.expect("init");
-    world.shared.postgres.create_database(&world.database("a")).expect("a database");
+    world
+        .shared
+        .postgres
+        .create_database(&world.database("a"))
+        .expect("a database");
     let fault = refused(&world, world.settings("a")).await;
-    assert!(fault.contains("it has none of ours: run `gofavorites init`"), "{fault}");
+    assert!(
+        fault.contains("it has none of ours: run `gofavorites init`"),
+        "{fault}"
+    );
     world.init(&world.settings("a")).await.expect("init");
     let table = [
-        ("delete from _sqlx_migrations where version = 2", "older version"),
+        (
+            "delete from _sqlx_migrations where version = 2",
+            "older version",
+        ),
         (
             "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
              values (9999, 'later', true, 'x', 1)",
             "newer version",
         ),
-        ("update _sqlx_migrations set checksum = 'x' where version = 1", "another program"),
+        (
+            "update _sqlx_migrations set checksum = 'x' where version = 1",
+            "another program",
+        ),
     ];
     for (change, said) in table {
         world.query("a", change);
@@ -108,21 +150,38 @@ async fn a_server_that_is_too_old_is_refused() {
     let mut settings = world.settings("a");
     settings.nats.url = format!("nats://127.0.0.1:{}", old.port());
     let fault = refused(&world, settings).await;
-    assert!(fault.contains("too old") && fault.contains("2.15"), "{fault}");
+    assert!(
+        fault.contains("too old") && fault.contains("2.15"),
+        "{fault}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_right_that_is_lacking_is_named() {
-    for right in
-        ["$JS.API.CONSUMER.CREATE.KV_favorites.>", "auth.v1.revoked", "favorites.v1.> favorites", "auth.v1.verify"]
-    {
-        let accounts = ACCOUNTS_CONF.replacen(&format!("          \"{right}\""), "          \"taken.away\"", 1);
+    for right in [
+        "$JS.API.CONSUMER.CREATE.KV_favorites.>",
+        "auth.v1.revoked",
+        "favorites.v1.> favorites",
+        "auth.v1.verify",
+    ] {
+        let accounts = ACCOUNTS_CONF.replacen(
+            &format!("          \"{right}\""),
+            "          \"taken.away\"",
+            1,
+        );
         assert_ne!(accounts, ACCOUNTS_CONF);
         let world = World::without_auth(&accounts).await;
         world.init(&world.settings("a")).await.expect("init");
         let fault = refused(&world, world.settings("a")).await;
-        let subject = right.split([' ', '>']).next().expect("a part").to_lowercase();
-        assert!(fault.contains("lacks a right") && fault.to_lowercase().contains(&subject), "{right}: {fault}");
+        let subject = right
+            .split([' ', '>'])
+            .next()
+            .expect("a part")
+            .to_lowercase();
+        assert!(
+            fault.contains("lacks a right") && fault.to_lowercase().contains(&subject),
+            "{right}: {fault}"
+        );
     }
 }
 
@@ -131,7 +190,10 @@ async fn a_password_or_a_database_that_is_wrong_is_not_waited_for() {
     let world = World::start().await;
     world.init(&world.settings("a")).await.expect("init");
     let mut settings = world.settings("a");
-    settings.postgres.url = settings.postgres.url.replace(&world.database("a"), "nowhere");
+    settings.postgres.url = settings
+        .postgres
+        .url
+        .replace(&world.database("a"), "nowhere");
     let fault = refused(&world, settings).await;
     assert!(fault.contains("nowhere"), "{fault}");
 }
@@ -152,11 +214,19 @@ async fn what_is_only_away_at_start_is_waited_for() {
     let starting = world.try_worker(settings);
     tokio::pin!(starting);
     let wait = Duration::from_millis(700);
-    assert!(tokio::time::timeout(wait, &mut starting).await.is_err(), "NATS is away");
+    assert!(
+        tokio::time::timeout(wait, &mut starting).await.is_err(),
+        "NATS is away"
+    );
     nats.heal();
-    assert!(tokio::time::timeout(wait, &mut starting).await.is_err(), "Postgres is away");
+    assert!(
+        tokio::time::timeout(wait, &mut starting).await.is_err(),
+        "Postgres is away"
+    );
     postgres.heal();
-    let started = tokio::time::timeout(Duration::from_secs(5), starting).await.expect("both are there");
+    let started = tokio::time::timeout(Duration::from_secs(5), starting)
+        .await
+        .expect("both are there");
     started.expect("a worker");
 }
 
@@ -191,12 +261,18 @@ async fn requests_that_were_taken_are_answered_before_it_stops() {
                 replies += 1;
             }
             Err(fault) => {
-                assert_eq!(fault.kind(), async_nats::client::RequestErrorKind::NoResponders, "{fault}");
+                assert_eq!(
+                    fault.kind(),
+                    async_nats::client::RequestErrorKind::NoResponders,
+                    "{fault}"
+                );
                 nobody += 1;
             }
         }
     }
-    println!("{replies} replies, {nobody} told that nobody is there, {answered} answered by the worker");
+    println!(
+        "{replies} replies, {nobody} told that nobody is there, {answered} answered by the worker"
+    );
     assert_eq!(replies, answered, "each reply that was sent has arrived");
     assert_eq!(replies + nobody, 300, "no request waits in vain");
 }
@@ -210,7 +286,10 @@ async fn beyond_what_a_worker_takes_a_request_is_refused_quickly() {
     let _worker = world.worker_with(settings).await;
     // An auth service that never answers keeps the permits taken.
     let silent = world.connect("auth").await;
-    let _questions = silent.queue_subscribe("auth.v1.verify", "auth".into()).await.expect("subscribed");
+    let _questions = silent
+        .queue_subscribe("auth.v1.verify", "auth".into())
+        .await
+        .expect("subscribed");
     silent.flush().await.expect("sent");
     let callers = (0..20).map(|number| async move { number });
     let mut replies = Vec::new();
@@ -221,7 +300,10 @@ async fn beyond_what_a_worker_takes_a_request_is_refused_quickly() {
         replies.push(tokio::spawn(async move {
             let mut headers = caller.headers();
             headers.insert("Content-Type", encoding);
-            (encoding, caller.ask_with("a.list", headers, Vec::new()).await)
+            (
+                encoding,
+                caller.ask_with("a.list", headers, Vec::new()).await,
+            )
         }));
     }
     let mut overloaded = 0;
@@ -251,7 +333,9 @@ async fn one_owner_takes_no_more_than_their_share_of_a_worker() {
         let hot = hot.clone();
         tokio::spawn(async move {
             let body = json!({"kind": "text", "id": "note", "data": {"text": number.to_string()}});
-            hot.ask("a.put", &body).await.body["error"]["code"].as_str().map(str::to_owned)
+            hot.ask("a.put", &body).await.body["error"]["code"]
+                .as_str()
+                .map(str::to_owned)
         })
     });
     let flood: Vec<_> = flood.collect();
@@ -287,7 +371,10 @@ async fn an_owner_who_asks_too_often_is_told_when_to_come_back() {
     }
     let refused = refused.expect("thirty at once are too many");
     let details = &refused.refusal("rate_limited")["details"];
-    assert_eq!((&details["used"], &details["limit"], &details["rate_per_s"]), (&json!(10), &json!(10), &json!(5)));
+    assert_eq!(
+        (&details["used"], &details["limit"], &details["rate_per_s"]),
+        (&json!(10), &json!(10), &json!(5))
+    );
     let wait = details["retry_after_ms"].as_u64().expect("a time");
     assert!((1..=200).contains(&wait), "{wait}");
     calm.done("a.list", &json!({})).await;
@@ -300,14 +387,24 @@ async fn an_owner_too_heavy_for_the_cache_is_one_owner_all_the_same() {
     let world = World::start().await;
     let mut settings = world.settings("a");
     settings.read.cache_bytes = 16_384;
-    (settings.limits.owner_in_flight, settings.limits.rate_per_s, settings.limits.rate_burst) = (4, 1, 40);
+    (
+        settings.limits.owner_in_flight,
+        settings.limits.rate_per_s,
+        settings.limits.rate_burst,
+    ) = (4, 1, 40);
     let _worker = world.worker_with(settings).await;
     let (heavy, calm) = (world.caller("heavy").await, world.caller("calm").await);
     for number in 0..8 {
-        heavy.put_text("a", &format!("note-{number}"), &"x".repeat(8_000)).await;
+        heavy
+            .put_text("a", &format!("note-{number}"), &"x".repeat(8_000))
+            .await;
         calm.put_text("a", "note", "x").await;
     }
-    let cache = async || world.stats(1).await[0]["data"]["cache"]["misses"].as_u64().expect("a number");
+    let cache = async || {
+        world.stats(1).await[0]["data"]["cache"]["misses"]
+            .as_u64()
+            .expect("a number")
+    };
     let (before, mut limited) = (cache().await, 0);
     for number in 0..100 {
         let body = json!({"kind": "text", "id": "note-0", "data": {"text": number.to_string()}});
@@ -317,6 +414,12 @@ async fn an_owner_too_heavy_for_the_cache_is_one_owner_all_the_same() {
             Some(other) => panic!("refused as {other}"),
         }
     }
-    assert!(limited >= 50, "the pace holds: {limited} of 100 were refused");
-    assert!(cache().await <= before + 2, "and it is not read anew for each request");
+    assert!(
+        limited >= 50,
+        "the pace holds: {limited} of 100 were refused"
+    );
+    assert!(
+        cache().await <= before + 2,
+        "and it is not read anew for each request"
+    );
 }

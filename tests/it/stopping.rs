@@ -16,16 +16,33 @@ async fn told_to_stop_by_either_signal_it_ends_with_0() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut worker = world.serve(world.settings("a"));
         worker.is_ready().await;
-        let reply = alice.ask("a.put", &json!({"kind": "text", "id": "note", "data": {"text": "x"}})).await;
-        let refused = alice.ask("a.get", &json!({"kind": "text", "id": "none"})).await;
+        let reply = alice
+            .ask(
+                "a.put",
+                &json!({"kind": "text", "id": "note", "data": {"text": "x"}}),
+            )
+            .await;
+        let refused = alice
+            .ask("a.get", &json!({"kind": "text", "id": "none"}))
+            .await;
         for (reply, code) in [(reply, "ok"), (refused, "not_found")] {
             let (log, id) = (worker.log(), reply.header("Request-Id").to_owned());
-            let line = log.lines().find(|line| line.contains(&format!("request {id} was answered")));
+            let line = log
+                .lines()
+                .find(|line| line.contains(&format!("request {id} was answered")));
             let line = line.unwrap_or_else(|| panic!("the log does not have {id}: {log}"));
-            assert!(line.contains(code) && line.contains("took_us") && line.contains("\"operation\""), "{line}");
+            assert!(
+                line.contains(code) && line.contains("took_us") && line.contains("\"operation\""),
+                "{line}"
+            );
         }
         worker.signal(signal);
-        assert_eq!(worker.ended().await.code(), Some(0), "{signal}: {}", worker.log());
+        assert_eq!(
+            worker.ended().await.code(),
+            Some(0),
+            "{signal}: {}",
+            worker.log()
+        );
         assert!(worker.log().contains(signal.as_str()), "{}", worker.log());
     }
 }
@@ -60,7 +77,10 @@ async fn requests_that_outlive_the_grace_period_show_in_the_exit_code() {
     world.init(&world.settings("a")).await.expect("init");
     // An auth service that never answers keeps a request under way.
     let silent = world.connect("auth").await;
-    let _questions = silent.queue_subscribe("auth.v1.verify", "auth".into()).await.expect("subscribed");
+    let _questions = silent
+        .queue_subscribe("auth.v1.verify", "auth".into())
+        .await
+        .expect("subscribed");
     silent.flush().await.expect("sent");
     let mut settings = world.settings("a");
     settings.auth.timeout_ms = 60_000;
@@ -69,15 +89,31 @@ async fn requests_that_outlive_the_grace_period_show_in_the_exit_code() {
     let mut worker = world.serve(settings);
     worker.is_ready().await;
     let alice = world.caller("alice").await;
-    let asked = alice.client.subscribe("_INBOX.never").await.expect("subscribed");
+    let asked = alice
+        .client
+        .subscribe("_INBOX.never")
+        .await
+        .expect("subscribed");
     let headers = alice.headers();
-    let publish = alice.client.publish_with_reply_and_headers("favorites.v1.list", "_INBOX.never", headers, "".into());
+    let publish = alice.client.publish_with_reply_and_headers(
+        "favorites.v1.list",
+        "_INBOX.never",
+        headers,
+        "".into(),
+    );
     publish.await.expect("sent");
     // Answered after it was taken, since both came the same way.
     alice.done("version", &json!({})).await;
     worker.signal(Signal::SIGTERM);
     let code = worker.ended().await.code().expect("no signal");
-    assert!(code != 0 && worker.log().contains("1 requests were not finished in time"), "{code}: {}", worker.log());
+    assert!(
+        code != 0
+            && worker
+                .log()
+                .contains("1 requests were not finished in time"),
+        "{code}: {}",
+        worker.log()
+    );
     drop(asked);
 }
 
@@ -89,7 +125,10 @@ async fn a_worker_told_to_stop_while_it_looks_round_finishes_what_it_took() {
     let app = App::build(settings).await.expect("built");
     let counters = app.counters();
     // The last look before it is ready asks the truth, which does not answer now.
-    hub.server.process().signal(Signal::SIGSTOP).expect("stopped");
+    hub.server
+        .process()
+        .signal(Signal::SIGSTOP)
+        .expect("stopped");
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(app.run(async {
         let _ = stopped.await;
@@ -106,9 +145,22 @@ async fn a_worker_told_to_stop_while_it_looks_round_finishes_what_it_took() {
     alice.done("a.version", &json!({})).await;
     assert_eq!(counters.answered(), before + 1, "the request is under way");
     stop.send(()).expect("running");
-    let reply = tokio::time::timeout(Duration::from_secs(3), asked).await.expect("in time").expect("a reply");
-    assert!(reply.body["error"]["status"].as_u64() >= Some(503), "{}", reply.body);
-    let ended = tokio::time::timeout(Duration::from_secs(10), running).await.expect("it ends").expect("no panic");
+    let reply = tokio::time::timeout(Duration::from_secs(3), asked)
+        .await
+        .expect("in time")
+        .expect("a reply");
+    assert!(
+        reply.body["error"]["status"].as_u64() >= Some(503),
+        "{}",
+        reply.body
+    );
+    let ended = tokio::time::timeout(Duration::from_secs(10), running)
+        .await
+        .expect("it ends")
+        .expect("no panic");
     ended.expect("stopped in order");
-    hub.server.process().signal(Signal::SIGCONT).expect("continued");
+    hub.server
+        .process()
+        .signal(Signal::SIGCONT)
+        .expect("continued");
 }

@@ -56,7 +56,10 @@ impl Writer {
     async fn ask(&self, subject: &str, body: &Value) -> Option<Value> {
         let mut headers = HeaderMap::new();
         headers.insert("Authorization", format!("Bearer {}", self.token));
-        let asked = self.client.request_with_headers(subject.to_owned(), headers, body.to_string().into()).await;
+        let asked = self
+            .client
+            .request_with_headers(subject.to_owned(), headers, body.to_string().into())
+            .await;
         serde_json::from_slice(&asked.ok()?.payload).ok()
     }
 
@@ -85,10 +88,19 @@ impl Writer {
             round.in_flight.fetch_add(1, Ordering::SeqCst);
             let reply = self.ask("favorites.v1.put", &body).await;
             round.in_flight.fetch_sub(1, Ordering::SeqCst);
-            match reply.as_ref().and_then(|reply| reply["item"]["version"].as_u64()) {
+            match reply
+                .as_ref()
+                .and_then(|reply| reply["item"]["version"].as_u64())
+            {
                 Some(version) => {
                     round.acknowledged.fetch_add(1, Ordering::SeqCst);
-                    self.items.insert(id, Known { version, unsettled: false });
+                    self.items.insert(
+                        id,
+                        Known {
+                            version,
+                            unsettled: false,
+                        },
+                    );
                 }
                 None => {
                     round.unanswered.fetch_add(1, Ordering::SeqCst);
@@ -105,15 +117,26 @@ impl Writer {
     /// How many acknowledged items are not there as acknowledged.
     async fn lost(&self, shard: &str) -> usize {
         let subject = format!("favorites.v1.shard.{shard}.list");
-        let reply = self.ask_until_answered(&subject, &json!({"limit": 500, "consistency": "strong"})).await;
-        let items = reply["items"].as_array().unwrap_or_else(|| panic!("no list: {reply}"));
-        let there: HashMap<&str, u64> =
-            items.iter().filter_map(|item| Some((item["id"].as_str()?, item["version"].as_u64()?))).collect();
+        let reply = self
+            .ask_until_answered(&subject, &json!({"limit": 500, "consistency": "strong"}))
+            .await;
+        let items = reply["items"]
+            .as_array()
+            .unwrap_or_else(|| panic!("no list: {reply}"));
+        let there: HashMap<&str, u64> = items
+            .iter()
+            .filter_map(|item| Some((item["id"].as_str()?, item["version"].as_u64()?)))
+            .collect();
         let kept = |id: &str, known: &Known| match there.get(id) {
-            Some(version) => *version == known.version || known.unsettled && *version > known.version,
+            Some(version) => {
+                *version == known.version || known.unsettled && *version > known.version
+            }
             None => false,
         };
-        self.items.iter().filter(|(id, known)| !kept(id, known)).count()
+        self.items
+            .iter()
+            .filter(|(id, known)| !kept(id, known))
+            .count()
     }
 }
 
@@ -150,17 +173,23 @@ async fn strike(platform: &mut Platform, victim: Victim, round: usize) {
             let (shard, worker) = (round % 2, round / 2 % 2);
             platform.workers()[shard][worker].kill9().expect("killed");
             tokio::time::sleep(dead).await;
-            platform.restart_worker(shard, worker).await.expect("started again");
+            platform
+                .restart_worker(shard, worker)
+                .await
+                .expect("started again");
         }
     }
 }
 
 async fn connect(platform: &Platform) -> Client {
-    ConnectOptions::with_user_and_password("gateway".into(), platform.secrets().nats("gateway").into())
-        .request_timeout(Some(Duration::from_secs(3)))
-        .connect(platform.nats_url())
-        .await
-        .expect("a connection")
+    ConnectOptions::with_user_and_password(
+        "gateway".into(),
+        platform.secrets().nats("gateway").into(),
+    )
+    .request_timeout(Some(Duration::from_secs(3)))
+    .connect(platform.nats_url())
+    .await
+    .expect("a connection")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,13 +220,28 @@ async fn every_acknowledged_write_survives_kill_9_of_anything() {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 let subject = format!("writer-{number}-{writer}");
-                let token = tokens::token(platform.secrets(), &subject, tokens::ALL_SCOPES, Duration::from_secs(600));
-                let writer = Writer { client: client.clone(), token: token.expect("a token"), items: HashMap::new() };
+                let token = tokens::token(
+                    platform.secrets(),
+                    &subject,
+                    tokens::ALL_SCOPES,
+                    Duration::from_secs(600),
+                );
+                let writer = Writer {
+                    client: client.clone(),
+                    token: token.expect("a token"),
+                    items: HashMap::new(),
+                };
                 tokio::spawn(writer.write(round.clone()))
             })
             .collect();
-        wait_until("writes before the kill", || round.acknowledged.load(Ordering::SeqCst) >= WRITES / 2).await;
-        wait_until("writes in flight", || round.in_flight.load(Ordering::SeqCst) >= IN_FLIGHT).await;
+        wait_until("writes before the kill", || {
+            round.acknowledged.load(Ordering::SeqCst) >= WRITES / 2
+        })
+        .await;
+        wait_until("writes in flight", || {
+            round.in_flight.load(Ordering::SeqCst) >= IN_FLIGHT
+        })
+        .await;
         let in_flight = round.in_flight.load(Ordering::SeqCst);
         strike(&mut platform, victim, number / 4).await;
         let at_return = round.acknowledged.load(Ordering::SeqCst);
@@ -215,7 +259,10 @@ async fn every_acknowledged_write_survives_kill_9_of_anything() {
                 round_checked += writer.items.len();
             }
         }
-        let (written, failed) = (round.acknowledged.load(Ordering::SeqCst), round.unanswered.load(Ordering::SeqCst));
+        let (written, failed) = (
+            round.acknowledged.load(Ordering::SeqCst),
+            round.unanswered.load(Ordering::SeqCst),
+        );
         println!(
             "round {number}: kill -9 of {victim:?} with {in_flight} in flight: {written} acknowledged, \
              {failed} not, {round_checked} checked on two shards, {round_lost} lost"
@@ -225,7 +272,9 @@ async fn every_acknowledged_write_survives_kill_9_of_anything() {
         checked += round_checked;
         lost += round_lost;
     }
-    println!("in all: {acknowledged} acknowledged, {unanswered} not, {checked} checked, {lost} lost");
+    println!(
+        "in all: {acknowledged} acknowledged, {unanswered} not, {checked} checked, {lost} lost"
+    );
     assert_eq!(lost, 0);
     platform.stop().expect("stopped in order");
 }

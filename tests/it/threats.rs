@@ -21,19 +21,30 @@ const A_WHILE: Duration = Duration::from_millis(700);
 
 /// The accounts, with a user `mallory` in one of them who may do whatever that account may.
 fn with_mallory_in(account: &str) -> String {
-    let (before, after) = ACCOUNTS_CONF.split_once(&format!("  {account} {{")).expect("an account");
+    let (before, after) = ACCOUNTS_CONF
+        .split_once(&format!("  {account} {{"))
+        .expect("an account");
     let (head, users) = after.split_once("users: [\n").expect("users");
-    format!("{before}  {account} {{{head}users: [\n      {{ user: mallory, password: mallory }}\n{users}")
+    format!(
+        "{before}  {account} {{{head}users: [\n      {{ user: mallory, password: mallory }}\n{users}"
+    )
 }
 
 async fn mallory(world: &World) -> Client {
     let options = ConnectOptions::with_user_and_password("mallory".into(), "mallory".into());
-    options.skip_subject_validation(true).connect(world.nats.url()).await.expect("a connection")
+    options
+        .skip_subject_validation(true)
+        .connect(world.nats.url())
+        .await
+        .expect("a connection")
 }
 
 async fn bucket_is_there(world: &World) -> bool {
     let operator = world.connect("operator").await;
-    let told = operator.request("$JS.API.STREAM.INFO.KV_favorites", "".into()).await.expect("an answer");
+    let told = operator
+        .request("$JS.API.STREAM.INFO.KV_favorites", "".into())
+        .await
+        .expect("an answer");
     serde_json::from_slice::<Value>(&told.payload).expect("JSON")["error"].is_null()
 }
 
@@ -46,7 +57,10 @@ mod a_caller_names_a_command_as_their_reply_subject {
 
     /// Sends the request whose answer would be the command.
     async fn attack(client: &Client, subject: &str) {
-        client.publish_with_reply(subject.to_owned(), DELETE, "".into()).await.expect("sent");
+        client
+            .publish_with_reply(subject.to_owned(), DELETE, "".into())
+            .await
+            .expect("sent");
         client.flush().await.expect("sent");
         tokio::time::sleep(A_WHILE).await;
     }
@@ -69,11 +83,17 @@ mod a_caller_names_a_command_as_their_reply_subject {
         world.init(&world.settings("a")).await.expect("init");
         // A service that answers wherever it is told.
         let naive = world.connect("worker").await;
-        let mut requests = naive.queue_subscribe("favorites.v1.*", "favorites".into()).await.expect("subscribed");
+        let mut requests = naive
+            .queue_subscribe("favorites.v1.*", "favorites".into())
+            .await
+            .expect("subscribed");
         naive.flush().await.expect("sent");
         tokio::spawn(async move {
             while let Some(request) = requests.next().await {
-                naive.publish(request.reply.expect("named"), "".into()).await.expect("sent");
+                naive
+                    .publish(request.reply.expect("named"), "".into())
+                    .await
+                    .expect("sent");
             }
         });
         attack(&mallory(&world).await, "favorites.v1.version").await;
@@ -86,7 +106,11 @@ mod a_caller_names_a_command_as_their_reply_subject {
         let worker = world.worker("a").await;
         attack(&mallory(&world).await, "favorites.v1.version").await;
         assert!(bucket_is_there(&world).await);
-        assert_eq!(worker.counters.dropped().hostile_reply_subject, 0, "it never arrives as such");
+        assert_eq!(
+            worker.counters.dropped().hostile_reply_subject,
+            0,
+            "it never arrives as such"
+        );
     }
 }
 
@@ -120,7 +144,11 @@ mod a_caller_listens_for_the_replies_to_others {
 
     /// Whether mallory hears what alice keeps.
     async fn is_overheard(world: &World) -> bool {
-        let mut heard = mallory(world).await.subscribe(">").await.expect("subscribed");
+        let mut heard = mallory(world)
+            .await
+            .subscribe(">")
+            .await
+            .expect("subscribed");
         let alice = world.caller("alice").await;
         for _ in 0..3 {
             alice.put_text("a", "note", "a secret of alice's").await;
@@ -153,12 +181,20 @@ mod a_caller_plays_the_auth_service {
 
     /// Whether mallory is asked about alice, and so gets her token.
     async fn is_asked(world: &World) -> bool {
-        let mut questions = mallory(world).await.subscribe("auth.v1.verify").await.expect("subscribed");
+        let mut questions = mallory(world)
+            .await
+            .subscribe("auth.v1.verify")
+            .await
+            .expect("subscribed");
         let alice = world.caller("alice").await;
         list(&alice).await;
         timeout(A_WHILE, async {
             while let Some(question) = questions.next().await {
-                if question.payload.windows(alice.token.len()).any(|part| part == alice.token.as_bytes()) {
+                if question
+                    .payload
+                    .windows(alice.token.len())
+                    .any(|part| part == alice.token.as_bytes())
+                {
                     return true;
                 }
             }
@@ -194,7 +230,9 @@ mod somebody_signs_verdicts_who_is_not_the_auth_service {
             let verdict = honest.verdict(token).expect("a verdict");
             let claims = verdict.split('.').nth(1).expect("a JWT").to_owned();
             use base64::Engine as _;
-            let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).expect("base64url");
+            let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD
+                .decode(claims)
+                .expect("base64url");
             let claims: Value = serde_json::from_slice(&claims).expect("claims");
             forger.sign("token-introspection+jwt", &claims).ok()
         });
@@ -206,7 +244,10 @@ mod somebody_signs_verdicts_who_is_not_the_auth_service {
         let world = World::without_auth(ACCOUNTS_CONF).await;
         let _impostor = impostor(&world).await;
         let _worker = world.worker("a").await;
-        assert_eq!(list(&world.caller("alice").await).await["error"]["code"], "auth_unavailable");
+        assert_eq!(
+            list(&world.caller("alice").await).await["error"]["code"],
+            "auth_unavailable"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -227,12 +268,21 @@ mod somebody_takes_back_what_is_not_theirs {
 
     /// Messages that would end everybody's session if they were believed.
     fn forgeries(secrets: &Secrets) -> Vec<String> {
-        let (honest, forger) = (AuthService::new(secrets).expect("keys"), Secrets::generate().expect("secrets"));
+        let (honest, forger) = (
+            AuthService::new(secrets).expect("keys"),
+            Secrets::generate().expect("secrets"),
+        );
         let forger = AuthService::new(&forger).expect("keys");
-        let revoked = Revoked { sub: Some("alice".into()), sid: None, iat: unix_now() };
+        let revoked = Revoked {
+            sub: Some("alice".into()),
+            sid: None,
+            iat: unix_now(),
+        };
         let good = honest.revocation(&revoked).expect("signed");
         let claims = good.split('.').nth(1).expect("a JWT").to_owned();
-        let said: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&claims).expect("base64url")).expect("claims");
+        let said: Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&claims).expect("base64url"))
+                .expect("claims");
         let part = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let with = |name: &str, value: Value| {
             let mut said = said.clone();
@@ -241,8 +291,13 @@ mod somebody_takes_back_what_is_not_theirs {
         };
         vec![
             forger.revocation(&revoked).expect("signed"),
-            format!("{}.{claims}.", part(json!({"alg": "none", "typ": "secevent+jwt"}))),
-            honest.sign("token-introspection+jwt", &said).expect("signed"),
+            format!(
+                "{}.{claims}.",
+                part(json!({"alg": "none", "typ": "secevent+jwt"}))
+            ),
+            honest
+                .sign("token-introspection+jwt", &said)
+                .expect("signed"),
             with("aud", json!("another service")),
             with("iss", json!("another issuer")),
             with("iat", json!(unix_now() + 3_600)),
@@ -256,7 +311,9 @@ mod somebody_takes_back_what_is_not_theirs {
 
     async fn tell(world: &World, message: &str) {
         let auth = world.connect("auth").await;
-        auth.publish(REVOKED_SUBJECT, message.to_owned().into()).await.expect("sent");
+        auth.publish(REVOKED_SUBJECT, message.to_owned().into())
+            .await
+            .expect("sent");
         auth.flush().await.expect("sent");
     }
 
@@ -273,10 +330,17 @@ mod somebody_takes_back_what_is_not_theirs {
         }
         let since = Instant::now();
         while world.stats(1).await[0]["data"]["auth"]["forged_revocations"] != forgeries.len() {
-            assert!(since.elapsed() < Duration::from_secs(5), "not all of them are counted");
+            assert!(
+                since.elapsed() < Duration::from_secs(5),
+                "not all of them are counted"
+            );
         }
         assert!(list(&alice).await["items"].is_array());
-        assert_eq!(verifier.questions().len(), asked, "what was kept is still believed");
+        assert_eq!(
+            verifier.questions().len(),
+            asked,
+            "what was kept is still believed"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -287,11 +351,26 @@ mod somebody_takes_back_what_is_not_theirs {
         let alice = world.caller("alice").await;
         assert!(list(&alice).await["items"].is_array());
         let asked = verifier.questions().len();
-        let revoked = Revoked { sub: Some("alice".into()), sid: None, iat: unix_now() };
-        tell(&world, &AuthService::new(&world.secrets).expect("keys").revocation(&revoked).expect("signed")).await;
+        let revoked = Revoked {
+            sub: Some("alice".into()),
+            sid: None,
+            iat: unix_now(),
+        };
+        tell(
+            &world,
+            &AuthService::new(&world.secrets)
+                .expect("keys")
+                .revocation(&revoked)
+                .expect("signed"),
+        )
+        .await;
         while world.stats(1).await[0]["data"]["auth"]["revocations"] != 1 {}
         list(&alice).await;
-        assert_eq!(verifier.questions().len(), asked + 1, "she is asked about again");
+        assert_eq!(
+            verifier.questions().len(),
+            asked + 1,
+            "she is asked about again"
+        );
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -299,9 +378,15 @@ mod somebody_takes_back_what_is_not_theirs {
         let world = World::with_accounts(&with_mallory_in("GATEWAY")).await;
         let _worker = world.worker("a").await;
         let mallory = mallory(&world).await;
-        mallory.publish(REVOKED_SUBJECT, "x".into()).await.expect("sent");
+        mallory
+            .publish(REVOKED_SUBJECT, "x".into())
+            .await
+            .expect("sent");
         mallory.flush().await.expect("sent");
         tokio::time::sleep(A_WHILE).await;
-        assert_eq!(world.stats(1).await[0]["data"]["auth"]["forged_revocations"], 0);
+        assert_eq!(
+            world.stats(1).await[0]["data"]["auth"]["forged_revocations"],
+            0
+        );
     }
 }

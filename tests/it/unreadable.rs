@@ -27,9 +27,17 @@ const OPERATION: &str = "mark-of-an-operation-41d9";
 /// In no encoding that a stranger would try may one of these be found.
 fn marks(caller: &Caller) -> Vec<String> {
     let claims = caller.token.split('.').nth(1).expect("claims").to_owned();
-    let signature = caller.token.rsplit('.').next().expect("a signature").to_owned();
+    let signature = caller
+        .token
+        .rsplit('.')
+        .next()
+        .expect("a signature")
+        .to_owned();
     let plain = [USER, TEXT, ITEM, TAG, META, NAME, REQUEST].map(str::to_owned);
-    plain.into_iter().chain([isin(7_007), claims, signature]).collect()
+    plain
+        .into_iter()
+        .chain([isin(7_007), claims, signature])
+        .collect()
 }
 
 /// Where one of the marks stands in the bytes: as it is, in hexadecimal, or in base64 at any offset.
@@ -57,7 +65,11 @@ fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
-        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+        if path.is_dir() {
+            all.extend(files(&path))
+        } else {
+            all.push(path)
+        }
     }
     all
 }
@@ -82,13 +94,19 @@ fn serve(world: &World, settings: &Settings) -> Guarded {
         // All that the program and its libraries have to say; nothing of TRACE is compiled in.
         ("LOG__FILTER", "trace"),
     ];
-    command.arg("serve").envs(set.map(|(name, value)| (format!("GOFAVORITES__{name}"), value)));
+    command
+        .arg("serve")
+        .envs(set.map(|(name, value)| (format!("GOFAVORITES__{name}"), value)));
     Guarded::spawn("worker", &mut command, &world.directory.join("worker.log")).expect("a process")
 }
 
 async fn until_ready(worker: &mut Guarded, settings: &Settings) {
     while !settings.worker.ready_file.exists() {
-        assert!(worker.ended().is_none(), "it ended:\n{}", worker.last_lines());
+        assert!(
+            worker.ended().is_none(),
+            "it ended:\n{}",
+            worker.last_lines()
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -105,43 +123,90 @@ async fn work(caller: &Caller) {
     caller.done("a.put", &instrument).await;
     let got = caller.done("a.get", &id).await;
     assert_eq!(got["item"]["data"]["text"], TEXT);
-    caller.done("a.list", &json!({"tag": TAG, "consistency": "strong"})).await;
-    caller.done("a.delete", &json!({"kind": "instrument", "id": isin(7_007)})).await;
+    caller
+        .done("a.list", &json!({"tag": TAG, "consistency": "strong"}))
+        .await;
+    caller
+        .done(
+            "a.delete",
+            &json!({"kind": "instrument", "id": isin(7_007)}),
+        )
+        .await;
     caller.done("a.changes", &json!({"since": 0})).await;
     caller.done("a.history", &id).await;
     let version = &got["item"]["version"];
-    caller.done("a.restore", &json!({"kind": "text", "id": ITEM, "version": version})).await;
+    caller
+        .done(
+            "a.restore",
+            &json!({"kind": "text", "id": ITEM, "version": version}),
+        )
+        .await;
     let put = json!({"op": "put", "kind": "text", "id": ITEM, "data": {"text": TEXT.repeat(200)}, "tags": [TAG]});
     let delete = json!({"op": "delete", "kind": "instrument", "id": isin(7_007)});
-    caller.done("a.batch", &json!({"mode": "each", "ops": [put, delete]})).await;
+    caller
+        .done("a.batch", &json!({"mode": "each", "ops": [put, delete]}))
+        .await;
     caller.done("a.version", &json!({})).await;
     caller.done("a.limits", &json!({})).await;
     caller
-        .ask_once("a.batch", REQUEST, &json!({"mode": "atomic", "ops": [put, delete]}))
+        .ask_once(
+            "a.batch",
+            REQUEST,
+            &json!({"mode": "atomic", "ops": [put, delete]}),
+        )
         .await
         .refusal("request_id_reused");
-    caller.ask("a.batch", &json!({"mode": "atomic", "ops": [put, delete]})).await.refusal("not_found");
+    caller
+        .ask("a.batch", &json!({"mode": "atomic", "ops": [put, delete]}))
+        .await
+        .refusal("not_found");
 }
 
 /// And is refused.
 async fn bad_work(caller: &Caller) {
     let text = json!({"kind": "text", "id": ITEM, "data": {"text": TEXT}});
     caller
-        .ask_once("a.put", REQUEST, &json!({"kind": "text", "id": USER, "data": {"text": TEXT}}))
+        .ask_once(
+            "a.put",
+            REQUEST,
+            &json!({"kind": "text", "id": USER, "data": {"text": TEXT}}),
+        )
         .await
         .refusal("request_id_reused");
     let conflict = json!({"kind": "text", "id": ITEM, "data": {"text": TEXT}, "if_version": 0});
-    caller.ask("a.put", &conflict).await.refusal("version_conflict");
-    caller.ask("a.put", &json!({"kind": "text", "id": ITEM, TEXT: 1})).await.refusal("bad_request");
-    caller.ask("a.put", &json!({"kind": TEXT})).await.refusal("invalid_item");
-    caller.ask("a.get", &json!({"kind": "text", "id": USER})).await.refusal("not_found");
-    caller.ask(&format!("a.{OPERATION}"), &json!({})).await.refusal("bad_request");
+    caller
+        .ask("a.put", &conflict)
+        .await
+        .refusal("version_conflict");
+    caller
+        .ask("a.put", &json!({"kind": "text", "id": ITEM, TEXT: 1}))
+        .await
+        .refusal("bad_request");
+    caller
+        .ask("a.put", &json!({"kind": TEXT}))
+        .await
+        .refusal("invalid_item");
+    caller
+        .ask("a.get", &json!({"kind": "text", "id": USER}))
+        .await
+        .refusal("not_found");
+    caller
+        .ask(&format!("a.{OPERATION}"), &json!({}))
+        .await
+        .refusal("bad_request");
     let mut odd = caller.headers();
     odd.insert("Content-Type", TEXT);
     odd.insert("traceparent", TEXT);
-    caller.ask_with("a.put", odd, text.to_string().into_bytes()).await.refusal("unsupported_encoding");
+    caller
+        .ask_with("a.put", odd, text.to_string().into_bytes())
+        .await
+        .refusal("unsupported_encoding");
     let bad = format!("{}x", caller.token);
-    caller.with_token(&bad).ask("a.list", &json!({})).await.refusal("unauthenticated");
+    caller
+        .with_token(&bad)
+        .ask("a.list", &json!({}))
+        .await
+        .refusal("unauthenticated");
 }
 
 /// The accounts of NATS in which anything of a request goes about.
@@ -149,32 +214,59 @@ const ACCOUNTS: [&str; 3] = ["TRUTH", "AUTH", "GATEWAY"];
 
 /// `nats/accounts.conf`, with somebody in each of them who may hear and say anything; and a server that tells much.
 fn with_insiders() -> String {
-    ACCOUNTS.iter().fold(format!("debug: true\n{ACCOUNTS_CONF}"), |accounts, account| {
-        let (before, after) = accounts.split_once(&format!("  {account} {{\n")).expect("an account");
-        let insider = format!("users: [\n      {{ user: insider-{account}, password: insider }}\n");
-        format!("{before}  {account} {{\n{}", after.replacen("users: [\n", &insider, 1))
-    })
+    ACCOUNTS.iter().fold(
+        format!("debug: true\n{ACCOUNTS_CONF}"),
+        |accounts, account| {
+            let (before, after) = accounts
+                .split_once(&format!("  {account} {{\n"))
+                .expect("an account");
+            let insider =
+                format!("users: [\n      {{ user: insider-{account}, password: insider }}\n");
+            format!(
+                "{before}  {account} {{\n{}",
+                after.replacen("users: [\n", &insider, 1)
+            )
+        },
+    )
 }
 
 /// Somebody inside an account, and all that is heard there from now on.
 async fn insider(world: &World, account: &str) -> (Client, Subscriber) {
-    let insider = ConnectOptions::with_user_and_password(format!("insider-{account}"), "insider".into());
-    let insider = insider.connect(world.nats.url()).await.expect("a connection");
+    let insider =
+        ConnectOptions::with_user_and_password(format!("insider-{account}"), "insider".into());
+    let insider = insider
+        .connect(world.nats.url())
+        .await
+        .expect("a connection");
     let mut all = insider.subscribe(">").await.expect("a subscription");
     insider.publish("the.start", "".into()).await.expect("sent");
-    assert_eq!(all.next().await.expect("heard").subject.as_str(), "the.start");
+    assert_eq!(
+        all.next().await.expect("heard").subject.as_str(),
+        "the.start"
+    );
     (insider, all)
 }
 
 /// On these the caller's words travel, to the worker, to the auth service and back.
-const ROAD: [&str; 5] = ["favorites.v1.", "auth.v1.verify", "_R_.", "_INBOX_worker.", "_INBOX."];
+const ROAD: [&str; 5] = [
+    "favorites.v1.",
+    "auth.v1.verify",
+    "_R_.",
+    "_INBOX_worker.",
+    "_INBOX.",
+];
 
 /// What a message shows to whoever may listen: its subjects, and beside the road its headers and its body.
 fn shown(message: &Message) -> Vec<u8> {
     let subjects = format!("{} {:?}\n", message.subject, message.reply).into_bytes();
     match ROAD.iter().any(|road| message.subject.starts_with(road)) {
         true => subjects,
-        false => [&subjects[..], format!("{:?}\n", message.headers).as_bytes(), &message.payload].concat(),
+        false => [
+            &subjects[..],
+            format!("{:?}\n", message.headers).as_bytes(),
+            &message.payload,
+        ]
+        .concat(),
     }
 }
 
@@ -184,11 +276,21 @@ async fn nothing_heard_shows_a_mark(
     (insider, mut all): (Client, Subscriber),
     marks: &[String],
 ) -> Vec<String> {
-    insider.publish(format!("planted.{}", marks[0]), "".into()).await.expect("sent");
-    insider.publish("planted", marks[1].clone().into()).await.expect("sent");
+    insider
+        .publish(format!("planted.{}", marks[0]), "".into())
+        .await
+        .expect("sent");
+    insider
+        .publish("planted", marks[1].clone().into())
+        .await
+        .expect("sent");
     insider.publish("the.end", "".into()).await.expect("sent");
     let (mut subjects, mut planted) = (Vec::new(), 0);
-    while let Some(message) = all.next().await.filter(|message| message.subject.as_str() != "the.end") {
+    while let Some(message) = all
+        .next()
+        .await
+        .filter(|message| message.subject.as_str() != "the.end")
+    {
         let seen = found(marks, &shown(&message));
         match message.subject.starts_with("planted") {
             true => planted += usize::from(seen.is_some()),
@@ -202,30 +304,59 @@ async fn nothing_heard_shows_a_mark(
 
 /// A backup of the shard's database shows none either. Its bytes are in hexadecimal.
 fn no_dump_shows_a_mark(world: &World, marks: &[String]) {
-    let rows = world.query("a", "select count(*) from item_version").parse::<u64>().expect("a number");
+    let rows = world
+        .query("a", "select count(*) from item_version")
+        .parse::<u64>()
+        .expect("a number");
     assert!(rows >= 5, "the rows are there: {rows}");
-    let (bin, url) = (&world.shared.servers.postgres_bin, world.settings("a").postgres.url);
+    let (bin, url) = (
+        &world.shared.servers.postgres_bin,
+        world.settings("a").postgres.url,
+    );
     assert_eq!(found(marks, &dump(bin, &url)), None);
-    world.query("a", &format!("create table planted as select repeat('{TEXT}', 1000) as words"));
-    assert!(found(marks, &dump(bin, &url)).is_some(), "a planted one is found");
+    world.query(
+        "a",
+        &format!("create table planted as select repeat('{TEXT}', 1000) as words"),
+    );
+    assert!(
+        found(marks, &dump(bin, &url)).is_some(),
+        "a planted one is found"
+    );
 }
 
 /// Neither the server nor the worker tells of one, however much they are told to say.
 fn no_log_shows_a_mark(world: &World, settings: &Settings, worker: &Guarded, marks: &[String]) {
     let server = fs::read(world.directory.join("nats.log")).expect("a log");
-    assert!(String::from_utf8_lossy(&server).contains("[DBG]"), "the server tells much");
+    assert!(
+        String::from_utf8_lossy(&server).contains("[DBG]"),
+        "the server tells much"
+    );
     let worker = fs::read(worker.log()).expect("a log");
-    assert!(String::from_utf8_lossy(&worker).contains("was answered"), "the log tells of requests");
-    let keys = [&settings.keys.identity, &settings.keys.encryption, &settings.nats.password, &settings.postgres.url];
+    assert!(
+        String::from_utf8_lossy(&worker).contains("was answered"),
+        "the log tells of requests"
+    );
+    let keys = [
+        &settings.keys.identity,
+        &settings.keys.encryption,
+        &settings.nats.password,
+        &settings.postgres.url,
+    ];
     for mut log in [server, worker.clone()] {
         assert_eq!(found(marks, &log), None);
-        assert_eq!(found(&keys.map(Clone::clone), &log), None, "a secret of the worker's");
+        assert_eq!(
+            found(&keys.map(Clone::clone), &log),
+            None,
+            "a secret of the worker's"
+        );
         log.extend_from_slice(marks[0].as_bytes());
         assert!(found(marks, &log).is_some(), "a planted one is found");
     }
     // The client library shows subjects at this level; the service itself does not repeat what is none of its own.
     let log = String::from_utf8_lossy(&worker);
-    let repeated = log.lines().find(|line| line.contains(OPERATION) && !line.contains("\"target\":\"async_nats\""));
+    let repeated = log
+        .lines()
+        .find(|line| line.contains(OPERATION) && !line.contains("\"target\":\"async_nats\""));
     assert_eq!(repeated, None);
 }
 
@@ -241,22 +372,33 @@ async fn nothing_of_an_owners_can_be_read_beside_the_road() {
     }
     let mut worker = serve(&world, &settings);
     until_ready(&mut worker, &settings).await;
-    let caller = Caller::new(world.connect("gateway").await, world.token(USER, ALL_SCOPES, Duration::from_secs(600)));
+    let caller = Caller::new(
+        world.connect("gateway").await,
+        world.token(USER, ALL_SCOPES, Duration::from_secs(600)),
+    );
     let marks = marks(&caller);
     work(&caller).await;
     bad_work(&caller).await;
     no_dump_shows_a_mark(&world, &marks);
-    let status = worker.stop(Signal::SIGTERM, Duration::from_secs(10)).expect("it ended");
+    let status = worker
+        .stop(Signal::SIGTERM, Duration::from_secs(10))
+        .expect("it ended");
     assert!(status.success(), "{}", worker.last_lines());
     no_log_shows_a_mark(&world, &settings, &worker, &marks);
     let mut heard = Vec::new();
     for (account, insider) in insiders {
         heard.extend(nothing_heard_shows_a_mark(account, insider, &marks).await);
     }
-    for (what, least) in
-        [("$KV.favorites.", 8), ("favorites.changed.", 6), ("auth.v1.verify", 2), ("favorites.v1.", 40)]
-    {
-        let count = heard.iter().filter(|subject| subject.starts_with(what)).count();
+    for (what, least) in [
+        ("$KV.favorites.", 8),
+        ("favorites.changed.", 6),
+        ("auth.v1.verify", 2),
+        ("favorites.v1.", 40),
+    ] {
+        let count = heard
+            .iter()
+            .filter(|subject| subject.starts_with(what))
+            .count();
         assert!(count >= least, "{count} of {what} were heard");
     }
     the_store_holds_no_mark(world, &marks);
@@ -267,14 +409,29 @@ fn the_store_holds_no_mark(mut world: World, marks: &[String]) {
     let store = world.directory.join("store");
     let scanned = files(&store);
     let bytes = |path: &Path| fs::read(path).expect("a file");
-    let records = scanned.iter().filter(|path| bytes(path).windows(14).any(|window| window == b"$KV.favorites."));
-    assert!(records.count() > 0, "the records are among the {} files", scanned.len());
+    let records = scanned.iter().filter(|path| {
+        bytes(path)
+            .windows(14)
+            .any(|window| window == b"$KV.favorites.")
+    });
+    assert!(
+        records.count() > 0,
+        "the records are among the {} files",
+        scanned.len()
+    );
     for path in &scanned {
         assert_eq!(found(marks, &bytes(path)), None, "in {}", path.display());
     }
     // The scan sees a mark that is there.
-    fs::write(store.join("planted"), [&[0xff, 0x00][..], marks[3].as_bytes(), b"\n"].concat()).expect("written");
-    let seen: Vec<_> = files(&store).into_iter().filter(|path| found(marks, &bytes(path)).is_some()).collect();
+    fs::write(
+        store.join("planted"),
+        [&[0xff, 0x00][..], marks[3].as_bytes(), b"\n"].concat(),
+    )
+    .expect("written");
+    let seen: Vec<_> = files(&store)
+        .into_iter()
+        .filter(|path| found(marks, &bytes(path)).is_some())
+        .collect();
     assert_eq!(seen, [store.join("planted")]);
 }
 
@@ -286,7 +443,13 @@ fn a_mark_is_found_in_every_form() {
     for around in ["", "a", "ab", "abc"] {
         let text = format!("{around}{USER}{around}");
         let hex: String = text.bytes().map(|byte| format!("{byte:02X}")).collect();
-        for form in [text.clone(), text.to_uppercase(), hex, STANDARD.encode(&text), URL_SAFE_NO_PAD.encode(&text)] {
+        for form in [
+            text.clone(),
+            text.to_uppercase(),
+            hex,
+            STANDARD.encode(&text),
+            URL_SAFE_NO_PAD.encode(&text),
+        ] {
             assert!(found(&marks, form.as_bytes()).is_some(), "{form}");
         }
     }

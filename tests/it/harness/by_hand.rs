@@ -19,11 +19,19 @@ impl ByHand {
 
     /// Connects as that user, and waits until its subscription is known.
     pub async fn connect(world: &World, user: &str) -> Self {
-        let stream = TcpStream::connect(world.nats.url().replace("nats://", "")).await.expect("a connection");
-        let mut this = Self { stream, read: Vec::new() };
+        let stream = TcpStream::connect(world.nats.url().replace("nats://", ""))
+            .await
+            .expect("a connection");
+        let mut this = Self {
+            stream,
+            read: Vec::new(),
+        };
         let connect = json!({"user": user, "pass": world.secrets.nats(user), "headers": true, "verbose": false});
         let inbox = Self::INBOX;
-        this.send(format!("CONNECT {connect}\r\nSUB {inbox} 1\r\nSUB {inbox}.> 2\r\nPING\r\n").as_bytes()).await;
+        this.send(
+            format!("CONNECT {connect}\r\nSUB {inbox} 1\r\nSUB {inbox}.> 2\r\nPING\r\n").as_bytes(),
+        )
+        .await;
         this.until(b"PONG\r\n").await.expect("a greeting");
         this
     }
@@ -37,7 +45,20 @@ impl ByHand {
     pub async fn publish(&mut self, subject: &[u8], reply: &[u8], headers: &[u8], body: &[u8]) {
         let (head, all) = (headers.len(), headers.len() + body.len());
         let sizes = format!(" {head} {all}\r\n");
-        self.send(&[b"HPUB ", subject, b" ", reply, sizes.as_bytes(), headers, body, b"\r\n"].concat()).await;
+        self.send(
+            &[
+                b"HPUB ",
+                subject,
+                b" ",
+                reply,
+                sizes.as_bytes(),
+                headers,
+                body,
+                b"\r\n",
+            ]
+            .concat(),
+        )
+        .await;
     }
 
     /// The error of the next reply that comes; `None` if none comes for a while.
@@ -51,7 +72,10 @@ impl ByHand {
         self.until(b"HMSG ").await?;
         let line = self.until(b"\r\n").await?;
         let line = String::from_utf8_lossy(&line).into_owned();
-        let mut sizes = line.trim_end().rsplit(' ').map(|size| size.parse::<usize>().expect("a size"));
+        let mut sizes = line
+            .trim_end()
+            .rsplit(' ')
+            .map(|size| size.parse::<usize>().expect("a size"));
         let (all, head) = (sizes.next().expect("a size"), sizes.next().expect("a size"));
         while self.read.len() < all {
             self.more().await?;

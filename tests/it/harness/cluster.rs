@@ -45,7 +45,12 @@ impl World {
         (world.truth.replicas, world.truth.history) = (3, history);
         world.wait_for_three_replicas().await;
         world.start_auth().await;
-        (world, Cluster { others: [second, third] })
+        (
+            world,
+            Cluster {
+                others: [second, third],
+            },
+        )
     }
 
     /// Makes the bucket as soon as there are three who can keep it.
@@ -61,16 +66,31 @@ impl World {
     /// The name of the server that leads the bucket, and how many of the other two are in step with it.
     pub async fn leader(&self) -> Option<(String, usize)> {
         let operator = self.connect("operator").await;
-        let asked = operator.request("$JS.API.STREAM.INFO.KV_favorites", json!({}).to_string().into());
-        let answer = tokio::time::timeout(Duration::from_secs(1), asked).await.ok()?.ok()?;
+        let asked = operator.request(
+            "$JS.API.STREAM.INFO.KV_favorites",
+            json!({}).to_string().into(),
+        );
+        let answer = tokio::time::timeout(Duration::from_secs(1), asked)
+            .await
+            .ok()?
+            .ok()?;
         let told: Value = serde_json::from_slice(&answer.payload).ok()?;
         let replicas = told["cluster"]["replicas"].as_array()?;
-        let current = replicas.iter().filter(|one| one["current"] == true && one["offline"] != true);
-        Some((told["cluster"]["leader"].as_str()?.to_owned(), current.count()))
+        let current = replicas
+            .iter()
+            .filter(|one| one["current"] == true && one["offline"] != true);
+        Some((
+            told["cluster"]["leader"].as_str()?.to_owned(),
+            current.count(),
+        ))
     }
 
     /// Ends when a fitting one leads, with so many others in step; gives its name.
-    pub async fn wait_for_leader(&self, mut fits: impl FnMut(&str) -> bool, in_step: usize) -> String {
+    pub async fn wait_for_leader(
+        &self,
+        mut fits: impl FnMut(&str) -> bool,
+        in_step: usize,
+    ) -> String {
         let since = Instant::now();
         loop {
             if let Some((leader, current)) = self.leader().await
@@ -85,12 +105,23 @@ impl World {
     }
 }
 
-async fn three(program: &Path, directory: &Path, secrets: &Secrets, accounts: &str) -> anyhow::Result<[NatsServer; 3]> {
-    let ports = (0..3).map(|_| free_port(None)).collect::<anyhow::Result<Vec<_>>>()?;
+async fn three(
+    program: &Path,
+    directory: &Path,
+    secrets: &Secrets,
+    accounts: &str,
+) -> anyhow::Result<[NatsServer; 3]> {
+    let ports = (0..3)
+        .map(|_| free_port(None))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let start = async |number: usize| {
         let name = format!("n{}", number + 1);
         let place = directory.join(&name);
-        let role = Role::Member { name, port: ports[number], all: ports.clone() };
+        let role = Role::Member {
+            name,
+            port: ports[number],
+            all: ports.clone(),
+        };
         NatsServer::start_with(program, &place, None, secrets, &role, accounts).await
     };
     Ok([start(0).await?, start(1).await?, start(2).await?])

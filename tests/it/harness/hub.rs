@@ -30,9 +30,16 @@ impl World {
         let hub = start_hub(program, &directory.join("hub"), &secrets, ACCOUNTS_CONF).await;
         let (server, port) = hub.expect("a hub");
         let link = Proxy::start(&format!("127.0.0.1:{port}")).await;
-        let role = Role::Leaf { name: "leaf".into(), hub: link.port() };
-        let leaf = NatsServer::start(program, &directory, None, &secrets, &role).await.expect("a leaf");
-        wait_for_the_hub(&leaf.url(), &secrets).await.expect("a link");
+        let role = Role::Leaf {
+            name: "leaf".into(),
+            hub: link.port(),
+        };
+        let leaf = NatsServer::start(program, &directory, None, &secrets, &role)
+            .await
+            .expect("a leaf");
+        wait_for_the_hub(&leaf.url(), &secrets)
+            .await
+            .expect("a link");
         let mut world = Self::of(leaf, secrets, shared, directory, number, turn);
         world.truth.domain = HUB_DOMAIN.into();
         world.start_auth().await;
@@ -43,7 +50,11 @@ impl World {
     pub async fn wait_for_the_truth(&self) {
         let operator = self.connect("operator").await;
         for _ in 0..500 {
-            if operator.request(format!("{}.INFO", self.api()), "".into()).await.is_ok() {
+            if operator
+                .request(format!("{}.INFO", self.api()), "".into())
+                .await
+                .is_ok()
+            {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

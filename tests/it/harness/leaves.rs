@@ -31,16 +31,33 @@ impl World {
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
         let program = &shared.servers.nats_server;
-        let (hub, port) = start_hub(program, &directory.join("hub"), &secrets, at_the_hub).await.expect("a hub");
-        let links =
-            [Proxy::start(&format!("127.0.0.1:{port}")).await, Proxy::start(&format!("127.0.0.1:{port}")).await];
+        let (hub, port) = start_hub(program, &directory.join("hub"), &secrets, at_the_hub)
+            .await
+            .expect("a hub");
+        let links = [
+            Proxy::start(&format!("127.0.0.1:{port}")).await,
+            Proxy::start(&format!("127.0.0.1:{port}")).await,
+        ];
         let leaf = async |name: &str, link: &Proxy| {
-            let (place, role) = (directory.join(name), Role::Leaf { name: name.into(), hub: link.port() });
-            let leaf = NatsServer::start_with(program, &place, None, &secrets, &role, at_leaves).await.expect("a leaf");
-            wait_for_the_hub(&leaf.url(), &secrets).await.expect("a link");
+            let (place, role) = (
+                directory.join(name),
+                Role::Leaf {
+                    name: name.into(),
+                    hub: link.port(),
+                },
+            );
+            let leaf = NatsServer::start_with(program, &place, None, &secrets, &role, at_leaves)
+                .await
+                .expect("a leaf");
+            wait_for_the_hub(&leaf.url(), &secrets)
+                .await
+                .expect("a link");
             leaf
         };
-        let (a, b) = (leaf("leaf-a", &links[0]).await, leaf("leaf-b", &links[1]).await);
+        let (a, b) = (
+            leaf("leaf-a", &links[0]).await,
+            leaf("leaf-b", &links[1]).await,
+        );
         let mut world = Self::of(a, secrets.clone(), shared, directory.clone(), number, turn);
         world.truth.domain = HUB_DOMAIN.into();
         world.urls.insert("b".into(), b.url());

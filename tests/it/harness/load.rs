@@ -81,14 +81,28 @@ pub struct Report {
 
 impl Load {
     /// `count` drivers, each with an owner of its own, asking in those places: a shard's id, or "" for the nearest worker.
-    pub async fn start(world: &World, places: &[&str], count: usize, may_lose_replies: bool) -> Self {
-        Self::of(callers(world, &world.nats.url(), count).await, places, may_lose_replies)
+    pub async fn start(
+        world: &World,
+        places: &[&str],
+        count: usize,
+        may_lose_replies: bool,
+    ) -> Self {
+        Self::of(
+            callers(world, &world.nats.url(), count).await,
+            places,
+            may_lose_replies,
+        )
     }
 
     /// As [`start`](Self::start), where the bucket has replicas: one of them may be behind, so only strong reads are sure
     /// to give what was acknowledged, and no others are made.
     pub async fn start_strong(world: &World, places: &[&str], count: usize) -> Self {
-        Self::with_reads(callers(world, &world.nats.url(), count).await, places, true, true)
+        Self::with_reads(
+            callers(world, &world.nats.url(), count).await,
+            places,
+            true,
+            true,
+        )
     }
 
     /// As [`start`](Self::start), with callers who are connected to another server.
@@ -101,8 +115,16 @@ impl Load {
         Self::with_reads(callers, places, may_lose_replies, false)
     }
 
-    fn with_reads(callers: Vec<Caller>, places: &[&str], may_lose_replies: bool, only_strong: bool) -> Self {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    fn with_reads(
+        callers: Vec<Caller>,
+        places: &[&str],
+        may_lose_replies: bool,
+        only_strong: bool,
+    ) -> Self {
+        let (stop, done) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let mut drivers = Vec::new();
         for caller in callers {
             drivers.push(Driver {
@@ -117,9 +139,15 @@ impl Load {
                 next: 0,
             });
         }
-        let drivers =
-            drivers.into_iter().map(|driver| tokio::spawn(driver.drive(stop.clone(), done.clone()))).collect();
-        Self { stop, done, drivers }
+        let drivers = drivers
+            .into_iter()
+            .map(|driver| tokio::spawn(driver.drive(stop.clone(), done.clone())))
+            .collect();
+        Self {
+            stop,
+            done,
+            drivers,
+        }
     }
 
     /// How many requests were answered well so far.
@@ -153,7 +181,11 @@ impl Load {
 async fn callers(world: &World, url: &str, count: usize) -> Vec<Caller> {
     let mut callers = Vec::new();
     for number in 0..count {
-        callers.push(world.caller_at(url, &format!("load-{number}-{}", uuid::Uuid::now_v7())).await);
+        callers.push(
+            world
+                .caller_at(url, &format!("load-{number}-{}", uuid::Uuid::now_v7()))
+                .await,
+        );
     }
     callers
 }
@@ -181,7 +213,13 @@ impl Driver {
                 _ if self.only_strong => self.list("strong").await,
                 _ => self.list("head").await,
             }
-            if matches!(self.seen.last(), Some(Seen { outcome: Outcome::Done | Outcome::Pending, .. })) {
+            if matches!(
+                self.seen.last(),
+                Some(Seen {
+                    outcome: Outcome::Done | Outcome::Pending,
+                    ..
+                })
+            ) {
                 done.fetch_add(1, Ordering::SeqCst);
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -190,7 +228,13 @@ impl Driver {
     }
 
     /// Asks once; `None` if no reply came.
-    async fn ask(&mut self, operation: &str, body: &Value, request_id: Option<&str>, is_write: bool) -> Option<Value> {
+    async fn ask(
+        &mut self,
+        operation: &str,
+        body: &Value,
+        request_id: Option<&str>,
+        is_write: bool,
+    ) -> Option<Value> {
         let place = self.places[pick(self.places.len())].clone();
         let mut headers = self.caller.headers();
         headers.insert("Request-Timeout-Ms", BUDGET.as_millis().to_string());
@@ -198,8 +242,11 @@ impl Driver {
             headers.insert("Nats-Msg-Id", id);
         }
         let at = Instant::now();
-        let asked =
-            self.caller.client.request_with_headers(subject(&place, operation), headers, body.to_string().into());
+        let asked = self.caller.client.request_with_headers(
+            subject(&place, operation),
+            headers,
+            body.to_string().into(),
+        );
         let asked = tokio::time::timeout(BUDGET + SLACK * 2, asked).await;
         let took = at.elapsed();
         let reply = match asked {
@@ -209,9 +256,13 @@ impl Driver {
         let outcome = match &reply {
             None => Outcome::NoReply,
             Some(reply) if reply["error"].is_object() => {
-                let code = reply["error"]["code"].as_str().unwrap_or_default().to_owned();
+                let code = reply["error"]["code"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
                 if code == "internal" {
-                    self.violations.push(format!("{operation} was answered `internal`"));
+                    self.violations
+                        .push(format!("{operation} was answered `internal`"));
                 }
                 Outcome::Refused(code)
             }
@@ -220,15 +271,24 @@ impl Driver {
             Some(_) => Outcome::Done,
         };
         if took > BUDGET + SLACK && !self.may_lose_replies {
-            self.violations.push(format!("{operation} took {took:?}: {outcome:?}"));
+            self.violations
+                .push(format!("{operation} took {took:?}: {outcome:?}"));
         }
-        self.seen.push(Seen { at, took, is_write, outcome });
+        self.seen.push(Seen {
+            at,
+            took,
+            is_write,
+            outcome,
+        });
         reply
     }
 
     async fn put(&mut self) {
         self.next += 1;
-        let (id, text) = (format!("item-{}", self.next % ITEMS), format!("a-favourite-text-{}", self.next));
+        let (id, text) = (
+            format!("item-{}", self.next % ITEMS),
+            format!("a-favourite-text-{}", self.next),
+        );
         let mut body = json!({"kind": "text", "id": id, "data": {"text": text}});
         if pick(2) == 0 {
             // The version that it has: 0 for one that is not there.
@@ -239,9 +299,14 @@ impl Driver {
     }
 
     async fn delete(&mut self) {
-        let living = self.model.iter().find(|(_, known)| known.text.is_some()).map(|(id, _)| id.clone());
+        let living = self
+            .model
+            .iter()
+            .find(|(_, known)| known.text.is_some())
+            .map(|(id, _)| id.clone());
         let Some(id) = living else { return };
-        self.write("delete", &id, None, &json!({"kind": "text", "id": id})).await;
+        self.write("delete", &id, None, &json!({"kind": "text", "id": id}))
+            .await;
     }
 
     async fn write(&mut self, operation: &str, id: &str, text: Option<String>, body: &Value) {
@@ -249,41 +314,66 @@ impl Driver {
         let mut in_doubt = false;
         for _ in 0..2_000 {
             let reply = self.ask(operation, body, Some(&request_id), true).await;
-            let code = reply.as_ref().and_then(|reply| reply["error"]["code"].as_str());
+            let code = reply
+                .as_ref()
+                .and_then(|reply| reply["error"]["code"].as_str());
             if let Some(reply) = reply.as_ref().filter(|_| code.is_none()) {
                 let version = reply["item"]["version"].as_u64().expect("a version");
                 if in_doubt {
-                    self.must_be_the_same(operation, body, &request_id, version).await;
+                    self.must_be_the_same(operation, body, &request_id, version)
+                        .await;
                 }
                 return self.acknowledged(id, text, version);
             }
             match code {
                 None | Some("in_doubt") => in_doubt = true,
                 // Nothing was written, by this attempt.
-                Some("truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded") if !in_doubt => {
+                Some(
+                    "truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded",
+                ) if !in_doubt => {
                     return;
                 }
-                Some("truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded") => {}
-                Some(other) => return self.violations.push(format!("{operation} was refused as {other}")),
+                Some(
+                    "truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded",
+                ) => {}
+                Some(other) => {
+                    return self
+                        .violations
+                        .push(format!("{operation} was refused as {other}"));
+                }
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        self.violations.push(format!("{operation} in doubt was never settled"));
+        self.violations
+            .push(format!("{operation} in doubt was never settled"));
     }
 
     /// Asked once more under the same request id, it is the same write.
-    async fn must_be_the_same(&mut self, operation: &str, body: &Value, request_id: &str, version: u64) {
-        let Some(again) = self.ask(operation, body, Some(request_id), true).await else { return };
+    async fn must_be_the_same(
+        &mut self,
+        operation: &str,
+        body: &Value,
+        request_id: &str,
+        version: u64,
+    ) {
+        let Some(again) = self.ask(operation, body, Some(request_id), true).await else {
+            return;
+        };
         let found = &again["item"]["version"];
         if again["error"].is_null() && *found != version {
-            self.violations.push(format!("{operation} was done twice: at {version} and at {found}"));
+            self.violations.push(format!(
+                "{operation} was done twice: at {version} and at {found}"
+            ));
         }
     }
 
     fn acknowledged(&mut self, id: &str, text: Option<String>, version: u64) {
         let known = self.model.entry(id.to_owned()).or_default();
         if version <= known.version {
-            self.violations.push(format!("a write was given version {version} after {}", known.version));
+            self.violations.push(format!(
+                "a write was given version {version} after {}",
+                known.version
+            ));
         }
         known.all.insert(version);
         (known.version, known.text) = (version, text);
@@ -296,13 +386,20 @@ impl Driver {
         if self.only_strong {
             body["consistency"] = json!("strong");
         }
-        let Some(reply) = self.ask("get", &body, None, false).await else { return };
+        let Some(reply) = self.ask("get", &body, None, false).await else {
+            return;
+        };
         let stale = reply["stale"] == true || reply["error"]["details"]["stale"] == true;
         match reply["error"]["code"].as_str() {
             None => self.check_item(&id, &reply["item"], stale),
             Some("not_found") if !stale => {
-                if self.model.get(&id).is_some_and(|known| known.text.is_some()) {
-                    self.violations.push("an acknowledged item is not found".into());
+                if self
+                    .model
+                    .get(&id)
+                    .is_some_and(|known| known.text.is_some())
+                {
+                    self.violations
+                        .push("an acknowledged item is not found".into());
                 }
             }
             Some(_) => {}
@@ -311,7 +408,9 @@ impl Driver {
 
     async fn list(&mut self, consistency: &str) {
         let body = json!({"limit": 500, "consistency": consistency});
-        let Some(reply) = self.ask("list", &body, None, false).await else { return };
+        let Some(reply) = self.ask("list", &body, None, false).await else {
+            return;
+        };
         if reply["error"].is_null() {
             self.check_list(&reply);
         }
@@ -327,13 +426,23 @@ impl Driver {
         if stale {
             return;
         }
-        let living = self.model.values().filter(|known| known.text.is_some()).count();
+        let living = self
+            .model
+            .values()
+            .filter(|known| known.text.is_some())
+            .count();
         if items.len() != living {
-            self.violations.push(format!("{} items are listed, and {living} were acknowledged", items.len()));
+            self.violations.push(format!(
+                "{} items are listed, and {living} were acknowledged",
+                items.len()
+            ));
         }
         let owner_version = reply["owner_version"].as_u64().unwrap_or_default();
         if owner_version < self.owner_version {
-            self.violations.push(format!("the owner's version went from {} to {owner_version}", self.owner_version));
+            self.violations.push(format!(
+                "the owner's version went from {} to {owner_version}",
+                self.owner_version
+            ));
         }
         self.owner_version = self.owner_version.max(owner_version);
     }
@@ -343,11 +452,16 @@ impl Driver {
         let version = item["version"].as_u64().unwrap_or_default();
         let fine = match stale {
             true => known.all.contains(&version),
-            false => version == known.version && item["data"]["text"].as_str() == known.text.as_deref(),
+            false => {
+                version == known.version && item["data"]["text"].as_str() == known.text.as_deref()
+            }
         };
         if !fine {
             let how = if stale { "a stale" } else { "a fresh" };
-            self.violations.push(format!("{how} read gave version {version}, acknowledged is {}", known.version));
+            self.violations.push(format!(
+                "{how} read gave version {version}, acknowledged is {}",
+                known.version
+            ));
         }
     }
 }
@@ -359,13 +473,17 @@ impl Report {
             for shard in shards {
                 driver.places = vec![(*shard).to_owned()];
                 let body = json!({"limit": 500, "consistency": "strong"});
-                let reply = driver.ask("list", &body, None, false).await.unwrap_or_default();
+                let reply = driver
+                    .ask("list", &body, None, false)
+                    .await
+                    .unwrap_or_default();
                 if reply["items"].is_array() && reply["stale"].is_null() {
                     driver.check_list(&reply);
                 } else {
-                    driver
-                        .violations
-                        .push(format!("in the end shard {shard} does not list: {:?}", reply["error"]["code"]));
+                    driver.violations.push(format!(
+                        "in the end shard {shard} does not list: {:?}",
+                        reply["error"]["code"]
+                    ));
                 }
             }
         }
@@ -378,14 +496,19 @@ impl Report {
     /// The version of each item that was acknowledged last.
     pub fn versions(&self) -> BTreeSet<u64> {
         let known = self.drivers.iter().flat_map(|driver| driver.model.values());
-        known.map(|known| known.version).filter(|version| *version > 0).collect()
+        known
+            .map(|known| known.version)
+            .filter(|version| *version > 0)
+            .collect()
     }
 
     /// How many requests came to what: the writes, then the reads.
     pub fn counts(&self) -> [BTreeMap<Outcome, usize>; 2] {
         let mut counts = [BTreeMap::new(), BTreeMap::new()];
         for seen in self.seen() {
-            *counts[usize::from(!seen.is_write)].entry(seen.outcome.clone()).or_default() += 1;
+            *counts[usize::from(!seen.is_write)]
+                .entry(seen.outcome.clone())
+                .or_default() += 1;
         }
         counts
     }
@@ -410,23 +533,37 @@ impl Report {
 
     /// The slowest of the reads begun between the two moments.
     pub fn slowest_read(&self, from: Instant, to: Instant) -> Duration {
-        let within = self.seen().filter(|seen| !seen.is_write && seen.at >= from && seen.at < to);
+        let within = self
+            .seen()
+            .filter(|seen| !seen.is_write && seen.at >= from && seen.at < to);
         within.map(|seen| seen.took).max().unwrap_or_default()
     }
 
     /// How long after that moment the last request ended that was not served normally.
     pub fn normal_after(&self, moment: Instant) -> Duration {
         let normal = |outcome: &Outcome| {
-            *outcome == Outcome::Done || matches!(outcome, Outcome::Refused(code) if code == "not_found")
+            *outcome == Outcome::Done
+                || matches!(outcome, Outcome::Refused(code) if code == "not_found")
         };
         let bad = self.seen().filter(|seen| !normal(&seen.outcome));
-        bad.map(|seen| (seen.at + seen.took).saturating_duration_since(moment)).max().unwrap_or_default()
+        bad.map(|seen| (seen.at + seen.took).saturating_duration_since(moment))
+            .max()
+            .unwrap_or_default()
     }
 
     /// Nothing was wrong.
     #[track_caller]
     pub fn is_clean(&self) {
-        let all: Vec<&String> = self.drivers.iter().flat_map(|driver| &driver.violations).collect();
-        assert!(all.is_empty(), "{} violations, as: {:#?}", all.len(), &all[..all.len().min(10)]);
+        let all: Vec<&String> = self
+            .drivers
+            .iter()
+            .flat_map(|driver| &driver.violations)
+            .collect();
+        assert!(
+            all.is_empty(),
+            "{} violations, as: {:#?}",
+            all.len(),
+            &all[..all.len().min(10)]
+        );
     }
 }

@@ -50,7 +50,10 @@ pub fn copy(from: &Path, to: &Path) {
 /// A well-formed ISIN for each number: the check digit is right.
 pub fn isin(number: usize) -> String {
     let base = format!("XS{number:09}");
-    let digits: String = base.chars().map(|c| c.to_digit(36).expect("alphanumeric").to_string()).collect();
+    let digits: String = base
+        .chars()
+        .map(|c| c.to_digit(36).expect("alphanumeric").to_string())
+        .collect();
     let sum: u32 = digits
         .chars()
         .rev()

@@ -63,7 +63,11 @@ impl Process {
         let since = Instant::now();
         while !done(self) {
             let ended = self.child.try_wait().expect("a status");
-            assert!(ended.is_none() && since.elapsed() < PATIENCE, "not {what}: {ended:?}\n{}", self.log());
+            assert!(
+                ended.is_none() && since.elapsed() < PATIENCE,
+                "not {what}: {ended:?}\n{}",
+                self.log()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -73,7 +77,11 @@ impl Process {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().expect("a pid")), signal).expect("signalled");
+        kill(
+            Pid::from_raw(self.child.id().try_into().expect("a pid")),
+            signal,
+        )
+        .expect("signalled");
     }
 
     /// How it ended.

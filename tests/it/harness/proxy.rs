@@ -46,12 +46,26 @@ impl Proxy {
 
     /// An open link on which what the server says is changed: `from` becomes `to`, of the same length.
     pub async fn rewriting(target: &str, from: &str, to: &str) -> Self {
-        Self::with(target, Rewriting { to_client: replacement(from, to), to_server: None }).await
+        Self::with(
+            target,
+            Rewriting {
+                to_client: replacement(from, to),
+                to_server: None,
+            },
+        )
+        .await
     }
 
     /// An open link on which what the client says is changed: `from` becomes `to`, of the same length.
     pub async fn rewriting_requests(target: &str, from: &str, to: &str) -> Self {
-        Self::with(target, Rewriting { to_client: None, to_server: replacement(from, to) }).await
+        Self::with(
+            target,
+            Rewriting {
+                to_client: None,
+                to_server: replacement(from, to),
+            },
+        )
+        .await
     }
 
     async fn with(target: &str, rewriting: Rewriting) -> Self {
@@ -59,7 +73,11 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let (link, state) = watch::channel(Link::Open(Duration::ZERO));
         let accepting = tokio::spawn(accept(listener, target.to_owned(), state, rewriting));
-        Self { address, link, accepting }
+        Self {
+            address,
+            link,
+            accepting,
+        }
     }
 
     /// Where to connect.
@@ -94,23 +112,49 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: String, link: watch::Receiver<Link>, rewriting: Rewriting) {
+async fn accept(
+    listener: TcpListener,
+    target: String,
+    link: watch::Receiver<Link>,
+    rewriting: Rewriting,
+) {
     let mut connections = JoinSet::new();
     loop {
-        let Ok((client, _)) = listener.accept().await else { return };
-        connections.spawn(serve(client, target.clone(), link.clone(), rewriting.clone()));
+        let Ok((client, _)) = listener.accept().await else {
+            return;
+        };
+        connections.spawn(serve(
+            client,
+            target.clone(),
+            link.clone(),
+            rewriting.clone(),
+        ));
         while connections.try_join_next().is_some() {}
     }
 }
 
-async fn serve(client: TcpStream, target: String, mut link: watch::Receiver<Link>, rewriting: Rewriting) {
-    if link.wait_for(|link| *link != Link::Frozen).await.map(|link| *link).unwrap_or(Link::Cut) == Link::Cut {
+async fn serve(
+    client: TcpStream,
+    target: String,
+    mut link: watch::Receiver<Link>,
+    rewriting: Rewriting,
+) {
+    if link
+        .wait_for(|link| *link != Link::Frozen)
+        .await
+        .map(|link| *link)
+        .unwrap_or(Link::Cut)
+        == Link::Cut
+    {
         return;
     }
-    let Ok(server) = TcpStream::connect(target).await else { return };
+    let Ok(server) = TcpStream::connect(target).await else {
+        return;
+    };
     // What waits for an answer must not wait for more to send.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let ((from_client, to_client), (from_server, to_server)) =
+        (client.into_split(), server.into_split());
     let mut cut = link.clone();
     tokio::select! {
         () = carry(from_client, to_server, link.clone(), rewriting.to_server) => {}
@@ -131,7 +175,11 @@ async fn carry(
     let reading = async move {
         let mut buffer = vec![0; 64 * 1_024];
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            let delay = if let Link::Open(delay) = *delays.borrow() { delay } else { Duration::ZERO };
+            let delay = if let Link::Open(delay) = *delays.borrow() {
+                delay
+            } else {
+                Duration::ZERO
+            };
             let bytes = rewritten(buffer[..count].to_vec(), replacing.as_deref());
             if sender.send((Instant::now() + delay, bytes)).await.is_err() {
                 return;
@@ -141,7 +189,9 @@ async fn carry(
     let writing = async move {
         while let Some((at, bytes)) = due.recv().await {
             sleep_until(at).await;
-            if link.wait_for(|link| *link != Link::Frozen).await.is_err() || to.write_all(&bytes).await.is_err() {
+            if link.wait_for(|link| *link != Link::Frozen).await.is_err()
+                || to.write_all(&bytes).await.is_err()
+            {
                 return;
             }
         }
@@ -156,9 +206,14 @@ fn replacement(from: &str, to: &str) -> Option<Replacement> {
 
 /// Replaces it wherever it is whole in what was read at once.
 fn rewritten(mut bytes: Vec<u8>, replacing: Option<&(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
-    let Some((from, to)) = replacing else { return bytes };
+    let Some((from, to)) = replacing else {
+        return bytes;
+    };
     let mut done = 0;
-    while let Some(at) = bytes[done..].windows(from.len()).position(|window| window == from) {
+    while let Some(at) = bytes[done..]
+        .windows(from.len())
+        .position(|window| window == from)
+    {
         bytes[done + at..][..to.len()].copy_from_slice(to);
         done += at + to.len();
     }

@@ -42,7 +42,12 @@ impl Shared {
             fsync: false,
         });
         let postgres = postgres.await.expect("Postgres");
-        Self { servers, postgres, directory, next: AtomicUsize::new(0) }
+        Self {
+            servers,
+            postgres,
+            directory,
+            next: AtomicUsize::new(0),
+        }
     }
 
     /// A number that no other test of this run has, and a directory of that name.
@@ -59,7 +64,9 @@ impl Shared {
 fn workers_log(place: &Path) {
     let file = fs::File::create(place).expect("a file");
     let filter = tracing_subscriber::EnvFilter::new(LogSettings::default().filter);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false);
     log.with_writer(std::sync::Mutex::new(file)).init();
 }
 
@@ -74,15 +81,24 @@ pub fn dump_all(bin: &Path, url: &str) -> Vec<u8> {
 }
 
 fn dumped(bin: &Path, command: &[&str]) -> Vec<u8> {
-    let output = Command::new(bin.join(command[0])).args(&command[1..]).output().expect(command[0]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(bin.join(command[0]))
+        .args(&command[1..])
+        .output()
+        .expect(command[0]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     output.stdout
 }
 
 /// A directory for a platform of a test's own, which stays after it: it is searched when all tests have ended.
 pub fn kept_directory() -> PathBuf {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let run = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/it").join(std::process::id().to_string());
+    let run = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/it")
+        .join(std::process::id().to_string());
     let directory = run.join(format!("platform-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
     fs::create_dir_all(&directory).expect("a directory");
     directory
@@ -92,7 +108,10 @@ pub fn kept_directory() -> PathBuf {
 fn clear_earlier_runs(all: &Path) {
     for entry in fs::read_dir(all).into_iter().flatten().flatten() {
         let pid = entry.file_name().to_string_lossy().into_owned();
-        let alive = Command::new("ps").args(["-p", &pid]).output().is_ok_and(|ps| ps.status.success());
+        let alive = Command::new("ps")
+            .args(["-p", &pid])
+            .output()
+            .is_ok_and(|ps| ps.status.success());
         if !alive {
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl World {
     /// The name under which somebody's records are kept.
     pub fn owner(&self, subject: &str) -> OwnerKey {
-        let keyring = Keyring::from_base64(&self.secrets.identity, &self.secrets.encryption).expect("keys");
+        let keyring =
+            Keyring::from_base64(&self.secrets.identity, &self.secrets.encryption).expect("keys");
         keyring.owner(&UserId::new(ISSUER, subject))
     }
 
@@ -29,7 +30,9 @@ impl World {
 
     /// The truth, as a worker of that shard reaches it.
     pub async fn bucket(&self, shard: &str) -> Bucket {
-        let exchange = Exchange::start(self.connect("worker").await).await.expect("an inbox");
+        let exchange = Exchange::start(self.connect("worker").await)
+            .await
+            .expect("an inbox");
         Bucket::new(exchange, self.truth.clone(), shard)
     }
 
@@ -58,18 +61,32 @@ impl World {
     /// The program with these arguments and the settings of a worker of that shard, and nothing else in its environment.
     pub fn program(&self, shard: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gofavorites"));
-        command.args(arguments).env_clear().env("GOFAVORITES_CONFIG", self.config(shard));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("GOFAVORITES_CONFIG", self.config(shard));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         command
     }
 
     /// Runs the program; its exit code, and what it printed.
     pub async fn run(&self, shard: &str, arguments: &[&str]) -> (i32, String) {
-        let output = self.program(shard, arguments).output().await.expect("it starts");
+        let output = self
+            .program(shard, arguments)
+            .output()
+            .await
+            .expect("it starts");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let log = String::from_utf8_lossy(&output.stderr);
         for secret in [&self.secrets.identity, &self.secrets.encryption] {
-            assert!(!text.contains(secret) && !log.contains(secret), "a secret is printed");
+            assert!(
+                !text.contains(secret) && !log.contains(secret),
+                "a secret is printed"
+            );
         }
         eprintln!("{arguments:?}: {text}{log}");
         (output.status.code().expect("an exit code"), text)
@@ -83,7 +100,10 @@ impl World {
             if found == expected {
                 return;
             }
-            assert!(since.elapsed() < PATIENCE, "{statement}: {found}, and not {expected}");
+            assert!(
+                since.elapsed() < PATIENCE,
+                "{statement}: {found}, and not {expected}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -91,12 +111,22 @@ impl World {
     /// Waits until the shard's projection has passed the version of that reply's item.
     pub async fn until_projected(&self, shard: &str, reply: &Value) {
         let version = reply["owner_version"].as_u64().expect("a version");
-        self.until(shard, &format!("select sequence >= {version} from cursor"), "t").await;
+        self.until(
+            shard,
+            &format!("select sequence >= {version} from cursor"),
+            "t",
+        )
+        .await;
     }
 
     /// The statement's name of somebody's key: `'\x…'`.
     pub fn key_of(&self, subject: &str) -> String {
-        let hex: String = self.owner(subject).as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = self
+            .owner(subject)
+            .as_bytes()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         format!("'\\x{hex}'")
     }
 }

@@ -29,7 +29,10 @@ pub async fn beside() -> Arc<Turn> {
 
 /// Waits until no other test runs, and keeps all others waiting. To be taken first of all.
 pub async fn alone() -> Arc<Turn> {
-    assert!(held().is_none(), "a test takes its turn before it starts anything");
+    assert!(
+        held().is_none(),
+        "a test takes its turn before it starts anything"
+    );
     hold(Turn::Alone(TURNS.clone().write_owned().await))
 }
 

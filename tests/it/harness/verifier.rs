@@ -32,28 +32,46 @@ impl Verifier {
     ) -> Self {
         let service = AuthService::new(&world.secrets).expect("keys");
         let client = world.connect("auth").await;
-        let mut questions = client.queue_subscribe(VERIFY_SUBJECT, "auth".into()).await.expect("a subscription");
+        let mut questions = client
+            .queue_subscribe(VERIFY_SUBJECT, "auth".into())
+            .await
+            .expect("a subscription");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answering = tokio::spawn({
             let asked = asked.clone();
             async move {
                 while let Some(question) = questions.next().await {
                     if question.payload == KNOCK {
-                        client.publish(question.reply.expect("a reply subject"), KNOCK.into()).await.expect("sent");
+                        client
+                            .publish(question.reply.expect("a reply subject"), KNOCK.into())
+                            .await
+                            .expect("sent");
                         continue;
                     }
-                    let body: Value = serde_json::from_slice(&question.payload).expect("a question");
+                    let body: Value =
+                        serde_json::from_slice(&question.payload).expect("a question");
                     let token = body["token"].as_str().expect("a token").to_owned();
                     // About no token: a worker looks whether anybody answers.
                     if token.is_empty() {
                         let nobody = service.verdict("").expect("a verdict");
-                        client.publish(question.reply.expect("a reply subject"), nobody.into()).await.expect("sent");
+                        client
+                            .publish(question.reply.expect("a reply subject"), nobody.into())
+                            .await
+                            .expect("sent");
                         continue;
                     }
-                    let header = |headers: &async_nats::HeaderMap| Some(headers.get("traceparent")?.to_string());
+                    let header = |headers: &async_nats::HeaderMap| {
+                        Some(headers.get("traceparent")?.to_string())
+                    };
                     let traceparent = question.headers.as_ref().and_then(header);
-                    asked.lock().expect("no panic").push(Question { token: token.clone(), traceparent });
-                    let (Some(answer), Some(reply)) = (answer(&service, &token), question.reply) else { continue };
+                    asked.lock().expect("no panic").push(Question {
+                        token: token.clone(),
+                        traceparent,
+                    });
+                    let (Some(answer), Some(reply)) = (answer(&service, &token), question.reply)
+                    else {
+                        continue;
+                    };
                     client.publish(reply, answer.into()).await.expect("sent");
                 }
             }

@@ -39,7 +39,11 @@ pub struct World {
 
 /// Accounts with one more user who may do anything to the bucket: what an attacker, a mishap or an administrator could.
 pub fn with_breaker(accounts: &str) -> String {
-    accounts.replacen("    users: [\n", "    users: [\n      { user: breaker, password: breaker }\n", 1)
+    accounts.replacen(
+        "    users: [\n",
+        "    users: [\n      { user: breaker, password: breaker }\n",
+        1,
+    )
 }
 
 /// A worker in this process.
@@ -64,7 +68,9 @@ impl World {
 
     /// As [`with_accounts`](Self::with_accounts), and nobody on the auth subject.
     pub async fn without_auth(accounts: &str) -> Self {
-        Self::try_without_auth(accounts).await.expect("a NATS server")
+        Self::try_without_auth(accounts)
+            .await
+            .expect("a NATS server")
     }
 
     /// As [`without_auth`](Self::without_auth), or why the server does not take the accounts.
@@ -73,9 +79,15 @@ impl World {
         let shared = shared().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate()?;
-        let nats =
-            NatsServer::start_with(&shared.servers.nats_server, &directory, None, &secrets, &Role::Single, accounts)
-                .await?;
+        let nats = NatsServer::start_with(
+            &shared.servers.nats_server,
+            &directory,
+            None,
+            &secrets,
+            &Role::Single,
+            accounts,
+        )
+        .await?;
         Ok(Self::of(nats, secrets, shared, directory, number, turn))
     }
 
@@ -88,7 +100,18 @@ impl World {
         turn: Arc<Turn>,
     ) -> Self {
         let (truth, urls, auth_url) = (TruthSettings::default(), BTreeMap::new(), None);
-        Self { nats, secrets, shared, directory, truth, urls, auth_url, number, auth: None, _turn: turn }
+        Self {
+            nats,
+            secrets,
+            shared,
+            directory,
+            truth,
+            urls,
+            auth_url,
+            number,
+            auth: None,
+            _turn: turn,
+        }
     }
 
     /// Ends the stand-in auth service.
@@ -117,11 +140,15 @@ impl World {
         let url = self.auth_url.clone().unwrap_or_else(|| self.nats.url());
         let secrets = self.secrets.clone();
         self.auth = Some(tokio::spawn(async move {
-            auth_service::run(&url, &secrets, None, std::future::pending()).await.expect("the auth service");
+            auth_service::run(&url, &secrets, None, std::future::pending())
+                .await
+                .expect("the auth service");
         }));
         let worker = self.connect("worker").await;
         for _ in 0..200 {
-            let asked = worker.request(auth_service::VERIFY_SUBJECT, "{\"token\":\"x\"}".into()).await;
+            let asked = worker
+                .request(auth_service::VERIFY_SUBJECT, "{\"token\":\"x\"}".into())
+                .await;
             if asked.is_ok() {
                 return;
             }
@@ -151,7 +178,10 @@ impl World {
 
     /// Where the shard's workers connect, and its callers.
     pub fn url(&self, shard: &str) -> String {
-        self.urls.get(shard).cloned().unwrap_or_else(|| self.nats.url())
+        self.urls
+            .get(shard)
+            .cloned()
+            .unwrap_or_else(|| self.nats.url())
     }
 
     /// What the subjects of the stream API begin with, where `nats` is.
@@ -170,13 +200,21 @@ impl World {
     /// What a statement gives in the shard's database, a line each row.
     pub fn query(&self, shard: &str, statement: &str) -> String {
         // What else is to run on this thread must not wait for it: it may hold what the statement waits for.
-        let ask = || self.shared.postgres.query(&self.database(shard), statement).expect("a statement");
+        let ask = || {
+            self.shared
+                .postgres
+                .query(&self.database(shard), statement)
+                .expect("a statement")
+        };
         tokio::task::block_in_place(ask)
     }
 
     /// Makes the bucket and the shard's database, as `init` does.
     pub async fn init(&self, settings: &Settings) -> anyhow::Result<app::Prepared> {
-        self.shared.postgres.create_database(&self.database(&settings.shard.id)).expect("a database");
+        self.shared
+            .postgres
+            .create_database(&self.database(&settings.shard.id))
+            .expect("a database");
         self.prepare(settings).await
     }
 
@@ -202,7 +240,9 @@ impl World {
 
     /// A worker with these settings, ready, or why it does not start; without `init`.
     pub async fn try_worker(&self, mut settings: Settings) -> anyhow::Result<Worker> {
-        let ready = self.directory.join(format!("ready-{}", uuid::Uuid::now_v7()));
+        let ready = self
+            .directory
+            .join(format!("ready-{}", uuid::Uuid::now_v7()));
         settings.worker.ready_file = ready.clone();
         let app = App::build(settings).await?;
         let counters = app.counters();
@@ -217,7 +257,11 @@ impl World {
             running.await.expect("no panic")?;
             anyhow::bail!("the worker ended before it was ready");
         }
-        Ok(Worker { counters, stop: Some(stop), running })
+        Ok(Worker {
+            counters,
+            stop: Some(stop),
+            running,
+        })
     }
 
     /// A connection as one of the users of `nats/accounts.conf`.
@@ -244,7 +288,10 @@ impl World {
     /// A connection as the user of [`with_breaker`].
     pub async fn connect_breaker(&self) -> Client {
         let options = ConnectOptions::with_user_and_password("breaker".into(), "breaker".into());
-        options.connect(self.nats.url()).await.expect("a connection")
+        options
+            .connect(self.nats.url())
+            .await
+            .expect("a connection")
     }
 
     /// Waits until a worker of that shard answers: after an outage of NATS everybody comes back in their own time.
@@ -266,8 +313,14 @@ impl World {
         // One that has lost its connection comes back in its own time, and is asked again.
         for _ in 0..40 {
             let inbox = operator.new_inbox();
-            let mut answers = operator.subscribe(inbox.clone()).await.expect("a subscription");
-            operator.publish_with_reply("$SRV.STATS.favorites", inbox, "".into()).await.expect("sent");
+            let mut answers = operator
+                .subscribe(inbox.clone())
+                .await
+                .expect("a subscription");
+            operator
+                .publish_with_reply("$SRV.STATS.favorites", inbox, "".into())
+                .await
+                .expect("sent");
             let mut told: Vec<Value> = Vec::new();
             while told.len() < workers {
                 match tokio::time::timeout(Duration::from_millis(300), answers.next()).await {
@@ -289,20 +342,38 @@ impl World {
     pub async fn records(&self) -> BTreeMap<String, u64> {
         let operator = self.connect("operator").await;
         let all = json!({"subjects_filter": "$KV.favorites.>"}).to_string();
-        let answer = operator.request(format!("{}.STREAM.INFO.KV_favorites", self.api()), all.into()).await;
+        let answer = operator
+            .request(
+                format!("{}.STREAM.INFO.KV_favorites", self.api()),
+                all.into(),
+            )
+            .await;
         let answer = answer.expect("an answer");
         let info: Value = serde_json::from_slice(&answer.payload).expect("JSON");
         assert!(info["error"].is_null(), "{info}");
-        let subjects = info["state"]["subjects"].as_object().cloned().unwrap_or_default();
-        let records = subjects.into_iter().filter(|(subject, _)| !subject.starts_with("$KV.favorites._b."));
-        records.map(|(subject, count)| (subject, count.as_u64().expect("a count"))).collect()
+        let subjects = info["state"]["subjects"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default();
+        let records = subjects
+            .into_iter()
+            .filter(|(subject, _)| !subject.starts_with("$KV.favorites._b."));
+        records
+            .map(|(subject, count)| (subject, count.as_u64().expect("a count")))
+            .collect()
     }
 
     /// The bytes that the bucket holds.
     pub async fn bucket_bytes(&self) -> u64 {
         let operator = self.connect("operator").await;
-        let answer = operator.request(format!("{}.STREAM.INFO.KV_favorites", self.api()), "".into()).await;
-        let info: Value = serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON");
+        let answer = operator
+            .request(
+                format!("{}.STREAM.INFO.KV_favorites", self.api()),
+                "".into(),
+            )
+            .await;
+        let info: Value =
+            serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON");
         info["state"]["bytes"].as_u64().expect("a number")
     }
 

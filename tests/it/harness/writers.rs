@@ -4,7 +4,9 @@
 use super::world::World;
 use gofavorites::domain::Version;
 use gofavorites::exchange::Exchange;
-use gofavorites::seal::{ItemKey, Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, random};
+use gofavorites::seal::{
+    ItemKey, Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, random,
+};
 use gofavorites::truth::{AppendFault, Bucket, NewRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -53,17 +55,35 @@ impl Writers {
     /// `count` writers, connected to those servers in turn, who stop when they have made so many writes together.
     pub async fn start(world: &World, urls: &[String], count: usize, wanted: usize) -> Self {
         let keyring = Arc::new(keyring(world));
-        let keys = Arc::new((0..OWNERS).map(|_| keyring.new_owner_keys()).collect::<Vec<_>>());
+        let keys = Arc::new(
+            (0..OWNERS)
+                .map(|_| keyring.new_owner_keys())
+                .collect::<Vec<_>>(),
+        );
         let (written, mut running) = (Arc::new(AtomicUsize::new(0)), Vec::new());
         for url in urls.iter().cycle().take(count) {
-            let exchange = Exchange::start(world.connect_at(url, "worker").await).await.expect("an inbox");
+            let exchange = Exchange::start(world.connect_at(url, "worker").await)
+                .await
+                .expect("an inbox");
             let bucket = Bucket::new(exchange, world.truth.clone(), "a");
-            let sets = (0..OWNERS).map(|number| OwnerSet::empty(owner(number))).collect();
+            let sets = (0..OWNERS)
+                .map(|number| OwnerSet::empty(owner(number)))
+                .collect();
             let (keyring, keys) = (keyring.clone(), keys.clone());
-            let writer = Writer { bucket, keyring, keys, sets, done: Done::default() };
+            let writer = Writer {
+                bucket,
+                keyring,
+                keys,
+                sets,
+                done: Done::default(),
+            };
             running.push(tokio::spawn(writer.write(written.clone(), wanted)));
         }
-        Self { written, wanted, running }
+        Self {
+            written,
+            wanted,
+            running,
+        }
     }
 
     pub fn are_done(&self) -> bool {
@@ -129,7 +149,11 @@ impl Writer {
         let (owner, expected) = (owner(number as u8), self.sets[number].version());
         let records = self.compose(number, items);
         let deadline = Instant::now() + Duration::from_secs(5);
-        match self.bucket.append(&owner, expected, &records, deadline).await {
+        match self
+            .bucket
+            .append(&owner, expected, &records, deadline)
+            .await
+        {
             Ok(version) => self.acknowledged(number, version, records),
             Err(AppendFault::Conflict) => {
                 self.done.conflicts += 1;
@@ -138,7 +162,9 @@ impl Writer {
             }
             Err(AppendFault::InDoubt) => {
                 self.done.in_doubt += 1;
-                let Some(version) = self.landed(number, expected, &records).await else { return false };
+                let Some(version) = self.landed(number, expected, &records).await else {
+                    return false;
+                };
                 self.done.landed += 1;
                 self.acknowledged(number, version, records);
             }
@@ -160,21 +186,29 @@ impl Writer {
             let name = RecordName::Item(ItemKey::from_bytes([*item; 16]));
             let links = Links {
                 prev: set.version(),
-                item_prev: set.get(&name).map(|record| record.version).unwrap_or_default(),
+                item_prev: set
+                    .get(&name)
+                    .map(|record| record.version)
+                    .unwrap_or_default(),
                 before: set.digest(),
                 request: None,
                 deleted: false,
             };
             let place = vec![items.len() as u8, left];
             let value = self.keys[number].seal(&owner(number as u8), name, &links, place);
-            NewRecord { name, value: value.into() }
+            NewRecord {
+                name,
+                value: value.into(),
+            }
         };
         items.iter().map(one).collect()
     }
 
     fn acknowledged(&mut self, number: usize, version: Version, records: Vec<NewRecord>) {
         self.done.batches += usize::from(records.len() > 1);
-        self.done.acknowledged.push((owner(number as u8), version.get(), records));
+        self.done
+            .acknowledged
+            .push((owner(number as u8), version.get(), records));
     }
 
     /// Learns what others wrote.
@@ -183,7 +217,9 @@ impl Writer {
         let Ok(delta) = self.bucket.since(&owner, known).await else {
             return sleep(Duration::from_millis(20)).await;
         };
-        let set = self.sets[number].apply(&self.keyring, delta.records).expect("an unbroken chain");
+        let set = self.sets[number]
+            .apply(&self.keyring, delta.records)
+            .expect("an unbroken chain");
         if self.newest_is_whole(number, &set) {
             self.sets[number] = set;
         } else {
@@ -194,19 +230,32 @@ impl Writer {
     /// As a worker does: the newest write is believed only with all its records.
     fn newest_is_whole(&self, number: usize, set: &OwnerSet) -> bool {
         let write = set.newest_write();
-        let Some(last) = write.last() else { return true };
-        let place = self.keys[number].open(&owner(number as u8), last).expect("sealed by one of these");
+        let Some(last) = write.last() else {
+            return true;
+        };
+        let place = self.keys[number]
+            .open(&owner(number as u8), last)
+            .expect("sealed by one of these");
         place[..] == [write.len() as u8, 0]
     }
 
     /// The version at which a write in doubt landed; `None` once it never can.
-    async fn landed(&mut self, number: usize, expected: Version, records: &[NewRecord]) -> Option<Version> {
+    async fn landed(
+        &mut self,
+        number: usize,
+        expected: Version,
+        records: &[NewRecord],
+    ) -> Option<Version> {
         let owner = owner(number as u8);
         let last = records.last().expect("a record");
         loop {
             let deadline = Instant::now() + Duration::from_secs(5);
             // Of the two at most one can land; and as soon as the owner is at another version, neither.
-            match self.bucket.append(&owner, expected, records, deadline).await {
+            match self
+                .bucket
+                .append(&owner, expected, records, deadline)
+                .await
+            {
                 Ok(version) => return Some(version),
                 Err(AppendFault::Conflict) => {}
                 Err(_) => {
@@ -215,9 +264,15 @@ impl Writer {
                 }
             }
             let confirmed = self.bucket.since_confirmed(&owner, expected).await;
-            let kept = self.bucket.history(&owner, &last.name, expected, Version::NONE).await;
+            let kept = self
+                .bucket
+                .history(&owner, &last.name, expected, Version::NONE)
+                .await;
             if let (Ok(_), Ok(kept)) = (confirmed, kept) {
-                return kept.iter().find(|record| record.value == last.value).map(|record| record.version);
+                return kept
+                    .iter()
+                    .find(|record| record.value == last.value)
+                    .map(|record| record.version);
             }
         }
     }
@@ -226,13 +281,18 @@ impl Writer {
 impl Done {
     /// How many records were acknowledged.
     pub fn records(&self) -> usize {
-        self.acknowledged.iter().map(|(_, _, records)| records.len()).sum()
+        self.acknowledged
+            .iter()
+            .map(|(_, _, records)| records.len())
+            .sum()
     }
 
     /// Reads the whole bucket: every owner's chain has to be unbroken from the first record on, and what is there has to
     /// be what was acknowledged, neither more nor less. Says how many records there are.
     pub async fn check_all(&self, world: &World) -> usize {
-        let exchange = Exchange::start(world.connect("worker").await).await.expect("an inbox");
+        let exchange = Exchange::start(world.connect("worker").await)
+            .await
+            .expect("an inbox");
         let bucket = Bucket::new(exchange, world.truth.clone(), "a");
         let newest = bucket.position().await.expect("a position").newest;
         let mut follower = bucket.follow(0).await.expect("a follower");
@@ -260,16 +320,29 @@ impl Done {
         self.is_one_chain(&found);
         let mut stored: BTreeMap<(OwnerKey, u64), &Record> = BTreeMap::new();
         for (owner, records) in &found {
-            stored.extend(records.iter().map(|record| ((*owner, record.version.get()), record)));
+            stored.extend(
+                records
+                    .iter()
+                    .map(|record| ((*owner, record.version.get()), record)),
+            );
         }
         for (owner, last, records) in &self.acknowledged {
             let first = last + 1 - records.len() as u64;
             for (version, written) in (first..).zip(records) {
-                let kept = stored.remove(&(*owner, version)).expect("an acknowledged record is in the bucket, once");
-                assert!(kept.name == written.name && kept.value == written.value, "what was acknowledged at {version}");
+                let kept = stored
+                    .remove(&(*owner, version))
+                    .expect("an acknowledged record is in the bucket, once");
+                assert!(
+                    kept.name == written.name && kept.value == written.value,
+                    "what was acknowledged at {version}"
+                );
             }
         }
-        assert!(stored.is_empty(), "{} records are in the bucket that nobody was told of", stored.len());
+        assert!(
+            stored.is_empty(),
+            "{} records are in the bucket that nobody was told of",
+            stored.len()
+        );
         count
     }
 }
@@ -279,15 +352,22 @@ impl Done {
     fn is_one_chain(&self, found: &BTreeMap<OwnerKey, Vec<Record>>) {
         let mut ends: BTreeMap<OwnerKey, BTreeMap<u64, u64>> = BTreeMap::new();
         for (owner, last, records) in &self.acknowledged {
-            ends.entry(*owner).or_default().insert(*last, records.len() as u64);
+            ends.entry(*owner)
+                .or_default()
+                .insert(*last, records.len() as u64);
         }
         for (owner, ends) in ends {
             let mut before = 0;
             for (last, count) in ends {
-                let of_it =
-                    found[&owner].iter().filter(|record| (last + 1 - count..=last).contains(&record.version.get()));
+                let of_it = found[&owner]
+                    .iter()
+                    .filter(|record| (last + 1 - count..=last).contains(&record.version.get()));
                 for record in of_it {
-                    assert_eq!(record.envelope.prev.get(), before, "the write before {last}");
+                    assert_eq!(
+                        record.envelope.prev.get(),
+                        before,
+                        "the write before {last}"
+                    );
                 }
                 before = last;
             }
@@ -301,8 +381,14 @@ fn is_an_unbroken_chain(keyring: &Keyring, owner: OwnerKey, records: &[Record]) 
     for write in records.chunk_by(|one, next| one.envelope.prev == next.envelope.prev) {
         for record in write {
             assert_eq!(record.envelope.prev, set.version(), "the write before it");
-            assert_eq!(record.envelope.before, set.digest(), "the set that it was made upon");
+            assert_eq!(
+                record.envelope.before,
+                set.digest(),
+                "the set that it was made upon"
+            );
         }
-        set = set.apply(keyring, write.to_vec()).expect("an unbroken chain");
+        set = set
+            .apply(keyring, write.to_vec())
+            .expect("an unbroken chain");
     }
 }

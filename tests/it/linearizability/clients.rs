@@ -82,7 +82,18 @@ impl Client {
     pub fn new(number: usize, caller: Caller, clock: Arc<Clock>) -> Self {
         let (known, entries, faults) = (BTreeMap::new(), Vec::new(), Vec::new());
         let (patience, gave_up) = (PATIENCE, false);
-        Self { number, caller, clock, patience, gave_up, known, owner: 0, entries, struck: false, faults }
+        Self {
+            number,
+            caller,
+            clock,
+            patience,
+            gave_up,
+            known,
+            owner: 0,
+            entries,
+            struck: false,
+            faults,
+        }
     }
 
     /// Asks so many things, one after the other, with a pause of about that long between.
@@ -101,7 +112,8 @@ impl Client {
                     self.write(changes).await;
                 }
                 10..14 => {
-                    let mut changes: Vec<Change> = (0..2 + pick(2)).map(|_| self.change(None)).collect();
+                    let mut changes: Vec<Change> =
+                        (0..2 + pick(2)).map(|_| self.change(None)).collect();
                     changes.sort_by_key(|change| change.item);
                     changes.dedup_by_key(|change| change.item);
                     self.write(changes).await;
@@ -120,12 +132,19 @@ impl Client {
         let puts = puts.unwrap_or(pick(8) > 0);
         let text = puts.then(|| self.clock.text.fetch_add(1, Ordering::SeqCst));
         let if_version = (pick(2) == 0).then(|| self.known.get(&item).copied().unwrap_or_default());
-        Change { item, text, if_version: if_version.filter(|version| puts || *version > 0) }
+        Change {
+            item,
+            text,
+            if_version: if_version.filter(|version| puts || *version > 0),
+        }
     }
 
     async fn write(&mut self, changes: Vec<Change>) {
         let if_owner_version = (pick(8) == 0).then_some(self.owner);
-        let op = Op::Write { changes, if_owner_version };
+        let op = Op::Write {
+            changes,
+            if_owner_version,
+        };
         let (what, body) = body(&op);
         let id = uuid::Uuid::now_v7().to_string();
         let (first, since) = (self.begin(), Instant::now());
@@ -134,7 +153,9 @@ impl Client {
             let began = self.clock.tick();
             match self.attempt(what, &body, &op, Some(&id)).await {
                 // It was this write, whichever attempt did it.
-                Attempt::Told(told @ Told::Written { .. }, worker) => return self.ended(op, told, first, worker),
+                Attempt::Told(told @ Told::Written { .. }, worker) => {
+                    return self.ended(op, told, first, worker);
+                }
                 Attempt::Told(told, worker) => {
                     self.ended(op.clone(), told, began, worker);
                     if lost {
@@ -154,7 +175,9 @@ impl Client {
     }
 
     async fn read(&mut self, by_default: bool) {
-        let op = Op::Get { item: pick(ITEMS) as u8 };
+        let op = Op::Get {
+            item: pick(ITEMS) as u8,
+        };
         let (what, mut body) = body(&op);
         let min_version = (by_default && pick(2) == 0).then_some(self.owner);
         if !by_default {
@@ -188,7 +211,10 @@ impl Client {
         match (&op, &told) {
             (Op::Write { changes, .. }, Told::Written { versions }) => {
                 for (change, version) in changes.iter().zip(versions) {
-                    self.known.insert(change.item, if change.text.is_some() { *version } else { 0 });
+                    self.known.insert(
+                        change.item,
+                        if change.text.is_some() { *version } else { 0 },
+                    );
                 }
             }
             (Op::Get { item }, Told::Found { version, .. }) => {
@@ -197,13 +223,23 @@ impl Client {
             (Op::Get { item }, Told::NotFound { .. }) => {
                 self.known.insert(*item, 0);
             }
-            (Op::Write { changes, .. }, Told::Conflict { at: Some(at), item, .. }) => {
-                self.known.insert(changes[*at].item, item.map_or(0, |(version, _)| version));
+            (
+                Op::Write { changes, .. },
+                Told::Conflict {
+                    at: Some(at), item, ..
+                },
+            ) => {
+                self.known
+                    .insert(changes[*at].item, item.map_or(0, |(version, _)| version));
             }
             _ => {}
         }
         let ended = self.clock.tick();
-        let entry = Entry { ended, worker, ..self.entry(op, told, began) };
+        let entry = Entry {
+            ended,
+            worker,
+            ..self.entry(op, told, began)
+        };
         self.entries.push(entry);
     }
 
@@ -214,8 +250,19 @@ impl Client {
 
     fn entry(&self, op: Op, told: Told, began: u64) -> Entry {
         let struck = self.struck || self.clock.struck.load(Ordering::SeqCst);
-        let (client, ended, by_default, min_version, worker) = (self.number, u64::MAX, false, None, None);
-        Entry { client, op, told, began, ended, by_default, min_version, worker, struck }
+        let (client, ended, by_default, min_version, worker) =
+            (self.number, u64::MAX, false, None, None);
+        Entry {
+            client,
+            op,
+            told,
+            began,
+            ended,
+            by_default,
+            min_version,
+            worker,
+            struck,
+        }
     }
 
     async fn attempt(&mut self, what: &str, body: &Value, op: &Op, id: Option<&str>) -> Attempt {
@@ -227,12 +274,17 @@ impl Client {
         }
         let life = self.clock.lives[shard].load(Ordering::SeqCst);
         let subject = format!("favorites.v1.shard.{}.{what}", SHARDS[shard]);
-        let asked = self.caller.client.request_with_headers(subject, headers, body.to_string().into());
+        let asked =
+            self.caller
+                .client
+                .request_with_headers(subject, headers, body.to_string().into());
         let asked = timeout(BUDGET + Duration::from_millis(300), asked).await;
         self.struck |= self.clock.struck.load(Ordering::SeqCst);
         let reply: Value = match asked {
             Ok(Ok(reply)) => serde_json::from_slice(&reply.payload).unwrap_or_default(),
-            Ok(Err(fault)) if fault.kind() == async_nats::RequestErrorKind::NoResponders => return Attempt::Refused,
+            Ok(Err(fault)) if fault.kind() == async_nats::RequestErrorKind::NoResponders => {
+                return Attempt::Refused;
+            }
             _ => return Attempt::Lost,
         };
         // An odd life is none: it is being ended, or begun.
@@ -242,7 +294,9 @@ impl Client {
         }
         match reply["error"]["code"].as_str() {
             Some("in_doubt") => Attempt::InDoubt,
-            Some("truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded") => Attempt::Refused,
+            Some("truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded") => {
+                Attempt::Refused
+            }
             other => {
                 self.faults.push(format!("{what} is answered {other:?}"));
                 Attempt::Lost

@@ -56,16 +56,24 @@ impl History {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         // Deep recursion, and not to be waited for without end.
         let search = move || sender.send(self.violations());
-        std::thread::Builder::new().stack_size(256 << 20).spawn(search).expect("a thread");
+        std::thread::Builder::new()
+            .stack_size(256 << 20)
+            .spawn(search)
+            .expect("a thread");
         let violations = match tokio::time::timeout(PATIENCE, receiver).await {
             Ok(found) => found.expect("no panic"),
             Err(_) => vec!["the search for an order does not end".into()],
         };
-        Verdict { took: began.elapsed(), violations, ..counted }
+        Verdict {
+            took: began.elapsed(),
+            violations,
+            ..counted
+        }
     }
 
     fn counted(&self) -> Verdict {
-        let count = |which: fn(&Entry) -> bool| self.entries.iter().filter(|entry| which(entry)).count();
+        let count =
+            |which: fn(&Entry) -> bool| self.entries.iter().filter(|entry| which(entry)).count();
         let clients: BTreeSet<usize> = self.entries.iter().map(|entry| entry.client).collect();
         Verdict {
             operations: count(|entry| !entry.by_default),
@@ -90,11 +98,16 @@ impl History {
     fn order(&self) -> Option<Vec<(Op, Ret)>> {
         let entries = self.with_what_was_seen();
         let mut hints = Hints::default();
-        let mut by_end: Vec<&Entry> = entries.iter().filter(|entry| entry.told != Told::Nothing).collect();
+        let mut by_end: Vec<&Entry> = entries
+            .iter()
+            .filter(|entry| entry.told != Told::Nothing)
+            .collect();
         by_end.sort_by_key(|entry| entry.ended);
         let mut ranks = BTreeMap::new();
         for entry in by_end {
-            let Some(owner) = entry.told.owner() else { continue };
+            let Some(owner) = entry.told.owner() else {
+                continue;
+            };
             if matches!(entry.told, Told::Written { .. }) {
                 hints.writes.insert(owner);
                 continue;
@@ -115,12 +128,26 @@ impl History {
         for (_, number, begins) in events {
             let entry = &entries[number];
             // A client goes on after what got no answer, which so needs a thread of its own: the last to be tried.
-            let thread = if entry.ended == u64::MAX { 1_000 + number } else { entry.client };
+            let thread = if entry.ended == u64::MAX {
+                1_000 + number
+            } else {
+                entry.client
+            };
             if begins {
-                tester.on_invoke(thread, entry.op.clone()).expect("a well-formed history");
+                tester
+                    .on_invoke(thread, entry.op.clone())
+                    .expect("a well-formed history");
             } else {
                 let rank = ranks.get(&entry.began).copied().unwrap_or_default();
-                tester.on_return(thread, Ret { told: entry.told.clone(), rank }).expect("a well-formed history");
+                tester
+                    .on_return(
+                        thread,
+                        Ret {
+                            told: entry.told.clone(),
+                            rank,
+                        },
+                    )
+                    .expect("a well-formed history");
             }
         }
         tester.serialized_history()
@@ -131,21 +158,36 @@ impl History {
         let mut seen = BTreeMap::new();
         for entry in &self.entries {
             match &entry.told {
-                Told::Found { version, text, .. } | Told::Conflict { item: Some((version, text)), .. } => {
+                Told::Found { version, text, .. }
+                | Told::Conflict {
+                    item: Some((version, text)),
+                    ..
+                } => {
                     seen.insert(*text, *version);
                 }
                 _ => {}
             }
         }
-        let mut entries: Vec<Entry> = self.entries.iter().filter(|entry| !entry.by_default).cloned().collect();
+        let mut entries: Vec<Entry> = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.by_default)
+            .cloned()
+            .collect();
         for entry in &mut entries {
-            let Op::Write { changes, .. } = &entry.op else { continue };
+            let Op::Write { changes, .. } = &entry.op else {
+                continue;
+            };
             if entry.told != Told::Nothing {
                 continue;
             }
-            let seen_at = |(at, change): (usize, &Change)| Some(seen.get(&change.text?)?.saturating_sub(at as u64));
+            let seen_at = |(at, change): (usize, &Change)| {
+                Some(seen.get(&change.text?)?.saturating_sub(at as u64))
+            };
             if let Some(first) = changes.iter().enumerate().find_map(seen_at) {
-                entry.told = Told::Written { versions: (first..).take(changes.len()).collect() };
+                entry.told = Told::Written {
+                    versions: (first..).take(changes.len()).collect(),
+                };
             }
         }
         entries
@@ -171,10 +213,15 @@ impl History {
         let open = self.entries.iter().any(|entry| entry.told == Told::Nothing);
         let mut found = Vec::new();
         for entry in self.entries.iter().filter(|entry| entry.by_default) {
-            let (Op::Get { item }, Some(version)) = (&entry.op, entry.told.owner()) else { continue };
+            let (Op::Get { item }, Some(version)) = (&entry.op, entry.told.owner()) else {
+                continue;
+            };
             let Some(state) = states.get(&version) else {
                 if !open {
-                    found.push(format!("a read tells of what was no state of the owner:{}", entry.line()));
+                    found.push(format!(
+                        "a read tells of what was no state of the owner:{}",
+                        entry.line()
+                    ));
                 }
                 continue;
             };
@@ -184,10 +231,15 @@ impl History {
                     *version == at && *text == written
                 }
                 (Told::NotFound { .. }, None) => true,
-                (_, there) => open && there.is_none_or(|(version, _)| matches!(version, Seen::AtLeast(_))),
+                (_, there) => {
+                    open && there.is_none_or(|(version, _)| matches!(version, Seen::AtLeast(_)))
+                }
             };
             if !right {
-                found.push(format!("a read tells of an item as it was not then:{}", entry.line()));
+                found.push(format!(
+                    "a read tells of an item as it was not then:{}",
+                    entry.line()
+                ));
             }
         }
         found
@@ -200,7 +252,10 @@ impl History {
             if let (Some(least), Some(owner)) = (entry.min_version, entry.told.owner())
                 && owner < least
             {
-                found.push(format!("a read of at least version {least} tells of less:{}", entry.line()));
+                found.push(format!(
+                    "a read of at least version {least} tells of less:{}",
+                    entry.line()
+                ));
             }
         }
         let mut by_worker: BTreeMap<Worker, Vec<&Entry>> = BTreeMap::new();
@@ -210,11 +265,20 @@ impl History {
             }
         }
         for entries in by_worker.values() {
-            for later in entries.iter().filter(|entry| matches!(entry.op, Op::Get { .. })) {
+            for later in entries
+                .iter()
+                .filter(|entry| matches!(entry.op, Op::Get { .. }))
+            {
                 let before = entries.iter().filter(|entry| entry.ended < later.began);
                 let newest = before.max_by_key(|entry| entry.told.owner());
-                if let Some(newest) = newest.filter(|newest| newest.told.owner() > later.told.owner()) {
-                    found.push(format!("a worker went back:{}{}", newest.line(), later.line()));
+                if let Some(newest) =
+                    newest.filter(|newest| newest.told.owner() > later.told.owner())
+                {
+                    found.push(format!(
+                        "a worker went back:{}{}",
+                        newest.line(),
+                        later.line()
+                    ));
                 }
             }
         }
@@ -231,7 +295,15 @@ impl History {
 
 impl Entry {
     fn line(&self) -> String {
-        let Self { client, op, told, began, ended, worker, .. } = self;
+        let Self {
+            client,
+            op,
+            told,
+            began,
+            ended,
+            worker,
+            ..
+        } = self;
         let default = if self.by_default { " by default" } else { "" };
         format!("\n  {began}..{ended} client {client} at {worker:?}:{default} {op:?} -> {told:?}")
     }

@@ -81,9 +81,14 @@ async fn round(stage: &mut Stage, fault: Fault, report: &mut Report) {
     let before = clock.done.load(Ordering::SeqCst);
     for _ in 0..OWNERS {
         let name = format!("owner-{}", uuid::Uuid::now_v7());
-        let token = stage.world.token(&name, tokens::ALL_SCOPES, Duration::from_secs(600));
+        let token = stage
+            .world
+            .token(&name, tokens::ALL_SCOPES, Duration::from_secs(600));
         let client = |number: usize| {
-            let caller = Caller::new(stage.clients[number % stage.clients.len()].clone(), token.clone());
+            let caller = Caller::new(
+                stage.clients[number % stage.clients.len()].clone(),
+                token.clone(),
+            );
             let client = Client::new(number, caller, clock.clone());
             tokio::spawn(client.ask_all(OPERATIONS, PAUSE))
         };
@@ -114,7 +119,11 @@ async fn round(stage: &mut Stage, fault: Fault, report: &mut Report) {
 }
 
 async fn histories(what: &str, mut stage: Stage, faults: &[Fault]) {
-    let wanted = std::env::var("HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(200usize).div_ceil(2);
+    let wanted = std::env::var("HISTORIES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(200usize)
+        .div_ceil(2);
     let (began, mut report) = (Instant::now(), Report::default());
     let [first] = random::<1>();
     for number in 0.. {
@@ -124,10 +133,18 @@ async fn histories(what: &str, mut stage: Stage, faults: &[Fault]) {
         let fault = faults[(usize::from(first) + number) % faults.len()];
         let (since, before) = (Instant::now(), report.histories);
         round(&mut stage, fault, &mut report).await;
-        println!("{fault:?}: {} histories in {:?}", report.histories - before, since.elapsed());
+        println!(
+            "{fault:?}: {} histories in {:?}",
+            report.histories - before,
+            since.elapsed()
+        );
     }
     report.tell(what, began.elapsed());
-    assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
+    assert!(
+        report.violations.is_empty(),
+        "{}",
+        report.violations.join("\n")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

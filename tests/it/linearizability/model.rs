@@ -97,7 +97,9 @@ impl Told {
     /// The owner's version that it tells of.
     pub fn owner(&self) -> Option<u64> {
         match self {
-            Self::Found { owner, .. } | Self::NotFound { owner, .. } | Self::Conflict { owner, .. } => Some(*owner),
+            Self::Found { owner, .. }
+            | Self::NotFound { owner, .. }
+            | Self::Conflict { owner, .. } => Some(*owner),
             Self::Written { versions } => versions.last().copied(),
             Self::Nothing => None,
         }
@@ -142,13 +144,21 @@ impl Owner {
     /// Who has nothing yet.
     pub fn new(hints: Hints) -> Self {
         let version = Seen::Exactly(0);
-        Self { version, items: BTreeMap::new(), ranks: 0, dead: false, hints: Arc::new(hints) }
+        Self {
+            version,
+            items: BTreeMap::new(),
+            ranks: 0,
+            dead: false,
+            hints: Arc::new(hints),
+        }
     }
 
     /// Whether all that tells of the present version, and of those up to `next`, was accounted for.
     fn may_leave_for(&self, next: u64) -> bool {
         let complete = match self.version {
-            Seen::Exactly(known) => self.ranks == self.hints.reads.get(&known).copied().unwrap_or_default(),
+            Seen::Exactly(known) => {
+                self.ranks == self.hints.reads.get(&known).copied().unwrap_or_default()
+            }
             Seen::AtLeast(_) => true,
         };
         let between = self.version.unseen()..next.max(self.version.unseen());
@@ -179,7 +189,9 @@ impl Owner {
 
     fn shows(&mut self, item: u8, shown: Option<(u64, u32)>) -> bool {
         match (self.items.get_mut(&item), shown) {
-            (Some((version, text)), Some((told, told_text))) => *text == told_text && version.is(told),
+            (Some((version, text)), Some((told, told_text))) => {
+                *text == told_text && version.is(told)
+            }
             (None, None) => true,
             _ => false,
         }
@@ -187,10 +199,15 @@ impl Owner {
 
     /// Whether nothing speaks against the write.
     fn takes(&mut self, changes: &[Change], if_owner_version: Option<u64>) -> bool {
-        let living = |change: &Change| change.text.is_some() || self.items.contains_key(&change.item);
+        let living =
+            |change: &Change| change.text.is_some() || self.items.contains_key(&change.item);
         changes.iter().all(living)
             && if_owner_version.is_none_or(|wanted| self.version.may_be(wanted))
-            && changes.iter().all(|change| change.if_version.is_none_or(|wanted| self.has_version(change.item, wanted)))
+            && changes.iter().all(|change| {
+                change
+                    .if_version
+                    .is_none_or(|wanted| self.has_version(change.item, wanted))
+            })
     }
 
     fn apply(&mut self, changes: &[Change], versions: impl Iterator<Item = Seen>) {
@@ -209,16 +226,25 @@ impl Owner {
         self.apply(changes, versions.iter().copied().map(Seen::Exactly));
     }
 
-    fn is_refused(&mut self, changes: &[Change], if_owner_version: Option<u64>, told: &Told) -> bool {
+    fn is_refused(
+        &mut self,
+        changes: &[Change],
+        if_owner_version: Option<u64>,
+        told: &Told,
+    ) -> bool {
         match told {
-            Told::NotFound { at, .. } => {
-                changes.get(*at).is_some_and(|change| change.text.is_none() && !self.items.contains_key(&change.item))
-            }
+            Told::NotFound { at, .. } => changes.get(*at).is_some_and(|change| {
+                change.text.is_none() && !self.items.contains_key(&change.item)
+            }),
             Told::Conflict { owner, at, item } => {
                 let owner_differs = if_owner_version.is_some_and(|wanted| wanted != *owner);
                 let Some(at) = at else { return owner_differs };
-                let Some(change) = changes.get(*at) else { return false };
-                let differs = change.if_version.is_some_and(|wanted| wanted != item.map_or(0, |(version, _)| version));
+                let Some(change) = changes.get(*at) else {
+                    return false;
+                };
+                let differs = change
+                    .if_version
+                    .is_some_and(|wanted| wanted != item.map_or(0, |(version, _)| version));
                 (differs || owner_differs && changes.len() == 1) && self.shows(change.item, *item)
             }
             _ => false,
@@ -232,12 +258,19 @@ impl SequentialSpec for Owner {
 
     /// Does what got no answer.
     fn invoke(&mut self, op: &Op) -> Ret {
-        if let Op::Write { changes, if_owner_version } = op {
+        if let Op::Write {
+            changes,
+            if_owner_version,
+        } = op
+        {
             self.dead |= !self.may_leave_for(0) || !self.takes(changes, *if_owner_version);
             let first = self.version.after();
             self.apply(changes, (first..).map(Seen::AtLeast));
         }
-        Ret { told: Told::Nothing, rank: 0 }
+        Ret {
+            told: Told::Nothing,
+            rank: 0,
+        }
     }
 
     fn is_valid_step(&mut self, op: &Op, ret: &Ret) -> bool {
@@ -245,13 +278,29 @@ impl SequentialSpec for Owner {
             return false;
         }
         match (op, &ret.told) {
-            (Op::Get { item }, Told::Found { owner, version, text }) => {
-                self.tells(*owner, ret.rank) && self.shows(*item, Some((*version, *text)))
+            (
+                Op::Get { item },
+                Told::Found {
+                    owner,
+                    version,
+                    text,
+                },
+            ) => self.tells(*owner, ret.rank) && self.shows(*item, Some((*version, *text))),
+            (Op::Get { item }, Told::NotFound { owner, .. }) => {
+                self.tells(*owner, ret.rank) && self.shows(*item, None)
             }
-            (Op::Get { item }, Told::NotFound { owner, .. }) => self.tells(*owner, ret.rank) && self.shows(*item, None),
-            (Op::Write { changes, if_owner_version }, Told::Written { versions }) => {
-                let (Some(first), Some(last)) = (versions.first(), versions.last()) else { return false };
-                let in_one_go = versions.len() == changes.len() && versions.windows(2).all(|two| two[0] + 1 == two[1]);
+            (
+                Op::Write {
+                    changes,
+                    if_owner_version,
+                },
+                Told::Written { versions },
+            ) => {
+                let (Some(first), Some(last)) = (versions.first(), versions.last()) else {
+                    return false;
+                };
+                let in_one_go = versions.len() == changes.len()
+                    && versions.windows(2).all(|two| two[0] + 1 == two[1]);
                 let fits = in_one_go
                     && *first >= self.version.after()
                     && self.may_leave_for(*last)
@@ -259,8 +308,15 @@ impl SequentialSpec for Owner {
                 self.write(changes, versions);
                 fits
             }
-            (Op::Write { changes, if_owner_version }, told) => {
-                told.owner().is_some_and(|owner| self.tells(owner, ret.rank))
+            (
+                Op::Write {
+                    changes,
+                    if_owner_version,
+                },
+                told,
+            ) => {
+                told.owner()
+                    .is_some_and(|owner| self.tells(owner, ret.rank))
                     && self.is_refused(changes, *if_owner_version, told)
             }
             _ => false,

@@ -24,7 +24,11 @@ fn address(url: &str) -> String {
 }
 
 /// Three shards, each with a worker behind a proxy of its own.
-async fn shards(proxies: &[Proxy; 3], world: &World, change: impl Fn(&mut Settings)) -> Vec<Worker> {
+async fn shards(
+    proxies: &[Proxy; 3],
+    world: &World,
+    change: impl Fn(&mut Settings),
+) -> Vec<Worker> {
     let mut workers = Vec::new();
     for (shard, proxy) in SHARDS.iter().zip(proxies) {
         let mut settings = world.settings(shard);
@@ -39,18 +43,33 @@ async fn shards(proxies: &[Proxy; 3], world: &World, change: impl Fn(&mut Settin
 async fn first_without_an_order(world: &World) -> Option<usize> {
     let gateway = world.connect("gateway").await;
     for number in 1..=HISTORIES {
-        let token = world.token(&format!("owner-{number}"), tokens::ALL_SCOPES, Duration::from_secs(600));
+        let token = world.token(
+            &format!("owner-{number}"),
+            tokens::ALL_SCOPES,
+            Duration::from_secs(600),
+        );
         let clock = Arc::new(Clock::default());
         let client = |number| {
-            let mut client = Client::new(number, Caller::new(gateway.clone(), token.clone()), clock.clone());
+            let mut client = Client::new(
+                number,
+                Caller::new(gateway.clone(), token.clone()),
+                clock.clone(),
+            );
             // A broken service may never answer; who gets no answer asks no more.
             client.patience = Duration::ZERO;
             tokio::spawn(client.ask_all(OPERATIONS, Duration::from_millis(5)))
         };
         let (history, _) = of_all((0..CLIENTS).map(client).collect()).await;
         let verdict = history.check().await;
-        println!("history {number}: {} operations, {} unanswered", verdict.operations, verdict.pending);
-        if verdict.violations.iter().any(|found| found.starts_with("there is no order")) {
+        println!(
+            "history {number}: {} operations, {} unanswered",
+            verdict.operations, verdict.pending
+        );
+        if verdict
+            .violations
+            .iter()
+            .any(|found| found.starts_with("there is no order"))
+        {
             return Some(number);
         }
     }
@@ -61,7 +80,11 @@ async fn first_without_an_order(world: &World) -> Option<usize> {
 async fn without_a_planted_fault_every_history_has_an_order() {
     let world = World::start().await;
     let target = address(&world.nats.url());
-    let proxies = [Proxy::start(&target).await, Proxy::start(&target).await, Proxy::start(&target).await];
+    let proxies = [
+        Proxy::start(&target).await,
+        Proxy::start(&target).await,
+        Proxy::start(&target).await,
+    ];
     let _workers = shards(&proxies, &world, |_| {}).await;
     assert_eq!(first_without_an_order(&world).await, None);
 }
@@ -71,7 +94,10 @@ async fn writes_without_an_expectation_are_found() {
     let world = World::start().await;
     let target = address(&world.nats.url());
     let unknown = async || {
-        let (from, to) = ("Nats-Expected-Last-Subject-Sequence", "Nats-Expected-Last-Subject-Sequenze");
+        let (from, to) = (
+            "Nats-Expected-Last-Subject-Sequence",
+            "Nats-Expected-Last-Subject-Sequenze",
+        );
         Proxy::rewriting_requests(&target, from, to).await
     };
     let proxies = [unknown().await, unknown().await, unknown().await];
@@ -86,7 +112,14 @@ async fn strong_reads_that_are_answered_from_the_cache_are_found() {
     let world = World::start().await;
     let target = address(&world.nats.url());
     // What a worker hears asks for nothing; by default it answers from the copy at hand.
-    let weak = async || Proxy::rewriting(&target, r#""consistency":"strong""#, r#""min_version":0       "#).await;
+    let weak = async || {
+        Proxy::rewriting(
+            &target,
+            r#""consistency":"strong""#,
+            r#""min_version":0       "#,
+        )
+        .await
+    };
     let proxies = [weak().await, weak().await, weak().await];
     let _workers = shards(&proxies, &world, |settings| {
         (settings.read.consistency, settings.read.max_age_ms) = (Need::Eventual, 60_000);
@@ -100,7 +133,17 @@ async fn strong_reads_that_are_answered_from_the_cache_are_found() {
 /// What was answered to that operation.
 fn entry(op: Op, told: Told, tick: u64, by_default: bool) -> Entry {
     let (began, ended, min_version, worker, struck) = (tick, tick + 1, None, None, false);
-    Entry { client: 0, op, told, began, ended, by_default, min_version, worker, struck }
+    Entry {
+        client: 0,
+        op,
+        told,
+        began,
+        ended,
+        by_default,
+        min_version,
+        worker,
+        struck,
+    }
 }
 
 /// A batch is written at one leaf while the other's Postgres is slow; the other's link is cut while that shard is in the
@@ -112,11 +155,18 @@ async fn half_batches_seen(from: &str, to: &str) -> [usize; 2] {
     let mut owners = Vec::new();
     for number in 0..HISTORIES {
         let name = format!("owner-{number}");
-        let (here, there) = (world.caller(&name).await, world.caller_at(&leaves.b.url(), &name).await);
+        let (here, there) = (
+            world.caller(&name).await,
+            world.caller_at(&leaves.b.url(), &name).await,
+        );
         let first = here.put_text("a", "first", "a-favourite-text-0").await;
         there.done("b.list", &json!({})).await;
         world.until_projected("b", &first).await;
-        owners.push((here, there, first["item"]["version"].as_u64().expect("a version")));
+        owners.push((
+            here,
+            there,
+            first["item"]["version"].as_u64().expect("a version"),
+        ));
     }
     b.stop().await.expect("stopped in order");
     let nats = Proxy::rewriting(&address(&leaves.b.url()), from, to).await;
@@ -136,7 +186,13 @@ async fn half_batches_seen(from: &str, to: &str) -> [usize; 2] {
         slow.delay(Duration::from_millis(30));
         let batch = Batch::write(here, *first).await;
         // Until the other shard has begun with it.
-        world.until("b", &format!("select sequence >= {} from cursor", batch.versions[0]), "t").await;
+        world
+            .until(
+                "b",
+                &format!("select sequence >= {} from cursor", batch.versions[0]),
+                "t",
+            )
+            .await;
         leaves.links[1].cut();
         let histories = [batch.as_rows_tell(&world), batch.as_told(there).await];
         slow.heal();
@@ -145,8 +201,16 @@ async fn half_batches_seen(from: &str, to: &str) -> [usize; 2] {
             *found += history.check().await.violations.len();
         }
         let since = Instant::now();
-        while there.ask("b.list", &json!({"consistency": "strong"})).await.body["error"].is_object() {
-            assert!(since.elapsed() < Duration::from_secs(20), "the link does not heal");
+        while there
+            .ask("b.list", &json!({"consistency": "strong"}))
+            .await
+            .body["error"]
+            .is_object()
+        {
+            assert!(
+                since.elapsed() < Duration::from_secs(20),
+                "the link does not heal"
+            );
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -167,35 +231,79 @@ impl Batch {
             json!({"op": "put", "kind": "text", "id": format!("item-{item}"), "data": {"text": text}})
         };
         let ops: Vec<Value> = (0..MEMBERS).map(put).collect();
-        let done = caller.done("a.batch", &json!({"mode": "atomic", "ops": ops})).await;
+        let done = caller
+            .done("a.batch", &json!({"mode": "atomic", "ops": ops}))
+            .await;
         let last = done["owner_version"].as_u64().expect("a version");
-        Self { first, versions: (last + 1 - u64::from(MEMBERS)..=last).collect() }
+        Self {
+            first,
+            versions: (last + 1 - u64::from(MEMBERS)..=last).collect(),
+        }
     }
 
     /// Both writes, and then what was told of each item of the batch.
     fn history(&self, told: impl IntoIterator<Item = (u8, Told)>) -> History {
-        let change = |item: u8| Change { item, text: Some(u32::from(item) + 1), if_version: None };
-        let write = |changes| Op::Write { changes, if_owner_version: None };
+        let change = |item: u8| Change {
+            item,
+            text: Some(u32::from(item) + 1),
+            if_version: None,
+        };
+        let write = |changes| Op::Write {
+            changes,
+            if_owner_version: None,
+        };
         // The item that was there before is none of those that are read.
-        let before = write(vec![Change { item: u8::MAX, text: Some(0), if_version: None }]);
+        let before = write(vec![Change {
+            item: u8::MAX,
+            text: Some(0),
+            if_version: None,
+        }]);
         let versions = self.versions.clone();
         let mut entries = vec![
-            entry(before, Told::Written { versions: vec![self.first] }, 0, false),
-            entry(write((0..MEMBERS).map(change).collect()), Told::Written { versions }, 2, false),
+            entry(
+                before,
+                Told::Written {
+                    versions: vec![self.first],
+                },
+                0,
+                false,
+            ),
+            entry(
+                write((0..MEMBERS).map(change).collect()),
+                Told::Written { versions },
+                2,
+                false,
+            ),
         ];
-        let reads = told.into_iter().map(|(item, told)| entry(Op::Get { item }, told, 4 + u64::from(item) * 2, true));
+        let reads = told
+            .into_iter()
+            .map(|(item, told)| entry(Op::Get { item }, told, 4 + u64::from(item) * 2, true));
         entries.extend(reads);
         History { entries }
     }
 
     /// As a reader of the shard's rows sees it, in one look.
     fn as_rows_tell(&self, world: &World) -> History {
-        let [first, last] = [self.versions.first(), self.versions.last()].map(|end| *end.expect("a version"));
-        let rows = world.query("b", &format!("select version from item where version between {first} and {last}"));
-        let there: Vec<u64> = rows.lines().map(|version| version.parse().expect("a version")).collect();
+        let [first, last] =
+            [self.versions.first(), self.versions.last()].map(|end| *end.expect("a version"));
+        let rows = world.query(
+            "b",
+            &format!("select version from item where version between {first} and {last}"),
+        );
+        let there: Vec<u64> = rows
+            .lines()
+            .map(|version| version.parse().expect("a version"))
+            .collect();
         let owner = there.iter().max().copied().unwrap_or(self.first);
         let told = |(item, version): (u8, &u64)| match there.contains(version) {
-            true => (item, Told::Found { owner, version: *version, text: u32::from(item) + 1 }),
+            true => (
+                item,
+                Told::Found {
+                    owner,
+                    version: *version,
+                    text: u32::from(item) + 1,
+                },
+            ),
             false => (item, Told::NotFound { owner, at: 0 }),
         };
         self.history((0..).zip(&self.versions).map(told))
@@ -205,7 +313,13 @@ impl Batch {
     async fn as_told(&self, caller: &Caller) -> History {
         let mut all = Vec::new();
         for item in 0..MEMBERS {
-            let reply = caller.ask("b.get", &json!({"kind": "text", "id": format!("item-{item}")})).await.body;
+            let reply = caller
+                .ask(
+                    "b.get",
+                    &json!({"kind": "text", "id": format!("item-{item}")}),
+                )
+                .await
+                .body;
             all.extend(told(&Op::Get { item }, &reply).map(|told| (item, told)));
         }
         self.history(all)
@@ -221,5 +335,8 @@ async fn a_batch_that_the_projection_splits_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shard_that_is_cut_off_within_a_batch_shows_all_of_it_or_nothing() {
-    assert_eq!(half_batches_seen("Nats-Batch-Id", "Nats-Batch-Id").await, [0, 0]);
+    assert_eq!(
+        half_batches_seen("Nats-Batch-Id", "Nats-Batch-Id").await,
+        [0, 0]
+    );
 }

@@ -87,10 +87,21 @@ impl Stage {
             worker.is_ready().await;
             workers.push((settings, worker));
             // Whoever is connected to a server that is paused would only wait.
-            let url = if matches!(servers, Servers::Cluster(_)) { world.nats.url() } else { world.url(shard) };
+            let url = if matches!(servers, Servers::Cluster(_)) {
+                world.nats.url()
+            } else {
+                world.url(shard)
+            };
             clients.push(world.connect_at(&url, "gateway").await);
         }
-        Self { world, clock: Arc::default(), servers, workers, postgres, clients }
+        Self {
+            world,
+            clock: Arc::default(),
+            servers,
+            workers,
+            postgres,
+            clients,
+        }
     }
 
     /// Makes it happen; gives the name of the leader that it struck.
@@ -103,11 +114,14 @@ impl Stage {
             Fault::LeaderStepsDown => {
                 let breaker = self.world.connect_breaker().await;
                 for _ in 0..3 {
-                    let _ = timeout(Duration::from_secs(1), breaker.request(STEPDOWN, "".into())).await;
+                    let _ =
+                        timeout(Duration::from_secs(1), breaker.request(STEPDOWN, "".into())).await;
                     sleep(Duration::from_millis(100)).await;
                 }
             }
-            Fault::HubPaused => self.leaves_do(|all| all.hub.process().signal(Signal::SIGSTOP).expect("paused")),
+            Fault::HubPaused => {
+                self.leaves_do(|all| all.hub.process().signal(Signal::SIGSTOP).expect("paused"))
+            }
             Fault::LeafCut(leaf) => self.leaves_do(|all| all.links[leaf].cut()),
             Fault::LeafFrozen(leaf) => self.leaves_do(|all| all.links[leaf].freeze()),
             Fault::WorkerKilled(shard) => {
@@ -129,7 +143,9 @@ impl Stage {
             let _ = timeout(Duration::from_secs(1), breaker.request(STEPDOWN, "".into())).await;
         }
         let leader = self.world.wait_for_leader(|name| name != "n1", 2).await;
-        let Servers::Cluster(cluster) = &mut self.servers else { panic!("nobody leads a server alone") };
+        let Servers::Cluster(cluster) = &mut self.servers else {
+            panic!("nobody leads a server alone")
+        };
         self.clock.struck.store(true, Ordering::SeqCst);
         let process = cluster.server(&leader).process();
         match fault {
@@ -143,16 +159,25 @@ impl Stage {
     pub async fn heal(&mut self, fault: Fault, leader: Option<String>) {
         match (fault, &mut self.servers) {
             (Fault::LeaderKilled, Servers::Cluster(cluster)) => {
-                cluster.server(&leader.expect("a leader")).restart().await.expect("started again");
+                cluster
+                    .server(&leader.expect("a leader"))
+                    .restart()
+                    .await
+                    .expect("started again");
             }
             (Fault::LeaderPaused, Servers::Cluster(cluster)) => {
                 let paused = cluster.server(&leader.expect("a leader")).process();
                 paused.signal(Signal::SIGCONT).expect("continued");
             }
             (Fault::HubPaused, Servers::Leaves(all)) => {
-                all.hub.process().signal(Signal::SIGCONT).expect("continued");
+                all.hub
+                    .process()
+                    .signal(Signal::SIGCONT)
+                    .expect("continued");
             }
-            (Fault::LeafCut(leaf) | Fault::LeafFrozen(leaf), Servers::Leaves(all)) => all.links[leaf].heal(),
+            (Fault::LeafCut(leaf) | Fault::LeafFrozen(leaf), Servers::Leaves(all)) => {
+                all.links[leaf].heal()
+            }
             (Fault::WorkerKilled(shard), _) => {
                 let settings = self.workers[shard].0.clone();
                 let mut worker = self.world.serve(settings);

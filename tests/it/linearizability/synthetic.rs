@@ -21,7 +21,12 @@ struct Service {
 impl Service {
     fn new(seed: u8) -> Self {
         let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
-        Self { random, version: 0, items: BTreeMap::new(), text: 0 }
+        Self {
+            random,
+            version: 0,
+            items: BTreeMap::new(),
+            text: 0,
+        }
     }
 
     fn pick(&mut self, most: u32) -> u32 {
@@ -30,7 +35,9 @@ impl Service {
 
     fn operation(&mut self) -> Op {
         if self.pick(3) == 0 {
-            return Op::Get { item: self.pick(4) as u8 };
+            return Op::Get {
+                item: self.pick(4) as u8,
+            };
         }
         let (first, count) = (self.pick(4) as u8, 1 + self.pick(3) as u8);
         let mut changes = Vec::new();
@@ -39,9 +46,16 @@ impl Service {
             let text = (self.pick(6) > 0).then_some(self.text);
             let known = self.items.get(&item).map_or(0, |(version, _)| *version);
             let if_version = (self.pick(2) == 0).then_some(known);
-            changes.push(Change { item, text, if_version });
+            changes.push(Change {
+                item,
+                text,
+                if_version,
+            });
         }
-        Op::Write { changes, if_owner_version: None }
+        Op::Write {
+            changes,
+            if_owner_version: None,
+        }
     }
 
     fn done(&mut self, op: &Op) -> Told {
@@ -49,7 +63,11 @@ impl Service {
         let changes = match op {
             Op::Get { item } => {
                 return match self.items.get(item) {
-                    Some((version, text)) => Told::Found { owner, version: *version, text: *text },
+                    Some((version, text)) => Told::Found {
+                        owner,
+                        version: *version,
+                        text: *text,
+                    },
                     None => Told::NotFound { owner, at: 0 },
                 };
             }
@@ -60,8 +78,15 @@ impl Service {
             if change.text.is_none() && item.is_none() {
                 return Told::NotFound { owner, at };
             }
-            if change.if_version.is_some_and(|wanted| wanted != item.map_or(0, |(version, _)| version)) {
-                return Told::Conflict { owner, at: Some(at), item };
+            if change
+                .if_version
+                .is_some_and(|wanted| wanted != item.map_or(0, |(version, _)| version))
+            {
+                return Told::Conflict {
+                    owner,
+                    at: Some(at),
+                    item,
+                };
             }
         }
         let first = self.version + 1 + u64::from(self.pick(5));
@@ -72,14 +97,19 @@ impl Service {
             };
             self.version = version;
         }
-        Told::Written { versions: (first..).take(changes.len()).collect() }
+        Told::Written {
+            versions: (first..).take(changes.len()).collect(),
+        }
     }
 }
 
 /// What the clients of a service without fault see, of whom some get no answer to a write.
 fn history(seed: u8, unanswered: usize) -> History {
     let mut service = Service::new(seed);
-    let (mut entries, mut under_way) = (Vec::new(), BTreeMap::<usize, (u64, Op, Option<Told>)>::new());
+    let (mut entries, mut under_way) = (
+        Vec::new(),
+        BTreeMap::<usize, (u64, Op, Option<Told>)>::new(),
+    );
     let (mut tick, mut left) = (0, unanswered);
     while entries.len() < OPERATIONS || !under_way.is_empty() {
         tick += 1;
@@ -96,9 +126,23 @@ fn history(seed: u8, unanswered: usize) -> History {
             Some((began, op, Some(told))) => {
                 let lost = left > 0 && matches!(told, Told::Written { .. }) && service.pick(6) == 0;
                 left -= usize::from(lost);
-                let (told, ended) = if lost { (Told::Nothing, u64::MAX) } else { (told, tick) };
+                let (told, ended) = if lost {
+                    (Told::Nothing, u64::MAX)
+                } else {
+                    (told, tick)
+                };
                 let (by_default, min_version, worker, struck) = (false, None, None, true);
-                entries.push(Entry { client, op, told, began, ended, by_default, min_version, worker, struck });
+                entries.push(Entry {
+                    client,
+                    op,
+                    told,
+                    began,
+                    ended,
+                    by_default,
+                    min_version,
+                    worker,
+                    struck,
+                });
             }
         }
     }
@@ -144,13 +188,17 @@ async fn what_cannot_have_been_is_found() {
         }));
         assert!(violations(old).await > 0, "seed {seed}: a stale read");
         let mut lost = made();
-        assert!(spoil(&mut lost, |entry| match (&mut entry.op, &entry.told) {
-            (Op::Write { changes, .. }, Told::Written { .. }) => changes.iter_mut().any(|change| {
-                let upon = change.if_version.filter(|version| *version > 0);
-                change.if_version = upon.map(|version| version - 1).or(change.if_version);
-                upon.is_some()
-            }),
-            _ => false,
+        assert!(spoil(&mut lost, |entry| {
+            match (&mut entry.op, &entry.told) {
+                (Op::Write { changes, .. }, Told::Written { .. }) => {
+                    changes.iter_mut().any(|change| {
+                        let upon = change.if_version.filter(|version| *version > 0);
+                        change.if_version = upon.map(|version| version - 1).or(change.if_version);
+                        upon.is_some()
+                    })
+                }
+                _ => false,
+            }
         }));
         assert!(violations(lost).await > 0, "seed {seed}: a lost update");
         let mut refused = made();
@@ -161,6 +209,9 @@ async fn what_cannot_have_been_is_found() {
             }
             _ => false,
         }));
-        assert!(violations(refused).await > 0, "seed {seed}: a wrong refusal");
+        assert!(
+            violations(refused).await > 0,
+            "seed {seed}: a wrong refusal"
+        );
     }
 }

@@ -16,10 +16,19 @@ fn fields(change: &Change) -> Value {
 
 /// The operation's name, and its body.
 pub fn body(op: &Op) -> (&'static str, Value) {
-    let name = |change: &Change| if change.text.is_some() { "put" } else { "delete" };
+    let name = |change: &Change| {
+        if change.text.is_some() {
+            "put"
+        } else {
+            "delete"
+        }
+    };
     let (changes, condition) = match op {
         Op::Get { item } => return ("get", json!({"kind": "text", "id": format!("item-{item}")})),
-        Op::Write { changes, if_owner_version } => (changes.as_slice(), if_owner_version),
+        Op::Write {
+            changes,
+            if_owner_version,
+        } => (changes.as_slice(), if_owner_version),
     };
     let (what, mut body) = match changes {
         [one] => (name(one), fields(one)),
@@ -41,7 +50,12 @@ pub fn body(op: &Op) -> (&'static str, Value) {
 
 /// An item as a reply shows it: version and text.
 fn item(shown: &Value) -> Option<(u64, u32)> {
-    let text = shown["data"]["text"].as_str()?.rsplit('-').next()?.parse().ok()?;
+    let text = shown["data"]["text"]
+        .as_str()?
+        .rsplit('-')
+        .next()?
+        .parse()
+        .ok()?;
     Some((shown["version"].as_u64()?, text))
 }
 
@@ -53,11 +67,18 @@ pub fn told(op: &Op, reply: &Value) -> Option<Told> {
         let owner = details["owner_version"].as_u64();
         let at = details["op"].as_u64().map(|at| at as usize);
         return match error["code"].as_str()? {
-            "not_found" => Some(Told::NotFound { owner: owner?, at: at.unwrap_or_default() }),
+            "not_found" => Some(Told::NotFound {
+                owner: owner?,
+                at: at.unwrap_or_default(),
+            }),
             "version_conflict" => {
                 let single = matches!(op, Op::Write { changes, .. } if changes.len() == 1);
                 let at = if single { Some(0) } else { at };
-                Some(Told::Conflict { owner: owner?, at, item: item(&details["item"]) })
+                Some(Told::Conflict {
+                    owner: owner?,
+                    at,
+                    item: item(&details["item"]),
+                })
             }
             _ => None,
         };
@@ -66,10 +87,17 @@ pub fn told(op: &Op, reply: &Value) -> Option<Told> {
     let versions: Vec<u64> = match (op, reply["results"].as_array()) {
         (Op::Get { .. }, _) => {
             let (version, text) = item(&reply["item"])?;
-            return Some(Told::Found { owner, version, text });
+            return Some(Told::Found {
+                owner,
+                version,
+                text,
+            });
         }
         (_, None) => vec![reply["item"]["version"].as_u64()?],
-        (_, Some(results)) => results.iter().map(|one| one["item"]["version"].as_u64()).collect::<Option<_>>()?,
+        (_, Some(results)) => results
+            .iter()
+            .map(|one| one["item"]["version"].as_u64())
+            .collect::<Option<_>>()?,
     };
     (versions.last() == Some(&owner)).then_some(Told::Written { versions })
 }
