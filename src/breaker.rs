@@ -23,11 +23,11 @@ const TOO_SHORT: Duration = Duration::from_millis(100);
 /// Whether something answers, as far as is known. A clone is the same breaker.
 #[derive(Clone)]
 pub struct Breaker {
-    shared: Arc<Shared>,
+    shared: Arc<State>,
     _looking: Arc<AbortOnDropHandle<()>>,
 }
 
-struct Shared {
+struct State {
     what: &'static str,
     open: watch::Sender<bool>,
     doubted: Notify,
@@ -39,7 +39,7 @@ struct Shared {
 
 /// A call under way. One that is dropped was given up, and counts as a doubt if it had waited.
 pub struct Attempt {
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<State>>,
     began: Instant,
 }
 
@@ -50,7 +50,7 @@ impl Breaker {
         L: Fn() -> F + Send + 'static,
         F: Future<Output = bool> + Send + 'static,
     {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(State {
             what,
             open: watch::Sender::new(false),
             doubted: Notify::new(),
@@ -141,7 +141,7 @@ impl Attempt {
     }
 
     /// It is no longer under way; its breaker, the first time.
-    fn end(&mut self) -> Option<Arc<Shared>> {
+    fn end(&mut self) -> Option<Arc<State>> {
         let shared = self.shared.take()?;
         shared.waiting.fetch_sub(1, Ordering::Relaxed);
         Some(shared)
@@ -156,7 +156,7 @@ impl Drop for Attempt {
     }
 }
 
-impl Shared {
+impl State {
     fn set_open(&self, open: bool) {
         let changed = self
             .open
@@ -194,7 +194,7 @@ impl Shared {
     }
 }
 
-async fn look_when_doubted<F: Future<Output = bool>>(shared: Arc<Shared>, look: impl Fn() -> F) {
+async fn look_when_doubted<F: Future<Output = bool>>(shared: Arc<State>, look: impl Fn() -> F) {
     loop {
         tokio::select! {
             () = shared.doubted.notified() => {}

@@ -2,9 +2,9 @@
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
+use crate::maintenance::MaintainSettings;
 use crate::owners::{
-    MaintainSettings, ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings,
-    WriteSettings,
+    ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings, WriteSettings,
 };
 use crate::shard::ShardSettings;
 use crate::truth::TruthSettings;
@@ -189,7 +189,7 @@ impl fmt::Debug for KeySettings {
 
 /// Settings that cannot be used: each with its name and what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsFault {
+pub enum SettingsError {
     /// Not readable: the setting is named in the cause.
     #[error("the settings cannot be read: {0}")]
     Unreadable(#[from] config::ConfigError),
@@ -217,7 +217,7 @@ impl Settings {
     }
 
     /// Reads the file, where there is one, and the environment.
-    pub fn read(file: Option<&Path>) -> Result<Self, SettingsFault> {
+    pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
         let environment = config::Environment::with_prefix("GOFAVORITES")
             .prefix_separator("__")
             .separator("__");
@@ -237,7 +237,7 @@ impl Settings {
     }
 
     /// Looks at all of them together, so that one start tells everything that is wrong.
-    pub fn check(&self) -> Result<(), SettingsFault> {
+    pub fn check(&self) -> Result<(), SettingsError> {
         let mut wrong = Vec::new();
         let mut need = |fine: bool, what: &str| {
             if !fine {
@@ -335,13 +335,13 @@ impl Settings {
             "maintain.pause_s: at least 1 second",
         );
         self.check_limits(&mut need);
-        if let Err(fault) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
-            wrong.push(format!("worker.prefix and shard.id: {fault}"));
+        if let Err(error) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
+            wrong.push(format!("worker.prefix and shard.id: {error}"));
         }
         if wrong.is_empty() {
             Ok(())
         } else {
-            Err(SettingsFault::Wrong(wrong))
+            Err(SettingsError::Wrong(wrong))
         }
     }
 
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn everything_that_is_wrong_is_told_at_once() {
-        let fault = Settings::default()
+        let error = Settings::default()
             .check()
             .expect_err("the defaults name no shard")
             .to_string();
@@ -409,7 +409,7 @@ mod tests {
             "auth.issuer",
             "auth.verdict_keys",
         ] {
-            assert!(fault.contains(setting), "{setting} is missing in: {fault}");
+            assert!(error.contains(setting), "{setting} is missing in: {error}");
         }
     }
 
@@ -418,10 +418,10 @@ mod tests {
         let mut settings = Settings::default();
         settings.limits.keys = 1_024;
         settings.limits.page = 0;
-        let fault = settings.check().expect_err("out of bounds").to_string();
+        let error = settings.check().expect_err("out of bounds").to_string();
         assert!(
-            fault.contains("limits.keys") && fault.contains("limits.page"),
-            "{fault}"
+            error.contains("limits.keys") && error.contains("limits.page"),
+            "{error}"
         );
     }
 
@@ -429,8 +429,8 @@ mod tests {
     fn a_request_is_not_known_longer_than_its_version() {
         let mut settings = Settings::default();
         settings.retention.versions_d = 6;
-        let fault = settings.check().expect_err("seven days of six").to_string();
-        assert!(fault.contains("retry.kept_h"), "{fault}");
+        let error = settings.check().expect_err("seven days of six").to_string();
+        assert!(error.contains("retry.kept_h"), "{error}");
         settings.retry.kept_h = 144;
         assert!(
             !settings
@@ -455,10 +455,10 @@ mod tests {
             ("a", 3)
         );
         std::fs::write(file.path(), "[shard]\nnmae = \"a\"\n").expect("written");
-        let fault = Settings::read(Some(file.path()))
+        let error = Settings::read(Some(file.path()))
             .expect_err("unknown")
             .to_string();
-        assert!(fault.contains("nmae"), "{fault}");
+        assert!(error.contains("nmae"), "{error}");
     }
 
     #[test]

@@ -11,13 +11,13 @@
 //! reply ◄── wire (encode) ◄── handler ◄── snapshot in memory ◄── shard (Postgres) ◄┘
 //! ```
 //!
-//! | floor | rooms | may name |
+//! | layer | modules | may name |
 //! |---|---|---|
 //! | 0 | [`domain`] | nothing of ours |
-//! | 1 | [`wire`], [`seal`], [`exchange`], [`breaker`], [`build`] | 0 |
+//! | 1 | [`wire`], [`seal`], [`requester`], [`breaker`], [`build`] | 0 |
 //! | 2 | [`auth`], [`truth`], [`shard`] | 0, 1 |
 //! | 3 | [`owners`] | 0 to 2 |
-//! | 4 | [`handler`] | 0 to 3 |
+//! | 4 | [`handler`], [`maintenance`] | 0 to 3 |
 //! | 5 | [`app`], [`config`], [`telemetry`], [`shutdown`], [`dev`] | all below |
 //! | 6 | [`cli`] | all below |
 //!
@@ -40,9 +40,10 @@ pub mod cli;
 pub mod config;
 pub mod dev;
 pub mod domain;
-pub mod exchange;
 pub mod handler;
+pub mod maintenance;
 pub mod owners;
+pub mod requester;
 pub mod seal;
 pub mod shard;
 pub mod shutdown;

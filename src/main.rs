@@ -1,7 +1,7 @@
 //! The program: reads its arguments, does what they say, and ends with a truthful exit code.
 
 use clap::Parser as _;
-use gofavorites::cli::{Cli, Failed, told};
+use gofavorites::cli::{Cli, CommandError, told};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -11,17 +11,17 @@ fn main() -> ExitCode {
         .build()
     {
         Ok(runtime) => runtime,
-        Err(fault) => {
-            eprintln!("gofavorites: the runtime cannot start: {fault}");
+        Err(error) => {
+            eprintln!("gofavorites: the runtime cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            eprintln!("gofavorites: {}", told(&fault));
-            fault
-                .downcast_ref::<Failed>()
+        Err(error) => {
+            eprintln!("gofavorites: {}", told(&error));
+            error
+                .downcast_ref::<CommandError>()
                 .map_or(ExitCode::FAILURE, |failed| failed.exit_code().into())
         }
     }

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 /// Sends the log to the standard error stream in the form that the settings say. The first call in a process counts.
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
-        .map_err(|fault| anyhow::anyhow!("log.filter: {fault}"))?;
+        .map_err(|error| anyhow::anyhow!("log.filter: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

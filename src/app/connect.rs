@@ -22,12 +22,12 @@ pub(super) struct Connection {
     pub reconnects: watch::Receiver<u64>,
     /// Counts the moments in which messages may have been missed.
     pub gaps: watch::Receiver<u64>,
-    pub noted: Arc<Noted>,
+    pub events: Arc<ConnectionEvents>,
 }
 
 /// What the connection's events told.
 #[derive(Debug, Default)]
-pub(super) struct Noted {
+pub(super) struct ConnectionEvents {
     /// Connections made.
     pub connected: AtomicU64,
     /// Messages lost because a subscription's queue was full.
@@ -38,7 +38,7 @@ pub(super) struct Noted {
     refused: Mutex<Option<(String, Instant)>>,
 }
 
-impl Noted {
+impl ConnectionEvents {
     /// What the server refused last; a permission that is lacking shows only so. It is forgotten after a while: one that
     /// still lacks shows again.
     pub fn refused(&self) -> Option<String> {
@@ -53,21 +53,21 @@ impl Connection {
     pub async fn wait_for(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
         let mut tries: u32 = 0;
         loop {
-            let fault = match Self::open(settings, name).await {
+            let error = match Self::open(settings, name).await {
                 Ok(connection) => return Ok(connection),
-                Err(fault) => fault,
+                Err(error) => error,
             };
-            let kind = fault.downcast_ref::<ConnectError>().map(ConnectError::kind);
+            let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
             // A name that nobody knows, a server that is not up, or one that does not answer: all may mend themselves.
             if !matches!(
                 kind,
                 Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
             ) {
-                return Err(fault);
+                return Err(error);
             }
             tries += 1;
             if tries.is_power_of_two() {
-                warn!(fault = format!("{fault:#}"), "waiting for NATS");
+                warn!(error = format!("{error:#}"), "waiting for NATS");
             }
             tokio::time::sleep(delay(tries as usize)).await;
         }
@@ -77,8 +77,8 @@ impl Connection {
     pub async fn open(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
         let (made, reconnects) = watch::channel(0);
         let (missed, gaps) = watch::channel(0);
-        let noted = Arc::new(Noted::default());
-        let events = noted.clone();
+        let events = Arc::new(ConnectionEvents::default());
+        let noted = events.clone();
         let mut options = ConnectOptions::new()
             .name(name)
             .custom_inbox_prefix(&settings.inbox_prefix)
@@ -87,7 +87,7 @@ impl Connection {
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
-                note(&event, &made, &missed, &events);
+                note(&event, &made, &missed, &noted);
                 async {}
             });
         if !settings.user.is_empty() {
@@ -104,7 +104,7 @@ impl Connection {
             client,
             reconnects,
             gaps,
-            noted,
+            events,
         })
     }
 
@@ -127,9 +127,14 @@ fn delay(attempts: usize) -> Duration {
     step.mul_f64(0.5 + f64::from(jitter) / 512.0)
 }
 
-fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, noted: &Noted) {
+fn note(
+    event: &Event,
+    made: &watch::Sender<u64>,
+    missed: &watch::Sender<u64>,
+    events: &ConnectionEvents,
+) {
     let heeded =
-        |subscription: &u64| [0, *subscription].contains(&noted.heeded.load(Ordering::Relaxed));
+        |subscription: &u64| [0, *subscription].contains(&events.heeded.load(Ordering::Relaxed));
     let missed_something = match event {
         Event::Connected | Event::Disconnected => true,
         Event::SlowConsumer(subscription) => heeded(subscription),
@@ -141,12 +146,12 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
     match event {
         Event::Connected => {
             made.send_modify(|count| *count += 1);
-            noted.connected.fetch_add(1, Ordering::Relaxed);
+            events.connected.fetch_add(1, Ordering::Relaxed);
             info!("connected to NATS");
         }
         Event::Disconnected => warn!("NATS is away"),
         Event::SlowConsumer(subscription) => {
-            let dropped = noted.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
+            let dropped = events.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 warn!(
                     subscription,
@@ -155,11 +160,13 @@ fn note(event: &Event, made: &watch::Sender<u64>, missed: &watch::Sender<u64>, n
             }
         }
         // A permission that is lacking shows only here.
-        Event::ServerError(fault) => {
-            let fault = fault.to_string();
-            error!(fault, "the NATS server refuses something");
-            *noted.refused.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((fault, Instant::now()));
+        Event::ServerError(error) => {
+            let error = error.to_string();
+            error!(error, "the NATS server refuses something");
+            *events
+                .refused
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some((error, Instant::now()));
         }
         other => info!(event = %other, "NATS"),
     }

@@ -45,9 +45,9 @@ impl Discovery {
                 continue;
             };
             if let Some(reply) = question.reply
-                && let Err(fault) = self.client.publish(reply, answer.to_string().into()).await
+                && let Err(error) = self.client.publish(reply, answer.to_string().into()).await
             {
-                warn!(%fault, "an answer of discovery could not be sent");
+                warn!(%error, "an answer of discovery could not be sent");
             }
         }
     }

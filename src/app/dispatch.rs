@@ -3,7 +3,7 @@
 use super::stats::Counters;
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
-    Asked, BodyLimits, Code, Encoding, HeaderLimits, Refusal, ReplyFault, ReplyWall,
+    BodyLimits, Code, Encoding, HeaderLimits, Operation, Refusal, ReplyError, ReplyWall,
     RequestHeaders, Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
 };
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber, UnsubscribeError};
@@ -22,16 +22,16 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
 use uuid::Uuid;
 
-/// What is kept at most of a caller's time for the reply's way back.
-const ON_ITS_WAY_BACK: Duration = Duration::from_millis(100);
+/// The most that is reserved of a caller's time for the reply to travel back.
+const REPLY_TIME_MAX: Duration = Duration::from_millis(100);
 /// How long the server may take to end a subscription.
-const UNSUBSCRIBED: Duration = Duration::from_secs(2);
+const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longer than the server takes to hand over a message that it has matched.
-const QUIET: Duration = Duration::from_millis(100);
+const QUIET_TIME: Duration = Duration::from_millis(100);
 /// A number of messages that the server cannot read, since it takes nine digits at most.
-const NO_NUMBER: u64 = u64::MAX;
+const UNREADABLE_COUNT: u64 = u64::MAX;
 /// Nobody listens there, so the server itself answers.
-const NOBODY: &str = "_INBOX.nobody";
+const NO_RESPONDER_SUBJECT: &str = "_INBOX.nobody";
 
 /// Takes messages and sees to it that each is answered.
 pub(super) struct Dispatcher {
@@ -41,6 +41,15 @@ pub(super) struct Dispatcher {
     subjects: Subjects,
     wall: Arc<ReplyWall>,
     client: Client,
+}
+
+/// A request that may be answered.
+struct Incoming {
+    /// What its subject asks for; `None` for a name that is no operation.
+    operation: Option<Operation>,
+    message: Message,
+    reply: Subject,
+    arrived: Instant,
 }
 
 /// The subscriptions of a worker, each read by a task of its own.
@@ -97,8 +106,8 @@ impl Dispatcher {
             let Some(message) = message else { return };
             self.take(message, &handlers).await;
         }
-        if let Err(fault) = self.read_out(&mut subscriber, &handlers).await {
-            warn!(%fault, "a subscription could not be ended in order");
+        if let Err(error) = self.read_out(&mut subscriber, &handlers).await {
+            warn!(%error, "a subscription could not be ended in order");
         }
     }
 
@@ -113,103 +122,122 @@ impl Dispatcher {
         subscriber: &mut Subscriber,
         handlers: &TaskTracker,
     ) -> Result<(), UnsubscribeError> {
-        subscriber.unsubscribe_after(NO_NUMBER).await?;
+        subscriber.unsubscribe_after(UNREADABLE_COUNT).await?;
         // Whatever the answer is. Without one the connection is down, and nothing more comes.
-        let _ = timeout(UNSUBSCRIBED, self.client.request(NOBODY, Bytes::new())).await;
-        while let Ok(Some(message)) = timeout(QUIET, subscriber.next()).await {
+        let _ = timeout(
+            UNSUBSCRIBE_TIMEOUT,
+            self.client.request(NO_RESPONDER_SUBJECT, Bytes::new()),
+        )
+        .await;
+        while let Ok(Some(message)) = timeout(QUIET_TIME, subscriber.next()).await {
             self.take(message, handlers).await;
         }
         subscriber.unsubscribe().await
     }
 
-    /// The wall and the permit; what passes is answered by a task of its own.
+    /// The reply wall, then the operation, then a permit. A request that passes is answered by a task of its own.
     async fn take(self: &Arc<Self>, message: Message, handlers: &TaskTracker) {
         let arrived = Instant::now();
+
         let reply = match self.wall.admits(message.reply.as_deref()) {
             Ok(()) => message.reply.clone(),
-            Err(fault) => return self.drop_unanswered(fault),
+            Err(error) => return self.drop_unanswered(error),
         };
         let Some(reply) = reply else { return };
+
+        let operation = self.subjects.operation_of(&message.subject);
+        let request = Incoming {
+            operation,
+            message,
+            reply,
+            arrived,
+        };
+
         let this = self.clone();
         match self.permits.clone().try_acquire_owned() {
             Ok(permit) => {
                 handlers.spawn(async move {
-                    this.answer(message, reply, arrived).await;
+                    this.answer(request).await;
                     drop(permit);
                 });
             }
-            // By the reader itself: it takes no task each, and a reader that cannot send takes no more messages.
-            Err(_) => self.refuse_for_load(&message, &reply).await,
+            // The reader answers by itself: that takes no task each, and a reader that cannot send takes no more messages.
+            Err(_) => self.refuse_for_load(&request).await,
         }
     }
 
     /// A reply subject is the caller's to choose, so it is input: an answer to `$JS.API.…` would be a command.
-    fn drop_unanswered(&self, fault: ReplyFault) {
-        let counter = match fault {
-            ReplyFault::Missing => &self.counters.no_reply_subject,
+    fn drop_unanswered(&self, error: ReplyError) {
+        let counter = match error {
+            ReplyError::Missing => &self.counters.no_reply_subject,
             _ => &self.counters.hostile_reply_subject,
         };
         let dropped = counter.fetch_add(1, Ordering::Relaxed) + 1;
         if dropped.is_power_of_two() {
             warn!(
-                reason = fault.as_str(),
+                reason = error.as_str(),
                 dropped, "a request was dropped for its reply subject"
             );
         }
     }
 
-    async fn refuse_for_load(&self, message: &Message, reply: &Subject) {
+    async fn refuse_for_load(&self, request: &Incoming) {
         self.counters
             .refused_for_load
             .fetch_add(1, Ordering::Relaxed);
+
+        let id = Uuid::now_v7().to_string();
         let refusal = Refusal::new(Code::Overloaded, "this worker has all it can do: ask again")
             .with("retry_after_ms", 100)
             .with("in_flight", self.service.limits.in_flight);
-        let id = Uuid::now_v7().to_string();
-        let encoding = encoding_asked(message.headers.as_ref());
+
+        let encoding = encoding_asked(request.message.headers.as_ref());
         let headers = error_headers(encoding, &id, &refusal);
-        self.send(reply, headers, encode(&refusal.body(), encoding).into())
-            .await;
+        let body = encode(&refusal.body(), encoding).into();
+        self.send(&request.reply, headers, body).await;
         info!(request_id = %id, code = refusal.code().as_str(), "request {id} was refused at the door");
     }
 
-    async fn answer(&self, message: Message, reply: Subject, arrived: Instant) {
+    async fn answer(&self, request: Incoming) {
+        let Incoming {
+            operation,
+            message,
+            reply,
+            arrived,
+        } = request;
         let id = Uuid::now_v7().to_string();
         let span = info_span!(
-            "request", request_id = %id, operation = tracing::field::Empty, owner = tracing::field::Empty,
-            trace_id = tracing::field::Empty
+            "request",
+            request_id = %id,
+            operation = operation.map(Operation::name),
+            owner = tracing::field::Empty,
+            trace_id = tracing::field::Empty,
         );
-        let asked = self
-            .subjects
-            .operation_of(&message.subject)
-            .and_then(|asked| match asked {
-                Asked::Known(operation) => Some(operation),
-                Asked::Unknown(_) => None,
-            });
+
         let (encoding, answer) = self
-            .decide(message, arrived, &span)
+            .decide(operation, message, arrived, &span)
             .instrument(span.clone())
             .await;
-        let mut refused = None;
-        let (headers, body) = span.in_scope(|| match answer {
-            Ok(body) => (reply_headers(encoding, &id), encode(&body, encoding)),
+
+        let (headers, body, refused) = match &answer {
+            Ok(body) => (reply_headers(encoding, &id), encode(body, encoding), None),
             Err(failure) => {
-                let refusal = failure.refusal(&id);
-                refused = Some(refusal.code());
-                if let Failure::Internal(cause) = &failure {
-                    error!(cause = format!("{cause:#}"), "request {id} failed");
+                if let Failure::Internal(error) = failure {
+                    span.in_scope(|| error!(error = format!("{error:#}"), "request {id} failed"));
                 }
-                (
-                    error_headers(encoding, &id, &refusal),
-                    encode(&refusal.body(), encoding),
-                )
+                let refusal = failure.refusal(&id);
+                let body = encode(&refusal.body(), encoding);
+                let headers = error_headers(encoding, &id, &refusal);
+                (headers, body, Some(refusal.code()))
             }
-        });
+        };
         self.send(&reply, headers, body.into()).await;
+
         let took = arrived.elapsed();
-        if let Some(operation) = asked {
+        if let Some(operation) = operation {
             self.counters.note(operation, took, refused);
         }
+
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let code = refused.map_or("ok", Code::as_str);
         span.in_scope(|| info!(code, took_us, "request {id} was answered"));
@@ -218,17 +246,17 @@ impl Dispatcher {
     /// The answer, and the encoding that it is in. A panic of the operation is an internal failure of this request.
     async fn decide(
         &self,
+        operation: Option<Operation>,
         message: Message,
         arrived: Instant,
         span: &Span,
     ) -> (Encoding, Result<Value, Failure>) {
-        // A status is what servers write. Here it means that the client could not read the header block.
+        // Only servers write a status. Here it means that the client could not read the header block.
         if message.status.is_some() {
-            return (
-                Encoding::default(),
-                Err(Refusal::bad_request("the headers cannot be read").into()),
-            );
+            let refusal = Refusal::bad_request("the headers cannot be read");
+            return (Encoding::default(), Err(refusal.into()));
         }
+
         let limits = HeaderLimits {
             token_bytes: self.service.limits.token_bytes,
         };
@@ -239,67 +267,56 @@ impl Dispatcher {
         if let Some(trace) = &headers.trace {
             span.record("trace_id", trace.trace_id());
         }
+
         let encoding = headers.encoding;
-        let handled = AssertUnwindSafe(self.operate(headers, message, arrived, span))
+        let handled = AssertUnwindSafe(self.operate(operation, headers, message, arrived))
             .catch_unwind()
-            .await;
-        (
-            encoding,
-            handled.unwrap_or_else(|_| {
-                Err(Failure::Internal(anyhow::anyhow!("the operation panicked")))
-            }),
-        )
+            .await
+            .unwrap_or_else(|_| Err(Failure::Internal(anyhow::anyhow!("the operation panicked"))));
+        (encoding, handled)
     }
 
     async fn operate(
         &self,
+        operation: Option<Operation>,
         headers: RequestHeaders,
         message: Message,
         arrived: Instant,
-        span: &Span,
     ) -> Result<Value, Failure> {
         let limits = &self.service.limits;
-        let Some(Asked::Known(operation)) = self.subjects.operation_of(&message.subject) else {
-            return Err(Refusal::bad_request(
-                "there is no such operation; see the contract's table",
-            )
-            .into());
-        };
-        span.record("operation", operation.name());
+        let operation = operation.ok_or_else(|| {
+            Refusal::bad_request("there is no such operation; see the contract's table")
+        })?;
+
+        // The reply has to arrive before the caller's time is up, so not all of it is for the work.
         let budget = headers
             .timeout_ms
             .unwrap_or(limits.deadline_ms)
             .min(limits.deadline_max_ms);
-        // The reply has to arrive before the caller's time is up, so not all of it is for the work.
         let budget = Duration::from_millis(budget);
-        let deadline = arrived + budget - (budget / 10).min(ON_ITS_WAY_BACK);
+        let deadline = arrived + budget - (budget / 10).min(REPLY_TIME_MAX);
         if Instant::now() >= deadline {
-            return Err(Refusal::new(
-                Code::DeadlineExceeded,
-                "the time for this request was up; nothing was done",
-            )
-            .into());
+            let message = "the time for this request was up; nothing was done";
+            return Err(Refusal::new(Code::DeadlineExceeded, message).into());
         }
-        if message.payload.len() > limits.request_bytes {
-            return Err(
-                Refusal::body_too_large(message.payload.len(), limits.request_bytes).into(),
-            );
+
+        let length = message.payload.len();
+        if length > limits.request_bytes {
+            return Err(Refusal::body_too_large(length, limits.request_bytes).into());
         }
-        let body = decode(
-            &message.payload,
-            headers.encoding,
-            &BodyLimits {
-                nesting: limits.nesting,
-            },
-        )?;
-        // In a box: the road of a request is so deep that the compiler gives up on it in one piece.
-        Box::pin(self.service.handle(Request {
+        let body_limits = BodyLimits {
+            nesting: limits.nesting,
+        };
+        let body = decode(&message.payload, headers.encoding, &body_limits)?;
+
+        // In a box: the future of a request is nested so deeply that the compiler gives up on it in one piece.
+        let request = Request {
             operation,
             headers,
             body,
             deadline,
-        }))
-        .await
+        };
+        Box::pin(self.service.handle(request)).await
     }
 
     async fn send(&self, reply: &Subject, headers: HeaderMap, body: Bytes) {
@@ -309,7 +326,7 @@ impl Dispatcher {
             .await
         {
             Ok(()) => self.counters.sent(),
-            Err(fault) => warn!(%fault, "a reply could not be sent"),
+            Err(error) => warn!(%error, "a reply could not be sent"),
         }
     }
 }
@@ -318,8 +335,8 @@ impl Subscriptions {
     /// Ends, with the reason, when a subscription ends that was not told to.
     pub async fn ended(&mut self) -> anyhow::Error {
         match self.readers.join_next().await {
-            Some(Err(fault)) => {
-                anyhow::Error::new(fault).context("the reader of a subscription failed")
+            Some(Err(error)) => {
+                anyhow::Error::new(error).context("the reader of a subscription failed")
             }
             Some(Ok(())) | None => anyhow::anyhow!("a subscription has ended"),
         }

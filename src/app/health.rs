@@ -1,6 +1,6 @@
 //! How a worker is: healthy, or degraded and why. One that answers at all is never worse than degraded.
 
-use super::connect::Noted;
+use super::connect::ConnectionEvents;
 use super::stats::Counters;
 use crate::breaker::Breaker;
 use crate::handler::Service;
@@ -18,7 +18,7 @@ const BEHIND: Duration = Duration::from_secs(2);
 pub(super) struct Health {
     pub service: Service,
     pub counters: Arc<Counters>,
-    pub noted: Arc<Noted>,
+    pub events: Arc<ConnectionEvents>,
     pub permits: Arc<Semaphore>,
 }
 
@@ -41,7 +41,7 @@ impl Health {
                 "writes are not answered: they are refused".into(),
             ));
         }
-        if owners.history().is_lost() {
+        if owners.continuity().is_lost() {
             reasons.push(reason(
                 "truth",
                 "the bucket's history went back: see the log for whose is lost".into(),
@@ -65,7 +65,7 @@ impl Health {
                 format!("it has stood still for {} s", behind.as_secs()),
             ));
         }
-        if let Some(refused) = self.noted.refused() {
+        if let Some(refused) = self.events.refused() {
             reasons.push(reason(
                 "rights",
                 format!("the NATS server has refused something: {refused}"),
@@ -84,7 +84,7 @@ impl Health {
             ..
         } = &self.service;
         let (truth, counts, cache) = (owners.truth(), auth.counts(), owners.cache());
-        let (sequence, newest) = (owners.cursor().sequence(), owners.history().newest());
+        let (sequence, newest) = (owners.cursor().sequence(), owners.continuity().newest());
         let dropped = self.counters.dropped();
         let reasons = self.reasons();
         json!({
@@ -97,9 +97,9 @@ impl Health {
                 "refused_for_load": self.counters.refused_for_load(),
                 "dropped_without_reply_subject": dropped.no_reply_subject,
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
-                "lost_to_full_queues": self.noted.overflowed.load(Ordering::Relaxed),
+                "lost_to_full_queues": self.events.overflowed.load(Ordering::Relaxed),
             },
-            "nats": {"connections": self.noted.connected.load(Ordering::Relaxed)},
+            "nats": {"connections": self.events.connected.load(Ordering::Relaxed)},
             "cache": {"owners": cache.owners, "bytes": cache.bytes, "hits": cache.hits, "misses": cache.misses},
             "auth": {
                 "breaker": breaker(auth.breaker()), "asked": counts.asked, "hits": counts.hits, "kept": counts.kept,
@@ -108,8 +108,8 @@ impl Health {
             },
             "truth": {
                 "reads": breaker(truth.reading()), "writes": breaker(truth.writing()), "newest": newest,
-                "newest_age_ms": owners.history().newest_age().map(|age| age.as_millis() as u64),
-                "history": if owners.history().is_lost() { "lost" } else { "whole" },
+                "newest_age_ms": owners.continuity().newest_age().map(|age| age.as_millis() as u64),
+                "history": if owners.continuity().is_lost() { "lost" } else { "whole" },
             },
             "postgres": {"breaker": breaker(owners.postgres()), "hosted": owners.hosted()},
             "projection": {

@@ -3,8 +3,9 @@
 use super::connect::Connection;
 use super::start::{check_server, wait_for};
 use crate::config::Settings;
-use crate::exchange::Exchange;
-use crate::owners::{Maintainer, OwnersFault, Round};
+use crate::maintenance::{Maintainer, Round};
+use crate::owners::OwnersError;
+use crate::requester::Requester;
 use crate::seal::Keyring;
 use crate::truth::Bucket;
 use std::time::Duration;
@@ -28,9 +29,9 @@ impl Maintenance {
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
         let connection = Connection::wait_for(&settings.nats, "gofavorites maintain").await?;
         check_server(&connection.client.server_info())?;
-        let exchange = Exchange::start(connection.client.clone()).await?;
-        let bucket = Bucket::new(exchange, settings.truth.clone(), BARRIER);
-        wait_for("the bucket", &connection.noted, || {
+        let requester = Requester::start(connection.client.clone()).await?;
+        let bucket = Bucket::new(requester, settings.truth.clone(), BARRIER);
+        wait_for("the bucket", &connection.events, || {
             bucket.check(keyring.fingerprints())
         })
         .await?;
@@ -44,7 +45,7 @@ impl Maintenance {
     }
 
     /// Goes through the bucket once.
-    pub async fn once(&self) -> Result<Round, OwnersFault> {
+    pub async fn once(&self) -> Result<Round, OwnersError> {
         self.maintainer.round().await
     }
 
@@ -52,8 +53,8 @@ impl Maintenance {
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let rounds = async {
             loop {
-                if let Err(fault) = self.once().await {
-                    warn!(%fault, "a round of maintenance could not be finished");
+                if let Err(error) = self.once().await {
+                    warn!(%error, "a round of maintenance could not be finished");
                 }
                 sleep(self.pause).await;
             }

@@ -1,10 +1,8 @@
 //! Before a worker is ready: what is away is waited for, and what is not right ends the start, with what to do.
 
-use super::connect::Noted;
-use crate::exchange::CallFault;
-use crate::owners::OwnersFault;
-use crate::shard::ShardFault;
-use crate::truth::{Bucket, SetupFault, TruthFault};
+use super::connect::ConnectionEvents;
+use crate::requester::{CallError, Transient};
+use crate::truth::{Bucket, TruthError};
 use anyhow::{Context as _, bail};
 use async_nats::ServerInfo;
 use std::fmt::Display;
@@ -20,54 +18,31 @@ const AFTERTHOUGHT: Duration = Duration::from_millis(100);
 /// and their faults went later.
 const OLDEST_SERVER: (u64, u64) = (2, 15);
 
-/// Whether a try failed for something that may come by itself.
-pub(super) trait Away {
-    fn is_away(&self) -> bool;
-}
-
-impl Away for SetupFault {
-    fn is_away(&self) -> bool {
-        matches!(self, Self::Truth(TruthFault::Unavailable(_)))
-    }
-}
-
-impl Away for ShardFault {
-    fn is_away(&self) -> bool {
-        ShardFault::is_away(self)
-    }
-}
-
-impl Away for OwnersFault {
-    fn is_away(&self) -> bool {
-        matches!(self, Self::Truth(TruthFault::Unavailable(_)))
-    }
-}
-
 /// Tries until it is there, and says so; fails at once where waiting would not mend it.
 pub(super) async fn wait_for<T, E, F>(
     what: &str,
-    noted: &Noted,
+    events: &ConnectionEvents,
     attempt: impl Fn() -> F,
 ) -> anyhow::Result<T>
 where
-    E: Away + Display + Send + Sync + std::error::Error + 'static,
+    E: Transient + Display + Send + Sync + std::error::Error + 'static,
     F: Future<Output = Result<T, E>>,
 {
     let mut tries: u32 = 0;
     loop {
-        let fault = match attempt().await {
+        let error = match attempt().await {
             Ok(there) => return Ok(there),
-            Err(fault) => fault,
+            Err(error) => error,
         };
-        if let Some(refused) = noted.refused() {
-            return Err(anyhow::Error::new(fault).context(lacking(&refused)));
+        if let Some(refused) = events.refused() {
+            return Err(anyhow::Error::new(error).context(lacking(&refused)));
         }
-        if !fault.is_away() {
-            return Err(fault.into());
+        if !error.is_unavailable() {
+            return Err(error.into());
         }
         tries += 1;
         if tries.is_power_of_two() {
-            warn!(%fault, "waiting for {what}");
+            warn!(%error, "waiting for {what}");
         }
         sleep(PAUSE).await;
     }
@@ -75,13 +50,13 @@ where
 
 /// Fails on a server that is too old.
 pub(super) fn check_server(server: &ServerInfo) -> anyhow::Result<()> {
-    let mut parts = server
+    let mut tasks = server
         .version
         .split(['.', '-'])
         .map(|part| part.parse::<u64>().unwrap_or_default());
     let found = (
-        parts.next().unwrap_or_default(),
-        parts.next().unwrap_or_default(),
+        tasks.next().unwrap_or_default(),
+        tasks.next().unwrap_or_default(),
     );
     if found < OLDEST_SERVER {
         let (major, minor) = OLDEST_SERVER;
@@ -94,38 +69,41 @@ pub(super) fn check_server(server: &ServerInfo) -> anyhow::Result<()> {
 }
 
 /// Uses each right once that a worker will need later, and fails on one that it lacks: it would show as time-outs only.
-pub(super) async fn check_rights(bucket: &Bucket, noted: &Noted) -> anyhow::Result<()> {
-    let newest = wait_for("the truth", noted, || bucket.position())
+pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> anyhow::Result<()> {
+    let newest = wait_for("the truth", events, || bucket.position())
         .await?
         .newest;
     for what in ["a write", "a read", "following"] {
         let used = match what {
-            "a write" => bucket.ring_barrier().await.map(drop),
+            "a write" => bucket.publish_barrier().await.map(drop),
             "a read" => bucket.time_of(newest).await.map(drop),
             _ => bucket.follow(newest).await.map(drop),
         };
-        if let Err(fault) = used
-            && !matches!(fault, TruthFault::Unavailable(CallFault::NotConnected))
+        if let Err(error) = used
+            && !matches!(error, TruthError::Unavailable(CallError::NotConnected))
         {
             // A read of what was never written, and a full bucket, are answers too.
             sleep(AFTERTHOUGHT).await;
-            if let Some(refused) = noted.refused() {
+            if let Some(refused) = events.refused() {
                 bail!("{}", lacking(&refused));
             }
-            warn!(%fault, "{what} was tried at start, and failed");
+            warn!(%error, "{what} was tried at start, and failed");
         }
     }
     Ok(())
 }
 
 /// Fails if the server has refused something since the connection was made.
-pub(super) async fn check_refusals(bucket: &Bucket, noted: &Noted) -> anyhow::Result<()> {
+pub(super) async fn check_refusals(
+    bucket: &Bucket,
+    events: &ConnectionEvents,
+) -> anyhow::Result<()> {
     // The answer to a later request: so the server has taken the subscriptions, which a flush does not tell.
-    wait_for("the truth", noted, || bucket.position())
+    wait_for("the truth", events, || bucket.position())
         .await
         .context("the subscriptions may not be known to the server")?;
     sleep(AFTERTHOUGHT).await;
-    match noted.refused() {
+    match events.refused() {
         Some(refused) => bail!("{}", lacking(&refused)),
         None => Ok(()),
     }
@@ -149,8 +127,8 @@ mod tests {
             check_server(&server("2.15.1")).is_ok() && check_server(&server("3.0.0-RC.1")).is_ok()
         );
         for old in ["2.9.25", "2.14.0", "1.99.0", ""] {
-            let fault = check_server(&server(old)).expect_err("too old").to_string();
-            assert!(fault.contains("2.15"), "{fault}");
+            let error = check_server(&server(old)).expect_err("too old").to_string();
+            assert!(error.contains("2.15"), "{error}");
         }
     }
 }

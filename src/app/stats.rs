@@ -14,7 +14,7 @@ const DIGITS: u8 = 2;
 
 /// Requests dropped before any work, without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dropped {
+pub struct DropCounts {
     /// Requests without a reply subject.
     pub no_reply_subject: u64,
     /// Requests whose reply subject is not one to answer to.
@@ -28,12 +28,12 @@ pub struct Counters {
     pub(super) no_reply_subject: AtomicU64,
     pub(super) hostile_reply_subject: AtomicU64,
     pub(super) refused_for_load: AtomicU64,
-    operations: [Mutex<Counted>; Operation::ALL.len()],
+    operations: [Mutex<OperationCounters>; Operation::ALL.len()],
 }
 
 /// What is counted of one operation.
 #[derive(Debug, Default)]
-struct Counted {
+struct OperationCounters {
     /// In microseconds, made with the first request.
     times: Option<Histogram<u64>>,
     requests: u64,
@@ -66,8 +66,8 @@ impl Counters {
     }
 
     /// Requests dropped before any work.
-    pub fn dropped(&self) -> Dropped {
-        Dropped {
+    pub fn dropped(&self) -> DropCounts {
+        DropCounts {
             no_reply_subject: self.no_reply_subject.load(Ordering::Relaxed),
             hostile_reply_subject: self.hostile_reply_subject.load(Ordering::Relaxed),
         }
@@ -129,7 +129,7 @@ impl Counters {
         })
     }
 
-    fn of(&self, operation: Operation) -> std::sync::MutexGuard<'_, Counted> {
+    fn of(&self, operation: Operation) -> std::sync::MutexGuard<'_, OperationCounters> {
         self.operations[operation as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -1,12 +1,12 @@
 //! Asking the auth service: at most once at a time for one token, and not while its verdict is known.
 
-use super::keys::{Demands, KeyFault, KeySet};
-use super::known::{Hash, Known, unix_now};
-use super::revocation::{Marks, Revocation, Standing};
-use super::verdict::{self, Terms, Verdict, VerdictFault};
+use super::keys::{Demands, KeySet, KeySetError};
+use super::revocation::{Revocation, RevocationLog, Standing};
+use super::verdict::{self, Terms, Verdict, VerdictError};
+use super::verdict_cache::{Hash, VerdictCache, unix_now};
 use super::{AuthSettings, Principal};
 use crate::breaker::Breaker;
-use crate::exchange::{CallFault, Exchange};
+use crate::requester::{CallError, Requester};
 use crate::seal::sha256;
 use crate::wire::TraceContext;
 use crate::wire::header::TRACEPARENT;
@@ -22,13 +22,13 @@ use tracing::{info, warn};
 
 /// Why a caller is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthFault {
+pub enum AuthError {
     /// The token is not good.
     #[error("the token is bad, expired or revoked")]
     Unauthenticated,
     /// The auth service gave no answer in time.
     #[error("the auth service does not answer: {0}")]
-    Unavailable(CallFault),
+    Unavailable(CallError),
     /// As many questions are under way as may be.
     #[error("too many questions to the auth service are under way")]
     Busy,
@@ -42,23 +42,23 @@ pub enum AuthFault {
 /// How often is asked where what is heard meanwhile could change the verdict.
 const TRIES: usize = 3;
 
-type Asking = Shared<BoxFuture<'static, Result<Principal, AuthFault>>>;
+type Asking = Shared<BoxFuture<'static, Result<Principal, AuthError>>>;
 
 /// Verifies callers' tokens.
 #[derive(Clone)]
 pub struct Authenticator(Arc<Inner>);
 
 struct Inner {
-    exchange: Exchange,
+    requester: Requester,
     settings: AuthSettings,
     terms: Terms,
     verdict_keys: KeySet,
     token_keys: Option<KeySet>,
-    known: Known,
+    known: VerdictCache,
     /// A permit for each question under way.
     places: Arc<Semaphore>,
     asking: Mutex<HashMap<Hash, Asking>>,
-    marks: Marks,
+    marks: RevocationLog,
     breaker: Breaker,
     asked: AtomicU64,
     revocations: AtomicU64,
@@ -81,8 +81,8 @@ pub struct AuthCounts {
 }
 
 impl Authenticator {
-    /// Reads the keys; asks over `exchange`.
-    pub fn new(exchange: Exchange, settings: AuthSettings) -> Result<Self, KeyFault> {
+    /// Reads the keys; asks over `requester`.
+    pub fn new(requester: Requester, settings: AuthSettings) -> Result<Self, KeySetError> {
         let keys = |name, text: &str| KeySet::parse(name, text, &settings.algorithms);
         let token_keys = match settings.token_keys.is_empty() {
             true => None,
@@ -95,20 +95,20 @@ impl Authenticator {
             leeway_s: settings.leeway_ms.div_ceil(1_000),
         };
         let verdict_keys = keys("verdict_keys", &settings.verdict_keys)?;
-        let known = Known::new(
+        let known = VerdictCache::new(
             settings.cache_entries,
             Duration::from_millis(settings.cache_ttl_ms),
         );
         let places = Arc::new(Semaphore::new(settings.in_flight));
-        let marks = Marks::new(Duration::from_secs(terms.max_age_s + terms.leeway_s));
+        let marks = RevocationLog::new(Duration::from_secs(terms.max_age_s + terms.leeway_s));
         let breaker = Breaker::new("the auth service", {
-            let (exchange, subject) = (exchange.clone(), settings.verify_subject.clone());
+            let (requester, subject) = (requester.clone(), settings.verify_subject.clone());
             let limit = Duration::from_millis(settings.timeout_ms / 4);
-            move || answers(exchange.clone(), subject.clone(), limit)
+            move || answers(requester.clone(), subject.clone(), limit)
         });
         let count = AtomicU64::default;
         Ok(Self(Arc::new(Inner {
-            exchange,
+            requester,
             settings,
             terms,
             verdict_keys,
@@ -133,7 +133,7 @@ impl Authenticator {
     pub async fn knock(&self) {
         let limit = Duration::from_millis(self.0.settings.timeout_ms / 4);
         let _ = answers(
-            self.0.exchange.clone(),
+            self.0.requester.clone(),
             self.0.settings.verify_subject.clone(),
             limit,
         )
@@ -159,7 +159,7 @@ impl Authenticator {
     ) -> Result<(u64, impl Future<Output = ()> + Send + use<>), SubscribeError> {
         // In no queue group: every worker has to hear it.
         let subject = self.0.settings.revoked_subject.clone();
-        let mut heard = self.0.exchange.client().subscribe(subject).await?;
+        let mut heard = self.0.requester.client().subscribe(subject).await?;
         let (inner, subscription) = (self.0.clone(), heard.sid());
         gaps.mark_unchanged();
         let hearing = async move {
@@ -185,13 +185,13 @@ impl Authenticator {
         &self,
         token: &str,
         trace: Option<&TraceContext>,
-    ) -> Result<Principal, AuthFault> {
+    ) -> Result<Principal, AuthError> {
         let hash = sha256(token.as_bytes());
         if let Some(principal) = self.0.known.kept(&hash) {
             return Ok(principal);
         }
         if self.0.known.was_refused(&hash) || !self.0.may_be_good(token) {
-            return Err(AuthFault::Unauthenticated);
+            return Err(AuthError::Unauthenticated);
         }
         self.ask_once(hash, token, trace).await
     }
@@ -208,7 +208,7 @@ impl Authenticator {
             return future::ready(Ok(principal)).boxed().shared();
         }
         let Ok(place) = self.0.places.clone().try_acquire_owned() else {
-            return future::ready(Err(AuthFault::Busy)).boxed().shared();
+            return future::ready(Err(AuthError::Busy)).boxed().shared();
         };
         let (inner, token) = (self.0.clone(), token.to_owned());
         let trace = trace.map(TraceContext::header);
@@ -223,7 +223,7 @@ impl Authenticator {
             answer
         });
         let shared = question
-            .map(|ended| ended.unwrap_or(Err(AuthFault::Unavailable(CallFault::TimedOut))))
+            .map(|ended| ended.unwrap_or(Err(AuthError::Unavailable(CallError::TimedOut))))
             .boxed()
             .shared();
         asking.insert(hash, shared.clone());
@@ -252,11 +252,11 @@ impl Inner {
         hash: Hash,
         token: &str,
         trace: Option<String>,
-    ) -> Result<Principal, AuthFault> {
+    ) -> Result<Principal, AuthError> {
         for _ in 0..TRIES {
             let asked = Instant::now();
             let asked_about = self.ask(token, trace.clone()).await;
-            if let Err(AuthFault::Unauthenticated) = asked_about {
+            if let Err(AuthError::Unauthenticated) = asked_about {
                 self.known.refuse(hash);
             }
             let Verdict {
@@ -264,7 +264,7 @@ impl Inner {
                 issued_at,
             } = asked_about?;
             match self.marks.standing(&principal, asked, issued_at) {
-                Standing::Revoked => return Err(AuthFault::Unauthenticated),
+                Standing::Revoked => return Err(AuthError::Unauthenticated),
                 Standing::AskAgain => continue,
                 Standing::Good => {}
             }
@@ -275,7 +275,7 @@ impl Inner {
                 Standing::AskAgain | Standing::Revoked => self.known.forget(&hash),
             }
         }
-        Err(AuthFault::Unavailable(CallFault::TimedOut))
+        Err(AuthError::Unavailable(CallError::TimedOut))
     }
 
     /// Takes every verdict out of the cache that a revocation is about.
@@ -319,11 +319,11 @@ impl Inner {
         self.known.forget_all();
     }
 
-    async fn ask(&self, token: &str, trace: Option<String>) -> Result<Verdict, AuthFault> {
+    async fn ask(&self, token: &str, trace: Option<String>) -> Result<Verdict, AuthError> {
         let attempt = self
             .breaker
             .admit()
-            .ok_or(AuthFault::Unavailable(CallFault::KnownAway))?;
+            .ok_or(AuthError::Unavailable(CallError::KnownUnavailable))?;
         self.asked.fetch_add(1, Ordering::Relaxed);
         let deadline =
             tokio::time::Instant::now() + Duration::from_millis(self.settings.timeout_ms);
@@ -334,28 +334,28 @@ impl Inner {
         let body = serde_json::json!({ "token": token }).to_string();
         let subject = self.settings.verify_subject.clone();
         let asked = self
-            .exchange
+            .requester
             .ask(subject, headers, body.into(), deadline)
             .await;
         match asked {
             Ok(_) => attempt.answered(),
             Err(_) => attempt.unanswered(),
         }
-        let answer = asked.map_err(AuthFault::Unavailable)?;
-        let answer = std::str::from_utf8(&answer.payload).map_err(|_| AuthFault::Unbelievable)?;
-        verdict::read(&self.verdict_keys, &self.terms, answer, token, unix_now()).map_err(|fault| {
-            match fault {
-                VerdictFault::Inactive => AuthFault::Unauthenticated,
-                VerdictFault::Unbelievable => AuthFault::Unbelievable,
+        let answer = asked.map_err(AuthError::Unavailable)?;
+        let answer = std::str::from_utf8(&answer.payload).map_err(|_| AuthError::Unbelievable)?;
+        verdict::read(&self.verdict_keys, &self.terms, answer, token, unix_now()).map_err(|error| {
+            match error {
+                VerdictError::Inactive => AuthError::Unauthenticated,
+                VerdictError::Unbelievable => AuthError::Unbelievable,
             }
         })
     }
 }
 
 /// Whether a question is answered, whatever the answer is: about a token that nobody has.
-async fn answers(exchange: Exchange, subject: String, limit: Duration) -> bool {
+async fn answers(requester: Requester, subject: String, limit: Duration) -> bool {
     let question = serde_json::json!({ "token": "" }).to_string().into();
-    exchange
+    requester
         .ask(
             subject,
             HeaderMap::new(),

@@ -13,7 +13,7 @@ pub(super) struct KeySet {
 
 /// A key set that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyFault {
+pub enum KeySetError {
     /// Not a JWK set.
     #[error("auth.{0} is not a JWK set (RFC 7517)")]
     NoSet(&'static str),
@@ -41,19 +41,19 @@ impl KeySet {
         setting: &'static str,
         text: &str,
         algorithms: &[String],
-    ) -> Result<Self, KeyFault> {
+    ) -> Result<Self, KeySetError> {
         let allowed = algorithms
             .iter()
             .map(|name| algorithm(name))
             .collect::<Result<Vec<_>, _>>()?;
-        let set: JwkSet = serde_json::from_str(text).map_err(|_| KeyFault::NoSet(setting))?;
+        let set: JwkSet = serde_json::from_str(text).map_err(|_| KeySetError::NoSet(setting))?;
         let keys: Vec<_> = set
             .keys
             .iter()
             .filter_map(|jwk| usable(jwk, &allowed))
             .collect();
         if keys.is_empty() {
-            Err(KeyFault::NoKey(setting))
+            Err(KeySetError::NoKey(setting))
         } else {
             Ok(Self { keys })
         }
@@ -112,10 +112,10 @@ fn validation(algorithm: Algorithm, demands: &Demands<'_>) -> Validation {
     validation
 }
 
-fn algorithm(name: &str) -> Result<Algorithm, KeyFault> {
+fn algorithm(name: &str) -> Result<Algorithm, KeySetError> {
     match Algorithm::from_str(name) {
         Ok(algorithm @ (Algorithm::EdDSA | Algorithm::ES256 | Algorithm::RS256)) => Ok(algorithm),
-        _ => Err(KeyFault::Algorithm(name.to_owned())),
+        _ => Err(KeySetError::Algorithm(name.to_owned())),
     }
 }
 

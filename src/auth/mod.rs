@@ -6,13 +6,13 @@
 
 mod authenticator;
 mod keys;
-mod known;
 mod principal;
 mod revocation;
 mod settings;
 mod verdict;
+mod verdict_cache;
 
-pub use authenticator::{AuthCounts, AuthFault, Authenticator};
-pub use keys::KeyFault;
+pub use authenticator::{AuthCounts, AuthError, Authenticator};
+pub use keys::KeySetError;
 pub use principal::Principal;
 pub use settings::AuthSettings;

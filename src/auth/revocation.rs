@@ -78,14 +78,14 @@ impl Revocation {
 }
 
 /// What was heard and still counts.
-pub(super) struct Marks {
+pub(super) struct RevocationLog {
     /// How long a verdict may live, and so a mark counts.
     life: Duration,
-    marks: Mutex<Heard>,
+    marks: Mutex<LogEntries>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct LogEntries {
     marks: Vec<(Instant, Revocation)>,
     /// When something may have been missed: a verdict that was asked for before may be about anybody.
     missed_at: Option<Instant>,
@@ -101,7 +101,7 @@ pub(super) enum Standing {
     Revoked,
 }
 
-impl Marks {
+impl RevocationLog {
     pub(super) fn new(life: Duration) -> Self {
         Self {
             life,
@@ -148,7 +148,7 @@ impl Marks {
         Standing::Good
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, LogEntries> {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_verdict_that_was_under_way_is_asked_for_again_and_an_older_one_is_refused() {
-        let marks = Marks::new(Duration::from_secs(60));
+        let marks = RevocationLog::new(Duration::from_secs(60));
         let before = Instant::now();
         assert_eq!(
             marks.standing(&caller("s", "1"), before, 99),

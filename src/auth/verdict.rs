@@ -44,7 +44,7 @@ pub(super) struct Verdict {
 
 /// Why a verdict lets nobody in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VerdictFault {
+pub(super) enum VerdictError {
     /// It is signed and says that the token is not good.
     Inactive,
     /// It is not to be believed: unsigned, stale, for another audience, or about another token.
@@ -58,7 +58,7 @@ pub(super) fn read(
     answer: &str,
     token: &str,
     now: u64,
-) -> Result<Verdict, VerdictFault> {
+) -> Result<Verdict, VerdictError> {
     let demands = Demands {
         issuer: Some(&terms.issuer),
         audience: Some(&terms.audience),
@@ -68,21 +68,21 @@ pub(super) fn read(
     };
     let claims: Claims = keys
         .verify(answer, &demands)
-        .ok_or(VerdictFault::Unbelievable)?;
+        .ok_or(VerdictError::Unbelievable)?;
     let stale = claims.iat.saturating_add(terms.max_age_s) < now
         || claims.iat > now.saturating_add(terms.leeway_s);
     // A verdict about one token must not serve another.
     if stale || claims.token_sha256 != URL_SAFE_NO_PAD.encode(sha256(token.as_bytes())) {
-        return Err(VerdictFault::Unbelievable);
+        return Err(VerdictError::Unbelievable);
     }
     let said = claims.token_introspection;
     if !said.active || said.exp.is_some_and(|exp| exp <= now) {
-        return Err(VerdictFault::Inactive);
+        return Err(VerdictError::Inactive);
     }
     let subject = said
         .sub
         .filter(|sub| !sub.is_empty())
-        .ok_or(VerdictFault::Unbelievable)?;
+        .ok_or(VerdictError::Unbelievable)?;
     let scope = said.scope.as_deref().unwrap_or_default();
     let principal = Principal::new(UserId::new(claims.iss, subject), scope, said.exp, said.sid);
     Ok(Verdict {

@@ -56,7 +56,7 @@ fn header(typ: &str) -> Header {
     }
 }
 
-fn judge(signer: &Signer, claims: &Value) -> Result<Principal, VerdictFault> {
+fn judge(signer: &Signer, claims: &Value) -> Result<Principal, VerdictError> {
     let keys = KeySet::parse("verdict_keys", &signer.jwks, &algorithms()).expect("a key set");
     let answer = encode(&header(TYP), claims, &signer.key).expect("signed");
     read(&keys, &terms(), &answer, TOKEN, NOW).map(|verdict| verdict.principal)
@@ -103,7 +103,7 @@ fn a_verdict_that_is_not_for_this_question_is_not_believed() {
     ] {
         assert_eq!(
             judge(&signer, &claims).err(),
-            Some(VerdictFault::Unbelievable),
+            Some(VerdictError::Unbelievable),
             "{case}"
         );
     }
@@ -117,7 +117,7 @@ fn a_verdict_against_the_token_is_believed() {
         with("/token_introspection/exp", json!(NOW)),
         with("/token_introspection", json!({"active": false})),
     ] {
-        assert_eq!(judge(&signer, &claims).err(), Some(VerdictFault::Inactive));
+        assert_eq!(judge(&signer, &claims).err(), Some(VerdictError::Inactive));
     }
 }
 

@@ -1,7 +1,7 @@
 //! `gofavorites batch`: several puts and deletes in one go.
 
 use super::client::Connection;
-use super::failed::Failed;
+use super::failed::CommandError;
 use super::show::{plain, print, print_json, summary};
 use crate::wire::Operation;
 use anyhow::Context as _;
@@ -69,7 +69,7 @@ impl Batch {
             .map(|result| &result["error"])
             .find(|error| error.is_object())
         {
-            Some(error) => Err(Failed::refused(error).into()),
+            Some(error) => Err(CommandError::refused(error).into()),
             None => Ok(()),
         }
     }
@@ -138,8 +138,8 @@ mod tests {
                 [one.clone(), two.clone()]
             );
         }
-        let fault = operations(&format!("{one}\nx")).expect_err("no JSON");
-        assert!(format!("{fault:#}").starts_with("line 2 is not JSON"));
+        let error = operations(&format!("{one}\nx")).expect_err("no JSON");
+        assert!(format!("{error:#}").starts_with("line 2 is not JSON"));
     }
 
     #[test]

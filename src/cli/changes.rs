@@ -62,10 +62,10 @@ async fn news(client: &Client, since: u64) -> anyhow::Result<News> {
     loop {
         match walk(client, since).await {
             // Nothing is held from before, so nothing is to be dropped.
-            Err(fault)
+            Err(error)
                 if since == 0
                     && anew < ANEW
-                    && super::failed::has_code(&fault, "resync_required") =>
+                    && super::failed::has_code(&error, "resync_required") =>
             {
                 anew += 1
             }
@@ -148,10 +148,10 @@ impl Watch {
                     since = news.owner_version;
                 }
                 // Only what is refused for good ends it.
-                Err(fault) if super::failed::passes(&fault) => {
-                    eprintln!("gofavorites: {}; trying again", super::failed::told(&fault));
+                Err(error) if super::failed::passes(&error) => {
+                    eprintln!("gofavorites: {}; trying again", super::failed::told(&error));
                 }
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
             }
             let rung = timeout(LOOK, bell.next()).await;
             client.wait_anew();

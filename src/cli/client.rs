@@ -1,7 +1,7 @@
 //! A caller of the service: connects, asks, and tells a refusal as a person can read it.
 
 use super::contexts::{Contexts, Place};
-use super::failed::Failed;
+use super::failed::CommandError;
 use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
 use crate::wire::{Operation, RequestKey, Scope, Subjects};
 use anyhow::Context as _;
@@ -78,7 +78,7 @@ impl Connection {
             .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
         {
             let places = "--token, GOFAVORITES_TOKEN or the context";
-            return Err(Failed::usage(format!(
+            return Err(CommandError::usage(format!(
                 "the token of {places} has a line break, a space, or the like"
             ))
             .into());
@@ -118,11 +118,11 @@ impl Connection {
         if let Some(user) = place.user {
             options = options.user_and_password(user, place.password.unwrap_or_default());
         }
-        let nats = options.connect(&url).await.map_err(|fault| {
+        let nats = options.connect(&url).await.map_err(|error| {
             // The client's own text may repeat the URL, with a password in it.
-            Failed::away(format!(
+            CommandError::away(format!(
                 "NATS cannot be reached ({}); look at --url, --user and --password",
-                fault.kind()
+                error.kind()
             ))
         })?;
         let prefix = place.prefix.as_deref().unwrap_or("favorites");
@@ -187,29 +187,29 @@ impl Client {
     ) -> anyhow::Result<Value> {
         let request_id = request_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
         if RequestKey::parse(&request_id).is_err() {
-            return Err(Failed::usage(
+            return Err(CommandError::usage(
                 "--request-id: give 1 to 128 printable ASCII characters, on one line",
             )
             .into());
         }
         let mut in_doubt = false;
         loop {
-            let fault = match self.attempt(operation, body, Some(&request_id)).await {
+            let error = match self.attempt(operation, body, Some(&request_id)).await {
                 Ok(reply) => return Ok(reply),
-                Err(fault) => fault,
+                Err(error) => error,
             };
-            let failed = fault.downcast_ref::<Failed>();
+            let failed = error.downcast_ref::<CommandError>();
             in_doubt |= failed.is_some_and(|failed| failed.exit_code() == 9);
             // Once in doubt, it stays so until an answer tells what became of the write.
-            if !in_doubt || failed.is_some_and(Failed::settles) {
-                return Err(fault);
+            if !in_doubt || failed.is_some_and(CommandError::settles) {
+                return Err(error);
             }
             let pause = failed
-                .and_then(Failed::retry_after_ms)
+                .and_then(CommandError::retry_after_ms)
                 .map_or(PAUSE, Duration::from_millis);
             let pause = pause.clamp(PAUSE, LONGEST_PAUSE);
             if left(self.until) < pause + WAY {
-                return Err(Failed::in_doubt(&request_id).into());
+                return Err(CommandError::in_doubt(&request_id).into());
             }
             tokio::time::sleep(pause).await;
         }
@@ -238,7 +238,7 @@ impl Client {
         let bytes = body.len() + self.token.as_ref().map_or(0, String::len) + HEADERS;
         let limit = self.nats.server_info().max_payload;
         if limit > 0 && bytes > limit {
-            return Err(Failed::too_large(bytes, limit).into());
+            return Err(CommandError::too_large(bytes, limit).into());
         }
         let request = async_nats::Request::new()
             .headers(headers)
@@ -246,14 +246,16 @@ impl Client {
             .timeout(Some(budget + WAY));
         let reply = match self.nats.send_request(subject.clone(), request).await {
             Ok(reply) => reply,
-            Err(fault) if fault.kind() == RequestErrorKind::NoResponders => {
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 let hint = "is a worker running, and the shard's name right?";
-                return Err(Failed::away(format!("nobody answers on {subject}: {hint}")).into());
+                return Err(
+                    CommandError::away(format!("nobody answers on {subject}: {hint}")).into(),
+                );
             }
             Err(_) => {
                 return Err(match request_id {
-                    Some(id) => Failed::in_doubt(id),
-                    None => Failed::away(format!("no answer on {subject} in time")),
+                    Some(id) => CommandError::in_doubt(id),
+                    None => CommandError::away(format!("no answer on {subject} in time")),
                 }
                 .into());
             }
@@ -263,13 +265,13 @@ impl Client {
         match (reply.get("error"), request_id) {
             (None, _) => Ok(reply),
             (Some(error), Some(id)) if error["code"] == "in_doubt" => {
-                Err(Failed::in_doubt(id).into())
+                Err(CommandError::in_doubt(id).into())
             }
             (Some(error), _) => Err(self.refused(operation, error).into()),
         }
     }
 
-    fn refused(&self, operation: Operation, error: &Value) -> Failed {
+    fn refused(&self, operation: Operation, error: &Value) -> CommandError {
         let mut error = error.clone();
         let needs_token = operation
             .scope()
@@ -278,6 +280,6 @@ impl Client {
             error["message"] =
                 "no token: give --token, set GOFAVORITES_TOKEN, or name a --context".into();
         }
-        Failed::refused(&error)
+        CommandError::refused(&error)
     }
 }

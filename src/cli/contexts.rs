@@ -45,11 +45,11 @@ impl Contexts {
         let text = fs::read_to_string(file)
             .with_context(|| format!("{} cannot be read", file.display()))?;
         // Without the place in the text, which could show a secret.
-        let contexts: Self = toml::from_str(&text).map_err(|fault| {
+        let contexts: Self = toml::from_str(&text).map_err(|error| {
             anyhow::anyhow!(
                 "{} is not a file of contexts: {}",
                 file.display(),
-                fault.message()
+                error.message()
             )
         })?;
         if contexts.all.values().any(Place::holds_secret) {
@@ -144,23 +144,23 @@ mod tests {
             contexts.find(Some("a")).expect("there").url.as_deref(),
             Some("nats://a")
         );
-        let fault = contexts
+        let error = contexts
             .find(Some("c"))
             .err()
             .expect("not there")
             .to_string();
-        assert!(fault.contains("a, b"), "{fault}");
+        assert!(error.contains("a, b"), "{error}");
     }
 
     #[test]
     fn a_secret_that_others_may_read_is_refused_and_none_is_shown() {
-        let fault = read("[context.a]\ntoken = \"hush\"\n", 0o644)
+        let error = read("[context.a]\ntoken = \"hush\"\n", 0o644)
             .err()
             .expect("readable by all")
             .to_string();
         assert!(
-            fault.contains("chmod 600") && !fault.contains("hush"),
-            "{fault}"
+            error.contains("chmod 600") && !error.contains("hush"),
+            "{error}"
         );
         assert!(
             read("[context.a]\nurl = \"nats://a\"\n", 0o644).is_ok(),
@@ -170,11 +170,11 @@ mod tests {
             read("[context.a]\nurl = \"nats://u:hush@a\"\n", 0o644).is_err(),
             "a password in a URL is one"
         );
-        let fault = read("[context.a]\ntoken = \"hush\n", 0o600)
+        let error = read("[context.a]\ntoken = \"hush\n", 0o600)
             .err()
             .expect("not TOML")
             .to_string();
-        assert!(!fault.contains("hush"), "{fault}");
+        assert!(!error.contains("hush"), "{error}");
     }
 
     #[test]
@@ -187,10 +187,10 @@ mod tests {
         };
         assert_eq!(place.token().expect("there").as_deref(), Some("hush"));
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).expect("set");
-        let fault = place.token().expect_err("readable by others").to_string();
+        let error = place.token().expect_err("readable by others").to_string();
         assert!(
-            fault.contains("chmod 600") && !fault.contains("hush"),
-            "{fault}"
+            error.contains("chmod 600") && !error.contains("hush"),
+            "{error}"
         );
     }
 }

@@ -1,8 +1,8 @@
 //! `gofavorites dev`: the whole platform on this machine.
 
-use crate::dev::auth_service::Revoked;
+use crate::dev::auth_service::RevokedTokens;
 use crate::dev::secrets::Secrets;
-use crate::dev::{self, PlatformOptions, Topology, auth_service, story, tokens};
+use crate::dev::{self, PlatformOptions, Topology, auth_service, demo, tokens};
 use crate::shutdown::told_to_stop;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -33,7 +33,7 @@ pub(super) struct Dev {
 
 #[derive(Subcommand)]
 enum Part {
-    /// Tell the whole story once, on servers of its own
+    /// Tell the whole demo once, on servers of its own
     Demo,
     /// Get the pinned servers into .servers/, if they are not there
     Servers,
@@ -82,7 +82,7 @@ impl Dev {
                     std::env::temp_dir().join(format!("gofavorites-demo-{}", std::process::id()));
                 let mut options = self.platform(&state, true)?;
                 options.usual_ports = false;
-                let told = story::tell(options).await;
+                let told = demo::tell(options).await;
                 std::fs::remove_dir_all(&state).context("the demo's state could not be removed")?;
                 told
             }
@@ -113,12 +113,12 @@ impl Dev {
                 Ok(())
             }
             Some(Part::Restart { name }) => {
-                dev::again::ask(&self.state, name)?;
+                dev::restart::ask(&self.state, name)?;
                 println!("{name} runs again");
                 Ok(())
             }
             Some(Part::Revoke { sub, sid }) => {
-                let revoked = Revoked {
+                let revoked = RevokedTokens {
                     sub: sub.clone(),
                     sid: sid.clone(),
                     iat: tokens::unix_now(),

@@ -61,11 +61,11 @@ impl Edit {
                 reply["item"]["version"],
                 summary(&reply["item"])
             )),
-            Err(fault) => {
+            Err(error) => {
                 draft.keep = true;
                 // The fault first: its exit code counts.
                 eprintln!("what you wrote is in {}", draft.file.display());
-                Err(fault)
+                Err(error)
             }
         }
     }

@@ -18,7 +18,7 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
 /// A failure with an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Failed {
+pub struct CommandError {
     exit_code: u8,
     message: String,
     /// Of the service's refusal; empty where there is none.
@@ -27,7 +27,7 @@ pub struct Failed {
     retry_after_ms: Option<u64>,
 }
 
-impl Failed {
+impl CommandError {
     /// Something is away: to be tried again.
     pub(super) fn away(message: impl Into<String>) -> Self {
         Self::new(8, message)
@@ -105,9 +105,9 @@ impl Failed {
 }
 
 /// What failed, and its causes; one that the text before ends with is not told twice.
-pub fn told(fault: &anyhow::Error) -> String {
-    let mut told = fault.to_string();
-    for cause in fault.chain().skip(1).map(ToString::to_string) {
+pub fn told(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
         if !told.ends_with(&cause) {
             told = format!("{told}: {cause}");
         }
@@ -116,16 +116,16 @@ pub fn told(fault: &anyhow::Error) -> String {
 }
 
 /// Whether what failed may be as it should in a moment.
-pub(super) fn passes(fault: &anyhow::Error) -> bool {
-    fault
-        .downcast_ref::<Failed>()
+pub(super) fn passes(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<CommandError>()
         .is_some_and(|failed| [7, 8].contains(&failed.exit_code))
 }
 
 /// Whether the service refused it with that code.
-pub(super) fn has_code(fault: &anyhow::Error, code: &str) -> bool {
-    fault
-        .downcast_ref::<Failed>()
+pub(super) fn has_code(error: &anyhow::Error, code: &str) -> bool {
+    error
+        .downcast_ref::<CommandError>()
         .is_some_and(|failed| failed.code == code)
 }
 
@@ -168,11 +168,11 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once() {
-        use crate::exchange::CallFault;
-        let fault = anyhow::Error::from(crate::truth::TruthFault::from(CallFault::TimedOut))
+        use crate::requester::CallError;
+        let error = anyhow::Error::from(crate::truth::TruthError::from(CallError::TimedOut))
             .context("no round");
         assert_eq!(
-            told(&fault),
+            told(&error),
             "no round: the truth is out of reach: no answer in time"
         );
     }
@@ -181,14 +181,14 @@ mod tests {
     fn a_refusal_tells_what_helps() {
         let error =
             json!({"code": "version_conflict", "status": 409, "message": "no", "details": {}});
-        let failed = Failed::refused(&error);
+        let failed = CommandError::refused(&error);
         assert_eq!(
             (failed.exit_code(), failed.to_string().as_str()),
             (4, "version_conflict (409): no")
         );
         let error = json!({"code": "overloaded", "status": 503, "message": "busy", "details": {"retry_after_ms": 100}});
         assert!(
-            Failed::refused(&error)
+            CommandError::refused(&error)
                 .to_string()
                 .ends_with("in 100 ms at the earliest")
         );

@@ -1,7 +1,7 @@
 //! `gofavorites health`: healthy, degraded and why, or unhealthy; for people and for container health checks.
 
 use super::client::Connection;
-use super::failed::Failed;
+use super::failed::CommandError;
 use super::show::{plain, print, print_json};
 use super::workers::statistics;
 use clap::Args;
@@ -35,7 +35,7 @@ impl Health {
         }
         let told = told?;
         if told.is_empty() {
-            return Err(Failed::away("unhealthy: no worker answers").into());
+            return Err(CommandError::away("unhealthy: no worker answers").into());
         }
         if self.json {
             let workers: Vec<Value> = told

@@ -27,7 +27,7 @@ mod verify;
 mod version;
 mod workers;
 
-pub use failed::{Failed, told};
+pub use failed::{CommandError, told};
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;

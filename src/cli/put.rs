@@ -1,7 +1,7 @@
 //! `gofavorites put`: keeps an item.
 
 use super::client::Connection;
-use super::failed::Failed;
+use super::failed::CommandError;
 use super::show::{print, print_json, summary};
 use crate::wire::Operation;
 use anyhow::bail;
@@ -113,20 +113,20 @@ impl Put {
             .collect();
         match self.kind.as_str() {
             "text" if !data.is_empty() => {
-                bail!(Failed::usage(
+                bail!(CommandError::usage(
                     "a text has --text, and none of --type, --ticker, --mic, --currency, --name"
                 ))
             }
             "text" => Ok(self.text.as_ref().map(|text| json!({"text": text}))),
-            _ if self.text.is_some() => bail!(Failed::usage("--text is for the kind text")),
+            _ if self.text.is_some() => bail!(CommandError::usage("--text is for the kind text")),
             _ if data.is_empty() => Ok(None),
             _ => {
                 data.insert(
                     "isin".into(),
                     json!(
-                        self.id
-                            .as_ref()
-                            .ok_or_else(|| Failed::usage("name the instrument by its ISIN"))?
+                        self.id.as_ref().ok_or_else(|| CommandError::usage(
+                            "name the instrument by its ISIN"
+                        ))?
                     ),
                 );
                 Ok(Some(data.into()))
@@ -138,7 +138,7 @@ impl Put {
         let pairs = self.meta.iter().map(|pair| {
             let (key, value) = pair
                 .split_once('=')
-                .ok_or_else(|| Failed::usage(format!("--meta {pair}: give key=value")))?;
+                .ok_or_else(|| CommandError::usage(format!("--meta {pair}: give key=value")))?;
             Ok((key.to_owned(), json!(value)))
         });
         pairs.collect()

@@ -1,12 +1,13 @@
 //! `gofavorites replay`: a shard's Postgres built anew from the bucket, while the shard serves.
 
 use super::Settings;
-use super::failed::Failed;
+use super::failed::CommandError;
 use super::progress::Progress;
 use super::show::print;
-use crate::app::Tools;
+use crate::app::OperatorSession;
 use crate::domain::Timestamp;
-use crate::owners::{Loss, OwnersFault, Rebuilt, Since};
+use crate::maintenance::{Operator, RebuildSummary, ReplayFrom};
+use crate::owners::{Loss, OwnersError};
 use anyhow::{Context as _, bail};
 use clap::Args;
 
@@ -41,77 +42,74 @@ impl Replay {
     pub async fn run(self) -> anyhow::Result<()> {
         let since = self.since()?;
         let settings = self.settings.read()?;
-        let tools = Tools::open(&settings, "gofavorites replay").await?;
-        match tools.owners.check_history().await {
+        let session = OperatorSession::open(&settings, "gofavorites replay").await?;
+        let operator = &session.operator;
+        match operator.check_continuity().await {
             Ok(()) => {}
-            Err(OwnersFault::HistoryWentBack(_)) if self.accept_lost_history => {
+            Err(OwnersError::HistoryWentBack(_)) if self.accept_lost_history => {
                 let mut progress = Progress::new("emptied");
-                tools
-                    .owners
+                operator
                     .accept_lost_history(|done, total| progress.step(done, total))
                     .await?;
                 progress.end();
                 print("the bucket is taken as it is; start the shard's workers again\n")?;
             }
-            Err(OwnersFault::HistoryWentBack(why)) => {
+            Err(OwnersError::HistoryWentBack(why)) => {
                 bail!(
                     "the bucket's history went back: {why}; --accept-lost-history takes the bucket as it is"
                 )
             }
-            Err(fault) => return Err(fault.into()),
+            Err(error) => return Err(error.into()),
         }
         let rebuilt = match since {
-            Some(since) => self.follow_again(&tools, since).await?,
-            None => self.all_anew(&tools).await?,
+            Some(since) => self.follow_again(operator, since).await?,
+            None => self.all_anew(operator).await?,
         };
         match rebuilt.failed {
             0 => Ok(()),
-            failed => Err(Failed::differs(format!(
+            failed => Err(CommandError::differs(format!(
                 "{failed} owners could not be brought; the log says why"
             ))
             .into()),
         }
     }
 
-    fn since(&self) -> anyhow::Result<Option<Since>> {
+    fn since(&self) -> anyhow::Result<Option<ReplayFrom>> {
         Ok(match (self.from_sequence, &self.from_time) {
-            (Some(sequence), _) => Some(Since::Sequence(sequence)),
+            (Some(sequence), _) => Some(ReplayFrom::Sequence(sequence)),
             (None, Some(time)) => {
                 let moment = Timestamp::parse_rfc3339(time)
                     .context("--from-time: a time as 2026-11-23T05:00:00Z")?;
-                Some(Since::Moment(moment))
+                Some(ReplayFrom::Moment(moment))
             }
             (None, None) => None,
         })
     }
 
-    async fn all_anew(&self, tools: &Tools) -> anyhow::Result<Rebuilt> {
+    async fn all_anew(&self, operator: &Operator) -> anyhow::Result<RebuildSummary> {
         let loss = if self.accept_lost_history {
             Loss::Accept
         } else {
             Loss::Refuse
         };
         let mut progress = Progress::new("owners brought anew");
-        let mut rebuilt = tools
-            .owners
+        let mut rebuilt = operator
             .rebuild_known(loss, |done, total| progress.step(done, total))
             .await?;
         progress.end();
         if self.everyone {
             let mut progress = Progress::new("owners of the bucket");
-            let more = tools
-                .owners
+            let more = operator
                 .host_everyone(|done, total| progress.step(done, total))
                 .await?;
             progress.end();
-            rebuilt = Rebuilt {
+            rebuilt = RebuildSummary {
                 owners: rebuilt.owners + more.owners,
                 failed: rebuilt.failed + more.failed,
             };
         }
         let mut progress = Progress::new("records followed");
-        let complete = tools
-            .owners
+        let complete = operator
             .refill_versions(|done, total| progress.step(done, total))
             .await?;
         progress.end();
@@ -128,25 +126,28 @@ impl Replay {
     }
 
     /// Refuses what the bucket has not come to yet: nothing would ever come.
-    async fn has_begun(&self, tools: &Tools, since: &Since) -> anyhow::Result<()> {
-        let newest = tools.owners.truth().ring_barrier().await?;
+    async fn has_begun(&self, operator: &Operator, since: &ReplayFrom) -> anyhow::Result<()> {
+        let newest = operator.bucket.publish_barrier().await?;
         match since {
-            Since::Sequence(sequence) if *sequence > newest => Err(Failed::usage(format!(
-                "--from-sequence: the bucket's newest record is {newest}"
-            ))
+            ReplayFrom::Sequence(sequence) if *sequence > newest => Err(CommandError::usage(
+                format!("--from-sequence: the bucket's newest record is {newest}"),
+            )
             .into()),
-            Since::Moment(moment) if *moment > Timestamp::now() => {
-                Err(Failed::usage("--from-time: that time is yet to come").into())
+            ReplayFrom::Moment(moment) if *moment > Timestamp::now() => {
+                Err(CommandError::usage("--from-time: that time is yet to come").into())
             }
-            Since::Sequence(_) | Since::Moment(_) => Ok(()),
+            ReplayFrom::Sequence(_) | ReplayFrom::Moment(_) => Ok(()),
         }
     }
 
-    async fn follow_again(&self, tools: &Tools, since: Since) -> anyhow::Result<Rebuilt> {
-        self.has_begun(tools, &since).await?;
+    async fn follow_again(
+        &self,
+        operator: &Operator,
+        since: ReplayFrom,
+    ) -> anyhow::Result<RebuildSummary> {
+        self.has_begun(operator, &since).await?;
         let mut progress = Progress::new("records followed");
-        let rebuilt = tools
-            .owners
+        let rebuilt = operator
             .follow_again(since, |done, total| progress.step(done, total))
             .await?;
         progress.end();

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::client::Connection;
-use super::failed::Failed;
+use super::failed::CommandError;
 use super::progress::Progress;
 use super::show::{plain, print, print_json, table};
 use super::workers::statistics;
@@ -67,7 +67,7 @@ impl Shard {
         let client = self.connection.open().await?;
         let told = statistics(&client, None, self.connection.shard_named()).await?;
         if told.is_empty() {
-            return Err(Failed::away("no worker answers").into());
+            return Err(CommandError::away("no worker answers").into());
         }
         let mut shards: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
         for one in &told {
@@ -190,7 +190,7 @@ impl Evict {
             let why = format!(
                 "a request id is honoured for retry.kept_h, {kept_h} hours, where its owner is hosted"
             );
-            return Err(Failed::usage(format!(
+            return Err(CommandError::usage(format!(
                 "--days: {why}: give {least} or more, or lower retry.kept_h"
             ))
             .into());

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 /// Prints to the standard output; a reader who has gone away ends the program without a word.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
-        Err(fault) if fault.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => Ok(written?),
     }
 }

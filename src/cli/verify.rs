@@ -1,10 +1,11 @@
 //! `gofavorites verify`: whether this shard's Postgres is what the truth says.
 
 use super::Settings;
-use super::failed::Failed;
+use super::failed::CommandError;
 use super::show::{print, print_json};
-use crate::app::Tools;
-use crate::owners::{Found, Mend, OwnersFault};
+use crate::app::OperatorSession;
+use crate::maintenance::{Finding, Repair};
+use crate::owners::OwnersError;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -33,55 +34,56 @@ pub(super) struct Verify {
 impl Verify {
     pub async fn run(self) -> anyhow::Result<()> {
         let settings = self.settings.read()?;
-        let tools = Tools::open(&settings, "gofavorites verify").await?;
-        let history = match tools.owners.check_history().await {
+        let session = OperatorSession::open(&settings, "gofavorites verify").await?;
+        let operator = &session.operator;
+        let history = match operator.check_continuity().await {
             Ok(()) => None,
-            Err(OwnersFault::HistoryWentBack(why)) => Some(why),
-            Err(fault) => return Err(fault.into()),
+            Err(OwnersError::HistoryWentBack(why)) => Some(why),
+            Err(error) => return Err(error.into()),
         };
         if let (Some(why), false) = (&history, self.json) {
             print(&format!("the bucket's history went back: {why}\n"))?;
         }
         // Onto a bucket that lost history nothing is mended: the copies here may be all that is left.
         let mend = if self.repair && !self.dry_run && history.is_none() {
-            Mend::Yes
+            Repair::Yes
         } else {
-            Mend::No
+            Repair::No
         };
         let (mut all, mut failed) = (Vec::new(), Ok(()));
-        let tell = |found: Found| match self.json {
+        let tell = |found: Finding| match self.json {
             true => all.push(told(&found)),
             false => failed = print(&self.line(&found)),
         };
-        let counts = tools.owners.survey(mend, tell, |_| ()).await?;
+        let counts = operator.verify_all(mend, tell, |_| ()).await?;
         failed?;
         if self.json {
             print_json(&json!({"history_went_back": history, "owners": all, "counts": counts}))?;
         } else {
-            let mended = if self.repair {
-                format!(", {} of them mended", counts.mended)
+            let repaired = if self.repair {
+                format!(", {} of them mended", counts.repaired)
             } else {
                 String::new()
             };
             print(&format!(
-                "{} owners compared: {} equal, {} differ{mended}, {} unclear\n",
+                "{} owners compared: {} equal, {} differ{repaired}, {} unclear\n",
                 counts.owners, counts.equal, counts.differ, counts.unclear
             ))?;
         }
         match (history, counts.all_equal()) {
             (None, true) => Ok(()),
-            (Some(_), _) => Err(Failed::differs(
+            (Some(_), _) => Err(CommandError::differs(
                 "the bucket has lost history; `gofavorites replay --accept-lost-history` takes it as it is",
             )
             .into()),
-            (None, false) => Err(Failed::differs("this shard's Postgres is not what the bucket says").into()),
+            (None, false) => Err(CommandError::differs("this shard's Postgres is not what the bucket says").into()),
         }
     }
 
-    fn line(&self, found: &Found) -> String {
+    fn line(&self, found: &Finding) -> String {
         let differing = match &found.what {
             Ok(differing) => differing,
-            Err(fault) => return format!("{}: cannot be compared: {fault}\n", found.owner),
+            Err(error) => return format!("{}: cannot be compared: {error}\n", found.owner),
         };
         let what: Vec<_> = differing
             .differences
@@ -89,7 +91,7 @@ impl Verify {
             .map(ToString::to_string)
             .collect();
         let of_the_copy = differing.differences.iter().all(|one| one.is_of_the_copy());
-        let done = match (found.mended, self.repair, of_the_copy) {
+        let done = match (found.repaired, self.repair, of_the_copy) {
             (true, ..) => ": mended",
             (false, true, true) if self.dry_run => ": would be brought anew",
             (false, true, true) => ": not mended",
@@ -100,14 +102,14 @@ impl Verify {
     }
 }
 
-fn told(found: &Found) -> Value {
+fn told(found: &Finding) -> Value {
     match &found.what {
         Ok(differing) => json!({
             "owner": found.owner.to_string(), "differences": differing.differences, "here": differing.here,
-            "truth": differing.truth, "mended": found.mended,
+            "truth": differing.truth, "mended": found.repaired,
         }),
-        Err(fault) => {
-            json!({"owner": found.owner.to_string(), "fault": fault.to_string(), "mended": false})
+        Err(error) => {
+            json!({"owner": found.owner.to_string(), "fault": error.to_string(), "mended": false})
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct AuthService {
 
 /// What is taken back: tokens of a subject, or of one session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Revoked {
+pub struct RevokedTokens {
     /// The subject.
     pub sub: Option<String>,
     /// The session.
@@ -63,7 +63,7 @@ impl AuthService {
     }
 
     /// The signed message that something is taken back: a security event (RFC 8417).
-    pub fn revocation(&self, revoked: &Revoked) -> anyhow::Result<String> {
+    pub fn revocation(&self, revoked: &RevokedTokens) -> anyhow::Result<String> {
         let mut claims = json!({
             "iss": ISSUER, "aud": AUDIENCE, "iat": revoked.iat, "jti": Uuid::now_v7().to_string(),
             "events": {"https://schemas.openid.net/secevent/caep/event-type/session-revoked": {}},
@@ -117,7 +117,7 @@ impl AuthService {
         let named = |name: &str, value: &Option<String>| {
             value.as_deref().is_none_or(|value| claims[name] == value)
         };
-        let meant = |revoked: &Revoked| {
+        let meant = |revoked: &RevokedTokens| {
             let before = claims["iat"].as_u64().is_some_and(|iat| iat <= revoked.iat);
             before && named("sub", &revoked.sub) && named("sid", &revoked.sid)
         };
@@ -143,7 +143,7 @@ pub async fn revoke(
     url: &str,
     secrets: &Secrets,
     file: &Path,
-    revoked: &Revoked,
+    revoked: &RevokedTokens,
 ) -> anyhow::Result<()> {
     let mut written = fs::OpenOptions::new()
         .create(true)
@@ -198,7 +198,7 @@ pub async fn run(
         };
         match service.answer(&question) {
             Ok(verdict) => client.publish(reply, verdict.into()).await?,
-            Err(fault) => warn!(%fault, "a question could not be answered"),
+            Err(error) => warn!(%error, "a question could not be answered"),
         }
     }
 }

@@ -16,7 +16,7 @@ pub const PEOPLE: [&str; 2] = ["alice", "bob"];
 const LONG: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// What is running, as it is to be told.
-pub(super) struct Running<'a> {
+pub(super) struct PlatformDescription<'a> {
     pub topology: Topology,
     pub nats_url: String,
     pub nats: u32,
@@ -55,7 +55,7 @@ pub(super) fn withdraw(state: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Running<'_> {
+impl PlatformDescription<'_> {
     /// Writes it below `state`; `dev.json` last, because its being there means "ready".
     pub(super) fn write(&self, state: &Path, secrets: &Secrets) -> anyhow::Result<()> {
         let mut tokens = serde_json::Map::new();
@@ -132,7 +132,7 @@ mod tests {
         };
         let (topology, hub) = (Topology::Leaf, Some(("nats://127.0.0.1:6".to_owned(), 6)));
         let shards = vec![shard];
-        let running = Running {
+        let running = PlatformDescription {
             topology,
             nats_url: url,
             nats: 1,

@@ -41,7 +41,7 @@ pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Se
     }
     fs::create_dir_all(&all).with_context(|| format!("{} cannot be made", all.display()))?;
     let lock = File::create(all.join("lock"))?;
-    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, fault)| fault)?;
+    let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
     if !release.exists() {
         let unfinished = all.join("unfinished");
         if unfinished.exists() {

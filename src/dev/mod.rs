@@ -3,21 +3,21 @@
 //!
 //! Nothing here is for production, and it says so; nothing but `cli` names this room.
 
-pub mod again;
 pub mod auth_service;
+pub mod demo;
 mod description;
 pub mod fetch;
-mod lodging;
 pub mod nats;
 pub mod network;
 mod platform;
 pub mod ports;
 pub mod postgres;
+mod postgres_user;
 pub mod process;
+pub mod restart;
 pub mod role;
 pub mod secrets;
 mod settings;
-pub mod story;
 pub mod tokens;
 
 pub use description::PEOPLE;
@@ -57,7 +57,7 @@ pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
                 for ended in platform.newly_ended(&mut told) {
                     println!("{ended}");
                 }
-                if let Some(again) = again::look(&mut platform, &state).await? {
+                if let Some(again) = restart::look(&mut platform, &state).await? {
                     println!("{again}");
                 }
             }

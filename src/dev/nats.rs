@@ -1,7 +1,7 @@
 //! A NATS server of our own, with the accounts of `nats/`.
 
 use super::ports::is_free;
-use super::process::{Guarded, end_recorded, record};
+use super::process::{ChildProcess, end_recorded, record};
 use super::role::Role;
 use super::secrets::Secrets;
 use anyhow::{Context as _, bail};
@@ -26,7 +26,7 @@ pub struct NatsServer {
     configuration: &'static str,
     variables: Vec<(String, String)>,
     url: String,
-    process: Guarded,
+    process: ChildProcess,
 }
 
 /// What the server writes about itself once it listens.
@@ -80,9 +80,9 @@ impl NatsServer {
             url: String::new(),
             process,
         };
-        if let Err(fault) = server.listens().await {
+        if let Err(error) = server.listens().await {
             if port.is_none() {
-                return Err(fault);
+                return Err(error);
             }
             // Another may have been quicker to take the port.
             server.process = server.spawn(None)?;
@@ -97,7 +97,7 @@ impl NatsServer {
     }
 
     /// Its process.
-    pub fn process(&mut self) -> &mut Guarded {
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 
@@ -113,7 +113,7 @@ impl NatsServer {
         self.listens().await
     }
 
-    fn spawn(&self, port: Option<u16>) -> anyhow::Result<Guarded> {
+    fn spawn(&self, port: Option<u16>) -> anyhow::Result<ChildProcess> {
         spawn(
             &self.program,
             &self.directory,
@@ -167,7 +167,7 @@ fn spawn(
     configuration: &str,
     variables: &[(String, String)],
     port: Option<u16>,
-) -> anyhow::Result<Guarded> {
+) -> anyhow::Result<ChildProcess> {
     // One that was killed leaves its file, and another process may get its id.
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
@@ -198,7 +198,7 @@ fn spawn(
         .file_name()
         .map_or("nats".into(), |name| name.to_string_lossy());
     let process =
-        Guarded::spawn(&name, &mut command, &directory.join("nats.log")).context("NATS")?;
+        ChildProcess::spawn(&name, &mut command, &directory.join("nats.log")).context("NATS")?;
     record(&pid_file(directory), &process, &store)?;
     Ok(process)
 }

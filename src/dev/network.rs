@@ -2,7 +2,7 @@
 
 use super::nats::NatsServer;
 use super::ports::free_port;
-use super::process::Guarded;
+use super::process::ChildProcess;
 use super::role::{ACCOUNTS_CONF, HUB_DOMAIN, Role};
 use super::secrets::Secrets;
 use anyhow::{Context as _, bail};
@@ -127,7 +127,7 @@ impl Network {
     }
 
     /// All of their processes.
-    pub fn processes(&mut self) -> impl Iterator<Item = &mut Guarded> {
+    pub fn processes(&mut self) -> impl Iterator<Item = &mut ChildProcess> {
         self.hub
             .iter_mut()
             .chain(&mut self.servers)
@@ -175,7 +175,7 @@ pub async fn start_hub(
         .await
         {
             Ok(hub) => return Ok((hub, port)),
-            Err(fault) if tries == 3 => return Err(fault),
+            Err(error) if tries == 3 => return Err(error),
             Err(_) => tries += 1,
         }
     }

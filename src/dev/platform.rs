@@ -1,11 +1,11 @@
 //! The whole platform: servers, stand-in auth service, and the workers of each shard, each a process of its own.
 
-use super::description::{Running, Shard, withdraw};
+use super::description::{PlatformDescription, Shard, withdraw};
 use super::fetch;
 use super::nats::NatsServer;
 use super::network::{Network, Topology};
 use super::postgres::{PostgresOptions, PostgresServer};
-use super::process::{Guarded, end_recorded, record};
+use super::process::{ChildProcess, end_recorded, record};
 use super::secrets::{Secrets, write_private};
 use super::settings;
 use anyhow::{Context as _, bail};
@@ -48,10 +48,10 @@ pub struct Platform {
     options: PlatformOptions,
     secrets: Secrets,
     /// The workers of each shard, in the order of the options.
-    workers: Vec<Vec<Guarded>>,
-    auth: Guarded,
+    workers: Vec<Vec<ChildProcess>>,
+    auth: ChildProcess,
     /// Runs once the bucket is there.
-    maintain: Option<Guarded>,
+    maintain: Option<ChildProcess>,
     network: Network,
     postgres: PostgresServer,
     /// Held as long as this platform is there: another one on the same state would end its processes.
@@ -158,12 +158,12 @@ impl Platform {
     }
 
     /// The stand-in auth service.
-    pub fn auth(&mut self) -> &mut Guarded {
+    pub fn auth(&mut self) -> &mut ChildProcess {
         &mut self.auth
     }
 
     /// The workers of each shard.
-    pub fn workers(&mut self) -> &mut [Vec<Guarded>] {
+    pub fn workers(&mut self) -> &mut [Vec<ChildProcess>] {
         &mut self.workers
     }
 
@@ -234,11 +234,11 @@ impl Platform {
     }
 
     /// The process of that name.
-    pub(super) fn process(&mut self, name: &str) -> Option<&mut Guarded> {
+    pub(super) fn process(&mut self, name: &str) -> Option<&mut ChildProcess> {
         self.all().find(|process| process.name() == name)
     }
 
-    fn all(&mut self) -> impl Iterator<Item = &mut Guarded> {
+    fn all(&mut self) -> impl Iterator<Item = &mut ChildProcess> {
         let servers = self
             .network
             .processes()
@@ -322,7 +322,7 @@ impl Platform {
             .join(format!("worker-{shard}-{worker}.ready"))
     }
 
-    fn spawn_worker(&self, shard: &str, worker: usize) -> anyhow::Result<Guarded> {
+    fn spawn_worker(&self, shard: &str, worker: usize) -> anyhow::Result<ChildProcess> {
         let ready = self.ready_file(shard, worker);
         if ready.exists() {
             fs::remove_file(&ready)?;
@@ -332,13 +332,13 @@ impl Platform {
         let log = self.options.state.join("log").join(format!("{name}.log"));
         let mut command = Command::new(&self.options.program);
         command.arg("serve").arg("--config").arg(settings);
-        let process = Guarded::spawn(&name, &mut command, &log)?;
+        let process = ChildProcess::spawn(&name, &mut command, &log)?;
         note(&self.options, &process)?;
         Ok(process)
     }
 
     /// Where the bucket is, and not behind a leaf: a leaf's link has no right to purge.
-    fn spawn_maintain(&self) -> anyhow::Result<Guarded> {
+    fn spawn_maintain(&self) -> anyhow::Result<ChildProcess> {
         let shard = self.options.shards.first().context("no shard")?;
         let settings = self.settings_at(
             shard,
@@ -349,7 +349,7 @@ impl Platform {
         )?;
         let mut command = Command::new(&self.options.program);
         command.arg("maintain").arg("--config").arg(settings);
-        let process = Guarded::spawn(
+        let process = ChildProcess::spawn(
             "maintain",
             &mut command,
             &self.options.state.join("log/maintain.log"),
@@ -391,7 +391,7 @@ impl Platform {
         (nats_url, domain): (String, &str),
     ) -> anyhow::Result<PathBuf> {
         let postgres_url = self.postgres.url(&database(shard));
-        let whose = settings::For {
+        let whose = settings::SettingsFor {
             shard,
             user,
             ready_file,
@@ -443,7 +443,7 @@ impl Platform {
                 postgres_url: self.postgres.url(&database(id)),
                 nats_url: self.network.url(number),
                 nats: self.network.server(number).process().pid(),
-                workers: workers.iter().map(Guarded::pid).collect(),
+                workers: workers.iter().map(ChildProcess::pid).collect(),
             });
         }
         let hub = self
@@ -456,8 +456,8 @@ impl Platform {
             self.postgres.process().pid(),
         );
         let nats_url = self.network.url(0);
-        let maintain = self.maintain.as_ref().map(Guarded::pid);
-        Running {
+        let maintain = self.maintain.as_ref().map(ChildProcess::pid);
+        PlatformDescription {
             topology,
             nats_url,
             nats,
@@ -548,16 +548,16 @@ fn database(shard: &str) -> String {
     format!("shard_{shard}")
 }
 
-fn note(options: &PlatformOptions, process: &Guarded) -> anyhow::Result<()> {
+fn note(options: &PlatformOptions, process: &ChildProcess) -> anyhow::Result<()> {
     record(&pids(options), process, &options.state)
 }
 
-fn spawn_auth(options: &PlatformOptions, url: &str) -> anyhow::Result<Guarded> {
+fn spawn_auth(options: &PlatformOptions, url: &str) -> anyhow::Result<ChildProcess> {
     let mut command = Command::new(&options.program);
     command
         .args(["dev", "auth", "--url", url, "--state"])
         .arg(&options.state);
-    let auth = Guarded::spawn("auth", &mut command, &options.state.join("log/auth.log"))?;
+    let auth = ChildProcess::spawn("auth", &mut command, &options.state.join("log/auth.log"))?;
     note(options, &auth)?;
     Ok(auth)
 }

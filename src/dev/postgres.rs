@@ -1,8 +1,8 @@
 //! A Postgres server of our own.
 
-use super::lodging::{data_place, give, own, program, programs_place};
 use super::ports::free_port;
-use super::process::{Guarded, end_recorded, record};
+use super::postgres_user::{data_place, give, own, program, programs_place};
+use super::process::{ChildProcess, end_recorded, record};
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 use std::fs::{self, Permissions};
@@ -44,7 +44,7 @@ pub struct PostgresServer {
     bin: PathBuf,
     data: PathBuf,
     port: u16,
-    process: Guarded,
+    process: ChildProcess,
 }
 
 impl PostgresServer {
@@ -78,7 +78,7 @@ impl PostgresServer {
     }
 
     /// Its process.
-    pub fn process(&mut self) -> &mut Guarded {
+    pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 
@@ -172,7 +172,12 @@ fn pid_file(data: &Path) -> PathBuf {
     data.with_extension("pid")
 }
 
-fn spawn(options: &PostgresOptions, bin: &Path, data: &Path, port: u16) -> anyhow::Result<Guarded> {
+fn spawn(
+    options: &PostgresOptions,
+    bin: &Path,
+    data: &Path,
+    port: u16,
+) -> anyhow::Result<ChildProcess> {
     let mut command = program(bin, "postgres")?;
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
     let fsync = if options.fsync {
@@ -189,7 +194,8 @@ fn spawn(options: &PostgresOptions, bin: &Path, data: &Path, port: u16) -> anyho
     ] {
         command.args(["-c", setting]);
     }
-    let process = Guarded::spawn("postgres", &mut command, &options.log).context("Postgres")?;
+    let process =
+        ChildProcess::spawn("postgres", &mut command, &options.log).context("Postgres")?;
     record(&pid_file(&options.data), &process, data)?;
     Ok(process)
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// A process of its own group, so that a Ctrl-C in the terminal reaches only us, and its guard: a shell that waits for
 /// the end of a pipe which we hold, and then ends the process. The pipe ends however we end, by `kill -9` too.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct ChildProcess {
     name: String,
     child: Child,
     /// Gone as soon as the process is: it must not end a stranger who got the same id later.
@@ -21,7 +21,7 @@ pub struct Guarded {
     log: PathBuf,
 }
 
-impl Guarded {
+impl ChildProcess {
     /// Starts `command`; what it prints is appended to `log`.
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let out = OpenOptions::new().create(true).append(true).open(log)?;
@@ -119,7 +119,7 @@ impl Guarded {
     }
 }
 
-impl Drop for Guarded {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         self.dismiss_guard();
@@ -143,7 +143,7 @@ fn guard(pid: u32) -> anyhow::Result<Child> {
 }
 
 /// Notes a process for [`end_recorded`]; `marker` is found in its command line and in no stranger's.
-pub fn record(file: &Path, process: &Guarded, marker: &Path) -> anyhow::Result<()> {
+pub fn record(file: &Path, process: &ChildProcess, marker: &Path) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     writeln!(file, "{} {}", process.pid(), marker.display())?;
     Ok(())
@@ -211,8 +211,8 @@ mod tests {
         let marker = directory.path().join("marker");
         let mut sleep = Command::new("sh");
         sleep.args(["-c", "echo here; sleep 60; :"]).arg(&marker);
-        let mut process =
-            Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started");
+        let mut process = ChildProcess::spawn("sleep", &mut sleep, &directory.path().join("log"))
+            .expect("started");
         let file = directory.path().join("pids");
         record(&file, &process, &marker).expect("noted");
         assert!(process.ended().is_none());
@@ -234,7 +234,8 @@ mod tests {
         let start = || {
             let mut sleep = Command::new("sleep");
             sleep.arg("60");
-            Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started")
+            ChildProcess::spawn("sleep", &mut sleep, &directory.path().join("log"))
+                .expect("started")
         };
         let mut left_alone = start();
         // What the system does when this process is no more.
@@ -257,7 +258,7 @@ mod tests {
             "-c",
             "trap '' TERM; echo deaf; while :; do sleep 0.05; done",
         ]);
-        let mut process = Guarded::spawn("deaf", &mut deaf, &log).expect("started");
+        let mut process = ChildProcess::spawn("deaf", &mut deaf, &log).expect("started");
         assert!(wait_for(|| process.last_lines() == "deaf"));
         let status = process
             .stop(Signal::SIGTERM, Duration::from_millis(200))
@@ -270,8 +271,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut sleep = Command::new("sleep");
         sleep.arg("60");
-        let mut process =
-            Guarded::spawn("sleep", &mut sleep, &directory.path().join("log")).expect("started");
+        let mut process = ChildProcess::spawn("sleep", &mut sleep, &directory.path().join("log"))
+            .expect("started");
         process.signal(Signal::SIGSTOP).expect("paused");
         let asked = Instant::now();
         process

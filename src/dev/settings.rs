@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Whose settings they are.
-pub(super) struct For<'a> {
+pub(super) struct SettingsFor<'a> {
     pub shard: &'a str,
     /// The NATS user: `worker` or `init`. Each has an inbox of its own name.
     pub user: &'a str,
@@ -20,7 +20,7 @@ pub(super) struct For<'a> {
     pub postgres_url: &'a str,
 }
 
-impl For<'_> {
+impl SettingsFor<'_> {
     /// As TOML.
     pub(super) fn to_toml(&self, secrets: &Secrets) -> anyhow::Result<String> {
         let (inbox, ready_file) = (

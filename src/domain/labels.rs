@@ -38,7 +38,7 @@ impl Meta {
         }
         for (key, value) in &entries {
             rules::plain(key, limits.meta_key_bytes, "meta")
-                .map_err(|fault| Invalid::new("meta", format!("a key {}", fault.reason)))?;
+                .map_err(|error| Invalid::new("meta", format!("a key {}", error.reason)))?;
             if value.len() > limits.meta_value_bytes {
                 let reason = format!(
                     "must be at most {} bytes, is {}",

@@ -2,13 +2,14 @@
 
 use super::condition::Conditions;
 use super::delete::Delete;
-use super::put::{Put, Room};
+use super::put::Put;
+use super::quota::Quota;
 use super::request::Call;
-use super::write::{FRAME_BYTES, longest, pending, unless_written, view};
+use super::write::{FRAME_BYTES, longest, mark_pending, view};
 use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, Version};
-use crate::owners::{Change, Draft, Intent, Snapshot, Told, Written};
-use crate::seal::{Content, Refused};
+use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot};
+use crate::seal::{Content, StoredRefusal};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -31,9 +32,9 @@ enum Op {
 }
 
 /// Why a batch writes nothing, on the state that it was decided on.
-enum Nothing {
+enum NoWrite {
     /// It is refused as a whole.
-    Refused(Refusal),
+    All(Refusal),
     /// Each of its operations is refused.
     Each(BTreeMap<u16, Value>, Version),
 }
@@ -60,12 +61,12 @@ impl Op {
     fn decide(
         &self,
         snapshot: &Snapshot,
-        room: &mut Room,
+        quota: &mut Quota,
         limits: &Limits,
-    ) -> Result<Result<Content, Refusal>, Failure> {
+    ) -> Result<Content, Failure> {
         match self {
-            Self::Put(put) => put.decide(snapshot, room, limits),
-            Self::Delete(delete) => delete.decide(snapshot, room),
+            Self::Put(put) => put.decide(snapshot, quota, limits),
+            Self::Delete(delete) => delete.decide(snapshot, quota),
         }
     }
 }
@@ -106,7 +107,7 @@ impl Batch {
                         Err(Failure::Refused(refusal.with("op", at)))
                     }
                 }
-                Err(fault) => Err(fault),
+                Err(error) => Err(error),
             });
         let batch = Self {
             atomic,
@@ -130,53 +131,66 @@ impl Batch {
         Ok(())
     }
 
-    /// What is to be written on that state, and what is refused beside.
-    fn decide(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Change<Nothing>, Failure> {
+    /// What is to be written on that state, and which operations are refused.
+    fn decide(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Decision<NoWrite>, Failure> {
         if let Err(conflict) = self.conditions.check(snapshot, None) {
-            return Ok(Err(Nothing::Refused(conflict)));
+            return Ok(Decision::Refuse(NoWrite::All(conflict)));
         }
-        let (mut room, mut contents, mut refused) =
-            (Room::of(snapshot), Vec::new(), BTreeMap::new());
+
+        let mut quota = Quota::of(snapshot);
+        let mut contents = Vec::new();
+        let mut refused = BTreeMap::new();
         let mut used = FRAME_BYTES;
         for (at, op) in (0u16..).zip(&self.ops) {
-            let decided = match op {
-                Ok(op) => op
-                    .decide(snapshot, &mut room, limits)?
-                    .map_err(|refusal| refusal.below(&place(at))),
-                Err(refusal) => Err(refusal.clone()),
-            };
-            match decided {
+            match self.decide_one(op, at, snapshot, &mut quota, limits) {
                 Ok(content) => {
                     used += longest(&content);
                     contents.push(content);
                 }
-                Err(refusal) if self.atomic => {
-                    return Ok(Err(Nothing::Refused(refusal.with("op", at))));
+                Err(Failure::Refused(refusal)) if self.atomic => {
+                    let refusal = refusal.with("op", at);
+                    return Ok(Decision::Refuse(NoWrite::All(refusal)));
                 }
-                Err(refusal) => {
-                    let told = refusal.inner();
-                    used += told.to_string().len() + FRAME_BYTES;
-                    refused.insert(at, told);
+                Err(Failure::Refused(refusal)) => {
+                    let refusal = refusal.inner();
+                    used += refusal.to_string().len() + FRAME_BYTES;
+                    refused.insert(at, refusal);
                 }
+                Err(failure) => return Err(failure),
             }
         }
+
         if used > limits.reply_bytes {
-            return Ok(Err(Nothing::Refused(Refusal::too_large(
-                "ops",
-                used,
-                limits.reply_bytes,
-            ))));
+            let refusal = Refusal::too_large("ops", used, limits.reply_bytes);
+            return Ok(Decision::Refuse(NoWrite::All(refusal)));
         }
         if contents.is_empty() {
-            return Ok(Err(Nothing::Each(refused, snapshot.version())));
+            let version = snapshot.version();
+            return Ok(Decision::Refuse(NoWrite::Each(refused, version)));
         }
-        Ok(Ok(Draft {
-            contents,
-            refused: refused
-                .into_iter()
-                .map(|(at, told)| (at, kept(told)))
-                .collect(),
-        }))
+
+        let refused = refused
+            .into_iter()
+            .map(|(at, refusal)| (at, to_stored(refusal)))
+            .collect();
+        Ok(Decision::Write(Draft { contents, refused }))
+    }
+
+    /// What one operation comes to on that state.
+    fn decide_one(
+        &self,
+        op: &Result<Op, Refusal>,
+        at: u16,
+        snapshot: &Snapshot,
+        quota: &mut Quota,
+        limits: &Limits,
+    ) -> Result<Content, Failure> {
+        let op = op.as_ref().map_err(Refusal::clone)?;
+        op.decide(snapshot, quota, limits)
+            .map_err(|failure| match failure {
+                Failure::Refused(refusal) => refusal.below(&place(at)).into(),
+                failure => failure,
+            })
     }
 
     /// In the order of the operations: what was written, and what was refused.
@@ -220,39 +234,41 @@ fn named(fields: &Fields, limits: &Limits) -> Option<(Kind, ItemId)> {
     Some((kind, ItemId::parse(kind, id, &limits.item).ok()?))
 }
 
-/// A refusal as it is kept with the write, in a few KB: of an item that it shows, the version.
-fn kept(mut told: Value) -> Refused {
-    let shown = told["details"]["item"]["version"]
+/// A refusal as it is stored with the write, in a few KB: of an item that it shows, only the version.
+fn to_stored(mut refusal: Value) -> StoredRefusal {
+    let shown = refusal["details"]["item"]["version"]
         .as_u64()
         .and_then(Version::new)
         .unwrap_or_default();
+
     if !shown.is_none()
-        && let Some(details) = told["details"].as_object_mut()
+        && let Some(details) = refusal["details"].as_object_mut()
     {
         details.remove("item");
     }
-    Refused {
-        told: told.to_string(),
+
+    StoredRefusal {
+        json: refusal.to_string(),
         shown,
     }
 }
 
-/// A refusal that was kept, as it was told; without its item where that version is kept no more.
-fn retold(Told { told, shown }: Told) -> Result<Value, Failure> {
-    let mut told: Value =
-        serde_json::from_str(&told).map_err(|fault| Failure::Internal(fault.into()))?;
+/// A stored refusal as the caller got it the first time, without its item if that version is no longer kept.
+fn from_stored(RecalledRefusal { json, shown }: RecalledRefusal) -> Result<Value, Failure> {
+    let mut refusal: Value =
+        serde_json::from_str(&json).map_err(|error| Failure::Internal(error.into()))?;
     if let Some(shown) = shown {
-        told["details"]["item"] = view(&shown);
+        refusal["details"]["item"] = view(&shown);
     }
-    Ok(told)
+    Ok(refusal)
 }
 
 /// Answers `{results, owner_version}`.
 pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failure> {
     let batch = Batch::parse(call.fields, &service.limits)?;
-    let items = batch.ops.iter().flatten().map(Op::item).collect();
+
     let intent = Intent {
-        items,
+        items: batch.ops.iter().flatten().map(Op::item).collect(),
         request: call.request,
     };
     let decide = |snapshot: &Snapshot| batch.decide(snapshot, &service.limits);
@@ -260,27 +276,26 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)
         .await?;
-    let nothing = |nothing| match nothing {
-        Nothing::Refused(refusal) => Err(refusal.into()),
-        Nothing::Each(refused, owner_version) => Ok(
-            json!({"results": batch.results(Vec::new(), refused)?, "owner_version": owner_version.get()}),
-        ),
-    };
-    let written = |written: Written| {
-        let owner_version = written.owner_version().get();
-        let local = written.local;
-        let refused = written
-            .refused
-            .into_iter()
-            .map(|(at, told)| Ok::<_, Failure>((at, retold(told)?)));
-        let results = batch.results(
-            written.items.iter().map(view).collect(),
-            refused.collect::<Result<_, _>>()?,
-        )?;
-        Ok(pending(
-            json!({"results": results, "owner_version": owner_version}),
-            local,
-        ))
-    };
-    unless_written(outcome, nothing, written)
+
+    match outcome {
+        Outcome::Written(receipt) => {
+            let owner_version = receipt.owner_version().get();
+            let written = receipt.items.iter().map(view).collect();
+            let refused = receipt
+                .refused
+                .into_iter()
+                .map(|(at, refusal)| Ok((at, from_stored(refusal)?)))
+                .collect::<Result<_, Failure>>()?;
+
+            let results = batch.results(written, refused)?;
+            let reply = json!({"results": results, "owner_version": owner_version});
+            Ok(mark_pending(reply, receipt.local))
+        }
+        Outcome::Refused(NoWrite::All(refusal)) => Err(refusal.into()),
+        Outcome::Refused(NoWrite::Each(refused, owner_version)) => {
+            let results = batch.results(Vec::new(), refused)?;
+            Ok(json!({"results": results, "owner_version": owner_version.get()}))
+        }
+        Outcome::Failed(failure) => Err(failure.into()),
+    }
 }

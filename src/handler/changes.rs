@@ -1,12 +1,12 @@
 //! `changes`: what is new since a version, each item once, deletions included.
 
-use super::get::{Freshness, mark_stale};
+use super::freshness::{Freshness, mark_stale};
 use super::page::{page, page_limit};
 use super::request::Call;
 use super::write::view;
 use super::{Failure, Service};
 use crate::domain::Version;
-use crate::owners::{Opened, Reading};
+use crate::owners::{OpenedItem, Reading};
 use crate::seal::OwnerKey;
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
         return Err(resync(snapshot.floor(), snapshot.version()).into());
     }
     let Changes { since, limit, .. } = asked;
-    let mut items: Vec<&Opened> = snapshot
+    let mut items: Vec<&OpenedItem> = snapshot
         .items()?
         .iter()
         .filter(|item| item.version > since)

@@ -1,7 +1,7 @@
 //! The preconditions of a write, on an owner's known state.
 
 use crate::domain::Version;
-use crate::owners::{Opened, Snapshot};
+use crate::owners::{OpenedItem, Snapshot};
 use crate::wire::{Code, Fields, Refusal, item_view};
 use serde_json::Value;
 
@@ -37,7 +37,7 @@ impl Conditions {
     }
 
     /// Refuses with `version_conflict` where a condition is false. `current` is the item if it lives.
-    pub fn check(&self, snapshot: &Snapshot, current: Option<&Opened>) -> Result<(), Refusal> {
+    pub fn check(&self, snapshot: &Snapshot, current: Option<&OpenedItem>) -> Result<(), Refusal> {
         let version = current.map(|item| item.version).unwrap_or_default();
         if let Some(wanted) = self.if_version.filter(|wanted| *wanted != version) {
             let found = match current {
@@ -64,7 +64,7 @@ impl Conditions {
     }
 }
 
-fn conflict(snapshot: &Snapshot, current: Option<&Opened>, found: &str) -> Refusal {
+fn conflict(snapshot: &Snapshot, current: Option<&OpenedItem>, found: &str) -> Refusal {
     let item = current
         .and_then(|opened| Some(item_view(opened.living()?, opened.version)))
         .unwrap_or(Value::Null);

@@ -1,13 +1,13 @@
 //! `delete`: says that an item is gone; the record of it stays, so that versions go on.
 
 use super::condition::{Conditions, not_found};
-use super::put::Room;
+use super::quota::Quota;
 use super::request::Call;
 use super::{Failure, Limits, Service, write};
 use crate::domain::{ItemId, Kind, Timestamp};
-use crate::owners::{Change, Draft, Intent, Snapshot};
+use crate::owners::{Intent, Snapshot};
 use crate::seal::Content;
-use crate::wire::{Fields, Refusal};
+use crate::wire::Fields;
 use serde_json::Value;
 
 /// `{kind, id, if_version?, if_owner_version?}`
@@ -39,27 +39,20 @@ impl Delete {
         (self.kind, Some(self.id.clone()))
     }
 
-    /// That the item is gone, on the owner's state. What is absent is not found, whatever the conditions say.
-    pub fn decide(
-        &self,
-        snapshot: &Snapshot,
-        room: &mut Room,
-    ) -> Result<Result<Content, Refusal>, Failure> {
-        let Some(living) = snapshot
-            .item(self.kind, &self.id)?
+    /// The item's deletion on the owner's state, or the refusal. An absent item is not found, whatever the conditions are.
+    pub fn decide(&self, snapshot: &Snapshot, quota: &mut Quota) -> Result<Content, Failure> {
+        let current = snapshot.item(self.kind, &self.id)?;
+        let living = current
             .filter(|item| item.living().is_some())
-        else {
-            return Ok(Err(not_found(snapshot)));
-        };
-        if let Err(conflict) = self.conditions.check(snapshot, Some(&living)) {
-            return Ok(Err(conflict));
-        }
-        room.leave();
-        Ok(Ok(Content::Deleted {
+            .ok_or_else(|| not_found(snapshot))?;
+        self.conditions.check(snapshot, Some(&living))?;
+
+        quota.leave();
+        Ok(Content::Deleted {
             kind: self.kind,
             id: self.id.clone(),
             updated_at: Timestamp::now(),
-        }))
+        })
     }
 }
 
@@ -67,21 +60,17 @@ impl Delete {
 pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
     let delete = Delete::parse(conditions, call.fields, &service.limits)?;
+
     let intent = Intent {
         items: vec![delete.item()],
         request: call.request,
     };
-    let decide = |snapshot: &Snapshot| {
-        Ok::<Change<Refusal>, Failure>(
-            delete
-                .decide(snapshot, &mut Room::of(snapshot))?
-                .map(Draft::one),
-        )
-    };
-    write::reply(
-        service
-            .owners
-            .write(call.caller.user(), &intent, call.deadline, decide)
-            .await?,
-    )
+    let decide =
+        |snapshot: &Snapshot| write::decision(delete.decide(snapshot, &mut Quota::of(snapshot)));
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
+
+    write::reply(outcome)
 }

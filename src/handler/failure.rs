@@ -1,10 +1,10 @@
 //! Why a request has no answer, and which of it the caller is told.
 
-use crate::auth::AuthFault;
+use crate::auth::AuthError;
 use crate::domain::Invalid;
-use crate::owners::OwnersFault;
-use crate::seal::SealFault;
-use crate::truth::TruthFault;
+use crate::owners::{OwnersError, WriteFailure};
+use crate::seal::SealError;
+use crate::truth::TruthError;
 use crate::wire::{Code, Refusal};
 
 /// How long a caller may wait before asking again where something is away, in milliseconds.
@@ -20,7 +20,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub(super) fn unreachable(why: &'static str) -> Self {
+    pub(super) fn internal(why: &'static str) -> Self {
         Self::Internal(anyhow::anyhow!(why))
     }
 
@@ -46,6 +46,14 @@ pub(super) fn bucket_full() -> Refusal {
     )
 }
 
+/// The caller's time is up, and nothing was written.
+pub(super) fn out_of_time() -> Refusal {
+    Refusal::new(
+        Code::DeadlineExceeded,
+        "the time for this request was up before it was done; nothing was written",
+    )
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -58,28 +66,28 @@ impl From<Invalid> for Failure {
     }
 }
 
-impl From<SealFault> for Failure {
-    fn from(fault: SealFault) -> Self {
-        Self::Internal(fault.into())
+impl From<SealError> for Failure {
+    fn from(error: SealError) -> Self {
+        Self::Internal(error.into())
     }
 }
 
-impl From<AuthFault> for Failure {
-    fn from(fault: AuthFault) -> Self {
-        Self::Refused(match fault {
-            AuthFault::Unauthenticated => Refusal::new(
+impl From<AuthError> for Failure {
+    fn from(error: AuthError) -> Self {
+        Self::Refused(match error {
+            AuthError::Unauthenticated => Refusal::new(
                 Code::Unauthenticated,
                 "the token is bad, expired or revoked: get a new one",
             ),
-            AuthFault::Busy => away(
+            AuthError::Busy => away(
                 Code::Overloaded,
                 "too many questions to the auth service are under way: ask again",
             ),
-            AuthFault::Unavailable(_) => away(
+            AuthError::Unavailable(_) => away(
                 Code::AuthUnavailable,
                 "the auth service does not answer: ask again",
             ),
-            AuthFault::Unbelievable => away(
+            AuthError::Unbelievable => away(
                 Code::AuthUnavailable,
                 "the auth service's verdict could not be believed, so nobody was let in: ask again",
             ),
@@ -87,27 +95,53 @@ impl From<AuthFault> for Failure {
     }
 }
 
-impl From<OwnersFault> for Failure {
-    fn from(fault: OwnersFault) -> Self {
-        match fault {
-            OwnersFault::Truth(TruthFault::Unavailable(_)) => Self::Refused(away(
+impl From<WriteFailure> for Failure {
+    fn from(failure: WriteFailure) -> Self {
+        Self::Refused(match failure {
+            WriteFailure::RequestIdReused => Refusal::new(
+                Code::RequestIdReused,
+                "this Nats-Msg-Id stands for another request: use a new one",
+            ),
+            WriteFailure::Forgotten(owner_version) => Refusal::new(
+                Code::ResyncRequired,
+                "it was done before, and not all that it wrote is still kept as it was: look at the items",
+            )
+            .with("owner_version", owner_version.get()),
+            WriteFailure::TooManyRaces => away(
+                Code::Overloaded,
+                "others write this owner's items all the time: ask again",
+            ),
+            WriteFailure::Full => bucket_full(),
+            WriteFailure::OutOfTime => out_of_time(),
+            WriteFailure::InDoubt => Refusal::new(
+                Code::InDoubt,
+                "it may be written, or may yet be: ask again with the same Nats-Msg-Id, or look",
+            ),
+        })
+    }
+}
+
+impl From<OwnersError> for Failure {
+    fn from(error: OwnersError) -> Self {
+        match error {
+            OwnersError::Truth(TruthError::Unavailable(_)) => Self::Refused(away(
                 Code::TruthUnavailable,
                 "the truth is out of reach: ask again",
             )),
-            OwnersFault::Truth(TruthFault::Full) => Self::Refused(bucket_full()),
-            OwnersFault::HistoryLost { .. } => Self::Refused(away(
+            OwnersError::Truth(TruthError::Full) => Self::Refused(bucket_full()),
+            OwnersError::HistoryLost { .. } => Self::Refused(away(
                 Code::TruthUnavailable,
                 "the truth has lost acknowledged history of this owner: the operators have to mend it",
             )),
-            OwnersFault::NeverWas { owner_version } => Self::Refused(
+            OwnersError::NeverWas { owner_version } => Self::Refused(
                 Refusal::bad_request("that version is above the owner's: it never was")
                     .with("owner_version", owner_version.get()),
             ),
-            OwnersFault::Truth(TruthFault::Refused(_) | TruthFault::Unreadable(_))
-            | OwnersFault::Broken { .. }
-            | OwnersFault::HistoryWentBack(_)
-            | OwnersFault::Shard(_)
-            | OwnersFault::Seal(_) => Self::Internal(fault.into()),
+            OwnersError::Truth(TruthError::Refused(_) | TruthError::Unreadable(_))
+            | OwnersError::Broken { .. }
+            | OwnersError::HistoryWentBack(_)
+            | OwnersError::Shard(_)
+            | OwnersError::Seal(_) => Self::Internal(error.into()),
         }
     }
 }
@@ -116,37 +150,37 @@ impl From<OwnersFault> for Failure {
 mod tests {
     use super::*;
     use crate::domain::Version;
-    use crate::exchange::CallFault;
+    use crate::requester::CallError;
 
     #[test]
     fn each_fault_has_its_code() {
         let code = |failure: Failure| failure.refusal("id").code();
         assert_eq!(
-            code(AuthFault::Unauthenticated.into()),
+            code(AuthError::Unauthenticated.into()),
             Code::Unauthenticated
         );
-        assert_eq!(code(AuthFault::Unbelievable.into()), Code::AuthUnavailable);
-        assert_eq!(code(AuthFault::Busy.into()), Code::Overloaded);
+        assert_eq!(code(AuthError::Unbelievable.into()), Code::AuthUnavailable);
+        assert_eq!(code(AuthError::Busy.into()), Code::Overloaded);
         assert_eq!(
-            code(AuthFault::Unavailable(CallFault::TimedOut).into()),
+            code(AuthError::Unavailable(CallError::TimedOut).into()),
             Code::AuthUnavailable
         );
-        assert_eq!(code(SealFault::Tampered.into()), Code::Internal);
+        assert_eq!(code(SealError::Tampered.into()), Code::Internal);
         assert_eq!(
-            code(OwnersFault::Truth(CallFault::NotConnected.into()).into()),
+            code(OwnersError::Truth(CallError::NotConnected.into()).into()),
             Code::TruthUnavailable
         );
         assert_eq!(
-            code(OwnersFault::Truth(TruthFault::Full).into()),
+            code(OwnersError::Truth(TruthError::Full).into()),
             Code::TruthUnavailable
         );
         assert_eq!(
-            code(OwnersFault::Truth(TruthFault::Unreadable("x")).into()),
+            code(OwnersError::Truth(TruthError::Unreadable("x")).into()),
             Code::Internal
         );
         assert_eq!(
             code(
-                OwnersFault::NeverWas {
+                OwnersError::NeverWas {
                     owner_version: Version::NONE
                 }
                 .into()
@@ -158,7 +192,7 @@ mod tests {
 
     #[test]
     fn the_cause_of_an_internal_failure_is_not_told() {
-        let failure = Failure::unreachable("a secret cause");
+        let failure = Failure::internal("a secret cause");
         assert!(!failure.refusal("id").body().to_string().contains("secret"));
     }
 }

@@ -1,9 +1,10 @@
 //! `history`: an item as it was, as far back as it is kept.
 
 use super::condition::not_found;
-use super::get::{Freshness, mark_stale};
+use super::failure::out_of_time;
+use super::freshness::{Freshness, mark_stale};
 use super::page::{page, page_limit};
-use super::request::{Call, out_of_time};
+use super::request::Call;
 use super::write::view;
 use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, Version};

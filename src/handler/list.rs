@@ -1,12 +1,12 @@
 //! `list`: the owner's items by place, a page at a time.
 
-use super::get::{Freshness, mark_stale};
+use super::freshness::{Freshness, mark_stale};
 use super::page::{page, page_limit};
 use super::request::Call;
 use super::write::view;
 use super::{Failure, Service};
 use crate::domain::Kind;
-use crate::owners::{Opened, Snapshot};
+use crate::owners::{OpenedItem, Snapshot};
 use crate::seal::{Keyring, OwnerKey};
 use crate::wire::{Fields, Refusal};
 use base64::Engine as _;
@@ -43,7 +43,7 @@ impl List {
         })
     }
 
-    fn takes(&self, opened: &Opened) -> bool {
+    fn takes(&self, opened: &OpenedItem) -> bool {
         let Some(item) = opened.living() else {
             return false;
         };
@@ -79,7 +79,7 @@ impl List {
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| made_up())?;
         let (place, mark) = bytes.split_first_chunk().ok_or_else(made_up)?;
         let place = u64::from_be_bytes(*place);
-        if mark == keyring.cursor_mark(owner, &self.filter(), place) {
+        if mark == keyring.cursor_mac(owner, &self.filter(), place) {
             Ok(place)
         } else {
             Err(made_up())
@@ -87,13 +87,13 @@ impl List {
     }
 
     fn cursor_after(&self, keyring: &Keyring, owner: &OwnerKey, place: u64) -> String {
-        let mark = keyring.cursor_mark(owner, &self.filter(), place);
+        let mark = keyring.cursor_mac(owner, &self.filter(), place);
         URL_SAFE_NO_PAD.encode([&place.to_be_bytes()[..], &mark].concat())
     }
 }
 
 /// An item's place: the first version of its present life, so that the oldest comes first.
-fn place(opened: &Opened) -> u64 {
+fn place(opened: &OpenedItem) -> u64 {
     opened.body.born.get()
 }
 
@@ -102,7 +102,7 @@ fn in_order<'s>(
     list: &List,
     snapshot: &'s Snapshot,
     after: u64,
-) -> Result<Vec<&'s Opened>, Failure> {
+) -> Result<Vec<&'s OpenedItem>, Failure> {
     let mut items: Vec<_> = snapshot
         .items()?
         .iter()

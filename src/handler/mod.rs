@@ -8,12 +8,14 @@ mod changes;
 mod condition;
 mod delete;
 mod failure;
+mod freshness;
 mod get;
 mod history;
 mod limits;
 mod list;
 mod page;
 mod put;
+mod quota;
 mod request;
 mod restore;
 mod version;
@@ -47,30 +49,17 @@ pub struct Service {
 impl Service {
     /// Answers one request: the body of its reply, or why there is none.
     pub async fn handle(&self, request: Request) -> Result<Value, Failure> {
-        let operation = request.operation;
-        match operation {
+        match request.operation {
+            Operation::Put => put::put(self, request.admit(self).await?).await,
+            Operation::Get => get::get(self, request.admit(self).await?).await,
+            Operation::List => list::list(self, request.admit(self).await?).await,
+            Operation::Delete => delete::delete(self, request.admit(self).await?).await,
+            Operation::Changes => changes::changes(self, request.admit(self).await?).await,
+            Operation::History => history::history(self, request.admit(self).await?).await,
+            Operation::Restore => restore::restore(self, request.admit(self).await?).await,
+            Operation::Batch => batch::batch(self, request.admit(self).await?).await,
             Operation::Version => version::version(self, request),
             Operation::Limits => limits::limits(self, request),
-            _ => {
-                let call = request.authenticate(self).await?;
-                let _under_way = self
-                    .owners
-                    .admit(&call.owner, &self.limits.pace())
-                    .map_err(|d| self.limits.denied(d))?;
-                match operation {
-                    Operation::Put => put::put(self, call).await,
-                    Operation::Get => get::get(self, call).await,
-                    Operation::List => list::list(self, call).await,
-                    Operation::Delete => delete::delete(self, call).await,
-                    Operation::Changes => changes::changes(self, call).await,
-                    Operation::History => history::history(self, call).await,
-                    Operation::Restore => restore::restore(self, call).await,
-                    Operation::Batch => batch::batch(self, call).await,
-                    Operation::Version | Operation::Limits => {
-                        Err(Failure::unreachable("handled above"))
-                    }
-                }
-            }
         }
     }
 }

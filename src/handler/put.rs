@@ -1,10 +1,11 @@
 //! `put`: keeps an item, new or in place of the one that is there.
 
 use super::condition::Conditions;
+use super::quota::Quota;
 use super::request::Call;
 use super::{Failure, Limits, Service, write};
 use crate::domain::{Data, Item, ItemId, Kind, Meta, Tags, Timestamp};
-use crate::owners::{Change, Draft, Intent, Opened, Snapshot};
+use crate::owners::{Intent, OpenedItem, Snapshot};
 use crate::seal::Content;
 use crate::wire::{Code, Fields, Refusal, data_from};
 use serde_json::Value;
@@ -66,64 +67,75 @@ impl Put {
         (self.kind, self.id.clone())
     }
 
-    /// The item as it would be, on the owner's state.
+    /// The item as it would be on the owner's state, or the refusal.
     pub fn decide(
         &self,
         snapshot: &Snapshot,
-        room: &mut Room,
+        quota: &mut Quota,
         limits: &Limits,
-    ) -> Result<Result<Content, Refusal>, Failure> {
+    ) -> Result<Content, Failure> {
         let id = match &self.id {
             Some(id) => id.clone(),
             None => ItemId::parse(self.kind, &Uuid::now_v7().to_string(), &limits.item)?,
         };
+
         let current = snapshot.item(self.kind, &id)?;
         let living = current.as_ref().filter(|item| item.living().is_some());
-        if let Err(conflict) = self.conditions.check(snapshot, living) {
-            return Ok(Err(conflict));
-        }
-        let data = self
-            .data
-            .as_ref()
-            .or(living.and_then(|item| item.living()).map(|item| &item.data));
-        let Some(data) = data else {
-            let refusal = Refusal::new(
+        self.conditions.check(snapshot, living)?;
+
+        let kept_data = living.and_then(|item| item.living()).map(|item| &item.data);
+        let data = self.data.as_ref().or(kept_data).ok_or_else(|| {
+            Refusal::new(
                 Code::InvalidItem,
                 "data: there is no such item yet, so its data is needed",
-            );
-            return Ok(Err(refusal.field("data")));
+            )
+            .field("data")
+        })?;
+
+        let new = NewItem {
+            id,
+            data: data.clone(),
+            meta: self.meta.clone(),
+            tags: self.tags.clone(),
         };
-        let what = (data.clone(), self.meta.clone(), self.tags.clone());
-        Ok(keep(room, current.as_ref(), &id, what, limits))
+        new.replace(current.as_ref(), quota, limits)
     }
 }
 
-/// An item with that data, metadata and tags, in the place of `current`, if there is room for it.
-pub(super) fn keep(
-    room: &mut Room,
-    current: Option<&Opened>,
-    id: &ItemId,
-    (data, meta, tags): (Data, Meta, Tags),
-    limits: &Limits,
-) -> Result<Content, Refusal> {
-    let life = current.and_then(|item| item.living());
-    let entered = room.enter(life.is_none(), current.is_none(), limits)?;
-    let now = Timestamp::now();
-    let created_at = life.map_or(now, |item| item.created_at);
-    let kind = data.kind();
-    let item = Item {
-        kind,
-        id: id.clone(),
-        data,
-        meta,
-        tags,
-        created_at,
-        updated_at: now,
-    };
-    let content = Content::Living(item);
-    write::must_fit(&content, limits)?;
-    *room = entered;
-    Ok(content)
+/// An item as a write will leave it.
+pub(super) struct NewItem {
+    pub id: ItemId,
+    pub data: Data,
+    pub meta: Meta,
+    pub tags: Tags,
+}
+
+impl NewItem {
+    /// The item in the place of `current`. Refused if the owner's quota or the size of a reply does not allow it.
+    pub fn replace(
+        self,
+        current: Option<&OpenedItem>,
+        quota: &mut Quota,
+        limits: &Limits,
+    ) -> Result<Content, Failure> {
+        let life = current.and_then(|item| item.living());
+        let entered = quota.enter(life.is_none(), current.is_none(), limits)?;
+
+        let now = Timestamp::now();
+        let content = Content::Living(Item {
+            kind: self.data.kind(),
+            id: self.id,
+            data: self.data,
+            meta: self.meta,
+            tags: self.tags,
+            created_at: life.map_or(now, |item| item.created_at),
+            updated_at: now,
+        });
+        write::must_fit(&content, limits)?;
+
+        *quota = entered;
+        Ok(content)
+    }
 }
 
 /// The id of an instrument is its ISIN, and may be left out; another one is refused.
@@ -142,77 +154,22 @@ fn fitting_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>,
     }
 }
 
-/// What an owner has used of their quotas; in a batch, with what its earlier operations take and leave.
-#[derive(Clone, Copy)]
-pub(super) struct Room {
-    items: usize,
-    keys: usize,
-}
-
-impl Room {
-    /// As the owner is.
-    pub fn of(snapshot: &Snapshot) -> Self {
-        let (items, keys) = snapshot.counts();
-        Self { items, keys }
-    }
-
-    /// One living item less; its key stays.
-    pub fn leave(&mut self) {
-        self.items = self.items.saturating_sub(1);
-    }
-
-    /// With one item more, which may be new and may have a new key; refuses what would be one too many.
-    fn enter(&self, is_new: bool, is_new_key: bool, limits: &Limits) -> Result<Self, Refusal> {
-        let refuse = |what: &str, used: usize, limit: usize| {
-            Refusal::new(Code::QuotaExceeded, format!("{used} of {limit} {what}"))
-                .with("used", used)
-                .with("limit", limit)
-                .with("items", self.items)
-                .with("items_limit", limits.items)
-                .with("keys", self.keys)
-                .with("keys_limit", limits.keys)
-                .with("retry_after_ms", QUOTA_RETRY_MS)
-        };
-        if is_new && self.items >= limits.items {
-            return Err(refuse(
-                "items are used: delete some",
-                self.items,
-                limits.items,
-            ));
-        }
-        if is_new_key && self.keys >= limits.keys {
-            return Err(refuse(
-                "keys are used, kept deletions among them",
-                self.keys,
-                limits.keys,
-            ));
-        }
-        Ok(Self {
-            items: self.items + usize::from(is_new),
-            keys: self.keys + usize::from(is_new_key),
-        })
-    }
-}
-
-/// A quota does not lift by waiting a moment.
-const QUOTA_RETRY_MS: u64 = 3_600_000;
-
 /// Answers `{item, owner_version}`.
 pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
     let put = Put::parse(conditions, call.fields, &service.limits)?;
+
     let intent = Intent {
         items: vec![put.item()],
         request: call.request,
     };
     let decide = |snapshot: &Snapshot| {
-        let content = put.decide(snapshot, &mut Room::of(snapshot), &service.limits)?;
-        Ok::<Change<Refusal>, Failure>(content.map(Draft::one))
+        write::decision(put.decide(snapshot, &mut Quota::of(snapshot), &service.limits))
     };
-    write::reply(
-        service
-            .owners
-            .write(call.caller.user(), &intent, call.deadline, decide)
-            .await?,
-    )
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
+
+    write::reply(outcome)
 }

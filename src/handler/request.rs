@@ -1,7 +1,9 @@
 //! A request on its way to its operation: decoded, then vouched for.
 
+use super::failure::out_of_time;
 use super::{Failure, Service};
 use crate::auth::Principal;
+use crate::owners::Admission;
 use crate::seal::OwnerKey;
 use crate::wire::{Code, Fields, Operation, Refusal, RequestHeaders, Scope, Value, canonical};
 use tokio::time::{Instant, timeout_at};
@@ -26,32 +28,26 @@ pub(super) struct Call {
     pub deadline: Instant,
     /// The caller's request id, and the one byte string of what they ask.
     pub request: Option<(String, Vec<u8>)>,
+    /// Counts the request as one of the owner's until it ends.
+    _admission: Admission,
 }
 
 impl Request {
-    /// Asks the auth service who it is; the owner comes from its verdict and from nowhere else.
-    pub(super) async fn authenticate(self, service: &Service) -> Result<Call, Failure> {
-        let token = self.headers.token.ok_or_else(|| {
-            Refusal::new(
-                Code::Unauthenticated,
-                "no token: send the header Authorization: Bearer <token>",
-            )
-        })??;
-        let verified = service.auth.verify(&token, self.headers.trace.as_ref());
-        let caller = match timeout_at(self.deadline, verified).await {
-            Ok(caller) => caller?,
-            Err(_) => return Err(out_of_time().into()),
-        };
-        if let Some(scope) = self.operation.scope() {
-            require(&caller, scope)?;
-        }
+    /// The request of a caller whom the auth service has vouched for, within the owner's pace. The owner comes from the
+    /// auth service's verdict and from nowhere else.
+    pub(super) async fn admit(mut self, service: &Service) -> Result<Call, Failure> {
+        let caller = self.authenticate(service).await?;
         let owner = service.owners.owner(caller.user());
         tracing::Span::current().record("owner", tracing::field::display(owner));
+
+        let admission = service
+            .owners
+            .admit(&owner, &service.limits.pace())
+            .map_err(|denied| service.limits.denied(denied))?;
+
         let request = self.headers.request_id.map(|id| {
-            (
-                id.as_str().to_owned(),
-                canonical(self.operation.name(), &self.body),
-            )
+            let body = canonical(self.operation.name(), &self.body);
+            (id.as_str().to_owned(), body)
         });
         Ok(Call {
             caller,
@@ -59,7 +55,29 @@ impl Request {
             fields: Fields::of(self.body)?,
             deadline: self.deadline,
             request,
+            _admission: admission,
         })
+    }
+
+    /// Asks the auth service who the caller is, and checks that the token allows the operation.
+    async fn authenticate(&mut self, service: &Service) -> Result<Principal, Failure> {
+        let token = self.headers.token.take().ok_or_else(|| {
+            Refusal::new(
+                Code::Unauthenticated,
+                "no token: send the header Authorization: Bearer <token>",
+            )
+        })??;
+
+        let verified = service.auth.verify(&token, self.headers.trace.as_ref());
+        let caller = match timeout_at(self.deadline, verified).await {
+            Ok(caller) => caller?,
+            Err(_) => return Err(out_of_time().into()),
+        };
+
+        if let Some(scope) = self.operation.scope() {
+            require(&caller, scope)?;
+        }
+        Ok(caller)
     }
 }
 
@@ -69,12 +87,4 @@ pub(super) fn require(caller: &Principal, scope: Scope) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::forbidden(scope.as_str()))
-}
-
-/// The caller's time is up, and nothing was written.
-pub(super) fn out_of_time() -> Refusal {
-    Refusal::new(
-        Code::DeadlineExceeded,
-        "the time for this request was up before it was done; nothing was written",
-    )
 }

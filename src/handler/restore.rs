@@ -1,11 +1,14 @@
 //! `restore`: puts an item back as it was at a version that is still kept.
 
 use super::condition::{Conditions, not_found};
-use super::put::{Room, keep};
-use super::request::{Call, out_of_time};
+use super::failure::out_of_time;
+use super::put::NewItem;
+use super::quota::Quota;
+use super::request::Call;
 use super::{Failure, Limits, Service, write};
-use crate::domain::{Item, ItemId, Kind, Version};
-use crate::owners::{Change, Draft, Intent, Opened, Snapshot};
+use crate::domain::{ItemId, Kind, Version};
+use crate::owners::{Intent, OpenedItem, Snapshot};
+use crate::seal::Content;
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::Value;
 use tokio::time::timeout_at;
@@ -34,41 +37,34 @@ impl Restore {
         })
     }
 
-    /// The item as it would be: as a `put` of what it was.
+    /// The item as it would be, like a `put` of what it was; or the refusal.
     fn decide(
         &self,
-        was: Option<&Opened>,
+        was: Option<&OpenedItem>,
         snapshot: &Snapshot,
         limits: &Limits,
-    ) -> Result<Change<Refusal>, Failure> {
+    ) -> Result<Content, Failure> {
         let current = snapshot.item(self.kind, &self.id)?;
         let living = current.as_ref().filter(|item| item.living().is_some());
-        if let Err(conflict) = self.conditions.check(snapshot, living) {
-            return Ok(Err(conflict));
-        }
-        // What was once and has no record now is forgotten: nobody goes back to it, whatever this shard still has.
-        let Some(was) = was.filter(|_| current.is_some()) else {
-            return Ok(Err(not_kept(snapshot, living.is_some())));
-        };
-        let Some(Item {
-            data, meta, tags, ..
-        }) = was.living()
-        else {
+        self.conditions.check(snapshot, living)?;
+
+        // An item without a current record is forgotten: it is not restored, even if this shard still has old versions.
+        let was = was
+            .filter(|_| current.is_some())
+            .ok_or_else(|| not_kept(snapshot, living.is_some()))?;
+        let was = was.living().ok_or_else(|| {
             let message =
                 "version: the item was deleted then; restore an earlier one, or delete it";
-            return Ok(Err(
-                Refusal::new(Code::InvalidItem, message).field("version")
-            ));
+            Refusal::new(Code::InvalidItem, message).field("version")
+        })?;
+
+        let new = NewItem {
+            id: self.id.clone(),
+            data: was.data.clone(),
+            meta: was.meta.clone(),
+            tags: was.tags.clone(),
         };
-        let mut room = Room::of(snapshot);
-        let kept = keep(
-            &mut room,
-            current.as_ref(),
-            &self.id,
-            (data.clone(), meta.clone(), tags.clone()),
-            limits,
-        );
-        Ok(kept.map(Draft::one))
+        new.replace(current.as_ref(), &mut Quota::of(snapshot), limits)
     }
 }
 
@@ -85,6 +81,7 @@ fn not_kept(snapshot: &Snapshot, lives: bool) -> Refusal {
 /// Answers `{item, owner_version}`.
 pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Failure> {
     let restore = Restore::parse(call.fields, &service.limits)?;
+
     let found = service
         .owners
         .item_at(&call.owner, restore.kind, &restore.id, restore.version);
@@ -92,15 +89,18 @@ pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Fail
         Err(_) => return Err(out_of_time().into()),
         Ok(was) => was?,
     };
+
     let intent = Intent {
         items: vec![(restore.kind, Some(restore.id.clone()))],
         request: call.request,
     };
-    let decide = |snapshot: &Snapshot| restore.decide(was.as_ref(), snapshot, &service.limits);
-    write::reply(
-        service
-            .owners
-            .write(call.caller.user(), &intent, call.deadline, decide)
-            .await?,
-    )
+    let decide = |snapshot: &Snapshot| {
+        write::decision(restore.decide(was.as_ref(), snapshot, &service.limits))
+    };
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
+
+    write::reply(outcome)
 }

@@ -1,74 +1,52 @@
 //! What all writes share: from the outcome to the reply.
 
-use super::failure::{away, bucket_full};
-use super::request::out_of_time;
 use super::{Failure, Limits};
 use crate::domain::Version;
-use crate::owners::{Opened, Outcome, Written};
+use crate::owners::{Decision, Draft, OpenedItem, Outcome};
 use crate::seal::Content;
-use crate::shard::Passed;
+use crate::shard::Projected;
 use crate::wire::{Code, Refusal, deleted_view, item_view};
 use serde_json::{Value, json};
 
 /// Room for what stands around an item in a reply, a refusal's words included.
 pub(super) const FRAME_BYTES: usize = 1_024;
 
-/// The reply to a write of one item, or the refusal that it came to.
-pub(super) fn reply(outcome: Outcome<Refusal>) -> Result<Value, Failure> {
-    unless_written(
-        outcome,
-        |refusal| Err(refusal.into()),
-        |written| {
-            let item = written
-                .items
-                .first()
-                .ok_or_else(|| Failure::unreachable("a write of no item"))?;
-            Ok(pending(
-                json!({"item": view(item), "owner_version": written.owner_version().get()}),
-                written.local,
-            ))
-        },
-    )
+/// What a handler decides about one item: a refusal among its failures is decided on the state, any other ends the
+/// request.
+pub(super) fn decision(content: Result<Content, Failure>) -> Result<Decision<Refusal>, Failure> {
+    match content {
+        Ok(content) => Ok(Decision::Write(Draft::one(content))),
+        Err(Failure::Refused(refusal)) => Ok(Decision::Refuse(refusal)),
+        Err(failure) => Err(failure),
+    }
 }
 
-/// What a write came to, as it is told: by `refused` where it was refused for what the data holds, by `told` where it is
-/// written.
-pub(super) fn unless_written<R>(
-    outcome: Outcome<R>,
-    refused: impl FnOnce(R) -> Result<Value, Failure>,
-    told: impl FnOnce(Written) -> Result<Value, Failure>,
-) -> Result<Value, Failure> {
-    Err(Failure::Refused(match outcome {
-        Outcome::Written(written) => return told(*written),
-        Outcome::Refused(refusal) => return refused(refusal),
-        Outcome::RequestIdReused => {
-            Refusal::new(Code::RequestIdReused, "this Nats-Msg-Id stands for another request: use a new one")
-        }
-        Outcome::Forgotten(owner_version) => Refusal::new(
-            Code::ResyncRequired,
-            "it was done before, and not all that it wrote is still kept as it was: look at the items",
-        )
-        .with("owner_version", owner_version.get()),
-        Outcome::TooManyRaces => away(Code::Overloaded, "others write this owner's items all the time: ask again"),
-        Outcome::Full => bucket_full(),
-        Outcome::OutOfTime => out_of_time(),
-        Outcome::InDoubt => Refusal::new(
-            Code::InDoubt,
-            "it may be written, or may yet be: ask again with the same Nats-Msg-Id, or look",
-        ),
-    }))
+/// The reply to a write of one item.
+pub(super) fn reply(outcome: Outcome<Refusal>) -> Result<Value, Failure> {
+    let receipt = match outcome {
+        Outcome::Written(receipt) => receipt,
+        Outcome::Refused(refusal) => return Err(refusal.into()),
+        Outcome::Failed(failure) => return Err(failure.into()),
+    };
+
+    let item = receipt
+        .items
+        .first()
+        .ok_or_else(|| Failure::internal("a write of no item"))?;
+    let reply = json!({"item": view(item), "owner_version": receipt.owner_version().get()});
+    Ok(mark_pending(reply, receipt.local))
 }
 
 /// Says of a reply that the rows are not yet in this shard's Postgres, where it is so.
-pub(super) fn pending(mut reply: Value, local: Passed) -> Value {
-    if local == Passed::NotYet {
+pub(super) fn mark_pending(mut reply: Value, local: Projected) -> Value {
+    if local == Projected::Pending {
         reply["local"] = Value::from("pending");
     }
     reply
 }
 
 /// An item as a reply shows it, living or deleted.
-pub(super) fn view(opened: &Opened) -> Value {
+pub(super) fn view(opened: &OpenedItem) -> Value {
     match &opened.body.content {
         Content::Living(item) => item_view(item, opened.version),
         Content::Deleted {

@@ -1,9 +1,5 @@
 //! How much of a worker one owner may take at a time: a hot one must not starve the others.
 
-use super::Owners;
-use super::cell::Cell;
-use crate::seal::OwnerKey;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -41,30 +37,24 @@ pub(super) struct Traffic {
     even_at_us: AtomicU64,
 }
 
-/// A request of the owner under way, until it is dropped.
-pub struct Admission(Arc<Cell>);
+impl Traffic {
+    /// Counts one more request under way, or returns why it is not admitted.
+    pub(super) fn enter(&self, pace: &Pace, began: Instant) -> Result<(), Denied> {
+        self.spend(pace, began)?;
 
-impl Owners {
-    /// Takes a request of the owner, or says why not. It costs no call to anybody.
-    pub fn admit(&self, owner: &OwnerKey, pace: &Pace) -> Result<Admission, Denied> {
-        let cell = self.cell(owner);
-        cell.traffic.spend(pace, self.0.began)?;
-        // Counted first: of two that come at once, only one may be the last.
-        if cell.traffic.under_way.fetch_add(1, Ordering::AcqRel) >= pace.in_flight {
-            cell.traffic.under_way.fetch_sub(1, Ordering::AcqRel);
+        // Counted first: of two requests that come at once, only one may be the last.
+        if self.under_way.fetch_add(1, Ordering::AcqRel) >= pace.in_flight {
+            self.leave();
             return Err(Denied::TooMany);
         }
-        Ok(Admission(cell))
+        Ok(())
     }
-}
 
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.0.traffic.under_way.fetch_sub(1, Ordering::AcqRel);
+    /// Counts one request less.
+    pub(super) fn leave(&self) {
+        self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
-}
 
-impl Traffic {
     fn spend(&self, pace: &Pace, began: Instant) -> Result<(), Denied> {
         if pace.per_s == 0 {
             return Ok(());

@@ -1,13 +1,16 @@
 //! The records of a write: composed upon a known state, and sealed.
 
-use super::write::{Draft, Intent};
-use super::{Owners, OwnersFault, Snapshot};
+use super::cache::OwnerEntry;
+use super::draft::{Draft, Intent};
+use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::{ItemId, Kind, Timestamp, Version};
 use crate::seal::{
-    Body, Content, Links, OwnerKeys, Part, Record, RecordName, RequestMark, SealFault, UserId,
+    Body, Content, Links, OwnerKeys, Part, Record, RecordName, RequestHash, SealError, UserId,
 };
 use crate::truth::NewRecord;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 use uuid::Uuid;
 
 /// A write that can be sent, and sent again: it is the same one, for it has one operation id.
@@ -20,10 +23,10 @@ pub(super) struct Sealed {
 
 impl Sealed {
     /// The records as the truth has them, where the last of them has that version: theirs follow one another.
-    pub(super) fn stored(&self, last: Version) -> Result<Vec<Record>, SealFault> {
+    pub(super) fn stored(&self, last: Version) -> Result<Vec<Record>, SealError> {
         let first = (last.get() + 1).saturating_sub(self.records.len() as u64);
         let record = |(version, record): (u64, &NewRecord)| {
-            let version = Version::new(version).ok_or(SealFault::Malformed)?;
+            let version = Version::new(version).ok_or(SealError::Malformed)?;
             Record::parse(record.name, version, Timestamp::now(), record.value.clone())
         };
         (first..).zip(&self.records).map(record).collect()
@@ -33,13 +36,13 @@ impl Sealed {
 impl Owners {
     /// The records of the change, sealed: an owner's first write brings their keys along, in the same atomic batch as all
     /// that the change is about.
-    pub(super) fn sealed(
+    pub(super) fn seal_draft(
         &self,
         user: &UserId,
         snapshot: &Snapshot,
         intent: &Intent,
         draft: Draft,
-    ) -> Result<Sealed, OwnersFault> {
+    ) -> Result<Sealed, OwnersError> {
         let (owner, keyring) = (snapshot.owner(), &self.0.keyring);
         let mut records = Vec::with_capacity(draft.contents.len() + 1);
         let fresh;
@@ -59,10 +62,10 @@ impl Owners {
         let request = intent
             .request
             .as_ref()
-            .map(|(id, body)| keys.request_marks(id, body));
+            .map(|(id, body)| keys.request_hashes(id, body));
         let operation = Uuid::now_v7();
         let Draft { contents, refused } = draft;
-        let mut left = u16::try_from(contents.len()).map_err(|_| SealFault::Malformed)?;
+        let mut left = u16::try_from(contents.len()).map_err(|_| SealError::Malformed)?;
         let of = left;
         for content in contents {
             left -= 1;
@@ -91,6 +94,26 @@ impl Owners {
         Ok(Sealed { operation, records })
     }
 
+    /// Takes over what was just written, so that the next request needs not fetch it, and gives the items.
+    pub(super) fn adopt(
+        &self,
+        entry: &Arc<OwnerEntry>,
+        snapshot: &Snapshot,
+        sealed: &Sealed,
+        last: Version,
+    ) -> Result<Vec<OpenedItem>, OwnersError> {
+        let records = sealed.stored(last)?;
+        let owner = *snapshot.owner();
+        let set = snapshot
+            .set()
+            .apply(&self.0.keyring, records.iter().cloned());
+        let set = set.map_err(|broken| OwnersError::Broken { owner, broken })?;
+        let next = snapshot.next(&self.0.keyring, set, Some(Instant::now()))?;
+        let items = next.open_items(&records)?;
+        self.keep(&owner, entry, next);
+        Ok(items)
+    }
+
     fn body(
         &self,
         snapshot: &Snapshot,
@@ -98,7 +121,7 @@ impl Owners {
         name: &RecordName,
         content: Content,
         (operation, part): (Uuid, Part),
-    ) -> Result<Body, OwnersFault> {
+    ) -> Result<Body, OwnersError> {
         let current = match snapshot.set().get(name) {
             Some(record) => Some(Body::open(keys, snapshot.owner(), record)?),
             None => None,
@@ -119,7 +142,7 @@ impl Owners {
 fn links(
     snapshot: &Snapshot,
     current: Option<&Record>,
-    request: Option<(RequestMark, RequestMark)>,
+    request: Option<(RequestHash, RequestHash)>,
     deleted: bool,
 ) -> Links {
     Links {

@@ -5,44 +5,37 @@
 //! Postgres itself.
 
 mod admission;
-mod backfill;
-mod cell;
+mod cache;
 mod compose;
-mod earlier;
-mod history;
-mod host;
+mod continuity;
+mod draft;
+mod fetch;
+mod hosting;
 mod load;
-mod maintain;
-mod presence;
-mod project;
+mod prior_request;
 mod read;
-mod rebuild;
-mod replay;
 mod settle;
 mod snapshot;
-mod survey;
-mod upkeep;
-mod verify;
 mod versions;
 mod write;
 
-pub use admission::{Admission, Denied, Pace};
-pub use history::History;
-pub use maintain::{MaintainSettings, Maintainer, Round};
-pub use read::{Need, Reading};
-pub use rebuild::Loss;
-pub use replay::{Rebuilt, Since};
-pub use snapshot::{Opened, Snapshot};
-pub use survey::{Counts, Found, Mend};
-pub use verify::{Compared, Difference, Differing, Side, Verifier};
+pub use admission::{Denied, Pace};
+pub use cache::Admission;
+pub use continuity::Continuity;
+pub use draft::{Decision, Draft, Intent, Outcome, RecalledRefusal, WriteFailure, WriteReceipt};
+pub use fetch::FetchedOwner;
+pub use hosting::Loss;
+pub use read::{Consistency, Reading};
+pub use snapshot::{OpenedItem, Snapshot};
 pub use versions::KeptVersions;
-pub use write::{Change, Draft, Intent, Outcome, Told, Written};
 
 use crate::breaker::Breaker;
-use crate::seal::{Broken, Keyring, OwnerKey, SealFault, UserId};
-use crate::shard::{Cursor, ShardFault, Store};
-use crate::truth::{Bucket, TruthFault};
-use cell::Cells;
+use crate::requester::Transient;
+use crate::seal::{Broken, Keyring, OwnerKey, SealError, UserId};
+use crate::shard::{Cursor, ShardError, Store};
+use crate::truth::{Bucket, TruthError};
+use cache::OwnerCache;
+use hosting::{Backfill, Presence};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,7 +62,7 @@ pub struct OwnersSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct ReadSettings {
     /// The freshness of a read that does not ask for one.
-    pub consistency: Need,
+    pub consistency: Consistency,
     /// How old a copy may be that an `eventual` read takes without asking the truth, in milliseconds.
     pub max_age_ms: u64,
     /// Memory for snapshots at most, in bytes.
@@ -118,7 +111,7 @@ pub struct RetrySettings {
 impl Default for ReadSettings {
     fn default() -> Self {
         Self {
-            consistency: Need::Head,
+            consistency: Consistency::Head,
             max_age_ms: 2_000,
             cache_bytes: 256 << 20,
         }
@@ -158,10 +151,10 @@ impl Default for RetrySettings {
 
 /// Why an owner's data cannot be given or written.
 #[derive(Debug, thiserror::Error)]
-pub enum OwnersFault {
+pub enum OwnersError {
     /// The truth is out of reach, or answers wrongly.
     #[error(transparent)]
-    Truth(#[from] TruthFault),
+    Truth(#[from] TruthError),
     /// The owner's records are not whole.
     #[error("owner {owner}: the records are not whole: {broken}")]
     Broken {
@@ -185,16 +178,26 @@ pub enum OwnersFault {
     HistoryWentBack(String),
     /// Postgres is needed, and failed.
     #[error(transparent)]
-    Shard(#[from] ShardFault),
+    Shard(#[from] ShardError),
     /// A record cannot be opened.
     #[error("a record cannot be opened: {0}")]
-    Seal(#[from] SealFault),
+    Seal(#[from] SealError),
     /// No version that high was ever given.
     #[error("the owner never had that version")]
     NeverWas {
         /// The owner's version.
         owner_version: crate::domain::Version,
     },
+}
+
+impl Transient for OwnersError {
+    fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Truth(error) => error.is_unavailable(),
+            Self::Shard(error) => error.is_unavailable(),
+            _ => false,
+        }
+    }
 }
 
 /// What a worker holds in memory.
@@ -221,10 +224,10 @@ struct Inner {
     cursor: Cursor,
     settings: OwnersSettings,
     shard: String,
-    cells: Cells,
-    history: History,
-    presence: presence::Presence,
-    backfill: backfill::Backfill,
+    cache: OwnerCache,
+    continuity: Continuity,
+    presence: Presence,
+    backfill: Backfill,
     /// The turns of owners who are heavy to bring here.
     heavy: Arc<Semaphore>,
     /// The turns of all others.
@@ -245,9 +248,9 @@ impl Owners {
         settings: OwnersSettings,
         shard: String,
     ) -> Self {
-        let cells = cell::cells(settings.read.cache_bytes, settings.heaviest_bytes);
-        let history = History::default();
-        let [heavy, light] = host::turns();
+        let cache = cache::owner_cache(settings.read.cache_bytes, settings.heaviest_bytes);
+        let continuity = Continuity::default();
+        let [heavy, light] = hosting::hosting_permits();
         Self(Arc::new(Inner {
             keyring,
             bucket,
@@ -255,10 +258,10 @@ impl Owners {
             cursor: Cursor::default(),
             settings,
             shard,
-            cells,
-            history,
-            presence: presence::Presence::default(),
-            backfill: backfill::Backfill::default(),
+            cache,
+            continuity,
+            presence: Presence::default(),
+            backfill: Backfill::default(),
             heavy,
             light,
             projects: AtomicBool::new(false),
@@ -278,13 +281,13 @@ impl Owners {
     }
 
     /// The freshness of a read that does not ask for one.
-    pub fn default_need(&self) -> Need {
+    pub fn default_need(&self) -> Consistency {
         self.0.settings.read.consistency
     }
 
-    /// What is known of the truth's history.
-    pub fn history(&self) -> &History {
-        &self.0.history
+    /// What is known of the bucket's continuity.
+    pub fn continuity(&self) -> &Continuity {
+        &self.0.continuity
     }
 
     /// The truth.
@@ -307,11 +310,11 @@ impl Owners {
 
     /// What is held in memory.
     pub fn cache(&self) -> CacheCounts {
-        let cells = &self.0.cells;
-        let (hits, misses) = (cells.hits(), cells.misses());
+        let cache = &self.0.cache;
+        let (hits, misses) = (cache.hits(), cache.misses());
         CacheCounts {
-            owners: cells.len(),
-            bytes: cells.weight(),
+            owners: cache.len(),
+            bytes: cache.weight(),
             hits,
             misses,
         }
@@ -324,7 +327,7 @@ impl Owners {
 
     /// How long the projection has been behind the truth without a step; none while it keeps up.
     pub fn behind(&self) -> Option<Duration> {
-        self.0.history.behind()
+        self.0.continuity.behind()
     }
 
     /// How far this shard's projection has come.
@@ -342,10 +345,10 @@ impl Owners {
 }
 
 /// Whether a copy may stand in for the truth: that is away, or knows less than the copy.
-fn a_copy_stands_in(fault: &OwnersFault) -> bool {
+fn a_copy_stands_in(error: &OwnersError) -> bool {
     matches!(
-        fault,
-        OwnersFault::Truth(TruthFault::Unavailable(_) | TruthFault::Full)
-            | OwnersFault::HistoryLost { .. }
+        error,
+        OwnersError::Truth(TruthError::Unavailable(_) | TruthError::Full)
+            | OwnersError::HistoryLost { .. }
     )
 }

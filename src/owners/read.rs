@@ -1,22 +1,21 @@
 //! Reading an owner, as fresh as asked for.
 
-use super::cell::Cell;
-use super::host::Fetched;
-use super::{Owners, OwnersFault, Snapshot, a_copy_stands_in};
+use super::cache::OwnerEntry;
+use super::fetch::Refresh;
+use super::{Owners, OwnersError, Snapshot, a_copy_stands_in};
 use crate::domain::Version;
-use crate::exchange::CallFault;
-use crate::seal::{Broken, OwnerKey};
-use crate::truth::TruthFault;
+use crate::requester::CallError;
+use crate::seal::OwnerKey;
+use crate::truth::TruthError;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
-use tracing::{debug, error};
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Need {
+pub enum Consistency {
     /// The copy at hand, if it is not older than the settings allow.
     Eventual,
     /// What the nearest replica of the truth has.
@@ -42,35 +41,35 @@ impl Owners {
     pub async fn read(
         &self,
         owner: &OwnerKey,
-        need: Need,
+        need: Consistency,
         min_version: Version,
         deadline: tokio::time::Instant,
-    ) -> Result<Reading, OwnersFault> {
+    ) -> Result<Reading, OwnersError> {
         let arrived = Instant::now();
-        let cell = self.cell(owner);
+        let entry = self.entry(owner);
         let held = self
-            .at_hand_by(owner, &cell, Some(deadline - LAST_MOMENT))
+            .load_by(owner, &entry, Some(deadline - LAST_MOMENT))
             .await?;
         let fresh = match need {
-            Need::Strong => self.refresh(owner, &cell, &held, true).await?,
-            Need::Head if held.checked_at().is_some_and(|at| at >= arrived) => held,
-            Need::Eventual
+            Consistency::Strong => self.refresh(owner, &entry, &held, true).await?,
+            Consistency::Head if held.checked_at().is_some_and(|at| at >= arrived) => held,
+            Consistency::Eventual
                 if held
                     .checked_at()
                     .is_some_and(|at| at.elapsed() <= self.max_age()) =>
             {
                 held
             }
-            Need::Head | Need::Eventual => {
+            Consistency::Head | Consistency::Eventual => {
                 // Where the truth went back, only a confirmed read tells whose history it lost.
-                let refreshed = self.refresh(owner, &cell, &held, self.0.history.is_lost());
+                let refreshed = self.refresh(owner, &entry, &held, self.0.continuity.is_lost());
                 let refreshed = tokio::select! {
                     refreshed = timeout_at(deadline - LAST_MOMENT, refreshed) => refreshed.ok(),
                     // It turns out to be away while this waits.
                     () = self.0.bucket.reading().broken() => None,
                 };
-                match refreshed.unwrap_or(Err(TruthFault::from(CallFault::TimedOut).into())) {
-                    Err(fault) if a_copy_stands_in(&fault) && held.version() >= min_version => {
+                match refreshed.unwrap_or(Err(TruthError::from(CallError::TimedOut).into())) {
+                    Err(error) if a_copy_stands_in(&error) && held.version() >= min_version => {
                         return Ok(Reading {
                             snapshot: held,
                             stale: true,
@@ -80,7 +79,7 @@ impl Owners {
                 }
             }
         };
-        let snapshot = self.at_least(owner, &cell, fresh, min_version).await?;
+        let snapshot = self.at_least(owner, &entry, fresh, min_version).await?;
         Ok(Reading {
             snapshot,
             stale: false,
@@ -91,20 +90,20 @@ impl Owners {
     pub(super) async fn at_least(
         &self,
         owner: &OwnerKey,
-        cell: &Arc<Cell>,
+        entry: &Arc<OwnerEntry>,
         mut held: Arc<Snapshot>,
         least: Version,
-    ) -> Result<Arc<Snapshot>, OwnersFault> {
+    ) -> Result<Arc<Snapshot>, OwnersError> {
         for confirmed in [false, true] {
             if held.version() >= least {
                 return Ok(held);
             }
-            held = self.refresh(owner, cell, &held, confirmed).await?;
+            held = self.refresh(owner, entry, &held, confirmed).await?;
         }
         if held.version() >= least {
             Ok(held)
         } else {
-            Err(OwnersFault::NeverWas {
+            Err(OwnersError::NeverWas {
                 owner_version: held.version(),
             })
         }
@@ -114,101 +113,16 @@ impl Owners {
     pub(super) async fn refresh(
         &self,
         owner: &OwnerKey,
-        cell: &Arc<Cell>,
+        entry: &Arc<OwnerEntry>,
         held: &Snapshot,
         confirmed: bool,
-    ) -> Result<Arc<Snapshot>, OwnersFault> {
-        Ok(match self.renewed(held, confirmed).await? {
-            Renewed::Grown(snapshot) => self.keep(owner, cell, snapshot),
-            Renewed::Replaced(snapshot) => {
-                cell.forget();
-                self.keep(owner, cell, snapshot)
+    ) -> Result<Arc<Snapshot>, OwnersError> {
+        Ok(match self.refreshed_copy(held, confirmed).await? {
+            Refresh::Extended(snapshot) => self.keep(owner, entry, snapshot),
+            Refresh::Replaced(snapshot) => {
+                entry.forget();
+                self.keep(owner, entry, snapshot)
             }
         })
     }
-
-    /// `held` with what the truth has that is newer; or, where the two do not fit, what the truth has. Fails where the
-    /// truth has less than `held`: acknowledged history is lost, and is not passed over in silence.
-    pub(super) async fn renewed(
-        &self,
-        held: &Snapshot,
-        confirmed: bool,
-    ) -> Result<Renewed, OwnersFault> {
-        let (owner, broken) = match self.newer(held, confirmed).await {
-            Err(OwnersFault::Broken { owner, broken }) => (owner, broken),
-            newer => return newer.map(|(grown, _)| Renewed::Grown(grown.into())),
-        };
-        let whole = self.fetch_whole(&owner).await?.snapshot;
-        let (held, found) = (held.version(), whole.version());
-        if found < held {
-            error!(%owner, %held, %found, "the truth has lost history of this owner: the copy at hand stands in");
-            return Err(OwnersFault::HistoryLost { owner, held, found });
-        }
-        match broken {
-            // So it is with every copy that was not asked for while deletions were forgotten.
-            Broken::BelowFloor => {
-                debug!(%owner, %held, %found, "the copy at hand is of before the floor: taken anew")
-            }
-            Broken::Torn => {
-                debug!(%owner, %held, %found, "the replica was in the middle of a write: taken anew")
-            }
-            _ => {
-                error!(%owner, %broken, %held, %found, "the copy at hand and the truth do not fit: the truth's is taken")
-            }
-        }
-        Ok(Renewed::Replaced(whole))
-    }
-
-    /// What was fetched, with what the truth has that is newer, confirmed.
-    pub(super) async fn fetch_newer(&self, held: &Snapshot) -> Result<Fetched, OwnersFault> {
-        match self.newer(held, true).await {
-            Ok((snapshot, up_to)) => Ok(Fetched {
-                snapshot: snapshot.into(),
-                up_to: up_to.unwrap_or_default(),
-            }),
-            Err(OwnersFault::Broken {
-                broken: Broken::Torn | Broken::BelowFloor,
-                owner,
-            }) => self.fetch_whole(&owner).await,
-            Err(fault) => Err(fault),
-        }
-    }
-
-    /// `held` with what the truth has that is newer, and the stream sequence up to which it is complete.
-    async fn newer(
-        &self,
-        held: &Snapshot,
-        confirmed: bool,
-    ) -> Result<(Snapshot, Option<Version>), OwnersFault> {
-        let (owner, version) = (held.owner(), held.version());
-        let checked_at = Instant::now();
-        let delta = match confirmed {
-            true => self.0.bucket.since_confirmed(owner, version).await?,
-            false => self.0.bucket.since(owner, version).await?,
-        };
-        let broken = |broken| OwnersFault::Broken {
-            owner: *owner,
-            broken,
-        };
-        // A replica may be behind; a confirmed answer that is has lost what was acknowledged.
-        if confirmed && !held.is_in(&delta.records) {
-            return Err(broken(Broken::RolledBack));
-        }
-        let set = held
-            .set()
-            .apply(&self.0.keyring, delta.records)
-            .map_err(broken)?;
-        Ok((
-            held.next(&self.0.keyring, set, Some(checked_at))?,
-            delta.up_to,
-        ))
-    }
-}
-
-/// What came of asking the truth for what is newer than a copy.
-pub(super) enum Renewed {
-    /// The copy, with what is newer.
-    Grown(Arc<Snapshot>),
-    /// Another one: the copy did not fit.
-    Replaced(Arc<Snapshot>),
 }

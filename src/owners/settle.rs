@@ -4,12 +4,11 @@
 //! two can land, whenever the first arrives: what comes back is the truth of it, exactly once. Where the owner has moved
 //! on meanwhile, the operation id in the sealed records tells whether that was this write.
 
-use super::cell::Cell;
+use super::cache::OwnerEntry;
 use super::compose::Sealed;
-use super::write::opened_items;
-use super::{Opened, Owners, OwnersFault, Snapshot};
+use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::seal::{Body, Record};
-use crate::truth::AppendFault;
+use crate::truth::AppendError;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -21,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What is known of the write in the end.
 pub(super) enum Settled {
     /// The truth has it.
-    Done(Vec<Opened>),
+    Done(Vec<OpenedItem>),
     /// The truth does not have it, and never will: the owner is at another version.
     Lost,
     /// The caller's time was up first.
@@ -32,7 +31,7 @@ impl Owners {
     /// Settles a write in doubt before the `deadline`, if the truth answers by then.
     pub(super) async fn settle(
         &self,
-        cell: &Arc<Cell>,
+        entry: &Arc<OwnerEntry>,
         snapshot: &Snapshot,
         sealed: Sealed,
         deadline: Instant,
@@ -40,10 +39,10 @@ impl Owners {
         let settling = async {
             loop {
                 self.0.bucket.writing().closed().await;
-                match self.settle_once(cell, snapshot, &sealed, deadline).await {
+                match self.settle_once(entry, snapshot, &sealed, deadline).await {
                     Ok(Some(settled)) => return settled,
                     Ok(None) => {}
-                    Err(fault) => warn!(%fault, "a write in doubt is not settled yet"),
+                    Err(error) => warn!(%error, "a write in doubt is not settled yet"),
                 }
                 sleep_until(Instant::now() + PAUSE).await;
             }
@@ -62,11 +61,11 @@ impl Owners {
 
     async fn settle_once(
         &self,
-        cell: &Arc<Cell>,
+        entry: &Arc<OwnerEntry>,
         snapshot: &Snapshot,
         sealed: &Sealed,
         deadline: Instant,
-    ) -> Result<Option<Settled>, OwnersFault> {
+    ) -> Result<Option<Settled>, OwnersError> {
         match self
             .0
             .bucket
@@ -79,22 +78,24 @@ impl Owners {
             .await
         {
             Ok(version) => Ok(Some(Settled::Done(
-                self.adopt(cell, snapshot, sealed, version)?,
+                self.adopt(entry, snapshot, sealed, version)?,
             ))),
-            Err(AppendFault::Conflict) => self.look_for(cell, snapshot, sealed).await,
+            Err(AppendError::Conflict) => self.look_for(entry, snapshot, sealed).await,
             // A full bucket refuses this one; the first may have been taken before.
-            Err(AppendFault::Full | AppendFault::InDoubt | AppendFault::NotWritten(_)) => Ok(None),
+            Err(AppendError::Full | AppendError::InDoubt | AppendError::NotWritten(_)) => Ok(None),
         }
     }
 
     /// The owner has moved on from the version that the write was made upon: by this write, or by another's.
     async fn look_for(
         &self,
-        cell: &Arc<Cell>,
+        entry: &Arc<OwnerEntry>,
         snapshot: &Snapshot,
         sealed: &Sealed,
-    ) -> Result<Option<Settled>, OwnersFault> {
-        let now = self.refresh(snapshot.owner(), cell, snapshot, true).await?;
+    ) -> Result<Option<Settled>, OwnersError> {
+        let now = self
+            .refresh(snapshot.owner(), entry, snapshot, true)
+            .await?;
         let upon = snapshot.version();
         // All of a write landed where its last record did.
         let Some(last) = sealed.records.last().map(|record| record.name) else {
@@ -105,10 +106,9 @@ impl Owners {
             None => return Ok(Some(Settled::Lost)),
         };
         if self.is_of(&now, current, sealed)? {
-            return Ok(Some(Settled::Done(opened_items(
-                &now,
-                &sealed.stored(current.version)?,
-            )?)));
+            return Ok(Some(Settled::Done(
+                now.open_items(&sealed.stored(current.version)?)?,
+            )));
         }
         // Written over since, perhaps.
         let kept = self
@@ -118,10 +118,9 @@ impl Owners {
             .await?;
         for record in &kept {
             if self.is_of(&now, record, sealed)? {
-                return Ok(Some(Settled::Done(opened_items(
-                    &now,
-                    &sealed.stored(record.version)?,
-                )?)));
+                return Ok(Some(Settled::Done(
+                    now.open_items(&sealed.stored(record.version)?)?,
+                )));
             }
         }
         // Some may be kept no more.
@@ -131,7 +130,7 @@ impl Owners {
         Ok(all_since.then_some(Settled::Lost))
     }
 
-    fn is_of(&self, now: &Snapshot, record: &Record, sealed: &Sealed) -> Result<bool, OwnersFault> {
+    fn is_of(&self, now: &Snapshot, record: &Record, sealed: &Sealed) -> Result<bool, OwnersError> {
         let Some(keys) = now.keys() else {
             return Ok(false);
         };

@@ -1,10 +1,10 @@
 //! An owner's whole current set, checked to be whole, opened when looked at.
 
-use super::OwnersFault;
+use super::OwnersError;
 use crate::domain::{Item, ItemId, Kind, Version};
 use crate::seal::{
     Body, Broken, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName,
-    SealFault,
+    SealError,
 };
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -16,11 +16,11 @@ pub struct Snapshot {
     /// When the truth last confirmed that nothing newer is known; `None` for a copy it has not been asked about.
     checked_at: Option<Instant>,
     /// Opened when first looked at; shared by all snapshots of one version, since opening is most of the work of a read.
-    items: Arc<OnceLock<Vec<Opened>>>,
+    items: Arc<OnceLock<Vec<OpenedItem>>>,
 }
 
 /// An item's record, opened.
-pub struct Opened {
+pub struct OpenedItem {
     /// Under which name it is kept.
     pub key: ItemKey,
     /// The record's version: the item's.
@@ -29,7 +29,7 @@ pub struct Opened {
     pub body: Body,
 }
 
-impl Opened {
+impl OpenedItem {
     /// The item, unless it is deleted.
     pub fn living(&self) -> Option<&Item> {
         match &self.body.content {
@@ -40,11 +40,11 @@ impl Opened {
 }
 
 impl Snapshot {
-    pub(super) fn new(
+    pub(crate) fn new(
         keyring: &Keyring,
         set: OwnerSet,
         checked_at: Option<Instant>,
-    ) -> Result<Self, OwnersFault> {
+    ) -> Result<Self, OwnersError> {
         let keys = match set.get(&RecordName::Key) {
             None => None,
             Some(record) => Some(OwnerKeys::unwrap_record(keyring, set.owner(), record)?),
@@ -57,15 +57,15 @@ impl Snapshot {
         set: OwnerSet,
         keys: Option<OwnerKeys>,
         checked_at: Option<Instant>,
-    ) -> Result<Self, OwnersFault> {
+    ) -> Result<Self, OwnersError> {
         if !newest_is_whole(&set, keys.as_ref()) {
-            return Err(OwnersFault::Broken {
+            return Err(OwnersError::Broken {
                 owner: *set.owner(),
                 broken: Broken::Torn,
             });
         }
         if let Some(record) = set.get(&RecordName::Floor) {
-            let keys = keys.as_ref().ok_or(SealFault::ForeignKey)?;
+            let keys = keys.as_ref().ok_or(SealError::ForeignKey)?;
             keys.check_floor(set.owner(), record)?;
         }
         Ok(Self {
@@ -82,7 +82,7 @@ impl Snapshot {
         keyring: &Keyring,
         set: OwnerSet,
         checked_at: Option<Instant>,
-    ) -> Result<Self, OwnersFault> {
+    ) -> Result<Self, OwnersError> {
         match &self.keys {
             Some(keys) if set.version() == self.version() => Ok(Self {
                 set,
@@ -95,7 +95,7 @@ impl Snapshot {
         }
     }
 
-    pub(super) fn set(&self) -> &OwnerSet {
+    pub(crate) fn set(&self) -> &OwnerSet {
         &self.set
     }
 
@@ -124,27 +124,27 @@ impl Snapshot {
     }
 
     /// The item of that kind and id, living or deleted; `None` if it never was.
-    pub fn item(&self, kind: Kind, id: &ItemId) -> Result<Option<Opened>, SealFault> {
+    pub fn item(&self, kind: Kind, id: &ItemId) -> Result<Option<OpenedItem>, SealError> {
         let Some(keys) = &self.keys else {
             return Ok(None);
         };
         let key = keys.item(kind.as_str(), id.as_str());
         self.set
             .get(&RecordName::Item(key))
-            .map(|record| self.open(keys, key, record))
+            .map(|record| self.open(record))
             .transpose()
     }
 
     /// All items, deletions included, in no order.
-    pub fn items(&self) -> Result<&[Opened], SealFault> {
+    pub fn items(&self) -> Result<&[OpenedItem], SealError> {
         if let Some(items) = self.items.get() {
             return Ok(items);
         }
         let mut items = Vec::new();
-        if let Some(keys) = &self.keys {
+        if self.keys.is_some() {
             for record in self.set.records() {
-                if let RecordName::Item(key) = record.name {
-                    items.push(self.open(keys, key, record)?);
+                if matches!(record.name, RecordName::Item(_)) {
+                    items.push(self.open(record)?);
                 }
             }
         }
@@ -187,12 +187,25 @@ impl Snapshot {
             + RECORD
     }
 
-    fn open(&self, keys: &OwnerKeys, key: ItemKey, record: &Record) -> Result<Opened, SealFault> {
-        Ok(Opened {
+    /// The item of one of this owner's records, opened.
+    pub(super) fn open(&self, record: &Record) -> Result<OpenedItem, SealError> {
+        let (Some(keys), RecordName::Item(key)) = (&self.keys, record.name) else {
+            return Err(SealError::Malformed);
+        };
+        Ok(OpenedItem {
             key,
             version: record.version,
             body: Body::open(keys, self.set.owner(), record)?,
         })
+    }
+
+    /// The items among these records of this owner, opened.
+    pub(super) fn open_items(&self, records: &[Record]) -> Result<Vec<OpenedItem>, SealError> {
+        records
+            .iter()
+            .filter(|record| matches!(record.name, RecordName::Item(_)))
+            .map(|record| self.open(record))
+            .collect()
     }
 }
 

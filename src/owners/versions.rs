@@ -1,7 +1,6 @@
 //! An item as it was: its kept versions, from this shard's Postgres and from the truth.
 
-use super::write::opened;
-use super::{Opened, Owners, OwnersFault, Snapshot};
+use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::{ItemId, Kind, Version};
 use crate::seal::{OwnerKey, Record, RecordName};
 use std::collections::BTreeMap;
@@ -10,7 +9,7 @@ use tracing::debug;
 /// An item's kept versions, or some of them.
 pub struct KeptVersions {
     /// Newest first.
-    pub versions: Vec<Opened>,
+    pub versions: Vec<OpenedItem>,
     /// Whether there are older ones.
     pub more: bool,
     /// Whether the first version is still kept.
@@ -26,7 +25,7 @@ impl Owners {
         id: &ItemId,
         before: Version,
         most: usize,
-    ) -> Result<Option<KeptVersions>, OwnersFault> {
+    ) -> Result<Option<KeptVersions>, OwnersError> {
         let Some(item) = snapshot
             .keys()
             .map(|keys| keys.item(kind.as_str(), id.as_str()))
@@ -49,7 +48,7 @@ impl Owners {
             .item_versions(snapshot.owner(), &item, before, most + 1)
             .await;
         let (in_truth, here) = match (in_truth, here) {
-            (Err(fault), Err(_)) => return Err(fault.into()),
+            (Err(error), Err(_)) => return Err(error.into()),
             (in_truth, here) => (in_truth.unwrap_or_default(), here.unwrap_or_default()),
         };
         let is_first = |record: &Record| record.envelope.item_prev.is_none();
@@ -71,7 +70,7 @@ impl Owners {
         let versions = known
             .iter()
             .take(most)
-            .map(|record| opened(snapshot, record))
+            .map(|record| snapshot.open(record))
             .collect::<Result<_, _>>()?;
         Ok(Some(KeptVersions {
             versions,
@@ -87,11 +86,11 @@ impl Owners {
         kind: Kind,
         id: &ItemId,
         version: Version,
-    ) -> Result<Option<Opened>, OwnersFault> {
-        let cell = self.cell(owner);
-        let mut snapshot = self.at_hand(owner, &cell).await?;
+    ) -> Result<Option<OpenedItem>, OwnersError> {
+        let entry = self.entry(owner);
+        let mut snapshot = self.load(owner, &entry).await?;
         if version > snapshot.version() {
-            snapshot = self.refresh(owner, &cell, &snapshot, true).await?;
+            snapshot = self.refresh(owner, &entry, &snapshot, true).await?;
         }
         // Nobody is asked for what never was.
         let found = if version > snapshot.version() {
@@ -108,7 +107,7 @@ impl Owners {
             .map(|keys| RecordName::Item(keys.item(kind.as_str(), id.as_str())));
         let is_it = wanted == Some(record.name);
         if is_it {
-            opened(&snapshot, &record).map(Some)
+            Ok(Some(snapshot.open(&record)?))
         } else {
             Ok(None)
         }

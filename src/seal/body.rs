@@ -1,7 +1,7 @@
 //! What a sealed record says of an item, and its form as bytes (CBOR, RFC 8949).
 
-use super::record::SealFault;
-use super::{OwnerKey, OwnerKeys, Record, RequestMark};
+use super::record::SealError;
+use super::{OwnerKey, OwnerKeys, Record, RequestHash};
 use crate::domain::{Data, Item, ItemId, Kind, Meta, Tags, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ pub struct Body {
     /// The first version of the item's present life; none when this record is it.
     pub born: Version,
     /// The caller's request that began the present life: finds an item whose id the service chose.
-    pub born_request: Option<RequestMark>,
+    pub born_request: Option<RequestHash>,
     /// Its place in the write that made it.
     pub part: Part,
     /// The item, or that it is gone.
@@ -34,14 +34,14 @@ pub struct Part {
     pub followed_by: u16,
     /// In the write's last record, where it has a request id: what was asked beside and was refused, by its place in the
     /// request, for who asks again.
-    pub refused: BTreeMap<u16, Refused>,
+    pub refused: BTreeMap<u16, StoredRefusal>,
 }
 
 /// A refusal that is kept with the write beside which it was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Refused {
+pub struct StoredRefusal {
     /// As the caller was told (JSON), but for the item that it shows.
-    pub told: String,
+    pub json: String,
     /// Of the item that it shows; none where it shows none.
     pub shown: Version,
 }
@@ -73,7 +73,7 @@ pub enum Content {
 
 /// The stored form: short names, since every record repeats them.
 #[derive(Serialize, Deserialize)]
-struct Stored {
+struct StoredBody {
     o: u128,
     s: String,
     b: u64,
@@ -100,10 +100,10 @@ struct StoredPart {
 
 impl StoredPart {
     fn of(part: &Part) -> Self {
-        let told = part
+        let refusals = part
             .refused
             .iter()
-            .map(|(at, refused)| (*at, refused.told.clone()));
+            .map(|(at, refused)| (*at, refused.json.clone()));
         let shown = part
             .refused
             .iter()
@@ -112,23 +112,23 @@ impl StoredPart {
         Self {
             n: part.of,
             f: part.followed_by,
-            x: told.collect(),
+            x: refusals.collect(),
             v: shown.collect(),
         }
     }
 
-    fn read(self) -> Result<Part, SealFault> {
+    fn read(self) -> Result<Part, SealError> {
         let shown = |at| {
             self.v
                 .get(at)
                 .map_or(Some(Version::NONE), |version| Version::new(*version))
         };
-        let refused = self.x.iter().map(|(at, told)| {
-            let shown = shown(at).ok_or(SealFault::Malformed)?;
+        let refused = self.x.iter().map(|(at, json)| {
+            let shown = shown(at).ok_or(SealError::Malformed)?;
             Ok((
                 *at,
-                Refused {
-                    told: told.clone(),
+                StoredRefusal {
+                    json: json.clone(),
                     shown,
                 },
             ))
@@ -178,7 +178,7 @@ impl Body {
                 }),
             ),
         };
-        let stored = Stored {
+        let stored = StoredBody {
             o: self.operation.as_u128(),
             s: self.shard.clone(),
             b: self.born.get(),
@@ -199,8 +199,8 @@ impl Body {
     }
 
     /// From the bytes that were sealed.
-    pub fn decode(plain: &[u8]) -> Result<Self, SealFault> {
-        let stored: Stored = ciborium::from_reader(plain).map_err(|_| SealFault::Malformed)?;
+    pub fn decode(plain: &[u8]) -> Result<Self, SealError> {
+        let stored: StoredBody = ciborium::from_reader(plain).map_err(|_| SealError::Malformed)?;
         let (kind, id, updated_at) = (stored.k, stored.i, stored.u);
         let content = match stored.l {
             None => Content::Deleted {
@@ -226,15 +226,15 @@ impl Body {
         Ok(Self {
             operation: Uuid::from_u128(stored.o),
             shard: stored.s,
-            born: Version::new(stored.b).ok_or(SealFault::Malformed)?,
-            born_request: stored.r.map(RequestMark::from_bytes),
+            born: Version::new(stored.b).ok_or(SealError::Malformed)?,
+            born_request: stored.r.map(RequestHash::from_bytes),
             part: stored.p.map_or(Ok(Part::WHOLE), StoredPart::read)?,
             content,
         })
     }
 
     /// Opens an item's record and reads it.
-    pub fn open(keys: &OwnerKeys, owner: &OwnerKey, record: &Record) -> Result<Self, SealFault> {
+    pub fn open(keys: &OwnerKeys, owner: &OwnerKey, record: &Record) -> Result<Self, SealError> {
         let mut body = Self::decode(&keys.open(owner, record)?)?;
         if body.born.is_none() {
             body.born = record.version;
@@ -256,7 +256,7 @@ mod tests {
             operation: Uuid::from_u128(5),
             shard: "a".into(),
             born: Version::new(3).expect("in range"),
-            born_request: Some(RequestMark::from_bytes([1; 16])),
+            born_request: Some(RequestHash::from_bytes([1; 16])),
             part: Part::WHOLE,
             content: Content::Living(Item {
                 kind: Kind::Text,
@@ -281,7 +281,7 @@ mod tests {
             ),
             (5, "a", 3)
         );
-        assert_eq!(body.born_request, Some(RequestMark::from_bytes([1; 16])));
+        assert_eq!(body.born_request, Some(RequestHash::from_bytes([1; 16])));
         let Content::Living(item) = body.content else {
             panic!("it lives")
         };
@@ -298,8 +298,8 @@ mod tests {
 
     #[test]
     fn the_part_of_a_write_reads_back_as_written() {
-        let refused = |shown| Refused {
-            told: "{}".into(),
+        let refused = |shown| StoredRefusal {
+            json: "{}".into(),
             shown: Version::new(shown).expect("in range"),
         };
         let part = Part {
@@ -337,8 +337,8 @@ mod tests {
             part.refused,
             BTreeMap::from([(
                 1,
-                Refused {
-                    told: "told".into(),
+                StoredRefusal {
+                    json: "told".into(),
                     shown: Version::NONE
                 }
             )])
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn other_bytes_are_refused() {
-        assert_eq!(Body::decode(b"").err(), Some(SealFault::Malformed));
-        assert_eq!(Body::decode(b"\xa0").err(), Some(SealFault::Malformed));
+        assert_eq!(Body::decode(b"").err(), Some(SealError::Malformed));
+        assert_eq!(Body::decode(b"\xa0").err(), Some(SealError::Malformed));
     }
 }

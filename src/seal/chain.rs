@@ -194,7 +194,7 @@ impl OwnerSet {
         if version.is_none() {
             return Digest::EMPTY;
         }
-        Digest(keyring.digest_mark(&self.owner, &name.to_string(), version.get()))
+        Digest(keyring.digest_term(&self.owner, &name.to_string(), version.get()))
     }
 
     /// Undoes the newest write, and compares what is left with what that write says it was made upon.

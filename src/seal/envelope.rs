@@ -20,7 +20,7 @@
 //! |---|---|
 //! | 8 | the version up to which the owner's deletions are forgotten |
 
-use super::RequestMark;
+use super::RequestHash;
 use super::chain::Digest;
 use crate::domain::Version;
 
@@ -67,7 +67,7 @@ pub struct Envelope {
     /// The digest of the owner's whole set at `prev`.
     pub before: Digest,
     /// Keyed hashes of the caller's request id and of the request, when the caller gave an id.
-    pub request: Option<(RequestMark, RequestMark)>,
+    pub request: Option<(RequestHash, RequestHash)>,
     /// The nonce of the seal, never used twice with one key.
     pub nonce: [u8; 12],
 }
@@ -120,7 +120,7 @@ impl Envelope {
             head[at..]
                 .first_chunk()
                 .copied()
-                .map(RequestMark::from_bytes)
+                .map(RequestHash::from_bytes)
         };
         let request = if head[38..70] == [0; 32] {
             None
@@ -161,7 +161,7 @@ mod tests {
                 prev: Version::new(prev).expect("in range"),
                 item_prev: Version::new(item_prev).expect("in range"),
                 before: Digest::from_bytes(before),
-                request: request.map(|(id, b)| (RequestMark::from_bytes(id), RequestMark::from_bytes([b; 16]))),
+                request: request.map(|(id, b)| (RequestHash::from_bytes(id), RequestHash::from_bytes([b; 16]))),
                 nonce,
             }
         }

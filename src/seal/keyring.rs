@@ -33,13 +33,13 @@ pub struct Fingerprints {
 /// A key that cannot be used as given; says which, never what it holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("keys.{which} is not 32 bytes in base64")]
-pub struct KeyFault {
+pub struct KeyringError {
     which: &'static str,
 }
 
 impl Keyring {
     /// Both keys are 32 bytes in standard base64 (RFC 4648 §4).
-    pub fn from_base64(identity: &str, encryption: &str) -> Result<Self, KeyFault> {
+    pub fn from_base64(identity: &str, encryption: &str) -> Result<Self, KeyringError> {
         let identity = decode_key("identity", identity)?;
         let encryption = decode_key("encryption", encryption)?;
         let mark = |key: &[u8], label: &str| {
@@ -74,7 +74,7 @@ impl Keyring {
     }
 
     /// One record's contribution to the digest of its owner's set: 128 bits over owner, name and version.
-    pub(super) fn digest_mark(&self, owner: &OwnerKey, name: &str, version: u64) -> u128 {
+    pub(super) fn digest_term(&self, owner: &OwnerKey, name: &str, version: u64) -> u128 {
         u128::from_be_bytes(keyed_hash(
             &self.digest,
             &[owner.as_bytes(), name.as_bytes(), &version.to_be_bytes()],
@@ -82,7 +82,7 @@ impl Keyring {
     }
 
     /// A seal on a list cursor, so that a made-up one, another owner's or another filter's is told apart.
-    pub fn cursor_mark(&self, owner: &OwnerKey, filter: &[u8], place: u64) -> [u8; 16] {
+    pub fn cursor_mac(&self, owner: &OwnerKey, filter: &[u8], place: u64) -> [u8; 16] {
         keyed_hash(
             &self.cursor,
             &[owner.as_bytes(), filter, &place.to_be_bytes()],
@@ -101,16 +101,16 @@ impl fmt::Debug for Keyring {
     }
 }
 
-fn decode_key(which: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, KeyFault> {
+fn decode_key(which: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     let bytes = Zeroizing::new(
         STANDARD
             .decode(text.trim())
-            .map_err(|_| KeyFault { which })?,
+            .map_err(|_| KeyringError { which })?,
     );
     if bytes.len() == 32 {
         Ok(bytes)
     } else {
-        Err(KeyFault { which })
+        Err(KeyringError { which })
     }
 }
 
@@ -135,11 +135,11 @@ mod tests {
     fn a_key_of_another_form_is_refused_by_name() {
         let good = STANDARD.encode([1; 32]);
         let short = STANDARD.encode([1; 31]);
-        let fault = Keyring::from_base64(&short, &good).expect_err("31 bytes");
-        assert_eq!(fault.to_string(), "keys.identity is not 32 bytes in base64");
-        let fault = Keyring::from_base64(&good, "no base64").expect_err("no base64");
+        let error = Keyring::from_base64(&short, &good).expect_err("31 bytes");
+        assert_eq!(error.to_string(), "keys.identity is not 32 bytes in base64");
+        let error = Keyring::from_base64(&good, "no base64").expect_err("no base64");
         assert_eq!(
-            fault.to_string(),
+            error.to_string(),
             "keys.encryption is not 32 bytes in base64"
         );
     }
@@ -184,11 +184,11 @@ mod tests {
     fn a_cursor_is_bound_to_owner_filter_and_place() {
         let keys = test_keyring();
         let (a, b) = (OwnerKey::from_bytes([1; 16]), OwnerKey::from_bytes([2; 16]));
-        let mark = keys.cursor_mark(&a, b"f", 7);
-        assert_eq!(mark, keys.cursor_mark(&a, b"f", 7));
-        assert_ne!(mark, keys.cursor_mark(&b, b"f", 7));
-        assert_ne!(mark, keys.cursor_mark(&a, b"g", 7));
-        assert_ne!(mark, keys.cursor_mark(&a, b"f", 8));
+        let mark = keys.cursor_mac(&a, b"f", 7);
+        assert_eq!(mark, keys.cursor_mac(&a, b"f", 7));
+        assert_ne!(mark, keys.cursor_mac(&b, b"f", 7));
+        assert_ne!(mark, keys.cursor_mac(&a, b"g", 7));
+        assert_ne!(mark, keys.cursor_mac(&a, b"f", 8));
     }
 
     #[test]

@@ -12,13 +12,13 @@ mod name;
 mod owner_keys;
 mod record;
 
-pub use body::{Body, Content, Part, Refused};
+pub use body::{Body, Content, Part, StoredRefusal};
 pub use chain::{Broken, Digest, OwnerSet};
 pub use envelope::{Class, Envelope};
-pub use keyring::{Fingerprints, KeyFault, Keyring};
-pub use name::{ItemKey, OwnerKey, RecordName, RequestMark};
+pub use keyring::{Fingerprints, Keyring, KeyringError};
+pub use name::{ItemKey, OwnerKey, RecordName, RequestHash};
 pub use owner_keys::{OwnerKeys, UserId};
-pub use record::{Links, Record, SealFault};
+pub use record::{Links, Record, SealError};
 
 use aws_lc_rs::{digest, hkdf, hmac};
 

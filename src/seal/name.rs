@@ -57,7 +57,7 @@ opaque_name! {
 }
 opaque_name! {
     /// Stands for a caller's request id, or for a request's content, under a key of that owner.
-    RequestMark
+    RequestHash
 }
 
 /// The second part of a record's key in the bucket.

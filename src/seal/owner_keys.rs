@@ -1,9 +1,9 @@
 //! One owner's keys: the data key that seals their records, and the wrapped form in which it is kept.
 
 use super::envelope::{Class, Envelope};
-use super::record::{Links, SealFault, aad};
+use super::record::{Links, SealError, aad};
 use super::{
-    Keyring, OwnerKey, Record, RecordName, RequestMark, derive, hmac_key, keyed_hash, random,
+    Keyring, OwnerKey, Record, RecordName, RequestHash, derive, hmac_key, keyed_hash, random,
 };
 use crate::domain::Version;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -75,10 +75,10 @@ impl OwnerKeys {
     }
 
     /// What stands in an envelope for the caller's request id and for the request itself.
-    pub fn request_marks(&self, request_id: &str, canonical: &[u8]) -> (RequestMark, RequestMark) {
+    pub fn request_hashes(&self, request_id: &str, canonical: &[u8]) -> (RequestHash, RequestHash) {
         (
-            RequestMark::from_bytes(keyed_hash(&self.request_id, &[request_id.as_bytes()])),
-            RequestMark::from_bytes(keyed_hash(&self.request, &[canonical])),
+            RequestHash::from_bytes(keyed_hash(&self.request_id, &[request_id.as_bytes()])),
+            RequestHash::from_bytes(keyed_hash(&self.request, &[canonical])),
         )
     }
 
@@ -95,9 +95,9 @@ impl OwnerKeys {
     }
 
     /// Opens an item's record; fails when a bit of it, its key or its envelope is not as sealed.
-    pub fn open(&self, owner: &OwnerKey, record: &Record) -> Result<Zeroizing<Vec<u8>>, SealFault> {
+    pub fn open(&self, owner: &OwnerKey, record: &Record) -> Result<Zeroizing<Vec<u8>>, SealError> {
         if record.envelope.key_id != self.key_id || record.envelope.class != Class::Item {
-            return Err(SealFault::ForeignKey);
+            return Err(SealError::ForeignKey);
         }
         open_with(&self.cipher, owner, record)
     }
@@ -115,9 +115,9 @@ impl OwnerKeys {
     }
 
     /// Fails when a floor is not as it was sealed.
-    pub fn check_floor(&self, owner: &OwnerKey, record: &Record) -> Result<(), SealFault> {
+    pub fn check_floor(&self, owner: &OwnerKey, record: &Record) -> Result<(), SealError> {
         if record.envelope.key_id != self.key_id || record.floor().is_none() {
-            return Err(SealFault::ForeignKey);
+            return Err(SealError::ForeignKey);
         }
         open_with(&self.cipher, owner, record).map(drop)
     }
@@ -155,12 +155,12 @@ impl OwnerKeys {
         keyring: &Keyring,
         owner: &OwnerKey,
         record: &Record,
-    ) -> Result<Self, SealFault> {
+    ) -> Result<Self, SealError> {
         if record.envelope.class != Class::Key || record.envelope.key_id != wrapping_id(keyring) {
-            return Err(SealFault::ForeignKey);
+            return Err(SealError::ForeignKey);
         }
         let plain = open_with(&cipher(&keyring.wrapping), owner, record)?;
-        let secret = plain.first_chunk().ok_or(SealFault::Malformed)?;
+        let secret = plain.first_chunk().ok_or(SealError::Malformed)?;
         Ok(Self::from_secret(Zeroizing::new(*secret)))
     }
 }
@@ -207,11 +207,11 @@ fn open_with(
     cipher: &LessSafeKey,
     owner: &OwnerKey,
     record: &Record,
-) -> Result<Zeroizing<Vec<u8>>, SealFault> {
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
     let (head, sealed) = record
         .value
         .split_at_checked(record.envelope.class.head_bytes())
-        .ok_or(SealFault::Malformed)?;
+        .ok_or(SealError::Malformed)?;
     let mut sealed = Zeroizing::new(sealed.to_vec());
     let nonce = Nonce::assume_unique_for_key(record.envelope.nonce);
     let opened = cipher
@@ -220,7 +220,7 @@ fn open_with(
             Aad::from(aad(head, owner, record.name)),
             sealed.as_mut_slice(),
         )
-        .map_err(|_| SealFault::Tampered)?
+        .map_err(|_| SealError::Tampered)?
         .len();
     sealed.truncate(opened);
     Ok(sealed)

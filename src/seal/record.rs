@@ -1,7 +1,7 @@
 //! A record as the bucket holds it: name, version, time, clear envelope and sealed rest.
 
 use super::envelope::{Class, Envelope};
-use super::{OwnerKey, RecordName, RequestMark, random};
+use super::{OwnerKey, RecordName, RequestHash, random};
 use crate::domain::{Timestamp, Version};
 use crate::seal::chain::Digest;
 use bytes::Bytes;
@@ -29,8 +29,8 @@ impl Record {
         version: Version,
         at: Timestamp,
         value: Bytes,
-    ) -> Result<Self, SealFault> {
-        let envelope = Envelope::decode(&value).ok_or(SealFault::Malformed)?;
+    ) -> Result<Self, SealError> {
+        let envelope = Envelope::decode(&value).ok_or(SealError::Malformed)?;
         let fits = match name {
             RecordName::Key => envelope.class == Class::Key,
             RecordName::Floor => {
@@ -39,7 +39,7 @@ impl Record {
             RecordName::Item(_) => envelope.class == Class::Item,
         };
         if !fits || envelope.prev >= version || envelope.item_prev > envelope.prev {
-            return Err(SealFault::Malformed);
+            return Err(SealError::Malformed);
         }
         Ok(Self {
             name,
@@ -85,7 +85,7 @@ pub struct Links {
     /// The digest of the owner's set.
     pub before: Digest,
     /// The caller's request, when it has an id.
-    pub request: Option<(RequestMark, RequestMark)>,
+    pub request: Option<(RequestHash, RequestHash)>,
     /// Whether the record deletes its item.
     pub deleted: bool,
 }
@@ -107,7 +107,7 @@ impl Links {
 
 /// Why a record cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SealFault {
+pub enum SealError {
     /// Not a record of a format that this version knows.
     #[error("not a record of a known format")]
     Malformed,
@@ -189,13 +189,13 @@ mod tests {
         );
         assert_eq!(
             keys.open(&OWNER, &moved).expect_err("moved"),
-            SealFault::Tampered
+            SealError::Tampered
         );
         let foreign = OwnerKey::from_bytes([8; 16]);
         assert_eq!(
             keys.open(&foreign, &record(ITEM, value))
                 .expect_err("moved"),
-            SealFault::Tampered
+            SealError::Tampered
         );
     }
 
@@ -213,7 +213,7 @@ mod tests {
                 .new_owner_keys()
                 .open(&OWNER, &sealed)
                 .expect_err("foreign"),
-            SealFault::ForeignKey
+            SealError::ForeignKey
         );
     }
 
@@ -242,11 +242,11 @@ mod tests {
         let stranger = OwnerKey::from_bytes([8; 16]);
         assert_eq!(
             OwnerKeys::unwrap_record(&keyring, &stranger, &wrapped).expect_err("moved"),
-            SealFault::Tampered
+            SealError::Tampered
         );
         assert_eq!(
             OwnerKeys::unwrap_record(&keyring, &OWNER, &sealed).expect_err("no key"),
-            SealFault::ForeignKey
+            SealError::ForeignKey
         );
     }
 
@@ -264,11 +264,11 @@ mod tests {
         altered[89] = 4;
         assert_eq!(
             keys.check_floor(&OWNER, &record(RecordName::Floor, altered)),
-            Err(SealFault::Tampered)
+            Err(SealError::Tampered)
         );
         assert_eq!(
             keys.check_floor(&OwnerKey::from_bytes([8; 16]), &floor),
-            Err(SealFault::Tampered)
+            Err(SealError::Tampered)
         );
         let above = keys.seal_floor(&OWNER, &links(4), version(5));
         let parsed = Record::parse(
@@ -279,7 +279,7 @@ mod tests {
         );
         assert_eq!(
             parsed.expect_err("above what it was made upon"),
-            SealFault::Malformed
+            SealError::Malformed
         );
     }
 
@@ -292,27 +292,27 @@ mod tests {
         let value = keys.seal(&OWNER, ITEM, &links(9), b"x".to_vec());
         assert_eq!(
             parse(ITEM, 9, value.clone()).expect_err("made upon itself"),
-            SealFault::Malformed
+            SealError::Malformed
         );
         assert_eq!(
             parse(RecordName::Key, 10, value.clone()).expect_err("an item"),
-            SealFault::Malformed
+            SealError::Malformed
         );
         assert!(parse(ITEM, 10, value).is_ok());
         assert_eq!(
             parse(ITEM, 10, vec![1, 2]).expect_err("short"),
-            SealFault::Malformed
+            SealError::Malformed
         );
     }
 
     #[test]
     fn a_request_leaves_only_its_marks() {
         let keys = test_keyring().new_owner_keys();
-        let (id, request) = keys.request_marks("abc", b"body");
-        assert_eq!(keys.request_marks("abc", b"body"), (id, request));
-        assert_eq!(keys.request_marks("abc", b"other").0, id);
-        assert_ne!(keys.request_marks("abc", b"other").1, request);
-        assert_ne!(keys.request_marks("abd", b"body").0, id);
+        let (id, request) = keys.request_hashes("abc", b"body");
+        assert_eq!(keys.request_hashes("abc", b"body"), (id, request));
+        assert_eq!(keys.request_hashes("abc", b"other").0, id);
+        assert_ne!(keys.request_hashes("abc", b"other").1, request);
+        assert_ne!(keys.request_hashes("abd", b"body").0, id);
         assert_eq!(
             format!("{:?} {keys:?}", UserId::new("i", "s")),
             "UserId OwnerKeys"

@@ -1,6 +1,6 @@
 //! How far the projection has come, as every worker of the shard knows it.
 
-use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql, to_sql};
+use super::store::{HOSTING_LOCK, ShardError, Store, from_sql, to_sql};
 use super::unhost::{UNHOSTED, Unhosted};
 use crate::domain::Timestamp;
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
@@ -20,7 +20,7 @@ pub struct Cursor(watch::Sender<u64>);
 
 /// How far the projection has come, in which bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reached {
+pub struct ProjectionPosition {
     /// When the bucket was made, as the server tells it.
     pub created: String,
     /// The stream sequence up to which everything is stored.
@@ -35,11 +35,11 @@ pub struct Reached {
 
 /// Whether the projection has passed a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
+pub enum Projected {
     /// The row is committed in this shard's Postgres.
     Yes,
     /// Not yet; the truth has it.
-    NotYet,
+    Pending,
 }
 
 impl Default for Cursor {
@@ -64,11 +64,11 @@ impl Cursor {
     }
 
     /// Waits until the projection has passed `sequence`, at most for `limit`.
-    pub async fn wait_for(&self, sequence: u64, limit: Duration) -> Passed {
+    pub async fn wait_for(&self, sequence: u64, limit: Duration) -> Projected {
         let mut heard = self.0.subscribe();
         match timeout(limit, heard.wait_for(|current| *current >= sequence)).await {
-            Ok(Ok(_)) => Passed::Yes,
-            Ok(Err(_)) | Err(_) => Passed::NotYet,
+            Ok(Ok(_)) => Projected::Yes,
+            Ok(Err(_)) | Err(_) => Projected::Pending,
         }
     }
 }
@@ -81,7 +81,7 @@ impl Store {
         bucket: &str,
         cursor: &Cursor,
         unhosted: impl Fn(Unhosted) + Send + Sync,
-    ) -> Result<(), ShardFault> {
+    ) -> Result<(), ShardError> {
         // On a connection of its own, and only once: a listener that reconnects by itself would not read the cursor.
         let own = PgPoolOptions::new()
             .max_connections(1)
@@ -106,12 +106,12 @@ impl Store {
                     }
                 }
                 Ok(Ok(None)) => return Ok(()),
-                Ok(Err(fault)) => return Err(fault.into()),
+                Ok(Err(error)) => return Err(error.into()),
                 // A connection over which nothing comes any more does not know it.
                 Err(_) => {
                     let alive =
                         timeout(QUIET, sqlx::query("select 1").execute(&mut listener)).await;
-                    alive.map_err(|_| ShardFault::TimedOut)??;
+                    alive.map_err(|_| ShardError::TimedOut)??;
                 }
             }
         }
@@ -125,7 +125,7 @@ impl Store {
         bucket: &str,
         created: &str,
         newest: u64,
-    ) -> Result<(), ShardFault> {
+    ) -> Result<(), ShardError> {
         sqlx::query!(
             "insert into cursor (bucket, created, sequence) values ($1, $2, $3) on conflict do nothing",
             bucket,
@@ -144,7 +144,7 @@ impl Store {
         bucket: &str,
         why: &str,
         accepted: u64,
-    ) -> Result<(), ShardFault> {
+    ) -> Result<(), ShardError> {
         self.within(async {
             sqlx::query!(
                 "update cursor set lost = $2 where bucket = $1 and lost is null and accepted = $3",
@@ -166,7 +166,7 @@ impl Store {
         bucket: &str,
         created: &str,
         newest: u64,
-    ) -> Result<(), ShardFault> {
+    ) -> Result<(), ShardError> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
@@ -193,7 +193,7 @@ impl Store {
     }
 
     /// How far the projection has come; `None` where it never began.
-    pub async fn reached(&self, bucket: &str) -> Result<Option<Reached>, ShardFault> {
+    pub async fn reached(&self, bucket: &str) -> Result<Option<ProjectionPosition>, ShardError> {
         self.within(async { reached(&mut *self.pool().acquire().await?, bucket).await })
             .await
     }
@@ -202,7 +202,7 @@ impl Store {
 pub(super) async fn reached(
     connection: &mut PgConnection,
     bucket: &str,
-) -> Result<Option<Reached>, ShardFault> {
+) -> Result<Option<ProjectionPosition>, ShardError> {
     let row = sqlx::query!(
         r#"
         select created, sequence, anchor_sequence, (extract(epoch from anchor_at) * 1000)::bigint as anchor_at_ms, lost,
@@ -213,7 +213,7 @@ pub(super) async fn reached(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|row| Reached {
+    Ok(row.map(|row| ProjectionPosition {
         created: row.created,
         sequence: from_sql(row.sequence),
         anchor: row
@@ -235,16 +235,16 @@ mod tests {
         cursor.raise(5);
         cursor.raise(3);
         assert_eq!(cursor.sequence(), 5);
-        assert_eq!(cursor.wait_for(5, Duration::ZERO).await, Passed::Yes);
+        assert_eq!(cursor.wait_for(5, Duration::ZERO).await, Projected::Yes);
         assert_eq!(
             cursor.wait_for(6, Duration::from_millis(1)).await,
-            Passed::NotYet
+            Projected::Pending
         );
         let waiting = tokio::spawn({
             let cursor = cursor.clone();
             async move { cursor.wait_for(7, Duration::from_secs(10)).await }
         });
         cursor.raise(8);
-        assert_eq!(waiting.await.expect("no panic"), Passed::Yes);
+        assert_eq!(waiting.await.expect("no panic"), Projected::Yes);
     }
 }

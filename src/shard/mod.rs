@@ -5,22 +5,24 @@
 
 mod cursor;
 mod owner;
+mod owner_copy;
 mod pools;
+mod prior_request;
 mod projector;
 mod records;
-mod request;
 mod rows;
+mod settings;
 mod store;
 mod unhost;
 mod versions;
-mod whole;
 
-pub use cursor::{Cursor, Passed, Reached};
+pub use cursor::{Cursor, Projected, ProjectionPosition};
 pub use owner::{HostedOwner, Hosting};
-pub use projector::{ProjectFault, Projector, Waiting};
-pub use request::Earlier;
+pub use owner_copy::{HostingOutcome, OwnerCopy};
+pub use prior_request::PriorRequest;
+pub use projector::{LockAttempt, ProjectError, Projector};
 pub use rows::{ItemRow, OwnerRows};
-pub use store::{ShardFault, ShardSettings, Store, without_password};
+pub use settings::{ShardSettings, without_password};
+pub use store::{ShardError, Store};
 pub use unhost::Unhosted;
 pub use versions::Life;
-pub use whole::{Completed, Whole};

@@ -1,6 +1,6 @@
 //! An owner's row: beginning to host them, reading what is here of them, and taking it away.
 
-use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql};
+use super::store::{HOSTING_LOCK, ShardError, Store, from_sql};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 use sqlx::postgres::PgConnection;
@@ -22,13 +22,13 @@ pub struct Hosting {
 impl Store {
     /// The owner's current records, read in one statement, so that no half of a batch is seen. `None` unless the shard
     /// hosts them completely.
-    pub async fn hosted_owner(&self, owner: &OwnerKey) -> Result<Option<HostedOwner>, ShardFault> {
+    pub async fn hosted_owner(&self, owner: &OwnerKey) -> Result<Option<HostedOwner>, ShardError> {
         self.within(async { read_owner(&mut *self.pool().acquire().await?, owner).await })
             .await
     }
 
     /// Whether the shard hosts the owner completely.
-    pub async fn hosts(&self, owner: &OwnerKey) -> Result<bool, ShardFault> {
+    pub async fn hosts(&self, owner: &OwnerKey) -> Result<bool, ShardError> {
         self.within(async {
             Ok(sqlx::query_scalar!(
                 r#"
@@ -45,7 +45,7 @@ impl Store {
     }
 
     /// How many owners the shard hosts completely.
-    pub async fn hosted_count(&self) -> Result<u64, ShardFault> {
+    pub async fn hosted_count(&self) -> Result<u64, ShardError> {
         self.within(async {
             let count = sqlx::query_scalar!(
                 r#"select count(*) as "count!" from owner where complete_to is not null and erased_at is null"#,
@@ -62,7 +62,7 @@ impl Store {
         &self,
         after: Option<&OwnerKey>,
         most: i64,
-    ) -> Result<Vec<(OwnerKey, Version)>, ShardFault> {
+    ) -> Result<Vec<(OwnerKey, Version)>, ShardError> {
         self.within(async {
             let after: &[u8] = after.map_or(&[], |owner| owner.as_bytes());
             let rows = sqlx::query!(
@@ -94,7 +94,7 @@ impl Store {
         &self,
         owner: &OwnerKey,
         bucket: &str,
-    ) -> Result<Hosting, ShardFault> {
+    ) -> Result<Hosting, ShardError> {
         self.within(async {
             let mut transaction = self.pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock_shared($1)", HOSTING_LOCK)
@@ -129,7 +129,7 @@ impl Store {
 async fn read_owner(
     connection: &mut PgConnection,
     owner: &OwnerKey,
-) -> Result<Option<HostedOwner>, ShardFault> {
+) -> Result<Option<HostedOwner>, ShardError> {
     let rows = sqlx::query!(
         r#"
         select o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version, o.history_complete,
@@ -155,7 +155,7 @@ async fn read_owner(
     }
     for row in rows {
         if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {
-            let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardFault::Unreadable)?);
+            let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?);
             records.push(record(
                 name,
                 version,
@@ -175,8 +175,8 @@ pub(super) fn record(
     version: i64,
     at_ms: i64,
     value: Vec<u8>,
-) -> Result<Record, ShardFault> {
-    let version = Version::new(from_sql(version)).ok_or(ShardFault::Unreadable)?;
+) -> Result<Record, ShardError> {
+    let version = Version::new(from_sql(version)).ok_or(ShardError::Unreadable)?;
     Record::parse(name, version, Timestamp::from_millis(at_ms), value.into())
-        .map_err(|_| ShardFault::Unreadable)
+        .map_err(|_| ShardError::Unreadable)
 }

@@ -1,6 +1,6 @@
 //! The connections to the shard's Postgres, and how long anything may take on them.
 
-use super::store::{ShardSettings, UNHURRIED};
+use super::settings::{ShardSettings, UNHURRIED};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use std::time::Duration;
 

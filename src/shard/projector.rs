@@ -1,9 +1,9 @@
 //! Writing the projection: one worker of the shard at a time, on the connection that holds the lock.
 
-use super::cursor::{CHANNEL, Reached, reached};
+use super::cursor::{CHANNEL, ProjectionPosition, reached};
 use super::pools::{LEFT_OPEN, limit};
 use super::records::upsert_records;
-use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardFault, Store, from_sql, to_sql};
+use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardError, Store, from_sql, to_sql};
 use super::unhost::reset_owners;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};
@@ -23,16 +23,16 @@ pub struct Projector {
 
 /// Why a batch was not stored.
 #[derive(Debug, thiserror::Error)]
-pub enum ProjectFault {
+pub enum ProjectError {
     /// Another has moved the cursor: this one is no longer the projector.
     #[error("another projector has moved the cursor")]
     Overtaken,
     /// Postgres failed.
     #[error(transparent)]
-    Shard(#[from] ShardFault),
+    Shard(#[from] ShardError),
 }
 
-impl From<sqlx::Error> for ProjectFault {
+impl From<sqlx::Error> for ProjectError {
     fn from(error: sqlx::Error) -> Self {
         Self::Shard(error.into())
     }
@@ -40,15 +40,15 @@ impl From<sqlx::Error> for ProjectFault {
 
 /// The connection of a worker that waits for its turn to project: kept from one try to the next.
 #[derive(Default)]
-pub struct Waiting(Option<PgConnection>);
+pub struct LockAttempt(Option<PgConnection>);
 
 impl Store {
     /// Takes the right to project, if nobody has it. `None` while another worker does.
     pub async fn become_projector(
         &self,
         bucket: &str,
-        waiting: &mut Waiting,
-    ) -> Result<Option<Projector>, ShardFault> {
+        waiting: &mut LockAttempt,
+    ) -> Result<Option<Projector>, ShardError> {
         // Taken out: after a fault, or a time that was too short, another one is made.
         let mut connection = match waiting.0.take() {
             Some(connection) => connection,
@@ -75,7 +75,7 @@ impl Store {
     }
 
     /// Ends the connection on which the right to project is held. Says whether there was one.
-    pub async fn end_projector(&self) -> Result<bool, ShardFault> {
+    pub async fn end_projector(&self) -> Result<bool, ShardError> {
         self.within(async {
             let ended = sqlx::query_scalar!(
                 r#"
@@ -97,10 +97,10 @@ impl Store {
 
 impl Projector {
     /// Where the projection stands.
-    pub async fn reached(&mut self) -> Result<Reached, ShardFault> {
+    pub async fn reached(&mut self) -> Result<ProjectionPosition, ShardError> {
         reached(&mut self.connection, &self.bucket)
             .await?
-            .ok_or(ShardFault::Unreadable)
+            .ok_or(ShardError::Unreadable)
     }
 
     /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither. Owners whom the shard does not
@@ -111,7 +111,7 @@ impl Projector {
         records: &[(OwnerKey, Record)],
         from: u64,
         to: u64,
-    ) -> Result<Vec<OwnerKey>, ProjectFault> {
+    ) -> Result<Vec<OwnerKey>, ProjectError> {
         let mut transaction = self.connection.begin().await?;
         sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
             .execute(&mut *transaction)
@@ -145,7 +145,7 @@ impl Projector {
         .execute(&mut *transaction)
         .await?;
         if moved.rows_affected() != 1 {
-            return Err(ProjectFault::Overtaken);
+            return Err(ProjectError::Overtaken);
         }
         sqlx::query!("select pg_notify($1, $2)", CHANNEL, to.to_string())
             .execute(&mut *transaction)
@@ -157,7 +157,7 @@ impl Projector {
 
 /// Those who host completely and get a record that was made upon a version which is neither here nor in this batch.
 fn with_a_gap<'r>(
-    mut hosted: HashMap<OwnerKey, Hosted>,
+    mut hosted: HashMap<OwnerKey, HostedState>,
     records: impl Iterator<Item = (OwnerKey, &'r Record)>,
 ) -> Vec<OwnerKey> {
     let mut gaps = HashSet::new();
@@ -185,7 +185,7 @@ fn with_a_gap<'r>(
 
 /// What is known of a hosted owner before a batch is stored.
 #[derive(Clone, Copy)]
-pub(super) struct Hosted {
+pub(super) struct HostedState {
     version: Version,
     complete: bool,
 }
@@ -195,7 +195,7 @@ pub(super) struct Hosted {
 pub(super) async fn hosted_among(
     transaction: &mut Transaction<'_, Postgres>,
     owners: impl Iterator<Item = &OwnerKey>,
-) -> Result<HashMap<OwnerKey, Hosted>, ShardFault> {
+) -> Result<HashMap<OwnerKey, HostedState>, ShardError> {
     let owners: HashSet<_> = owners.collect();
     if owners.is_empty() {
         return Ok(HashMap::new());
@@ -217,7 +217,7 @@ pub(super) async fn hosted_among(
         let version = Version::new(from_sql(row.version))?;
         Some((
             OwnerKey::from_slice(&row.owner_key)?,
-            Hosted {
+            HostedState {
                 version,
                 complete: row.complete,
             },

@@ -1,6 +1,6 @@
 //! Records as rows: what the projection and hosting store, and what follows behind them.
 
-use super::store::{ShardFault, to_sql};
+use super::store::{ShardError, to_sql};
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;
@@ -40,7 +40,7 @@ struct Columns {
 pub(super) async fn upsert_records<'r>(
     transaction: &mut Transaction<'_, Postgres>,
     records: impl Iterator<Item = (OwnerKey, &'r Record)>,
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     let mut columns = Columns::default();
     for (owner, record) in records {
         match record.name {
@@ -64,7 +64,7 @@ pub(super) async fn upsert_records<'r>(
 pub(super) async fn upsert_versions<'r>(
     transaction: &mut Transaction<'_, Postgres>,
     records: impl Iterator<Item = (OwnerKey, &'r Record)>,
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     let mut columns = Columns::default();
     for (owner, record) in records {
         if let RecordName::Item(item) = record.name {
@@ -101,7 +101,7 @@ async fn store_key(
     transaction: &mut Transaction<'_, Postgres>,
     owner: &OwnerKey,
     record: &Record,
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     sqlx::query!(
         "
         update owner
@@ -121,7 +121,7 @@ async fn store_floor(
     transaction: &mut Transaction<'_, Postgres>,
     owner: &OwnerKey,
     record: &Record,
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     sqlx::query!(
         "
         update owner
@@ -142,7 +142,7 @@ async fn store_floor(
 async fn forget_deletions(
     transaction: &mut Transaction<'_, Postgres>,
     owners: &[Vec<u8>],
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     if owners.is_empty() {
         return Ok(());
     }
@@ -163,7 +163,7 @@ async fn forget_deletions(
 async fn store_versions(
     transaction: &mut Transaction<'_, Postgres>,
     columns: &Columns,
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     sqlx::query!(
         "
         insert into item_version (owner_key, item_key, version, sealed, deleted, updated_at, request_id, request)
@@ -193,7 +193,7 @@ async fn store_versions(
 async fn store_items(
     transaction: &mut Transaction<'_, Postgres>,
     columns: &Columns,
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     sqlx::query!(
         "
         insert into item (owner_key, item_key, version, sealed, deleted, updated_at)
@@ -221,7 +221,7 @@ async fn store_items(
 async fn raise_owners(
     transaction: &mut Transaction<'_, Postgres>,
     columns: &Columns,
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     sqlx::query!(
         "
         update owner

@@ -1,9 +1,9 @@
 //! An owner's rows as they stand, whatever they hold: for who compares them with the truth.
 
-use super::store::{ShardFault, Store, from_sql};
+use super::store::{ShardError, Store, from_sql};
 use super::unhost::keys;
-use crate::domain::Timestamp;
-use crate::seal::{ItemKey, OwnerKey};
+use crate::domain::{Timestamp, Version};
+use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 
 /// All of an owner's rows, as of one moment.
 pub struct OwnerRows {
@@ -33,9 +33,43 @@ pub struct ItemRow {
     pub is_kept_as_version: bool,
 }
 
+impl OwnerRows {
+    /// The rows as records; `None` if one of them is no record.
+    pub fn records(&self) -> Option<Vec<Record>> {
+        let record = |name, version, at, value: &[u8]| {
+            Record::parse(name, Version::new(version)?, at, value.to_vec().into()).ok()
+        };
+
+        let mut records = Vec::with_capacity(self.items.len() + 1);
+        for (name, row) in [
+            (RecordName::Key, &self.key),
+            (RecordName::Floor, &self.floor),
+        ] {
+            if let Some((version, value)) = row {
+                records.push(record(name, *version, Timestamp::MIN, value)?);
+            }
+        }
+        for row in &self.items {
+            let name = RecordName::Item(row.item);
+            records.push(record(name, row.version, row.at, &row.sealed)?);
+        }
+        Some(records)
+    }
+}
+
+impl ItemRow {
+    /// Whether the row holds that record.
+    pub fn matches(&self, record: &Record) -> bool {
+        self.version == record.version.get()
+            && self.sealed == record.value
+            && self.deleted == record.envelope.deleted
+            && self.at == record.at
+    }
+}
+
 impl Store {
     /// The owner's rows, read in one statement; `None` unless the shard hosts them completely.
-    pub async fn rows_of(&self, owner: &OwnerKey) -> Result<Option<OwnerRows>, ShardFault> {
+    pub async fn rows_of(&self, owner: &OwnerKey) -> Result<Option<OwnerRows>, ShardError> {
         self.unhurried(async {
             let rows = sqlx::query!(
                 r#"
@@ -78,7 +112,7 @@ impl Store {
         &self,
         after: Option<&OwnerKey>,
         most: i64,
-    ) -> Result<Vec<OwnerKey>, ShardFault> {
+    ) -> Result<Vec<OwnerKey>, ShardError> {
         self.unhurried(async {
             let after: &[u8] = after.map_or(&[], |owner| owner.as_bytes());
             let rows = sqlx::query_scalar!(
@@ -97,7 +131,7 @@ impl Store {
     }
 
     /// How many owners are known here, hosted or not.
-    pub async fn known_count(&self) -> Result<u64, ShardFault> {
+    pub async fn known_count(&self) -> Result<u64, ShardError> {
         self.unhurried(async {
             let count = sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#)
                 .fetch_one(&self.slow_pool())
@@ -108,7 +142,7 @@ impl Store {
     }
 
     /// Those of the owners who are known here.
-    pub async fn known_among(&self, owners: &[OwnerKey]) -> Result<Vec<OwnerKey>, ShardFault> {
+    pub async fn known_among(&self, owners: &[OwnerKey]) -> Result<Vec<OwnerKey>, ShardError> {
         self.unhurried(async {
             let rows = sqlx::query_scalar!(
                 "select owner_key from owner where owner_key = any($1)",

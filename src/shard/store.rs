@@ -1,12 +1,12 @@
 //! The connection to the shard's Postgres, and its schema.
 
 use super::pools::Pools;
+use super::settings::{ShardSettings, UNHURRIED};
 use crate::breaker::Breaker;
-use serde::{Deserialize, Serialize, Serializer};
+use crate::requester::Transient;
 use sqlx::Connection as _;
 use sqlx::migrate::{AppliedMigration, Migrate as _};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use std::fmt;
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,89 +22,9 @@ pub(super) const HOSTING_LOCK: i64 = 0x676f_6661_7600_0001;
 /// Held by the one worker of the shard that projects.
 pub(super) const PROJECTOR_LOCK: i64 = 0x676f_6661_7600_0002;
 
-/// How long a step may take that no request waits for.
-pub(super) const UNHURRIED: Duration = Duration::from_secs(60);
-
-/// How to reach the shard's Postgres.
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ShardSettings {
-    /// `postgres://user:password@host:port/database`.
-    #[serde(serialize_with = "shown")]
-    pub url: String,
-    /// Connections at most, the projection's and the listener's aside.
-    pub connections: u32,
-    /// How long one call that a request waits for may take, the wait for a connection included, in milliseconds.
-    pub call_ms: u64,
-}
-
-fn shown<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&without_password(url))
-}
-
-/// What may be shown of a URL's parameters; any other could be a secret.
-const SHOWN: [&str; 5] = ["application_name", "dbname", "host", "port", "sslmode"];
-
-/// The URLs, separated by commas, each without what stands before its host, and without the values of parameters that
-/// could be secrets. A password may itself hold a comma, so a URL begins only where a scheme does.
-pub fn without_password(urls: &str) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for part in urls.split(',') {
-        match parts.last_mut() {
-            Some(before) if !part.contains("://") => *before = format!("{before},{part}"),
-            _ => parts.push(part.to_owned()),
-        }
-    }
-    parts
-        .iter()
-        .map(|url| one_without_password(url))
-        .collect::<Vec<_>>()
-        .join(",")
-}
-
-fn one_without_password(url: &str) -> String {
-    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |scheme| scheme + 3));
-    let (place, parameters) = rest
-        .split_once('?')
-        .map_or((rest, None), |(place, rest)| (place, Some(rest)));
-    if parameters.is_some_and(|rest| rest.contains('@')) {
-        // A password with a question mark, perhaps.
-        return format!("{scheme}(hidden)");
-    }
-    let place = place
-        .rfind('@')
-        .map_or(place.to_owned(), |at| format!("(hidden){}", &place[at..]));
-    let Some(parameters) = parameters else {
-        return format!("{scheme}{place}");
-    };
-    let shown = parameters.split('&').map(|one| match one.split_once('=') {
-        Some((name, _)) if !SHOWN.contains(&name) => format!("{name}=(hidden)"),
-        _ => one.to_owned(),
-    });
-    format!("{scheme}{place}?{}", shown.collect::<Vec<_>>().join("&"))
-}
-
-impl Default for ShardSettings {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            connections: 10,
-            call_ms: 1_000,
-        }
-    }
-}
-
-impl fmt::Debug for ShardSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ShardSettings")
-            .field("connections", &self.connections)
-            .finish_non_exhaustive()
-    }
-}
-
 /// Why the shard's Postgres did not do as asked.
 #[derive(Debug, thiserror::Error)]
-pub enum ShardFault {
+pub enum ShardError {
     /// Postgres, or the way to it, failed.
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
@@ -113,7 +33,7 @@ pub enum ShardFault {
     Schema(#[from] sqlx::migrate::MigrateError),
     /// It is known not to answer.
     #[error("Postgres is known to be away")]
-    KnownAway,
+    KnownUnavailable,
     /// It did not answer in time.
     #[error("Postgres did not answer in time")]
     TimedOut,
@@ -140,10 +60,10 @@ pub struct Store {
 
 impl Store {
     /// Reads the settings; connects when first used, so that a worker can start while Postgres is away.
-    pub fn new(settings: &ShardSettings) -> Result<Self, ShardFault> {
+    pub fn new(settings: &ShardSettings) -> Result<Self, ShardError> {
         let options = PgConnectOptions::from_str(&settings.url)
             .map_err(|_| {
-                ShardFault::Unfit(
+                ShardError::Unfit(
                     "postgres.url is not of the form postgres://user:password@host:port/database"
                         .into(),
                 )
@@ -207,22 +127,22 @@ impl Store {
     /// long does not prove that Postgres is away: the breaker looks.
     pub(super) async fn within<T>(
         &self,
-        work: impl Future<Output = Result<T, ShardFault>>,
-    ) -> Result<T, ShardFault> {
-        let attempt = self.breaker.admit().ok_or(ShardFault::KnownAway)?;
+        work: impl Future<Output = Result<T, ShardError>>,
+    ) -> Result<T, ShardError> {
+        let attempt = self.breaker.admit().ok_or(ShardError::KnownUnavailable)?;
         let heard = self.heard.load(Ordering::Relaxed);
         let done = timeout(self.call_limit(), work)
             .await
-            .unwrap_or(Err(ShardFault::TimedOut));
+            .unwrap_or(Err(ShardError::TimedOut));
         match &done {
-            Err(fault) if fault.is_too_slow() => {
+            Err(error) if error.is_too_slow() => {
                 // Nobody was answered meanwhile: it may be the connections.
                 if self.heard.load(Ordering::Relaxed) == heard {
                     self.suspect.store(true, Ordering::Release);
                 }
                 attempt.doubtful();
             }
-            Err(fault) if fault.is_away() && !fault.is_cancelled() => {
+            Err(error) if error.is_unavailable() && !error.is_cancelled() => {
                 self.suspect.store(true, Ordering::Release);
                 attempt.unanswered();
             }
@@ -237,15 +157,15 @@ impl Store {
     /// Does what no request waits for, in its own time, on a connection of the [slow pool](Self::slow_pool).
     pub(super) async fn unhurried<T>(
         &self,
-        work: impl Future<Output = Result<T, ShardFault>>,
-    ) -> Result<T, ShardFault> {
+        work: impl Future<Output = Result<T, ShardError>>,
+    ) -> Result<T, ShardError> {
         timeout(UNHURRIED, work)
             .await
-            .unwrap_or(Err(ShardFault::TimedOut))
+            .unwrap_or(Err(ShardError::TimedOut))
     }
 
     /// Brings the schema to this version, under an advisory lock, so that several may start at once.
-    pub async fn migrate(&self) -> Result<(), ShardFault> {
+    pub async fn migrate(&self) -> Result<(), ShardError> {
         // On a connection of its own: a migration takes the time that it takes.
         let own = PgPoolOptions::new()
             .max_connections(1)
@@ -256,7 +176,7 @@ impl Store {
     }
 
     /// Fails unless the schema is this version's, to the letter.
-    pub async fn check_schema(&self) -> Result<(), ShardFault> {
+    pub async fn check_schema(&self) -> Result<(), ShardError> {
         const TABLE: &str = "_sqlx_migrations";
         self.within(async {
             let mut connection = self.pool().acquire().await?;
@@ -280,15 +200,15 @@ impl Store {
     }
 }
 
-impl ShardFault {
-    /// Whether Postgres, or the way to it, is away; otherwise it has answered.
-    pub fn is_away(&self) -> bool {
+impl Transient for ShardError {
+    /// Whether Postgres cannot be reached or does not answer.
+    fn is_unavailable(&self) -> bool {
         match self {
-            Self::TimedOut | Self::KnownAway => true,
-            Self::Postgres(sqlx::Error::Database(fault)) => {
+            Self::TimedOut | Self::KnownUnavailable => true,
+            Self::Postgres(sqlx::Error::Database(error)) => {
                 // Class 08: connection exception; 53: insufficient resources; 57: operator intervention; and a transaction
                 // that was left open too long.
-                fault.code().is_some_and(|code| {
+                error.code().is_some_and(|code| {
                     ["08", "53", "57", "25P03"]
                         .iter()
                         .any(|class| code.starts_with(class))
@@ -303,7 +223,9 @@ impl ShardFault {
             Self::Schema(_) | Self::Unreadable | Self::Unfit(_) => false,
         }
     }
+}
 
+impl ShardError {
     /// Whether there was no answer in time, or no connection.
     fn is_too_slow(&self) -> bool {
         matches!(
@@ -314,14 +236,14 @@ impl ShardFault {
 
     /// Whether Postgres itself ended the statement, because its time was up: so it is there.
     fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Postgres(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("57014"))
+        matches!(self, Self::Postgres(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
     }
 }
 
 /// Whether the migrations that were applied are those of this version.
-fn fits(applied: &[AppliedMigration]) -> Result<(), ShardFault> {
+fn fits(applied: &[AppliedMigration]) -> Result<(), ShardError> {
     let unfit = |why: &str| {
-        Err(ShardFault::Unfit(format!(
+        Err(ShardError::Unfit(format!(
             "Postgres' schema does not fit: {why}"
         )))
     };
@@ -370,34 +292,4 @@ pub(super) fn to_sql(number: u64) -> i64 {
 
 pub(super) fn from_sql(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_part_of_a_password_is_shown() {
-        let table = [
-            ("postgres://u:hush@h:5432/d", "postgres://(hidden)@h:5432/d"),
-            ("postgres://u:hush,hush@h/d", "postgres://(hidden)@h/d"),
-            ("postgres://u:hush@hush@h/d", "postgres://(hidden)@h/d"),
-            ("postgres://u:hush?hush@h/d", "postgres://(hidden)"),
-            (
-                "postgres://h/d?user=hush&password=hush&sslmode=require",
-                "postgres://h/d?user=(hidden)&password=(hidden)&sslmode=require",
-            ),
-            ("postgres://h/d?password=hush@hush", "postgres://(hidden)"),
-            ("postgres://u:hush@h1,h2/d", "postgres://(hidden)@h1,h2/d"),
-            (
-                "nats://u:hush@a,nats://v:hush@b",
-                "nats://(hidden)@a,nats://(hidden)@b",
-            ),
-            ("u:hush@a", "(hidden)@a"),
-            ("nats://a:4222,b:4222", "nats://a:4222,b:4222"),
-        ];
-        for (url, shown) in table {
-            assert_eq!(without_password(url), shown);
-        }
-    }
 }

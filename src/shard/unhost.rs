@@ -3,7 +3,7 @@
 //! Both happen under the lock that keeps hosting and projection apart, held exclusively, and are told to all workers of
 //! the shard: none may believe for ever that it hosts an owner whom it does not.
 
-use super::store::{HOSTING_LOCK, ShardFault, Store, from_sql, to_sql};
+use super::store::{HOSTING_LOCK, ShardError, Store, from_sql, to_sql};
 use crate::seal::OwnerKey;
 use sqlx::postgres::PgConnection;
 
@@ -32,7 +32,7 @@ impl Unhosted {
 impl Store {
     /// Takes an owner's rows away, save the versions that passed by: request ids are honoured for their time. Then the
     /// owner is not hosted until that is done anew. Says whether the owner was known here.
-    pub async fn reset_owner(&self, owner: &OwnerKey, bucket: &str) -> Result<bool, ShardFault> {
+    pub async fn reset_owner(&self, owner: &OwnerKey, bucket: &str) -> Result<bool, ShardError> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
@@ -51,7 +51,7 @@ impl Store {
 
     /// Takes away all that is known of some owners, who stay known by name and are not hosted: for who accepts that the
     /// bucket has lost what it acknowledged, and has the projection go on from its `newest` record.
-    pub async fn empty_owners(&self, owners: &[OwnerKey], newest: u64) -> Result<(), ShardFault> {
+    pub async fn empty_owners(&self, owners: &[OwnerKey], newest: u64) -> Result<(), ShardError> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
@@ -71,7 +71,7 @@ impl Store {
 
     /// Forgets owners who have not been seen for that many days, at most `most` of them, in one transaction. Says how
     /// many: fewer than `most` were the last.
-    pub async fn evict(&self, days: i32, most: i64) -> Result<usize, ShardFault> {
+    pub async fn evict(&self, days: i32, most: i64) -> Result<usize, ShardError> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
@@ -103,7 +103,7 @@ impl Store {
     }
 
     /// How many owners have not been seen for that many days.
-    pub async fn unseen(&self, days: i32) -> Result<u64, ShardFault> {
+    pub async fn unseen(&self, days: i32) -> Result<u64, ShardError> {
         self.unhurried(async {
             let count = sqlx::query_scalar!(
                 r#"
@@ -120,7 +120,7 @@ impl Store {
     }
 
     /// Notes that these owners were here. Rows that say so of less than an hour ago stay as they are.
-    pub async fn note_seen(&self, owners: &[OwnerKey]) -> Result<(), ShardFault> {
+    pub async fn note_seen(&self, owners: &[OwnerKey]) -> Result<(), ShardError> {
         self.within(async {
             sqlx::query!(
                 "
@@ -146,7 +146,7 @@ pub(super) async fn reset_owners(
     connection: &mut PgConnection,
     owners: &[OwnerKey],
     cursor: i64,
-) -> Result<u64, ShardFault> {
+) -> Result<u64, ShardError> {
     if owners.is_empty() {
         return Ok(0);
     }
@@ -174,7 +174,7 @@ pub(super) async fn reset_owners(
 async fn tell_unhosted(
     connection: &mut PgConnection,
     owners: &[OwnerKey],
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     for some in owners.chunks(NAMES) {
         let names: Vec<String> = some.iter().map(ToString::to_string).collect();
         sqlx::query!("select pg_notify($1, $2)", UNHOSTED, names.join(","))

@@ -2,7 +2,7 @@
 
 use super::projector::hosted_among;
 use super::records::{parts, upsert_versions};
-use super::store::{ShardFault, Store, to_sql};
+use super::store::{ShardError, Store, to_sql};
 use crate::seal::{OwnerKey, Record};
 
 /// An owner's row, told from one that was made later under the same name, or made anew.
@@ -15,7 +15,7 @@ pub struct Life {
 impl Store {
     /// The owner's present life here, if not every version that the bucket keeps of theirs is known here; `None` if it
     /// is, or they are not hosted.
-    pub async fn lacks_history(&self, owner: &OwnerKey) -> Result<Option<Life>, ShardFault> {
+    pub async fn lacks_history(&self, owner: &OwnerKey) -> Result<Option<Life>, ShardError> {
         self.within(async {
             let row = sqlx::query!(
                 r#"
@@ -34,14 +34,14 @@ impl Store {
 
     /// Adds records to the versions that passed by, and to nothing else. Those of owners who are not known here are
     /// skipped. Not in one transaction: the projection may be waiting for the owners' rows.
-    pub async fn add_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardFault> {
+    pub async fn add_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardError> {
         for part in parts(records, |(_, record)| record) {
             self.add_some_versions(part).await?;
         }
         Ok(())
     }
 
-    async fn add_some_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardFault> {
+    async fn add_some_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardError> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             let known =
@@ -61,7 +61,7 @@ impl Store {
 
     /// Says that every version that the bucket keeps of the owner's items is known here; nothing if the owner's row is
     /// not that of `life` any more. A gap that the projection finds begins another.
-    pub async fn complete_history(&self, owner: &OwnerKey, life: Life) -> Result<bool, ShardFault> {
+    pub async fn complete_history(&self, owner: &OwnerKey, life: Life) -> Result<bool, ShardError> {
         self.within(async {
             let done = sqlx::query!(
                 "
@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Now, by the clock that tells when owners came here, in microseconds.
-    pub async fn clock(&self) -> Result<i64, ShardFault> {
+    pub async fn clock(&self) -> Result<i64, ShardError> {
         self.unhurried(async {
             let now = sqlx::query_scalar!(
                 r#"select (extract(epoch from now()) * 1000000)::bigint as "now!""#
@@ -93,7 +93,7 @@ impl Store {
 
     /// Says the same of all owners who are hosted, were known here at `since`, and have got all records from the stream
     /// sequence `up_to` on from the projection. Says of how many.
-    pub async fn complete_histories(&self, since_us: i64, up_to: u64) -> Result<u64, ShardFault> {
+    pub async fn complete_histories(&self, since_us: i64, up_to: u64) -> Result<u64, ShardError> {
         self.unhurried(async {
             let done = sqlx::query!(
                 "
@@ -117,7 +117,7 @@ impl Store {
 
     /// Deletes versions older than that many days, at most `most` of them, and never an item's current one. Says how
     /// many: fewer than `most` were the last.
-    pub async fn end_versions(&self, days: i32, most: i64) -> Result<u64, ShardFault> {
+    pub async fn end_versions(&self, days: i32, most: i64) -> Result<u64, ShardError> {
         self.unhurried(async {
             let ended = sqlx::query!(
                 "

@@ -1,13 +1,12 @@
 //! Writing: the one compare-and-set of the service.
 
-use super::bucket::{Bucket, TruthFault, admitted, ended};
+use super::api::{Ack, ApiError};
+use super::bucket::{Bucket, TruthError, admitted, ended};
 use crate::domain::Version;
-use crate::exchange::{CallFault, Exchange};
+use crate::requester::CallError;
 use crate::seal::{OwnerKey, RecordName};
 use async_nats::HeaderMap;
 use bytes::Bytes;
-use serde::Deserialize;
-use std::time::Duration;
 use tokio::time::Instant;
 
 const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -29,7 +28,7 @@ pub struct NewRecord {
 
 /// Why a write was not acknowledged.
 #[derive(Debug, thiserror::Error)]
-pub enum AppendFault {
+pub enum AppendError {
     /// The owner has another version than the one expected: nothing was written.
     #[error("the owner has another version by now")]
     Conflict,
@@ -38,24 +37,22 @@ pub enum AppendFault {
     Full,
     /// Refused or out of reach: nothing was written.
     #[error(transparent)]
-    NotWritten(TruthFault),
+    NotWritten(TruthError),
     /// Sent, and no answer came: it may be written, or may yet be.
     #[error("sent, and no answer came")]
     InDoubt,
 }
 
-/// The server's acknowledgement of a publish.
-#[derive(Deserialize)]
-struct Ack {
-    error: Option<ApiError>,
-    #[serde(default)]
-    seq: u64,
-}
-
-#[derive(Deserialize)]
-pub(super) struct ApiError {
-    pub(super) err_code: u64,
-    pub(super) description: String,
+impl From<ApiError> for AppendError {
+    fn from(error: ApiError) -> Self {
+        if error.is_conflict() {
+            Self::Conflict
+        } else if error.is_full() {
+            Self::Full
+        } else {
+            Self::NotWritten(error.into())
+        }
+    }
 }
 
 impl Bucket {
@@ -67,9 +64,9 @@ impl Bucket {
         expected: Version,
         records: &[NewRecord],
         deadline: Instant,
-    ) -> Result<Version, AppendFault> {
+    ) -> Result<Version, AppendError> {
         admitted(&self.writing)
-            .map_err(AppendFault::NotWritten)?
+            .map_err(AppendError::NotWritten)?
             .unused();
         let count = records.len();
         let batch = (count > 1).then(|| uuid::Uuid::now_v7().simple().to_string());
@@ -97,7 +94,7 @@ impl Bucket {
                 .publish_last(subject, headers, record.value.clone(), deadline)
                 .await;
         }
-        Err(AppendFault::NotWritten(TruthFault::Unreadable(
+        Err(AppendError::NotWritten(TruthError::Unreadable(
             "a write of no record",
         )))
     }
@@ -109,18 +106,18 @@ impl Bucket {
         headers: HeaderMap,
         value: Bytes,
         deadline: Instant,
-    ) -> Result<(), AppendFault> {
-        if !self.exchange.is_connected() {
-            return Err(AppendFault::NotWritten(CallFault::NotConnected.into()));
+    ) -> Result<(), AppendError> {
+        if !self.requester.is_connected() {
+            return Err(AppendError::NotWritten(CallError::NotConnected.into()));
         }
         let sent = self
-            .exchange
+            .requester
             .client()
             .publish_with_headers(subject, headers, value);
         match tokio::time::timeout_at(deadline, sent).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(AppendFault::NotWritten(CallFault::NotConnected.into())),
-            Err(_) => Err(AppendFault::NotWritten(CallFault::TimedOut.into())),
+            Ok(Err(_)) => Err(AppendError::NotWritten(CallError::NotConnected.into())),
+            Err(_) => Err(AppendError::NotWritten(CallError::TimedOut.into())),
         }
     }
 
@@ -130,121 +127,42 @@ impl Bucket {
         headers: HeaderMap,
         value: Bytes,
         deadline: Instant,
-    ) -> Result<Version, AppendFault> {
-        let attempt = admitted(&self.writing).map_err(AppendFault::NotWritten)?;
+    ) -> Result<Version, AppendError> {
+        let attempt = admitted(&self.writing).map_err(AppendError::NotWritten)?;
         let longest = self.deadline();
         let asked = self
-            .exchange
+            .requester
             .ask(subject, headers, value, deadline.min(longest))
             .await;
         let reply = match ended(attempt, asked, deadline < longest) {
             Ok(reply) => reply,
-            Err(CallFault::TimedOut) => return Err(AppendFault::InDoubt),
-            Err(fault) => return Err(AppendFault::NotWritten(fault.into())),
+            Err(CallError::TimedOut) => return Err(AppendError::InDoubt),
+            Err(error) => return Err(AppendError::NotWritten(error.into())),
         };
-        let ack: Ack = serde_json::from_slice(&reply.payload).map_err(|_| AppendFault::InDoubt)?;
+        let ack: Ack = serde_json::from_slice(&reply.payload).map_err(|_| AppendError::InDoubt)?;
         match ack.error {
-            Some(error) => Err(refused(&error)),
+            Some(error) => Err(error.into()),
             None => Version::new(ack.seq)
                 .filter(|v| !v.is_none())
-                .ok_or(AppendFault::InDoubt),
-        }
-    }
-}
-
-/// 10071 and 10164 are both a wrong expectation: the latter where a write to the same subjects is still under way.
-fn refused(error: &ApiError) -> AppendFault {
-    match error.err_code {
-        10071 | 10164 => AppendFault::Conflict,
-        10002 | 10047 | 10054 | 10077 => AppendFault::Full, // the account's or the server's storage, maximum size or messages
-        // Too many batches open, a leader unknown or not ready, or one that did not get all of a batch, for the connection
-        // or the lead changed in between: to be tried again.
-        10008 | 10009 | 10023 | 10176 | 10210 => {
-            AppendFault::NotWritten(CallFault::NoResponders.into())
-        }
-        code => {
-            AppendFault::NotWritten(TruthFault::Refused(format!("{code} {}", error.description)))
+                .ok_or(AppendError::InDoubt),
         }
     }
 }
 
 /// A publish without expectation or content, for the barrier: its sequence.
-pub(super) async fn publish_plain(bucket: &Bucket, subject: String) -> Result<u64, TruthFault> {
+pub(super) async fn publish_plain(bucket: &Bucket, subject: String) -> Result<u64, TruthError> {
     let attempt = admitted(&bucket.writing)?;
     let subject = bucket.published(&subject);
     let asked = bucket
-        .exchange
+        .requester
         .ask(subject, HeaderMap::new(), Bytes::new(), bucket.deadline())
         .await;
     let reply = ended(attempt, asked, false)?;
     let ack: Ack = serde_json::from_slice(&reply.payload)
-        .map_err(|_| TruthFault::Unreadable("an acknowledgement"))?;
+        .map_err(|_| TruthError::Unreadable("an acknowledgement"))?;
     match ack.error {
-        Some(error) => match refused(&error) {
-            AppendFault::NotWritten(fault) => Err(fault),
-            AppendFault::Full => Err(TruthFault::Full),
-            _ => Err(TruthFault::Refused(format!(
-                "{} {}",
-                error.err_code, error.description
-            ))),
-        },
+        Some(error) if error.is_full() => Err(TruthError::Full),
+        Some(error) => Err(error.into()),
         None => Ok(ack.seq),
-    }
-}
-
-/// Whether a publish is answered, if only by a refusal of a server that is in order.
-pub(super) async fn answers_publishes(
-    exchange: Exchange,
-    subject: String,
-    limit: Duration,
-) -> bool {
-    let asked = exchange
-        .ask(
-            subject,
-            HeaderMap::new(),
-            Bytes::new(),
-            Instant::now() + limit,
-        )
-        .await;
-    let Ok(reply) = asked else { return false };
-    match serde_json::from_slice::<Ack>(&reply.payload) {
-        Ok(Ack {
-            error: Some(error), ..
-        }) => !matches!(
-            refused(&error),
-            AppendFault::NotWritten(TruthFault::Unavailable(_))
-        ),
-        Ok(_) => true,
-        Err(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_wrong_expectation_is_a_conflict() {
-        let fault = |err_code| {
-            refused(&ApiError {
-                err_code,
-                description: "d".into(),
-            })
-        };
-        assert!(matches!(fault(10071), AppendFault::Conflict));
-        assert!(matches!(fault(10164), AppendFault::Conflict));
-        assert!(matches!(fault(10077), AppendFault::Full));
-        assert!(matches!(
-            fault(10210),
-            AppendFault::NotWritten(TruthFault::Unavailable(_))
-        ));
-        assert!(matches!(
-            fault(10176),
-            AppendFault::NotWritten(TruthFault::Unavailable(_))
-        ));
-        assert!(matches!(
-            fault(10052),
-            AppendFault::NotWritten(TruthFault::Refused(_))
-        ));
     }
 }

@@ -4,48 +4,22 @@
 //! not prove that, since one that was paused answers with old data until it notices. One publish serves all who wait.
 
 use super::append::publish_plain;
-use super::bucket::{Bucket, TruthFault};
-use crate::exchange::CallFault;
-use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::Mutex;
-
-/// The state that callers share.
-pub(super) struct Barrier {
-    /// The barrier's key: one for a shard, so that restarts do not litter the bucket. Workers may share it, since each
-    /// only needs a sequence that is newer than its own question.
-    pub(super) subject: String,
-    begun: AtomicU64,
-    last: Mutex<Rung>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Rung {
-    number: u64,
-    sequence: u64,
-}
-
-impl Barrier {
-    pub(super) fn new(subject: String) -> Self {
-        Self {
-            subject,
-            begun: AtomicU64::new(0),
-            last: Mutex::default(),
-        }
-    }
-}
+use super::bucket::{BarrierAck, Bucket, TruthError};
+use crate::requester::CallError;
+use std::sync::atomic::Ordering;
 
 impl Bucket {
     /// A stream sequence that is newer than everything acknowledged before this call. Nobody waits for one, or for
     /// somebody else's, while no write is taken.
-    pub async fn ring_barrier(&self) -> Result<u64, TruthFault> {
+    pub async fn publish_barrier(&self) -> Result<u64, TruthError> {
         tokio::select! {
             biased;
-            () = self.writing.broken() => Err(CallFault::KnownAway.into()),
-            rung = self.ring() => rung,
+            () = self.writing.broken() => Err(CallError::KnownUnavailable.into()),
+            acked = self.publish_or_share() => acked,
         }
     }
 
-    async fn ring(&self) -> Result<u64, TruthFault> {
+    async fn publish_or_share(&self) -> Result<u64, TruthError> {
         let barrier = &self.barrier;
         let begun_before = barrier.begun.load(Ordering::SeqCst);
         let mut last = barrier.last.lock().await;
@@ -54,7 +28,7 @@ impl Bucket {
         }
         let number = barrier.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let sequence = publish_plain(self, barrier.subject.clone()).await?;
-        *last = Rung { number, sequence };
+        *last = BarrierAck { number, sequence };
         Ok(sequence)
     }
 }

@@ -1,78 +1,23 @@
 //! The bucket's name, its subjects, and what can go wrong with it.
 
-use super::append::answers_publishes;
-use super::barrier::Barrier;
-use super::fetch::answers_reads;
+use super::settings::TruthSettings;
 use crate::breaker::{Attempt, Breaker};
-use crate::exchange::{CallFault, Exchange};
+use crate::requester::{CallError, Requester, Transient};
 use crate::seal::{OwnerKey, Record, RecordName};
 use async_nats::jetstream;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
-
-/// The call that reads.
-pub(super) const DIRECT_GET: &str = "DIRECT.GET";
-
-/// How to reach the truth, and how `init` makes it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TruthSettings {
-    /// The bucket's name; its stream is `KV_<name>`.
-    pub bucket: String,
-    /// Copies of the bucket in the cluster: 1, 3 or 5.
-    pub replicas: usize,
-    /// Records kept for each key, the current one included: 1 to 64.
-    pub history: i64,
-    /// How long one call to the truth may take, in milliseconds.
-    pub call_ms: u64,
-    /// The JetStream domain in which it is, seen from a leaf; empty where it is in the server's own.
-    pub domain: String,
-}
-
-impl Default for TruthSettings {
-    fn default() -> Self {
-        Self {
-            bucket: "favorites".into(),
-            replicas: 1,
-            history: 16,
-            call_ms: 2_000,
-            domain: String::new(),
-        }
-    }
-}
-
-impl TruthSettings {
-    fn stream(&self) -> String {
-        format!("KV_{}", self.bucket)
-    }
-
-    /// Where that call of the stream API is asked.
-    fn api(&self, call: &str) -> String {
-        match self.domain.as_str() {
-            "" => format!("$JS.API.{call}.{}", self.stream()),
-            domain => format!("$JS.{domain}.API.{call}.{}", self.stream()),
-        }
-    }
-
-    /// Where a record of that subject is published. In a domain that is below its API; the domain's server takes the
-    /// front off again, so everywhere else, in what it stores and what it tells, subjects are as they are.
-    fn published(&self, subject: &str) -> String {
-        match self.domain.as_str() {
-            "" => subject.to_owned(),
-            domain => format!("$JS.{domain}.API.{subject}"),
-        }
-    }
-}
 
 /// Why the truth gave no usable answer.
 #[derive(Debug, thiserror::Error)]
-pub enum TruthFault {
+pub enum TruthError {
     /// It cannot be reached, or did not answer in time.
     #[error("the truth is out of reach: {0}")]
-    Unavailable(#[from] CallFault),
+    Unavailable(#[from] CallError),
     /// It takes no more.
     #[error("the bucket is full")]
     Full,
@@ -84,10 +29,41 @@ pub enum TruthFault {
     Unreadable(&'static str),
 }
 
+impl Transient for TruthError {
+    fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// The state that callers share.
+pub(super) struct Barrier {
+    /// The barrier's key: one for a shard, so that restarts do not litter the bucket. Workers may share it, since each
+    /// only needs a sequence that is newer than its own question.
+    pub(super) subject: String,
+    pub(super) begun: AtomicU64,
+    pub(super) last: Mutex<BarrierAck>,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) struct BarrierAck {
+    pub(super) number: u64,
+    pub(super) sequence: u64,
+}
+
+impl Barrier {
+    pub(super) fn new(subject: String) -> Self {
+        Self {
+            subject,
+            begun: AtomicU64::new(0),
+            last: Mutex::default(),
+        }
+    }
+}
+
 /// The bucket, as this worker reaches it.
 #[derive(Clone)]
 pub struct Bucket {
-    pub(super) exchange: Exchange,
+    pub(super) requester: Requester,
     pub(super) settings: TruthSettings,
     pub(super) barrier: Arc<Barrier>,
     /// Apart from `writing`: without a quorum any replica still answers reads, and nobody takes a write.
@@ -96,41 +72,6 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket named in `settings`, over `exchange`; `shard` names the key on which this worker's barriers ring.
-    pub fn new(exchange: Exchange, settings: TruthSettings, shard: &str) -> Self {
-        let subject = format!("$KV.{}._b.{shard}", settings.bucket);
-        let barrier = Arc::new(Barrier::new(subject.clone()));
-        // Short, so that a look that got lost does not delay the good news.
-        let limit = Duration::from_millis(settings.call_ms / 4);
-        let writing = Breaker::new("the truth, for writes,", {
-            let (exchange, subject) = (exchange.clone(), settings.published(&subject));
-            move || answers_publishes(exchange.clone(), subject.clone(), limit)
-        });
-        let reading = Breaker::new("the truth, for reads,", {
-            let (exchange, api, writing) =
-                (exchange.clone(), settings.api(DIRECT_GET), writing.clone());
-            move || {
-                let read = answers_reads(exchange.clone(), api.clone(), subject.clone(), limit);
-                let writing = writing.clone();
-                async move {
-                    let answers = read.await;
-                    // Who answers no reads hardly takes a write: that is found out before one waits.
-                    if !answers {
-                        writing.doubt();
-                    }
-                    answers
-                }
-            }
-        });
-        Self {
-            exchange,
-            settings,
-            barrier,
-            reading,
-            writing,
-        }
-    }
-
     /// Its name.
     pub fn name(&self) -> &str {
         &self.settings.bucket
@@ -162,7 +103,7 @@ impl Bucket {
 
     /// The client's own view of JetStream, for reading a message's place.
     pub(super) fn context(&self) -> jetstream::Context {
-        let client = self.exchange.client().clone();
+        let client = self.requester.client().clone();
         match self.settings.domain.as_str() {
             "" => jetstream::new(client),
             domain => jetstream::with_domain(client, domain),
@@ -211,21 +152,21 @@ impl Bucket {
 }
 
 /// Leave for a call, or that it is known to be away.
-pub(super) fn admitted(breaker: &Breaker) -> Result<Attempt, TruthFault> {
+pub(super) fn admitted(breaker: &Breaker) -> Result<Attempt, TruthError> {
     breaker
         .admit()
-        .ok_or(TruthFault::Unavailable(CallFault::KnownAway))
+        .ok_or(TruthError::Unavailable(CallError::KnownUnavailable))
 }
 
 /// Tells the breaker how a call ended. One that a caller's short time cut off is a doubt, and no proof.
 pub(super) fn ended<T>(
     attempt: Attempt,
-    call: Result<T, CallFault>,
+    call: Result<T, CallError>,
     cut_short: bool,
-) -> Result<T, CallFault> {
+) -> Result<T, CallError> {
     match call {
         Ok(_) => attempt.answered(),
-        Err(CallFault::TimedOut) if cut_short => drop(attempt),
+        Err(CallError::TimedOut) if cut_short => drop(attempt),
         Err(_) => attempt.unanswered(),
     }
     call
@@ -236,30 +177,9 @@ pub(super) fn record(
     sequence: u64,
     at: crate::domain::Timestamp,
     value: Bytes,
-) -> Result<Record, TruthFault> {
+) -> Result<Record, TruthError> {
     let version = crate::domain::Version::new(sequence)
-        .ok_or(TruthFault::Unreadable("a sequence above 2^53"))?;
+        .ok_or(TruthError::Unreadable("a sequence above 2^53"))?;
     Record::parse(name, version, at, value)
-        .map_err(|_| TruthFault::Unreadable("a record of an unknown format"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_domain_is_named_where_something_is_sent() {
-        let own = TruthSettings::default();
-        assert_eq!(own.api(DIRECT_GET), "$JS.API.DIRECT.GET.KV_favorites");
-        assert_eq!(own.published("$KV.favorites.x.y"), "$KV.favorites.x.y");
-        let hub = TruthSettings {
-            domain: "hub".into(),
-            ..own
-        };
-        assert_eq!(hub.api(DIRECT_GET), "$JS.hub.API.DIRECT.GET.KV_favorites");
-        assert_eq!(
-            hub.published("$KV.favorites.x.y"),
-            "$JS.hub.API.$KV.favorites.x.y"
-        );
-    }
+        .map_err(|_| TruthError::Unreadable("a record of an unknown format"))
 }

@@ -4,11 +4,10 @@
 //! memory and end by themselves when nobody pulls from them; and who needs one no longer tells the server that it may end
 //! at once, which is a change of its settings.
 
-use super::append::ApiError;
-use super::bucket::{Bucket, TruthFault};
-use super::setup::refused;
+use super::api::ApiError;
+use super::bucket::{Bucket, TruthError};
 use crate::domain::Timestamp;
-use crate::exchange::Exchange;
+use crate::requester::Requester;
 use async_nats::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -46,7 +45,7 @@ pub(super) enum From {
 
 /// A consumer at the server, told to end when it is dropped.
 pub(super) struct Consumer {
-    exchange: Exchange,
+    requester: Requester,
     pub name: String,
     /// Messages that were to come when it was made.
     pub pending: u64,
@@ -57,7 +56,7 @@ pub(super) struct Consumer {
 }
 
 #[derive(Deserialize)]
-struct Made {
+struct CreateConsumerReply {
     error: Option<ApiError>,
     #[serde(default)]
     num_pending: u64,
@@ -69,7 +68,7 @@ impl Bucket {
         &self,
         plan: &Plan,
         given: u64,
-    ) -> Result<Consumer, TruthFault> {
+    ) -> Result<Consumer, TruthError> {
         let name = format!("{}-{}", plan.name, uuid::Uuid::now_v7().simple());
         let making = format!(
             "{}.{name}.{}",
@@ -79,7 +78,7 @@ impl Bucket {
         let mut config = plan.config(&name, given);
         let wanted = json!({ "stream_name": self.stream(), "action": "create", "config": config });
         let asked = self
-            .exchange
+            .requester
             .ask(
                 making.clone(),
                 HeaderMap::new(),
@@ -87,16 +86,16 @@ impl Bucket {
                 self.deadline(),
             )
             .await?;
-        let made: Made = serde_json::from_slice(&asked.payload)
-            .map_err(|_| TruthFault::Unreadable("an answer about a consumer"))?;
+        let made: CreateConsumerReply = serde_json::from_slice(&asked.payload)
+            .map_err(|_| TruthError::Unreadable("an answer about a consumer"))?;
         if let Some(error) = made.error {
-            return Err(refused(&error));
+            return Err(error.into());
         }
         config["inactive_threshold"] = nanos(AT_ONCE);
         let ending = json!({ "stream_name": self.stream(), "action": "update", "config": config })
             .to_string();
         Ok(Consumer {
-            exchange: self.exchange.clone(),
+            requester: self.requester.clone(),
             name,
             pending: made.num_pending,
             making,
@@ -147,14 +146,14 @@ impl Drop for Consumer {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let (exchange, making, ending) = (
-            self.exchange.clone(),
+        let (requester, making, ending) = (
+            self.requester.clone(),
             std::mem::take(&mut self.making),
             std::mem::take(&mut self.ending),
         );
         runtime.spawn(async move {
             // What the answer is changes nothing.
-            let _ = exchange
+            let _ = requester
                 .ask(
                     making,
                     HeaderMap::new(),

@@ -1,8 +1,9 @@
 //! Reading: what an owner has, what is newer than a copy, and what an item was.
 
-use super::bucket::{Bucket, DIRECT_GET, TruthFault, admitted, ended, record};
+use super::bucket::{Bucket, TruthError, admitted, ended, record};
+use super::settings::DIRECT_GET;
 use crate::domain::{Timestamp, Version};
-use crate::exchange::{Call, CallFault, Exchange};
+use crate::requester::{Call, CallError};
 use crate::seal::{OwnerKey, Record, RecordName};
 use async_nats::{HeaderMap, Message};
 use serde_json::{Value, json};
@@ -27,7 +28,7 @@ pub struct Delta {
 
 impl Bucket {
     /// What the nearest replica has of the owner that is newer than `after`.
-    pub async fn since(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthFault> {
+    pub async fn since(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthError> {
         self.last_of(vec![self.owner_subjects(owner)], after.get() + 1)
             .await
     }
@@ -38,8 +39,8 @@ impl Bucket {
         &self,
         owner: &OwnerKey,
         after: Version,
-    ) -> Result<Delta, TruthFault> {
-        let barrier = self.ring_barrier().await?;
+    ) -> Result<Delta, TruthError> {
+        let barrier = self.publish_barrier().await?;
         self.since_reaching(owner, after, barrier).await
     }
 
@@ -49,7 +50,7 @@ impl Bucket {
         owner: &OwnerKey,
         after: Version,
         least: u64,
-    ) -> Result<Delta, TruthFault> {
+    ) -> Result<Delta, TruthError> {
         let subjects = vec![self.owner_subjects(owner), self.barrier.subject.clone()];
         let end = self.deadline();
         loop {
@@ -62,7 +63,7 @@ impl Bucket {
     }
 
     /// When the record at that stream sequence was stored; `None` if it is no longer kept.
-    pub async fn time_of(&self, sequence: u64) -> Result<Option<Timestamp>, TruthFault> {
+    pub async fn time_of(&self, sequence: u64) -> Result<Option<Timestamp>, TruthError> {
         self.message_at(sequence)
             .await?
             .map(|message| time_of(&message))
@@ -75,7 +76,7 @@ impl Bucket {
         &self,
         owner: &OwnerKey,
         version: Version,
-    ) -> Result<Option<Record>, TruthFault> {
+    ) -> Result<Option<Record>, TruthError> {
         let sequence = version.get();
         let message = self.from(sequence).await?;
         let ours = header(&message, "Nats-Subject").and_then(|subject| self.parse_subject(subject));
@@ -87,12 +88,12 @@ impl Bucket {
     }
 
     /// Whether there is a message at that stream sequence.
-    pub(super) async fn holds(&self, sequence: u64) -> Result<bool, TruthFault> {
+    pub(super) async fn holds(&self, sequence: u64) -> Result<bool, TruthError> {
         Ok(number(&self.from(sequence).await?, "Nats-Sequence") == Some(sequence))
     }
 
     /// The first message from that stream sequence on. A replica that has none is behind, and is asked again.
-    async fn from(&self, sequence: u64) -> Result<Message, TruthFault> {
+    async fn from(&self, sequence: u64) -> Result<Message, TruthError> {
         let end = self.deadline();
         loop {
             match self
@@ -106,15 +107,15 @@ impl Bucket {
     }
 
     /// The message at that stream sequence; `None` if the nearest replica does not have it.
-    async fn message_at(&self, sequence: u64) -> Result<Option<Message>, TruthFault> {
+    async fn message_at(&self, sequence: u64) -> Result<Option<Message>, TruthError> {
         self.message(json!({ "seq": sequence })).await
     }
 
-    async fn message(&self, query: Value) -> Result<Option<Message>, TruthFault> {
+    async fn message(&self, query: Value) -> Result<Option<Message>, TruthError> {
         let attempt = admitted(&self.reading)?;
         let subject = self.api_subject(DIRECT_GET);
         let asked = self
-            .exchange
+            .requester
             .ask(
                 subject,
                 HeaderMap::new(),
@@ -141,7 +142,7 @@ impl Bucket {
         name: &RecordName,
         after: Version,
         current: Version,
-    ) -> Result<Vec<Record>, TruthFault> {
+    ) -> Result<Vec<Record>, TruthError> {
         let subject = self.subject(owner, name);
         let end = self.deadline();
         loop {
@@ -155,7 +156,7 @@ impl Bucket {
     }
 
     /// What the nearest replica keeps of that subject and is newer than `after`.
-    async fn kept(&self, subject: &str, after: Version) -> Result<Vec<Record>, TruthFault> {
+    async fn kept(&self, subject: &str, after: Version) -> Result<Vec<Record>, TruthError> {
         let mut records: Vec<Record> = Vec::new();
         loop {
             let from = records.last().map_or(after, |last| last.version).get() + 1;
@@ -172,7 +173,7 @@ impl Bucket {
     }
 
     /// Whether a replica that has come as far as `current` has no record of that subject from there on.
-    async fn is_purged(&self, subject: &str, current: Version) -> Result<bool, TruthFault> {
+    async fn is_purged(&self, subject: &str, current: Version) -> Result<bool, TruthError> {
         let subjects = vec![subject.to_owned(), self.barrier.subject.clone()];
         let delta = self.last_of(subjects, current.get()).await?;
         Ok(delta.records.is_empty() && delta.up_to.is_some_and(|up_to| up_to >= current))
@@ -180,7 +181,7 @@ impl Bucket {
 
     /// The current records of those subjects from the stream sequence `from` on. One answer holds so many bytes at most;
     /// what is left comes with the next, of a moment that is not earlier: from a replica that is behind it is not taken.
-    async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthFault> {
+    async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthError> {
         let mut query = json!({ "multi_last": subjects, "max_bytes": BYTES });
         if from > 1 {
             query["seq"] = Value::from(from);
@@ -205,21 +206,21 @@ impl Bucket {
     }
 
     /// A direct get of several messages (NATS ADR-31): messages, then an end mark that says how far they reach.
-    async fn direct_get(&self, query: &Value) -> Result<Delta, TruthFault> {
+    async fn direct_get(&self, query: &Value) -> Result<Delta, TruthError> {
         let subject = self.api_subject(DIRECT_GET);
         let payload = query.to_string().into();
         let attempt = admitted(&self.reading)?;
         let deadline = self.deadline();
         let answer = async {
             let mut call = self
-                .exchange
+                .requester
                 .send(subject, HeaderMap::new(), payload, deadline)
                 .await?;
             self.collect(&mut call).await
         };
         let answer = answer.await;
         match &answer {
-            Err(TruthFault::Unavailable(_)) => attempt.unanswered(),
+            Err(TruthError::Unavailable(_)) => attempt.unanswered(),
             _ => attempt.answered(),
         }
         let mut delta = answer?;
@@ -227,7 +228,7 @@ impl Bucket {
         Ok(delta)
     }
 
-    async fn collect(&self, call: &mut Call) -> Result<Delta, TruthFault> {
+    async fn collect(&self, call: &mut Call) -> Result<Delta, TruthError> {
         let mut records = Vec::new();
         loop {
             let message = call.next().await?;
@@ -253,56 +254,42 @@ impl Bucket {
                 }
                 Some(status) => {
                     let description = message.description.as_deref().unwrap_or_default();
-                    return Err(TruthFault::Refused(format!("{status} {description}")));
+                    return Err(TruthError::Refused(format!("{status} {description}")));
                 }
             }
         }
     }
 
     /// The record in a direct get's message; `None` for the barrier.
-    fn record_of(&self, message: &Message) -> Result<Option<Record>, TruthFault> {
+    fn record_of(&self, message: &Message) -> Result<Option<Record>, TruthError> {
         let subject = header(message, "Nats-Subject")
-            .ok_or(TruthFault::Unreadable("a message without subject"))?;
+            .ok_or(TruthError::Unreadable("a message without subject"))?;
         let Some((_, name)) = self.parse_subject(subject) else {
             let barrier = subject == self.barrier.subject;
             return if barrier {
                 Ok(None)
             } else {
-                Err(TruthFault::Unreadable("a key of an unknown form"))
+                Err(TruthError::Unreadable("a key of an unknown form"))
             };
         };
         let sequence = number(message, "Nats-Sequence")
-            .ok_or(TruthFault::Unreadable("a message without sequence"))?;
+            .ok_or(TruthError::Unreadable("a message without sequence"))?;
         record(name, sequence, time_of(message)?, message.payload.clone()).map(Some)
     }
 }
 
 /// The replica that answered is behind; the next may be another. Fails where none has caught up by `end`.
-async fn ask_again(end: Instant) -> Result<(), TruthFault> {
+async fn ask_again(end: Instant) -> Result<(), TruthError> {
     if Instant::now() >= end {
-        return Err(CallFault::TimedOut.into());
+        return Err(CallError::TimedOut.into());
     }
     tokio::time::sleep(Duration::from_millis(2)).await;
     Ok(())
 }
 
-fn time_of(message: &Message) -> Result<Timestamp, TruthFault> {
+fn time_of(message: &Message) -> Result<Timestamp, TruthError> {
     let time = header(message, "Nats-Time-Stamp").and_then(Timestamp::parse_rfc3339);
-    time.ok_or(TruthFault::Unreadable("a message without time"))
-}
-
-/// Whether a read is answered, whatever the answer is.
-pub(super) async fn answers_reads(
-    exchange: Exchange,
-    api: String,
-    subject: String,
-    limit: Duration,
-) -> bool {
-    let query = json!({ "last_by_subj": subject }).to_string().into();
-    exchange
-        .ask(api, HeaderMap::new(), query, Instant::now() + limit)
-        .await
-        .is_ok()
+    time.ok_or(TruthError::Unreadable("a message without time"))
 }
 
 fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {

@@ -1,7 +1,7 @@
 //! Following the bucket in its own order, for the projection.
 
 use super::append::{BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE};
-use super::bucket::{Bucket, TruthFault, record};
+use super::bucket::{Bucket, TruthError, record};
 use super::consumer::{From, Plan};
 use super::pull::Puller;
 use crate::domain::Timestamp;
@@ -42,16 +42,16 @@ pub struct Follower {
 
 impl Bucket {
     /// Follows the bucket from the message after `sequence`.
-    pub async fn follow(&self, sequence: u64) -> Result<Follower, TruthFault> {
+    pub async fn follow(&self, sequence: u64) -> Result<Follower, TruthError> {
         self.follow_from(From::Sequence(sequence)).await
     }
 
     /// Follows the bucket from the first message that it took at that moment or later.
-    pub async fn follow_since(&self, moment: Timestamp) -> Result<Follower, TruthFault> {
+    pub async fn follow_since(&self, moment: Timestamp) -> Result<Follower, TruthError> {
         self.follow_from(From::Moment(moment)).await
     }
 
-    async fn follow_from(&self, from: From) -> Result<Follower, TruthFault> {
+    async fn follow_from(&self, from: From) -> Result<Follower, TruthError> {
         let plan = Plan {
             name: "projection",
             from,
@@ -82,12 +82,12 @@ impl Follower {
     /// first one, then takes what is there. Loses nothing when it is dropped before it is ready.
     ///
     /// The end of a batch may have been overwritten since; so a batch also ends where another message follows it.
-    pub async fn next_batch(&mut self, most: usize) -> Result<Vec<Entry>, TruthFault> {
+    pub async fn next_batch(&mut self, most: usize) -> Result<Vec<Entry>, TruthError> {
         loop {
             if let Some(missing) = self.missing
                 && self.bucket.holds(missing).await?
             {
-                return Err(TruthFault::Unreadable(
+                return Err(TruthError::Unreadable(
                     "a batch without its beginning, which the bucket has",
                 ));
             }
@@ -131,10 +131,10 @@ impl Follower {
         std::mem::take(&mut self.gathered)
     }
 
-    fn entry(&self, message: jetstream::Message) -> Result<Entry, TruthFault> {
+    fn entry(&self, message: jetstream::Message) -> Result<Entry, TruthError> {
         let info = message
             .info()
-            .map_err(|_| TruthFault::Unreadable("a message without its place"))?;
+            .map_err(|_| TruthError::Unreadable("a message without its place"))?;
         let sequence = info.stream_sequence;
         let at = taken_at(&info);
         let batch = message.headers.as_ref().and_then(|headers| {
@@ -148,8 +148,8 @@ impl Follower {
             Some((owner, name)) => match record(name, sequence, at, message.payload.clone()) {
                 Ok(record) => Some((owner, record)),
                 // One record that nobody can read must not keep the others from their rows; who reads the owner notices.
-                Err(fault) => {
-                    error!(%owner, sequence, %fault, "the projection passes over a record");
+                Err(error) => {
+                    error!(%owner, sequence, %error, "the projection passes over a record");
                     None
                 }
             },

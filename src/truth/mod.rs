@@ -4,6 +4,7 @@
 //! write is a compare-and-set on the owner's version, built in one place (`append`). Nothing here ever deletes or
 //! recreates a bucket; records leave it in one place (`purge`), by a user of its own.
 
+mod api;
 mod append;
 mod barrier;
 mod bucket;
@@ -11,13 +12,16 @@ mod consumer;
 mod fetch;
 mod follow;
 mod list;
+mod probe;
 mod pull;
 mod purge;
+mod settings;
 mod setup;
 
-pub use append::{AppendFault, NewRecord};
-pub use bucket::{Bucket, TruthFault, TruthSettings};
+pub use append::{AppendError, NewRecord};
+pub use bucket::{Bucket, TruthError};
 pub use fetch::Delta;
 pub use follow::{Entry, Follower};
 pub use list::{OwnerList, RecordList};
-pub use setup::{Position, SetupFault};
+pub use settings::TruthSettings;
+pub use setup::{Position, SetupError};

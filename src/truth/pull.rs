@@ -5,9 +5,9 @@
 //! after a lost connection, which no user here may. So consumers are made and pulled here. What got lost on the way shows
 //! in the consumer's own count, and comes again with a new consumer that begins after what was given.
 
-use super::bucket::{Bucket, TruthFault};
+use super::bucket::{Bucket, TruthError};
 use super::consumer::{Consumer, Plan, nanos};
-use crate::exchange::{CallFault, Exchange};
+use crate::requester::{CallError, Requester};
 use async_nats::{Message, Subscriber, jetstream};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -48,7 +48,7 @@ pub(super) struct Puller {
     counted: u64,
     pull: Option<Pull>,
     /// The next pull, while it is being asked for.
-    coming: Option<BoxFuture<'static, Result<Coming, TruthFault>>>,
+    coming: Option<BoxFuture<'static, Result<PendingPull, TruthError>>>,
 }
 
 /// A pull under way.
@@ -64,10 +64,10 @@ struct Pull {
 }
 
 /// A pull that is asked for, with the consumer if that is a new one.
-type Coming = (Option<Consumer>, Pull);
+type PendingPull = (Option<Consumer>, Pull);
 
 /// What a look at a pull shows.
-enum Shown {
+enum PullEvent {
     Message(Box<Message>),
     /// There is nothing now, and nothing was missed.
     Nothing,
@@ -81,12 +81,12 @@ enum Shown {
 
 impl Bucket {
     /// Begins to pull. Fails where the bucket does not answer; a refusal that may pass is waited out for a while.
-    pub(super) async fn pull(&self, plan: Plan) -> Result<Puller, TruthFault> {
+    pub(super) async fn pull(&self, plan: Plan) -> Result<Puller, TruthError> {
         let until = Instant::now() + PATIENCE;
         let consumer = loop {
             match self.make_consumer(&plan, 0).await {
-                Err(TruthFault::Unavailable(fault))
-                    if fault != CallFault::TimedOut && Instant::now() < until =>
+                Err(TruthError::Unavailable(error))
+                    if error != CallError::TimedOut && Instant::now() < until =>
                 {
                     sleep(AGAIN).await;
                 }
@@ -114,7 +114,7 @@ impl Bucket {
         consumer: &str,
         pending: u64,
         bytes: Option<u64>,
-    ) -> Result<Pull, CallFault> {
+    ) -> Result<Pull, CallError> {
         let subject = format!("{}.{consumer}", self.api_subject("CONSUMER.MSG.NEXT"));
         // A pull of more than there is would keep the consumer until it expires.
         let most = if plan.ends() {
@@ -128,13 +128,13 @@ impl Bucket {
         if let Some(bytes) = bytes {
             wanted["max_bytes"] = bytes.into();
         }
-        if !self.exchange.is_connected() {
-            return Err(CallFault::NotConnected);
+        if !self.requester.is_connected() {
+            return Err(CallError::NotConnected);
         }
         let (client, heard, connects) = (
-            self.exchange.client(),
+            self.requester.client(),
             Instant::now(),
-            connects(&self.exchange),
+            connects(&self.requester),
         );
         // A subscription of its own, for the messages come with their subjects; and the server forgets a pull without one.
         let asking = async {
@@ -142,15 +142,15 @@ impl Bucket {
             let messages = client
                 .subscribe(inbox.clone())
                 .await
-                .map_err(|_| CallFault::NotConnected)?;
+                .map_err(|_| CallError::NotConnected)?;
             let sent = client
                 .publish_with_reply(subject, inbox, wanted.to_string().into())
                 .await;
-            sent.map(|()| messages).map_err(|_| CallFault::NotConnected)
+            sent.map(|()| messages).map_err(|_| CallError::NotConnected)
         };
         let messages = timeout_at(self.deadline(), asking)
             .await
-            .map_err(|_| CallFault::TimedOut)??;
+            .map_err(|_| CallError::TimedOut)??;
         Ok(Pull {
             messages,
             left,
@@ -167,7 +167,7 @@ impl Bucket {
         given: u64,
         on: Option<(String, u64)>,
         bytes: Option<u64>,
-    ) -> Result<Coming, TruthFault> {
+    ) -> Result<PendingPull, TruthError> {
         if let Some((name, pending)) = on
             && let Ok(pull) = self.ask_for(&plan, &name, pending, bytes).await
         {
@@ -182,8 +182,8 @@ impl Bucket {
                 Ok((Some(consumer), pull))
             };
             match made.await {
-                Err(TruthFault::Unavailable(fault)) => {
-                    debug!(%fault, "no consumer yet");
+                Err(TruthError::Unavailable(error)) => {
+                    debug!(%error, "no consumer yet");
                     sleep(AGAIN).await;
                 }
                 ended => return ended,
@@ -205,18 +205,18 @@ impl Puller {
 
     /// The next message, each once and in order, through lost connections; `None` when there is none for now and none was
     /// missed. Waits as long as it takes, and loses nothing when it is dropped before it is ready.
-    pub(super) async fn next(&mut self) -> Result<Option<jetstream::Message>, TruthFault> {
+    pub(super) async fn next(&mut self) -> Result<Option<jetstream::Message>, TruthError> {
         loop {
             let Some(pull) = self.pull.as_mut() else {
                 self.come().await?;
                 continue;
             };
-            let (on, bytes) = match pull.look(&self.bucket.exchange, self.counted).await? {
-                Shown::Message(message) => match self.take(*message)? {
-                    Taken::Given(message) => return Ok(Some(*message)),
-                    Taken::Known if self.plan.ends() && self.pending == 0 => return Ok(None),
-                    Taken::Known => continue,
-                    Taken::OutOfOrder => {
+            let (on, bytes) = match pull.look(&self.bucket.requester, self.counted).await? {
+                PullEvent::Message(message) => match self.take(*message)? {
+                    Delivery::Given(message) => return Ok(Some(*message)),
+                    Delivery::Known if self.plan.ends() && self.pending == 0 => return Ok(None),
+                    Delivery::Known => continue,
+                    Delivery::OutOfOrder => {
                         debug!(
                             name = self.plan.name,
                             "messages are missing: another consumer"
@@ -224,11 +224,11 @@ impl Puller {
                         (None, Some(BYTES))
                     }
                 },
-                Shown::Nothing => return Ok(None),
-                Shown::Over => (Some(self.consumer.name.clone()), Some(BYTES)),
+                PullEvent::Nothing => return Ok(None),
+                PullEvent::Over => (Some(self.consumer.name.clone()), Some(BYTES)),
                 // Alone it is as large as a message may be, which is no more than the server sends at once.
-                Shown::TooLarge => (Some(self.consumer.name.clone()), None),
-                Shown::Missed(why) => {
+                PullEvent::TooLarge => (Some(self.consumer.name.clone()), None),
+                PullEvent::Missed(why) => {
                     debug!(why, name = self.plan.name, "another consumer");
                     (None, Some(BYTES))
                 }
@@ -264,7 +264,7 @@ impl Puller {
     }
 
     /// Waits for the next pull.
-    async fn come(&mut self) -> Result<(), TruthFault> {
+    async fn come(&mut self) -> Result<(), TruthError> {
         if self.coming.is_none() {
             self.ask(Some(self.consumer.name.clone()), Some(BYTES));
         }
@@ -282,29 +282,29 @@ impl Puller {
         Ok(())
     }
 
-    fn take(&mut self, message: Message) -> Result<Taken, TruthFault> {
+    fn take(&mut self, message: Message) -> Result<Delivery, TruthError> {
         let message = jetstream::Message {
             message,
             context: self.context.clone(),
         };
         let info = message
             .info()
-            .map_err(|_| TruthFault::Unreadable("a message without its place"))?;
+            .map_err(|_| TruthError::Unreadable("a message without its place"))?;
         if info.consumer_sequence != self.counted + 1 {
-            return Ok(Taken::OutOfOrder);
+            return Ok(Delivery::OutOfOrder);
         }
         (self.counted, self.pending) = (info.consumer_sequence, info.pending);
         let sequence = info.stream_sequence;
         if sequence <= self.given {
-            return Ok(Taken::Known);
+            return Ok(Delivery::Known);
         }
         self.given = sequence;
-        Ok(Taken::Given(Box::new(message)))
+        Ok(Delivery::Given(Box::new(message)))
     }
 }
 
 /// What becomes of a message.
-enum Taken {
+enum Delivery {
     Given(Box<jetstream::Message>),
     /// It was given before.
     Known,
@@ -314,20 +314,20 @@ enum Taken {
 
 impl Pull {
     /// What comes next, where `counted` messages of the consumer came before.
-    async fn look(&mut self, exchange: &Exchange, counted: u64) -> Result<Shown, TruthFault> {
+    async fn look(&mut self, requester: &Requester, counted: u64) -> Result<PullEvent, TruthError> {
         if self.left == 0 {
-            return Ok(Shown::Over);
+            return Ok(PullEvent::Over);
         }
         let message = loop {
             let silent = self.heard + SILENCE;
             let until = silent.min(Instant::now() + LOOK);
             match timeout_at(until, self.messages.next()).await {
                 Ok(Some(message)) => break message,
-                Ok(None) => return Ok(Shown::Missed("the subscription ended")),
-                Err(_) if connects(exchange) != self.connects => {
-                    return Ok(Shown::Missed("another connection"));
+                Ok(None) => return Ok(PullEvent::Missed("the subscription ended")),
+                Err(_) if connects(requester) != self.connects => {
+                    return Ok(PullEvent::Missed("another connection"));
                 }
-                Err(_) if Instant::now() >= silent => return Ok(Shown::Missed("silence")),
+                Err(_) if Instant::now() >= silent => return Ok(PullEvent::Missed("silence")),
                 Err(_) => {}
             }
         };
@@ -335,13 +335,13 @@ impl Pull {
         Ok(match message.status.map(|status| status.as_u16()) {
             None => {
                 (self.left, self.gave) = (self.left - 1, true);
-                Shown::Message(Box::new(message))
+                PullEvent::Message(Box::new(message))
             }
             Some(100) if last_of(&message).is_some_and(|last| last != counted) => {
-                Shown::Missed("its count")
+                PullEvent::Missed("its count")
             }
-            Some(100) => Shown::Nothing,
-            Some(404 | 408) => Shown::Over,
+            Some(100) => PullEvent::Nothing,
+            Some(404 | 408) => PullEvent::Over,
             Some(409)
                 if message
                     .description
@@ -349,15 +349,15 @@ impl Pull {
                     .is_some_and(|why| why.contains("MaxBytes")) =>
             {
                 if self.gave {
-                    Shown::Over
+                    PullEvent::Over
                 } else {
-                    Shown::TooLarge
+                    PullEvent::TooLarge
                 }
             }
-            Some(409 | 503) => Shown::Missed("it is gone"),
+            Some(409 | 503) => PullEvent::Missed("it is gone"),
             Some(status) => {
                 let description = message.description.as_deref().unwrap_or_default();
-                return Err(TruthFault::Refused(format!("{status} {description}")));
+                return Err(TruthError::Refused(format!("{status} {description}")));
             }
         })
     }
@@ -374,8 +374,8 @@ fn last_of(heartbeat: &Message) -> Option<u64> {
         .ok()
 }
 
-fn connects(exchange: &Exchange) -> u64 {
-    exchange
+fn connects(requester: &Requester) -> u64 {
+    requester
         .client()
         .statistics()
         .connects

@@ -1,7 +1,6 @@
 //! Purging: taking records out of the bucket. Only `maintain` may, with a user of its own.
 
-use super::bucket::{Bucket, TruthFault};
-use super::setup::refused;
+use super::bucket::{Bucket, TruthError};
 use crate::domain::Version;
 use crate::seal::{OwnerKey, RecordName};
 use serde_json::json;
@@ -14,9 +13,9 @@ impl Bucket {
         owner: &OwnerKey,
         name: &RecordName,
         up_to: Version,
-    ) -> Result<(), TruthFault> {
+    ) -> Result<(), TruthError> {
         let body = json!({"filter": self.subject(owner, name), "seq": up_to.get() + 1});
         let answer = self.api("STREAM.PURGE", &body).await?;
-        answer.error.map_or(Ok(()), |error| Err(refused(&error)))
+        answer.error.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -1,11 +1,12 @@
 //! Making the bucket (`init`) and checking it (`serve`): it is never changed behind an operator's back.
 
-use super::append::ApiError;
-use super::bucket::{Bucket, TruthFault};
+use super::api::ApiError;
+use super::bucket::{Bucket, TruthError};
 use crate::domain::Timestamp;
-use crate::exchange::CallFault;
+use crate::requester::Transient;
 use crate::seal::Fingerprints;
 use async_nats::HeaderMap;
+use async_nats::jetstream::ErrorCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ const ENCRYPTION: &str = "gofavorites-encryption-key";
 
 /// Why a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupFault {
+pub enum SetupError {
     /// There is none: `init` makes it.
     #[error("there is no bucket {0}: run `gofavorites init`")]
     Missing(String),
@@ -32,7 +33,13 @@ pub enum SetupFault {
     },
     /// The truth did not answer as it should.
     #[error(transparent)]
-    Truth(#[from] TruthFault),
+    Truth(#[from] TruthError),
+}
+
+impl Transient for SetupError {
+    fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Truth(error) if error.is_unavailable())
+    }
 }
 
 #[derive(Deserialize)]
@@ -62,27 +69,27 @@ pub struct Position {
 
 impl Bucket {
     /// Makes the bucket where there is none, then checks it. Says whether it made it.
-    pub async fn init(&self, fingerprints: &Fingerprints) -> Result<bool, SetupFault> {
+    pub async fn init(&self, fingerprints: &Fingerprints) -> Result<bool, SetupError> {
         match self.check(fingerprints).await {
-            Err(SetupFault::Missing(_)) => {}
+            Err(SetupError::Missing(_)) => {}
             checked => return checked.map(|()| false),
         }
         let answer = self
             .api("STREAM.CREATE", &self.wanted(fingerprints))
             .await?;
-        if let Some(error) = &answer.error {
-            return Err(refused(error).into());
+        if let Some(error) = answer.error {
+            return Err(TruthError::from(error).into());
         }
         self.check(fingerprints).await.map(|()| true)
     }
 
     /// Fails on a difference that matters, naming it.
-    pub async fn check(&self, fingerprints: &Fingerprints) -> Result<(), SetupFault> {
+    pub async fn check(&self, fingerprints: &Fingerprints) -> Result<(), SetupError> {
         let found = self
             .info()
             .await?
             .config
-            .ok_or(TruthFault::Unreadable("a stream without settings"))?;
+            .ok_or(TruthError::Unreadable("a stream without settings"))?;
         let wanted = self.wanted(fingerprints);
         for (key, mend) in [
             (
@@ -121,14 +128,14 @@ impl Bucket {
     }
 
     /// Where it stands: what the projection's cursor is measured against.
-    pub async fn position(&self) -> Result<Position, SetupFault> {
+    pub async fn position(&self) -> Result<Position, SetupError> {
         let answer = self.info().await?;
         let created = answer
             .created
-            .ok_or(TruthFault::Unreadable("a stream without creation time"))?;
+            .ok_or(TruthError::Unreadable("a stream without creation time"))?;
         let state = answer
             .state
-            .ok_or(TruthFault::Unreadable("a stream without state"))?;
+            .ok_or(TruthError::Unreadable("a stream without state"))?;
         let newest_at = Timestamp::parse_rfc3339(&state.last_ts).filter(|_| state.last_seq > 0);
         Ok(Position {
             created,
@@ -137,21 +144,21 @@ impl Bucket {
         })
     }
 
-    async fn info(&self) -> Result<Answer, SetupFault> {
+    async fn info(&self) -> Result<Answer, SetupError> {
         let answer = self.api("STREAM.INFO", &json!({})).await?;
-        match &answer.error {
-            Some(error) if error.err_code == 10059 => {
-                Err(SetupFault::Missing(self.settings.bucket.clone()))
+        match answer.error {
+            Some(error) if error.err_code == ErrorCode::STREAM_NOT_FOUND => {
+                Err(SetupError::Missing(self.settings.bucket.clone()))
             }
-            Some(error) => Err(refused(error).into()),
+            Some(error) => Err(TruthError::from(error).into()),
             None => Ok(answer),
         }
     }
 
-    pub(super) async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthFault> {
+    pub(super) async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthError> {
         let subject = self.api_subject(call);
         let reply = self
-            .exchange
+            .requester
             .ask(
                 subject,
                 HeaderMap::new(),
@@ -160,7 +167,7 @@ impl Bucket {
             )
             .await?;
         serde_json::from_slice(&reply.payload)
-            .map_err(|_| TruthFault::Unreadable("an answer of the stream API"))
+            .map_err(|_| TruthError::Unreadable("an answer of the stream API"))
     }
 
     fn wanted(&self, fingerprints: &Fingerprints) -> Value {
@@ -191,47 +198,19 @@ impl Bucket {
     }
 }
 
-/// JetStream that has no leader, is not up yet, or has as many consumers as it may, or as its memory holds, is only away.
-pub(super) fn refused(error: &ApiError) -> TruthFault {
-    match error.err_code {
-        10008 | 10009 | 10023 => CallFault::NoResponders.into(),
-        10026 | 10028 => CallFault::Busy.into(),
-        code => TruthFault::Refused(format!("{code} {}", error.description)),
-    }
-}
-
 fn differs(
     setting: &str,
     found: &Value,
     wanted: &Value,
     mend: &'static str,
-) -> Result<(), SetupFault> {
+) -> Result<(), SetupError> {
     if found == wanted {
         return Ok(());
     }
-    Err(SetupFault::Differs {
+    Err(SetupError::Differs {
         setting: setting.to_owned(),
         found: found.to_string(),
         wanted: wanted.to_string(),
         mend,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stream_without_a_leader_or_without_room_is_waited_for() {
-        let fault = |err_code| {
-            refused(&ApiError {
-                err_code,
-                description: "d".into(),
-            })
-        };
-        for code in [10008, 10009, 10023, 10026, 10028] {
-            assert!(matches!(fault(code), TruthFault::Unavailable(_)), "{code}");
-        }
-        assert!(matches!(fault(10052), TruthFault::Refused(_)));
-    }
 }

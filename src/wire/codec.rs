@@ -132,7 +132,7 @@ struct Rules {
 impl Rules {
     fn apply(&mut self, raw: Raw, depth: usize) -> Result<Value, Refusal> {
         if depth > self.nesting && matches!(raw, Raw::List(_) | Raw::Map(_)) {
-            return Err(self.fault(format!(
+            return Err(self.error(format!(
                 "is nested too deeply, at most {} levels are taken",
                 self.nesting
             )));
@@ -154,7 +154,7 @@ impl Rules {
             }
             Raw::Map(entries) => self.map(entries, depth)?,
             Raw::Foreign(what) => {
-                return Err(self.fault(format!("must be a JSON value, is {what}")));
+                return Err(self.error(format!("must be a JSON value, is {what}")));
             }
         })
     }
@@ -163,7 +163,7 @@ impl Rules {
         let mut map = BTreeMap::new();
         for (key, value) in entries {
             let Raw::Text(key) = key else {
-                return Err(self.fault("has a key that is not text"));
+                return Err(self.error("has a key that is not text"));
             };
             let step = if self.path.is_empty() {
                 key.clone()
@@ -171,7 +171,7 @@ impl Rules {
                 format!(".{key}")
             };
             let value = self.below(&step, |rules| match map.contains_key(&key) {
-                true => Err(rules.fault("is there twice")),
+                true => Err(rules.error("is there twice")),
                 false => rules.apply(value, depth + 1),
             })?;
             map.insert(key, value);
@@ -188,7 +188,7 @@ impl Rules {
         done
     }
 
-    fn fault(&self, what: impl Into<String>) -> Refusal {
+    fn error(&self, what: impl Into<String>) -> Refusal {
         match self.path.as_str() {
             "" => Refusal::bad_request(format!("the body {}", what.into())),
             path => Refusal::bad_field(path, what.into()),

@@ -15,9 +15,9 @@ fn parse(pairs: &[(&str, &str)]) -> Result<RequestHeaders, (Encoding, Refusal)> 
     RequestHeaders::parse(Some(&map(pairs)), &HeaderLimits::default())
 }
 
-fn fault(pairs: &[(&str, &str)]) -> (Encoding, Code, Option<String>) {
+fn error(pairs: &[(&str, &str)]) -> (Encoding, Code, Option<String>) {
     let (encoding, refusal) = match parse(pairs) {
-        Err(fault) => fault,
+        Err(error) => error,
         Ok(headers) => (
             headers.encoding,
             headers
@@ -92,7 +92,7 @@ fn a_doubled_header_is_refused_also_under_two_spellings() {
             "1"
         };
         for second in [name.to_owned(), name.to_lowercase()] {
-            let told = fault(&[
+            let told = error(&[
                 (CONTENT_TYPE, "application/cbor"),
                 (name, value),
                 (&second, value),
@@ -103,7 +103,7 @@ fn a_doubled_header_is_refused_also_under_two_spellings() {
             );
         }
     }
-    let told = fault(&[
+    let told = error(&[
         (CONTENT_TYPE, "application/cbor"),
         ("content-type", "application/cbor"),
     ]);
@@ -119,7 +119,7 @@ fn a_doubled_header_is_refused_also_under_two_spellings() {
 
 #[test]
 fn an_unknown_encoding_is_answered_in_json() {
-    let told = fault(&[(CONTENT_TYPE, "text/plain"), (REQUEST_TIMEOUT_MS, "x")]);
+    let told = error(&[(CONTENT_TYPE, "text/plain"), (REQUEST_TIMEOUT_MS, "x")]);
     assert_eq!(
         told,
         (
@@ -143,7 +143,7 @@ fn only_a_bearer_token_of_bounded_length_is_taken() {
         "Bearer\tabc",
     ] {
         assert_eq!(
-            fault(&[(AUTHORIZATION, value)]),
+            error(&[(AUTHORIZATION, value)]),
             (Encoding::Json, Code::Unauthenticated, None),
             "{value}"
         );
@@ -153,7 +153,7 @@ fn only_a_bearer_token_of_bounded_length_is_taken() {
     let headers =
         parse(&[(AUTHORIZATION, "Basic abc")]).expect("an operation without a token does not mind");
     assert!(headers.token.is_some_and(|token| token.is_err()));
-    let told = fault(&[(AUTHORIZATION, &token(8_193))]);
+    let told = error(&[(AUTHORIZATION, &token(8_193))]);
     assert_eq!(
         told,
         (
@@ -169,7 +169,7 @@ fn a_request_id_is_short_and_printable() {
     assert!(parse(&[(NATS_MSG_ID, &"x".repeat(128))]).is_ok());
     for value in ["", "é", "a\tb", "\u{7f}", &"x".repeat(129)] {
         assert_eq!(
-            fault(&[(NATS_MSG_ID, value)]).2.as_deref(),
+            error(&[(NATS_MSG_ID, value)]).2.as_deref(),
             Some(NATS_MSG_ID),
             "{value}"
         );
@@ -185,7 +185,7 @@ fn a_timeout_is_a_whole_number() {
         Some(0)
     );
     for value in ["", "-1", "+1", "1.5", "5s", "99999999999999999999"] {
-        let told = fault(&[(REQUEST_TIMEOUT_MS, value)]);
+        let told = error(&[(REQUEST_TIMEOUT_MS, value)]);
         assert_eq!(
             told,
             (

@@ -21,7 +21,7 @@ pub struct ReplyWall {
 
 /// Why a request gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReplyFault {
+pub enum ReplyError {
     /// There is no reply subject.
     Missing,
     /// It is longer than the limit.
@@ -48,10 +48,10 @@ impl ReplyWall {
     /// Whether an answer may be sent there.
     ///
     /// # Errors
-    /// The [`ReplyFault`] to count the request under before it is dropped.
-    pub fn admits(&self, reply: Option<&str>) -> Result<(), ReplyFault> {
+    /// The [`ReplyError`] to count the request under before it is dropped.
+    pub fn admits(&self, reply: Option<&str>) -> Result<(), ReplyError> {
         let Some(reply) = reply.filter(|reply| !reply.is_empty()) else {
-            return Err(ReplyFault::Missing);
+            return Err(ReplyError::Missing);
         };
         let forbidden = |c: char| {
             matches!(c, '*' | '>' | '$' | char::REPLACEMENT_CHARACTER)
@@ -59,13 +59,13 @@ impl ReplyWall {
                 || c.is_control()
         };
         if reply.len() > self.max_bytes {
-            Err(ReplyFault::TooLong)
+            Err(ReplyError::TooLong)
         } else if !self.prefixes.iter().any(|prefix| begins(reply, prefix)) || self.is_own(reply) {
-            Err(ReplyFault::ForeignPrefix)
+            Err(ReplyError::ForeignPrefix)
         } else if reply.contains(forbidden) {
-            Err(ReplyFault::ForbiddenCharacter)
+            Err(ReplyError::ForbiddenCharacter)
         } else if reply.split('.').any(str::is_empty) {
-            Err(ReplyFault::EmptyPart)
+            Err(ReplyError::EmptyPart)
         } else {
             Ok(())
         }
@@ -93,7 +93,7 @@ fn begins(reply: &str, prefix: &str) -> bool {
     }
 }
 
-impl ReplyFault {
+impl ReplyError {
     /// Every fault.
     pub const ALL: [Self; 5] = [
         Self::Missing,
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn admits(reply: &str) -> Result<(), ReplyFault> {
+    fn admits(reply: &str) -> Result<(), ReplyError> {
         ReplyWall::default().admits(Some(reply))
     }
 
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(behind_gateways.admits(Some("_GR_.a.b")), Ok(()));
         assert_eq!(
             behind_gateways.admits(Some("_INBOX.a")),
-            Err(ReplyFault::ForeignPrefix)
+            Err(ReplyError::ForeignPrefix)
         );
     }
 
@@ -149,7 +149,7 @@ mod tests {
     fn commands_to_jetstream_and_the_like_are_not() {
         let unlike_inboxes = ["_INBOX", "_INBOXES.a", "_INBOX-a", "_R_", "_R_a.b"];
         for reply in unlike_inboxes {
-            assert_eq!(admits(reply), Err(ReplyFault::ForeignPrefix), "{reply}");
+            assert_eq!(admits(reply), Err(ReplyError::ForeignPrefix), "{reply}");
         }
         let wall = ReplyWall {
             own_prefix: "_INBOX_worker".to_owned(),
@@ -170,7 +170,7 @@ mod tests {
             "_inbox.a",
         ];
         for reply in foreign {
-            assert_eq!(admits(reply), Err(ReplyFault::ForeignPrefix), "{reply}");
+            assert_eq!(admits(reply), Err(ReplyError::ForeignPrefix), "{reply}");
         }
         for reply in [
             "_INBOX.*",
@@ -183,23 +183,23 @@ mod tests {
         ] {
             assert_eq!(
                 admits(reply),
-                Err(ReplyFault::ForbiddenCharacter),
+                Err(ReplyError::ForbiddenCharacter),
                 "{reply}"
             );
         }
         for reply in ["_INBOX.", "_INBOX..a"] {
-            assert_eq!(admits(reply), Err(ReplyFault::EmptyPart), "{reply}");
+            assert_eq!(admits(reply), Err(ReplyError::EmptyPart), "{reply}");
         }
     }
 
     #[test]
     fn none_at_all_and_one_without_end_are_not() {
-        assert_eq!(ReplyWall::default().admits(None), Err(ReplyFault::Missing));
-        assert_eq!(admits(""), Err(ReplyFault::Missing));
+        assert_eq!(ReplyWall::default().admits(None), Err(ReplyError::Missing));
+        assert_eq!(admits(""), Err(ReplyError::Missing));
         assert_eq!(admits(&format!("_INBOX.{}", "a".repeat(249))), Ok(()));
         assert_eq!(
             admits(&format!("_INBOX.{}", "a".repeat(250))),
-            Err(ReplyFault::TooLong)
+            Err(ReplyError::TooLong)
         );
     }
 
@@ -211,13 +211,13 @@ mod tests {
         };
         assert_eq!(
             wall.admits(Some("anything")),
-            Err(ReplyFault::ForeignPrefix)
+            Err(ReplyError::ForeignPrefix)
         );
     }
 
     #[test]
     fn every_fault_is_counted_under_a_name_of_its_own() {
-        let names = ReplyFault::ALL.map(ReplyFault::as_str);
+        let names = ReplyError::ALL.map(ReplyError::as_str);
         assert_eq!(
             names,
             [

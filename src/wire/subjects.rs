@@ -1,4 +1,4 @@
-//! Every subject of the service, spelt in one place.
+//! Every subject of the service, spelled in one place.
 
 use super::Operation;
 use crate::domain::Invalid;
@@ -9,15 +9,6 @@ pub struct Subjects {
     any: String,
     shards: String,
     shard: String,
-}
-
-/// What a subject under our prefix asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked<'a> {
-    /// An operation of this version.
-    Known(Operation),
-    /// A name that is none; the caller is told so.
-    Unknown(&'a str),
 }
 
 /// The version of the contract, which every subject holds.
@@ -79,14 +70,15 @@ impl Subjects {
             .collect()
     }
 
-    /// What a request on that subject asks for; none when the subject is not one of this worker's: outside the prefix,
-    /// or another shard's. Under the prefix, `shard` itself is a name like any other, and no operation.
-    pub fn operation_of<'a>(&self, subject: &'a str) -> Option<Asked<'a>> {
+    /// The operation that a request on that subject asks for; `None` if the name is no operation of this version, or the
+    /// subject is not one of this worker's: outside the prefix, or another shard's. Under the prefix, `shard` itself is a
+    /// name like any other, and no operation.
+    pub fn operation_of(&self, subject: &str) -> Option<Operation> {
         let name = match below(subject, &self.shards) {
             Some(rest) => below(rest, &self.shard)?,
             None => below(subject, &self.any)?,
         };
-        Some(Operation::parse(name).map_or(Asked::Unknown(name), Asked::Known))
+        Operation::parse(name)
     }
 
     /// The subject that reaches the nearest worker.
@@ -146,38 +138,26 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_operation_is_told_from_a_subject_that_is_not_ours() {
+    fn only_an_operation_on_a_subject_of_this_worker_is_one() {
         let subjects = subjects();
-        let asked = |subject| subjects.operation_of(subject);
-        assert_eq!(
-            asked("favorites.v1.nonsense"),
-            Some(Asked::Unknown("nonsense"))
-        );
-        assert_eq!(asked("favorites.v1.shard"), Some(Asked::Unknown("shard")));
-        assert_eq!(
-            asked("favorites.v1.shard.eu-1.shard"),
-            Some(Asked::Unknown("shard"))
-        );
-        assert_eq!(
-            asked("favorites.v1.otp.code"),
-            Some(Asked::Unknown("otp.code"))
-        );
-        for subject in [
-            "favorites.v1.shard.eu-2.get",
-            "favorites.v1.shard.eu-1",
-            "favorites.v1.shard.eu-11.get",
+        for (subject, operation) in [
+            ("favorites.v1.get", Some(Operation::Get)),
+            ("favorites.v1.shard.eu-1.put", Some(Operation::Put)),
+            ("favorites.v1.nonsense", None),
+            ("favorites.v1.shard", None),
+            ("favorites.v1.shard.eu-1.shard", None),
+            ("favorites.v1.otp.code", None),
+            ("favorites.v1.shard.eu-2.get", None),
+            ("favorites.v1.shard.eu-1", None),
+            ("favorites.v1.shard.eu-11.get", None),
+            ("", None),
+            ("favorites.v1", None),
+            ("favorites.v1.", None),
+            ("favorites.v2.get", None),
+            ("favorites.v11.get", None),
+            ("x.v1.get", None),
         ] {
-            assert_eq!(asked(subject), None, "{subject}");
-        }
-        for subject in [
-            "",
-            "favorites.v1",
-            "favorites.v1.",
-            "favorites.v2.get",
-            "favorites.v11.get",
-            "x.v1.get",
-        ] {
-            assert_eq!(asked(subject), None, "{subject}");
+            assert_eq!(subjects.operation_of(subject), operation, "{subject}");
         }
     }
 
@@ -242,7 +222,7 @@ mod tests {
             let subjects = Subjects::new(&prefix, &shard).expect("valid");
             for operation in Operation::ALL {
                 for subject in [subjects.request(operation), subjects.request_on_shard(&shard, operation)] {
-                    prop_assert_eq!(subjects.operation_of(&subject), Some(Asked::Known(operation)));
+                    prop_assert_eq!(subjects.operation_of(&subject), Some(operation));
                     prop_assert_eq!(subjects.subscriptions().iter().filter(|one| takes(one, &subject)).count(), 1);
                 }
                 let elsewhere = subjects.request_on_shard(&other, operation);

@@ -1,11 +1,11 @@
 //! Who may do what on the NATS server: every grant of `nats/accounts.conf` is needed, and nothing else is granted.
 
-use crate::harness::{Verifier, World, beside, isin};
+use crate::harness::{Verifier, World, isin, shared};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use futures::StreamExt as _;
 use gofavorites::app::Maintenance;
 use gofavorites::config::Settings;
-use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, Revoked};
+use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::tokens::{ALL_SCOPES, unix_now};
 use serde_json::{Value, json};
@@ -127,7 +127,7 @@ pub async fn ask(
     let answered = timeout(PATIENCE, asked)
         .await
         .map_err(|_| format!("{subject}: no answer"))?;
-    let message = answered.map_err(|fault| format!("{subject}: {fault}"))?;
+    let message = answered.map_err(|error| format!("{subject}: {error}"))?;
     let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
     if body["error"].is_null() {
         Ok(body)
@@ -145,35 +145,35 @@ async fn everybody_does_their_work(conf: &str) -> Result<(), String> {
     world
         .init(&settings)
         .await
-        .map_err(|fault| format!("init: {fault:#}"))?;
+        .map_err(|error| format!("init: {error:#}"))?;
     let _auth = Verifier::honest(&world).await;
     let worker = world
         .try_worker(settings)
         .await
-        .map_err(|fault| format!("serve: {fault:#}"))?;
+        .map_err(|error| format!("serve: {error:#}"))?;
     for user in ["gateway", "gateway2"] {
         callers_are_served(&world, user)
             .await
-            .map_err(|fault| format!("{user}: {fault}"))?;
+            .map_err(|error| format!("{user}: {error}"))?;
     }
     if world.query("a", "select count(*) from item where not deleted") != "2" {
         return Err("the projection has no row".into());
     }
     deletions_are_forgotten(&world)
         .await
-        .map_err(|fault| format!("maintain: {fault}"))?;
+        .map_err(|error| format!("maintain: {error}"))?;
     revocations_are_heard(&world)
         .await
-        .map_err(|fault| format!("revocation: {fault}"))?;
+        .map_err(|error| format!("revocation: {error}"))?;
     for user in ["gateway", "gateway2", "operator"] {
         everything_is_found(&world, user)
             .await
-            .map_err(|fault| format!("discovery by {user}: {fault}"))?;
+            .map_err(|error| format!("discovery by {user}: {error}"))?;
     }
     nothing_is_refused_after_a_reconnect(&mut world).await?;
     operators_look(&world)
         .await
-        .map_err(|fault| format!("operator: {fault}"))?;
+        .map_err(|error| format!("operator: {error}"))?;
     worker.crash().await;
     Ok(())
 }
@@ -209,8 +209,8 @@ async fn the_bell_rings(client: &Client, headers: HeaderMap, item: &Value) -> Re
     let mut bell = client
         .subscribe(subject)
         .await
-        .map_err(|fault| fault.to_string())?;
-    client.flush().await.map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
+    client.flush().await.map_err(|error| error.to_string())?;
     ask(client, "favorites.v1.put", headers, item).await?;
     timeout(PATIENCE, bell.next())
         .await
@@ -253,7 +253,7 @@ async fn deletions_are_forgotten(world: &World) -> Result<(), String> {
     let round = timeout(PATIENCE * 3, round)
         .await
         .map_err(|_| "no round")?
-        .map_err(|fault| format!("{fault:#}"))?;
+        .map_err(|error| format!("{error:#}"))?;
     if round.purged == 1 && round.failed == 0 {
         Ok(())
     } else {
@@ -263,19 +263,19 @@ async fn deletions_are_forgotten(world: &World) -> Result<(), String> {
 
 /// Told that everybody is revoked, the worker asks about a caller anew.
 async fn revocations_are_heard(world: &World) -> Result<(), String> {
-    let service = AuthService::new(&world.secrets).map_err(|fault| fault.to_string())?;
-    let revoked = Revoked {
+    let service = AuthService::new(&world.secrets).map_err(|error| error.to_string())?;
+    let revoked = RevokedTokens {
         sub: Some("gateway".into()),
         sid: None,
         iat: unix_now(),
     };
     let message = service
         .revocation(&revoked)
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     let auth = world.connect("auth").await;
     auth.publish(REVOKED_SUBJECT, message.into())
         .await
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     let since = Instant::now();
     while since.elapsed() < PATIENCE {
         if statistics(world, "operator", "$SRV.STATS.favorites").await?["data"]["auth"]["revocations"]
@@ -316,12 +316,12 @@ async fn nothing_is_refused_after_a_reconnect(world: &mut World) -> Result<(), S
         .nats
         .process()
         .kill9()
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     world
         .nats
         .restart()
         .await
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     let since = Instant::now();
     loop {
         let told = statistics(world, "operator", "$SRV.STATS.favorites")
@@ -368,7 +368,7 @@ async fn operators_look(world: &World) -> Result<(), String> {
     let direct = timeout(PATIENCE, direct)
         .await
         .map_err(|_| "direct get")?
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     if direct.status.is_some() || direct.payload.is_empty() {
         return Err(format!("direct get: {:?}", direct.status));
     }
@@ -378,7 +378,7 @@ async fn operators_look(world: &World) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_grant_is_needed_by_somebody() {
-    let _turn = beside().await;
+    let _permit = shared().await;
     let mut grants = grants(ACCOUNTS_CONF);
     // A server alone has no links to leaves; what those may carry is tried in links.rs.
     grants.retain(|grant| !grant.name.starts_with("leaf"));
@@ -400,9 +400,9 @@ async fn every_grant_is_needed_by_somebody() {
         match (name.as_str(), ended) {
             ("nothing", ended) => ended.expect("with all grants everybody does their work"),
             (_, Ok(())) => unneeded.push(name),
-            (_, Err(fault)) => println!(
+            (_, Err(error)) => println!(
                 "without {name}\n    {}",
-                fault.lines().next().unwrap_or_default()
+                error.lines().next().unwrap_or_default()
             ),
         }
     }
@@ -467,9 +467,9 @@ impl Prober {
             ConnectOptions::with_user_and_password(user.into(), world.secrets.nats(user).into())
                 .custom_inbox_prefix(prefix)
                 .event_callback(move |event| {
-                    if let Event::ServerError(fault) = event {
+                    if let Event::ServerError(error) = event {
                         // The test may have ended.
-                        let _ = refused.send(fault.to_string());
+                        let _ = refused.send(error.to_string());
                     }
                     async {}
                 })
@@ -735,7 +735,7 @@ async fn the_accounts_alone_keep_callers_from_the_bucket_and_from_each_other() {
             let answer = timeout(PATIENCE, alice.client.request(subject, body.into()))
                 .await
                 .expect("in time");
-            let nobody = answer.as_ref().err().map(|fault| fault.kind());
+            let nobody = answer.as_ref().err().map(|error| error.kind());
             let body = answer
                 .as_ref()
                 .map(|reply| serde_json::from_slice::<Value>(&reply.payload).unwrap_or_default());

@@ -3,7 +3,7 @@
 use crate::harness::{Caller, World};
 use crate::maintain::{delete, maintain, settings};
 use futures::StreamExt as _;
-use gofavorites::owners::Need;
+use gofavorites::owners::Consistency;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -359,7 +359,7 @@ async fn a_copy_from_before_the_floor_is_not_shown_in_the_middle_of_a_walk() {
     let world = World::start().await;
     let _a = world.worker("a").await;
     let mut of_b = world.settings("b");
-    (of_b.read.consistency, of_b.read.max_age_ms) = (Need::Eventual, 600_000);
+    (of_b.read.consistency, of_b.read.max_age_ms) = (Consistency::Eventual, 600_000);
     let _b = world.worker_with(of_b).await;
     let alice = world.caller("alice").await;
     many_texts(&alice, 6).await;

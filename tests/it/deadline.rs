@@ -1,6 +1,6 @@
 //! A caller's time: what cannot be done in it is said to be undone.
 
-use crate::harness::{World, alone};
+use crate::harness::{World, exclusive};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ async fn a_request_whose_time_is_up_costs_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_auth_service_that_is_silent_costs_the_callers_time_and_no_more() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let world = World::without_auth(ACCOUNTS_CONF).await;
     let mut settings = world.settings("a");
     settings.auth.timeout_ms = 60_000;

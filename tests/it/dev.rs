@@ -1,6 +1,6 @@
 //! `gofavorites dev`: one command starts all of it, and what it kept is found again.
 
-use crate::harness::{Caller, alone, beside, kept_directory};
+use crate::harness::{Caller, exclusive, kept_directory, shared};
 use async_nats::ConnectOptions;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -133,7 +133,7 @@ fn token(state: &Path, arguments: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_kept_is_found_again_after_ctrl_c_and_after_kill_9_and_gone_when_fresh() {
-    let _turn = beside().await;
+    let _permit = shared().await;
     let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let all = dev.description();
@@ -287,7 +287,7 @@ fn leaf_pids(all: &Value) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_killed_is_started_again_when_that_is_asked_for() {
-    let _turn = beside().await;
+    let _permit = shared().await;
     let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let alice = dev.caller("gateway", "alice").await;
@@ -380,7 +380,7 @@ async fn time_until_projected(alice: &Caller) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_stays_dead_and_another_takes_the_projection_over_within_two_seconds() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let alice = dev.caller("gateway", "alice").await;
@@ -401,7 +401,7 @@ async fn a_killed_worker_stays_dead_and_another_takes_the_projection_over_within
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_paused_worker_loses_the_projection_to_another() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let alice = dev.caller("gateway", "alice").await;
@@ -426,7 +426,7 @@ async fn a_paused_worker_loses_the_projection_to_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_good_as_long_and_for_as_much_as_it_was_made_for() {
-    let _turn = beside().await;
+    let _permit = shared().await;
     let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let alice = dev.caller("gateway", "alice").await;
@@ -467,7 +467,7 @@ fn cli(state: &Path, arguments: &[&str]) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_shows_what_is_kept_and_tells_a_refusal() {
-    let _turn = beside().await;
+    let _permit = shared().await;
     let state = kept_directory().join("dev");
     let dev = Dev::start(&state, &[]);
     let done = |arguments: &[&str]| {
@@ -571,7 +571,7 @@ async fn the_client_shows_what_is_kept_and_tells_a_refusal() {
 
 #[tokio::test]
 async fn the_whole_story_goes_as_told() {
-    let _turn = beside().await;
+    let _permit = shared().await;
     let told = Command::new(PROGRAM)
         .args(["dev", "demo"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

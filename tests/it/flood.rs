@@ -1,6 +1,6 @@
 //! Too much at once: a quick refusal, no memory kept, and the worker goes on.
 
-use crate::harness::{Verifier, World, alone};
+use crate::harness::{Verifier, World, exclusive};
 use async_nats::HeaderMap;
 use futures::StreamExt as _;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
@@ -103,7 +103,7 @@ async fn of_ten_thousand_requests_at_once_each_is_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_never_reads_its_replies_holds_up_nobody() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let world = World::start().await;
     let _worker = world.worker("a").await;
     let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);

@@ -5,8 +5,8 @@ use crate::harness::{Caller, Proxy, World, Writers, with_breaker};
 use gofavorites::app::Maintenance;
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
-use gofavorites::exchange::Exchange;
-use gofavorites::owners::Round;
+use gofavorites::maintenance::Round;
+use gofavorites::requester::Requester;
 use gofavorites::truth::{Bucket, RecordList};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,10 +118,10 @@ async fn steps_are_bounded(bucket: &Bucket) {
 /// The bucket, over a link of its own.
 async fn over(world: &World, proxy: &Proxy) -> Bucket {
     let url = format!("nats://127.0.0.1:{}", proxy.port());
-    let exchange = Exchange::start(world.connect_at(&url, "worker").await)
+    let requester = Requester::start(world.connect_at(&url, "worker").await)
         .await
         .expect("an inbox");
-    Bucket::new(exchange, world.truth.clone(), "a")
+    Bucket::new(requester, world.truth.clone(), "a")
 }
 
 /// Loses what is on its way: cuts the link once the server has sent it, and before it is here.

@@ -2,7 +2,7 @@
 
 use crate::harness::{Caller, World};
 use gofavorites::domain::Version;
-use gofavorites::shard::{Completed, Store, Waiting, Whole};
+use gofavorites::shard::{HostingOutcome, LockAttempt, OwnerCopy, Store};
 use gofavorites::truth::{Bucket, Delta};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -34,10 +34,10 @@ async fn with_alice_on_b() -> (World, Vec<crate::harness::Worker>, Caller, Store
 }
 
 /// The second step of hosting, with what was fetched.
-async fn complete(world: &World, store: &Store, fetched: &Delta, up_to: u64) -> Completed {
+async fn complete(world: &World, store: &Store, fetched: &Delta, up_to: u64) -> HostingOutcome {
     let (owner, records) = (world.owner("alice"), fetched.records.clone());
     store
-        .complete_hosting(&Whole {
+        .complete_hosting(&OwnerCopy {
             owner,
             bucket: "favorites",
             records,
@@ -119,7 +119,7 @@ async fn an_eviction_between_the_two_steps_is_not_passed_over() {
     world.until_projected("a", &put).await;
     assert_eq!(
         complete(&world, &store, &fetched, up_to).await,
-        Completed::NotBegun
+        HostingOutcome::NotBegun
     );
     assert_eq!(world.query("a", "select count(*) from owner"), "0");
     // Another begins: the row that is there now is not the one that these records reach.
@@ -130,13 +130,13 @@ async fn an_eviction_between_the_two_steps_is_not_passed_over() {
     assert!(again.begun_at >= put["owner_version"].as_u64().expect("a version"));
     assert_eq!(
         complete(&world, &store, &fetched, up_to).await,
-        Completed::NotBegun
+        HostingOutcome::NotBegun
     );
     assert_eq!(world.query("a", COMPLETE), "0");
     assert_eq!(items(&alice, "a").await, 2);
     assert_eq!(
         complete(&world, &store, &fetched, up_to).await,
-        Completed::Already,
+        HostingOutcome::Already,
         "and nothing is done twice"
     );
     assert_eq!(world.query("a", ROWS), "2");
@@ -160,7 +160,7 @@ async fn a_snapshot_of_a_replica_that_lags_completes_nothing() {
         .begun_at;
     assert_eq!(
         complete(&world, &store, &lagging, begun_at - 1).await,
-        Completed::NotBegun
+        HostingOutcome::NotBegun
     );
     assert_eq!(
         (world.query("a", COMPLETE), world.query("a", ROWS)),
@@ -190,7 +190,7 @@ async fn records_that_the_projection_has_overtaken_complete_nothing() {
     assert!(!world.query("a", lost).is_empty());
     assert_eq!(
         complete(&world, &store, &fetched, up_to).await,
-        Completed::Overtaken
+        HostingOutcome::Overtaken
     );
     assert_eq!(
         (world.query("a", COMPLETE), world.query("a", ROWS)),
@@ -696,7 +696,7 @@ async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
     settings.call_ms = 10_000;
     let store = Store::new(&settings).expect("settings");
     let mut projector = store
-        .become_projector("favorites", &mut Waiting::default())
+        .become_projector("favorites", &mut LockAttempt::default())
         .await
         .expect("Postgres")
         .expect("nobody else's");

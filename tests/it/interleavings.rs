@@ -3,10 +3,11 @@
 //! The steps are drawn from a seed, and overlap. `SEED` draws others, `ROUNDS` more of them.
 
 use crate::harness::{Caller, Worker, World};
-use gofavorites::app::Tools;
+use gofavorites::app::OperatorSession;
 use gofavorites::domain::Version;
-use gofavorites::owners::{Compared, Loss, Verifier};
-use gofavorites::shard::{Store, Whole};
+use gofavorites::maintenance::{Comparison, Verifier};
+use gofavorites::owners::Loss;
+use gofavorites::shard::{OwnerCopy, Store};
 use gofavorites::truth::{Bucket, Delta};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ impl Draw {
 /// What the steps work on.
 struct Stage {
     world: World,
-    tools: Tools,
+    session: OperatorSession,
     store: Store,
     bucket: Bucket,
     people: Vec<Caller>,
@@ -65,9 +66,9 @@ impl Stage {
             world.worker_with(Self::settings(&world)).await,
             world.worker("b").await,
         );
-        let tools = Tools::open(&world.settings("a"), "test")
+        let session = OperatorSession::open(&world.settings("a"), "test")
             .await
-            .expect("tools");
+            .expect("a session");
         let (store, bucket) = (world.store("a"), world.bucket("a").await);
         let mut people = Vec::new();
         for who in 0..PEOPLE {
@@ -76,7 +77,7 @@ impl Stage {
         (
             Self {
                 world,
-                tools,
+                session,
                 store,
                 bucket,
                 people,
@@ -127,7 +128,8 @@ impl Stage {
                 self.store.evict(98, 10).await.expect("Postgres");
             }
             14 => drop(
-                self.tools
+                self.session
+                    .operator
                     .owners
                     .rebuild(&owner, Loss::Refuse)
                     .await
@@ -161,17 +163,24 @@ impl Stage {
                 self.fetched.lock().expect("whole").push((who, delta));
             }
             17 | 18 => self.bring_to_an_end().await,
-            19 => drop(self.tools.owners.backfill(&owner).await.expect("versions")),
-            20 => drop(
-                self.tools
+            19 => drop(
+                self.session
+                    .operator
                     .owners
+                    .backfill(&owner)
+                    .await
+                    .expect("versions"),
+            ),
+            20 => drop(
+                self.session
+                    .operator
                     .refill_versions(|_, _| ())
                     .await
                     .expect("versions"),
             ),
             _ => drop(
-                self.tools
-                    .owners
+                self.session
+                    .operator
                     .rebuild_known(Loss::Refuse, |_, _| ())
                     .await
                     .expect("rebuilt"),
@@ -186,7 +195,7 @@ impl Stage {
         };
         let owner = self.world.owner(&name(who));
         let (records, up_to) = (delta.records, delta.up_to.unwrap_or_default().get());
-        let whole = Whole {
+        let whole = OwnerCopy {
             owner,
             bucket: "favorites",
             records,
@@ -197,13 +206,13 @@ impl Stage {
 
     /// Whoever is hosted has the truth's rows, and every version that the bucket keeps, where that is said.
     async fn is_the_truths(&self, seed: u64) -> usize {
-        let verifier = Verifier::new(self.tools.owners.clone());
+        let verifier = Verifier::new(self.session.operator.clone());
         let mut hosted = 0;
         for who in 0..PEOPLE {
             let owner = self.world.owner(&name(who));
             match verifier.compare(&owner).await.expect("compared") {
-                Compared::Equal => hosted += 1,
-                Compared::NotHosted => continue,
+                Comparison::Equal => hosted += 1,
+                Comparison::NotHosted => continue,
                 other => panic!("seed {seed}: {other:?}"),
             }
             let key = self.world.key_of(&name(who));

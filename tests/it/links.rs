@@ -5,7 +5,7 @@ use crate::harness::{Caller, Leaves, World};
 use async_nats::HeaderMap;
 use futures::StreamExt as _;
 use gofavorites::config::Settings;
-use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, Revoked};
+use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::role::{ACCOUNTS_CONF, LEAF_ACCOUNTS_CONF};
 use gofavorites::dev::tokens::unix_now;
 use serde_json::{Value, json};
@@ -37,23 +37,23 @@ async fn everything_passes(conf: &str) -> Result<(), String> {
         let made = timeout(Duration::from_secs(5), world.init(&settings))
             .await
             .map_err(|_| "init: no answer")?;
-        made.map_err(|fault| format!("init: {fault:#}"))?;
+        made.map_err(|error| format!("init: {error:#}"))?;
         workers.push(
             world
                 .try_worker(settings)
                 .await
-                .map_err(|fault| format!("serve: {fault:#}"))?,
+                .map_err(|error| format!("serve: {error:#}"))?,
         );
     }
     callers_are_served(&world, &leaves)
         .await
-        .map_err(|fault| format!("callers: {fault}"))?;
+        .map_err(|error| format!("callers: {error}"))?;
     operators_look(&world, &leaves)
         .await
-        .map_err(|fault| format!("operator: {fault}"))?;
+        .map_err(|error| format!("operator: {error}"))?;
     revocations_are_heard(&world, &leaves)
         .await
-        .map_err(|fault| format!("revocation: {fault}"))?;
+        .map_err(|error| format!("revocation: {error}"))?;
     // An auth service may be at a leaf too.
     world.stop_auth().await;
     world.auth_url = Some(leaves.b.url());
@@ -62,7 +62,7 @@ async fn everything_passes(conf: &str) -> Result<(), String> {
     served(&carol, "a.list", &json!({}))
         .await
         .map(drop)
-        .map_err(|fault| format!("auth at a leaf: {fault}"))
+        .map_err(|error| format!("auth at a leaf: {error}"))
 }
 
 async fn served(caller: &Caller, what: &str, body: &Value) -> Result<Value, String> {
@@ -83,12 +83,12 @@ async fn callers_are_served(world: &World, leaves: &Leaves) -> Result<(), String
         .client
         .subscribe("favorites.changed.>")
         .await
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     there
         .client
         .flush()
         .await
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     let put = served(
         &here,
         "put",
@@ -150,7 +150,7 @@ async fn operators_look(world: &World, leaves: &Leaves) -> Result<(), String> {
         .await
         .map_err(|_| "direct get")?;
     if direct
-        .map_err(|fault| fault.to_string())?
+        .map_err(|error| error.to_string())?
         .payload
         .is_empty()
     {
@@ -175,11 +175,11 @@ async fn all_workers_are_found(client: &async_nats::Client) -> Result<(), String
     let mut answers = client
         .subscribe(inbox.clone())
         .await
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     client
         .publish_with_reply("$SRV.PING.favorites", inbox, "".into())
         .await
-        .map_err(|fault| fault.to_string())?;
+        .map_err(|error| error.to_string())?;
     for number in 0..2 {
         match timeout(Duration::from_secs(3), answers.next()).await {
             Ok(Some(answer)) if answer.status.is_none() => {}
@@ -191,21 +191,21 @@ async fn all_workers_are_found(client: &async_nats::Client) -> Result<(), String
 
 /// Told at one leaf, at the other one, and at the hub, both workers hear it.
 async fn revocations_are_heard(world: &World, leaves: &Leaves) -> Result<(), String> {
-    let service = AuthService::new(&world.secrets).map_err(|fault| fault.to_string())?;
+    let service = AuthService::new(&world.secrets).map_err(|error| error.to_string())?;
     for (number, url) in (1..).zip([world.nats.url(), leaves.b.url(), leaves.hub.url()]) {
-        let revoked = Revoked {
+        let revoked = RevokedTokens {
             sub: Some(format!("somebody-{number}")),
             sid: None,
             iat: unix_now(),
         };
         let message = service
             .revocation(&revoked)
-            .map_err(|fault| fault.to_string())?;
+            .map_err(|error| error.to_string())?;
         let auth = world.connect_at(&url, "auth").await;
         auth.publish(REVOKED_SUBJECT, message.into())
             .await
-            .map_err(|fault| fault.to_string())?;
-        auth.flush().await.map_err(|fault| fault.to_string())?;
+            .map_err(|error| error.to_string())?;
+        auth.flush().await.map_err(|error| error.to_string())?;
         let heard = async || {
             let told = world.stats(2).await;
             told.iter()
@@ -265,9 +265,9 @@ async fn every_grant_of_a_link_is_needed_by_somebody() {
         match (name.as_str(), ended) {
             ("nothing", ended) => ended.expect("with all grants everything passes"),
             (_, Ok(())) => unneeded.push(name),
-            (_, Err(fault)) => println!(
+            (_, Err(error)) => println!(
                 "without {name}\n    {}",
-                fault.lines().next().unwrap_or_default()
+                error.lines().next().unwrap_or_default()
             ),
         }
     }

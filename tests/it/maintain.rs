@@ -4,7 +4,7 @@ use crate::harness::{Caller, World, load::Load};
 use gofavorites::app::Maintenance;
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
-use gofavorites::owners::Round;
+use gofavorites::maintenance::Round;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! What happens when something is down: each outage made for real, under a load whose every answer is checked.
 
 use crate::harness::load::{Load, Outcome, Report};
-use crate::harness::{Proxy, World, alone};
+use crate::harness::{Proxy, World, exclusive};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use nix::sys::signal::Signal;
@@ -55,7 +55,7 @@ async fn through_a_link(world: &World, shard: &str) -> (Settings, Proxy) {
 }
 
 async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let world = World::start().await;
     let (settings, link) = through_a_link(&world, "a").await;
     let _workers = (
@@ -124,7 +124,7 @@ async fn postgres_hangs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_postgres_slows_nobody_who_is_known() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let world = World::start().await;
     let (settings, link) = through_a_link(&world, "a").await;
     let _worker = world.worker_with(settings).await;
@@ -162,7 +162,7 @@ async fn a_slow_postgres_slows_nobody_who_is_known() {
 }
 
 async fn the_truth_goes(what: &str, frozen: bool) {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let (world, mut hub) = World::behind_a_hub().await;
     let _workers = (
         world.worker("a").await,
@@ -243,7 +243,7 @@ async fn the_truth_hangs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_who_is_not_in_memory_is_served_from_postgres_in_the_callers_time() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let (world, mut hub) = World::behind_a_hub().await;
     let first = world.worker("a").await;
     let alice = world.caller("alice").await;
@@ -315,7 +315,7 @@ async fn a_write_in_doubt_is_settled_by_the_worker_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_in_doubt_is_done_once_when_it_is_asked_for_again() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let (world, mut hub) = World::behind_a_hub().await;
     let (_a, _b) = (world.worker("a").await, world.worker("b").await);
     let alice = world.caller("alice").await;
@@ -364,7 +364,7 @@ async fn retry<F: Future<Output = crate::harness::Reply>>(ask: impl Fn() -> F) -
 }
 
 async fn the_auth_service_goes(what: &str, frozen: bool) {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let mut world = World::without_auth(ACCOUNTS_CONF).await;
     // Its own way to NATS, which can be frozen: then it neither answers nor is known to be gone.
     let link = Proxy::start(&world.nats.url().replace("nats://", "")).await;
@@ -428,7 +428,7 @@ async fn the_auth_service_hangs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_workers_of_a_shard_are_gone() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let (world, a, _b) = World::with_two_shards().await;
     let load = Load::start(&world, &[""], 8, true).await;
     load.progress(200).await;
@@ -472,7 +472,7 @@ async fn a_rolling_restart_shows_callers_not_one_error() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_nats_server_is_killed() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let mut world = World::start().await;
     let _workers = (world.worker("a").await, world.worker("b").await);
     let load = Load::start(&world, &["", "a", "b"], 8, true).await;

@@ -1,7 +1,7 @@
 //! What the auth service takes back is dead on every worker, and nothing that was missed leaves an old yes.
 
-use crate::harness::{Caller, Verifier, World, alone};
-use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, Revoked};
+use crate::harness::{Caller, Verifier, World, exclusive};
+use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::secrets::Secrets;
 use gofavorites::dev::tokens::unix_now;
@@ -65,7 +65,7 @@ fn revocation(world: &World, sub: Option<&str>, sid: Option<&str>) -> String {
     let service = AuthService::new(&world.secrets).expect("keys");
     let (sub, sid) = (sub.map(str::to_owned), sid.map(str::to_owned));
     service
-        .revocation(&Revoked {
+        .revocation(&RevokedTokens {
             sub,
             sid,
             iat: unix_now(),
@@ -97,7 +97,7 @@ async fn time_until_dead(caller: &Caller, since: Instant) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_dies_on_every_worker_within_a_second() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let world = World::without_auth(ACCOUNTS_CONF).await;
     let gone = Gone::default();
     let _verifier = verifier(&world, &gone).await;
@@ -299,7 +299,7 @@ async fn revocations_that_a_full_queue_lost_leave_no_old_yes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_token_that_is_tried_again_and_again_is_asked_about_now_and_then() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let world = World::without_auth(ACCOUNTS_CONF).await;
     let gone = Gone::default();
     let verifier = verifier(&world, &gone).await;

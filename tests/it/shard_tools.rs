@@ -1,9 +1,9 @@
 //! What operators have for a shard: to look at it, to compare it with the bucket, and to build it anew.
 
 use crate::harness::{Caller, World, copy};
-use gofavorites::app::Tools;
+use gofavorites::app::OperatorSession;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
-use gofavorites::owners::{Compared, Difference, Verifier};
+use gofavorites::maintenance::{Comparison, Difference, Verifier};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -170,10 +170,10 @@ async fn each_kind_of_damage_is_found_told_apart_and_mended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_merely_on_its_way_is_no_difference() {
     let (world, workers, owners) = with_some_owners(3).await;
-    let tools = Tools::open(&world.settings("a"), "test")
+    let session = OperatorSession::open(&world.settings("a"), "test")
         .await
-        .expect("tools");
-    let verifier = Verifier::new(tools.owners.clone());
+        .expect("a session");
+    let verifier = Verifier::new(session.operator.clone());
     let writing = tokio::spawn({
         let owners = owners.clone();
         async move {
@@ -194,7 +194,7 @@ async fn what_is_merely_on_its_way_is_no_difference() {
                 .await
                 .expect("compared");
             assert!(
-                matches!(found, Compared::Equal | Compared::Busy),
+                matches!(found, Comparison::Equal | Comparison::Busy),
                 "{found:?}"
             );
             compared += 1;
@@ -212,7 +212,7 @@ async fn what_is_merely_on_its_way_is_no_difference() {
         .compare(&world.owner("somebody-0"))
         .await
         .expect("compared");
-    let Compared::Differ(how) = found else {
+    let Comparison::Differ(how) = found else {
         panic!("{found:?}")
     };
     assert!(
@@ -225,7 +225,7 @@ async fn what_is_merely_on_its_way_is_no_difference() {
             .compare(&world.owner("somebody-0"))
             .await
             .expect("compared"),
-        Compared::Equal
+        Comparison::Equal
     );
 }
 

@@ -1,7 +1,7 @@
 //! Faults at random, again and again: nothing lost, nothing doubled, memory flat, no task leaked.
 
 use crate::harness::load::Load;
-use crate::harness::{Caller, alone};
+use crate::harness::{Caller, exclusive};
 use async_nats::ConnectOptions;
 use futures::StreamExt as _;
 use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
@@ -51,7 +51,7 @@ fn pick(most: u64) -> u64 {
 }
 
 /// Makes it happen, lasting a while, and undoes it.
-async fn strike(platform: &mut Platform, fault: Fault) {
+async fn strike(platform: &mut Platform, error: Fault) {
     let lasts = Duration::from_millis(100 + pick(LONGEST_MS));
     let (shard, wait) = (pick(2) as usize, tokio::time::sleep(lasts));
     let pause = |stop: bool| {
@@ -61,7 +61,7 @@ async fn strike(platform: &mut Platform, fault: Fault) {
             Signal::SIGCONT
         }
     };
-    match fault {
+    match error {
         Fault::NatsKilled => {
             platform.nats().process().kill9().expect("killed");
             wait.await;
@@ -196,7 +196,7 @@ async fn caller(platform: &Platform, name: &str) -> Caller {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as SOAK_S says: make soak"]
 async fn nothing_is_lost_and_nothing_leaks_through_random_faults() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let seconds = std::env::var("SOAK_S")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -229,9 +229,9 @@ async fn nothing_is_lost_and_nothing_leaks_through_random_faults() {
         }
         let next = tokio::time::Instant::now() + EVERY;
         // Each comes up before any comes twice.
-        let fault = FAULTS[(first + round * 3) % FAULTS.len()];
-        strike(&mut platform, fault).await;
-        *struck.entry(fault).or_default() += 1;
+        let error = FAULTS[(first + round * 3) % FAULTS.len()];
+        strike(&mut platform, error).await;
+        *struck.entry(error).or_default() += 1;
         load.progress(200).await;
         tokio::time::sleep_until(next).await;
         if round == 1 {

@@ -10,7 +10,7 @@ use std::time::Duration;
 async fn refused(world: &World, settings: gofavorites::config::Settings) -> String {
     match world.try_worker(settings).await {
         Ok(_) => panic!("it started"),
-        Err(fault) => format!("{fault:#}"),
+        Err(error) => format!("{error:#}"),
     }
 }
 
@@ -22,8 +22,8 @@ async fn without_a_bucket_it_says_what_to_run() {
         .postgres
         .create_database(&world.database("a"))
         .expect("a database");
-    let fault = refused(&world, world.settings("a")).await;
-    assert!(fault.contains("gofavorites init"), "{fault}");
+    let error = refused(&world, world.settings("a")).await;
+    assert!(error.contains("gofavorites init"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,18 +52,18 @@ async fn with_another_key_than_the_buckets_it_does_not_start() {
     let other = Secrets::generate().expect("secrets");
     let mut settings = world.settings("a");
     settings.keys.identity = other.identity.clone();
-    let fault = refused(&world, settings).await;
+    let error = refused(&world, settings).await;
     assert!(
-        fault.contains("identity-key") && fault.contains("keys.identity"),
-        "{fault}"
+        error.contains("identity-key") && error.contains("keys.identity"),
+        "{error}"
     );
-    assert!(!fault.contains(&other.identity), "no key is printed");
+    assert!(!error.contains(&other.identity), "no key is printed");
     let mut settings = world.settings("a");
     settings.keys.encryption = other.encryption;
-    let fault = refused(&world, settings).await;
+    let error = refused(&world, settings).await;
     assert!(
-        fault.contains("encryption-key") && fault.contains("keys.encryption"),
-        "{fault}"
+        error.contains("encryption-key") && error.contains("keys.encryption"),
+        "{error}"
     );
 }
 
@@ -73,10 +73,10 @@ async fn a_bucket_that_differs_in_what_matters_is_named() {
     world.init(&world.settings("a")).await.expect("init");
     let mut settings = world.settings("a");
     settings.truth.history = 5;
-    let fault = refused(&world, settings).await;
+    let error = refused(&world, settings).await;
     assert!(
-        fault.contains("max_msgs_per_subject") && fault.contains("16"),
-        "{fault}"
+        error.contains("max_msgs_per_subject") && error.contains("16"),
+        "{error}"
     );
 }
 
@@ -86,9 +86,9 @@ async fn settings_that_are_wrong_are_named_together() {
     let mut settings = world.settings("A!");
     settings.truth.replicas = 2;
     settings.limits.in_flight = 0;
-    let fault = refused(&world, settings).await;
+    let error = refused(&world, settings).await;
     for setting in ["shard.id", "truth.replicas", "limits.in_flight"] {
-        assert!(fault.contains(setting), "{setting} is missing in {fault}");
+        assert!(error.contains(setting), "{setting} is missing in {error}");
     }
     let mut settings = world.settings("a");
     settings.auth.verdict_keys = "{}".into();
@@ -111,10 +111,10 @@ async fn a_schema_that_is_not_this_versions_is_named_with_what_to_do() {
         .postgres
         .create_database(&world.database("a"))
         .expect("a database");
-    let fault = refused(&world, world.settings("a")).await;
+    let error = refused(&world, world.settings("a")).await;
     assert!(
-        fault.contains("it has none of ours: run `gofavorites init`"),
-        "{fault}"
+        error.contains("it has none of ours: run `gofavorites init`"),
+        "{error}"
     );
     world.init(&world.settings("a")).await.expect("init");
     let table = [
@@ -134,8 +134,8 @@ async fn a_schema_that_is_not_this_versions_is_named_with_what_to_do() {
     ];
     for (change, said) in table {
         world.query("a", change);
-        let fault = refused(&world, world.settings("a")).await;
-        assert!(fault.contains(said), "{fault}");
+        let error = refused(&world, world.settings("a")).await;
+        assert!(error.contains(said), "{error}");
         world.query("a", "delete from _sqlx_migrations where version = 9999");
     }
 }
@@ -149,10 +149,10 @@ async fn a_server_that_is_too_old_is_refused() {
     let old = Proxy::rewriting(&address, "\"version\":\"2.15.", "\"version\":\"2.09.").await;
     let mut settings = world.settings("a");
     settings.nats.url = format!("nats://127.0.0.1:{}", old.port());
-    let fault = refused(&world, settings).await;
+    let error = refused(&world, settings).await;
     assert!(
-        fault.contains("too old") && fault.contains("2.15"),
-        "{fault}"
+        error.contains("too old") && error.contains("2.15"),
+        "{error}"
     );
 }
 
@@ -172,15 +172,15 @@ async fn a_right_that_is_lacking_is_named() {
         assert_ne!(accounts, ACCOUNTS_CONF);
         let world = World::without_auth(&accounts).await;
         world.init(&world.settings("a")).await.expect("init");
-        let fault = refused(&world, world.settings("a")).await;
+        let error = refused(&world, world.settings("a")).await;
         let subject = right
             .split([' ', '>'])
             .next()
             .expect("a part")
             .to_lowercase();
         assert!(
-            fault.contains("lacks a right") && fault.to_lowercase().contains(&subject),
-            "{right}: {fault}"
+            error.contains("lacks a right") && error.to_lowercase().contains(&subject),
+            "{right}: {error}"
         );
     }
 }
@@ -194,8 +194,8 @@ async fn a_password_or_a_database_that_is_wrong_is_not_waited_for() {
         .postgres
         .url
         .replace(&world.database("a"), "nowhere");
-    let fault = refused(&world, settings).await;
-    assert!(fault.contains("nowhere"), "{fault}");
+    let error = refused(&world, settings).await;
+    assert!(error.contains("nowhere"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,11 +260,11 @@ async fn requests_that_were_taken_are_answered_before_it_stops() {
                 assert!(!reply.payload.is_empty());
                 replies += 1;
             }
-            Err(fault) => {
+            Err(error) => {
                 assert_eq!(
-                    fault.kind(),
+                    error.kind(),
                     async_nats::client::RequestErrorKind::NoResponders,
-                    "{fault}"
+                    "{error}"
                 );
                 nobody += 1;
             }

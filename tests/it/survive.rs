@@ -2,7 +2,7 @@
 //!
 //! A kill tests no fsync: nothing is claimed here of power loss.
 
-use crate::harness::{beside, isin, kept_directory};
+use crate::harness::{isin, kept_directory, shared};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
 use serde_json::{Value, json};
@@ -194,7 +194,7 @@ async fn connect(platform: &Platform) -> Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_write_survives_kill_9_of_anything() {
-    let _turn = beside().await;
+    let _permit = shared().await;
     let state = kept_directory();
     let mut platform = Platform::start(
         PlatformOptions {

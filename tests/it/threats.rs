@@ -6,7 +6,7 @@
 use crate::harness::{Caller, Verifier, World};
 use async_nats::{Client, ConnectOptions};
 use futures::StreamExt as _;
-use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, Revoked};
+use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::secrets::Secrets;
 use gofavorites::dev::tokens::unix_now;
@@ -273,7 +273,7 @@ mod somebody_takes_back_what_is_not_theirs {
             Secrets::generate().expect("secrets"),
         );
         let forger = AuthService::new(&forger).expect("keys");
-        let revoked = Revoked {
+        let revoked = RevokedTokens {
             sub: Some("alice".into()),
             sid: None,
             iat: unix_now(),
@@ -351,7 +351,7 @@ mod somebody_takes_back_what_is_not_theirs {
         let alice = world.caller("alice").await;
         assert!(list(&alice).await["items"].is_array());
         let asked = verifier.questions().len();
-        let revoked = Revoked {
+        let revoked = RevokedTokens {
             sub: Some("alice".into()),
             sid: None,
             iat: unix_now(),

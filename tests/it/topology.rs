@@ -1,13 +1,13 @@
 //! The service in several blocks: a hub with the bucket, and a leaf for each shard that reaches it by its domain.
 
 use crate::harness::load::{Load, Outcome, Report};
-use crate::harness::{Caller, Leaves, Proxy, World, alone, with_breaker};
+use crate::harness::{Caller, Leaves, Proxy, World, exclusive, with_breaker};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF};
 use gofavorites::domain::Version;
-use gofavorites::exchange::Exchange;
+use gofavorites::requester::Requester;
 use gofavorites::seal::{ItemKey, OwnerKey, RecordName};
-use gofavorites::truth::{AppendFault, Bucket, NewRecord};
+use gofavorites::truth::{AppendError, Bucket, NewRecord};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -91,10 +91,10 @@ fn item(number: u8) -> NewRecord {
 /// A wrong expectation is refused, single and in a batch, and the right one is taken.
 async fn a_wrong_expectation_is_refused(world: &World) {
     let owner = OwnerKey::from_bytes([9; 16]);
-    let exchange = Exchange::start(world.connect("worker").await)
+    let requester = Requester::start(world.connect("worker").await)
         .await
         .expect("an inbox");
-    let bucket = Bucket::new(exchange, world.truth.clone(), "a");
+    let bucket = Bucket::new(requester, world.truth.clone(), "a");
     let append = async |expected: u64, records: &[NewRecord]| {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         let expected = Version::new(expected).expect("in range");
@@ -111,12 +111,12 @@ async fn a_wrong_expectation_is_refused(world: &World) {
         {
             let single = append(wrong, &[item(2)]).await;
             assert!(
-                matches!(single, Err(AppendFault::Conflict)),
+                matches!(single, Err(AppendError::Conflict)),
                 "{round}: single upon {wrong}: {single:?}"
             );
             let batch = append(wrong, &[item(2), item(3)]).await;
             assert!(
-                matches!(batch, Err(AppendFault::Conflict)),
+                matches!(batch, Err(AppendError::Conflict)),
                 "{round}: batch upon {wrong}: {batch:?}"
             );
         }
@@ -234,7 +234,7 @@ async fn time_until_both_have_all_rows(world: &World) -> Duration {
 }
 
 async fn a_leaf_is_cut_off(what: &str, go: impl FnOnce(&Proxy)) {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let (world, leaves) = World::with_leaves().await;
     let (_a, _b) = (world.worker("a").await, world.worker("b").await);
     let (here, there) = (

@@ -4,9 +4,9 @@ use crate::harness::{Caller, World, isin};
 use async_nats::{Client, HeaderMap};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::domain::Version;
-use gofavorites::exchange::Exchange;
+use gofavorites::requester::Requester;
 use gofavorites::seal::{ItemKey, OwnerKey, RecordName};
-use gofavorites::truth::{AppendFault, Bucket, NewRecord, TruthSettings};
+use gofavorites::truth::{AppendError, Bucket, NewRecord, TruthSettings};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,10 +15,10 @@ const OWNER: OwnerKey = OwnerKey::from_bytes([9; 16]);
 
 async fn bucket(world: &World) -> Bucket {
     world.init(&world.settings("a")).await.expect("init");
-    let exchange = Exchange::start(world.connect("worker").await)
+    let requester = Requester::start(world.connect("worker").await)
         .await
         .expect("an inbox");
-    Bucket::new(exchange, TruthSettings::default(), "a")
+    Bucket::new(requester, TruthSettings::default(), "a")
 }
 
 fn item(number: u8) -> NewRecord {
@@ -32,7 +32,7 @@ async fn append(
     bucket: &Bucket,
     expected: u64,
     records: Vec<NewRecord>,
-) -> Result<u64, AppendFault> {
+) -> Result<u64, AppendError> {
     let deadline = Instant::now() + Duration::from_secs(5);
     let expected = Version::new(expected).expect("in range");
     bucket
@@ -52,12 +52,12 @@ async fn a_wrong_expectation_is_refused_single_and_in_a_batch() {
     for wrong in [0, 2, 999] {
         let single = append(&bucket, wrong, vec![item(2)]).await;
         assert!(
-            matches!(single, Err(AppendFault::Conflict)),
+            matches!(single, Err(AppendError::Conflict)),
             "single upon {wrong}: {single:?}"
         );
         let batch = append(&bucket, wrong, vec![item(2), item(3)]).await;
         assert!(
-            matches!(batch, Err(AppendFault::Conflict)),
+            matches!(batch, Err(AppendError::Conflict)),
             "batch upon {wrong}: {batch:?}"
         );
     }

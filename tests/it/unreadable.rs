@@ -5,7 +5,7 @@ use async_nats::{Client, ConnectOptions, Message, Subscriber};
 use futures::StreamExt as _;
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
-use gofavorites::dev::process::Guarded;
+use gofavorites::dev::process::ChildProcess;
 use gofavorites::dev::tokens::ALL_SCOPES;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -75,7 +75,7 @@ fn files(directory: &Path) -> Vec<std::path::PathBuf> {
 }
 
 /// A worker as a process of its own, which logs all it can, and its log.
-fn serve(world: &World, settings: &Settings) -> Guarded {
+fn serve(world: &World, settings: &Settings) -> ChildProcess {
     let ready = &settings.worker.ready_file;
     let mut command = Command::new(env!("CARGO_BIN_EXE_gofavorites"));
     let set = [
@@ -97,10 +97,11 @@ fn serve(world: &World, settings: &Settings) -> Guarded {
     command
         .arg("serve")
         .envs(set.map(|(name, value)| (format!("GOFAVORITES__{name}"), value)));
-    Guarded::spawn("worker", &mut command, &world.directory.join("worker.log")).expect("a process")
+    ChildProcess::spawn("worker", &mut command, &world.directory.join("worker.log"))
+        .expect("a process")
 }
 
-async fn until_ready(worker: &mut Guarded, settings: &Settings) {
+async fn until_ready(worker: &mut ChildProcess, settings: &Settings) {
     while !settings.worker.ready_file.exists() {
         assert!(
             worker.ended().is_none(),
@@ -325,7 +326,12 @@ fn no_dump_shows_a_mark(world: &World, marks: &[String]) {
 }
 
 /// Neither the server nor the worker tells of one, however much they are told to say.
-fn no_log_shows_a_mark(world: &World, settings: &Settings, worker: &Guarded, marks: &[String]) {
+fn no_log_shows_a_mark(
+    world: &World,
+    settings: &Settings,
+    worker: &ChildProcess,
+    marks: &[String],
+) {
     let server = fs::read(world.directory.join("nats.log")).expect("a log");
     assert!(
         String::from_utf8_lossy(&server).contains("[DBG]"),

@@ -1,7 +1,7 @@
 //! Three NATS servers that keep the bucket together.
 
-use super::servers::shared;
-use super::turn::beside;
+use super::serial::shared;
+use super::servers::shared_servers;
 use super::world::World;
 use gofavorites::dev::nats::NatsServer;
 use gofavorites::dev::ports::free_port;
@@ -28,8 +28,8 @@ impl World {
 
     /// As [`cluster`](Self::cluster), with a bucket that keeps so many records of each key.
     pub async fn cluster_with(accounts: &str, history: i64) -> (Self, Cluster) {
-        let turn = beside().await;
-        let shared = shared().await;
+        let permit = shared().await;
+        let shared = shared_servers().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
         let mut tries = 0;
@@ -37,11 +37,11 @@ impl World {
             // Somebody else may be quicker to take a free port.
             match three(&shared.servers.nats_server, &directory, &secrets, accounts).await {
                 Ok(three) => break three,
-                Err(fault) => assert!(tries < 3, "{fault:#}"),
+                Err(error) => assert!(tries < 3, "{error:#}"),
             }
             tries += 1;
         };
-        let mut world = Self::of(first, secrets, shared, directory, number, turn);
+        let mut world = Self::of(first, secrets, shared, directory, number, permit);
         (world.truth.replicas, world.truth.history) = (3, history);
         world.wait_for_three_replicas().await;
         world.start_auth().await;
@@ -56,8 +56,8 @@ impl World {
     /// Makes the bucket as soon as there are three who can keep it.
     async fn wait_for_three_replicas(&self) {
         let since = Instant::now();
-        while let Err(fault) = self.init(&self.settings("a")).await {
-            assert!(since.elapsed() < PATIENCE, "{fault:#}");
+        while let Err(error) = self.init(&self.settings("a")).await {
+            assert!(since.elapsed() < PATIENCE, "{error:#}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         self.wait_for_leader(|_| true, 2).await;

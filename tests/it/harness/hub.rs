@@ -4,8 +4,8 @@
 //! and the auth service still reach one another. Both have the configurations of `nats/`.
 
 use super::proxy::Proxy;
-use super::servers::shared;
-use super::turn::beside;
+use super::serial::shared;
+use super::servers::shared_servers;
 use super::world::World;
 use gofavorites::dev::nats::NatsServer;
 use gofavorites::dev::network::{start_hub, wait_for_the_hub};
@@ -22,8 +22,8 @@ pub struct Hub {
 impl World {
     /// A leaf, its hub behind a link, and the stand-in auth service at the leaf.
     pub async fn behind_a_hub() -> (Self, Hub) {
-        let turn = beside().await;
-        let shared = shared().await;
+        let permit = shared().await;
+        let shared = shared_servers().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
         let program = &shared.servers.nats_server;
@@ -40,7 +40,7 @@ impl World {
         wait_for_the_hub(&leaf.url(), &secrets)
             .await
             .expect("a link");
-        let mut world = Self::of(leaf, secrets, shared, directory, number, turn);
+        let mut world = Self::of(leaf, secrets, shared, directory, number, permit);
         world.truth.domain = HUB_DOMAIN.into();
         world.start_auth().await;
         (world, Hub { server, link })

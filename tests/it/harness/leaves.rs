@@ -2,8 +2,8 @@
 //! shards `a` and `b`, whose links to the hub can be cut and frozen.
 
 use super::proxy::Proxy;
-use super::servers::shared;
-use super::turn::beside;
+use super::serial::shared;
+use super::servers::shared_servers;
 use super::world::World;
 use gofavorites::dev::nats::NatsServer;
 use gofavorites::dev::network::{start_hub, wait_for_the_hub};
@@ -26,8 +26,8 @@ impl World {
 
     /// As [`with_leaves`](Self::with_leaves), with other accounts at the hub and at the leaves.
     pub async fn with_leaves_and_accounts(at_the_hub: &str, at_leaves: &str) -> (Self, Leaves) {
-        let turn = beside().await;
-        let shared = shared().await;
+        let permit = shared().await;
+        let shared = shared_servers().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
         let program = &shared.servers.nats_server;
@@ -58,7 +58,14 @@ impl World {
             leaf("leaf-a", &links[0]).await,
             leaf("leaf-b", &links[1]).await,
         );
-        let mut world = Self::of(a, secrets.clone(), shared, directory.clone(), number, turn);
+        let mut world = Self::of(
+            a,
+            secrets.clone(),
+            shared,
+            directory.clone(),
+            number,
+            permit,
+        );
         world.truth.domain = HUB_DOMAIN.into();
         world.urls.insert("b".into(), b.url());
         world.auth_url = Some(hub.url());

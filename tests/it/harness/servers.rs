@@ -20,7 +20,7 @@ pub struct Shared {
 static SHARED: OnceCell<Shared> = OnceCell::const_new();
 
 /// What all tests of this run share, started by the first that asks.
-pub async fn shared() -> &'static Shared {
+pub async fn shared_servers() -> &'static Shared {
     SHARED.get_or_init(Shared::start).await
 }
 

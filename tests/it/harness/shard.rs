@@ -2,7 +2,7 @@
 
 use super::world::World;
 use gofavorites::dev::tokens::ISSUER;
-use gofavorites::exchange::Exchange;
+use gofavorites::requester::Requester;
 use gofavorites::seal::{Keyring, OwnerKey, UserId};
 use gofavorites::shard::Store;
 use gofavorites::truth::Bucket;
@@ -30,10 +30,10 @@ impl World {
 
     /// The truth, as a worker of that shard reaches it.
     pub async fn bucket(&self, shard: &str) -> Bucket {
-        let exchange = Exchange::start(self.connect("worker").await)
+        let requester = Requester::start(self.connect("worker").await)
             .await
             .expect("an inbox");
-        Bucket::new(exchange, self.truth.clone(), shard)
+        Bucket::new(requester, self.truth.clone(), shard)
     }
 
     /// The settings of a worker of that shard, in a file, as the program reads them.

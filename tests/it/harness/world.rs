@@ -1,8 +1,8 @@
 //! One test's own platform, with its workers in this process.
 
 use super::caller::Caller;
-use super::servers::{Shared, shared};
-use super::turn::{Turn, beside};
+use super::serial::{Permit, shared};
+use super::servers::{Shared, shared_servers};
 use async_nats::{Client, ConnectOptions};
 use futures::StreamExt as _;
 use gofavorites::app::{self, App, Counters};
@@ -34,7 +34,7 @@ pub struct World {
     pub auth_url: Option<String>,
     number: usize,
     auth: Option<JoinHandle<()>>,
-    _turn: Arc<Turn>,
+    _permit: Arc<Permit>,
 }
 
 /// Accounts with one more user who may do anything to the bucket: what an attacker, a mishap or an administrator could.
@@ -75,8 +75,8 @@ impl World {
 
     /// As [`without_auth`](Self::without_auth), or why the server does not take the accounts.
     pub async fn try_without_auth(accounts: &str) -> anyhow::Result<Self> {
-        let turn = beside().await;
-        let shared = shared().await;
+        let permit = shared().await;
+        let shared = shared_servers().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate()?;
         let nats = NatsServer::start_with(
@@ -88,7 +88,7 @@ impl World {
             accounts,
         )
         .await?;
-        Ok(Self::of(nats, secrets, shared, directory, number, turn))
+        Ok(Self::of(nats, secrets, shared, directory, number, permit))
     }
 
     pub(super) fn of(
@@ -97,7 +97,7 @@ impl World {
         shared: &'static Shared,
         directory: PathBuf,
         number: usize,
-        turn: Arc<Turn>,
+        permit: Arc<Permit>,
     ) -> Self {
         let (truth, urls, auth_url) = (TruthSettings::default(), BTreeMap::new(), None);
         Self {
@@ -110,7 +110,7 @@ impl World {
             auth_url,
             number,
             auth: None,
-            _turn: turn,
+            _permit: permit,
         }
     }
 
@@ -210,7 +210,7 @@ impl World {
     }
 
     /// Makes the bucket and the shard's database, as `init` does.
-    pub async fn init(&self, settings: &Settings) -> anyhow::Result<app::Prepared> {
+    pub async fn init(&self, settings: &Settings) -> anyhow::Result<app::InitReport> {
         self.shared
             .postgres
             .create_database(&self.database(&settings.shard.id))
@@ -219,7 +219,7 @@ impl World {
     }
 
     /// As [`init`](Self::init), with a database that is there.
-    pub async fn prepare(&self, settings: &Settings) -> anyhow::Result<app::Prepared> {
+    pub async fn prepare(&self, settings: &Settings) -> anyhow::Result<app::InitReport> {
         let mut settings = settings.clone();
         settings.nats.user = "init".into();
         settings.nats.password = self.secrets.nats("init").into();

@@ -3,11 +3,11 @@
 
 use super::world::World;
 use gofavorites::domain::Version;
-use gofavorites::exchange::Exchange;
+use gofavorites::requester::Requester;
 use gofavorites::seal::{
     ItemKey, Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, random,
 };
-use gofavorites::truth::{AppendFault, Bucket, NewRecord};
+use gofavorites::truth::{AppendError, Bucket, NewRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -62,10 +62,10 @@ impl Writers {
         );
         let (written, mut running) = (Arc::new(AtomicUsize::new(0)), Vec::new());
         for url in urls.iter().cycle().take(count) {
-            let exchange = Exchange::start(world.connect_at(url, "worker").await)
+            let requester = Requester::start(world.connect_at(url, "worker").await)
                 .await
                 .expect("an inbox");
-            let bucket = Bucket::new(exchange, world.truth.clone(), "a");
+            let bucket = Bucket::new(requester, world.truth.clone(), "a");
             let sets = (0..OWNERS)
                 .map(|number| OwnerSet::empty(owner(number)))
                 .collect();
@@ -155,12 +155,12 @@ impl Writer {
             .await
         {
             Ok(version) => self.acknowledged(number, version, records),
-            Err(AppendFault::Conflict) => {
+            Err(AppendError::Conflict) => {
                 self.done.conflicts += 1;
                 self.catch_up(number).await;
                 return false;
             }
-            Err(AppendFault::InDoubt) => {
+            Err(AppendError::InDoubt) => {
                 self.done.in_doubt += 1;
                 let Some(version) = self.landed(number, expected, &records).await else {
                     return false;
@@ -168,12 +168,12 @@ impl Writer {
                 self.done.landed += 1;
                 self.acknowledged(number, version, records);
             }
-            Err(AppendFault::NotWritten(_)) => {
+            Err(AppendError::NotWritten(_)) => {
                 self.done.unavailable += 1;
                 sleep(Duration::from_millis(20)).await;
                 return false;
             }
-            Err(AppendFault::Full) => panic!("the bucket is full"),
+            Err(AppendError::Full) => panic!("the bucket is full"),
         }
         true
     }
@@ -257,7 +257,7 @@ impl Writer {
                 .await
             {
                 Ok(version) => return Some(version),
-                Err(AppendFault::Conflict) => {}
+                Err(AppendError::Conflict) => {}
                 Err(_) => {
                     sleep(Duration::from_millis(20)).await;
                     continue;
@@ -290,10 +290,10 @@ impl Done {
     /// Reads the whole bucket: every owner's chain has to be unbroken from the first record on, and what is there has to
     /// be what was acknowledged, neither more nor less. Says how many records there are.
     pub async fn check_all(&self, world: &World) -> usize {
-        let exchange = Exchange::start(world.connect("worker").await)
+        let requester = Requester::start(world.connect("worker").await)
             .await
             .expect("an inbox");
-        let bucket = Bucket::new(exchange, world.truth.clone(), "a");
+        let bucket = Bucket::new(requester, world.truth.clone(), "a");
         let newest = bucket.position().await.expect("a position").newest;
         let mut follower = bucket.follow(0).await.expect("a follower");
         let (mut found, mut at, mut passed_over) = (BTreeMap::<OwnerKey, Vec<Record>>::new(), 0, 0);

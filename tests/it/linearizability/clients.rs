@@ -282,7 +282,7 @@ impl Client {
         self.struck |= self.clock.struck.load(Ordering::SeqCst);
         let reply: Value = match asked {
             Ok(Ok(reply)) => serde_json::from_slice(&reply.payload).unwrap_or_default(),
-            Ok(Err(fault)) if fault.kind() == async_nats::RequestErrorKind::NoResponders => {
+            Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
                 return Attempt::Refused;
             }
             _ => return Attempt::Lost,

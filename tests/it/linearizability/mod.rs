@@ -9,7 +9,7 @@ mod stage;
 mod synthetic;
 mod wire;
 
-use crate::harness::{Caller, alone};
+use crate::harness::{Caller, exclusive};
 use clients::{CLIENTS, Client, OPERATIONS, of_all};
 use gofavorites::dev::tokens;
 use gofavorites::seal::random;
@@ -76,7 +76,7 @@ impl Report {
 }
 
 /// Histories of as many new owners, all under the same fault.
-async fn round(stage: &mut Stage, fault: Fault, report: &mut Report) {
+async fn round(stage: &mut Stage, error: Fault, report: &mut Report) {
     let (clock, mut owners) = (stage.clock.clone(), Vec::new());
     let before = clock.done.load(Ordering::SeqCst);
     for _ in 0..OWNERS {
@@ -102,11 +102,11 @@ async fn round(stage: &mut Stage, fault: Fault, report: &mut Report) {
         }
     };
     reaches(before + all / 5, Duration::from_secs(20)).await;
-    let leader = stage.strike(fault).await;
+    let leader = stage.strike(error).await;
     let since = Instant::now();
     reaches(clock.done.load(Ordering::SeqCst) + all / 4, LONGEST).await;
     sleep(Duration::from_millis(200).saturating_sub(since.elapsed())).await;
-    stage.heal(fault, leader).await;
+    stage.heal(error, leader).await;
     let mut checks = Vec::new();
     for owner in owners {
         let (history, faults) = of_all(owner).await;
@@ -130,11 +130,11 @@ async fn histories(what: &str, mut stage: Stage, faults: &[Fault]) {
         if report.histories >= wanted || !report.violations.is_empty() {
             break;
         }
-        let fault = faults[(usize::from(first) + number) % faults.len()];
+        let error = faults[(usize::from(first) + number) % faults.len()];
         let (since, before) = (Instant::now(), report.histories);
-        round(&mut stage, fault, &mut report).await;
+        round(&mut stage, error, &mut report).await;
         println!(
-            "{fault:?}: {} histories in {:?}",
+            "{error:?}: {} histories in {:?}",
             report.histories - before,
             since.elapsed()
         );
@@ -150,7 +150,7 @@ async fn histories(what: &str, mut stage: Stage, faults: &[Fault]) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as HISTORIES says: make linearizability"]
 async fn histories_on_a_cluster_whose_leader_and_workers_fail_have_an_order() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let faults = [
         Fault::LeaderKilled,
         Fault::WorkerKilled(0),
@@ -167,7 +167,7 @@ async fn histories_on_a_cluster_whose_leader_and_workers_fail_have_an_order() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as HISTORIES says: make linearizability"]
 async fn histories_at_a_hub_and_leaves_that_are_cut_off_have_an_order() {
-    let _turn = alone().await;
+    let _permit = exclusive().await;
     let faults = [
         Fault::LeafCut(0),
         Fault::HubPaused,

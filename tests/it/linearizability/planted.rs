@@ -8,7 +8,7 @@ use super::wire::told;
 use crate::harness::{Caller, Proxy, Worker, World};
 use gofavorites::config::Settings;
 use gofavorites::dev::tokens;
-use gofavorites::owners::Need;
+use gofavorites::owners::Consistency;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -122,7 +122,7 @@ async fn strong_reads_that_are_answered_from_the_cache_are_found() {
     };
     let proxies = [weak().await, weak().await, weak().await];
     let _workers = shards(&proxies, &world, |settings| {
-        (settings.read.consistency, settings.read.max_age_ms) = (Need::Eventual, 60_000);
+        (settings.read.consistency, settings.read.max_age_ms) = (Consistency::Eventual, 60_000);
     })
     .await;
     let found = first_without_an_order(&world).await;

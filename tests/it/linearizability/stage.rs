@@ -105,12 +105,12 @@ impl Stage {
     }
 
     /// Makes it happen; gives the name of the leader that it struck.
-    pub async fn strike(&mut self, fault: Fault) -> Option<String> {
-        if matches!(fault, Fault::LeaderKilled | Fault::LeaderPaused) {
-            return Some(self.strike_leader(fault).await);
+    pub async fn strike(&mut self, error: Fault) -> Option<String> {
+        if matches!(error, Fault::LeaderKilled | Fault::LeaderPaused) {
+            return Some(self.strike_leader(error).await);
         }
         self.clock.struck.store(true, Ordering::SeqCst);
-        match fault {
+        match error {
             Fault::LeaderStepsDown => {
                 let breaker = self.world.connect_breaker().await;
                 for _ in 0..3 {
@@ -136,7 +136,7 @@ impl Stage {
         None
     }
 
-    async fn strike_leader(&mut self, fault: Fault) -> String {
+    async fn strike_leader(&mut self, error: Fault) -> String {
         let breaker = self.world.connect_breaker().await;
         // Callers are at the first server, so another has to lead.
         while self.world.wait_for_leader(|_| true, 2).await == "n1" {
@@ -148,7 +148,7 @@ impl Stage {
         };
         self.clock.struck.store(true, Ordering::SeqCst);
         let process = cluster.server(&leader).process();
-        match fault {
+        match error {
             Fault::LeaderKilled => process.kill9().expect("killed"),
             _ => process.signal(Signal::SIGSTOP).expect("paused"),
         }
@@ -156,8 +156,8 @@ impl Stage {
     }
 
     /// Undoes it, and waits until all are in step again.
-    pub async fn heal(&mut self, fault: Fault, leader: Option<String>) {
-        match (fault, &mut self.servers) {
+    pub async fn heal(&mut self, error: Fault, leader: Option<String>) {
+        match (error, &mut self.servers) {
             (Fault::LeaderKilled, Servers::Cluster(cluster)) => {
                 cluster
                     .server(&leader.expect("a leader"))

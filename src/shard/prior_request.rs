@@ -1,12 +1,12 @@
 //! Finding what was before: a version, an item's versions, a request that was done.
 
 use super::owner::record;
-use super::store::{ShardFault, Store, from_sql, to_sql};
+use super::store::{ShardError, Store, from_sql, to_sql};
 use crate::domain::Version;
-use crate::seal::{ItemKey, OwnerKey, Record, RecordName, RequestMark};
+use crate::seal::{ItemKey, OwnerKey, Record, RecordName, RequestHash};
 
 /// What this shard knows of a request id.
-pub enum Earlier {
+pub enum PriorRequest {
     /// The record that the request wrote.
     Found(Box<Record>),
     /// It has not been done up to this stream sequence, as far as this shard knows every version of the owner's items.
@@ -21,7 +21,7 @@ impl Store {
         &self,
         owner: &OwnerKey,
         version: Version,
-    ) -> Result<Option<Record>, ShardFault> {
+    ) -> Result<Option<Record>, ShardError> {
         self.within(async {
             let row = sqlx::query!(
                 r#"
@@ -34,7 +34,7 @@ impl Store {
             .fetch_optional(&self.pool())
             .await?;
             let Some(row) = row else { return Ok(None) };
-            let name = RecordName::Item(ItemKey::from_slice(&row.item_key).ok_or(ShardFault::Unreadable)?);
+            let name = RecordName::Item(ItemKey::from_slice(&row.item_key).ok_or(ShardError::Unreadable)?);
             record(name, to_sql(version.get()), row.updated_at_ms.unwrap_or_default(), row.sealed).map(Some)
         })
         .await
@@ -47,7 +47,7 @@ impl Store {
         item: &ItemKey,
         before: Version,
         most: usize,
-    ) -> Result<Vec<Record>, ShardFault> {
+    ) -> Result<Vec<Record>, ShardError> {
         self.within(async {
             let rows = sqlx::query!(
                 r#"
@@ -75,7 +75,7 @@ impl Store {
         &self,
         owner: &OwnerKey,
         item: &ItemKey,
-    ) -> Result<Option<Record>, ShardFault> {
+    ) -> Result<Option<Record>, ShardError> {
         self.within(async {
             let row = sqlx::query!(
                 "
@@ -97,9 +97,9 @@ impl Store {
     pub async fn earlier_request(
         &self,
         owner: &OwnerKey,
-        request_id: &RequestMark,
+        request_id: &RequestHash,
         bucket: &str,
-    ) -> Result<Earlier, ShardFault> {
+    ) -> Result<PriorRequest, ShardError> {
         self.within(async {
             let row = sqlx::query!(
                 r#"
@@ -119,13 +119,13 @@ impl Store {
             )
             .fetch_optional(&self.pool())
             .await?;
-            let Some(row) = row else { return Ok(Earlier::Unknown) };
+            let Some(row) = row else { return Ok(PriorRequest::Unknown) };
             if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {
-                let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardFault::Unreadable)?);
+                let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?);
                 let found = record(name, version, row.updated_at_ms.unwrap_or_default(), sealed)?;
-                return Ok(Earlier::Found(Box::new(found)));
+                return Ok(PriorRequest::Found(Box::new(found)));
             }
-            Ok(if row.known { Earlier::NotUpTo(from_sql(row.cursor)) } else { Earlier::Unknown })
+            Ok(if row.known { PriorRequest::NotUpTo(from_sql(row.cursor)) } else { PriorRequest::Unknown })
         })
         .await
     }

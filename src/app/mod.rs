@@ -5,21 +5,21 @@ mod discovery;
 mod dispatch;
 mod health;
 mod maintain;
-mod parts;
+mod operator;
 mod start;
 mod stats;
-mod tools;
+mod tasks;
 
 pub use maintain::Maintenance;
-pub use stats::{Counters, Dropped};
-pub use tools::Tools;
+pub use operator::OperatorSession;
+pub use stats::{Counters, DropCounts};
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
 use crate::config::Settings;
-use crate::exchange::Exchange;
 use crate::handler::Service;
 use crate::owners::{Owners, OwnersSettings};
+use crate::requester::Requester;
 use crate::seal::Keyring;
 use crate::shard::Store;
 use crate::truth::Bucket;
@@ -29,11 +29,11 @@ use connect::Connection;
 use discovery::Discovery;
 use dispatch::Dispatcher;
 use health::Health;
-use parts::Parts;
 use start::{check_refusals, check_rights, check_server, wait_for};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tasks::Tasks;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -49,19 +49,19 @@ pub struct App {
 
 /// What `init` did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prepared {
+pub struct InitReport {
     /// Whether the bucket was made now; otherwise it was there, and fits.
     pub bucket_made: bool,
 }
 
 /// Makes the bucket where there is none and brings the shard's Postgres to this version's schema.
-pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
+pub async fn init(settings: &Settings) -> anyhow::Result<InitReport> {
     settings.check()?;
     let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
     let connection = Connection::open(&settings.nats, "gofavorites init").await?;
     check_server(&connection.client.server_info())?;
-    let exchange = Exchange::start(connection.client.clone()).await?;
-    let bucket = Bucket::new(exchange, settings.truth.clone(), &settings.shard.id);
+    let requester = Requester::start(connection.client.clone()).await?;
+    let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
     let bucket_made = bucket.init(keyring.fingerprints()).await?;
     let store = Store::new(&settings.postgres)?;
     store
@@ -69,7 +69,7 @@ pub async fn init(settings: &Settings) -> anyhow::Result<Prepared> {
         .await
         .context("Postgres cannot be brought to this version's schema")?;
     store.close().await;
-    Ok(Prepared { bucket_made })
+    Ok(InitReport { bucket_made })
 }
 
 fn owners_settings(settings: &Settings) -> OwnersSettings {
@@ -90,16 +90,19 @@ impl App {
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
         let connection = Connection::wait_for(&settings.nats, "gofavorites worker").await?;
         check_server(&connection.client.server_info())?;
-        let exchange = Exchange::start(connection.client.clone()).await?;
-        let auth = Authenticator::new(exchange.clone(), settings.auth.clone())?;
-        let bucket = Bucket::new(exchange, settings.truth.clone(), &settings.shard.id);
-        let noted = &*connection.noted;
-        wait_for("the bucket", noted, || bucket.check(keyring.fingerprints())).await?;
-        check_rights(&bucket, noted).await?;
+        let requester = Requester::start(connection.client.clone()).await?;
+        let auth = Authenticator::new(requester.clone(), settings.auth.clone())?;
+        let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
+        let events = &*connection.events;
+        wait_for("the bucket", events, || {
+            bucket.check(keyring.fingerprints())
+        })
+        .await?;
+        check_rights(&bucket, events).await?;
         let store = Store::new(&settings.postgres)?;
-        wait_for("Postgres", noted, || store.check_schema()).await?;
-        let position = wait_for("the bucket", noted, || bucket.position()).await?;
-        wait_for("Postgres", noted, || {
+        wait_for("Postgres", events, || store.check_schema()).await?;
+        let position = wait_for("the bucket", events, || bucket.position()).await?;
+        wait_for("Postgres", events, || {
             store.begin_cursor(bucket.name(), &position.created, position.newest)
         })
         .await?;
@@ -135,7 +138,7 @@ impl App {
             health: Health {
                 service: dispatcher.service.clone(),
                 counters: dispatcher.counters.clone(),
-                noted: connection.noted.clone(),
+                events: connection.events.clone(),
                 permits: dispatcher.permits.clone(),
             },
             client: connection.client.clone(),
@@ -164,8 +167,8 @@ impl App {
     /// Answers requests until `shutdown` ends, then stops in order: takes no more, finishes what it took, says so.
     /// Fails when a part of it ended that should not, or requests were left unfinished.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let mut parts = self.begin_parts().await?;
-        let discovering = parts.begin("discovery", self.discovery.clone().start().await?);
+        let mut tasks = self.start_tasks().await?;
+        let discovering = tasks.start("discovery", self.discovery.clone().start().await?)?;
         let handlers = TaskTracker::new();
         let mut subscriptions = self
             .dispatcher
@@ -174,12 +177,12 @@ impl App {
         // Requests come in from here on. However this ends, those that were taken are finished.
         let ended = tokio::select! {
             () = shutdown => Ok(()),
-            fault = subscriptions.ended() => Err(fault),
-            fault = parts.ended() => Err(fault),
-            fault = self.be_ready() => Err(fault),
+            error = subscriptions.ended() => Err(error),
+            error = tasks.ended() => Err(error),
+            error = self.be_ready() => Err(error),
         };
-        if let Err(fault) = &ended {
-            error!(fault = format!("{fault:#}"), "the worker cannot go on");
+        if let Err(error) = &ended {
+            error!(error = format!("{error:#}"), "the worker cannot go on");
         }
         // Who is going away is not found any more.
         discovering.abort();
@@ -194,13 +197,13 @@ impl App {
         let flushed = self.connection.flush().await;
         // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
         let _ = self.bucket.position().await;
-        drop(parts);
+        drop(tasks);
         // Hosting may be under way, which nobody waits for.
         let _ = tokio::time::timeout(grace, self.store.close()).await;
         match (ended, finished, flushed) {
-            (Err(fault), ..) => Err(fault),
+            (Err(error), ..) => Err(error),
             (_, false, _) => anyhow::bail!("{} requests were not finished in time", handlers.len()),
-            (.., Err(fault)) => Err(fault.context("the last replies may not have left")),
+            (.., Err(error)) => Err(error.context("the last replies may not have left")),
             _ => {
                 info!("stopped");
                 Ok(())
@@ -208,55 +211,50 @@ impl App {
         }
     }
 
-    /// Begins what goes on beside the requests.
-    async fn begin_parts(&self) -> anyhow::Result<Parts> {
-        let mut parts = Parts::default();
+    /// Starts what a worker does beside answering requests.
+    async fn start_tasks(&self) -> anyhow::Result<Tasks> {
         let owners = &self.dispatcher.service.owners;
-        let reconnects = self.connection.reconnects.clone();
-        parts.begin("the projection", {
+        let mut tasks = Tasks::default();
+
+        tasks.start("projection", {
             let owners = owners.clone();
+            let reconnects = self.connection.reconnects.clone();
             async move { owners.project(reconnects).await }
-        });
-        parts.begin("the watch over the truth's history", {
-            let owners = owners.clone();
-            async move { owners.watch_history().await }
-        });
-        parts.begin("the upkeep of the shard", {
-            let owners = owners.clone();
-            async move { owners.keep_house().await }
-        });
-        parts.begin("the hearing of the projection's steps", {
+        })?;
+        tasks.start("cursor_listener", {
             let owners = owners.clone();
             async move { owners.listen().await }
-        });
-        parts.begin("the shard's upkeep", {
+        })?;
+        tasks.start("continuity_watch", {
             let owners = owners.clone();
-            async move { owners.keep_house().await }
-        });
-        let (revocations, hearing) = self
-            .dispatcher
-            .service
-            .auth
-            .hear(self.connection.gaps.clone())
-            .await?;
+            async move { owners.watch_continuity().await }
+        })?;
+        tasks.start("housekeeping", {
+            let owners = owners.clone();
+            async move { owners.run_housekeeping().await }
+        })?;
+
+        let auth = &self.dispatcher.service.auth;
+        let (subscription, revocations) = auth.hear(self.connection.gaps.clone()).await?;
         self.connection
-            .noted
+            .events
             .heeded
-            .store(revocations, Ordering::Relaxed);
-        parts.begin("the hearing of revocations", hearing);
-        Ok(parts)
+            .store(subscription, Ordering::Relaxed);
+        tasks.start("revocations", revocations)?;
+
+        Ok(tasks)
     }
 
     /// Looks whether the server has taken the subscriptions, and says that it is ready; ends only if it is not.
     async fn be_ready(&self) -> anyhow::Error {
         self.dispatcher.service.auth.knock().await;
-        let ready = match check_refusals(&self.bucket, &self.connection.noted).await {
+        let ready = match check_refusals(&self.bucket, &self.connection.events).await {
             Ok(()) => self.tell_ready(),
-            Err(fault) => Err(fault),
+            Err(error) => Err(error),
         };
         match ready {
             Ok(()) => std::future::pending().await,
-            Err(fault) => fault,
+            Err(error) => error,
         }
     }
 

@@ -1,8 +1,9 @@
 //! Going through all owners of this shard: comparing each with the truth, or bringing each anew.
 
-use super::replay::trying;
-use super::verify::{Compared, Differing, Verifier};
-use super::{Owners, OwnersFault};
+use super::Operator;
+use super::retry::retry_while_unavailable;
+use super::verify::{Comparison, Divergence, Verifier};
+use crate::owners::OwnersError;
 use crate::seal::OwnerKey;
 use futures::StreamExt as _;
 use futures::stream;
@@ -13,11 +14,11 @@ const PAGE: i64 = 500;
 /// Owners looked at side by side: more would press those who are served, and each may be heavy.
 const SIDE_BY_SIDE: usize = 4;
 /// How often an owner is looked at again while something is away: what is only slow is not unclear.
-const AGAIN: usize = 6;
+const RETRIES_MAX: usize = 6;
 
 /// What a survey is to do about a copy that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mend {
+pub enum Repair {
     /// Nothing.
     No,
     /// Bring the owner anew, and compare once more.
@@ -25,18 +26,18 @@ pub enum Mend {
 }
 
 /// An owner whose copy differs, or cannot be compared.
-pub struct Found {
+pub struct Finding {
     /// Whose.
     pub owner: OwnerKey,
     /// How it differs; or why that cannot be told.
-    pub what: Result<Differing, OwnersFault>,
+    pub what: Result<Divergence, OwnersError>,
     /// Whether it was mended.
-    pub mended: bool,
+    pub repaired: bool,
 }
 
 /// What a survey counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct VerifySummary {
     /// Owners compared.
     pub owners: u64,
     /// Those whose copy is the truth's.
@@ -44,42 +45,36 @@ pub struct Counts {
     /// Those whose copy differs.
     pub differ: u64,
     /// Those of them that were mended.
-    pub mended: u64,
+    pub repaired: u64,
     /// Those who could not be compared, because of a fault, or because they wrote all the time.
     pub unclear: u64,
 }
 
-impl Owners {
-    /// How the bucket's history is to what this shard's projection knows of it: fails where it went back.
-    pub async fn check_history(&self) -> Result<(), OwnersFault> {
-        let reached = self.0.store.reached(self.bucket_name()).await?;
-        self.compare(reached.as_ref()).await.map(drop)
-    }
-
+impl Operator {
     /// Compares each owner whom this shard hosts with the truth; `tell` hears of each that differs, `step` of each page.
-    pub async fn survey(
+    pub async fn verify_all(
         &self,
-        mend: Mend,
-        mut tell: impl FnMut(Found),
+        repair: Repair,
+        mut tell: impl FnMut(Finding),
         mut step: impl FnMut(u64),
-    ) -> Result<Counts, OwnersFault> {
+    ) -> Result<VerifySummary, OwnersError> {
         let verifier = Verifier::new(self.clone());
-        let (mut counts, mut after) = (Counts::default(), None);
+        let (mut counts, mut after) = (VerifySummary::default(), None);
         loop {
             // All that are known, for a copy may be so damaged that it hardly counts as one.
-            let page = self.0.store.known_owners(after.as_ref(), PAGE).await?;
+            let page = self.store.known_owners(after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else {
                 return Ok(counts);
             };
             after = Some(*last);
             let looks = page
                 .iter()
-                .map(|owner| look(&verifier, *owner, mend))
+                .map(|owner| inspect(&verifier, *owner, repair))
                 .collect::<Vec<_>>();
             let mut looks = stream::iter(looks).buffer_unordered(SIDE_BY_SIDE);
             while let Some(looked) = looks.next().await {
                 counts.add(&looked);
-                if let Looked::Found(found) = looked {
+                if let Inspection::Differs(found) = looked {
                     tell(*found);
                 }
             }
@@ -89,62 +84,62 @@ impl Owners {
 }
 
 /// What came of looking at one owner.
-enum Looked {
+enum Inspection {
     Equal,
     Gone,
     Busy,
-    Found(Box<Found>),
+    Differs(Box<Finding>),
 }
 
-async fn look(verifier: &Verifier, owner: OwnerKey, mend: Mend) -> Looked {
-    let what = match trying(AGAIN, || verifier.compare(&owner)).await {
-        Ok(Compared::Equal) => return Looked::Equal,
-        Ok(Compared::NotHosted) => return Looked::Gone,
-        Ok(Compared::Busy) => return Looked::Busy,
-        Ok(Compared::Differ(how)) => Ok(*how),
-        Err(fault) => Err(fault),
+async fn inspect(verifier: &Verifier, owner: OwnerKey, repair: Repair) -> Inspection {
+    let what = match retry_while_unavailable(RETRIES_MAX, || verifier.compare(&owner)).await {
+        Ok(Comparison::Equal) => return Inspection::Equal,
+        Ok(Comparison::NotHosted) => return Inspection::Gone,
+        Ok(Comparison::Busy) => return Inspection::Busy,
+        Ok(Comparison::Differ(how)) => Ok(*how),
+        Err(error) => Err(error),
     };
     let of_the_copy = what
         .as_ref()
         .is_ok_and(|how| how.differences.iter().all(|one| one.is_of_the_copy()));
-    if mend == Mend::No || !of_the_copy {
-        return Looked::Found(Box::new(Found {
+    if repair == Repair::No || !of_the_copy {
+        return Inspection::Differs(Box::new(Finding {
             owner,
             what,
-            mended: false,
+            repaired: false,
         }));
     }
-    match trying(AGAIN, || verifier.mend(&owner)).await {
-        Ok(mended) => Looked::Found(Box::new(Found {
+    match retry_while_unavailable(RETRIES_MAX, || verifier.repair(&owner)).await {
+        Ok(repaired) => Inspection::Differs(Box::new(Finding {
             owner,
             what,
-            mended,
+            repaired,
         })),
-        Err(fault) => Looked::Found(Box::new(Found {
+        Err(error) => Inspection::Differs(Box::new(Finding {
             owner,
-            what: Err(fault),
-            mended: false,
+            what: Err(error),
+            repaired: false,
         })),
     }
 }
 
-impl Counts {
-    fn add(&mut self, looked: &Looked) {
-        self.owners += u64::from(!matches!(looked, Looked::Gone));
+impl VerifySummary {
+    fn add(&mut self, looked: &Inspection) {
+        self.owners += u64::from(!matches!(looked, Inspection::Gone));
         match looked {
-            Looked::Gone => {}
-            Looked::Equal => self.equal += 1,
-            Looked::Busy => self.unclear += 1,
-            Looked::Found(found) if found.what.is_err() => self.unclear += 1,
-            Looked::Found(found) => {
+            Inspection::Gone => {}
+            Inspection::Equal => self.equal += 1,
+            Inspection::Busy => self.unclear += 1,
+            Inspection::Differs(found) if found.what.is_err() => self.unclear += 1,
+            Inspection::Differs(found) => {
                 self.differ += 1;
-                self.mended += u64::from(found.mended);
+                self.repaired += u64::from(found.repaired);
             }
         }
     }
 
     /// Whether every copy is the truth's now.
     pub fn all_equal(&self) -> bool {
-        self.differ == self.mended && self.unclear == 0
+        self.differ == self.repaired && self.unclear == 0
     }
 }

@@ -3,11 +3,11 @@
 //! A row that is merely not projected yet is no difference: the projection is waited for, and an owner who writes
 //! meanwhile is looked at again. What remains is told by kind, with counts and without content.
 
-use super::rebuild::Loss;
-use super::{Owners, OwnersFault, Snapshot};
+use super::Operator;
 use crate::domain::Version;
+use crate::owners::{Loss, OwnersError, Snapshot};
 use crate::seal::{OwnerKey, OwnerSet, Record, RecordName};
-use crate::shard::{ItemRow, OwnerRows, Passed};
+use crate::shard::{OwnerRows, Projected};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -126,7 +126,7 @@ impl fmt::Display for Difference {
 
 /// A copy, or the truth, in three numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Side {
+pub struct CopySummary {
     /// The owner's version.
     pub version: u64,
     /// How many records there are.
@@ -137,7 +137,7 @@ pub struct Side {
 
 /// What came of comparing an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Compared {
+pub enum Comparison {
     /// They are the same.
     Equal,
     /// The shard does not host the owner, or not any more.
@@ -145,62 +145,62 @@ pub enum Compared {
     /// The owner wrote all the time.
     Busy,
     /// They differ.
-    Differ(Box<Differing>),
+    Differ(Box<Divergence>),
 }
 
 /// A copy that differs from the truth.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Differing {
+pub struct Divergence {
     /// In which ways.
     pub differences: Vec<Difference>,
     /// The copy.
-    pub here: Side,
+    pub here: CopySummary,
     /// The truth; none where it is not whole.
-    pub truth: Option<Side>,
+    pub truth: Option<CopySummary>,
 }
 
 /// Compares owners, and remembers whether the projection is worth waiting for.
 pub struct Verifier {
-    owners: Owners,
+    operator: Operator,
     stands_still: AtomicBool,
 }
 
 impl Verifier {
     /// For these owners.
-    pub fn new(owners: Owners) -> Self {
+    pub fn new(operator: Operator) -> Self {
         Self {
-            owners,
+            operator,
             stands_still: AtomicBool::new(false),
         }
     }
 
     /// Compares what this shard's Postgres has of the owner with what the truth has.
-    pub async fn compare(&self, owner: &OwnerKey) -> Result<Compared, OwnersFault> {
-        let store = &self.owners.0.store;
+    pub async fn compare(&self, owner: &OwnerKey) -> Result<Comparison, OwnersError> {
+        let store = &self.operator.store;
         for _ in 0..TRIES {
-            let truth = match self.owners.fetch_whole(owner).await {
+            let truth = match self.operator.owners.fetch_complete(owner).await {
                 Ok(fetched) => fetched.snapshot,
-                Err(OwnersFault::Broken { .. }) => match store.rows_of(owner).await? {
-                    None => return Ok(Compared::NotHosted),
+                Err(OwnersError::Broken { .. }) => match store.rows_of(owner).await? {
+                    None => return Ok(Comparison::NotHosted),
                     Some(rows) => {
                         let (here, differences) =
                             (self.side(owner, &rows), vec![Difference::TruthNotWhole]);
-                        return Ok(Compared::Differ(Box::new(Differing {
+                        return Ok(Comparison::Differ(Box::new(Divergence {
                             differences,
                             here,
                             truth: None,
                         })));
                     }
                 },
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
             };
             let passed = self.wait_for(truth.version()).await;
             let Some(rows) = store.rows_of(owner).await? else {
-                return Ok(Compared::NotHosted);
+                return Ok(Comparison::NotHosted);
             };
             let mut differences = differences(&rows, &truth);
             if differences.is_empty() {
-                return Ok(Compared::Equal);
+                return Ok(Comparison::Equal);
             }
             if self.has_changed(owner, truth.version()).await? {
                 continue;
@@ -212,34 +212,33 @@ impl Verifier {
                     here: version,
                     truth: truths,
                 }];
-            } else if passed == Passed::NotYet && here.digest.is_some() {
-                let cursor = self.owners.cursor().sequence();
+            } else if passed == Projected::Pending && here.digest.is_some() {
+                let cursor = self.operator.owners.cursor().sequence();
                 differences = vec![Difference::NotProjected {
                     cursor,
                     truth: truths,
                 }];
             }
             let truth = Some(side_of(truth.set()));
-            return Ok(Compared::Differ(Box::new(Differing {
+            return Ok(Comparison::Differ(Box::new(Divergence {
                 differences,
                 here,
                 truth,
             })));
         }
-        Ok(Compared::Busy)
+        Ok(Comparison::Busy)
     }
 
     /// Brings the owner anew. Says whether the copy is the truth's then.
-    pub(super) async fn mend(&self, owner: &OwnerKey) -> Result<bool, OwnersFault> {
-        self.owners.rebuild(owner, Loss::Refuse).await?;
-        Ok(self.compare(owner).await? == Compared::Equal)
+    pub(super) async fn repair(&self, owner: &OwnerKey) -> Result<bool, OwnersError> {
+        self.operator.owners.rebuild(owner, Loss::Refuse).await?;
+        Ok(self.compare(owner).await? == Comparison::Equal)
     }
 
     /// Whether the truth has something newer of the owner by now.
-    async fn has_changed(&self, owner: &OwnerKey, version: Version) -> Result<bool, OwnersFault> {
+    async fn has_changed(&self, owner: &OwnerKey, version: Version) -> Result<bool, OwnersError> {
         let newer = self
-            .owners
-            .0
+            .operator
             .bucket
             .since_confirmed(owner, version)
             .await?
@@ -248,28 +247,33 @@ impl Verifier {
     }
 
     /// Waits for the projection; not again once it stood still.
-    async fn wait_for(&self, version: Version) -> Passed {
+    async fn wait_for(&self, version: Version) -> Projected {
         let patience = if self.stands_still.load(Ordering::Relaxed) {
             Duration::ZERO
         } else {
             PATIENCE
         };
-        let passed = self.owners.cursor().wait_for(version.get(), patience).await;
+        let passed = self
+            .operator
+            .owners
+            .cursor()
+            .wait_for(version.get(), patience)
+            .await;
         self.stands_still
-            .store(passed == Passed::NotYet, Ordering::Relaxed);
+            .store(passed == Projected::Pending, Ordering::Relaxed);
         passed
     }
 
-    fn side(&self, owner: &OwnerKey, rows: &OwnerRows) -> Side {
-        let set = records_of(rows).and_then(|records| {
+    fn side(&self, owner: &OwnerKey, rows: &OwnerRows) -> CopySummary {
+        let set = rows.records().and_then(|records| {
             let set = OwnerSet::empty(*owner)
-                .apply(&self.owners.0.keyring, records)
+                .apply(&self.operator.keyring, records)
                 .ok()?;
             (set.version().get() == rows.version).then_some(set)
         });
         let records =
             rows.items.len() + usize::from(rows.key.is_some()) + usize::from(rows.floor.is_some());
-        Side {
+        CopySummary {
             version: rows.version,
             records,
             digest: set.map(|set| digest(&set)),
@@ -277,38 +281,8 @@ impl Verifier {
     }
 }
 
-/// The rows as records; `None` where one of them cannot be.
-pub(super) fn records_of(rows: &OwnerRows) -> Option<Vec<Record>> {
-    let mut records = Vec::with_capacity(rows.items.len() + 1);
-    let record = |name, version, at, value: &[u8]| {
-        Record::parse(name, Version::new(version)?, at, value.to_vec().into()).ok()
-    };
-    for (name, row) in [
-        (RecordName::Key, &rows.key),
-        (RecordName::Floor, &rows.floor),
-    ] {
-        if let Some((version, value)) = row {
-            records.push(record(
-                name,
-                *version,
-                crate::domain::Timestamp::MIN,
-                value,
-            )?);
-        }
-    }
-    for row in &rows.items {
-        records.push(record(
-            RecordName::Item(row.item),
-            row.version,
-            row.at,
-            &row.sealed,
-        )?);
-    }
-    Some(records)
-}
-
-fn side_of(set: &OwnerSet) -> Side {
-    Side {
+fn side_of(set: &OwnerSet) -> CopySummary {
+    CopySummary {
         version: set.version().get(),
         records: set.records().count(),
         digest: Some(digest(set)),
@@ -317,15 +291,6 @@ fn side_of(set: &OwnerSet) -> Side {
 
 fn digest(set: &OwnerSet) -> String {
     format!("{:?}", set.digest())
-}
-
-/// Whether the row is that record's.
-pub(super) fn says_the_same(row: &ItemRow, record: &Record) -> bool {
-    let (version, deleted) = (record.version.get(), record.envelope.deleted);
-    row.version == version
-        && row.sealed == record.value
-        && row.deleted == deleted
-        && row.at == record.at
 }
 
 /// In which ways the rows differ from the truth.
@@ -360,7 +325,7 @@ fn differences(rows: &OwnerRows, truth: &Snapshot) -> Vec<Difference> {
         let version = record.version.get();
         older += usize::from(row.version < version);
         newer += usize::from(row.version > version);
-        altered += usize::from(row.version == version && !says_the_same(row, record));
+        altered += usize::from(row.version == version && !row.matches(record));
     }
     let counted = [
         (items.len(), Difference::MissingRows { count: items.len() }),

@@ -1,7 +1,7 @@
 //! What a worker does beside its requests: small things, one after the other, none of which anybody waits for.
 
-use super::Owners;
-use crate::shard::ShardFault;
+use crate::owners::Owners;
+use crate::shard::ShardError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -16,18 +16,18 @@ const CHUNK: i64 = 1_000;
 
 impl Owners {
     /// Writes down who was here, counts whom the shard hosts, and ends old versions; never ends.
-    pub async fn keep_house(&self) {
+    pub async fn run_housekeeping(&self) {
         let mut looked: Option<Instant> = None;
         loop {
             if self.0.store.is_up() {
-                self.write_down_seen().await;
+                self.flush_seen().await;
                 if let Ok(count) = self.0.store.hosted_count().await {
                     self.0.hosted.store(count, Ordering::Relaxed);
                 }
                 if self.projects() && looked.is_none_or(|looked| looked.elapsed() >= OLD_VERSIONS) {
-                    match self.end_old_versions().await {
+                    match self.delete_old_versions().await {
                         Ok(more) => looked = (!more).then(Instant::now),
-                        Err(fault) => warn!(%fault, "old versions are still there"),
+                        Err(error) => warn!(%error, "old versions are still there"),
                     }
                 }
             }
@@ -36,7 +36,7 @@ impl Owners {
     }
 
     /// Deletes some versions that are older than they are kept. Says whether there may be more.
-    async fn end_old_versions(&self) -> Result<bool, ShardFault> {
+    async fn delete_old_versions(&self) -> Result<bool, ShardError> {
         let days = i32::try_from(self.0.settings.retention.versions_d).unwrap_or(i32::MAX);
         let ended = self.0.store.end_versions(days, CHUNK).await?;
         if ended > 0 {

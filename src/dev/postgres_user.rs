@@ -117,9 +117,9 @@ pub(super) fn programs_place(bin: &Path) -> anyhow::Result<PathBuf> {
 /// The directory of all places. Anybody may write beside it, so it counts only if it is ours.
 fn places() -> anyhow::Result<PathBuf> {
     let all = PathBuf::from(PLACES);
-    if let Err(fault) = fs::create_dir(&all) {
+    if let Err(error) = fs::create_dir(&all) {
         let found = fs::symlink_metadata(&all)
-            .with_context(|| format!("{PLACES} cannot be made: {fault}"))?;
+            .with_context(|| format!("{PLACES} cannot be made: {error}"))?;
         if !found.is_dir() || found.uid() != Uid::effective().as_raw() {
             bail!("{PLACES} belongs to somebody else");
         }

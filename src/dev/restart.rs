@@ -49,9 +49,9 @@ pub(super) async fn look(platform: &mut Platform, state: &Path) -> anyhow::Resul
     fs::remove_file(state.join(ASKED))?;
     let (told, answer) = match restart(platform, name.trim()).await {
         Ok(()) => (format!("{} was started again", name.trim()), String::new()),
-        Err(fault) => (
-            format!("{} could not be started again: {fault:#}", name.trim()),
-            format!("{fault:#}"),
+        Err(error) => (
+            format!("{} could not be started again: {error:#}", name.trim()),
+            format!("{error:#}"),
         ),
     };
     let draft = state.join(format!("{ANSWER}.new"));

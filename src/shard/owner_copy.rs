@@ -4,7 +4,7 @@
 //! heavy the owner is, for the projection may be waiting for the owner's row.
 
 use super::records::{parts, upsert_records};
-use super::store::{ShardFault, Store, from_sql, to_sql};
+use super::store::{ShardError, Store, from_sql, to_sql};
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;
@@ -13,7 +13,7 @@ use std::time::Instant;
 use tokio::time::sleep;
 
 /// An owner's whole set, as the truth has it.
-pub struct Whole<'r> {
+pub struct OwnerCopy<'r> {
     /// Whose.
     pub owner: OwnerKey,
     /// The bucket's name.
@@ -26,7 +26,7 @@ pub struct Whole<'r> {
 
 /// What became of storing an owner's whole set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Completed {
+pub enum HostingOutcome {
     /// The shard hosts the owner now, with these records.
     Now,
     /// It did so already: another worker was faster.
@@ -41,7 +41,7 @@ pub enum Completed {
 
 /// In whose place the set comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Over {
+enum CopyTarget {
     /// Nobody is served from the owner's rows.
     Nothing,
     /// They are, until they are replaced.
@@ -52,7 +52,10 @@ impl Store {
     /// The second step of hosting: the owner is served from here, with exactly these records, or nobody is. Rows that the
     /// projection has brought are the truth's, and are not brought twice; if any is newer than these records, they are
     /// not enough.
-    pub async fn complete_hosting(&self, whole: &Whole<'_>) -> Result<Completed, ShardFault> {
+    pub async fn complete_hosting(
+        &self,
+        whole: &OwnerCopy<'_>,
+    ) -> Result<HostingOutcome, ShardError> {
         let lacking = lacking(whole, &self.versions_here(&whole.owner).await?);
         let mut parts: Vec<&[&Record]> = parts(&lacking, |record| record).collect();
         let last = parts.pop().unwrap_or_default();
@@ -64,7 +67,7 @@ impl Store {
             // The others have their turn.
             sleep(began.elapsed()).await;
         }
-        self.put_whole(whole, last, Over::Nothing).await
+        self.put_whole(whole, last, CopyTarget::Nothing).await
     }
 
     /// Stores some records of an owner who is not hosted yet, whose row was made at `up_to` or before. Nobody is served from
@@ -74,7 +77,7 @@ impl Store {
         owner: &OwnerKey,
         records: &[&Record],
         up_to: u64,
-    ) -> Result<bool, ShardFault> {
+    ) -> Result<bool, ShardError> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             let begun = sqlx::query!(
@@ -101,14 +104,14 @@ impl Store {
     /// have no row, or another one.
     pub async fn replace_copy(
         &self,
-        whole: &Whole<'_>,
+        whole: &OwnerCopy<'_>,
         differing: &[&Record],
-    ) -> Result<Completed, ShardFault> {
-        self.put_whole(whole, differing, Over::ACopy).await
+    ) -> Result<HostingOutcome, ShardError> {
+        self.put_whole(whole, differing, CopyTarget::ACopy).await
     }
 
     /// The versions of the owner's rows, whoever is served from them.
-    async fn versions_here(&self, owner: &OwnerKey) -> Result<HashMap<Vec<u8>, u64>, ShardFault> {
+    async fn versions_here(&self, owner: &OwnerKey) -> Result<HashMap<Vec<u8>, u64>, ShardError> {
         self.unhurried(async {
             let rows = sqlx::query!(
                 "select item_key, version from item where owner_key = $1",
@@ -128,10 +131,10 @@ impl Store {
     /// complete; or does nothing.
     async fn put_whole(
         &self,
-        whole: &Whole<'_>,
+        whole: &OwnerCopy<'_>,
         put: &[&Record],
-        over: Over,
-    ) -> Result<Completed, ShardFault> {
+        over: CopyTarget,
+    ) -> Result<HostingOutcome, ShardError> {
         self.unhurried(async {
             let mut transaction = self.slow_pool().begin().await?;
             let row = sqlx::query!(
@@ -144,16 +147,16 @@ impl Store {
             .fetch_optional(&mut *transaction)
             .await?;
             match row {
-                Some(row) if row.complete && over == Over::Nothing => {
-                    return Ok(Completed::Already);
+                Some(row) if row.complete && over == CopyTarget::Nothing => {
+                    return Ok(HostingOutcome::Already);
                 }
                 Some(row)
-                    if row.complete == (over == Over::ACopy)
+                    if row.complete == (over == CopyTarget::ACopy)
                         && from_sql(row.begun_at_sequence) <= whole.up_to => {}
-                _ => return Ok(Completed::NotBegun),
+                _ => return Ok(HostingOutcome::NotBegun),
             }
             if is_overtaken(&mut transaction, whole).await? {
-                return Ok(Completed::Overtaken);
+                return Ok(HostingOutcome::Overtaken);
             }
             delete_others(&mut transaction, whole, put).await?;
             for part in parts(put, |record| record) {
@@ -164,16 +167,16 @@ impl Store {
                 .await?;
             }
             if !say_complete(&mut transaction, whole).await? {
-                return Ok(Completed::NotWhole);
+                return Ok(HostingOutcome::NotWhole);
             }
             transaction.commit().await?;
-            Ok(Completed::Now)
+            Ok(HostingOutcome::Now)
         })
         .await
     }
 }
 
-impl Whole<'_> {
+impl OwnerCopy<'_> {
     /// The records that have a row of their own; a deletion that the owner's floor ends has none.
     fn items(&self) -> impl Iterator<Item = (&[u8; 16], &Record)> {
         let floor = self
@@ -194,7 +197,7 @@ impl Whole<'_> {
 }
 
 /// The records of the set that have no row of their version here.
-fn lacking<'w>(whole: &'w Whole<'_>, here: &HashMap<Vec<u8>, u64>) -> Vec<&'w Record> {
+fn lacking<'w>(whole: &'w OwnerCopy<'_>, here: &HashMap<Vec<u8>, u64>) -> Vec<&'w Record> {
     let is_here =
         |item: &[u8; 16], record: &Record| here.get(&item[..]) == Some(&record.version.get());
     whole
@@ -208,8 +211,8 @@ fn lacking<'w>(whole: &'w Whole<'_>, here: &HashMap<Vec<u8>, u64>) -> Vec<&'w Re
 /// never brought by anybody.
 async fn is_overtaken(
     transaction: &mut Transaction<'_, Postgres>,
-    whole: &Whole<'_>,
-) -> Result<bool, ShardFault> {
+    whole: &OwnerCopy<'_>,
+) -> Result<bool, ShardError> {
     let newer = sqlx::query_scalar!(
         r#"
         select exists(
@@ -236,9 +239,9 @@ async fn is_overtaken(
 /// Takes the rows away that are not of the set, and those in whose place others are put.
 async fn delete_others(
     transaction: &mut Transaction<'_, Postgres>,
-    whole: &Whole<'_>,
+    whole: &OwnerCopy<'_>,
     put: &[&Record],
-) -> Result<(), ShardFault> {
+) -> Result<(), ShardError> {
     let stay = whole
         .items()
         .filter(|(_, record)| put.iter().all(|other| other.name != record.name));
@@ -263,8 +266,8 @@ async fn delete_others(
 /// Says in the owner's row that the set is here, if it is. Says whether it is.
 async fn say_complete(
     transaction: &mut Transaction<'_, Postgres>,
-    whole: &Whole<'_>,
-) -> Result<bool, ShardFault> {
+    whole: &OwnerCopy<'_>,
+) -> Result<bool, ShardError> {
     let of_name = |name| whole.records.iter().find(|record| record.name == name);
     let value = |record: Option<&Record>| record.map(|record| record.value.to_vec());
     let version = |record: Option<&Record>| record.map(|record| to_sql(record.version.get()));

@@ -12,7 +12,7 @@ use std::time::Duration;
 pub async fn tell(options: PlatformOptions) -> anyhow::Result<()> {
     println!("GoFavorites, the whole story on servers of its own\n");
     let platform = Platform::start(options, |step| println!("   {step}")).await?;
-    let told = Teller::new(&platform).await?.tell().await;
+    let told = Demo::new(&platform).await?.tell().await;
     platform.stop()?;
     told?;
     println!("\nThat is the whole story; everything went as told.");
@@ -20,13 +20,13 @@ pub async fn tell(options: PlatformOptions) -> anyhow::Result<()> {
 }
 
 /// Calls the service as a gateway does, and says what happens.
-struct Teller {
+struct Demo {
     client: Client,
     alice: String,
     bob: String,
 }
 
-impl Teller {
+impl Demo {
     async fn new(platform: &Platform) -> anyhow::Result<Self> {
         let secrets = platform.secrets();
         let password = secrets.nats("gateway").to_owned();

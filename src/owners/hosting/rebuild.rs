@@ -1,10 +1,9 @@
 //! Bringing an owner's copy anew, where the one that is here is not to be believed, or may not be.
 
-use super::host::Fetched;
-use super::verify::{records_of, says_the_same};
-use super::{Owners, OwnersFault, Snapshot};
+use crate::owners::fetch::FetchedOwner;
+use crate::owners::{Owners, OwnersError, Snapshot};
 use crate::seal::{ItemKey, OwnerKey, OwnerSet, Record, RecordName};
-use crate::shard::{Completed, ItemRow, OwnerRows};
+use crate::shard::{HostingOutcome, ItemRow, OwnerRows};
 use std::collections::HashMap;
 
 /// How often it goes on with what came meanwhile.
@@ -25,16 +24,16 @@ pub enum Loss {
 impl Owners {
     /// Brings this shard's copy of the owner anew from the truth. What is here and good stays, and serves, until the truth's
     /// takes its place. Nothing is touched unless the truth can be read and is whole. Says whether the owner is hosted now.
-    pub async fn rebuild(&self, owner: &OwnerKey, loss: Loss) -> Result<bool, OwnersFault> {
+    pub async fn rebuild(&self, owner: &OwnerKey, loss: Loss) -> Result<bool, OwnersError> {
         let rows = self.0.store.rows_of(owner).await?;
         let copy = rows.as_ref().and_then(|rows| self.whole_copy(owner, rows));
-        let fetched = self.fetch_whole(owner).await?;
+        let fetched = self.fetch_complete(owner).await?;
         let (held, found) = (
             copy.map(|copy| copy.version()).unwrap_or_default(),
             fetched.snapshot.version(),
         );
         if found < held && loss == Loss::Refuse {
-            return Err(OwnersFault::HistoryLost {
+            return Err(OwnersError::HistoryLost {
                 owner: *owner,
                 held,
                 found,
@@ -44,11 +43,11 @@ impl Owners {
     }
 
     /// As [`rebuild`](Self::rebuild), with what was fetched, of a copy that is not to be believed.
-    pub(super) async fn bring_anew(
+    pub(in crate::owners) async fn replace_damaged(
         &self,
         owner: &OwnerKey,
-        fetched: Fetched,
-    ) -> Result<bool, OwnersFault> {
+        fetched: FetchedOwner,
+    ) -> Result<bool, OwnersError> {
         let rows = self.0.store.rows_of(owner).await?;
         self.replace_copy(owner, rows, fetched).await
     }
@@ -57,8 +56,8 @@ impl Owners {
         &self,
         owner: &OwnerKey,
         mut rows: Option<OwnerRows>,
-        mut fetched: Fetched,
-    ) -> Result<bool, OwnersFault> {
+        mut fetched: FetchedOwner,
+    ) -> Result<bool, OwnersError> {
         for _ in 0..TRIES {
             let Some(here) = rows.take() else { break };
             let put = differing(&here, &fetched.snapshot);
@@ -69,20 +68,20 @@ impl Owners {
             match self
                 .0
                 .store
-                .replace_copy(&self.whole(&fetched), &put)
+                .replace_copy(&self.owner_copy(&fetched), &put)
                 .await?
             {
-                Completed::Now => {
+                HostingOutcome::Now => {
                     self.backfill_soon(owner);
                     return Ok(true);
                 }
                 // What is known to differ still does, and what came is among what is newer.
-                Completed::Overtaken => rows = Some(here),
-                Completed::NotWhole | Completed::NotBegun | Completed::Already => {
+                HostingOutcome::Overtaken => rows = Some(here),
+                HostingOutcome::NotWhole | HostingOutcome::NotBegun | HostingOutcome::Already => {
                     rows = self.0.store.rows_of(owner).await?;
                 }
             }
-            fetched = self.fetch_newer(&fetched.snapshot).await?;
+            fetched = self.fetch_since(&fetched.snapshot).await?;
         }
         if rows.is_some() {
             return Ok(false);
@@ -94,7 +93,7 @@ impl Owners {
 
     fn whole_copy(&self, owner: &OwnerKey, rows: &OwnerRows) -> Option<OwnerSet> {
         OwnerSet::empty(*owner)
-            .apply(&self.0.keyring, records_of(rows)?)
+            .apply(&self.0.keyring, rows.records()?)
             .ok()
     }
 }
@@ -105,7 +104,7 @@ fn differing<'t>(rows: &OwnerRows, truth: &'t Snapshot) -> Vec<&'t Record> {
     let differs = |record: &&Record| match record.name {
         RecordName::Item(item) => !rows
             .get(&item)
-            .is_some_and(|row| row.is_kept_as_version && says_the_same(row, record)),
+            .is_some_and(|row| row.is_kept_as_version && row.matches(record)),
         RecordName::Key | RecordName::Floor => false,
     };
     truth.set().records().filter(differs).collect()

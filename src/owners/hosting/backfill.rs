@@ -4,8 +4,8 @@
 //! key by key, into the versions that passed by and nowhere else. A worker that ends before it is done leaves it to a
 //! later load of the owner.
 
-use super::{Owners, OwnersFault};
 use crate::domain::Version;
+use crate::owners::{Owners, OwnersError};
 use crate::seal::{OwnerKey, Record};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ const WAITING: usize = 1_000;
 const BATCH: usize = 500;
 
 /// How much of it a worker does.
-pub(super) struct Backfill {
+pub(in crate::owners) struct Backfill {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
@@ -36,7 +36,7 @@ impl Default for Backfill {
 
 impl Owners {
     /// Fetches the older versions of a hosted owner soon, in the background, if any are lacking.
-    pub(super) fn backfill_soon(&self, owner: &OwnerKey) {
+    pub(in crate::owners) fn backfill_soon(&self, owner: &OwnerKey) {
         let waiting = &self.0.backfill.waiting;
         if waiting.fetch_add(1, Ordering::AcqRel) >= WAITING {
             waiting.fetch_sub(1, Ordering::AcqRel);
@@ -49,19 +49,19 @@ impl Owners {
             this.0.backfill.waiting.fetch_sub(1, Ordering::AcqRel);
             match this.backfill(&owner).await {
                 Ok(complete) => debug!(%owner, complete, "older versions"),
-                Err(fault) => warn!(%owner, %fault, "older versions are not here yet"),
+                Err(error) => warn!(%owner, %error, "older versions are not here yet"),
             }
         });
     }
 
     /// Fetches every version that the bucket keeps of the owner's items, and says that they are all here; not if the
     /// projection found a gap meanwhile, or the owner was un-hosted. Says whether it said so.
-    pub async fn backfill(&self, owner: &OwnerKey) -> Result<bool, OwnersFault> {
+    pub async fn backfill(&self, owner: &OwnerKey) -> Result<bool, OwnersError> {
         let Some(life) = self.0.store.lacks_history(owner).await? else {
             return Ok(true);
         };
         let mut versions: Vec<(OwnerKey, Record)> = Vec::new();
-        for current in self.fetch_whole(owner).await?.snapshot.set().records() {
+        for current in self.fetch_complete(owner).await?.snapshot.set().records() {
             if current.envelope.item_prev.is_none() {
                 continue;
             }

@@ -15,7 +15,7 @@ const REFUSED_MOST: usize = 10_000;
 /// A token's SHA-256.
 pub(super) type Hash = [u8; 32];
 
-pub(super) struct Known {
+pub(super) struct VerdictCache {
     /// How long a verdict is kept; zero keeps none.
     life: Duration,
     cache: Cache<Hash, (Principal, Instant)>,
@@ -24,7 +24,7 @@ pub(super) struct Known {
     hits: AtomicU64,
 }
 
-impl Known {
+impl VerdictCache {
     /// Of at most so many verdicts.
     pub(super) fn new(entries: usize, life: Duration) -> Self {
         Self {

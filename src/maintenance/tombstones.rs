@@ -3,11 +3,11 @@
 //! So no `changes` misses a deletion silently, no owner's version goes back, and whoever holds an older copy learns that
 //! it has to be brought anew. It can be stopped anywhere: what was left is purged by the next round.
 
-use super::{OwnersFault, Snapshot};
 use crate::domain::{Timestamp, Version};
-use crate::exchange::CallFault;
-use crate::seal::{Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealFault};
-use crate::truth::{AppendFault, Bucket, NewRecord, TruthFault};
+use crate::owners::{OwnersError, Snapshot};
+use crate::requester::CallError;
+use crate::seal::{Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealError};
+use crate::truth::{AppendError, Bucket, NewRecord, TruthError};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use tokio::time::{Duration, Instant};
@@ -68,7 +68,7 @@ pub struct Round {
 
 /// What is seen of an owner when the bucket is gone through.
 #[derive(Default)]
-struct Seen {
+struct OwnerStats {
     keys: usize,
     floor: Version,
     oldest_deletion: Option<(Version, Timestamp)>,
@@ -86,7 +86,7 @@ impl Maintainer {
     }
 
     /// Goes through the bucket once. Fails only where it cannot be gone through.
-    pub async fn round(&self) -> Result<Round, OwnersFault> {
+    pub async fn round(&self) -> Result<Round, OwnersError> {
         let seen = self.look_around().await?;
         let mut round = Round {
             owners: seen.len() as u64,
@@ -103,9 +103,9 @@ impl Maintainer {
                     round.tidied += 1;
                     round.purged += purged;
                 }
-                Err(fault) => {
+                Err(error) => {
                     round.failed += 1;
-                    warn!(%owner, %fault, "old deletions of this owner are not forgotten yet");
+                    warn!(%owner, %error, "old deletions of this owner are not forgotten yet");
                 }
             }
         }
@@ -113,8 +113,8 @@ impl Maintainer {
         Ok(round)
     }
 
-    async fn look_around(&self) -> Result<HashMap<OwnerKey, Seen>, OwnersFault> {
-        let mut all: HashMap<OwnerKey, Seen> = HashMap::new();
+    async fn look_around(&self) -> Result<HashMap<OwnerKey, OwnerStats>, OwnersError> {
+        let mut all: HashMap<OwnerKey, OwnerStats> = HashMap::new();
         let mut records = self.bucket.list_records().await?;
         while let Some((owner, record)) = records.next().await? {
             let seen = all.entry(owner).or_default();
@@ -131,7 +131,7 @@ impl Maintainer {
         Ok(all)
     }
 
-    fn is_due(&self, seen: &Seen, before: Timestamp) -> bool {
+    fn is_due(&self, seen: &OwnerStats, before: Timestamp) -> bool {
         seen.oldest_deletion.is_some_and(|(version, at)| {
             at <= before || version <= seen.floor || seen.keys > self.roomy()
         })
@@ -143,7 +143,7 @@ impl Maintainer {
     }
 
     /// Forgets the owner's deletions of before that moment, and more where the owner is crowded. Says how many.
-    async fn tidy(&self, owner: &OwnerKey, before: Timestamp) -> Result<u64, OwnersFault> {
+    async fn tidy(&self, owner: &OwnerKey, before: Timestamp) -> Result<u64, OwnersError> {
         let mut purged = 0;
         for _ in 0..TRIES {
             let records = self
@@ -152,7 +152,7 @@ impl Maintainer {
                 .await?
                 .records;
             let set = OwnerSet::empty(*owner).apply(&self.keyring, records.iter().cloned());
-            let set = set.map_err(|broken| OwnersFault::Broken {
+            let set = set.map_err(|broken| OwnersError::Broken {
                 owner: *owner,
                 broken,
             })?;
@@ -196,8 +196,8 @@ impl Maintainer {
     }
 
     /// Writes the floor, upon what the owner has; who lost a race, or got no answer, looks again.
-    async fn raise_floor(&self, set: &OwnerSet, floor: Version) -> Result<(), OwnersFault> {
-        let key = set.get(&RecordName::Key).ok_or(SealFault::ForeignKey)?;
+    async fn raise_floor(&self, set: &OwnerSet, floor: Version) -> Result<(), OwnersError> {
+        let key = set.get(&RecordName::Key).ok_or(SealError::ForeignKey)?;
         let keys = OwnerKeys::unwrap_record(&self.keyring, set.owner(), key)?;
         let links = Links {
             prev: set.version(),
@@ -224,12 +224,12 @@ impl Maintainer {
             )
             .await
         {
-            Ok(_) | Err(AppendFault::Conflict | AppendFault::InDoubt) => Ok(()),
-            Err(AppendFault::Full) => Err(TruthFault::Full.into()),
-            Err(AppendFault::NotWritten(TruthFault::Unavailable(CallFault::NoResponders))) => {
+            Ok(_) | Err(AppendError::Conflict | AppendError::InDoubt) => Ok(()),
+            Err(AppendError::Full) => Err(TruthError::Full.into()),
+            Err(AppendError::NotWritten(TruthError::Unavailable(CallError::NoResponders))) => {
                 Ok(())
             }
-            Err(AppendFault::NotWritten(fault)) => Err(fault.into()),
+            Err(AppendError::NotWritten(error)) => Err(error.into()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The projection: the bucket's messages, in their order, into this shard's Postgres.
 
-use super::{Owners, OwnersFault};
+use crate::owners::{Owners, OwnersError};
 use crate::seal::{OwnerKey, Record};
-use crate::shard::{ProjectFault, Projector, ShardFault, Waiting};
+use crate::shard::{LockAttempt, ProjectError, Projector, ShardError};
 use crate::truth::{Entry, Follower};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,13 +22,13 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// Why the projection stopped; it begins again from the stored cursor.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+enum StopReason {
     #[error(transparent)]
-    Owners(#[from] OwnersFault),
+    Owners(#[from] OwnersError),
     #[error(transparent)]
-    Shard(#[from] ShardFault),
+    Shard(#[from] ShardError),
     #[error(transparent)]
-    Project(#[from] ProjectFault),
+    Project(#[from] ProjectError),
     #[error("the connection to NATS was made anew")]
     Reconnected,
     #[error("the bucket is ahead and sends nothing")]
@@ -40,28 +40,28 @@ impl Owners {
     /// `reconnects` counts the connections made to NATS.
     pub async fn project(&self, reconnects: watch::Receiver<u64>) {
         let poll = Duration::from_millis(self.0.settings.projection.poll_ms);
-        let mut waiting = Waiting::default();
+        let mut waiting = LockAttempt::default();
         loop {
-            let turn = timeout(
+            let lock = timeout(
                 STUCK,
                 self.0
                     .store
                     .become_projector(self.bucket_name(), &mut waiting),
             )
             .await;
-            match turn.unwrap_or(Err(ShardFault::TimedOut)) {
+            match lock.unwrap_or(Err(ShardError::TimedOut)) {
                 Ok(Some(projector)) => {
                     info!("this worker projects");
                     self.0.projects.store(true, Ordering::Relaxed);
                     let stopped = self.project_while_able(projector, reconnects.clone()).await;
                     self.0.projects.store(false, Ordering::Relaxed);
                     match stopped {
-                        Stopped::Reconnected => {
+                        StopReason::Reconnected => {
                             info!(
                                 "the projection follows anew: the connection to NATS was made anew"
                             )
                         }
-                        Stopped::Owners(OwnersFault::HistoryWentBack(_)) => {
+                        StopReason::Owners(OwnersError::HistoryWentBack(_)) => {
                             self.stand_still().await
                         }
                         stopped => {
@@ -70,9 +70,9 @@ impl Owners {
                     }
                 }
                 Ok(None) => self.end_stuck_projector().await,
-                Err(fault) => {
+                Err(error) => {
                     self.0.store.breaker().doubt();
-                    warn!(%fault, "Postgres is away: the projection waits for it");
+                    warn!(%error, "Postgres is away: the projection waits for it");
                 }
             }
             sleep(poll).await;
@@ -82,7 +82,7 @@ impl Owners {
     /// Another worker projects. One that was paused keeps its lock and its connection; both are taken from it.
     async fn end_stuck_projector(&self) {
         let limit = Duration::from_millis(self.0.settings.projection.stuck_ms);
-        if self.0.history.is_lost() || self.behind().is_none_or(|behind| behind < limit) {
+        if self.0.continuity.is_lost() || self.behind().is_none_or(|behind| behind < limit) {
             return;
         }
         match self.0.store.end_projector().await {
@@ -90,8 +90,8 @@ impl Owners {
                 ended,
                 "the projection stood still: the connection of who held it is ended"
             ),
-            Err(fault) => {
-                warn!(%fault, "the projection stands still, and who holds it cannot be ended")
+            Err(error) => {
+                warn!(%error, "the projection stands still, and who holds it cannot be ended")
             }
         }
     }
@@ -100,15 +100,15 @@ impl Owners {
     pub async fn listen(&self) {
         let poll = Duration::from_millis(self.0.settings.projection.poll_ms);
         loop {
-            let unhosted = |whose| self.hear_unhosted(&whose);
-            if let Err(fault) = self
+            let unhosted = |whose| self.mark_unhosted(&whose);
+            if let Err(error) = self
                 .0
                 .store
                 .listen(self.bucket_name(), &self.0.cursor, unhosted)
                 .await
             {
                 self.0.store.breaker().doubt();
-                warn!(%fault, "Postgres is away: the projection's steps are not heard");
+                warn!(%error, "Postgres is away: the projection's steps are not heard");
             }
             sleep(poll).await;
         }
@@ -118,13 +118,13 @@ impl Owners {
         &self,
         mut projector: Projector,
         mut reconnects: watch::Receiver<u64>,
-    ) -> Stopped {
+    ) -> StopReason {
         let project = async {
             let reached = projector.reached().await?;
-            self.compare(Some(&reached)).await?;
+            self.check_continuity(Some(&reached)).await?;
             let mut at = reached.sequence;
             self.0.cursor.raise(at);
-            let mut follower = self.0.bucket.follow(at).await.map_err(OwnersFault::from)?;
+            let mut follower = self.0.bucket.follow(at).await.map_err(OwnersError::from)?;
             loop {
                 at = self.project_step(&mut projector, &mut follower, at).await?;
             }
@@ -132,7 +132,7 @@ impl Owners {
         reconnects.mark_unchanged();
         tokio::select! {
             stopped = project => match stopped { Ok(never) => never, Err(stopped) => stopped },
-            _ = reconnects.changed() => Stopped::Reconnected,
+            _ = reconnects.changed() => StopReason::Reconnected,
         }
     }
 
@@ -142,20 +142,20 @@ impl Owners {
         projector: &mut Projector,
         follower: &mut Follower,
         at: u64,
-    ) -> Result<u64, Stopped> {
+    ) -> Result<u64, StopReason> {
         let Ok(batch) = timeout(QUIET, follower.next_batch(self.0.settings.projection.batch)).await
         else {
             let stored = timeout(STUCK, projector.reached())
                 .await
-                .map_err(|_| ShardFault::TimedOut)??;
-            let now = self.compare(Some(&stored)).await?;
+                .map_err(|_| ShardError::TimedOut)??;
+            let now = self.check_continuity(Some(&stored)).await?;
             return if now.sequence > stored.sequence {
-                Err(Stopped::Silent)
+                Err(StopReason::Silent)
             } else {
                 Ok(stored.sequence)
             };
         };
-        let batch = batch.map_err(OwnersFault::from)?;
+        let batch = batch.map_err(OwnersError::from)?;
         let Some(to) = batch.last().map(|entry| entry.sequence) else {
             return Ok(at);
         };
@@ -164,7 +164,7 @@ impl Owners {
             .filter_map(|Entry { record, .. }| record)
             .collect();
         let stored = timeout(STUCK, projector.store(&records, at, to)).await;
-        let gaps = stored.map_err(|_| ShardFault::TimedOut)??;
+        let gaps = stored.map_err(|_| ShardError::TimedOut)??;
         self.0.cursor.raise(to);
         for owner in gaps {
             self.look_into_gap(&owner).await;
@@ -181,12 +181,12 @@ impl Owners {
                 info!(%owner, hosted, "versions of this owner never came here: brought anew")
             }
             // What passed by before stays in item_version: it may be the last copy there is.
-            Err(OwnersFault::Broken { broken, .. }) => {
+            Err(OwnersError::Broken { broken, .. }) => {
                 error!(%owner, %broken, "records of this owner are missing in the truth: nobody is served from this shard");
             }
             // Their next request brings them.
-            Err(fault) => {
-                warn!(%owner, %fault, "versions of this owner never came here, and they are not back yet")
+            Err(error) => {
+                warn!(%owner, %error, "versions of this owner never came here, and they are not back yet")
             }
         }
     }
@@ -194,7 +194,7 @@ impl Owners {
     /// The bucket's history went back: says whose, and projects nothing until this worker is started again.
     async fn stand_still(&self) {
         loop {
-            match self.name_the_lost().await {
+            match self.log_lost_owners().await {
                 Ok(lost) => {
                     error!(
                         lost,
@@ -202,8 +202,8 @@ impl Owners {
                     );
                     return std::future::pending().await;
                 }
-                Err(fault) => {
-                    error!(%fault, "the projection stands still; whose history is lost cannot be told yet")
+                Err(error) => {
+                    error!(%error, "the projection stands still; whose history is lost cannot be told yet")
                 }
             }
             sleep(AGAIN).await;

@@ -3,19 +3,19 @@
 //! Two passes: owners are brought anew, one by one, each as a request would bring them; then the bucket's kept records
 //! are followed into the versions that passed by. Both may be broken off and begun again anywhere.
 
-use super::rebuild::Loss;
-use super::verify::{Compared, Verifier};
-use super::{Owners, OwnersFault};
+use super::Operator;
+use super::retry::retry_while_unavailable;
+use super::verify::{Comparison, Verifier};
 use crate::domain::Timestamp;
-use crate::exchange::CallFault;
+use crate::owners::{Loss, OwnersError};
+use crate::requester::CallError;
 use crate::seal::{OwnerKey, Record};
-use crate::shard::ShardFault;
-use crate::truth::{Entry, Follower, SetupFault, TruthFault};
+use crate::truth::{Entry, Follower, SetupError, TruthError};
 use futures::StreamExt as _;
 use futures::stream;
 use std::collections::HashSet;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{error, warn};
 
 /// Owners looked up in one go.
@@ -28,13 +28,12 @@ const BATCH: usize = 1_000;
 const REMEMBERED: usize = 200_000;
 /// How long the bucket may send nothing while more is to come: as long as outages are waited for otherwise.
 const SILENT: Duration = Duration::from_secs(30);
-/// How often what is away is asked again, and when.
-const TRIES: usize = 60;
-const AGAIN: Duration = Duration::from_millis(500);
+/// How often a server that is unavailable is asked again.
+const RETRIES_MAX: usize = 60;
 
 /// From where records are followed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
+pub enum ReplayFrom {
     /// From that stream sequence on.
     Sequence(u64),
     /// From that moment on, as the bucket tells it.
@@ -43,25 +42,27 @@ pub enum Since {
 
 /// What came of bringing owners anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rebuilt {
+pub struct RebuildSummary {
     /// Owners who are hosted now.
     pub owners: u64,
     /// Owners who could not be brought; the log says why.
     pub failed: u64,
 }
 
-impl Owners {
+impl Operator {
     /// Brings each owner anew whom this shard knows. `step` hears how many are done, and of how many.
     pub async fn rebuild_known(
         &self,
         loss: Loss,
         mut step: impl FnMut(u64, u64),
-    ) -> Result<Rebuilt, OwnersFault> {
-        let total = self.0.store.known_count().await?;
-        let (mut rebuilt, mut after) = (Rebuilt::default(), None);
+    ) -> Result<RebuildSummary, OwnersError> {
+        let total = self.store.known_count().await?;
+        let (mut rebuilt, mut after) = (RebuildSummary::default(), None);
         loop {
-            let page =
-                persistent(|| self.0.store.known_owners(after.as_ref(), PAGE as i64)).await?;
+            let page = retry_while_unavailable(RETRIES_MAX, || {
+                self.store.known_owners(after.as_ref(), PAGE as i64)
+            })
+            .await?;
             let Some(last) = page.last() else {
                 return Ok(rebuilt);
             };
@@ -75,19 +76,20 @@ impl Owners {
     pub async fn host_everyone(
         &self,
         mut step: impl FnMut(u64, u64),
-    ) -> Result<Rebuilt, OwnersFault> {
-        let mut list = self.0.bucket.list_owners().await?;
+    ) -> Result<RebuildSummary, OwnersError> {
+        let mut list = self.bucket.list_owners().await?;
         let total = list.left();
-        let mut rebuilt = Rebuilt::default();
+        let mut rebuilt = RebuildSummary::default();
         loop {
             let page = list.next_page(PAGE).await?;
             if page.is_empty() {
                 return Ok(rebuilt);
             }
-            let known: HashSet<_> = persistent(|| self.0.store.known_among(&page))
-                .await?
-                .into_iter()
-                .collect();
+            let known: HashSet<_> =
+                retry_while_unavailable(RETRIES_MAX, || self.store.known_among(&page))
+                    .await?
+                    .into_iter()
+                    .collect();
             let unknown: Vec<_> = page
                 .into_iter()
                 .filter(|owner| !known.contains(owner))
@@ -98,7 +100,7 @@ impl Owners {
         }
     }
 
-    async fn rebuild_some(&self, owners: &[OwnerKey], loss: Loss, rebuilt: &mut Rebuilt) {
+    async fn rebuild_some(&self, owners: &[OwnerKey], loss: Loss, rebuilt: &mut RebuildSummary) {
         let brought = owners
             .iter()
             .copied()
@@ -115,14 +117,14 @@ impl Owners {
     }
 
     async fn bring_one(self, owner: OwnerKey, loss: Loss) -> bool {
-        match persistent(|| self.rebuild(&owner, loss)).await {
+        match retry_while_unavailable(RETRIES_MAX, || self.owners.rebuild(&owner, loss)).await {
             Ok(true) => true,
             Ok(false) => {
                 error!(%owner, "not brought: see before");
                 false
             }
-            Err(fault) => {
-                error!(%owner, %fault, "not brought");
+            Err(error) => {
+                error!(%owner, %error, "not brought");
                 false
             }
         }
@@ -133,32 +135,34 @@ impl Owners {
     pub async fn refill_versions(
         &self,
         mut step: impl FnMut(u64, u64),
-    ) -> Result<u64, OwnersFault> {
-        let known_since = self.0.store.clock().await?;
-        let end = self.0.bucket.ring_barrier().await?;
-        let mut follower = self.0.bucket.follow(0).await?;
+    ) -> Result<u64, OwnersError> {
+        let known_since = self.store.clock().await?;
+        let end = self.bucket.publish_barrier().await?;
+        let mut follower = self.bucket.follow(0).await?;
         let mut at = 0;
         while at < end {
             at = self.follow_some(&mut follower).await?.0;
             step(at.min(end), end);
         }
-        Ok(self.0.store.complete_histories(known_since, end).await?)
+        Ok(self.store.complete_histories(known_since, end).await?)
     }
 
     /// Follows the records since then once more: into the versions that passed by, and where an owner's rows differ from
     /// the truth, the owner is brought anew. Gives how many were.
     pub async fn follow_again(
         &self,
-        since: Since,
+        since: ReplayFrom,
         mut step: impl FnMut(u64, u64),
-    ) -> Result<Rebuilt, OwnersFault> {
-        let end = self.0.bucket.ring_barrier().await?;
+    ) -> Result<RebuildSummary, OwnersError> {
+        let end = self.bucket.publish_barrier().await?;
         let mut follower = match since {
-            Since::Sequence(sequence) => self.0.bucket.follow(sequence.saturating_sub(1)).await?,
-            Since::Moment(moment) => self.0.bucket.follow_since(moment).await?,
+            ReplayFrom::Sequence(sequence) => {
+                self.bucket.follow(sequence.saturating_sub(1)).await?
+            }
+            ReplayFrom::Moment(moment) => self.bucket.follow_since(moment).await?,
         };
         let verifier = Verifier::new(self.clone());
-        let (mut looked_at, mut rebuilt, mut at) = (HashSet::new(), Rebuilt::default(), 0);
+        let (mut looked_at, mut rebuilt, mut at) = (HashSet::new(), RebuildSummary::default(), 0);
         while at < end {
             let records;
             (at, records) = self.follow_some(&mut follower).await?;
@@ -167,8 +171,12 @@ impl Owners {
             }
             let owners = records.iter().map(|(owner, _)| *owner);
             let fresh: Vec<OwnerKey> = owners.filter(|owner| looked_at.insert(*owner)).collect();
-            for owner in persistent(|| self.0.store.known_among(&fresh)).await? {
-                if let Compared::Differ(how) = persistent(|| verifier.compare(&owner)).await? {
+            for owner in
+                retry_while_unavailable(RETRIES_MAX, || self.store.known_among(&fresh)).await?
+            {
+                if let Comparison::Differ(how) =
+                    retry_while_unavailable(RETRIES_MAX, || verifier.compare(&owner)).await?
+                {
                     warn!(%owner, ?how, "differs");
                     self.rebuild_some(&[owner], Loss::Refuse, &mut rebuilt)
                         .await;
@@ -183,15 +191,15 @@ impl Owners {
     async fn follow_some(
         &self,
         follower: &mut Follower,
-    ) -> Result<(u64, Vec<(OwnerKey, Record)>), OwnersFault> {
+    ) -> Result<(u64, Vec<(OwnerKey, Record)>), OwnersError> {
         let batch = timeout(SILENT, follower.next_batch(BATCH)).await;
-        let batch = batch.map_err(|_| TruthFault::from(CallFault::TimedOut))??;
+        let batch = batch.map_err(|_| TruthError::from(CallError::TimedOut))??;
         let at = batch.last().map(|entry| entry.sequence).unwrap_or_default();
         let records: Vec<_> = batch
             .into_iter()
             .filter_map(|Entry { record, .. }| record)
             .collect();
-        persistent(|| self.0.store.add_versions(&records)).await?;
+        retry_while_unavailable(RETRIES_MAX, || self.store.add_versions(&records)).await?;
         Ok((at, records))
     }
 
@@ -200,80 +208,27 @@ impl Owners {
     pub async fn accept_lost_history(
         &self,
         mut step: impl FnMut(u64, u64),
-    ) -> Result<(), OwnersFault> {
-        let created = match self.0.bucket.position().await {
+    ) -> Result<(), OwnersError> {
+        let created = match self.bucket.position().await {
             Ok(position) => position.created,
-            Err(SetupFault::Truth(fault)) => return Err(fault.into()),
-            Err(other) => return Err(TruthFault::Refused(other.to_string()).into()),
+            Err(SetupError::Truth(error)) => return Err(error.into()),
+            Err(other) => return Err(TruthError::Refused(other.to_string()).into()),
         };
         // Before anything is taken away: whatever is hosted from now on reaches beyond it.
-        let newest = self.0.bucket.ring_barrier().await?;
-        let (total, mut done, mut after) = (self.0.store.known_count().await?, 0, None);
+        let newest = self.bucket.publish_barrier().await?;
+        let (total, mut done, mut after) = (self.store.known_count().await?, 0, None);
         loop {
-            let page = self
-                .0
-                .store
-                .known_owners(after.as_ref(), PAGE as i64)
-                .await?;
+            let page = self.store.known_owners(after.as_ref(), PAGE as i64).await?;
             let Some(last) = page.last() else { break };
             after = Some(*last);
-            self.0.store.empty_owners(&page, newest).await?;
+            self.store.empty_owners(&page, newest).await?;
             done += page.len() as u64;
             step(done, total);
         }
-        self.0
-            .store
-            .accept_history(self.bucket_name(), &created, newest)
+        self.store
+            .accept_history(self.bucket.name(), &created, newest)
             .await?;
-        self.0.history.begin_anew();
+        self.owners.continuity().reset();
         Ok(())
-    }
-}
-
-/// Whether something may come back by itself.
-pub(super) trait Away {
-    fn is_away(&self) -> bool;
-}
-
-impl Away for ShardFault {
-    fn is_away(&self) -> bool {
-        ShardFault::is_away(self)
-    }
-}
-
-impl Away for OwnersFault {
-    fn is_away(&self) -> bool {
-        match self {
-            Self::Truth(TruthFault::Unavailable(_)) => true,
-            Self::Shard(fault) => fault.is_away(),
-            _ => false,
-        }
-    }
-}
-
-/// Tries again while something is only away: a replay takes long, and outages are short.
-async fn persistent<T, E: Away + std::fmt::Display, F: Future<Output = Result<T, E>>>(
-    attempt: impl FnMut() -> F,
-) -> Result<T, E> {
-    trying(TRIES, attempt).await
-}
-
-/// Tries again while something is only away, as often as that.
-pub(super) async fn trying<T, E: Away + std::fmt::Display, F: Future<Output = Result<T, E>>>(
-    most: usize,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, E> {
-    let mut tries = 0;
-    loop {
-        match attempt().await {
-            Err(fault) if fault.is_away() && tries < most => {
-                tries += 1;
-                if tries.is_power_of_two() {
-                    warn!(%fault, "waiting");
-                }
-                sleep(AGAIN).await;
-            }
-            ended => return ended,
-        }
     }
 }

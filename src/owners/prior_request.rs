@@ -1,10 +1,10 @@
 //! Whether a write was done before, under the same request id.
 
-use super::write::{Intent, Told, opened};
-use super::{Opened, Owners, OwnersFault, Snapshot};
+use super::draft::{Intent, RecalledRefusal};
+use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::Version;
-use crate::seal::{ItemKey, Record, RecordName, Refused, RequestMark, SealFault};
-use crate::shard::Earlier;
+use crate::seal::{ItemKey, Record, RecordName, RequestHash, SealError, StoredRefusal};
+use crate::shard::PriorRequest;
 use futures::future::join_all;
 use std::collections::BTreeMap;
 use tracing::{debug, warn};
@@ -15,12 +15,12 @@ const AT_ONCE: usize = 16;
 impl Owners {
     /// The record that a write with this request id made: among the current ones, in this shard's Postgres, or, where
     /// this shard does not know every version, among the kept records of the item itself.
-    pub(super) async fn earlier(
+    pub(super) async fn find_prior_request(
         &self,
         snapshot: &Snapshot,
-        request_id: &RequestMark,
+        request_id: &RequestHash,
         intent: &Intent,
-    ) -> Result<Option<Record>, OwnersFault> {
+    ) -> Result<Option<Record>, OwnersError> {
         let made_by = |record: &&Record| {
             record
                 .envelope
@@ -39,11 +39,11 @@ impl Owners {
             .earlier_request(snapshot.owner(), request_id, self.bucket_name())
             .await
         {
-            Ok(Earlier::Found(record)) => return Ok(Some(*record)),
-            Ok(Earlier::NotUpTo(sequence)) => Version::new(sequence).unwrap_or_default(),
-            Ok(Earlier::Unknown) => Version::NONE,
-            Err(fault) => {
-                warn!(%fault, "Postgres cannot be asked for the request: looked for in the truth");
+            Ok(PriorRequest::Found(record)) => return Ok(Some(*record)),
+            Ok(PriorRequest::NotUpTo(sequence)) => Version::new(sequence).unwrap_or_default(),
+            Ok(PriorRequest::Unknown) => Version::NONE,
+            Err(error) => {
+                warn!(%error, "Postgres cannot be asked for the request: looked for in the truth");
                 Version::NONE
             }
         };
@@ -73,9 +73,9 @@ impl Owners {
     fn items_of<'s>(
         &self,
         snapshot: &'s Snapshot,
-        request_id: &RequestMark,
+        request_id: &RequestHash,
         intent: &Intent,
-    ) -> Result<Vec<&'s Record>, OwnersFault> {
+    ) -> Result<Vec<&'s Record>, OwnersError> {
         let Some(keys) = snapshot.keys() else {
             return Ok(Vec::new());
         };
@@ -98,12 +98,12 @@ impl Owners {
     }
 
     /// All items of the write to which this record belongs, and what it refused; `None` where not all of it is kept.
-    pub(super) async fn whole_write(
+    pub(super) async fn complete_write(
         &self,
         snapshot: &Snapshot,
         record: &Record,
-    ) -> Result<Option<(Vec<Opened>, BTreeMap<u16, Refused>)>, OwnersFault> {
-        let found = opened(snapshot, record)?;
+    ) -> Result<Option<(Vec<OpenedItem>, BTreeMap<u16, StoredRefusal>)>, OwnersError> {
+        let found = snapshot.open(record)?;
         let part = &found.body.part;
         if part.of == 1 {
             let refused = part.refused.clone();
@@ -112,9 +112,9 @@ impl Owners {
         let last = record.version.get() + u64::from(part.followed_by);
         let mut items = Vec::with_capacity(usize::from(part.of));
         for version in last + 1 - u64::from(part.of)..=last {
-            let version = Version::new(version).ok_or(SealFault::Malformed)?;
+            let version = Version::new(version).ok_or(SealError::Malformed)?;
             match self.record_at(snapshot, version).await? {
-                Some(record) => items.push(opened(snapshot, &record)?),
+                Some(record) => items.push(snapshot.open(&record)?),
                 None => return Ok(None),
             }
         }
@@ -127,20 +127,20 @@ impl Owners {
 
     /// What was refused beside a write, with the items that it showed: they are kept under their versions, and not again
     /// with each refusal.
-    pub(super) async fn told(
+    pub(super) async fn recall_refusals(
         &self,
         snapshot: &Snapshot,
-        refused: BTreeMap<u16, Refused>,
-    ) -> Result<BTreeMap<u16, Told>, OwnersFault> {
+        refused: BTreeMap<u16, StoredRefusal>,
+    ) -> Result<BTreeMap<u16, RecalledRefusal>, OwnersError> {
         let mut all = BTreeMap::new();
-        for (at, Refused { told, shown }) in refused {
+        for (at, StoredRefusal { json, shown }) in refused {
             let record = if shown.is_none() {
                 None
             } else {
                 self.record_at(snapshot, shown).await?
             };
-            let shown = record.map(|record| opened(snapshot, &record)).transpose()?;
-            all.insert(at, Told { told, shown });
+            let shown = record.map(|record| snapshot.open(&record)).transpose()?;
+            all.insert(at, RecalledRefusal { json, shown });
         }
         Ok(all)
     }
@@ -151,7 +151,7 @@ impl Owners {
         &self,
         snapshot: &Snapshot,
         version: Version,
-    ) -> Result<Option<Record>, OwnersFault> {
+    ) -> Result<Option<Record>, OwnersError> {
         if let Some(current) = snapshot
             .set()
             .records()
@@ -162,8 +162,8 @@ impl Owners {
         match self.0.store.record_at(snapshot.owner(), version).await {
             Ok(Some(record)) => return Ok(Some(record)),
             Ok(None) => {}
-            Err(fault) => {
-                debug!(%fault, "Postgres cannot be asked for a record: looked for in the truth")
+            Err(error) => {
+                debug!(%error, "Postgres cannot be asked for a record: looked for in the truth")
             }
         }
         Ok(self.0.bucket.record_at(snapshot.owner(), version).await?)

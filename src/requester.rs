@@ -14,23 +14,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-type Waiting = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
+type PendingCalls = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
 
 /// Sends requests and hands each reply to the call that waits for it.
 #[derive(Clone)]
-pub struct Exchange {
+pub struct Requester {
     client: Client,
     inbox: Arc<str>,
-    waiting: Waiting,
+    waiting: PendingCalls,
     next: Arc<AtomicU64>,
 }
 
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallFault {
+pub enum CallError {
     /// Nothing was sent: it is known that no answer comes.
     #[error("known to be away")]
-    KnownAway,
+    KnownUnavailable,
     /// Nothing was sent: the connection is down.
     #[error("not connected to NATS")]
     NotConnected,
@@ -45,12 +45,18 @@ pub enum CallFault {
     TimedOut,
 }
 
-impl Exchange {
+/// An error that may be only for a time.
+pub trait Transient {
+    /// Whether a server is unavailable, so that the same call may succeed later.
+    fn is_unavailable(&self) -> bool;
+}
+
+impl Requester {
     /// Subscribes to an inbox of its own on `client`.
     pub async fn start(client: Client) -> Result<Self, async_nats::SubscribeError> {
         let inbox: Arc<str> = client.new_inbox().into();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
-        let waiting = Waiting::default();
+        let waiting = PendingCalls::default();
         tokio::spawn(hand_out(replies, waiting.clone()));
         Ok(Self {
             client,
@@ -78,9 +84,9 @@ impl Exchange {
         headers: HeaderMap,
         payload: Bytes,
         deadline: Instant,
-    ) -> Result<Call, CallFault> {
+    ) -> Result<Call, CallError> {
         if !self.is_connected() {
-            return Err(CallFault::NotConnected);
+            return Err(CallError::NotConnected);
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();
@@ -97,8 +103,8 @@ impl Exchange {
             .publish_with_reply_and_headers(subject, reply, headers, payload);
         match timeout_at(deadline, sent).await {
             Ok(Ok(())) => Ok(call),
-            Ok(Err(_)) => Err(CallFault::NotConnected),
-            Err(_) => Err(CallFault::TimedOut),
+            Ok(Err(_)) => Err(CallError::NotConnected),
+            Err(_) => Err(CallError::TimedOut),
         }
     }
 
@@ -109,7 +115,7 @@ impl Exchange {
         headers: HeaderMap,
         payload: Bytes,
         deadline: Instant,
-    ) -> Result<Message, CallFault> {
+    ) -> Result<Message, CallError> {
         self.send(subject, headers, payload, deadline)
             .await?
             .next()
@@ -121,7 +127,7 @@ impl Exchange {
 pub struct Call {
     id: u64,
     replies: mpsc::UnboundedReceiver<Message>,
-    waiting: Waiting,
+    waiting: PendingCalls,
     deadline: Instant,
 }
 
@@ -132,13 +138,13 @@ impl Call {
     }
 
     /// The next reply, by the call's deadline.
-    pub async fn next(&mut self) -> Result<Message, CallFault> {
+    pub async fn next(&mut self) -> Result<Message, CallError> {
         match timeout_at(self.deadline, self.replies.recv()).await {
             Ok(Some(message)) if message.status == Some(StatusCode::NO_RESPONDERS) => {
-                Err(CallFault::NoResponders)
+                Err(CallError::NoResponders)
             }
             Ok(Some(message)) => Ok(message),
-            Ok(None) | Err(_) => Err(CallFault::TimedOut),
+            Ok(None) | Err(_) => Err(CallError::TimedOut),
         }
     }
 }
@@ -149,7 +155,7 @@ impl Drop for Call {
     }
 }
 
-async fn hand_out(mut replies: Subscriber, waiting: Waiting) {
+async fn hand_out(mut replies: Subscriber, waiting: PendingCalls) {
     while let Some(message) = replies.next().await {
         let id = message
             .subject

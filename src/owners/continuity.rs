@@ -3,10 +3,10 @@
 //! Then nothing is mixed: the projection stands still, and each read is confirmed, which tells whose history is lost.
 //! Those owners' copies are served as stale; all others are served as before.
 
-use super::{Owners, OwnersFault};
+use super::{Owners, OwnersError};
 use crate::domain::{Timestamp, Version};
-use crate::shard::Reached;
-use crate::truth::{Delta, SetupFault, TruthFault};
+use crate::shard::ProjectionPosition;
+use crate::truth::{Delta, SetupError, TruthError};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ const PAGE: i64 = 500;
 
 /// What is known of the truth's history.
 #[derive(Debug, Default)]
-pub struct History {
+pub struct Continuity {
     lost: AtomicBool,
     newest: AtomicU64,
     /// When that record was stored, in milliseconds since the Unix epoch; 0 while that is not known.
@@ -31,7 +31,7 @@ pub struct History {
     standing: Mutex<Option<(u64, Instant)>>,
 }
 
-impl History {
+impl Continuity {
     /// Whether the truth has lost what it once acknowledged. It stays so for this worker, and for every
     /// one that starts later with this shard's Postgres.
     pub fn is_lost(&self) -> bool {
@@ -70,7 +70,7 @@ impl History {
     }
 
     /// An operator has accepted the bucket as it is.
-    pub(super) fn begin_anew(&self) {
+    pub(crate) fn reset(&self) {
         self.accepted.store(0, Ordering::Relaxed);
         self.newest.store(0, Ordering::Relaxed);
         self.lost.store(false, Ordering::Release);
@@ -89,12 +89,12 @@ impl History {
 impl Owners {
     /// Looks at the truth all the time, and compares it with where this worker last saw it and with where this shard's
     /// projection has come; never ends.
-    pub async fn watch_history(&self) {
-        let mut seen: Option<Reached> = None;
+    pub async fn watch_continuity(&self) {
+        let mut seen: Option<ProjectionPosition> = None;
         loop {
             if let Some(seen) = &seen {
                 self.0
-                    .history
+                    .continuity
                     .note_progress(self.0.cursor.sequence(), seen.sequence);
             }
             // Read before the truth is: so the truth is never behind it, unless it went back.
@@ -107,16 +107,16 @@ impl Owners {
             for known in [seen.clone(), projected] {
                 // Counted as a read: so what hangs is noticed also where nobody asks.
                 let attempt = self.0.bucket.reading().admit();
-                let compared = self.compare(known.as_ref()).await;
+                let compared = self.check_continuity(known.as_ref()).await;
                 if let Some(attempt) =
-                    attempt.filter(|_| !matches!(compared, Err(OwnersFault::Truth(_))))
+                    attempt.filter(|_| !matches!(compared, Err(OwnersError::Truth(_))))
                 {
                     attempt.answered();
                 }
                 match compared {
                     Ok(now) => seen = Some(now),
-                    Err(OwnersFault::HistoryWentBack(_)) => {}
-                    Err(fault) => warn!(%fault, "the truth cannot be looked at"),
+                    Err(OwnersError::HistoryWentBack(_)) => {}
+                    Err(error) => warn!(%error, "the truth cannot be looked at"),
                 }
             }
             sleep(LOOK).await;
@@ -125,23 +125,26 @@ impl Owners {
 
     /// Compares the truth with where it was known to be, and gives where it is now. A leader that was paused may tell
     /// of old times for a moment, so what looks lost is confirmed by a write.
-    pub(super) async fn compare(&self, known: Option<&Reached>) -> Result<Reached, OwnersFault> {
+    pub(crate) async fn check_continuity(
+        &self,
+        known: Option<&ProjectionPosition>,
+    ) -> Result<ProjectionPosition, OwnersError> {
         if let Some(accepted) = known.and_then(|known| known.accepted) {
-            let first = &self.0.history.accepted;
+            let first = &self.0.continuity.accepted;
             let _ = first.compare_exchange(0, accepted + 1, Ordering::Relaxed, Ordering::Relaxed);
         }
         if let Some(why) = known.and_then(|known| known.lost.clone()) {
-            self.0.history.lose(&why);
-            return Err(OwnersFault::HistoryWentBack(why));
+            self.0.continuity.lose(&why);
+            return Err(OwnersError::HistoryWentBack(why));
         }
         let now = match self.0.bucket.position().await {
             Ok(now) => now,
-            Err(SetupFault::Truth(fault)) => return Err(fault.into()),
+            Err(SetupError::Truth(error)) => return Err(error.into()),
             // A bucket that is gone is no history yet; one that is made again has another birth.
-            Err(other) => return Err(TruthFault::Refused(other.to_string()).into()),
+            Err(other) => return Err(TruthError::Refused(other.to_string()).into()),
         };
         let anchor = now.newest_at.map(|at| (now.newest, at));
-        let mut now = Reached {
+        let mut now = ProjectionPosition {
             created: now.created,
             sequence: now.newest,
             anchor,
@@ -154,27 +157,27 @@ impl Owners {
                     "it was made at {}, and is one of {}",
                     known.created, now.created
                 );
-                return Err(self.went_back(reason).await);
+                return Err(self.record_loss(reason).await);
             }
             if now.sequence < known.sequence {
-                if self.0.bucket.ring_barrier().await? <= known.sequence {
+                if self.0.bucket.publish_barrier().await? <= known.sequence {
                     let reason = format!(
                         "its newest record was {}, and is {}",
                         known.sequence, now.sequence
                     );
-                    return Err(self.went_back(reason).await);
+                    return Err(self.record_loss(reason).await);
                 }
                 now = known.clone();
             }
             self.check_anchor(known).await?;
         }
         self.0
-            .history
+            .continuity
             .newest
             .fetch_max(now.sequence, Ordering::Relaxed);
         if let Some((_, at)) = now.anchor {
             self.0
-                .history
+                .continuity
                 .newest_at_ms
                 .fetch_max(at.millis(), Ordering::Relaxed);
         }
@@ -183,14 +186,14 @@ impl Owners {
 
     /// Whether the record at a known sequence is the one that was there: a bucket that was restored may have grown past
     /// it since.
-    async fn check_anchor(&self, known: &Reached) -> Result<(), OwnersFault> {
+    async fn check_anchor(&self, known: &ProjectionPosition) -> Result<(), OwnersError> {
         let Some((sequence, at)) = known.anchor else {
             return Ok(());
         };
         // It may have been overwritten since, which tells nothing.
         match self.0.bucket.time_of(sequence).await? {
             Some(found) if found != at => Err(self
-                .went_back(format!(
+                .record_loss(format!(
                     "another record stands at {sequence}, of another time"
                 ))
                 .await),
@@ -198,27 +201,27 @@ impl Owners {
         }
     }
 
-    async fn went_back(&self, reason: String) -> OwnersFault {
-        self.0.history.lose(&reason);
+    async fn record_loss(&self, reason: String) -> OwnersError {
+        self.0.continuity.lose(&reason);
         let accepted = self
             .0
-            .history
+            .continuity
             .accepted
             .load(Ordering::Relaxed)
             .saturating_sub(1);
-        if let Err(fault) = self
+        if let Err(error) = self
             .0
             .store
             .remember_lost(self.bucket_name(), &reason, accepted)
             .await
         {
-            warn!(%fault, "that the bucket's history went back could not be written down");
+            warn!(%error, "that the bucket's history went back could not be written down");
         }
-        OwnersFault::HistoryWentBack(reason)
+        OwnersError::HistoryWentBack(reason)
     }
 
     /// Names in the log each owner whom this shard hosts and of whom it has more than the truth.
-    pub(super) async fn name_the_lost(&self) -> Result<usize, OwnersFault> {
+    pub(super) async fn log_lost_owners(&self) -> Result<usize, OwnersError> {
         let (mut after, mut lost) = (None, 0);
         loop {
             let page = self.0.store.hosted_versions(after.as_ref(), PAGE).await?;
@@ -237,7 +240,7 @@ impl Owners {
         }
     }
 
-    async fn newest_of(&self, owner: &crate::seal::OwnerKey) -> Result<Version, OwnersFault> {
+    async fn newest_of(&self, owner: &crate::seal::OwnerKey) -> Result<Version, OwnersError> {
         let Delta { records, .. } = self.0.bucket.since(owner, Version::NONE).await?;
         Ok(records
             .last()

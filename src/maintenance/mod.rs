@@ -1,0 +1,42 @@
+//! The operators' tools: comparing a shard's Postgres with the bucket, rebuilding it, and forgetting old deletions.
+//!
+//! They work beside the workers, on the same bucket and Postgres, and never serve a caller. Requests and tools cannot name
+//! each other.
+
+mod replay;
+mod retry;
+mod tombstones;
+mod verify;
+mod verify_all;
+
+pub use replay::{RebuildSummary, ReplayFrom};
+pub use tombstones::{MaintainSettings, Maintainer, Round};
+pub use verify::{Comparison, CopySummary, Difference, Divergence, Verifier};
+pub use verify_all::{Finding, Repair, VerifySummary};
+
+use crate::owners::{Owners, OwnersError};
+use crate::seal::Keyring;
+use crate::shard::Store;
+use crate::truth::Bucket;
+
+/// What the tools of one shard work on.
+#[derive(Clone)]
+pub struct Operator {
+    /// The owners, as a worker of the shard has them.
+    pub owners: Owners,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The shard's Postgres.
+    pub store: Store,
+    /// The keys of the installation.
+    pub keyring: Keyring,
+}
+
+impl Operator {
+    /// Fails if the bucket is older than this shard's projection, or is another one.
+    pub async fn check_continuity(&self) -> Result<(), OwnersError> {
+        let position = self.store.reached(self.bucket.name()).await?;
+        self.owners.check_continuity(position.as_ref()).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! The vocabulary of a write: what a handler wants written, and what became of it.
+
+use super::OpenedItem;
+use crate::domain::{ItemId, Kind, Version};
+use crate::seal::{Content, StoredRefusal};
+use crate::shard::Projected;
+use std::collections::BTreeMap;
+
+/// Which items a write is about, and how a repeat of it is recognised.
+pub struct Intent {
+    /// Each item's kind and id; without an id the service chooses one.
+    pub items: Vec<(Kind, Option<ItemId>)>,
+    /// The caller's request id, and the canonical bytes of the request.
+    pub request: Option<(String, Vec<u8>)>,
+}
+
+/// What a handler decides on an owner's state.
+pub enum Decision<R> {
+    /// Write this.
+    Write(Draft),
+    /// Refuse the request, for the reason that the handler gives.
+    Refuse(R),
+}
+
+/// The records that a handler wants written, all of them or none.
+pub struct Draft {
+    /// The items as they will be, or their deletions, in the order of their versions. At least one, and no item twice.
+    pub contents: Vec<Content>,
+    /// The refused operations of the same request, by their place in it. They are stored with the write if it has a
+    /// request id, so that a repeat of the request gets the same answer.
+    pub refused: BTreeMap<u16, StoredRefusal>,
+}
+
+impl Draft {
+    /// A draft of one item.
+    pub fn one(content: Content) -> Self {
+        Self {
+            contents: vec![content],
+            refused: BTreeMap::new(),
+        }
+    }
+}
+
+/// A stored refusal, with the item that it shows.
+pub struct RecalledRefusal {
+    /// The refusal in JSON, without the item.
+    pub json: String,
+    /// The item that the refusal shows, if that version is still kept.
+    pub shown: Option<OpenedItem>,
+}
+
+/// A write that the bucket has acknowledged.
+pub struct WriteReceipt {
+    /// The written items with their versions, at least one, in the order in which they were written.
+    pub items: Vec<OpenedItem>,
+    /// The refused operations of the same request.
+    pub refused: BTreeMap<u16, RecalledRefusal>,
+    /// Whether this shard's Postgres has the rows too.
+    pub local: Projected,
+}
+
+impl WriteReceipt {
+    /// The owner's version that the write made.
+    pub fn owner_version(&self) -> Version {
+        newest(&self.items)
+    }
+}
+
+/// How a write ended, unless it failed for a reason of ours.
+pub enum Outcome<R> {
+    /// The bucket has acknowledged it.
+    Written(Box<WriteReceipt>),
+    /// The handler refused it, on a state that the bucket has confirmed.
+    Refused(R),
+    /// It is neither done nor refused by the handler.
+    Failed(WriteFailure),
+}
+
+/// Why a write is neither done nor refused by the handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFailure {
+    /// The request id stands for another request.
+    RequestIdReused,
+    /// It was done before, and not all that it wrote is still kept. With the owner's version.
+    Forgotten(Version),
+    /// It lost the race to other writers as often as it may.
+    TooManyRaces,
+    /// The bucket is full.
+    Full,
+    /// The caller's time was up before anything was sent.
+    OutOfTime,
+    /// It was sent, and no acknowledgement came: it may have landed, or may land yet.
+    InDoubt,
+}
+
+impl<R> From<WriteFailure> for Outcome<R> {
+    fn from(failure: WriteFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// The version of the newest of these items.
+pub(super) fn newest(items: &[OpenedItem]) -> Version {
+    items.last().map(|item| item.version).unwrap_or_default()
+}

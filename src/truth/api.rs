@@ -1,0 +1,120 @@
+//! The answers of the JetStream API, and what its error codes mean here.
+
+use super::bucket::TruthError;
+use crate::requester::CallError;
+use async_nats::jetstream::ErrorCode;
+use serde::Deserialize;
+
+/// The server's acknowledgement of a publish.
+#[derive(Deserialize)]
+pub(super) struct Ack {
+    pub(super) error: Option<ApiError>,
+    #[serde(default)]
+    pub(super) seq: u64,
+}
+
+/// An error of the JetStream API.
+#[derive(Debug, Deserialize)]
+pub(super) struct ApiError {
+    pub(super) err_code: ErrorCode,
+    description: String,
+}
+
+/// A write expected another version of the owner. The second code stands for a write to the same subjects that is still
+/// under way.
+const CONFLICT: [ErrorCode; 2] = [
+    ErrorCode::STREAM_WRONG_LAST_SEQUENCE,
+    ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
+];
+
+/// The account's or the server's storage is full, or a limit of the stream is reached.
+const FULL: [ErrorCode; 4] = [
+    ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+    ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
+    ErrorCode::STREAM_STORE_FAILED,
+];
+
+/// No leader is known or ready, or a batch did not reach the leader completely because the connection or the leadership
+/// changed in between, or too many batches are open.
+const NOT_READY: [ErrorCode; 5] = [
+    ErrorCode::CLUSTER_NOT_AVAILABLE,
+    ErrorCode::CLUSTER_NOT_LEADER,
+    ErrorCode::INSUFFICIENT_RESOURCES,
+    ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH,
+    ErrorCode::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT,
+];
+
+/// The stream has as many consumers as it may, or as its memory holds.
+const BUSY: [ErrorCode; 2] = [
+    ErrorCode::MAXIMUM_CONSUMERS_LIMIT,
+    ErrorCode::MEMORY_RESOURCES_EXCEEDED,
+];
+
+impl ApiError {
+    /// Whether the same call may succeed later.
+    pub(super) fn is_transient(&self) -> bool {
+        NOT_READY.contains(&self.err_code) || BUSY.contains(&self.err_code)
+    }
+
+    /// Whether a write expected another version of the owner.
+    pub(super) fn is_conflict(&self) -> bool {
+        CONFLICT.contains(&self.err_code)
+    }
+
+    /// Whether the bucket takes no more.
+    pub(super) fn is_full(&self) -> bool {
+        FULL.contains(&self.err_code)
+    }
+}
+
+impl From<ApiError> for TruthError {
+    fn from(error: ApiError) -> Self {
+        match error.err_code {
+            code if NOT_READY.contains(&code) => CallError::NoResponders.into(),
+            code if BUSY.contains(&code) => CallError::Busy.into(),
+            code => Self::Refused(format!("{} {}", code.0, error.description)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(err_code: ErrorCode) -> ApiError {
+        ApiError {
+            err_code,
+            description: "d".into(),
+        }
+    }
+
+    #[test]
+    fn each_code_means_one_thing() {
+        for code in CONFLICT {
+            let error = error(code);
+            assert!(error.is_conflict(), "{code:?}");
+            assert!(!error.is_full(), "{code:?}");
+            assert!(!error.is_transient(), "{code:?}");
+        }
+        for code in FULL {
+            let error = error(code);
+            assert!(error.is_full(), "{code:?}");
+            assert!(!error.is_conflict(), "{code:?}");
+            assert!(!error.is_transient(), "{code:?}");
+        }
+
+        let refused = TruthError::from(error(ErrorCode::BAD_REQUEST));
+        assert!(matches!(refused, TruthError::Refused(_)));
+    }
+
+    #[test]
+    fn a_stream_that_is_not_ready_is_unavailable() {
+        for code in NOT_READY.into_iter().chain(BUSY) {
+            assert!(error(code).is_transient(), "{code:?}");
+
+            let read = TruthError::from(error(code));
+            assert!(matches!(read, TruthError::Unavailable(_)), "{code:?}");
+        }
+    }
+}
