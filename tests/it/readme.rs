@@ -1,6 +1,7 @@
-//! What the documents promise: the README's tour is walked word for word, and each setting's default is as written.
+//! What the documents promise: both tours are played word for word, each `make` command is a
+//! target, and the settings and their defaults are as written.
 
-use crate::harness::{beside, kept_directory};
+use crate::harness::{kept_directory, shared};
 use async_nats::{ConnectOptions, HeaderMap};
 use gofavorites::config::Settings;
 use serde_json::Value;
@@ -10,10 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The program as the README names it.
+/// The program as the documents name it.
 const PROGRAM: &str = "target/release/gofavorites";
-/// How long the platform may take to start, or to stop.
-const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the platform may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// What differs from one run to the next, by its name in JSON.
 pub(crate) const FLEETING: [&str; 7] = [
     "created_at",
@@ -24,20 +27,48 @@ pub(crate) const FLEETING: [&str; 7] = [
     "notify",
     "shard",
 ];
-/// Stands on the path where there is no `nats` program, and leaves the words of its command line behind.
+
+/// Stands on the path where there is no `nats` program, and leaves the words of its command line
+/// behind.
 const STAND_IN: &str = "#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done >\"$NATS_WORDS\"\n";
 
-/// What a document says.
+/// Returns the text of a document.
 pub(crate) fn text(file: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a document")
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(path).expect("a document")
 }
 
-/// The fenced blocks of a text in their order: their language and what stands in them.
+/// Returns the paths of all documents.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let directories = ["", "docs", "docs/internals"].map(|name| root.join(name));
+
+    directories
+        .iter()
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flatten()
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect()
+}
+
+/// Returns a document's section of that heading.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let (_, section) = document
+        .split_once(&format!("\n## {heading}\n"))
+        .expect("a section of that heading");
+
+    section.split("\n## ").next().expect("one part at least")
+}
+
+/// Returns the fenced blocks of a text in their order: their language and what stands in them. A
+/// block within a list is indented, and so is its text.
 pub(crate) fn blocks(text: &str) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut within = false;
+
     for line in text.lines() {
-        match line.strip_prefix("```") {
+        match line.trim_start().strip_prefix("```") {
             Some(_) if within => within = false,
             Some(language) => {
                 within = true;
@@ -51,38 +82,40 @@ pub(crate) fn blocks(text: &str) -> Vec<(String, String)> {
             None => {}
         }
     }
+
     found
 }
 
-/// A command of the tour, and the code with which it has to be refused.
+/// A command of a tour, and the code with which it has to be refused.
 struct Step {
     command: String,
     refused: Option<String>,
 }
 
-/// The commands of a block: a line each, but for those that a backslash continues, and what one reads up to `END`.
+/// Returns the commands of a block: one for each line. A backslash continues a line, and a command
+/// with a here document takes all lines up to `END`.
 fn steps(block: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    let (mut refused, mut read) = (None, false);
+    let mut refused = None;
+    let mut in_here_document = false;
+
     for line in block.replace("\\\n", " ").lines() {
-        match (
-            line.strip_prefix("# refused: "),
-            steps.last_mut().filter(|_| read),
-        ) {
-            (_, Some(Step { command, .. })) => {
-                command.push_str(&format!("\n{line}"));
-                read = line != "END";
-            }
-            (Some(code), None) => refused = Some(code.to_owned()),
-            (None, None) => {
-                steps.push(Step {
-                    command: line.to_owned(),
-                    refused: refused.take(),
-                });
-                read = line.ends_with("<<'END'");
-            }
+        if in_here_document {
+            let step = steps.last_mut().expect("a here document has a command");
+            step.command.push('\n');
+            step.command.push_str(line);
+            in_here_document = line != "END";
+        } else if let Some(code) = line.strip_prefix("# refused: ") {
+            refused = Some(code.to_owned());
+        } else {
+            steps.push(Step {
+                command: line.to_owned(),
+                refused: refused.take(),
+            });
+            in_here_document = line.ends_with("<<'END'");
         }
     }
+
     steps
 }
 
@@ -96,117 +129,149 @@ impl Platform {
     fn start() -> Self {
         let directory = kept_directory();
         let log = fs::File::create(directory.join("log")).expect("a file");
+
         let process = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
             .args(["dev", "--state"])
             .arg(directory.join("dev"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
-            .spawn();
-        let mut platform = Self {
-            process: process.expect("the program"),
-            directory,
-        };
-        let until = Instant::now() + PATIENCE;
-        while !platform.state().join("dev.json").exists() {
-            let ended = platform.process.try_wait().expect("a status");
-            let log = fs::read_to_string(platform.directory.join("log")).expect("a log");
+            .spawn()
+            .expect("the program");
+
+        let mut platform = Self { process, directory };
+        platform.wait_until_ready();
+        platform.install_stand_in();
+        platform
+    }
+
+    fn wait_until_ready(&mut self) {
+        let until = Instant::now() + START_TIMEOUT;
+
+        while !self.state().join("dev.json").exists() {
+            let ended = self.process.try_wait().expect("a status");
+            assert!(ended.is_none(), "the platform ended:\n{}", self.log());
             assert!(
-                ended.is_none() && Instant::now() < until,
-                "the platform does not start:\n{log}"
+                Instant::now() < until,
+                "the platform does not start:\n{}",
+                self.log()
             );
+
             std::thread::sleep(Duration::from_millis(50));
         }
-        platform
+    }
+
+    fn install_stand_in(&self) {
+        let stand_in = self.directory.join("nats");
+        fs::write(&stand_in, STAND_IN).expect("written");
+
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(&stand_in, executable).expect("executable");
     }
 
     fn state(&self) -> PathBuf {
         self.directory.join("dev")
     }
 
-    /// Runs a command as in the reader's shell: what an earlier one set is there.
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).expect("a log")
+    }
+
+    /// Where the stand-in leaves the words of its command line.
+    fn words(&self) -> PathBuf {
+        self.directory.join("words")
+    }
+
+    /// Runs a command as in the reader's shell, with the variables that earlier commands set.
     fn run(&self, command: &str) -> Output {
-        let (kept, directory) = (self.directory.join("variables"), &self.directory);
+        let state = format!(" {}/", self.state().display());
         let command = command.replace(PROGRAM, env!("CARGO_BIN_EXE_gofavorites"));
-        let command = command.replace(" .dev/", &format!(" {}/", self.state().display()));
-        let kept = kept.display();
+        let command = command.replace(" .dev/", &state);
+
         let script = format!(
-            "set -a; PATH=\"$PATH:{}\"; NATS_WORDS={}; if [ -f {kept} ]; then . {kept}; fi\n{command}\ncode=$?; \
-             export -p >{kept}; exit $code",
-            directory.display(),
-            directory.join("words").display(),
+            "set -a; PATH=\"$PATH:{directory}\"; NATS_WORDS={words}\n\
+             if [ -f {variables} ]; then . {variables}; fi\n\
+             {command}\n\
+             code=$?; export -p >{variables}; exit $code",
+            directory = self.directory.display(),
+            words = self.words().display(),
+            variables = self.directory.join("variables").display(),
         );
-        let shell = Command::new("sh")
+
+        Command::new("sh")
             .arg("-c")
             .arg(script)
             .stdin(Stdio::null())
-            .output();
-        shell.expect("sh")
+            .output()
+            .expect("sh")
     }
 
-    /// What a variable of the reader's shell holds.
+    /// Returns what a variable of the reader's shell holds.
     fn variable(&self, name: &str) -> String {
         let output = self.run(&format!("printf %s \"${name}\""));
         String::from_utf8(output.stdout).expect("a text")
     }
 
-    /// Makes the request of a `nats` command, by that program if it is here, and gives the reply.
+    /// Makes the request of a `nats` command, by that program if it is here, and returns the reply.
     async fn ask(&self, command: &str) -> Value {
-        let words = self.directory.join("words");
         let output = self.run(command);
         assert!(output.status.success(), "{command}: {output:?}");
-        let reply = match fs::read_to_string(&words) {
+
+        let reply = match fs::read_to_string(self.words()) {
             Err(_) => output.stdout,
             Ok(found) => {
-                fs::remove_file(&words).expect("removed");
-                self.request(&found.split_terminator('\0').collect::<Vec<_>>())
-                    .await
+                fs::remove_file(self.words()).expect("removed");
+                let words: Vec<&str> = found.split_terminator('\0').collect();
+                self.request(&words).await
             }
         };
+
         serde_json::from_slice(&reply).expect("a reply in JSON")
     }
 
-    /// What `nats` would do with these words.
+    /// Does what `nats` would do with these words.
     async fn request(&self, words: &[&str]) -> Vec<u8> {
         let mut headers = HeaderMap::new();
         let mut rest = Vec::new();
         let mut words = words.iter();
+
         while let Some(word) = words.next() {
             match *word {
                 "-H" => {
-                    let (name, value) = words
-                        .next()
-                        .and_then(|header| header.split_once(':'))
-                        .expect("a header");
+                    let header = words.next().expect("a header");
+                    let (name, value) = header.split_once(':').expect("a name and a value");
                     headers.insert(name, value);
                 }
                 "--raw" => {}
                 word => rest.push(word),
             }
         }
+
         let ["req", subject, body] = rest[..] else {
             panic!("not a request: {rest:?}")
         };
-        let (user, password) = (self.variable("NATS_USER"), self.variable("NATS_PASSWORD"));
+
+        let user = self.variable("NATS_USER");
+        let password = self.variable("NATS_PASSWORD");
         let client = ConnectOptions::with_user_and_password(user, password)
             .connect(self.variable("NATS_URL"))
-            .await;
-        let client = client.expect("a connection");
+            .await
+            .expect("a connection");
+
         let reply = client
             .request_with_headers(subject.to_owned(), headers, body.to_owned().into())
-            .await;
-        reply.expect("a reply").payload.to_vec()
+            .await
+            .expect("a reply");
+        reply.payload.to_vec()
     }
 
     fn stop(mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.process.id().try_into().expect("a process id"));
+        let id = self.process.id().try_into().expect("a process id");
+        let pid = nix::unistd::Pid::from_raw(id);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("a signal");
+
         let status = self.process.wait().expect("a status");
-        assert!(
-            status.success(),
-            "{status}: {}",
-            fs::read_to_string(self.directory.join("log")).expect("a log")
-        );
+        assert!(status.success(), "{status}: {}", self.log());
     }
 }
 
@@ -218,29 +283,128 @@ impl Drop for Platform {
     }
 }
 
-/// A word of an output, numbers, times, commits and ids aside: they differ from one run to the next.
+/// A tour under way, on a platform of its own.
+struct Tour {
+    platform: Platform,
+    /// What the last block of commands printed.
+    printed: String,
+    /// What the last `nats req` was answered.
+    reply: Value,
+    /// How many commands were run.
+    commands: usize,
+}
+
+impl Tour {
+    fn start() -> Self {
+        Self {
+            platform: Platform::start(),
+            printed: String::new(),
+            reply: Value::Null,
+            commands: 0,
+        }
+    }
+
+    /// Plays the blocks of a document in their order: runs the commands, and compares what the
+    /// document shows with what came.
+    async fn play(&mut self, document: &str) {
+        for (language, block) in blocks(document) {
+            match language.as_str() {
+                "sh" => self.run_block(&block).await,
+                "text" => self.compare_output(&block),
+                "json" => self.compare_reply(&block),
+                other => panic!("a block of {other}"),
+            }
+        }
+    }
+
+    async fn run_block(&mut self, block: &str) {
+        self.printed.clear();
+
+        for step in steps(block) {
+            self.commands += 1;
+
+            if step.command.starts_with("nats ") {
+                self.ask(&step).await;
+            } else {
+                self.run(&step);
+            }
+        }
+    }
+
+    async fn ask(&mut self, step: &Step) {
+        let Step { command, refused } = step;
+
+        self.reply = self.platform.ask(command).await;
+
+        let code = self.reply["error"]["code"].as_str();
+        assert_eq!(code, refused.as_deref(), "{command}: {}", self.reply);
+    }
+
+    fn run(&mut self, step: &Step) {
+        let Step { command, refused } = step;
+
+        let output = self.platform.run(command);
+        let both = [output.stdout, output.stderr].concat();
+        let both = String::from_utf8(both).expect("a text");
+
+        assert_eq!(
+            output.status.success(),
+            refused.is_none(),
+            "{command}: {both}"
+        );
+        if let Some(code) = refused {
+            assert!(both.contains(code.as_str()), "{command}: {both}");
+        }
+
+        self.printed.push_str(&both);
+    }
+
+    fn compare_output(&self, shown: &str) {
+        let real = &self.printed;
+
+        assert_eq!(
+            lasting_lines(shown),
+            lasting_lines(real),
+            "shown:\n{shown}real:\n{real}"
+        );
+    }
+
+    fn compare_reply(&self, shown: &str) {
+        let shown: Value = serde_json::from_str(shown).expect("JSON in the document");
+
+        same_shape("reply", &shown, &self.reply);
+    }
+}
+
+/// Returns a word of an output, masked if it is a number, a time, a commit or an id: those differ
+/// from one run to the next.
 fn lasting(word: &str) -> &str {
     let bare = word.trim_end_matches([':', ',']);
+    let number = bare.bytes().all(|byte| byte.is_ascii_digit());
     let time = bare.ends_with('Z') && bare.starts_with("20");
-    let commit = bare == "unknown"
-        || [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if time || commit || bare.bytes().all(|byte| byte.is_ascii_digit()) {
+    let hash = [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let commit = hash || bare == "unknown";
+
+    if number || time || commit {
         "…"
     } else {
         word
     }
 }
 
-/// The words of a line that last; which shard answers first is open.
+/// Returns the words of a line that last; which shard answers first is open.
 pub(crate) fn lasting_words(line: &str) -> Vec<&str> {
     let mut words: Vec<&str> = line.split_whitespace().map(lasting).collect();
+
     if let [.., "shard", id] = &mut words[..] {
         *id = "…";
     }
+
     words
 }
 
-/// What lasts of an output. Its lines are in the order of the alphabet, since no reader relies on that of the fields.
+/// Returns the lasting words of an output, line by line. The lines are sorted, since no reader relies on the order of
+/// fields.
 fn lasting_lines(output: &str) -> Vec<Vec<&str>> {
     let mut lines: Vec<_> = output.lines().map(lasting_words).collect();
     lines.sort();
@@ -251,19 +415,20 @@ fn lasting_lines(output: &str) -> Vec<Vec<&str>> {
 fn same_shape(name: &str, shown: &Value, real: &Value) {
     match (shown, real) {
         (Value::Object(shown), Value::Object(real)) => {
-            assert!(
-                shown.keys().eq(real.keys()),
-                "{name}: {:?} are shown, and {:?} there",
-                shown.keys(),
-                real.keys()
-            );
-            shown
-                .iter()
-                .for_each(|(key, value)| same_shape(key, value, &real[key]));
+            let shown_keys: Vec<&String> = shown.keys().collect();
+            let real_keys: Vec<&String> = real.keys().collect();
+            assert_eq!(shown_keys, real_keys, "{name}");
+
+            for (key, value) in shown {
+                same_shape(key, value, &real[key]);
+            }
         }
         (Value::Array(shown), Value::Array(real)) => {
             assert_eq!(shown.len(), real.len(), "{name}");
-            std::iter::zip(shown, real).for_each(|(shown, real)| same_shape(name, shown, real));
+
+            for (shown, real) in std::iter::zip(shown, real) {
+                same_shape(name, shown, real);
+            }
         }
         (Value::Number(_), Value::Number(_)) if name != "status" => {}
         (Value::String(_), Value::String(_)) if FLEETING.contains(&name) => {}
@@ -274,139 +439,132 @@ fn same_shape(name: &str, shown: &Value, real: &Value) {
     }
 }
 
+/// Returns the targets of the `make` commands in a document's code spans and blocks.
+fn make_targets(document: &str) -> Vec<&str> {
+    // Every second part between backticks is code, also where three of them fence a block.
+    let code = document.split('`').skip(1).step_by(2);
+
+    code.flat_map(str::lines)
+        .filter_map(|line| line.trim_start().strip_prefix("make "))
+        .filter_map(|words| words.split_whitespace().next())
+        .collect()
+}
+
+/// Returns the settings that a TOML text makes of the defaults.
+fn read_settings(toml: &str) -> Settings {
+    let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
+    fs::write(file.path(), toml).expect("written");
+
+    Settings::read(Some(file.path())).expect("every setting of the document is one")
+}
+
+/// A row of the document of settings.
+struct SettingRow<'a> {
+    section: &'a str,
+    field: &'a str,
+    default: &'a str,
+}
+
+impl<'a> SettingRow<'a> {
+    /// Reads a line; `None` if it is no row of a setting.
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        let (section, field) = cells.next()?.trim_end_matches('`').split_once('.')?;
+        let default = match cells.next()? {
+            "none" => "\"\"",
+            given => given.trim_matches('`'),
+        };
+
+        Some(Self {
+            section,
+            field,
+            default,
+        })
+    }
+
+    fn toml(&self) -> String {
+        format!("{}.{} = {}\n", self.section, self.field, self.default)
+    }
+
+    /// Whether it is about a field that the settings show under that name.
+    fn is_about(&self, name: &str) -> bool {
+        self.section == name || self.field.rsplit('.').next() == Some(name)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readmes_tour_goes_as_it_says() {
-    let _turn = beside().await;
+    let _permit = shared().await;
     let readme = text("README.md");
-    let (_, tour) = readme
-        .split_once("\n## A five-minute tour\n")
-        .expect("a tour");
-    let (tour, _) = tour.split_once("\n## ").expect("an end of the tour");
-    let platform = Platform::start();
-    let stand_in = platform.directory.join("nats");
-    fs::write(&stand_in, STAND_IN).expect("written");
-    fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).expect("executable");
-    let (mut printed, mut reply, mut made) = (String::new(), Value::Null, 0);
-    for (language, block) in blocks(tour) {
-        match language.as_str() {
-            "sh" => printed.clear(),
-            "text" => assert_eq!(
-                lasting_lines(&block),
-                lasting_lines(&printed),
-                "shown:\n{block}real:\n{printed}"
-            ),
-            "json" => same_shape(
-                "reply",
-                &serde_json::from_str(&block).expect("JSON in the README"),
-                &reply,
-            ),
-            other => panic!("a block of {other}"),
-        }
-        for Step { command, refused } in if language == "sh" {
-            steps(&block)
-        } else {
-            Vec::new()
-        } {
-            made += 1;
-            if command.starts_with("nats ") {
-                reply = platform.ask(&command).await;
-                let code = reply["error"]["code"].as_str().map(str::to_owned);
-                assert_eq!(code, refused, "{command}: {reply}");
-                continue;
-            }
-            let output = platform.run(&command);
-            let both = [output.stdout, output.stderr].concat();
-            let both = String::from_utf8(both).expect("a text");
-            assert_eq!(
-                output.status.success(),
-                refused.is_none(),
-                "{command}: {both}"
-            );
-            assert!(
-                refused.is_none_or(|code| both.contains(&code)),
-                "{command}: {both}"
-            );
-            printed.push_str(&both);
-        }
-    }
-    assert!(made > 15, "only {made} commands were found");
-    platform.stop();
+    let mut tour = Tour::start();
+
+    tour.play(section(&readme, "A one-minute tour")).await;
+
+    assert!(tour.commands >= 4, "only {} commands", tour.commands);
+    tour.platform.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_long_tour_goes_as_it_says() {
+    let _permit = shared().await;
+    let document = text("docs/tour.md");
+    let mut tour = Tour::start();
+
+    tour.play(&document).await;
+
+    assert!(tour.commands > 15, "only {} commands", tour.commands);
+    tour.platform.stop();
 }
 
 #[test]
-fn each_make_command_of_the_readme_is_a_target() {
-    let (readme, makefile) = (text("README.md"), text("Makefile"));
-    let named = readme
-        .split("`")
-        .chain(readme.lines())
-        .filter_map(|words| words.strip_prefix("make "));
-    let targets: Vec<&str> = named
-        .filter_map(|words| words.split_whitespace().next())
-        .collect();
-    assert!(targets.len() >= 4, "{targets:?}");
-    for target in targets {
-        assert!(
-            makefile
-                .lines()
-                .any(|line| line.starts_with(&format!("{target}:"))),
-            "make {target}"
-        );
+fn each_make_command_of_the_documents_is_a_target() {
+    let makefile = text("Makefile");
+    let is_target = |name: &str| {
+        let rule = format!("{name}:");
+        makefile.lines().any(|line| line.starts_with(&rule))
+    };
+    let mut named = 0;
+
+    for path in documents() {
+        let document = fs::read_to_string(&path).expect("a document");
+
+        for target in make_targets(&document) {
+            assert!(is_target(target), "{}: make {target}", path.display());
+            named += 1;
+        }
     }
+
+    assert!(named >= 4, "only {named} commands were found");
 }
 
 #[test]
-fn the_readmes_settings_are_enough_for_a_worker() {
-    let (_, settings) = blocks(&text("README.md"))
+fn the_settings_of_operations_are_enough_for_a_worker() {
+    let document = text("docs/operations.md");
+    let (_, toml) = blocks(&document)
         .into_iter()
         .find(|(language, _)| language == "toml")
-        .expect("a block");
-    let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
-    fs::write(file.path(), settings).expect("written");
-    Settings::read(Some(file.path()))
-        .expect("well formed")
-        .check()
-        .expect("complete");
+        .expect("a block of settings");
+
+    let settings = read_settings(&toml);
+
+    settings.check().expect("complete");
 }
 
 #[test]
 fn the_document_of_settings_has_each_with_its_default() {
     let document = text("docs/settings.md");
-    let rows = document.lines().filter_map(|line| {
-        let mut cells = line.strip_prefix("| `")?.split(" | ");
-        let name = cells.next()?.trim_end_matches('`').split_once('.')?;
-        let default = cells.next()?;
-        Some((
-            name,
-            if default == "none" {
-                "\"\""
-            } else {
-                default.trim_matches('`')
-            },
-        ))
-    });
-    let rows: Vec<_> = rows.collect();
-    let toml: String = rows
-        .iter()
-        .map(|((section, field), default)| format!("{section}.{field} = {default}\n"))
-        .collect();
-    let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
-    fs::write(file.path(), toml).expect("written");
-    let written = Settings::read(Some(file.path())).expect("every setting of the document is one");
-    let (written, real) = (
-        format!("{written:#?}"),
-        format!("{:#?}", Settings::default()),
-    );
+    let rows: Vec<SettingRow<'_>> = document.lines().filter_map(SettingRow::parse).collect();
+    let toml: String = rows.iter().map(SettingRow::toml).collect();
+
+    let written = format!("{:#?}", read_settings(&toml));
+    let real = format!("{:#?}", Settings::default());
+
     assert_eq!(written, real, "a default is another");
-    for field in real
-        .lines()
-        .filter_map(|line| line.trim().split_once(": ").map(|(field, _)| field))
-    {
-        let known = |((section, name), _): &((&str, &str), _)| {
-            name.rsplit('.').next() == Some(field) || *section == field
+    for line in real.lines() {
+        let Some((name, _)) = line.trim().split_once(": ") else {
+            continue;
         };
-        assert!(
-            field == "item" || rows.iter().any(known),
-            "{field} is not in the document"
-        );
+        let is_there = name == "item" || rows.iter().any(|row| row.is_about(name));
+        assert!(is_there, "{name} is not in the document");
     }
 }
