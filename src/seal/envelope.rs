@@ -21,7 +21,7 @@
 //! | 8 | the version up to which the owner's deletions are forgotten |
 
 use super::RequestHash;
-use super::chain::Digest;
+use super::digest::Digest;
 use crate::domain::Version;
 
 /// The length of an envelope in bytes.

@@ -1,7 +1,6 @@
 //! The two long-lived secrets of the installation, and what is derived from them.
 
-use super::owner_keys::{OwnerKeys, UserId};
-use super::{ItemKey, OwnerKey, derive, hmac_key, keyed_hash};
+use super::{OwnerKey, UserId, derive, hmac_key, keyed_hash};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -88,11 +87,6 @@ impl Keyring {
             &[owner.as_bytes(), filter, &place.to_be_bytes()],
         )
     }
-
-    /// Fresh keys for an owner who has none yet.
-    pub fn new_owner_keys(&self) -> OwnerKeys {
-        OwnerKeys::from_secret(Zeroizing::new(super::random()))
-    }
 }
 
 impl fmt::Debug for Keyring {
@@ -111,13 +105,6 @@ fn decode_key(which: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, Key
         Ok(bytes)
     } else {
         Err(KeyringError { which })
-    }
-}
-
-impl OwnerKeys {
-    /// The item's name under this owner's key: a keyed hash of kind and id.
-    pub fn item(&self, kind: &str, id: &str) -> ItemKey {
-        ItemKey::from_bytes(keyed_hash(&self.naming, &[kind.as_bytes(), id.as_bytes()]))
     }
 }
 

@@ -3,52 +3,14 @@
 use super::envelope::{Class, Envelope};
 use super::record::{Links, SealError, aad};
 use super::{
-    Keyring, OwnerKey, Record, RecordName, RequestHash, derive, hmac_key, keyed_hash, random,
+    ItemKey, Keyring, OwnerKey, Record, RecordName, RequestHash, UserId, derive, hmac_key,
+    keyed_hash, random,
 };
 use crate::domain::Version;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::hmac;
 use std::fmt;
-use zeroize::{Zeroize, Zeroizing};
-
-/// Who an owner is to the auth service: personal data, held in memory and in the owner's sealed key record only.
-#[derive(Clone, PartialEq, Eq)]
-pub struct UserId {
-    issuer: String,
-    subject: String,
-}
-
-impl UserId {
-    /// The verdict's issuer and the subject it names.
-    pub fn new(issuer: impl Into<String>, subject: impl Into<String>) -> Self {
-        Self {
-            issuer: issuer.into(),
-            subject: subject.into(),
-        }
-    }
-
-    /// Who vouches for the identity.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
-    }
-
-    /// Whom it names.
-    pub fn subject(&self) -> &str {
-        &self.subject
-    }
-}
-
-impl fmt::Debug for UserId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("UserId")
-    }
-}
-
-impl Drop for UserId {
-    fn drop(&mut self) {
-        self.subject.zeroize();
-    }
-}
+use zeroize::Zeroizing;
 
 /// The keys of one owner, each drawn from their data key under a label of its own.
 #[derive(Clone)]
@@ -61,7 +23,19 @@ pub struct OwnerKeys {
     request: hmac::Key,
 }
 
+impl Keyring {
+    /// Fresh keys for an owner who has none yet.
+    pub fn new_owner_keys(&self) -> OwnerKeys {
+        OwnerKeys::from_secret(Zeroizing::new(random()))
+    }
+}
+
 impl OwnerKeys {
+    /// The item's name under this owner's key: a keyed hash of kind and id.
+    pub fn item(&self, kind: &str, id: &str) -> ItemKey {
+        ItemKey::from_bytes(keyed_hash(&self.naming, &[kind.as_bytes(), id.as_bytes()]))
+    }
+
     pub(super) fn from_secret(secret: Zeroizing<[u8; 32]>) -> Self {
         let id = keyed_hash(&hmac_key(&*secret, "key-id"), &[]);
         Self {

@@ -3,7 +3,7 @@
 use super::envelope::{Class, Envelope};
 use super::{OwnerKey, RecordName, RequestHash, random};
 use crate::domain::{Timestamp, Version};
-use crate::seal::chain::Digest;
+use crate::seal::digest::Digest;
 use bytes::Bytes;
 use std::fmt;
 

@@ -1,0 +1,37 @@
+//! The digest of a set of records.
+
+use std::fmt;
+use std::ops::BitXor;
+
+/// A 128-bit digest of a set of (name, version) pairs; the order of the pairs does not matter.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Digest(pub(super) u128);
+
+impl Digest {
+    /// Of the empty set.
+    pub const EMPTY: Self = Self(0);
+
+    /// From its 16 bytes, big-endian.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(u128::from_be_bytes(bytes))
+    }
+
+    /// Its 16 bytes, big-endian.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+}
+
+impl BitXor for Digest {
+    type Output = Self;
+
+    fn bitxor(self, other: Self) -> Self {
+        Self(self.0 ^ other.0)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
