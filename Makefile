@@ -1,42 +1,51 @@
 # What a newcomer types. Everything that is needed is fetched by the program itself; see README.md.
 
-PROGRAM = target/release/gofavorites
+PROGRAM = target/debug/gofavorites
 ARGS =
 SOAK_S = 600
 HISTORIES = 200
 
-.PHONY: help run demo test soak linearizability lint doc fmt sqlx
+.PHONY: help run demo test soak linearizability nightly lint doc spelling fmt sqlx
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Build, and run the whole platform on this machine until Ctrl-C (ARGS=--fresh starts over, ARGS="--topology leaf" has a hub and leaves)
-	cargo build --release --locked
+run: ## Build, and run the complete platform on this machine until Ctrl-C (ARGS=--fresh starts over, ARGS="--topology leaf" has a hub and leaves)
+	cargo build --locked
 	$(PROGRAM) dev $(ARGS)
 
-demo: ## Build, and tell the whole story once on servers of its own
-	cargo build --release --locked
+demo: ## Build, and run a scripted end-to-end demo on temporary servers
+	cargo build --locked
 	$(PROGRAM) dev demo
 
-test: ## Pass every test, on real servers; then look whether anything that was sent can be read
+test: ## Run every test against real servers, then scan what the servers stored for plaintext
 	cargo test --locked
 	cargo test --locked --test it -- --ignored --nocapture suite_scan
 
-soak: ## Strike at random for SOAK_S seconds (600) while everything is checked
+soak: ## Inject random faults for SOAK_S seconds (600) while everything is checked
 	SOAK_S=$(SOAK_S) cargo test --locked --test it -- --ignored --nocapture soak
 
-linearizability: ## Look for an order in HISTORIES histories (200) of many clients while faults run
+linearizability: ## Check that HISTORIES histories (200) of concurrent clients under faults are linearizable
 	HISTORIES=$(HISTORIES) cargo test --locked --test it -- --ignored --nocapture linearizability
 
-lint: ## Check format and lints
+nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, 1,000 histories
+	.ci/busy $(MAKE) --no-print-directory test
+	$(MAKE) --no-print-directory soak
+	$(MAKE) --no-print-directory linearizability HISTORIES=1000
+
+lint: ## Check format and lints, with the development platform and without it
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
+	cargo clippy --locked --no-default-features -- --deny warnings
 
-doc: ## Build the documents of the code, warnings denied
+doc: ## Build the documentation of the code, warnings denied
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items
+
+spelling: ## Check the spelling of everything, with the project's own dictionary
+	.ci/spelling
 
 fmt: ## Format the code
 	cargo fmt
 
-sqlx: ## Write .sqlx anew: what Postgres says of each statement (after a change of migrations or SQL)
+sqlx: ## Rewrite .sqlx, what Postgres says about each statement, after a change of migrations or SQL
 	.ci/sqlx

@@ -1,7 +1,8 @@
-//! Puts into the program what it was built from: the commit and the date of the build.
+//! Stores the commit and the date of the build in the program.
 //!
-//! `SOURCE_DATE_EPOCH` (seconds since the Unix epoch, the convention of reproducible builds) gives the date where it is
-//! set, and `GOFAVORITES_COMMIT` the commit where there is no repository to ask.
+//! The date is `SOURCE_DATE_EPOCH` if it is set (seconds since the Unix epoch, the convention of
+//! reproducible builds), otherwise the current time. The commit is `GOFAVORITES_COMMIT` if it is
+//! set, otherwise the repository's `HEAD`.
 
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,33 +22,38 @@ fn main() {
             println!("cargo::rerun-if-changed={file}");
         }
     }
+
     println!("cargo::rustc-env=GOFAVORITES_COMMIT={}", commit());
     println!("cargo::rustc-env=GOFAVORITES_BUILT_AT={}", built_at());
 }
 
 fn commit() -> String {
-    let given = std::env::var("GOFAVORITES_COMMIT")
+    let from_environment = std::env::var("GOFAVORITES_COMMIT")
         .ok()
         .filter(|commit| !commit.is_empty());
-    given
+
+    from_environment
         .or_else(|| git(&["rev-parse", "HEAD"]))
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
+/// Returns the output of a git command, or `None` if it fails.
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .args(arguments)
         .output()
         .ok()
         .filter(|output| output.status.success())?;
+
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 
+/// Returns the date of the build, in seconds since the Unix epoch.
 fn built_at() -> u64 {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(epoch) => match epoch.parse() {
             Ok(seconds) => seconds,
-            Err(fault) => panic!("SOURCE_DATE_EPOCH is a number of seconds: {fault}"),
+            Err(error) => panic!("SOURCE_DATE_EPOCH must be a number of seconds: {error}"),
         },
         Err(_) => SystemTime::now()
             .duration_since(UNIX_EPOCH)

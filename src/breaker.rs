@@ -1,9 +1,10 @@
-//! A breaker: keeps requests from waiting, each anew, for something that is known to be away.
+//! A circuit breaker: while a dependency is known to be unavailable, calls to it fail fast.
 //!
-//! A call that gets no answer opens it; one that only took too long makes it look. While it is open, no call is made. It
-//! looks by itself, again and again, whether the other side answers, and closes as soon as it does: so no request pays for
-//! finding that out. It looks as well while calls are under way and none is answered: so what hangs is known long before
-//! the calls' time is up.
+//! An unanswered call opens the breaker. A call that only took too long makes it probe whether the
+//! dependency answers. While the breaker is open no call is made; it probes by itself until the
+//! dependency answers, and then closes. So no request waits in order to find that out. It also
+//! probes while calls are under way and none of them is answered, which shows that a dependency
+//! hangs long before the calls time out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,126 +14,134 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-/// Between one look at what is away and the next.
-const PAUSE: Duration = Duration::from_millis(100);
-/// For how long no answer may come to anybody who waits, before it looks; at most twice as long.
-const SILENCE: Duration = Duration::from_millis(250);
-/// A call that was given up after less than this tells nothing.
-const TOO_SHORT: Duration = Duration::from_millis(100);
+/// The pause between two probes of a dependency that does not answer.
+const PROBE_PAUSE: Duration = Duration::from_millis(100);
+/// How long calls may wait without any answer before the breaker probes; up to twice as long,
+/// because it checks once in this time.
+const SILENCE_INTERVAL: Duration = Duration::from_millis(250);
+/// The shortest wait after which an abandoned call makes the breaker probe: a call that waited less
+/// proves nothing.
+const ABANDONED_WAIT_MIN: Duration = Duration::from_millis(100);
 
-/// Whether something answers, as far as is known. A clone is the same breaker.
+/// A circuit breaker for one dependency. Clones share its state.
 #[derive(Clone)]
 pub struct Breaker {
     shared: Arc<State>,
-    _looking: Arc<AbortOnDropHandle<()>>,
+    _probe_task: Arc<AbortOnDropHandle<()>>,
 }
 
 struct State {
-    what: &'static str,
+    /// The dependency's name in the log.
+    dependency: &'static str,
     open: watch::Sender<bool>,
+    /// Wakes the probe.
     doubted: Notify,
-    opened: AtomicU64,
-    /// Calls under way, and calls answered so far.
-    waiting: AtomicUsize,
-    heard: AtomicU64,
+    times_opened: AtomicU64,
+    calls_in_flight: AtomicUsize,
+    calls_answered: AtomicU64,
 }
 
-/// A call under way. One that is dropped was given up, and counts as a doubt if it had waited.
+/// A call under way. Dropping it means that the caller gave it up: the breaker probes if the call
+/// had waited long enough.
 pub struct Attempt {
     shared: Option<Arc<State>>,
-    began: Instant,
+    started: Instant,
 }
 
 impl Breaker {
-    /// A closed one for `what`, which is named in the log. `look` asks whether it answers; it has to end in a short time.
-    pub fn new<L, F>(what: &'static str, look: L) -> Self
+    /// Returns a closed breaker for the dependency that the log calls `dependency`. `probe` returns
+    /// whether the dependency answers, and must end within a short time.
+    pub fn new<P, F>(dependency: &'static str, probe: P) -> Self
     where
-        L: Fn() -> F + Send + 'static,
+        P: Fn() -> F + Send + 'static,
         F: Future<Output = bool> + Send + 'static,
     {
         let shared = Arc::new(State {
-            what,
+            dependency,
             open: watch::Sender::new(false),
             doubted: Notify::new(),
-            opened: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
-            heard: AtomicU64::new(0),
+            times_opened: AtomicU64::new(0),
+            calls_in_flight: AtomicUsize::new(0),
+            calls_answered: AtomicU64::new(0),
         });
-        let looking = AbortOnDropHandle::new(tokio::spawn(look_when_doubted(shared.clone(), look)));
+        let probe_task = tokio::spawn(probe_when_doubted(shared.clone(), probe));
+
         Self {
             shared,
-            _looking: Arc::new(looking),
+            _probe_task: Arc::new(AbortOnDropHandle::new(probe_task)),
         }
     }
 
-    /// Leave for a call; none while it is open.
+    /// Returns an attempt at a call, or `None` while the breaker is open.
     pub fn admit(&self) -> Option<Attempt> {
         (!self.is_open()).then(|| {
-            self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+            self.shared.calls_in_flight.fetch_add(1, Ordering::Relaxed);
+
             Attempt {
                 shared: Some(self.shared.clone()),
-                began: Instant::now(),
+                started: Instant::now(),
             }
         })
     }
 
-    /// Looks whether it answers: something took too long, or failed, that is no call of its own.
+    /// Makes the breaker probe: something that has no [`Attempt`] took too long, or failed.
     pub fn doubt(&self) {
         self.shared.doubted.notify_one();
     }
 
-    /// Whether it is known to be away.
+    /// Returns whether the dependency is known to be unavailable.
     pub fn is_open(&self) -> bool {
         *self.shared.open.borrow()
     }
 
-    /// How often it has opened.
+    /// Returns how often the breaker has opened.
     pub fn opened(&self) -> u64 {
-        self.shared.opened.load(Ordering::Relaxed)
+        self.shared.times_opened.load(Ordering::Relaxed)
     }
 
-    /// Ends when it is closed.
+    /// Waits until the breaker is closed.
     pub async fn closed(&self) {
-        self.is(false).await;
+        self.wait_until_open_is(false).await;
     }
 
-    /// Ends when it is open.
+    /// Waits until the breaker is open.
     pub async fn broken(&self) {
-        self.is(true).await;
+        self.wait_until_open_is(true).await;
     }
 
-    async fn is(&self, open: bool) {
-        // The sender lives as long as `self`.
+    async fn wait_until_open_is(&self, expected: bool) {
+        // This cannot fail: the sender lives as long as `self`.
         let _ = self
             .shared
             .open
             .subscribe()
-            .wait_for(|now| *now == open)
+            .wait_for(|open| *open == expected)
             .await;
     }
 }
 
 impl Attempt {
-    /// It was answered, whatever the answer was.
+    /// Records an answer, whatever it was.
     pub fn answered(mut self) {
         if let Some(shared) = self.end() {
-            shared.heard.fetch_add(1, Ordering::Relaxed);
+            shared.calls_answered.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Nothing was asked after all.
+    /// Records that no call was made after all.
     pub fn unused(mut self) {
         self.end();
     }
 
-    /// It took too long, which may be its own fault: whether the other side answers is looked at.
+    /// Records that the call took too long, which may be the call's own fault: the breaker probes.
     pub fn doubtful(mut self) {
         if let Some(shared) = self.end() {
             shared.doubted.notify_one();
         }
     }
 
-    /// It was not answered in the time that an answer may take, or cannot have been heard.
+    /// Records that no answer came within the time that an answer may take, or that none could
+    /// come. Opens the breaker.
     pub fn unanswered(mut self) {
         if let Some(shared) = self.end() {
             shared.set_open(true);
@@ -140,17 +149,18 @@ impl Attempt {
         }
     }
 
-    /// It is no longer under way; its breaker, the first time.
+    /// Ends the call. Returns the breaker's state the first time, `None` after that.
     fn end(&mut self) -> Option<Arc<State>> {
         let shared = self.shared.take()?;
-        shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        shared.calls_in_flight.fetch_sub(1, Ordering::Relaxed);
         Some(shared)
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(shared) = self.end().filter(|_| self.began.elapsed() >= TOO_SHORT) {
+        let waited = self.started.elapsed();
+        if let Some(shared) = self.end().filter(|_| waited >= ABANDONED_WAIT_MIN) {
             shared.doubted.notify_one();
         }
     }
@@ -161,48 +171,59 @@ impl State {
         let changed = self
             .open
             .send_if_modified(|now| std::mem::replace(now, open) != open);
-        match (changed, open) {
-            (true, true) => {
-                self.opened.fetch_add(1, Ordering::Relaxed);
-                warn!(
-                    "{} is away: nothing waits for it until it answers",
-                    self.what
-                );
-            }
-            (true, false) => info!("{} answers again", self.what),
-            (false, _) => {}
+        if !changed {
+            return;
+        }
+
+        if open {
+            self.times_opened.fetch_add(1, Ordering::Relaxed);
+            warn!(
+                "circuit open: {} does not answer, failing fast",
+                self.dependency
+            );
+        } else {
+            info!("circuit closed: {} answers again", self.dependency);
         }
     }
 
-    /// Ends when calls are under way and none was answered for a while.
+    fn has_calls_in_flight(&self) -> bool {
+        self.calls_in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    fn calls_answered(&self) -> u64 {
+        self.calls_answered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until calls are under way and none was answered during a complete interval.
     async fn silence(&self) {
-        let state = || {
-            (
-                self.waiting.load(Ordering::Relaxed) > 0,
-                self.heard.load(Ordering::Relaxed),
-            )
-        };
-        let mut before = state();
+        let mut had_calls = self.has_calls_in_flight();
+        let mut answered_before = self.calls_answered();
+
         loop {
-            sleep(SILENCE).await;
-            let now = state();
-            if now.0 && now == before {
+            sleep(SILENCE_INTERVAL).await;
+            let has_calls = self.has_calls_in_flight();
+            let answered = self.calls_answered();
+            if had_calls && has_calls && answered == answered_before {
                 return;
             }
-            before = now;
+
+            had_calls = has_calls;
+            answered_before = answered;
         }
     }
 }
 
-async fn look_when_doubted<F: Future<Output = bool>>(shared: Arc<State>, look: impl Fn() -> F) {
+/// Waits for a doubt or for silence, then probes until the dependency answers; repeats for ever.
+async fn probe_when_doubted<F: Future<Output = bool>>(shared: Arc<State>, probe: impl Fn() -> F) {
     loop {
         tokio::select! {
             () = shared.doubted.notified() => {}
             () = shared.silence() => {}
         }
-        while !look().await {
+
+        while !probe().await {
             shared.set_open(true);
-            sleep(PAUSE).await;
+            sleep(PROBE_PAUSE).await;
         }
         shared.set_open(false);
     }
@@ -222,78 +243,91 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_opens_when_nobody_answers_and_closes_by_itself() {
+    async fn it_opens_on_an_unanswered_call_and_closes_by_itself() {
         let answers = Arc::new(AtomicBool::new(false));
         let breaker = breaker(&answers);
+
         breaker.admit().expect("closed").unanswered();
-        assert!(breaker.is_open() && breaker.admit().is_none() && breaker.opened() == 1);
+
+        assert!(breaker.is_open());
+        assert!(breaker.admit().is_none());
+        assert_eq!(breaker.opened(), 1);
         sleep(Duration::from_secs(1)).await;
         assert!(breaker.is_open());
+
         answers.store(true, Ordering::SeqCst);
-        let began = Instant::now();
+        let started = Instant::now();
         breaker.closed().await;
-        assert!(began.elapsed() <= PAUSE && breaker.admit().is_some());
+
+        assert!(started.elapsed() <= PROBE_PAUSE);
+        assert!(breaker.admit().is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_was_given_up_is_a_doubt_and_no_proof() {
+    async fn an_abandoned_call_causes_a_probe_and_does_not_open_it() {
         let answers = Arc::new(AtomicBool::new(true));
         let breaker = breaker(&answers);
+
         let attempt = breaker.admit().expect("closed");
-        sleep(TOO_SHORT).await;
+        sleep(ABANDONED_WAIT_MIN).await;
         drop(attempt);
-        sleep(PAUSE).await;
-        assert_eq!(breaker.opened(), 0, "it answers");
+        sleep(PROBE_PAUSE).await;
+        assert_eq!(breaker.opened(), 0, "the dependency answers");
+
         answers.store(false, Ordering::SeqCst);
         drop(breaker.admit().expect("closed"));
-        sleep(PAUSE).await;
-        assert_eq!(breaker.opened(), 0, "too short to tell anything");
+        sleep(PROBE_PAUSE).await;
+        assert_eq!(breaker.opened(), 0, "too short to prove anything");
+
         let attempt = breaker.admit().expect("closed");
-        sleep(TOO_SHORT).await;
+        sleep(ABANDONED_WAIT_MIN).await;
         drop(attempt);
         breaker.broken().await;
         assert_eq!(breaker.opened(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_took_too_long_is_a_doubt_and_no_proof() {
+    async fn a_slow_call_causes_a_probe_and_does_not_open_it() {
         let answers = Arc::new(AtomicBool::new(true));
         let breaker = breaker(&answers);
+
         breaker.admit().expect("closed").doubtful();
         assert!(!breaker.is_open());
-        sleep(PAUSE).await;
-        assert_eq!(breaker.opened(), 0, "it answers");
+        sleep(PROBE_PAUSE).await;
+        assert_eq!(breaker.opened(), 0, "the dependency answers");
+
         answers.store(false, Ordering::SeqCst);
         breaker.admit().expect("closed").doubtful();
-        sleep(PAUSE).await;
+        sleep(PROBE_PAUSE).await;
         assert!(breaker.is_open());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_looks_while_nobody_who_waits_is_answered() {
+    async fn it_probes_while_calls_wait_and_none_is_answered() {
         let answers = Arc::new(AtomicBool::new(true));
         let breaker = breaker(&answers);
-        let slow = breaker.admit().expect("closed");
-        sleep(SILENCE * 4).await;
-        assert_eq!(
-            breaker.opened(),
-            0,
-            "it answers, and this call is only slow"
-        );
+
+        let slow_call = breaker.admit().expect("closed");
+        sleep(SILENCE_INTERVAL * 4).await;
+        assert_eq!(breaker.opened(), 0, "only this call is slow");
+
         answers.store(false, Ordering::SeqCst);
-        let began = Instant::now();
+        let started = Instant::now();
         breaker.broken().await;
-        assert!(began.elapsed() <= SILENCE * 2, "{:?}", began.elapsed());
-        drop(slow);
+        let took = started.elapsed();
+        assert!(took <= SILENCE_INTERVAL * 2, "{took:?}");
+        drop(slow_call);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_of_any_kind_leaves_it_closed() {
         let breaker = breaker(&Arc::new(AtomicBool::new(false)));
         let attempt = breaker.admit().expect("closed");
-        sleep(TOO_SHORT).await;
+
+        sleep(ABANDONED_WAIT_MIN).await;
         attempt.answered();
-        sleep(PAUSE).await;
+        sleep(PROBE_PAUSE).await;
+
         assert!(!breaker.is_open());
     }
 }

@@ -1,4 +1,4 @@
-//! What this program is and what it was built from.
+//! The name, version, commit and date of this program.
 
 use crate::domain::Timestamp;
 
@@ -7,18 +7,19 @@ use crate::domain::Timestamp;
 pub struct BuildInfo {
     /// The service's name.
     pub name: &'static str,
-    /// Its version (Semantic Versioning 2.0.0).
+    /// The service's version (Semantic Versioning 2.0.0).
     pub version: &'static str,
-    /// The commit it was built from, 40 hexadecimal digits, or `unknown`.
+    /// The commit of the source, 40 hexadecimal digits, or `unknown`.
     pub commit: &'static str,
-    /// When it was built, RFC 3339 in UTC; `SOURCE_DATE_EPOCH` where that was set.
+    /// The time of the build, RFC 3339 in UTC; `SOURCE_DATE_EPOCH` if that was set.
     pub built_at: String,
 }
 
 impl BuildInfo {
-    /// Of this very program.
+    /// Returns the information about the running program.
     pub fn of_this_program() -> Self {
         let seconds: i64 = env!("GOFAVORITES_BUILT_AT").parse().unwrap_or_default();
+
         Self {
             name: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
@@ -33,8 +34,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_build_knows_what_it_is() {
+    fn a_build_has_a_name_a_commit_and_a_date() {
         let build = BuildInfo::of_this_program();
+
         assert_eq!(build.name, "gofavorites");
         assert!(build.commit == "unknown" || build.commit.len() == 40);
         assert!(build.built_at.ends_with('Z'));

@@ -1,4 +1,5 @@
-//! The settings: defaults, then a file, then the environment; read once, checked together.
+//! The settings: the defaults, overridden by a file, overridden by the environment. They are read
+//! once and checked together.
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
@@ -12,14 +13,14 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// All settings of a worker. A setting `section.field` is given in a TOML file, or as
-/// `GOFAVORITES__SECTION__FIELD` in the environment, which counts more.
+/// All settings of a worker. A setting `section.field` stands in a TOML file, or as
+/// `GOFAVORITES__SECTION__FIELD` in the environment, which overrides the file.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The connection to NATS.
     pub nats: NatsSettings,
-    /// This worker's subjects.
+    /// This worker's subjects, its start and its stop.
     pub worker: WorkerSettings,
     /// This worker's shard.
     pub shard: ShardId,
@@ -27,7 +28,7 @@ pub struct Settings {
     pub postgres: ShardSettings,
     /// The installation's two keys.
     pub keys: KeySettings,
-    /// Who is asking.
+    /// The verification of callers.
     pub auth: AuthSettings,
     /// The bucket.
     pub truth: TruthSettings,
@@ -37,13 +38,13 @@ pub struct Settings {
     pub write: WriteSettings,
     /// The projection.
     pub projection: ProjectionSettings,
-    /// The end of old deletions.
+    /// Forgetting old deletions.
     pub maintain: MaintainSettings,
-    /// What is kept, and for how long.
+    /// How long old versions are kept.
     pub retention: RetentionSettings,
-    /// How long a write is known again.
+    /// How long a repeated write is recognised.
     pub retry: RetrySettings,
-    /// What is bounded.
+    /// The bounds on what callers send and get.
     pub limits: Limits,
     /// The log.
     pub log: LogSettings,
@@ -53,41 +54,42 @@ pub struct Settings {
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
-    /// `nats://host:port`, or several separated by commas.
+    /// The server as `nats://host:port`, or several separated by commas.
     #[serde(serialize_with = "without_password")]
     pub url: String,
-    /// The user.
+    /// The user; empty connects without one.
     pub user: String,
-    /// Its password.
+    /// The user's password.
     #[serde(serialize_with = "hidden")]
     pub password: String,
-    /// What this worker's inboxes begin with; its permissions name it.
+    /// The prefix of this worker's inboxes. The worker's permissions name it too.
     pub inbox_prefix: String,
-    /// How many messages of one subscription may wait in memory; more are lost, and counted.
+    /// How many messages of one subscription may wait in memory. More are lost, and counted.
     pub queue_messages: usize,
 }
 
-/// This worker's subjects and its life.
+/// This worker's subjects, its start and its stop.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
-    /// The first token of the subjects that it answers.
+    /// The prefix of the subjects that the worker answers.
     pub prefix: String,
-    /// The worker's name in discovery: letters, digits, `_` and `-`; a new one at each start if empty.
+    /// The worker's id in discovery: letters, digits, `_` and `-`. If it is empty, each start makes
+    /// a new one.
     pub id: String,
-    /// The queue group that shares the requests.
+    /// The queue group in which workers share the requests.
     pub queue_group: String,
-    /// What a reply subject may begin with; `_GR_` besides, behind gateways.
+    /// The prefixes that a reply subject may have. Behind gateways it needs `_GR_` too.
     pub reply_prefixes: Vec<String>,
-    /// How long a reply subject may be, in bytes.
+    /// The longest reply subject, in bytes.
     pub reply_subject_bytes: usize,
-    /// How long requests under way may take once it was told to stop, in milliseconds.
+    /// How long requests under way may take after the signal to stop, in milliseconds.
     pub grace_ms: u64,
-    /// A file that it writes, with its process id, when it is ready; none if empty.
+    /// A file into which the worker writes its process id when it is ready; none if empty.
     pub ready_file: PathBuf,
 }
 
-/// Which shard it is.
+/// The shard of this worker.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardId {
@@ -99,10 +101,10 @@ pub struct ShardId {
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeySettings {
-    /// Names owners: 32 bytes in base64.
+    /// The key of the keyed hashes that stand for owners: 32 bytes in base64.
     #[serde(serialize_with = "hidden")]
     pub identity: String,
-    /// Wraps owners' data keys: 32 bytes in base64.
+    /// The key that wraps the owners' data keys: 32 bytes in base64.
     #[serde(serialize_with = "hidden")]
     pub encryption: String,
 }
@@ -111,19 +113,19 @@ pub struct KeySettings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// `json` for machines or `human`.
+    /// The format: `json` or `human`.
     pub format: LogFormat,
-    /// What is logged, in the form of `tracing_subscriber::EnvFilter`.
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
     pub filter: String,
 }
 
-/// For whom the log is.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object a line, for machines.
     Json,
-    /// For people.
+    /// Text, for people.
     Human,
 }
 
@@ -163,7 +165,7 @@ impl Default for LogSettings {
 }
 
 impl WorkerSettings {
-    /// The worker's name in discovery.
+    /// The worker's id in discovery: the configured one, or a new one.
     pub fn id(&self) -> String {
         if self.id.is_empty() {
             uuid::Uuid::now_v7().simple().to_string()
@@ -187,208 +189,237 @@ impl fmt::Debug for KeySettings {
     }
 }
 
-/// Settings that cannot be used: each with its name and what to do.
+/// Settings that cannot be used. Each one is named, with what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// Not readable: the setting is named in the cause.
+    /// A setting cannot be read. The source of the error names it.
     #[error("the settings cannot be read: {0}")]
     Unreadable(#[from] config::ConfigError),
-    /// Readable, and not right.
-    #[error("the settings are not right:\n  {}", .0.join("\n  "))]
-    Wrong(Vec<String>),
+    /// The settings can be read, but values are invalid.
+    #[error("the settings are invalid:\n  {}", .0.join("\n  "))]
+    Invalid(Vec<String>),
 }
 
-/// The settings that hold lists: in the environment, separated by commas.
-const LISTS: [&str; 2] = ["worker.reply_prefixes", "auth.algorithms"];
+/// The settings that hold lists. In the environment their entries are separated by commas.
+const LIST_SETTINGS: [&str; 2] = ["worker.reply_prefixes", "auth.algorithms"];
 
-/// A secret is shown as being there, or not.
+/// Writes a secret as `(hidden)`, or as empty if there is none.
 fn hidden<S: Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(if secret.is_empty() { "" } else { "(hidden)" })
 }
 
+/// Writes URLs without their passwords.
 fn without_password<S: Serializer>(urls: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&crate::shard::without_password(urls))
 }
 
 impl Settings {
-    /// What is in force, as TOML, with the secrets hidden.
+    /// Returns the settings in force as TOML, with the secrets hidden.
     pub fn shown(&self) -> anyhow::Result<String> {
         Ok(toml::to_string(self)?)
     }
 
-    /// Reads the file, where there is one, and the environment.
+    /// Reads the file, if one is given, and the environment.
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
         let environment = config::Environment::with_prefix("GOFAVORITES")
             .prefix_separator("__")
             .separator("__");
+
         let mut builder = config::Config::builder();
         if let Some(file) = file {
             builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
         }
         builder = builder.add_source(environment);
-        for list in LISTS {
+
+        for list in LIST_SETTINGS {
             let variable = format!("GOFAVORITES__{}", list.replace('.', "__").to_uppercase());
             if let Ok(text) = std::env::var(variable) {
                 builder = builder
                     .set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
             }
         }
+
         Ok(builder.build()?.try_deserialize()?)
     }
 
-    /// Looks at all of them together, so that one start tells everything that is wrong.
+    /// Checks all settings together, so that one start reports everything that is wrong.
+    ///
+    /// # Errors
+    /// One line for each setting that is wrong, with what to do.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let mut wrong = Vec::new();
-        let mut need = |fine: bool, what: &str| {
-            if !fine {
-                wrong.push(what.to_owned());
+        let mut problems = Vec::new();
+        let mut require = |ok: bool, message: &str| {
+            if !ok {
+                problems.push(message.to_owned());
             }
         };
-        need(
-            !self.nats.url.is_empty(),
-            "nats.url: name the NATS server, as nats://host:port",
-        );
-        need(
-            !self.postgres.url.is_empty(),
-            "postgres.url: name the shard's database",
-        );
-        need(
-            !self.keys.identity.is_empty(),
-            "keys.identity: give 32 bytes in base64, the same on every shard",
-        );
-        need(
-            !self.keys.encryption.is_empty(),
-            "keys.encryption: give 32 bytes in base64, the same on every shard",
-        );
-        need(
-            !self.auth.issuer.is_empty(),
-            "auth.issuer: name who signs the auth service's verdicts",
-        );
-        need(
-            !self.auth.verdict_keys.is_empty(),
-            "auth.verdict_keys: give the auth service's public keys as a JWK set",
-        );
-        need(
-            (1..=64).contains(&self.truth.history),
-            "truth.history: from 1 to 64 records",
-        );
-        need(
-            [1, 3, 5].contains(&self.truth.replicas),
-            "truth.replicas: 1, 3 or 5",
-        );
-        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
-        need(
-            self.truth.domain.bytes().all(named),
-            "truth.domain: letters, digits, _ and - only",
-        );
-        need(
-            self.truth.call_ms > 0,
-            "truth.call_ms: more than 0 milliseconds",
-        );
-        need(
-            self.postgres.connections > 0,
-            "postgres.connections: at least 1",
-        );
-        need(
-            self.postgres.call_ms > 0,
-            "postgres.call_ms: more than 0 milliseconds",
-        );
-        let apart = !self.worker.reply_prefixes.contains(&self.nats.inbox_prefix);
-        need(
-            apart,
-            "nats.inbox_prefix: none of worker.reply_prefixes, which are the callers'",
-        );
-        need(
-            self.nats.queue_messages > 0,
-            "nats.queue_messages: at least 1 message",
-        );
-        need(
-            self.auth.in_flight > 0,
-            "auth.in_flight: at least 1 question",
-        );
-        need(
-            self.projection.batch > 0,
-            "projection.batch: at least 1 message",
-        );
-        need(
-            (1..=36_500).contains(&self.retention.versions_d),
-            "retention.versions_d: from 1 to 36,500 days",
-        );
-        need(
-            u64::from(self.retry.kept_h) <= u64::from(self.retention.versions_d) * 24,
-            "retry.kept_h: at most retention.versions_d, for a request is known by its version",
-        );
-        need(
-            !self.worker.reply_prefixes.is_empty(),
-            "worker.reply_prefixes: at least one, or nobody is answered",
-        );
-        need(
-            self.worker.id.bytes().all(named),
-            "worker.id: letters, digits, _ and - only",
-        );
-        need(
-            (1..=100).contains(&self.maintain.crowded_percent),
-            "maintain.crowded_percent: from 1 to 100 percent",
-        );
-        need(
-            self.maintain.pause_s > 0,
-            "maintain.pause_s: at least 1 second",
-        );
-        self.check_limits(&mut need);
+
+        self.check_required(&mut require);
+        self.check_servers(&mut require);
+        self.check_worker(&mut require);
+        self.check_limits(&mut require);
         if let Err(error) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
-            wrong.push(format!("worker.prefix and shard.id: {error}"));
+            problems.push(format!("worker.prefix and shard.id: {error}"));
         }
-        if wrong.is_empty() {
+
+        if problems.is_empty() {
             Ok(())
         } else {
-            Err(SettingsError::Wrong(wrong))
+            Err(SettingsError::Invalid(problems))
         }
     }
 
-    fn check_limits(&self, need: &mut impl FnMut(bool, &str)) {
-        let limits = &self.limits;
-        need(
-            limits.keys <= 1_000,
-            "limits.keys: 1,000 at most, which with what stands beside them one read of the truth gives",
+    /// Checks the settings that have no usable default.
+    fn check_required(&self, require: &mut impl FnMut(bool, &str)) {
+        require(
+            !self.nats.url.is_empty(),
+            "nats.url: name the NATS server, as nats://host:port",
         );
-        need(
+        require(
+            !self.postgres.url.is_empty(),
+            "postgres.url: name the shard's database",
+        );
+        require(
+            !self.keys.identity.is_empty(),
+            "keys.identity: give 32 bytes in base64, the same on every shard",
+        );
+        require(
+            !self.keys.encryption.is_empty(),
+            "keys.encryption: give 32 bytes in base64, the same on every shard",
+        );
+        require(
+            !self.auth.issuer.is_empty(),
+            "auth.issuer: name the issuer of the auth service's verdicts",
+        );
+        require(
+            !self.auth.verdict_keys.is_empty(),
+            "auth.verdict_keys: give the auth service's public keys as a JWK set",
+        );
+    }
+
+    /// Checks the settings of the bucket, Postgres, NATS and the auth service.
+    fn check_servers(&self, require: &mut impl FnMut(bool, &str)) {
+        require(
+            (1..=64).contains(&self.truth.history),
+            "truth.history: from 1 to 64 records",
+        );
+        require(
+            [1, 3, 5].contains(&self.truth.replicas),
+            "truth.replicas: 1, 3 or 5",
+        );
+        require(
+            self.truth.domain.bytes().all(is_name_byte),
+            "truth.domain: letters, digits, _ and - only",
+        );
+        require(
+            self.truth.call_ms > 0,
+            "truth.call_ms: more than 0 milliseconds",
+        );
+        require(
+            self.postgres.connections > 0,
+            "postgres.connections: at least 1",
+        );
+        require(
+            self.postgres.call_ms > 0,
+            "postgres.call_ms: more than 0 milliseconds",
+        );
+        require(
+            !self.worker.reply_prefixes.contains(&self.nats.inbox_prefix),
+            "nats.inbox_prefix: must be none of worker.reply_prefixes, which callers use",
+        );
+        require(
+            self.nats.queue_messages > 0,
+            "nats.queue_messages: at least 1 message",
+        );
+        require(
+            self.auth.in_flight > 0,
+            "auth.in_flight: at least 1 question",
+        );
+    }
+
+    /// Checks the settings of the worker's own work.
+    fn check_worker(&self, require: &mut impl FnMut(bool, &str)) {
+        require(
+            self.projection.batch > 0,
+            "projection.batch: at least 1 message",
+        );
+        require(
+            (1..=36_500).contains(&self.retention.versions_d),
+            "retention.versions_d: from 1 to 36,500 days",
+        );
+        require(
+            u64::from(self.retry.kept_h) <= u64::from(self.retention.versions_d) * 24,
+            "retry.kept_h: at most retention.versions_d, because a repeat is found by its version",
+        );
+        require(
+            !self.worker.reply_prefixes.is_empty(),
+            "worker.reply_prefixes: at least one, or no request is answered",
+        );
+        require(
+            self.worker.id.bytes().all(is_name_byte),
+            "worker.id: letters, digits, _ and - only",
+        );
+        require(
+            (1..=100).contains(&self.maintain.crowded_percent),
+            "maintain.crowded_percent: from 1 to 100 percent",
+        );
+        require(
+            self.maintain.pause_s > 0,
+            "maintain.pause_s: at least 1 second",
+        );
+    }
+
+    /// Checks the limits.
+    fn check_limits(&self, require: &mut impl FnMut(bool, &str)) {
+        let limits = &self.limits;
+
+        require(
+            limits.keys <= 1_000,
+            "limits.keys: at most 1,000, because one read of the bucket returns all of them",
+        );
+        require(
             limits.items <= limits.keys,
             "limits.items: at most limits.keys",
         );
-        need(
+        require(
             (1..=500).contains(&limits.batch),
             "limits.batch: from 1 to 500 operations",
         );
-        need(
+        require(
             (1..=limits.page_max).contains(&limits.page),
             "limits.page: from 1 to limits.page_max",
         );
-        need(limits.in_flight > 0, "limits.in_flight: at least 1 request");
-        need(
+        require(limits.in_flight > 0, "limits.in_flight: at least 1 request");
+        require(
             limits.owner_in_flight > 0,
             "limits.owner_in_flight: at least 1 request",
         );
-        need(
+        require(
             limits.rate_per_s <= 1_000_000,
             "limits.rate_per_s: at most 1,000,000 requests a second",
         );
-        need(
+        require(
             limits.rate_burst > 0,
             "limits.rate_burst: at least 1 request",
         );
-        need(
+        require(
             (1..=64).contains(&limits.nesting),
             "limits.nesting: from 1 to 64 levels",
         );
-        need(
+        require(
             limits.deadline_ms <= limits.deadline_max_ms,
             "limits.deadline_ms: at most limits.deadline_max_ms",
         );
-        need(
+        require(
             limits.reply_bytes <= 1 << 20,
             "limits.reply_bytes: at most the NATS server's max_payload, 1,048,576",
         );
     }
+}
+
+/// Returns whether a name in a subject or in JetStream may hold the byte.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-".contains(&byte)
 }
 
 #[cfg(test)]
@@ -396,11 +427,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_is_wrong_is_told_at_once() {
+    fn one_check_reports_everything_that_is_wrong() {
         let error = Settings::default()
             .check()
             .expect_err("the defaults name no shard")
             .to_string();
+
         for setting in [
             "shard.id",
             "postgres.url",
@@ -418,46 +450,47 @@ mod tests {
         let mut settings = Settings::default();
         settings.limits.keys = 1_024;
         settings.limits.page = 0;
+
         let error = settings.check().expect_err("out of bounds").to_string();
-        assert!(
-            error.contains("limits.keys") && error.contains("limits.page"),
-            "{error}"
-        );
+
+        assert!(error.contains("limits.keys"), "{error}");
+        assert!(error.contains("limits.page"), "{error}");
     }
 
     #[test]
-    fn a_request_is_not_known_longer_than_its_version() {
+    fn a_request_is_not_recognised_longer_than_its_version_is_kept() {
         let mut settings = Settings::default();
         settings.retention.versions_d = 6;
+
         let error = settings.check().expect_err("seven days of six").to_string();
         assert!(error.contains("retry.kept_h"), "{error}");
+
         settings.retry.kept_h = 144;
-        assert!(
-            !settings
-                .check()
-                .expect_err("no shard")
-                .to_string()
-                .contains("retry.kept_h")
-        );
+        let error = settings.check().expect_err("no shard").to_string();
+        assert!(!error.contains("retry.kept_h"), "{error}");
     }
 
     #[test]
-    fn a_file_is_read_and_an_unknown_setting_is_named() {
+    fn a_file_overrides_the_defaults() {
         let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
-        std::fs::write(
-            file.path(),
-            "[shard]\nid = \"a\"\n[limits.item]\ntags = 3\n",
-        )
-        .expect("written");
+        let text = "[shard]\nid = \"a\"\n[limits.item]\ntags = 3\n";
+        std::fs::write(file.path(), text).expect("written");
+
         let settings = Settings::read(Some(file.path())).expect("well formed");
-        assert_eq!(
-            (settings.shard.id.as_str(), settings.limits.item.tags),
-            ("a", 3)
-        );
+
+        assert_eq!(settings.shard.id, "a");
+        assert_eq!(settings.limits.item.tags, 3);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named() {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
         std::fs::write(file.path(), "[shard]\nnmae = \"a\"\n").expect("written");
+
         let error = Settings::read(Some(file.path()))
             .expect_err("unknown")
             .to_string();
+
         assert!(error.contains("nmae"), "{error}");
     }
 
@@ -467,6 +500,9 @@ mod tests {
         settings.keys.identity = "hush".into();
         settings.nats.password = "hush".into();
         settings.postgres.url = "hush".into();
-        assert!(!format!("{settings:?}").contains("hush"));
+
+        let printed = format!("{settings:?}");
+
+        assert!(!printed.contains("hush"));
     }
 }

@@ -1,11 +1,12 @@
-//! The program: reads its arguments, does what they say, and ends with a truthful exit code.
+//! The program: reads its arguments, runs the command, and ends with its exit code.
 
 use clap::Parser as _;
-use gofavorites::cli::{Cli, CommandError, told};
+use gofavorites::cli::{Cli, CommandError, error_chain};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -16,10 +17,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+
     match runtime.block_on(cli.run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gofavorites: {}", told(&error));
+            eprintln!("gofavorites: {}", error_chain(&error));
             error
                 .downcast_ref::<CommandError>()
                 .map_or(ExitCode::FAILURE, |failed| failed.exit_code().into())

@@ -1,8 +1,9 @@
 //! Requests to other NATS subjects, all answered on one inbox.
 //!
-//! The client's own `request` keeps an entry for each request that times out, takes one reply only, and may wait for
-//! ever while the connection is down and its queue full. Here a call ends by its deadline, leaves nothing behind, and
-//! may have many replies (a direct get of several messages).
+//! The client's own `request` keeps an entry for each request that times out, takes one reply only,
+//! and may wait for ever while the connection is down and its queue is full. A call of this module
+//! ends by its deadline, leaves nothing behind, and may have many replies (a direct get of several
+//! messages).
 
 use async_nats::connection::State;
 use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
@@ -14,70 +15,74 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+/// The calls that wait for replies, by their ids.
 type PendingCalls = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
 
-/// Sends requests and hands each reply to the call that waits for it.
+/// Sends requests, and routes each reply to the call that waits for it.
 #[derive(Clone)]
 pub struct Requester {
     client: Client,
     inbox: Arc<str>,
-    waiting: PendingCalls,
-    next: Arc<AtomicU64>,
+    pending: PendingCalls,
+    next_id: Arc<AtomicU64>,
 }
 
 /// Why a call has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Nothing was sent: it is known that no answer comes.
-    #[error("known to be away")]
+    /// The request was not sent: the circuit breaker is open.
+    #[error("circuit open, nothing was sent")]
     KnownUnavailable,
-    /// Nothing was sent: the connection is down.
+    /// The request was not sent: the connection is down.
     #[error("not connected to NATS")]
     NotConnected,
-    /// It was sent, and nobody listens to that subject.
-    #[error("nobody answers there")]
+    /// The request was sent, and nothing subscribes to its subject.
+    #[error("no responders")]
     NoResponders,
-    /// It was answered that there is no room for it now.
-    #[error("no room for it now")]
+    /// The server replied that it is too busy to take the request.
+    #[error("the server is busy")]
     Busy,
-    /// It was sent, or may yet be; no answer came in time.
+    /// The request was sent, or may still be; no answer came in time.
     #[error("no answer in time")]
     TimedOut,
 }
 
-/// An error that may be only for a time.
+/// An error that may be temporary.
 pub trait Transient {
-    /// Whether a server is unavailable, so that the same call may succeed later.
+    /// Returns whether a server is unavailable, so that the same call may succeed later.
     fn is_unavailable(&self) -> bool;
 }
 
 impl Requester {
-    /// Subscribes to an inbox of its own on `client`.
+    /// Subscribes to a new inbox on `client`.
     pub async fn start(client: Client) -> Result<Self, async_nats::SubscribeError> {
         let inbox: Arc<str> = client.new_inbox().into();
         let replies = client.subscribe(format!("{inbox}.*")).await?;
-        let waiting = PendingCalls::default();
-        tokio::spawn(hand_out(replies, waiting.clone()));
+        let pending = PendingCalls::default();
+        tokio::spawn(route_replies(replies, pending.clone()));
+
         Ok(Self {
             client,
             inbox,
-            waiting,
-            next: Arc::default(),
+            pending,
+            next_id: Arc::default(),
         })
     }
 
-    /// The connection that it uses.
+    /// The connection that the requests use.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Whether the connection is up, as far as the client knows.
+    /// Returns whether the connection is up, as far as the client knows.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
-    /// Sends a request; its replies come to the [`Call`]. Fails at once while the connection is down: what the client
-    /// would keep until it is back could land long after the caller was told that it did not.
+    /// Sends a request; its replies come to the returned [`Call`].
+    ///
+    /// Fails at once while the connection is down. Otherwise the client would queue the request,
+    /// and it could arrive long after the caller was told that it failed.
     pub async fn send(
         &self,
         subject: String,
@@ -88,27 +93,29 @@ impl Requester {
         if !self.is_connected() {
             return Err(CallError::NotConnected);
         }
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();
-        lock(&self.waiting).insert(id, sender);
+        lock(&self.pending).insert(id, sender);
         let call = Call {
             id,
             replies,
-            waiting: self.waiting.clone(),
+            pending: self.pending.clone(),
             deadline,
         };
+
         let reply = format!("{}.{id}", self.inbox);
-        let sent = self
+        let publish = self
             .client
             .publish_with_reply_and_headers(subject, reply, headers, payload);
-        match timeout_at(deadline, sent).await {
+        match timeout_at(deadline, publish).await {
             Ok(Ok(())) => Ok(call),
             Ok(Err(_)) => Err(CallError::NotConnected),
             Err(_) => Err(CallError::TimedOut),
         }
     }
 
-    /// Sends a request that has one reply.
+    /// Sends a request and waits for its one reply.
     pub async fn ask(
         &self,
         subject: String,
@@ -123,21 +130,21 @@ impl Requester {
     }
 }
 
-/// A request under way; dropping it forgets it.
+/// A request under way. Dropping it ends it; later replies are discarded.
 pub struct Call {
     id: u64,
     replies: mpsc::UnboundedReceiver<Message>,
-    waiting: PendingCalls,
+    pending: PendingCalls,
     deadline: Instant,
 }
 
 impl Call {
-    /// Waits longer for what is still to come.
+    /// Extends the deadline for further replies; never shortens it.
     pub fn extend(&mut self, deadline: Instant) {
         self.deadline = self.deadline.max(deadline);
     }
 
-    /// The next reply, by the call's deadline.
+    /// Waits for the next reply until the call's deadline.
     pub async fn next(&mut self) -> Result<Message, CallError> {
         match timeout_at(self.deadline, self.replies.recv()).await {
             Ok(Some(message)) if message.status == Some(StatusCode::NO_RESPONDERS) => {
@@ -151,19 +158,21 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        lock(&self.waiting).remove(&self.id);
+        lock(&self.pending).remove(&self.id);
     }
 }
 
-async fn hand_out(mut replies: Subscriber, waiting: PendingCalls) {
+/// Sends each reply to its call, by the last token of the reply's subject.
+async fn route_replies(mut replies: Subscriber, pending: PendingCalls) {
     while let Some(message) = replies.next().await {
         let id = message
             .subject
             .rsplit('.')
             .next()
             .and_then(|token| token.parse::<u64>().ok());
-        if let Some(sender) = id.and_then(|id| lock(&waiting).get(&id).cloned()) {
-            // A call that was dropped in this moment no longer wants its reply.
+
+        if let Some(sender) = id.and_then(|id| lock(&pending).get(&id).cloned()) {
+            // This fails if the call was dropped at this moment; its reply is not needed then.
             let _ = sender.send(message);
         }
     }

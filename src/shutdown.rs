@@ -1,12 +1,13 @@
-//! When to stop: on SIGTERM or SIGINT.
+//! The signals that stop the process: SIGTERM and SIGINT.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Ends when the process is told to stop; says by what. From this call on, and not from the first poll, a signal is heard
-/// and no longer ends the process by itself.
-pub fn told_to_stop() -> std::io::Result<impl Future<Output = &'static str> + Send> {
+/// Waits for a signal to stop, and returns its name. From this call on, and not from the first
+/// poll, the process receives the signals, and they no longer end it by themselves.
+pub fn shutdown_signal() -> std::io::Result<impl Future<Output = &'static str> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",

@@ -1,15 +1,17 @@
-//! The log: one line an event, one span a request; never a token, a body or a user id.
+//! The log: one line an event, one span a request. It never holds a token, a body or a user id.
 
 use crate::config::{LogFormat, LogSettings};
 use tracing_subscriber::EnvFilter;
 
-/// Sends the log to the standard error stream in the form that the settings say. The first call in a process counts.
+/// Sends the log to the standard error stream, in the format that the settings name. Only the first
+/// call in a process has an effect.
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&settings.filter)
         .map_err(|error| anyhow::anyhow!("log.filter: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
+
     let started = match settings.format {
         LogFormat::Json => builder
             .json()
@@ -19,16 +21,18 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
             .try_init(),
         LogFormat::Human => builder.try_init(),
     };
-    // In one process with several workers, as in tests, the first has started it.
+
+    // In a process with several workers, as in tests, the first one has started the log.
     if started.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
-            // Where, and not what: a message could hold a value.
+            // The place and not the message, because a message could hold a caller's value.
             let place = panic
                 .location()
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            tracing::error!(place, "a part of the program panicked");
+            tracing::error!(place, "a task panicked");
         }));
     }
+
     Ok(())
 }

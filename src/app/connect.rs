@@ -1,4 +1,4 @@
-//! The connection to NATS: who we are there, and what becomes of it.
+//! The connection to NATS, and the events that it reports.
 
 use crate::config::NatsSettings;
 use anyhow::Context as _;
@@ -9,90 +9,98 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-/// How long it may take to connect, and to send what is to be sent.
-const ROUND_TRIP: Duration = Duration::from_secs(5);
+/// How long it may take to connect, and to flush what waits to be sent.
+const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// After that time a refusal of the server's tells nothing of how it is now.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+/// How long an error of the server counts. A permission that is still missing causes another one.
+const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
-/// A connection that is made anew when it is lost.
+/// A connection that is made again when it is lost.
 pub(super) struct Connection {
     pub client: Client,
-    /// Counts the connections made.
+    /// Counts the connections made, the first one included.
     pub reconnects: watch::Receiver<u64>,
     /// Counts the moments in which messages may have been missed.
     pub gaps: watch::Receiver<u64>,
     pub events: Arc<ConnectionEvents>,
 }
 
-/// What the connection's events told.
+/// What the connection's events have reported.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionEvents {
     /// Connections made.
     pub connected: AtomicU64,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
-    /// The id of the subscription of which nothing may be missed unnoticed; 0 while there is none.
-    pub heeded: AtomicU64,
-    /// What the server refused last, and when.
+    /// The id of the one subscription whose lost messages count as a gap; 0 while there is none.
+    pub watched_subscription: AtomicU64,
+    /// The server's last error, and when it came.
     refused: Mutex<Option<(String, Instant)>>,
 }
 
 impl ConnectionEvents {
-    /// What the server refused last; a permission that is lacking shows only so. It is forgotten after a while: one that
-    /// still lacks shows again.
+    /// The server's last error, if it came within [`REFUSAL_TTL`]. This is the only sign of a
+    /// missing permission.
     pub fn refused(&self) -> Option<String> {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        _ = refused.take_if(|(_, at)| at.elapsed() >= FORGOTTEN);
-        refused.as_ref().map(|(what, _)| what.clone())
+        _ = refused.take_if(|(_, at)| at.elapsed() >= REFUSAL_TTL);
+        refused.as_ref().map(|(error, _)| error.clone())
     }
 }
 
 impl Connection {
-    /// Connects under `name`, and waits for a server that cannot be reached.
+    /// Connects under `name`, and waits while no server can be reached.
     pub async fn wait_for(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
-        let mut tries: u32 = 0;
+        let mut attempts: u32 = 0;
         loop {
             let error = match Self::open(settings, name).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
+
+            // A host name without an address, a server that is down, or one that does not answer:
+            // each may pass without a change of the settings.
             let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
-            // A name that nobody knows, a server that is not up, or one that does not answer: all may mend themselves.
             if !matches!(
                 kind,
                 Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
             ) {
                 return Err(error);
             }
-            tries += 1;
-            if tries.is_power_of_two() {
+
+            attempts += 1;
+            if attempts.is_power_of_two() {
                 warn!(error = format!("{error:#}"), "waiting for NATS");
             }
-            tokio::time::sleep(delay(tries as usize)).await;
+            tokio::time::sleep(delay(attempts as usize)).await;
         }
     }
 
-    /// Connects under `name`; fails if the server cannot be reached or does not know the user.
+    /// Connects under `name`.
+    ///
+    /// # Errors
+    /// No server can be reached, or the server does not accept the user.
     pub async fn open(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
-        let (made, reconnects) = watch::channel(0);
+        let (connections, reconnects) = watch::channel(0);
         let (missed, gaps) = watch::channel(0);
         let events = Arc::new(ConnectionEvents::default());
-        let noted = events.clone();
+        let recorded = events.clone();
+
         let mut options = ConnectOptions::new()
             .name(name)
             .custom_inbox_prefix(&settings.inbox_prefix)
-            .connection_timeout(ROUND_TRIP)
+            .connection_timeout(ROUND_TRIP_TIMEOUT)
             .subscription_capacity(settings.queue_messages)
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
-                note(&event, &made, &missed, &noted);
+                record(&event, &connections, &missed, &recorded);
                 async {}
             });
         if !settings.user.is_empty() {
             options = options.user_and_password(settings.user.clone(), settings.password.clone());
         }
+
         let servers: Vec<&str> = settings.url.split(',').map(str::trim).collect();
         let client = options.connect(servers).await.with_context(|| {
             format!(
@@ -100,6 +108,7 @@ impl Connection {
                 settings.user
             )
         })?;
+
         Ok(Self {
             client,
             reconnects,
@@ -108,66 +117,70 @@ impl Connection {
         })
     }
 
-    /// Ends when everything that was sent before is on its way to the server.
+    /// Waits until everything that was sent before is on its way to the server.
     pub async fn flush(&self) -> anyhow::Result<()> {
         let flush = self.client.flush();
-        tokio::time::timeout(ROUND_TRIP, flush)
+        tokio::time::timeout(ROUND_TRIP_TIMEOUT, flush)
             .await
             .context("NATS does not answer")?
-            .context("NATS is away")
+            .context("NATS is unavailable")
     }
 }
 
-/// Waits longer after each failure, up to a second, and not as long as the others do, so that workers do not all come
-/// back in one moment.
+/// How long to wait before the next attempt: longer after each failure, up to a second. A random
+/// part keeps workers from reconnecting all at once.
 fn delay(attempts: usize) -> Duration {
     let step = Duration::from_millis(50) * 2u32.saturating_pow(attempts.min(5) as u32);
     let step = step.min(Duration::from_secs(1));
+
     let [jitter] = crate::seal::random::<1>();
     step.mul_f64(0.5 + f64::from(jitter) / 512.0)
 }
 
-fn note(
+/// Records an event of the connection in the counters and the log.
+fn record(
     event: &Event,
-    made: &watch::Sender<u64>,
+    connections: &watch::Sender<u64>,
     missed: &watch::Sender<u64>,
     events: &ConnectionEvents,
 ) {
-    let heeded =
-        |subscription: &u64| [0, *subscription].contains(&events.heeded.load(Ordering::Relaxed));
-    let missed_something = match event {
+    let is_watched = |subscription: &u64| {
+        [0, *subscription].contains(&events.watched_subscription.load(Ordering::Relaxed))
+    };
+    let is_gap = match event {
         Event::Connected | Event::Disconnected => true,
-        Event::SlowConsumer(subscription) => heeded(subscription),
+        Event::SlowConsumer(subscription) => is_watched(subscription),
         _ => false,
     };
-    if missed_something {
+    if is_gap {
         missed.send_modify(|count| *count += 1);
     }
+
     match event {
         Event::Connected => {
-            made.send_modify(|count| *count += 1);
+            connections.send_modify(|count| *count += 1);
             events.connected.fetch_add(1, Ordering::Relaxed);
             info!("connected to NATS");
         }
-        Event::Disconnected => warn!("NATS is away"),
+        Event::Disconnected => warn!("disconnected from NATS"),
         Event::SlowConsumer(subscription) => {
             let dropped = events.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 warn!(
                     subscription,
-                    dropped, "a subscription's queue is full: messages are lost"
+                    dropped, "the queue of a subscription is full, messages are lost"
                 );
             }
         }
-        // A permission that is lacking shows only here.
+        // This is the only sign of a missing permission.
         Event::ServerError(error) => {
             let error = error.to_string();
-            error!(error, "the NATS server refuses something");
+            error!(error, "the NATS server reports an error");
             *events
                 .refused
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = Some((error, Instant::now()));
         }
-        other => info!(event = %other, "NATS"),
+        other => info!(event = %other, "event of the NATS connection"),
     }
 }

@@ -1,7 +1,8 @@
-//! Discovery: the NATS services protocol (ADR-32), so that every NATS tool can list, describe and measure the workers.
+//! Discovery: the NATS services protocol (ADR-32), with which every NATS tool can list, describe
+//! and measure the workers.
 //!
-//! Every worker answers each of its subjects, in no queue group. The answers are small and made on the spot, one after
-//! the other: a flood of questions takes one task.
+//! Every worker answers each of its subjects, in no queue group. The answers are small, and one
+//! task makes them one after the other, so a flood of requests takes no more than that task.
 
 use super::health::Health;
 use crate::domain::Timestamp;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tracing::warn;
 
-/// Answers the questions of the services protocol.
+/// Answers the requests of the services protocol.
 #[derive(Clone)]
 pub(super) struct Discovery {
     pub health: Health,
@@ -25,56 +26,68 @@ pub(super) struct Discovery {
     pub name: String,
     /// This worker's id.
     pub id: String,
+    /// When the worker started, in RFC 3339.
     pub started: String,
 }
 
 impl Discovery {
-    /// Subscribes; the questions are answered while the result runs.
+    /// Subscribes. The returned future answers requests for as long as it is polled.
     pub async fn start(self) -> Result<impl Future<Output = ()> + Send + use<>, SubscribeError> {
         let own = format!("$SRV.*.{}", self.name);
-        let mut questions = Vec::new();
+        let mut requests = Vec::new();
         for subject in ["$SRV.*".to_owned(), format!("{own}.{}", self.id), own] {
-            questions.push(self.client.subscribe(subject).await?);
+            requests.push(self.client.subscribe(subject).await?);
         }
-        Ok(self.answer_all(select_all(questions)))
+
+        Ok(self.answer_all(select_all(requests)))
     }
 
-    async fn answer_all(self, mut questions: SelectAll<Subscriber>) {
-        while let Some(question) = questions.next().await {
-            let Some(answer) = self.answer(&question) else {
+    async fn answer_all(self, mut requests: SelectAll<Subscriber>) {
+        while let Some(request) = requests.next().await {
+            let Some(answer) = self.answer(&request) else {
                 continue;
             };
-            if let Some(reply) = question.reply
+
+            if let Some(reply) = request.reply
                 && let Err(error) = self.client.publish(reply, answer.to_string().into()).await
             {
-                warn!(%error, "an answer of discovery could not be sent");
+                warn!(%error, "cannot send a reply of the services protocol");
             }
         }
     }
 
-    /// The answer; none to a question that is none or whose headers cannot be read, or whose reply subject is not one to
-    /// answer to.
-    fn answer(&self, question: &Message) -> Option<Value> {
-        if question.status.is_some() {
+    /// The answer. `None` if the verb is unknown, the headers cannot be read, or the reply subject
+    /// is not admitted.
+    fn answer(&self, request: &Message) -> Option<Value> {
+        if request.status.is_some() {
             return None;
         }
-        self.wall.admits(question.reply.as_deref()).ok()?;
-        let verb = question.subject.split('.').nth(1)?;
-        let (kind, more) = match verb {
+        self.wall.admits(request.reply.as_deref()).ok()?;
+
+        let verb = request.subject.split('.').nth(1)?;
+        let (kind, fields) = match verb {
             "PING" => ("ping", json!({})),
             "INFO" => ("info", self.info()),
             "STATS" => ("stats", self.stats()),
             _ => return None,
         };
+
         let build = &self.health.service.build;
         let mut answer = json!({
             "type": format!("io.nats.micro.v1.{kind}_response"),
-            "name": self.name, "id": self.id, "version": build.version,
-            "metadata": {"shard": self.health.service.shard, "commit": build.commit, "built_at": build.built_at},
+            "name": self.name,
+            "id": self.id,
+            "version": build.version,
+            "metadata": {
+                "shard": self.health.service.shard,
+                "commit": build.commit,
+                "built_at": build.built_at,
+            },
         });
-        if let (Some(answer), Value::Object(more)) = (answer.as_object_mut(), more) {
-            answer.extend(more);
+        if let (Some(answer), Value::Object(fields)) = (answer.as_object_mut(), fields) {
+            answer.extend(fields);
         }
+
         Some(answer)
     }
 
@@ -85,6 +98,7 @@ impl Discovery {
             .limits
             .described(&self.health.service.owners)
             .to_string();
+
         let endpoints = Operation::ALL.map(|operation| {
             let mut endpoint = self.endpoint(operation);
             endpoint["metadata"] = json!({
@@ -95,21 +109,26 @@ impl Discovery {
             });
             endpoint
         });
-        json!({"description": "Favourites: private, versioned, in step on every shard", "endpoints": endpoints})
+
+        json!({
+            "description": "Favourites: private, versioned, in step on every shard",
+            "endpoints": endpoints,
+        })
     }
 
     fn stats(&self) -> Value {
         let endpoints = Operation::ALL.map(|operation| {
             let mut endpoint = self.endpoint(operation);
-            if let (Some(endpoint), Value::Object(counted)) = (
+            if let (Some(endpoint), Value::Object(statistics)) = (
                 endpoint.as_object_mut(),
                 self.health.counters.endpoint(operation),
             ) {
-                endpoint.extend(counted);
+                endpoint.extend(statistics);
             }
             endpoint
         });
-        json!({"started": self.started, "endpoints": endpoints, "data": self.health.told()})
+
+        json!({"started": self.started, "endpoints": endpoints, "data": self.health.to_json()})
     }
 
     fn endpoint(&self, operation: Operation) -> Value {
@@ -121,7 +140,7 @@ impl Discovery {
     }
 }
 
-/// Now, as the protocol tells times.
+/// The present time as the protocol writes it, in RFC 3339.
 pub(super) fn now() -> String {
     Timestamp::now().to_rfc3339()
 }

@@ -1,4 +1,5 @@
-//! From a message to its reply: the wall first, then a permit, then the operation; always exactly one reply.
+//! From a message to its reply: the reply wall first, then a permit, then the operation. Every
+//! admitted message gets exactly one reply.
 
 use super::stats::Counters;
 use crate::handler::{Failure, Request, Service};
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
 use uuid::Uuid;
 
-/// The most that is reserved of a caller's time for the reply to travel back.
+/// The longest part of a caller's time that is reserved for the reply to travel back.
 const REPLY_TIME_MAX: Duration = Duration::from_millis(100);
 /// How long the server may take to end a subscription.
 const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -30,10 +31,10 @@ const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 const QUIET_TIME: Duration = Duration::from_millis(100);
 /// A number of messages that the server cannot read, since it takes nine digits at most.
 const UNREADABLE_COUNT: u64 = u64::MAX;
-/// Nobody listens there, so the server itself answers.
+/// A subject without subscribers, so that the server itself answers a request.
 const NO_RESPONDER_SUBJECT: &str = "_INBOX.nobody";
 
-/// Takes messages and sees to it that each is answered.
+/// Takes messages, and answers each one.
 pub(super) struct Dispatcher {
     pub service: Service,
     pub counters: Arc<Counters>,
@@ -43,9 +44,9 @@ pub(super) struct Dispatcher {
     client: Client,
 }
 
-/// A request that may be answered.
+/// A request whose reply subject is admitted.
 struct Incoming {
-    /// What its subject asks for; `None` for a name that is no operation.
+    /// The operation that its subject names; `None` if there is no such operation.
     operation: Option<Operation>,
     message: Message,
     reply: Subject,
@@ -77,7 +78,8 @@ impl Dispatcher {
         group: &str,
         handlers: &TaskTracker,
     ) -> anyhow::Result<Subscriptions> {
-        let (mut readers, stop) = (JoinSet::new(), CancellationToken::new());
+        let mut readers = JoinSet::new();
+        let stop = CancellationToken::new();
         for subject in self.subjects.subscriptions() {
             let subscriber = self
                 .client
@@ -88,10 +90,12 @@ impl Dispatcher {
                     .read(subscriber, handlers.clone(), stop.clone()),
             );
         }
+
         Ok(Subscriptions { readers, stop })
     }
 
-    /// Reads one subscription to its end; once told to stop, unsubscribes and reads what the server had sent before.
+    /// Reads one subscription to its end. After `stop`, unsubscribes and reads what the server had
+    /// sent before.
     async fn read(
         self: Arc<Self>,
         mut subscriber: Subscriber,
@@ -106,36 +110,41 @@ impl Dispatcher {
             let Some(message) = message else { return };
             self.take(message, &handlers).await;
         }
+
         if let Err(error) = self.read_out(&mut subscriber, &handlers).await {
-            warn!(%error, "a subscription could not be ended in order");
+            warn!(%error, "cannot end a subscription in order");
         }
     }
 
     /// Ends a subscription and reads what was sent before.
     ///
-    /// The client's own `drain` forgets the subscription before the server has ended it, and loses what comes in
-    /// between. Told a number that it cannot read, the server ends it at once, while the client, which can, goes on
-    /// reading. What the server answers later than that comes after the subscription's messages, but for one that it was
-    /// just about to hand over: so the end is a quiet moment after it.
+    /// The client's own `drain` forgets the subscription before the server has ended it, and loses
+    /// what comes in between. So this unsubscribes after a number of messages that the server
+    /// cannot read. The server then ends the subscription at once, while the client goes on
+    /// reading. The server's answer to a later request comes after the subscription's messages,
+    /// except for one that it was just about to hand over. So the subscription is read until it is
+    /// quiet after that answer.
     async fn read_out(
         self: &Arc<Self>,
         subscriber: &mut Subscriber,
         handlers: &TaskTracker,
     ) -> Result<(), UnsubscribeError> {
         subscriber.unsubscribe_after(UNREADABLE_COUNT).await?;
-        // Whatever the answer is. Without one the connection is down, and nothing more comes.
+        // Any answer will do. Without one the connection is down, and nothing more comes.
         let _ = timeout(
             UNSUBSCRIBE_TIMEOUT,
             self.client.request(NO_RESPONDER_SUBJECT, Bytes::new()),
         )
         .await;
+
         while let Ok(Some(message)) = timeout(QUIET_TIME, subscriber.next()).await {
             self.take(message, handlers).await;
         }
         subscriber.unsubscribe().await
     }
 
-    /// The reply wall, then the operation, then a permit. A request that passes is answered by a task of its own.
+    /// Checks the reply subject, finds the operation, and takes a permit. A task of its own answers
+    /// a request that passes.
     async fn take(self: &Arc<Self>, message: Message, handlers: &TaskTracker) {
         let arrived = Instant::now();
 
@@ -161,12 +170,14 @@ impl Dispatcher {
                     drop(permit);
                 });
             }
-            // The reader answers by itself: that takes no task each, and a reader that cannot send takes no more messages.
+            // The reader answers by itself. That needs no task for each message, and a reader that
+            // cannot send takes no more messages.
             Err(_) => self.refuse_for_load(&request).await,
         }
     }
 
-    /// A reply subject is the caller's to choose, so it is input: an answer to `$JS.API.…` would be a command.
+    /// Counts a request that gets no answer. The caller chooses the reply subject, so it is input:
+    /// an answer sent to `$JS.API.…` would be a command.
     fn drop_unanswered(&self, error: ReplyError) {
         let counter = match error {
             ReplyError::Missing => &self.counters.no_reply_subject,
@@ -175,8 +186,8 @@ impl Dispatcher {
         let dropped = counter.fetch_add(1, Ordering::Relaxed) + 1;
         if dropped.is_power_of_two() {
             warn!(
-                reason = error.as_str(),
-                dropped, "a request was dropped for its reply subject"
+                error = error.as_str(),
+                dropped, "dropped a request because of its reply subject"
             );
         }
     }
@@ -187,15 +198,22 @@ impl Dispatcher {
             .fetch_add(1, Ordering::Relaxed);
 
         let id = Uuid::now_v7().to_string();
-        let refusal = Refusal::new(Code::Overloaded, "this worker has all it can do: ask again")
-            .with("retry_after_ms", 100)
-            .with("in_flight", self.service.limits.in_flight);
+        let refusal = Refusal::new(
+            Code::Overloaded,
+            "this worker is at its limit of requests: ask again",
+        )
+        .with("retry_after_ms", 100)
+        .with("in_flight", self.service.limits.in_flight);
 
         let encoding = encoding_asked(request.message.headers.as_ref());
         let headers = error_headers(encoding, &id, &refusal);
         let body = encode(&refusal.body(), encoding).into();
         self.send(&request.reply, headers, body).await;
-        info!(request_id = %id, code = refusal.code().as_str(), "request {id} was refused at the door");
+        info!(
+            request_id = %id,
+            code = refusal.code().as_str(),
+            "request {id} was refused: too many are under way"
+        );
     }
 
     async fn answer(&self, request: Incoming) {
@@ -235,7 +253,7 @@ impl Dispatcher {
 
         let took = arrived.elapsed();
         if let Some(operation) = operation {
-            self.counters.note(operation, took, refused);
+            self.counters.record_request(operation, took, refused);
         }
 
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -243,7 +261,8 @@ impl Dispatcher {
         span.in_scope(|| info!(code, took_us, "request {id} was answered"));
     }
 
-    /// The answer, and the encoding that it is in. A panic of the operation is an internal failure of this request.
+    /// Returns the answer and its encoding. A panic of the operation is an internal failure of this
+    /// request.
     async fn decide(
         &self,
         operation: Option<Operation>,
@@ -251,7 +270,8 @@ impl Dispatcher {
         arrived: Instant,
         span: &Span,
     ) -> (Encoding, Result<Value, Failure>) {
-        // Only servers write a status. Here it means that the client could not read the header block.
+        // Only servers write a status. Here it means that the client could not read the header
+        // block.
         if message.status.is_some() {
             let refusal = Refusal::bad_request("the headers cannot be read");
             return (Encoding::default(), Err(refusal.into()));
@@ -288,7 +308,8 @@ impl Dispatcher {
             Refusal::bad_request("there is no such operation; see the contract's table")
         })?;
 
-        // The reply has to arrive before the caller's time is up, so not all of it is for the work.
+        // The reply has to arrive before the caller's time is up, so the work gets only a part of
+        // it.
         let budget = headers
             .timeout_ms
             .unwrap_or(limits.deadline_ms)
@@ -309,7 +330,7 @@ impl Dispatcher {
         };
         let body = decode(&message.payload, headers.encoding, &body_limits)?;
 
-        // In a box: the future of a request is nested so deeply that the compiler gives up on it in one piece.
+        // In a box, because the compiler cannot handle a future as deeply nested as a request's.
         let request = Request {
             operation,
             headers,
@@ -325,14 +346,14 @@ impl Dispatcher {
             .publish_with_headers(reply.clone(), headers, body)
             .await
         {
-            Ok(()) => self.counters.sent(),
-            Err(error) => warn!(%error, "a reply could not be sent"),
+            Ok(()) => self.counters.record_reply(),
+            Err(error) => warn!(%error, "cannot send a reply"),
         }
     }
 }
 
 impl Subscriptions {
-    /// Ends, with the reason, when a subscription ends that was not told to.
+    /// Waits until a subscription ends that should not, and returns the reason.
     pub async fn ended(&mut self) -> anyhow::Error {
         match self.readers.join_next().await {
             Some(Err(error)) => {
@@ -342,7 +363,7 @@ impl Subscriptions {
         }
     }
 
-    /// Takes no more messages, and ends when those that were under way have been taken.
+    /// Takes no more messages, except those that are already on their way.
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.readers.join_next().await.is_some() {}

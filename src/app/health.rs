@@ -1,4 +1,5 @@
-//! How a worker is: healthy, or degraded and why. One that answers at all is never worse than degraded.
+//! A worker's health: healthy, or degraded with the reasons. A worker that answers at all is never
+//! worse than degraded.
 
 use super::connect::ConnectionEvents;
 use super::stats::Counters;
@@ -10,10 +11,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// How long the projection may be behind without a step before that counts.
-const BEHIND: Duration = Duration::from_secs(2);
+/// How long the projection may be behind without a step before the worker counts as degraded.
+const STALL_MAX: Duration = Duration::from_secs(2);
 
-/// What is known of a worker beside its operations.
+/// The sources of a worker's health and statistics.
 #[derive(Clone)]
 pub(super) struct Health {
     pub service: Service,
@@ -23,59 +24,67 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// What the worker lacks, each in one word with what that means; nothing when it is healthy.
+    /// What the worker lacks: the part in one word, and what that means. Empty if it is healthy.
     fn reasons(&self) -> Vec<Value> {
         let Service { owners, auth, .. } = &self.service;
         let truth = owners.truth();
-        let reason = |what: &str, why: String| json!({"part": what, "why": why});
+        let reason = |part: &str, why: String| json!({"part": part, "why": why});
         let mut reasons = Vec::new();
+
         if truth.reading().is_open() {
             reasons.push(reason(
                 "truth",
-                "reads are not answered: copies are served as stale".into(),
+                "the bucket does not answer reads: copies are served as stale".into(),
             ));
         }
+
         if truth.writing().is_open() {
             reasons.push(reason(
                 "truth",
-                "writes are not answered: they are refused".into(),
+                "the bucket does not answer writes: writes are refused".into(),
             ));
         }
+
         if owners.continuity().is_lost() {
             reasons.push(reason(
                 "truth",
-                "the bucket's history went back: see the log for whose is lost".into(),
+                "the bucket has lost history: the log names the owners".into(),
             ));
         }
+
         if owners.postgres().is_open() {
             reasons.push(reason(
                 "postgres",
-                "it does not answer: owners are read from the truth".into(),
+                "Postgres does not answer: owners are read from the bucket".into(),
             ));
         }
+
         if auth.breaker().is_open() {
             reasons.push(reason(
                 "auth",
-                "it does not answer: only callers known already are let in".into(),
+                "the auth service does not answer: only cached verdicts let callers in".into(),
             ));
         }
-        if let Some(behind) = owners.behind().filter(|behind| *behind >= BEHIND) {
+
+        if let Some(behind) = owners.behind().filter(|behind| *behind >= STALL_MAX) {
             reasons.push(reason(
                 "projection",
-                format!("it has stood still for {} s", behind.as_secs()),
+                format!("the projection has not moved for {} s", behind.as_secs()),
             ));
         }
+
         if let Some(refused) = self.events.refused() {
             reasons.push(reason(
                 "rights",
                 format!("the NATS server has refused something: {refused}"),
             ));
         }
+
         reasons
     }
 
-    /// All of it, as the statistics tell it.
-    pub fn told(&self) -> Value {
+    /// The worker's own part of the statistics: the object below `data`.
+    pub fn to_json(&self) -> Value {
         let Service {
             owners,
             auth,
@@ -83,10 +92,14 @@ impl Health {
             shard,
             ..
         } = &self.service;
-        let (truth, counts, cache) = (owners.truth(), auth.counts(), owners.cache());
-        let (sequence, newest) = (owners.cursor().sequence(), owners.continuity().newest());
+        let truth = owners.truth();
+        let counts = auth.counts();
+        let cache = owners.cache();
+        let sequence = owners.cursor().sequence();
+        let newest = owners.continuity().newest();
         let dropped = self.counters.dropped();
         let reasons = self.reasons();
+
         json!({
             "shard": shard,
             "state": if reasons.is_empty() { "healthy" } else { "degraded" },
@@ -100,20 +113,32 @@ impl Health {
                 "lost_to_full_queues": self.events.overflowed.load(Ordering::Relaxed),
             },
             "nats": {"connections": self.events.connected.load(Ordering::Relaxed)},
-            "cache": {"owners": cache.owners, "bytes": cache.bytes, "hits": cache.hits, "misses": cache.misses},
+            "cache": {
+                "owners": cache.owners,
+                "bytes": cache.bytes,
+                "hits": cache.hits,
+                "misses": cache.misses,
+            },
             "auth": {
-                "breaker": breaker(auth.breaker()), "asked": counts.asked, "hits": counts.hits, "kept": counts.kept,
+                "breaker": breaker(auth.breaker()),
+                "asked": counts.asked,
+                "hits": counts.hits,
+                "kept": counts.kept,
                 "revocations": counts.revocations,
                 "forged_revocations": counts.forged_revocations,
             },
             "truth": {
-                "reads": breaker(truth.reading()), "writes": breaker(truth.writing()), "newest": newest,
+                "reads": breaker(truth.reading()),
+                "writes": breaker(truth.writing()),
+                "newest": newest,
                 "newest_age_ms": owners.continuity().newest_age().map(|age| age.as_millis() as u64),
                 "history": if owners.continuity().is_lost() { "lost" } else { "whole" },
             },
             "postgres": {"breaker": breaker(owners.postgres()), "hosted": owners.hosted()},
             "projection": {
-                "here": owners.projects(), "sequence": sequence, "lag": newest.saturating_sub(sequence),
+                "here": owners.projects(),
+                "sequence": sequence,
+                "lag": newest.saturating_sub(sequence),
             },
             "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         })
@@ -121,5 +146,6 @@ impl Health {
 }
 
 fn breaker(breaker: &Breaker) -> Value {
-    json!({"state": if breaker.is_open() { "open" } else { "closed" }, "opened": breaker.opened()})
+    let state = if breaker.is_open() { "open" } else { "closed" };
+    json!({"state": state, "opened": breaker.opened()})
 }

@@ -1,4 +1,5 @@
-//! The program that forgets old deletions, beside the workers: with a user of its own, for no worker may purge.
+//! The program that forgets old deletions. It runs beside the workers with a NATS user of its own,
+//! because no worker may purge.
 
 use super::connect::Connection;
 use super::start::{check_server, wait_for};
@@ -12,8 +13,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// The name in its barrier's key; no shard's, since workers may not write there.
-const BARRIER: &str = "maintain";
+/// The name in its barrier's key. It is no shard's name, because workers may not write that key.
+const BARRIER_NAME: &str = "maintain";
 
 /// Maintenance that is ready to run.
 pub struct Maintenance {
@@ -23,42 +24,48 @@ pub struct Maintenance {
 }
 
 impl Maintenance {
-    /// Connects, and checks the server, and the bucket against the keys and the settings. Waits for what is only away.
+    /// Connects, and checks the server, and the bucket against the keys and the settings. Waits for
+    /// what is only unavailable.
     pub async fn build(settings: &Settings) -> anyhow::Result<Self> {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
+
         let connection = Connection::wait_for(&settings.nats, "gofavorites maintain").await?;
         check_server(&connection.client.server_info())?;
+
         let requester = Requester::start(connection.client.clone()).await?;
-        let bucket = Bucket::new(requester, settings.truth.clone(), BARRIER);
+        let bucket = Bucket::new(requester, settings.truth.clone(), BARRIER_NAME);
         wait_for("the bucket", &connection.events, || {
             bucket.check(keyring.fingerprints())
         })
         .await?;
-        let (how, keys) = (settings.maintain.clone(), settings.limits.keys);
-        let pause = Duration::from_secs(how.pause_s);
+
+        let rules = settings.maintain.clone();
+        let pause = Duration::from_secs(rules.pause_s);
         Ok(Self {
-            maintainer: Maintainer::new(keyring, bucket, how, keys),
+            maintainer: Maintainer::new(keyring, bucket, rules, settings.limits.keys),
             pause,
             _connection: connection,
         })
     }
 
-    /// Goes through the bucket once.
+    /// Runs one round: goes through the bucket once.
     pub async fn once(&self) -> Result<Round, OwnersError> {
         self.maintainer.round().await
     }
 
-    /// One round after the other, until `shutdown` ends. One that fails is followed by the next.
+    /// Runs one round after the other until `shutdown` ends. A round that fails is followed by the
+    /// next.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let rounds = async {
             loop {
                 if let Err(error) = self.once().await {
-                    warn!(%error, "a round of maintenance could not be finished");
+                    warn!(%error, "a round of maintenance failed, the next one follows");
                 }
                 sleep(self.pause).await;
             }
         };
+
         tokio::select! {
             () = rounds => {}
             () = shutdown => info!("stopped"),

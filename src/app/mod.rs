@@ -1,4 +1,5 @@
-//! The worker: builds what it needs, answers requests under permits, stops in order.
+//! The worker: builds what it needs, answers a bounded number of requests at a time, stops in
+//! order.
 
 mod connect;
 mod discovery;
@@ -25,15 +26,16 @@ use crate::shard::Store;
 use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
 use anyhow::Context as _;
-use connect::Connection;
+use connect::{Connection, ConnectionEvents};
 use discovery::Discovery;
-use dispatch::Dispatcher;
+use dispatch::{Dispatcher, Subscriptions};
 use health::Health;
 use start::{check_refusals, check_rights, check_server, wait_for};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tasks::Tasks;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
@@ -50,26 +52,30 @@ pub struct App {
 /// What `init` did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitReport {
-    /// Whether the bucket was made now; otherwise it was there, and fits.
-    pub bucket_made: bool,
+    /// Whether `init` created the bucket. Otherwise it was there, and fits the settings.
+    pub bucket_created: bool,
 }
 
-/// Makes the bucket where there is none and brings the shard's Postgres to this version's schema.
+/// Creates the bucket if there is none, and migrates the shard's Postgres to this version's schema.
 pub async fn init(settings: &Settings) -> anyhow::Result<InitReport> {
     settings.check()?;
     let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
+
     let connection = Connection::open(&settings.nats, "gofavorites init").await?;
     check_server(&connection.client.server_info())?;
+
     let requester = Requester::start(connection.client.clone()).await?;
     let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-    let bucket_made = bucket.init(keyring.fingerprints()).await?;
+    let bucket_created = bucket.init(keyring.fingerprints()).await?;
+
     let store = Store::new(&settings.postgres)?;
     store
         .migrate()
         .await
-        .context("Postgres cannot be brought to this version's schema")?;
+        .context("cannot migrate Postgres to this version's schema")?;
     store.close().await;
-    Ok(InitReport { bucket_made })
+
+    Ok(InitReport { bucket_created })
 }
 
 fn owners_settings(settings: &Settings) -> OwnersSettings {
@@ -82,30 +88,66 @@ fn owners_settings(settings: &Settings) -> OwnersSettings {
     }
 }
 
+fn reply_wall(settings: &Settings) -> ReplyWall {
+    ReplyWall {
+        prefixes: settings.worker.reply_prefixes.clone(),
+        max_bytes: settings.worker.reply_subject_bytes,
+        own_prefix: settings.nats.inbox_prefix.clone(),
+    }
+}
+
+fn health(dispatcher: &Dispatcher, connection: &Connection) -> Health {
+    Health {
+        service: dispatcher.service.clone(),
+        counters: dispatcher.counters.clone(),
+        events: connection.events.clone(),
+        permits: dispatcher.permits.clone(),
+    }
+}
+
+/// Connects to the shard's Postgres, checks its schema, and begins its cursor at the bucket's
+/// newest record if it has none.
+async fn open_store(
+    settings: &Settings,
+    bucket: &Bucket,
+    events: &ConnectionEvents,
+) -> anyhow::Result<Store> {
+    let store = Store::new(&settings.postgres)?;
+    wait_for("Postgres", events, || store.check_schema()).await?;
+
+    let position = wait_for("the bucket", events, || bucket.position()).await?;
+    wait_for("Postgres", events, || {
+        store.begin_cursor(bucket.name(), &position.created, position.newest)
+    })
+    .await?;
+
+    Ok(store)
+}
+
 impl App {
-    /// Connects, and checks the server, the bucket against the keys and the settings, Postgres' schema, and its own
-    /// rights. Waits for what is only away; fails on what is not right.
+    /// Connects, and checks the server, the bucket against the keys and the settings, the worker's
+    /// rights, and the schema of Postgres. Waits for what is only unavailable.
+    ///
+    /// # Errors
+    /// Something is wrong that waiting would not mend. The message says what to do.
     pub async fn build(settings: Settings) -> anyhow::Result<Self> {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
+
         let connection = Connection::wait_for(&settings.nats, "gofavorites worker").await?;
+        let events = &*connection.events;
         check_server(&connection.client.server_info())?;
+
         let requester = Requester::start(connection.client.clone()).await?;
         let auth = Authenticator::new(requester.clone(), settings.auth.clone())?;
         let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-        let events = &*connection.events;
         wait_for("the bucket", events, || {
             bucket.check(keyring.fingerprints())
         })
         .await?;
         check_rights(&bucket, events).await?;
-        let store = Store::new(&settings.postgres)?;
-        wait_for("Postgres", events, || store.check_schema()).await?;
-        let position = wait_for("the bucket", events, || bucket.position()).await?;
-        wait_for("Postgres", events, || {
-            store.begin_cursor(bucket.name(), &position.created, position.newest)
-        })
-        .await?;
+        let store = open_store(&settings, &bucket, events).await?;
+
         let shard = settings.shard.id.clone();
         let owners = Owners::new(
             keyring,
@@ -114,34 +156,21 @@ impl App {
             owners_settings(&settings),
             shard.clone(),
         );
-        let limits = settings.limits.clone();
         let service = Service {
             owners,
             auth,
-            limits,
+            limits: settings.limits.clone(),
             build: BuildInfo::of_this_program(),
             shard: shard.clone(),
         };
+
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
-        let wall = Arc::new(ReplyWall {
-            prefixes: settings.worker.reply_prefixes.clone(),
-            max_bytes: settings.worker.reply_subject_bytes,
-            own_prefix: settings.nats.inbox_prefix.clone(),
-        });
-        let dispatcher = Dispatcher::new(
-            service,
-            subjects.clone(),
-            wall.clone(),
-            connection.client.clone(),
-        );
+        let wall = Arc::new(reply_wall(&settings));
+        let client = connection.client.clone();
+        let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), client.clone());
         let discovery = Discovery {
-            health: Health {
-                service: dispatcher.service.clone(),
-                counters: dispatcher.counters.clone(),
-                events: connection.events.clone(),
-                permits: dispatcher.permits.clone(),
-            },
-            client: connection.client.clone(),
+            health: health(&dispatcher, &connection),
+            client,
             subjects,
             wall,
             queue_group: settings.worker.queue_group.clone(),
@@ -149,6 +178,7 @@ impl App {
             id: settings.worker.id(),
             started: discovery::now(),
         };
+
         Ok(Self {
             connection,
             dispatcher: Arc::new(dispatcher),
@@ -159,21 +189,25 @@ impl App {
         })
     }
 
-    /// What this worker has counted so far.
+    /// The counters of this worker.
     pub fn counters(&self) -> Arc<Counters> {
         self.dispatcher.counters.clone()
     }
 
-    /// Answers requests until `shutdown` ends, then stops in order: takes no more, finishes what it took, says so.
-    /// Fails when a part of it ended that should not, or requests were left unfinished.
+    /// Answers requests until `shutdown` ends, then stops in order.
+    ///
+    /// # Errors
+    /// A task or a subscription ended that should not, the worker could not become ready, or
+    /// requests were not finished in time.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut tasks = self.start_tasks().await?;
-        let discovering = tasks.start("discovery", self.discovery.clone().start().await?)?;
+        let discovery = tasks.start("discovery", self.discovery.clone().start().await?)?;
         let handlers = TaskTracker::new();
         let mut subscriptions = self
             .dispatcher
             .subscribe(&self.settings.worker.queue_group, &handlers)
             .await?;
+
         // Requests come in from here on. However this ends, those that were taken are finished.
         let ended = tokio::select! {
             () = shutdown => Ok(()),
@@ -182,10 +216,30 @@ impl App {
             error = self.be_ready() => Err(error),
         };
         if let Err(error) = &ended {
-            error!(error = format!("{error:#}"), "the worker cannot go on");
+            error!(
+                error = format!("{error:#}"),
+                "the worker stops because of an error"
+            );
         }
-        // Who is going away is not found any more.
-        discovering.abort();
+
+        // A worker that stops no longer shows in discovery.
+        discovery.abort();
+        let stopped = self.stop(subscriptions, handlers, tasks).await;
+        ended.and(stopped)?;
+        info!("stopped");
+        Ok(())
+    }
+
+    /// Takes no more requests, finishes those that were taken, and closes the connections.
+    ///
+    /// # Errors
+    /// Requests were not finished in time, or the last replies could not be flushed.
+    async fn stop(
+        self,
+        subscriptions: Subscriptions,
+        handlers: TaskTracker,
+        tasks: Tasks,
+    ) -> anyhow::Result<()> {
         info!(
             under_way = handlers.len(),
             "stopping: no more requests are taken"
@@ -193,25 +247,24 @@ impl App {
         subscriptions.stop().await;
         handlers.close();
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
-        let finished = tokio::time::timeout(grace, handlers.wait()).await.is_ok();
+        let finished = timeout(grace, handlers.wait()).await.is_ok();
+
         let flushed = self.connection.flush().await;
-        // The answer to a later request: so the server has taken the replies. It is not owed where the truth is away.
+        // The answer to a later request shows that the server has taken the replies. If the bucket
+        // is unavailable, there is none, and the stop goes on.
         let _ = self.bucket.position().await;
+
         drop(tasks);
-        // Hosting may be under way, which nobody waits for.
-        let _ = tokio::time::timeout(grace, self.store.close()).await;
-        match (ended, finished, flushed) {
-            (Err(error), ..) => Err(error),
-            (_, false, _) => anyhow::bail!("{} requests were not finished in time", handlers.len()),
-            (.., Err(error)) => Err(error.context("the last replies may not have left")),
-            _ => {
-                info!("stopped");
-                Ok(())
-            }
+        // Hosting may be under way. The stop does not wait for its end.
+        let _ = timeout(grace, self.store.close()).await;
+
+        if !finished {
+            anyhow::bail!("{} requests were not finished in time", handlers.len());
         }
+        flushed.context("the last replies may not have been sent")
     }
 
-    /// Starts what a worker does beside answering requests.
+    /// Starts the background tasks.
     async fn start_tasks(&self) -> anyhow::Result<Tasks> {
         let owners = &self.dispatcher.service.owners;
         let mut tasks = Tasks::default();
@@ -235,21 +288,23 @@ impl App {
         })?;
 
         let auth = &self.dispatcher.service.auth;
-        let (subscription, revocations) = auth.hear(self.connection.gaps.clone()).await?;
+        let (subscription, revocations) = auth.hear_revocations(self.connection.gaps.clone()).await?;
         self.connection
             .events
-            .heeded
+            .watched_subscription
             .store(subscription, Ordering::Relaxed);
         tasks.start("revocations", revocations)?;
 
         Ok(tasks)
     }
 
-    /// Looks whether the server has taken the subscriptions, and says that it is ready; ends only if it is not.
+    /// Checks that the server has accepted the subscriptions, and reports that the worker is ready.
+    /// Returns only if one of the two fails.
     async fn be_ready(&self) -> anyhow::Error {
         self.dispatcher.service.auth.knock().await;
+
         let ready = match check_refusals(&self.bucket, &self.connection.events).await {
-            Ok(()) => self.tell_ready(),
+            Ok(()) => self.report_ready(),
             Err(error) => Err(error),
         };
         match ready {
@@ -258,8 +313,8 @@ impl App {
         }
     }
 
-    /// Says that it answers: in the log, and in the file that the settings name.
-    fn tell_ready(&self) -> anyhow::Result<()> {
+    /// Reports that the worker answers requests, in the log and in `worker.ready_file`.
+    fn report_ready(&self) -> anyhow::Result<()> {
         let file = &self.settings.worker.ready_file;
         if !file.as_os_str().is_empty() {
             std::fs::write(file, std::process::id().to_string()).with_context(|| {
@@ -267,16 +322,10 @@ impl App {
             })?;
         }
         info!(shard = %self.settings.shard.id, "ready");
-        if self
-            .settings
-            .worker
-            .reply_prefixes
-            .iter()
-            .any(|prefix| prefix.starts_with('$'))
-        {
-            warn!(
-                "worker.reply_prefixes lets callers name subjects that are commands to the server"
-            );
+
+        let prefixes = &self.settings.worker.reply_prefixes;
+        if prefixes.iter().any(|prefix| prefix.starts_with('$')) {
+            warn!("worker.reply_prefixes admits reply subjects that are commands to the server");
         }
         Ok(())
     }

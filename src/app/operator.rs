@@ -1,4 +1,5 @@
-//! What the operators' tools work with: the connections of a worker, without anything that answers callers.
+//! The connections that the operators' tools use: those of a worker, without the part that answers
+//! callers.
 
 use super::connect::Connection;
 use super::owners_settings;
@@ -17,12 +18,12 @@ pub struct OperatorSession {
     /// The tools.
     pub operator: Operator,
     _connection: Connection,
-    _listening: AbortOnDropHandle<()>,
+    _cursor_listener: AbortOnDropHandle<()>,
 }
 
 impl OperatorSession {
-    /// Connects as a worker does, and checks the bucket against the keys and the settings, and Postgres' schema. Waits for
-    /// nothing.
+    /// Connects as a worker does, and checks the bucket against the keys and the settings, and the
+    /// schema of Postgres. Does not wait for anything that is unavailable.
     pub async fn open(settings: &Settings, name: &str) -> anyhow::Result<Self> {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
@@ -48,7 +49,7 @@ impl OperatorSession {
             owners_settings(settings),
             settings.shard.id.clone(),
         );
-        let listening = AbortOnDropHandle::new(tokio::spawn({
+        let cursor_listener = AbortOnDropHandle::new(tokio::spawn({
             let owners = owners.clone();
             async move { owners.listen().await }
         }));
@@ -61,7 +62,7 @@ impl OperatorSession {
                 keyring,
             },
             _connection: connection,
-            _listening: listening,
+            _cursor_listener: cursor_listener,
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Before a worker is ready: what is away is waited for, and what is not right ends the start, with what to do.
+//! The checks before a worker is ready. It waits for what is unavailable. Anything that is wrong
+//! ends the start, with a message that says what to do.
 
 use super::connect::ConnectionEvents;
 use crate::requester::{CallError, Transient};
@@ -10,15 +11,20 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
-/// Between one try and the next.
-const PAUSE: Duration = Duration::from_millis(250);
-/// Time for the server's word that something is not allowed, after the answer to a later request.
-const AFTERTHOUGHT: Duration = Duration::from_millis(100);
-/// The oldest server that this service was tried on: atomic batches and reads of several keys came with 2.11 and 2.12,
-/// and their faults went later.
-const OLDEST_SERVER: (u64, u64) = (2, 15);
+/// The pause between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How long the server's report of a missing permission may take, after its answer to a later
+/// request.
+const REFUSAL_DELAY_MAX: Duration = Duration::from_millis(100);
+/// The oldest server that this service was tested with. Atomic batches and reads of several keys
+/// came with 2.11 and 2.12, and their bugs were fixed later.
+const SERVER_VERSION_MIN: (u64, u64) = (2, 15);
 
-/// Tries until it is there, and says so; fails at once where waiting would not mend it.
+/// Repeats `attempt` until it succeeds, and returns its result. The log says what the start waits
+/// for.
+///
+/// # Errors
+/// An error that waiting would not mend, or a permission that is missing.
 pub(super) async fn wait_for<T, E, F>(
     what: &str,
     events: &ConnectionEvents,
@@ -28,88 +34,97 @@ where
     E: Transient + Display + Send + Sync + std::error::Error + 'static,
     F: Future<Output = Result<T, E>>,
 {
-    let mut tries: u32 = 0;
+    let mut attempts: u32 = 0;
     loop {
         let error = match attempt().await {
-            Ok(there) => return Ok(there),
+            Ok(result) => return Ok(result),
             Err(error) => error,
         };
+
         if let Some(refused) = events.refused() {
-            return Err(anyhow::Error::new(error).context(lacking(&refused)));
+            return Err(anyhow::Error::new(error).context(missing_right(&refused)));
         }
         if !error.is_unavailable() {
             return Err(error.into());
         }
-        tries += 1;
-        if tries.is_power_of_two() {
+
+        attempts += 1;
+        if attempts.is_power_of_two() {
             warn!(%error, "waiting for {what}");
         }
-        sleep(PAUSE).await;
+        sleep(RETRY_PAUSE).await;
     }
 }
 
 /// Fails on a server that is too old.
 pub(super) fn check_server(server: &ServerInfo) -> anyhow::Result<()> {
-    let mut tasks = server
+    let mut parts = server
         .version
         .split(['.', '-'])
         .map(|part| part.parse::<u64>().unwrap_or_default());
-    let found = (
-        tasks.next().unwrap_or_default(),
-        tasks.next().unwrap_or_default(),
-    );
-    if found < OLDEST_SERVER {
-        let (major, minor) = OLDEST_SERVER;
+    let major = parts.next().unwrap_or_default();
+    let minor = parts.next().unwrap_or_default();
+
+    if (major, minor) < SERVER_VERSION_MIN {
+        let (major, minor) = SERVER_VERSION_MIN;
         bail!(
-            "nats-server {} is too old: run {major}.{minor} or newer on every server of the cluster",
+            "nats-server {} is too old: every server of the cluster needs {major}.{minor} or newer",
             server.version
         );
     }
+
     Ok(())
 }
 
-/// Uses each right once that a worker will need later, and fails on one that it lacks: it would show as time-outs only.
+/// Uses each right once that a worker needs later, and fails on one that is missing. Later, a
+/// missing right would only show as timeouts.
 pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> anyhow::Result<()> {
-    let newest = wait_for("the truth", events, || bucket.position())
+    let newest = wait_for("the bucket", events, || bucket.position())
         .await?
         .newest;
-    for what in ["a write", "a read", "following"] {
-        let used = match what {
-            "a write" => bucket.publish_barrier().await.map(drop),
-            "a read" => bucket.time_of(newest).await.map(drop),
+
+    for right in ["write", "read", "follow"] {
+        let used = match right {
+            "write" => bucket.publish_barrier().await.map(drop),
+            "read" => bucket.time_of(newest).await.map(drop),
             _ => bucket.follow(newest).await.map(drop),
         };
+
         if let Err(error) = used
             && !matches!(error, TruthError::Unavailable(CallError::NotConnected))
         {
-            // A read of what was never written, and a full bucket, are answers too.
-            sleep(AFTERTHOUGHT).await;
+            // Not every error is a missing right: a bucket may also be full, for example.
+            sleep(REFUSAL_DELAY_MAX).await;
             if let Some(refused) = events.refused() {
-                bail!("{}", lacking(&refused));
+                bail!("{}", missing_right(&refused));
             }
-            warn!(%error, "{what} was tried at start, and failed");
+            warn!(%error, "cannot check at start whether the worker may {right} the bucket");
         }
     }
+
     Ok(())
 }
 
-/// Fails if the server has refused something since the connection was made.
+/// Fails if the server has refused something, such as a subscription, since the connection was
+/// made.
 pub(super) async fn check_refusals(
     bucket: &Bucket,
     events: &ConnectionEvents,
 ) -> anyhow::Result<()> {
-    // The answer to a later request: so the server has taken the subscriptions, which a flush does not tell.
-    wait_for("the truth", events, || bucket.position())
+    // The answer to a later request shows that the server has processed the subscriptions. A flush
+    // does not show that.
+    wait_for("the bucket", events, || bucket.position())
         .await
-        .context("the subscriptions may not be known to the server")?;
-    sleep(AFTERTHOUGHT).await;
+        .context("cannot check whether the server accepted the subscriptions")?;
+    sleep(REFUSAL_DELAY_MAX).await;
+
     match events.refused() {
-        Some(refused) => bail!("{}", lacking(&refused)),
+        Some(refused) => bail!("{}", missing_right(&refused)),
         None => Ok(()),
     }
 }
 
-fn lacking(refused: &str) -> String {
+fn missing_right(refused: &str) -> String {
     format!("the NATS user lacks a right, see nats/accounts.conf: {refused}")
 }
 
@@ -118,14 +133,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_as_old_as_its_version_says() {
+    fn a_server_that_is_too_old_is_refused() {
         let server = |version: &str| ServerInfo {
             version: version.into(),
             ..ServerInfo::default()
         };
-        assert!(
-            check_server(&server("2.15.1")).is_ok() && check_server(&server("3.0.0-RC.1")).is_ok()
-        );
+
+        for new in ["2.15.1", "3.0.0-RC.1"] {
+            assert!(check_server(&server(new)).is_ok(), "{new}");
+        }
         for old in ["2.9.25", "2.14.0", "1.99.0", ""] {
             let error = check_server(&server(old)).expect_err("too old").to_string();
             assert!(error.contains("2.15"), "{error}");

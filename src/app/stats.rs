@@ -1,4 +1,4 @@
-//! What a worker counts of the requests it answers.
+//! The counters of a worker's requests.
 
 use crate::wire::{Code, Operation};
 use hdrhistogram::Histogram;
@@ -7,21 +7,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// The longest time that is told apart, in microseconds: beyond any deadline.
-const LONGEST_US: u64 = 120_000_000;
-/// Quantiles are exact to two digits.
-const DIGITS: u8 = 2;
+/// The longest time that the histogram distinguishes, in microseconds: beyond any deadline.
+const TIME_MAX_US: u64 = 120_000_000;
+/// The precision of quantiles, in significant digits.
+const PRECISION_DIGITS: u8 = 2;
 
 /// Requests dropped before any work, without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DropCounts {
     /// Requests without a reply subject.
     pub no_reply_subject: u64,
-    /// Requests whose reply subject is not one to answer to.
+    /// Requests whose reply subject is not admitted.
     pub hostile_reply_subject: u64,
 }
 
-/// What a worker counts.
+/// The counters of a worker.
 #[derive(Debug)]
 pub struct Counters {
     answered: AtomicU64,
@@ -31,15 +31,15 @@ pub struct Counters {
     operations: [Mutex<OperationCounters>; Operation::ALL.len()],
 }
 
-/// What is counted of one operation.
+/// The counters of one operation.
 #[derive(Debug, Default)]
 struct OperationCounters {
-    /// In microseconds, made with the first request.
+    /// In microseconds. Created with the first request.
     times: Option<Histogram<u64>>,
     requests: u64,
     total: Duration,
     refusals: Map<String, Value>,
-    last: Option<Code>,
+    last_refusal: Option<Code>,
 }
 
 impl Default for Counters {
@@ -55,17 +55,17 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Replies sent.
+    /// How many replies were sent.
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Requests answered `overloaded` at once, because too many were under way.
+    /// How many requests were answered `overloaded` at once, because too many were under way.
     pub fn refused_for_load(&self) -> u64 {
         self.refused_for_load.load(Ordering::Relaxed)
     }
 
-    /// Requests dropped before any work.
+    /// How many requests were dropped before any work.
     pub fn dropped(&self) -> DropCounts {
         DropCounts {
             no_reply_subject: self.no_reply_subject.load(Ordering::Relaxed),
@@ -73,58 +73,71 @@ impl Counters {
         }
     }
 
-    pub(super) fn sent(&self) {
+    /// Counts a reply that was sent.
+    pub(super) fn record_reply(&self) {
         self.answered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request of that operation was answered after that time, perhaps with a refusal.
-    pub(super) fn note(&self, operation: Operation, took: Duration, refused: Option<Code>) {
-        let mut counted = self.of(operation);
-        counted.requests += 1;
-        counted.total += took;
+    /// Counts an answered request, with the time that it took and the code if it was refused.
+    pub(super) fn record_request(
+        &self,
+        operation: Operation,
+        took: Duration,
+        refused: Option<Code>,
+    ) {
+        let mut counters = self.of(operation);
+        counters.requests += 1;
+        counters.total += took;
+
         if let Some(code) = refused {
-            let seen = counted
+            let count = counters
                 .refusals
                 .get(code.as_str())
                 .and_then(Value::as_u64)
                 .unwrap_or_default();
-            counted
+            counters
                 .refusals
-                .insert(code.as_str().to_owned(), Value::from(seen + 1));
-            counted.last = Some(code);
+                .insert(code.as_str().to_owned(), Value::from(count + 1));
+            counters.last_refusal = Some(code);
         }
-        if counted.times.is_none() {
-            counted.times = Histogram::new_with_bounds(1, LONGEST_US, DIGITS).ok();
+
+        if counters.times.is_none() {
+            counters.times = Histogram::new_with_bounds(1, TIME_MAX_US, PRECISION_DIGITS).ok();
         }
-        if let Some(times) = &mut counted.times {
-            times.saturating_record(u64::try_from(took.as_micros()).unwrap_or(LONGEST_US));
+        if let Some(times) = &mut counters.times {
+            times.saturating_record(u64::try_from(took.as_micros()).unwrap_or(TIME_MAX_US));
         }
     }
 
-    /// The operation's part of the statistics (NATS ADR-32): times in nanoseconds, those below `data` in microseconds.
+    /// The operation's part of the statistics (NATS ADR-32). Times are in nanoseconds, those below
+    /// `data` in microseconds.
     pub(super) fn endpoint(&self, operation: Operation) -> Value {
-        let counted = self.of(operation);
+        let counters = self.of(operation);
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let average = counted
+        let average = counters
             .total
-            .checked_div(u32::try_from(counted.requests).unwrap_or(u32::MAX));
+            .checked_div(u32::try_from(counters.requests).unwrap_or(u32::MAX));
         let quantile = |q: f64| {
-            counted
+            counters
                 .times
                 .as_ref()
                 .map_or(0, |times| times.value_at_quantile(q))
         };
+
         json!({
-            "num_requests": counted.requests,
-            "num_errors": counted.refusals.values().filter_map(Value::as_u64).sum::<u64>(),
-            "last_error": counted.last.map_or("", Code::as_str),
-            "processing_time": nanos(counted.total),
+            "num_requests": counters.requests,
+            "num_errors": counters.refusals.values().filter_map(Value::as_u64).sum::<u64>(),
+            "last_error": counters.last_refusal.map_or("", Code::as_str),
+            "processing_time": nanos(counters.total),
             "average_processing_time": average.map_or(0, nanos),
             "data": {
                 "latency_us": {
-                    "p50": quantile(0.5), "p90": quantile(0.9), "p99": quantile(0.99), "max": quantile(1.0),
+                    "p50": quantile(0.5),
+                    "p90": quantile(0.9),
+                    "p99": quantile(0.99),
+                    "max": quantile(1.0),
                 },
-                "refusals": counted.refusals,
+                "refusals": counters.refusals,
             },
         })
     }
@@ -141,33 +154,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_noted_is_told() {
+    fn the_statistics_show_every_recorded_request() {
         let counters = Counters::default();
-        assert_eq!(
-            counters.endpoint(Operation::Put)["average_processing_time"],
-            0
-        );
         for ms in 1..=100 {
-            counters.note(Operation::Put, Duration::from_millis(ms), None);
+            counters.record_request(Operation::Put, Duration::from_millis(ms), None);
         }
-        counters.note(
-            Operation::Put,
-            Duration::from_millis(1),
-            Some(Code::NotFound),
-        );
-        let told = counters.endpoint(Operation::Put);
-        assert_eq!(
-            (told["num_requests"].as_u64(), told["num_errors"].as_u64()),
-            (Some(101), Some(1))
-        );
-        assert_eq!(
-            (&told["last_error"], &told["data"]["refusals"]["not_found"]),
-            (&json!("not_found"), &json!(1))
-        );
-        let median = told["data"]["latency_us"]["p50"]
+        let refused = Some(Code::NotFound);
+        counters.record_request(Operation::Put, Duration::from_millis(1), refused);
+
+        let statistics = counters.endpoint(Operation::Put);
+
+        assert_eq!(statistics["num_requests"], 101);
+        assert_eq!(statistics["num_errors"], 1);
+        assert_eq!(statistics["last_error"], "not_found");
+        assert_eq!(statistics["data"]["refusals"]["not_found"], 1);
+        let median = statistics["data"]["latency_us"]["p50"]
             .as_u64()
             .expect("a number");
         assert!((48_000..=52_000).contains(&median), "{median}");
-        assert_eq!(counters.endpoint(Operation::Get)["num_requests"], 0);
+    }
+
+    #[test]
+    fn an_operation_without_requests_has_an_average_of_zero() {
+        let statistics = Counters::default().endpoint(Operation::Get);
+
+        assert_eq!(statistics["num_requests"], 0);
+        assert_eq!(statistics["average_processing_time"], 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What a worker does beside answering: each in a task of its own that never ends, unless something is wrong.
+//! The background tasks of a worker. None of them ends unless something is wrong.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -12,7 +12,8 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Starts a task under a name for the log. The handle ends it without that counting as a failure.
+    /// Starts a task under a name for the log. The handle ends it without that counting as a
+    /// failure.
     ///
     /// # Errors
     /// A task of that name was started before: two that do the same work are a mistake.

@@ -1,4 +1,5 @@
-//! Asking the auth service: at most once at a time for one token, and not while its verdict is known.
+//! Asks the auth service about tokens: one question at a time for a token, and none while its
+//! verdict is cached.
 
 use super::keys::{Demands, KeySet, KeySetError};
 use super::revocation::{Revocation, RevocationLog, Standing};
@@ -14,35 +15,38 @@ use async_nats::{HeaderMap, SubscribeError};
 use futures::future::{self, BoxFuture, Shared};
 use futures::{FutureExt as _, StreamExt as _};
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
-/// Why a caller is not let in.
+/// Why a caller is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// The token is not good.
+    /// The token is not valid.
     #[error("the token is bad, expired or revoked")]
     Unauthenticated,
     /// The auth service gave no answer in time.
     #[error("the auth service does not answer: {0}")]
     Unavailable(CallError),
-    /// As many questions are under way as may be.
+    /// The maximum number of questions is under way.
     #[error("too many questions to the auth service are under way")]
     Busy,
-    /// The auth service's answer is not to be believed.
+    /// The auth service's answer cannot be trusted.
     #[error(
-        "the auth service's verdict is unsigned, stale, or not about this token and for this service"
+        "the auth service's verdict is unsigned, stale, about another token, or for another service"
     )]
     Unbelievable,
 }
 
-/// How often is asked where what is heard meanwhile could change the verdict.
-const TRIES: usize = 3;
+/// How often the worker asks about a token, if a revocation that arrives in the meantime could
+/// change the verdict.
+const ASK_ATTEMPTS_MAX: usize = 3;
 
-type Asking = Shared<BoxFuture<'static, Result<Principal, AuthError>>>;
+/// The answer to a question under way, shared by all requests with the same token.
+type PendingAnswer = Shared<BoxFuture<'static, Result<Principal, AuthError>>>;
 
 /// Verifies callers' tokens.
 #[derive(Clone)]
@@ -54,186 +58,206 @@ struct Inner {
     terms: Terms,
     verdict_keys: KeySet,
     token_keys: Option<KeySet>,
-    known: VerdictCache,
-    /// A permit for each question under way.
-    places: Arc<Semaphore>,
-    asking: Mutex<HashMap<Hash, Asking>>,
-    marks: RevocationLog,
+    verdict_cache: VerdictCache,
+    /// One permit for each question under way.
+    permits: Arc<Semaphore>,
+    /// The questions under way.
+    in_flight: Mutex<HashMap<Hash, PendingAnswer>>,
+    revocation_log: RevocationLog,
     breaker: Breaker,
     asked: AtomicU64,
     revocations: AtomicU64,
-    forged: AtomicU64,
+    forged_revocations: AtomicU64,
 }
 
-/// What an authenticator has counted.
+/// The counters of an authenticator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthCounts {
     /// Verdicts taken from the cache.
     pub hits: u64,
     /// Questions to the auth service.
     pub asked: u64,
-    /// Verdicts kept.
+    /// Verdicts in the cache.
     pub kept: u64,
-    /// Revocations heard.
+    /// Revocations received.
     pub revocations: u64,
-    /// Messages on the revocation subject that were no revocations.
+    /// Messages on the revocation subject that were not valid revocations.
     pub forged_revocations: u64,
 }
 
 impl Authenticator {
-    /// Reads the keys; asks over `requester`.
+    /// Returns an authenticator that asks over `requester`.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `verdict_keys`, `token_keys` or `algorithms` of the settings cannot be used.
     pub fn new(requester: Requester, settings: AuthSettings) -> Result<Self, KeySetError> {
-        let keys = |name, text: &str| KeySet::parse(name, text, &settings.algorithms);
-        let token_keys = match settings.token_keys.is_empty() {
-            true => None,
-            false => Some(keys("token_keys", &settings.token_keys)?),
+        let parse_keys = |name, text: &str| KeySet::parse(name, text, &settings.algorithms);
+        let token_keys = if settings.token_keys.is_empty() {
+            None
+        } else {
+            Some(parse_keys("token_keys", &settings.token_keys)?)
         };
+        let verdict_keys = parse_keys("verdict_keys", &settings.verdict_keys)?;
+
         let terms = Terms {
             issuer: settings.issuer.clone(),
             audience: settings.audience.clone(),
             max_age_s: settings.verdict_max_age_ms.div_ceil(1_000),
             leeway_s: settings.leeway_ms.div_ceil(1_000),
         };
-        let verdict_keys = keys("verdict_keys", &settings.verdict_keys)?;
-        let known = VerdictCache::new(
-            settings.cache_entries,
-            Duration::from_millis(settings.cache_ttl_ms),
-        );
-        let places = Arc::new(Semaphore::new(settings.in_flight));
-        let marks = RevocationLog::new(Duration::from_secs(terms.max_age_s + terms.leeway_s));
+        let revocation_life = Duration::from_secs(terms.max_age_s + terms.leeway_s);
+        let cache_ttl = Duration::from_millis(settings.cache_ttl_ms);
+
         let breaker = Breaker::new("the auth service", {
-            let (requester, subject) = (requester.clone(), settings.verify_subject.clone());
-            let limit = Duration::from_millis(settings.timeout_ms / 4);
-            move || answers(requester.clone(), subject.clone(), limit)
+            let requester = requester.clone();
+            let subject = settings.verify_subject.clone();
+            let limit = probe_limit(&settings);
+            move || probe(requester.clone(), subject.clone(), limit)
         });
-        let count = AtomicU64::default;
+
         Ok(Self(Arc::new(Inner {
             requester,
-            settings,
             terms,
             verdict_keys,
             token_keys,
-            known,
-            places,
-            asking: Mutex::default(),
-            marks,
+            verdict_cache: VerdictCache::new(settings.cache_entries, cache_ttl),
+            permits: Arc::new(Semaphore::new(settings.in_flight)),
+            in_flight: Mutex::default(),
+            revocation_log: RevocationLog::new(revocation_life),
             breaker,
-            asked: count(),
-            revocations: count(),
-            forged: count(),
+            asked: AtomicU64::default(),
+            revocations: AtomicU64::default(),
+            forged_revocations: AtomicU64::default(),
+            settings,
         })))
     }
 
-    /// What tells whether the auth service answers.
+    /// The circuit breaker of the auth service.
     pub fn breaker(&self) -> &Breaker {
         &self.0.breaker
     }
 
-    /// Asks once, whatever the answer is: where this worker may not ask, the server says so.
+    /// Asks once and ignores the answer. If this worker may not ask, the server reports a
+    /// permissions violation on the connection.
     pub async fn knock(&self) {
-        let limit = Duration::from_millis(self.0.settings.timeout_ms / 4);
-        let _ = answers(
-            self.0.requester.clone(),
-            self.0.settings.verify_subject.clone(),
-            limit,
-        )
-        .await;
+        let requester = self.0.requester.clone();
+        let subject = self.0.settings.verify_subject.clone();
+        let _ = probe(requester, subject, probe_limit(&self.0.settings)).await;
     }
 
-    /// What was counted so far.
+    /// Returns the counters.
     pub fn counts(&self) -> AuthCounts {
         AuthCounts {
-            hits: self.0.known.hits(),
+            hits: self.0.verdict_cache.hits(),
             asked: self.0.asked.load(Ordering::Relaxed),
-            kept: self.0.known.count(),
+            kept: self.0.verdict_cache.count(),
             revocations: self.0.revocations.load(Ordering::Relaxed),
-            forged_revocations: self.0.forged.load(Ordering::Relaxed),
+            forged_revocations: self.0.forged_revocations.load(Ordering::Relaxed),
         }
     }
 
-    /// Subscribes to what the auth service takes back. Gives the subscription's id, and what hears it while it runs; `gaps`
-    /// counts the moments in which something of it may have been missed: then nothing that was kept is believed any more.
-    pub async fn hear(
+    /// Subscribes to revocations. Returns the subscription's id and a future that handles the
+    /// revocations while it runs.
+    ///
+    /// `gaps` counts the moments in which a revocation may have been missed; each of them empties
+    /// the verdict cache.
+    pub async fn hear_revocations(
         &self,
         mut gaps: watch::Receiver<u64>,
     ) -> Result<(u64, impl Future<Output = ()> + Send + use<>), SubscribeError> {
-        // In no queue group: every worker has to hear it.
+        // No queue group, because every worker needs every revocation.
         let subject = self.0.settings.revoked_subject.clone();
-        let mut heard = self.0.requester.client().subscribe(subject).await?;
-        let (inner, subscription) = (self.0.clone(), heard.sid());
+        let mut messages = self.0.requester.client().subscribe(subject).await?;
+        let subscription_id = messages.sid();
+        let inner = self.0.clone();
         gaps.mark_unchanged();
-        let hearing = async move {
+
+        let handle_messages = async move {
             loop {
                 tokio::select! {
                     biased;
-                    missed = gaps.changed() => match missed {
+                    gap = gaps.changed() => match gap {
                         Ok(()) => inner.forget_all(),
                         Err(_) => return,
                     },
-                    message = heard.next() => match message {
+                    message = messages.next() => match message {
                         Some(message) => inner.revoke(&message.payload),
                         None => return,
                     },
                 }
             }
         };
-        Ok((subscription, hearing))
+
+        Ok((subscription_id, handle_messages))
     }
 
-    /// Who the bearer of `token` is.
+    /// Returns the caller that `token` identifies: from the cache, or from the auth service.
     pub async fn verify(
         &self,
         token: &str,
         trace: Option<&TraceContext>,
     ) -> Result<Principal, AuthError> {
         let hash = sha256(token.as_bytes());
-        if let Some(principal) = self.0.known.kept(&hash) {
+        if let Some(principal) = self.0.verdict_cache.get(&hash) {
             return Ok(principal);
         }
-        if self.0.known.was_refused(&hash) || !self.0.may_be_good(token) {
+        if self.0.verdict_cache.is_refused(&hash) || !self.0.passes_local_check(token) {
             return Err(AuthError::Unauthenticated);
         }
+
         self.ask_once(hash, token, trace).await
     }
 
-    /// Joins the question about this token that is under way, or begins it. It runs on its own, so a caller who gives
-    /// up does not end it for the others.
-    fn ask_once(&self, hash: Hash, token: &str, trace: Option<&TraceContext>) -> Asking {
-        let mut asking = self.0.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(under_way) = asking.get(&hash) {
-            return under_way.clone();
+    /// Joins the question about this token that is under way, or starts one. The question runs as a
+    /// task of its own, so a caller that gives up does not end it for the others.
+    fn ask_once(&self, hash: Hash, token: &str, trace: Option<&TraceContext>) -> PendingAnswer {
+        let mut in_flight = self.0.lock_in_flight();
+        if let Some(pending) = in_flight.get(&hash) {
+            return pending.clone();
         }
-        // One that ended since the cache was looked at has left its verdict there before it was no longer under way.
-        if let Some(principal) = self.0.known.kept(&hash) {
+        // A question may have ended after the caller read the cache. It stores its verdict there
+        // before it leaves `in_flight`.
+        if let Some(principal) = self.0.verdict_cache.get(&hash) {
             return future::ready(Ok(principal)).boxed().shared();
         }
-        let Ok(place) = self.0.places.clone().try_acquire_owned() else {
+        let Ok(permit) = self.0.permits.clone().try_acquire_owned() else {
             return future::ready(Err(AuthError::Busy)).boxed().shared();
         };
-        let (inner, token) = (self.0.clone(), token.to_owned());
+
+        let inner = self.0.clone();
+        let token = token.to_owned();
         let trace = trace.map(TraceContext::header);
         let question = tokio::spawn(async move {
-            let answer = inner.settle(hash, &token, trace).await;
-            drop(place);
-            inner
-                .asking
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&hash);
+            // A panic must not leave the question in `in_flight`: nobody could ask about this token again.
+            let answer = AssertUnwindSafe(inner.fetch_verdict(hash, &token, trace))
+                .catch_unwind()
+                .await
+                .unwrap_or(Err(AuthError::Unavailable(CallError::TimedOut)));
+            drop(permit);
+            inner.lock_in_flight().remove(&hash);
             answer
         });
-        let shared = question
+
+        let pending = question
             .map(|ended| ended.unwrap_or(Err(AuthError::Unavailable(CallError::TimedOut))))
             .boxed()
             .shared();
-        asking.insert(hash, shared.clone());
-        shared
+        in_flight.insert(hash, pending.clone());
+        pending
     }
 }
 
 impl Inner {
-    /// Whether the token stands a local check, so that garbage costs no round trip.
-    fn may_be_good(&self, token: &str) -> bool {
+    fn lock_in_flight(&self) -> std::sync::MutexGuard<'_, HashMap<Hash, PendingAnswer>> {
+        self.in_flight
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether the token passes the check with `token_keys`, so that garbage costs no round
+    /// trip. True if there are no such keys.
+    fn passes_local_check(&self, token: &str) -> bool {
         let demands = Demands {
             issuer: None,
             audience: None,
@@ -241,90 +265,101 @@ impl Inner {
             expires: true,
             leeway_s: self.settings.leeway_ms.div_ceil(1_000),
         };
+
         self.token_keys
             .as_ref()
             .is_none_or(|keys| keys.verify::<serde_json::Value>(token, &demands).is_some())
     }
 
-    /// Asks until the verdict is one that nothing heard meanwhile can change, and keeps it.
-    async fn settle(
+    /// Asks until no revocation that arrived in the meantime can change the verdict, and caches the
+    /// verdict.
+    async fn fetch_verdict(
         &self,
         hash: Hash,
         token: &str,
         trace: Option<String>,
     ) -> Result<Principal, AuthError> {
-        for _ in 0..TRIES {
-            let asked = Instant::now();
-            let asked_about = self.ask(token, trace.clone()).await;
-            if let Err(AuthError::Unauthenticated) = asked_about {
-                self.known.refuse(hash);
+        for _ in 0..ASK_ATTEMPTS_MAX {
+            let asked_at = Instant::now();
+            let answer = self.ask(token, trace.clone()).await;
+            if let Err(AuthError::Unauthenticated) = answer {
+                self.verdict_cache.refuse(hash);
             }
             let Verdict {
                 principal,
                 issued_at,
-            } = asked_about?;
-            match self.marks.standing(&principal, asked, issued_at) {
+            } = answer?;
+
+            let standing = || {
+                self.revocation_log
+                    .standing(&principal, asked_at, issued_at)
+            };
+            match standing() {
                 Standing::Revoked => return Err(AuthError::Unauthenticated),
                 Standing::AskAgain => continue,
                 Standing::Good => {}
             }
-            self.known.keep(hash, &principal);
-            // One that was heard since then has looked for it in the cache before it was there.
-            match self.marks.standing(&principal, asked, issued_at) {
+
+            self.verdict_cache.insert(hash, &principal);
+            // A revocation may have arrived since the first check. It searched the cache before the
+            // verdict was there.
+            match standing() {
                 Standing::Good => return Ok(principal),
-                Standing::AskAgain | Standing::Revoked => self.known.forget(&hash),
+                Standing::AskAgain | Standing::Revoked => self.verdict_cache.remove(&hash),
             }
         }
+
         Err(AuthError::Unavailable(CallError::TimedOut))
     }
 
-    /// Takes every verdict out of the cache that a revocation is about.
+    /// Handles a message on the revocation subject: removes every verdict that it revokes from the
+    /// cache.
     fn revoke(&self, message: &[u8]) {
-        let revocation = std::str::from_utf8(message).ok().and_then(|text| {
-            let Terms {
-                issuer,
-                audience,
-                leeway_s,
-                ..
-            } = &self.terms;
-            Revocation::read(
-                &self.verdict_keys,
-                issuer,
-                audience,
-                *leeway_s,
-                text,
-                unix_now(),
-            )
-        });
-        let Some(revocation) = revocation else {
-            let forged = self.forged.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(revocation) = self.read_revocation(message) else {
+            let forged = self.forged_revocations.fetch_add(1, Ordering::Relaxed) + 1;
             if forged.is_power_of_two() {
                 warn!(
                     forged,
-                    "a message on the revocation subject is not signed by the auth service, or says nothing"
+                    "ignored a message on the revocation subject: not a signed revocation"
                 );
             }
             return;
         };
-        self.marks.add(revocation.clone());
-        self.known
-            .forget_those(|principal| revocation.is_about(principal));
+
+        self.revocation_log.add(revocation.clone());
+        self.verdict_cache
+            .remove_if(|principal| revocation.is_about(principal));
         self.revocations.fetch_add(1, Ordering::Relaxed);
-        info!("a revocation was heard");
+        info!("received a revocation");
     }
 
-    /// Something may have been missed.
+    fn read_revocation(&self, message: &[u8]) -> Option<Revocation> {
+        let text = std::str::from_utf8(message).ok()?;
+
+        Revocation::read(
+            &self.verdict_keys,
+            &self.terms.issuer,
+            &self.terms.audience,
+            self.terms.leeway_s,
+            text,
+            unix_now(),
+        )
+    }
+
+    /// Drops every cached verdict, because a revocation may have been missed.
     fn forget_all(&self) {
-        self.marks.missed();
-        self.known.forget_all();
+        self.revocation_log.add_gap();
+        self.verdict_cache.clear();
     }
 
+    /// Sends one question to the auth service and checks its answer.
     async fn ask(&self, token: &str, trace: Option<String>) -> Result<Verdict, AuthError> {
         let attempt = self
             .breaker
             .admit()
             .ok_or(AuthError::Unavailable(CallError::KnownUnavailable))?;
         self.asked.fetch_add(1, Ordering::Relaxed);
+
         let deadline =
             tokio::time::Instant::now() + Duration::from_millis(self.settings.timeout_ms);
         let mut headers = HeaderMap::new();
@@ -333,17 +368,18 @@ impl Inner {
         }
         let body = serde_json::json!({ "token": token }).to_string();
         let subject = self.settings.verify_subject.clone();
-        let asked = self
+        let reply = self
             .requester
             .ask(subject, headers, body.into(), deadline)
             .await;
-        match asked {
+        match reply {
             Ok(_) => attempt.answered(),
             Err(_) => attempt.unanswered(),
         }
-        let answer = asked.map_err(AuthError::Unavailable)?;
-        let answer = std::str::from_utf8(&answer.payload).map_err(|_| AuthError::Unbelievable)?;
-        verdict::read(&self.verdict_keys, &self.terms, answer, token, unix_now()).map_err(|error| {
+
+        let reply = reply.map_err(AuthError::Unavailable)?;
+        let text = std::str::from_utf8(&reply.payload).map_err(|_| AuthError::Unbelievable)?;
+        verdict::read(&self.verdict_keys, &self.terms, text, token, unix_now()).map_err(|error| {
             match error {
                 VerdictError::Inactive => AuthError::Unauthenticated,
                 VerdictError::Unbelievable => AuthError::Unbelievable,
@@ -352,16 +388,18 @@ impl Inner {
     }
 }
 
-/// Whether a question is answered, whatever the answer is: about a token that nobody has.
-async fn answers(requester: Requester, subject: String, limit: Duration) -> bool {
+/// The time limit for the answer to a probe.
+fn probe_limit(settings: &AuthSettings) -> Duration {
+    Duration::from_millis(settings.timeout_ms / 4)
+}
+
+/// Asks about the empty token, and returns whether any answer comes.
+async fn probe(requester: Requester, subject: String, limit: Duration) -> bool {
     let question = serde_json::json!({ "token": "" }).to_string().into();
+    let deadline = tokio::time::Instant::now() + limit;
+
     requester
-        .ask(
-            subject,
-            HeaderMap::new(),
-            question,
-            tokio::time::Instant::now() + limit,
-        )
+        .ask(subject, HeaderMap::new(), question, deadline)
         .await
         .is_ok()
 }

@@ -1,8 +1,10 @@
-//! Who is asking: from a caller's token to a [`Principal`], by a signed verdict of the auth service.
+//! Authentication: turns a caller's token into a [`Principal`], by a signed verdict of the auth
+//! service.
 //!
-//! The worker asks over NATS and believes nothing that is not signed by a known key, fresh, meant for it and about this
-//! very token. This room is the only user of JSON Web Tokens. It never logs or keeps a token: a cache entry is found by
-//! the token's SHA-256.
+//! The worker asks the auth service over NATS. It trusts a verdict only if a configured key signed
+//! it and it is fresh, addressed to this service and about exactly this token. Only this module
+//! uses JSON Web Tokens. It never logs or stores a token: cache entries are found by the token's
+//! SHA-256.
 
 mod authenticator;
 mod keys;

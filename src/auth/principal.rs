@@ -1,10 +1,10 @@
-//! The caller, as the auth service vouches for them.
+//! The caller, as the auth service identifies them.
 
 use crate::seal::UserId;
 use crate::wire::Scope;
 use std::collections::BTreeSet;
 
-/// A verified caller: whose items they reach, and what they may do with them.
+/// A verified caller: the user whose items a request reaches, and the scopes of the token.
 #[derive(Clone, Debug)]
 pub struct Principal {
     user: UserId,
@@ -14,7 +14,8 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// `scope` is a list separated by spaces (RFC 6749 §3.3); `expires_at` is in seconds since the Unix epoch.
+    /// `scope` is a list separated by spaces (RFC 6749 §3.3); `expires_at` is in seconds since the
+    /// Unix epoch.
     pub(super) fn new(
         user: UserId,
         scope: &str,
@@ -26,6 +27,7 @@ impl Principal {
             .filter(|s| !s.is_empty())
             .map(str::to_owned)
             .collect();
+
         Self {
             user,
             scopes,
@@ -34,22 +36,22 @@ impl Principal {
         }
     }
 
-    /// Who it is. The owner of every item that the request reaches.
+    /// The user: the owner of every item that the request reaches.
     pub fn user(&self) -> &UserId {
         &self.user
     }
 
-    /// Whether the token carries that scope.
+    /// Returns whether the token has this scope.
     pub fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(scope.as_str())
     }
 
-    /// The session in which the token was given out (`sid`), where the auth service tells it.
+    /// The session in which the token was issued (`sid`), if the verdict names it.
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
 
-    /// When the token ends, in seconds since the Unix epoch.
+    /// The time at which the token expires, in seconds since the Unix epoch, if the verdict has it.
     pub fn expires_at(&self) -> Option<u64> {
         self.expires_at
     }
@@ -67,6 +69,7 @@ mod tests {
             Some(5),
             None,
         );
+
         assert!(caller.may(Scope::Read));
         assert!(!caller.may(Scope::Write));
         assert!(!caller.may(Scope::Secrets));

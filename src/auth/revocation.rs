@@ -1,8 +1,10 @@
-//! Revocations: what the auth service takes back before it ends by itself, told to every worker.
+//! Revocations: the auth service publishes to every worker which verdicts end before their time.
 //!
-//! A message on the revocation subject is a signed security event (a JWT of `typ: secevent+jwt`, RFC 8417) that names a
-//! `sub`, a `sid`, or both. It takes every verdict about them out of the cache, and leaves a mark: a verdict that is
-//! older than the mark is not believed, and one that was asked for before it was heard is asked for again.
+//! A message on the revocation subject is a signed security event (a JWT of `typ: secevent+jwt`,
+//! RFC 8417) that names a `sub`, a `sid`, or both. The worker removes every verdict about them from
+//! the cache, and logs the revocation for some time. A verdict that was signed before a logged
+//! revocation is refused. A verdict that the worker asked for before the revocation arrived is
+//! asked for again.
 
 use super::Principal;
 use super::keys::{Demands, KeySet};
@@ -11,8 +13,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const TYP: &str = "secevent+jwt";
-/// Marks kept at most: the auth service alone can make them, but it may err.
-const MOST: usize = 100_000;
+/// The maximum number of logged revocations. Only the auth service can make them, but it may have a
+/// bug.
+const REVOCATIONS_MAX: usize = 100_000;
 
 #[derive(Deserialize)]
 struct Claims {
@@ -23,18 +26,19 @@ struct Claims {
     events: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What was taken back.
+/// A revocation of all tokens of a user, of a session, or of a user within a session.
 #[derive(Clone)]
 pub(super) struct Revocation {
     issuer: String,
     subject: Option<String>,
     session: Option<String>,
-    /// When it was signed, in seconds since the Unix epoch.
+    /// The time of the signature, in seconds since the Unix epoch.
     issued_at: u64,
 }
 
 impl Revocation {
-    /// From a message; `None` unless it is signed by the auth service, for this service, and not of the future.
+    /// Reads a message. Returns `None` unless the auth service signed it, for this service, and not
+    /// in the future.
     pub(super) fn read(
         keys: &KeySet,
         issuer: &str,
@@ -51,8 +55,9 @@ impl Revocation {
             leeway_s,
         };
         let claims: Claims = keys.verify(text, &demands)?;
+
         let names_somebody = claims.sub.is_some() || claims.sid.is_some();
-        (names_somebody && !claims.events.is_empty() && claims.iat <= now + leeway_s).then_some(
+        (names_somebody && !claims.events.is_empty() && claims.iat <= now.saturating_add(leeway_s)).then_some(
             Self {
                 issuer: claims.iss,
                 subject: claims.sub,
@@ -62,42 +67,47 @@ impl Revocation {
         )
     }
 
-    /// Whether it is about this caller: the subject and the session that it names, each where it names one.
+    /// Returns whether it applies to this caller: the issuer must match, and the subject and the
+    /// session must match if the revocation names them.
     pub(super) fn is_about(&self, principal: &Principal) -> bool {
         let user = principal.user();
-        let subject = self
+        let subject_matches = self
             .subject
             .as_ref()
             .is_none_or(|subject| subject == user.subject());
-        let session = self
+        let session_matches = self
             .session
             .as_ref()
             .is_none_or(|session| Some(session.as_str()) == principal.session());
-        subject && session && self.issuer == user.issuer()
+
+        subject_matches && session_matches && self.issuer == user.issuer()
     }
 }
 
-/// What was heard and still counts.
+/// The revocations that were received and may still apply to a verdict.
 pub(super) struct RevocationLog {
-    /// How long a verdict may live, and so a mark counts.
+    /// How long a verdict can live, and so how long a revocation applies.
     life: Duration,
-    marks: Mutex<LogEntries>,
+    entries: Mutex<LogEntries>,
 }
 
 #[derive(Default)]
 struct LogEntries {
-    marks: Vec<(Instant, Revocation)>,
-    /// When something may have been missed: a verdict that was asked for before may be about anybody.
-    missed_at: Option<Instant>,
+    /// The revocations, and when each of them arrived.
+    revocations: Vec<(Instant, Revocation)>,
+    /// The last time at which a revocation may have been missed. The missed one may apply to any
+    /// verdict that was asked for before this.
+    gap_at: Option<Instant>,
 }
 
-/// Whether a verdict may be believed.
+/// Whether a verdict may be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Good,
-    /// It was asked for before something was heard, or may have been missed, that could change it.
+    /// After the worker asked, a revocation arrived, or may have been missed, that could change the
+    /// verdict.
     AskAgain,
-    /// It was signed before its caller was revoked.
+    /// The verdict was signed before its caller was revoked.
     Revoked,
 }
 
@@ -105,51 +115,59 @@ impl RevocationLog {
     pub(super) fn new(life: Duration) -> Self {
         Self {
             life,
-            marks: Mutex::default(),
+            entries: Mutex::default(),
         }
     }
 
+    /// Logs a revocation, and drops the expired ones. If the log is full, it records a gap instead.
     pub(super) fn add(&self, revocation: Revocation) {
-        let mut heard = self.lock();
-        let life = self.life;
-        heard.marks.retain(|(at, _)| at.elapsed() < life);
-        if heard.marks.len() < MOST {
-            heard.marks.push((Instant::now(), revocation));
+        let mut entries = self.lock();
+        entries
+            .revocations
+            .retain(|(received_at, _)| received_at.elapsed() < self.life);
+
+        if entries.revocations.len() < REVOCATIONS_MAX {
+            entries.revocations.push((Instant::now(), revocation));
         } else {
-            heard.missed_at = Some(Instant::now());
+            entries.gap_at = Some(Instant::now());
         }
     }
 
-    /// Something may have been missed.
-    pub(super) fn missed(&self) {
-        self.lock().missed_at = Some(Instant::now());
+    /// Records that a revocation may have been missed.
+    pub(super) fn add_gap(&self) {
+        self.lock().gap_at = Some(Instant::now());
     }
 
-    /// How a verdict stands that was asked for at `asked` and signed at `signed_at`, in seconds since the Unix epoch.
+    /// Returns the standing of a verdict. The worker asked for it at `asked_at`; the auth service
+    /// signed it at `signed_at`, in seconds since the Unix epoch.
     pub(super) fn standing(
         &self,
         principal: &Principal,
-        asked: Instant,
+        asked_at: Instant,
         signed_at: u64,
     ) -> Standing {
-        let heard = self.lock();
-        let about = || {
-            heard
-                .marks
-                .iter()
-                .filter(|(at, mark)| at.elapsed() < self.life && mark.is_about(principal))
-        };
-        if about().any(|(at, mark)| *at < asked && signed_at < mark.issued_at) {
+        let entries = self.lock();
+        let mut relevant = entries
+            .revocations
+            .iter()
+            .filter(|(at, revocation)| at.elapsed() < self.life && revocation.is_about(principal));
+        let is_revoked = relevant
+            .clone()
+            .any(|(at, revocation)| *at < asked_at && signed_at < revocation.issued_at);
+        if is_revoked {
             return Standing::Revoked;
         }
-        if about().any(|(at, _)| *at >= asked) || heard.missed_at.is_some_and(|at| at >= asked) {
+
+        let arrived_since = relevant.any(|(at, _)| *at >= asked_at);
+        if arrived_since || entries.gap_at.is_some_and(|at| at >= asked_at) {
             return Standing::AskAgain;
         }
+
         Standing::Good
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, LogEntries> {
-        self.marks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -173,54 +191,53 @@ mod tests {
     }
 
     #[test]
-    fn it_is_about_whom_it_names() {
-        let table = [
+    fn it_applies_to_the_user_and_the_session_that_it_names() {
+        let cases = [
             (revocation(Some("s"), None), true),
             (revocation(Some("other"), None), false),
             (revocation(None, Some("1")), true),
             (revocation(None, Some("2")), false),
             (revocation(Some("s"), Some("2")), false),
         ];
-        for (revocation, about) in table {
-            assert_eq!(revocation.is_about(&caller("s", "1")), about);
-        }
         let foreign = Revocation {
             issuer: "another".into(),
             ..revocation(Some("s"), None)
         };
+
+        for (revocation, applies) in cases {
+            assert_eq!(revocation.is_about(&caller("s", "1")), applies);
+        }
         assert!(!foreign.is_about(&caller("s", "1")));
     }
 
     #[test]
-    fn a_verdict_that_was_under_way_is_asked_for_again_and_an_older_one_is_refused() {
-        let marks = RevocationLog::new(Duration::from_secs(60));
+    fn a_verdict_asked_for_before_a_revocation_is_asked_for_again() {
+        let log = RevocationLog::new(Duration::from_secs(60));
         let before = Instant::now();
-        assert_eq!(
-            marks.standing(&caller("s", "1"), before, 99),
-            Standing::Good
-        );
-        marks.add(revocation(Some("s"), None));
-        assert_eq!(
-            marks.standing(&caller("s", "1"), before, 101),
-            Standing::AskAgain
-        );
-        assert_eq!(
-            marks.standing(&caller("other", "1"), before, 99),
-            Standing::Good
-        );
+        let standing =
+            |subject: &str, signed_at| log.standing(&caller(subject, "1"), before, signed_at);
+        assert_eq!(standing("s", 99), Standing::Good);
+
+        log.add(revocation(Some("s"), None));
+
+        assert_eq!(standing("s", 101), Standing::AskAgain);
+        assert_eq!(standing("other", 99), Standing::Good);
+
+        log.add_gap();
+
+        assert_eq!(standing("other", 200), Standing::AskAgain);
+    }
+
+    #[test]
+    fn a_verdict_signed_before_a_revocation_is_refused() {
+        let log = RevocationLog::new(Duration::from_secs(60));
+        log.add(revocation(Some("s"), None));
         let after = Instant::now() + Duration::from_nanos(1);
-        assert_eq!(
-            marks.standing(&caller("s", "1"), after, 99),
-            Standing::Revoked
-        );
-        assert_eq!(
-            marks.standing(&caller("s", "1"), after, 100),
-            Standing::Good
-        );
-        marks.missed();
-        assert_eq!(
-            marks.standing(&caller("other", "1"), before, 200),
-            Standing::AskAgain
-        );
+
+        let older = log.standing(&caller("s", "1"), after, 99);
+        let newer = log.standing(&caller("s", "1"), after, 100);
+
+        assert_eq!(older, Standing::Revoked);
+        assert_eq!(newer, Standing::Good);
     }
 }

@@ -1,4 +1,4 @@
-//! How callers are verified: what is set, and what holds unless it is.
+//! The settings of authentication, and their defaults.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,32 +6,34 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
-    /// The subject on which the auth service is asked.
+    /// The subject on which workers ask the auth service.
     pub verify_subject: String,
-    /// The subject on which it tells what it takes back.
+    /// The subject on which the auth service publishes revocations.
     pub revoked_subject: String,
-    /// Who signs verdicts: their `iss`.
+    /// The issuer of verdicts: their `iss`.
     pub issuer: String,
-    /// For whom verdicts are: their `aud`.
+    /// The audience of verdicts: their `aud`.
     pub audience: String,
     /// The public keys of verdicts: the text of a JWK set (RFC 7517).
     pub verdict_keys: String,
-    /// The public keys of callers' tokens, as a JWK set, where those are JWTs: a token that they do not fit is refused
-    /// without asking. Empty: every token is asked about.
+    /// The public keys of callers' tokens, as a JWK set, if the tokens are JWTs: a token that fails
+    /// this check is refused without asking the auth service. If empty, the worker asks about every
+    /// token.
     pub token_keys: String,
-    /// The allowed signature algorithms, of EdDSA, ES256 and RS256.
+    /// The allowed signature algorithms, out of EdDSA, ES256 and RS256.
     pub algorithms: Vec<String>,
-    /// How long a verdict is kept, in milliseconds; 0 keeps none.
+    /// How long a verdict is cached, in milliseconds; 0 disables the cache.
     pub cache_ttl_ms: u64,
-    /// How many verdicts are kept at most.
+    /// The maximum number of cached verdicts.
     pub cache_entries: usize,
-    /// How old a verdict may be when it arrives, in milliseconds.
+    /// The maximum age of a verdict when it arrives, in milliseconds.
     pub verdict_max_age_ms: u64,
-    /// How far clocks may differ, in milliseconds.
+    /// The maximum difference between clocks, in milliseconds.
     pub leeway_ms: u64,
-    /// How long to wait for the auth service, in milliseconds.
+    /// The time limit for an answer of the auth service, in milliseconds.
     pub timeout_ms: u64,
-    /// How many questions to it may be under way: one goes on after its caller has given up.
+    /// The maximum number of questions to the auth service under way. A question continues after
+    /// its caller has given up.
     pub in_flight: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The auth service's answer: token introspection (RFC 7662) signed as a JWT (RFC 9701).
+//! The auth service's answer: a token introspection (RFC 7662) signed as a JWT (RFC 9701).
 
 use super::Principal;
 use super::keys::{Demands, KeySet};
@@ -26,7 +26,7 @@ struct Introspection {
     sid: Option<String>,
 }
 
-/// What a verdict has to show before it counts.
+/// What a verdict must satisfy before it is trusted.
 pub(super) struct Terms {
     pub issuer: String,
     pub audience: String,
@@ -34,24 +34,25 @@ pub(super) struct Terms {
     pub leeway_s: u64,
 }
 
-/// A verdict that lets somebody in.
+/// A verdict about a valid token.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub principal: Principal,
-    /// When it was signed, in seconds since the Unix epoch.
+    /// The time of the signature, in seconds since the Unix epoch.
     pub issued_at: u64,
 }
 
-/// Why a verdict lets nobody in.
+/// Why a verdict does not authenticate the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum VerdictError {
-    /// It is signed and says that the token is not good.
+    /// The verdict is signed, and the token is not valid.
     Inactive,
-    /// It is not to be believed: unsigned, stale, for another audience, or about another token.
+    /// The verdict cannot be trusted: it is unsigned, stale, for another audience, or about another
+    /// token.
     Unbelievable,
 }
 
-/// Reads a verdict about `token`, at `now` in seconds since the Unix epoch.
+/// Checks and reads a verdict about `token`; `now` is in seconds since the Unix epoch.
 pub(super) fn read(
     keys: &KeySet,
     terms: &Terms,
@@ -69,22 +70,30 @@ pub(super) fn read(
     let claims: Claims = keys
         .verify(answer, &demands)
         .ok_or(VerdictError::Unbelievable)?;
+
     let stale = claims.iat.saturating_add(terms.max_age_s) < now
         || claims.iat > now.saturating_add(terms.leeway_s);
     // A verdict about one token must not serve another.
     if stale || claims.token_sha256 != URL_SAFE_NO_PAD.encode(sha256(token.as_bytes())) {
         return Err(VerdictError::Unbelievable);
     }
-    let said = claims.token_introspection;
-    if !said.active || said.exp.is_some_and(|exp| exp <= now) {
+
+    let introspection = claims.token_introspection;
+    if !introspection.active || introspection.exp.is_some_and(|exp| exp <= now) {
         return Err(VerdictError::Inactive);
     }
-    let subject = said
+
+    let subject = introspection
         .sub
         .filter(|sub| !sub.is_empty())
         .ok_or(VerdictError::Unbelievable)?;
-    let scope = said.scope.as_deref().unwrap_or_default();
-    let principal = Principal::new(UserId::new(claims.iss, subject), scope, said.exp, said.sid);
+    let principal = Principal::new(
+        UserId::new(claims.iss, subject),
+        introspection.scope.as_deref().unwrap_or_default(),
+        introspection.exp,
+        introspection.sid,
+    );
+
     Ok(Verdict {
         principal,
         issued_at: claims.iat,

@@ -1,101 +1,110 @@
-//! What is known of tokens without asking: verdicts that are still good, and tokens called inactive a moment ago. Neither
-//! holds a token: both are found by its hash.
+//! The verdicts that are cached, and the tokens that the auth service refused a moment ago.
+//!
+//! Neither stores a token: both are indexed by the token's hash.
 
 use super::Principal;
 use quick_cache::sync::Cache;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// How long a token stays refused that the auth service calls inactive, so that a flood of it costs a round trip now and
-/// then, and not each. Short, since the service may come to know the token: it is asked anew after that.
-const REFUSED_FOR: Duration = Duration::from_secs(1);
-/// How many such tokens are known at most.
-const REFUSED_MOST: usize = 10_000;
+/// How long a token that the auth service calls inactive is refused without asking again, so that
+/// not every request with a bad token costs a round trip. It is short because the auth service may
+/// learn of the token.
+const REFUSAL_TTL: Duration = Duration::from_secs(1);
+/// The maximum number of cached refusals.
+const REFUSALS_MAX: usize = 10_000;
 
 /// A token's SHA-256.
 pub(super) type Hash = [u8; 32];
 
 pub(super) struct VerdictCache {
-    /// How long a verdict is kept; zero keeps none.
-    life: Duration,
-    cache: Cache<Hash, (Principal, Instant)>,
-    /// Tokens called inactive a moment ago, and until when they are not asked about again.
-    refused: Cache<Hash, Instant>,
+    /// How long a verdict is cached; zero disables the cache.
+    ttl: Duration,
+    /// Each verdict's caller, and the end of its time in the cache.
+    verdicts: Cache<Hash, (Principal, Instant)>,
+    /// Tokens that are refused without asking, and the end of that time.
+    refusals: Cache<Hash, Instant>,
     hits: AtomicU64,
 }
 
 impl VerdictCache {
-    /// Of at most so many verdicts.
-    pub(super) fn new(entries: usize, life: Duration) -> Self {
+    /// Returns an empty cache for at most `entries` verdicts.
+    pub(super) fn new(entries: usize, ttl: Duration) -> Self {
         Self {
-            life,
-            cache: Cache::new(entries),
-            refused: Cache::new(REFUSED_MOST),
+            ttl,
+            verdicts: Cache::new(entries),
+            refusals: Cache::new(REFUSALS_MAX),
             hits: AtomicU64::default(),
         }
     }
 
-    /// The verdict that is still good for this token.
-    pub(super) fn kept(&self, hash: &Hash) -> Option<Principal> {
-        let (principal, until) = self.cache.get(hash)?;
+    /// Returns the cached verdict about this token, unless the verdict or the token has expired.
+    pub(super) fn get(&self, hash: &Hash) -> Option<Principal> {
+        let (principal, until) = self.verdicts.get(hash)?;
         if Instant::now() < until && principal.expires_at().is_none_or(|exp| unix_now() < exp) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Some(principal);
         }
-        self.cache.remove(hash);
+
+        self.verdicts.remove(hash);
         None
     }
 
-    /// Whether the auth service called this token inactive a moment ago.
-    pub(super) fn was_refused(&self, hash: &Hash) -> bool {
-        let Some(until) = self.refused.get(hash) else {
+    /// Returns whether the auth service called this token inactive a moment ago.
+    pub(super) fn is_refused(&self, hash: &Hash) -> bool {
+        let Some(until) = self.refusals.get(hash) else {
             return false;
         };
         if Instant::now() < until {
             return true;
         }
-        self.refused.remove(hash);
+
+        self.refusals.remove(hash);
         false
     }
 
+    /// Refuses this token for [`REFUSAL_TTL`], or for the cache's TTL if that is shorter.
     pub(super) fn refuse(&self, hash: Hash) {
-        self.refused
-            .insert(hash, Instant::now() + REFUSED_FOR.min(self.life));
+        self.refusals
+            .insert(hash, Instant::now() + REFUSAL_TTL.min(self.ttl));
     }
 
-    pub(super) fn keep(&self, hash: Hash, principal: &Principal) {
-        self.refused.remove(&hash);
-        if !self.life.is_zero() {
-            self.cache
-                .insert(hash, (principal.clone(), Instant::now() + self.life));
+    pub(super) fn insert(&self, hash: Hash, principal: &Principal) {
+        self.refusals.remove(&hash);
+
+        if !self.ttl.is_zero() {
+            self.verdicts
+                .insert(hash, (principal.clone(), Instant::now() + self.ttl));
         }
     }
 
-    pub(super) fn forget(&self, hash: &Hash) {
-        self.cache.remove(hash);
+    pub(super) fn remove(&self, hash: &Hash) {
+        self.verdicts.remove(hash);
     }
 
-    /// Forgets the verdicts about those.
-    pub(super) fn forget_those(&self, are: impl Fn(&Principal) -> bool) {
-        self.cache.retain(|_, (principal, _)| !are(principal));
+    /// Removes the verdicts about the callers that `matches` selects.
+    pub(super) fn remove_if(&self, matches: impl Fn(&Principal) -> bool) {
+        self.verdicts
+            .retain(|_, (principal, _)| !matches(principal));
     }
 
-    /// Forgets every verdict.
-    pub(super) fn forget_all(&self) {
-        self.cache.clear();
+    /// Removes every verdict.
+    pub(super) fn clear(&self) {
+        self.verdicts.clear();
     }
 
-    /// How many verdicts are kept.
+    /// The number of cached verdicts.
     pub(super) fn count(&self) -> u64 {
-        self.cache.len() as u64
+        self.verdicts.len() as u64
     }
 
-    /// How often one was found.
+    /// The number of hits so far.
     pub(super) fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
 }
 
+/// The current time in seconds since the Unix epoch.
 pub(super) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

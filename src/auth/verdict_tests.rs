@@ -1,4 +1,5 @@
-//! A verdict counts only when signed by a known key, fresh, and about this token for this service.
+//! Tests that a verdict is trusted only if a configured key signed it and it is fresh, for this
+//! service and about this token.
 
 use super::*;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -40,10 +41,13 @@ fn terms() -> Terms {
     }
 }
 
-fn good() -> Value {
+/// The claims of a verdict that is trusted.
+fn good_claims() -> Value {
     json!({
         "iss": "iss", "aud": "us", "iat": NOW,
-        "token_introspection": {"active": true, "sub": "somebody", "scope": "favorites:read", "exp": NOW + 60},
+        "token_introspection": {
+            "active": true, "sub": "somebody", "scope": "favorites:read", "exp": NOW + 60,
+        },
         "token_sha256": URL_SAFE_NO_PAD.encode(sha256(TOKEN.as_bytes())),
     })
 }
@@ -56,53 +60,59 @@ fn header(typ: &str) -> Header {
     }
 }
 
-fn judge(signer: &Signer, claims: &Value) -> Result<Principal, VerdictError> {
+/// Signs the claims and reads them as a verdict about [`TOKEN`].
+fn read_claims(signer: &Signer, claims: &Value) -> Result<Principal, VerdictError> {
     let keys = KeySet::parse("verdict_keys", &signer.jwks, &algorithms()).expect("a key set");
     let answer = encode(&header(TYP), claims, &signer.key).expect("signed");
     read(&keys, &terms(), &answer, TOKEN, NOW).map(|verdict| verdict.principal)
 }
 
-fn with(pointer: &str, value: Value) -> Value {
-    let mut claims = good();
-    *claims.pointer_mut(pointer).expect("a known claim") = value;
+/// Good claims with one of them replaced.
+fn claims_with(pointer: &str, value: Value) -> Value {
+    let mut claims = good_claims();
+    *claims.pointer_mut(pointer).expect("a claim") = value;
     claims
 }
 
 #[test]
-fn a_good_verdict_gives_the_caller() {
-    let caller = judge(&signer(), &good()).expect("good");
-    assert_eq!(
-        (caller.user().issuer(), caller.user().subject()),
-        ("iss", "somebody")
-    );
+fn a_good_verdict_identifies_the_caller() {
+    let caller = read_claims(&signer(), &good_claims()).expect("good");
+
+    assert_eq!(caller.user().issuer(), "iss");
+    assert_eq!(caller.user().subject(), "somebody");
     assert!(caller.may(crate::wire::Scope::Read));
     assert_eq!(caller.expires_at(), Some(NOW + 60));
 }
 
 #[test]
-fn a_verdict_that_is_not_for_this_question_is_not_believed() {
+fn a_verdict_for_another_question_or_time_is_not_trusted() {
     let signer = signer();
-    for (case, claims) in [
-        ("another audience", with("/aud", json!("them"))),
-        ("another issuer", with("/iss", json!("other"))),
+    let cases = [
+        ("another audience", claims_with("/aud", json!("them"))),
+        ("another issuer", claims_with("/iss", json!("other"))),
         (
             "another token",
-            with(
+            claims_with(
                 "/token_sha256",
                 json!(URL_SAFE_NO_PAD.encode(sha256(b"other"))),
             ),
         ),
-        ("stale", with("/iat", json!(NOW - 31))),
-        ("from the future", with("/iat", json!(NOW + 6))),
-        ("no subject", with("/token_introspection/sub", json!(""))),
+        ("stale", claims_with("/iat", json!(NOW - 31))),
+        ("from the future", claims_with("/iat", json!(NOW + 6))),
+        (
+            "no subject",
+            claims_with("/token_introspection/sub", json!("")),
+        ),
         ("no issuer", {
-            let mut claims = good();
+            let mut claims = good_claims();
             claims.as_object_mut().expect("an object").remove("iss");
             claims
         }),
-    ] {
+    ];
+
+    for (case, claims) in cases {
         assert_eq!(
-            judge(&signer, &claims).err(),
+            read_claims(&signer, &claims).err(),
             Some(VerdictError::Unbelievable),
             "{case}"
         );
@@ -110,69 +120,71 @@ fn a_verdict_that_is_not_for_this_question_is_not_believed() {
 }
 
 #[test]
-fn a_verdict_against_the_token_is_believed() {
+fn a_verdict_that_a_token_is_not_valid_is_trusted() {
     let signer = signer();
-    for claims in [
-        with("/token_introspection/active", json!(false)),
-        with("/token_introspection/exp", json!(NOW)),
-        with("/token_introspection", json!({"active": false})),
-    ] {
-        assert_eq!(judge(&signer, &claims).err(), Some(VerdictError::Inactive));
+    let cases = [
+        claims_with("/token_introspection/active", json!(false)),
+        claims_with("/token_introspection/exp", json!(NOW)),
+        claims_with("/token_introspection", json!({"active": false})),
+    ];
+
+    for claims in cases {
+        assert_eq!(
+            read_claims(&signer, &claims).err(),
+            Some(VerdictError::Inactive)
+        );
     }
 }
 
 #[test]
-fn an_unsigned_or_foreign_verdict_is_not_believed() {
-    let (ours, theirs) = (signer(), signer());
+fn an_unsigned_or_foreign_verdict_is_not_trusted() {
+    let ours = signer();
+    let theirs = signer();
     let keys = KeySet::parse("verdict_keys", &ours.jwks, &algorithms()).expect("a key set");
-    let foreign = encode(&header(TYP), &good(), &theirs.key).expect("signed");
-    assert!(read(&keys, &terms(), &foreign, TOKEN, NOW).is_err());
-    let body = URL_SAFE_NO_PAD.encode(good().to_string());
+    let is_refused = |verdict: &str| read(&keys, &terms(), verdict, TOKEN, NOW).is_err();
+
+    let foreign = encode(&header(TYP), &good_claims(), &theirs.key).expect("signed");
     let unsigned = format!(
-        "{}.{body}.",
-        URL_SAFE_NO_PAD.encode(json!({"alg": "none", "typ": TYP}).to_string())
+        "{}.{}.",
+        URL_SAFE_NO_PAD.encode(json!({"alg": "none", "typ": TYP}).to_string()),
+        URL_SAFE_NO_PAD.encode(good_claims().to_string()),
     );
-    assert!(read(&keys, &terms(), &unsigned, TOKEN, NOW).is_err());
-    assert!(read(&keys, &terms(), "", TOKEN, NOW).is_err());
-    let other_typ = encode(&header("JWT"), &good(), &ours.key).expect("signed");
-    assert!(
-        read(&keys, &terms(), &other_typ, TOKEN, NOW).is_err(),
-        "an access token is no verdict"
-    );
-    let hmac = encode(
-        &Header {
-            typ: Some(TYP.into()),
-            ..Header::new(Algorithm::HS256)
-        },
-        &good(),
-        &EncodingKey::from_secret(ours.jwks.as_bytes()),
-    );
-    assert!(
-        read(&keys, &terms(), &hmac.expect("signed"), TOKEN, NOW).is_err(),
-        "a public key is no secret"
-    );
+    let other_typ = encode(&header("JWT"), &good_claims(), &ours.key).expect("signed");
+    let hmac_header = Header {
+        typ: Some(TYP.into()),
+        ..Header::new(Algorithm::HS256)
+    };
+    let hmac_key = EncodingKey::from_secret(ours.jwks.as_bytes());
+    let hmac = encode(&hmac_header, &good_claims(), &hmac_key).expect("signed");
+
+    assert!(is_refused(&foreign));
+    assert!(is_refused(&unsigned));
+    assert!(is_refused(""));
+    assert!(is_refused(&other_typ), "an access token is not a verdict");
+    assert!(is_refused(&hmac), "a public key is not a secret");
 }
 
 #[test]
-fn a_key_set_that_cannot_be_used_is_refused_by_its_setting() {
-    let set = |text: &str, algorithms: &[String]| {
+fn the_error_about_a_key_set_names_the_setting() {
+    let error = |text: &str, algorithms: &[String]| {
         KeySet::parse("verdict_keys", text, algorithms)
             .err()
             .expect("refused")
             .to_string()
     };
+
     assert_eq!(
-        set("{", &algorithms()),
+        error("{", &algorithms()),
         "auth.verdict_keys is not a JWK set (RFC 7517)"
     );
     assert_eq!(
-        set("{\"keys\":[]}", &algorithms()),
+        error("{\"keys\":[]}", &algorithms()),
         "auth.verdict_keys holds no key for any of auth.algorithms"
     );
     assert!(
-        set(&signer().jwks, &["ES256".into()]).contains("no key"),
+        error(&signer().jwks, &["ES256".into()]).contains("no key"),
         "the key is for another algorithm"
     );
-    assert!(set(&signer().jwks, &["none".into()]).contains("none is not one of"));
-    assert!(set(&signer().jwks, &["HS256".into()]).contains("HS256 is not one of"));
+    assert!(error(&signer().jwks, &["none".into()]).contains("none is not one of"));
+    assert!(error(&signer().jwks, &["HS256".into()]).contains("HS256 is not one of"));
 }

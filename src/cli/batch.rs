@@ -1,4 +1,4 @@
-//! `gofavorites batch`: several puts and deletes in one go.
+//! `gofavorites batch`: several puts and deletes in one request.
 
 use super::client::Connection;
 use super::failed::CommandError;
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use std::io::Read as _;
 use std::path::PathBuf;
 
-/// Do several puts and deletes in one go: all of them, or with --each those that can be done.
+/// Execute several puts and deletes in one request: all of them or none, or with --each those that
+/// are possible.
 #[derive(Args)]
 #[command(after_help = "Operations are a list in JSON, or one on each line:
   {\"op\": \"put\", \"kind\": \"text\", \"id\": \"shopping\", \"data\": {\"text\": \"milk\"}, \"tags\": [\"todo\"]}
@@ -24,13 +25,13 @@ pub(super) struct Batch {
     connection: Connection,
     /// A file of operations; - for the standard input
     file: PathBuf,
-    /// Do each that can be done, and tell why the others cannot
+    /// Execute each operation that is possible, and print why the others are not
     #[arg(long)]
     each: bool,
-    /// Only if you are at this version; 0: only if you have nothing yet
+    /// Only if you are at this owner_version; 0: only if you have nothing yet
     #[arg(long)]
     if_owner_version: Option<u64>,
-    /// The request's own id: with the same one it is done once, however often it is asked for
+    /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
     /// Print the reply as JSON
@@ -45,6 +46,7 @@ impl Batch {
         if let Some(version) = self.if_owner_version {
             body["if_owner_version"] = json!(version);
         }
+
         let reply = self
             .connection
             .open()
@@ -54,21 +56,23 @@ impl Batch {
         let results = reply["results"]
             .as_array()
             .context("the reply has no results")?;
+
         if self.json {
             print_json(&reply)?;
         } else {
             let lines = results
                 .iter()
                 .enumerate()
-                .map(|(at, result)| line(at, result));
+                .map(|(number, result)| format_result(number, result));
             print(&lines.collect::<String>())?;
         }
-        // One that was refused is a failure, of which the first tells the kind.
-        match results
+
+        // The first operation that was refused determines the exit code.
+        let refused = results
             .iter()
             .map(|result| &result["error"])
-            .find(|error| error.is_object())
-        {
+            .find(|error| error.is_object());
+        match refused {
             Some(error) => Err(CommandError::refused(error).into()),
             None => Ok(()),
         }
@@ -82,46 +86,51 @@ impl Batch {
             text = std::fs::read_to_string(&self.file)
                 .with_context(|| format!("{} cannot be read", self.file.display()))?;
         }
-        operations(&text)
+
+        parse_operations(&text)
     }
 }
 
-/// The operations in a list, or one on each line.
-fn operations(text: &str) -> anyhow::Result<Vec<Value>> {
+/// Parses a JSON list of operations, or one operation on each line.
+fn parse_operations(text: &str) -> anyhow::Result<Vec<Value>> {
     if text.trim_start().starts_with('[') {
         return serde_json::from_str(text).context("not a list of operations in JSON");
     }
+
     let lines = text
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty());
     lines
-        .map(|(at, line)| {
-            serde_json::from_str(line).with_context(|| format!("line {} is not JSON", at + 1))
+        .map(|(index, line)| {
+            serde_json::from_str(line).with_context(|| format!("line {} is not JSON", index + 1))
         })
         .collect()
 }
 
-/// What came of one operation.
-fn line(at: usize, result: &Value) -> String {
-    let (item, error) = (&result["item"], &result["error"]);
+/// Returns the line for the result of one operation; `number` counts from 0.
+fn format_result(number: usize, result: &Value) -> String {
+    let item = &result["item"];
+    let error = &result["error"];
     if error.is_object() {
         return format!(
-            "{at}: {} ({}): {}\n",
+            "{number}: {} ({}): {}\n",
             plain(&error["code"]),
             error["status"],
             plain(&error["message"])
         );
     }
+
     let what = format!(
         "{} {} at version {}",
         plain(&item["kind"]),
         plain(&item["id"]),
         item["version"]
     );
-    match item["deleted"] == true {
-        true => format!("{at}: deleted {what}\n"),
-        false => format!("{at}: kept {what}: {}\n", summary(item)),
+    if item["deleted"] == true {
+        format!("{number}: deleted {what}\n")
+    } else {
+        format!("{number}: kept {what}: {}\n", summary(item))
     }
 }
 
@@ -131,14 +140,22 @@ mod tests {
 
     #[test]
     fn operations_are_a_list_or_a_line_each() {
-        let (one, two) = (json!({"op": "delete"}), json!({"op": "put"}));
+        let one = json!({"op": "delete"});
+        let two = json!({"op": "put"});
+
         for text in [json!([one, two]).to_string(), format!("{one}\n\n{two}\n")] {
-            assert_eq!(
-                operations(&text).expect("well formed"),
-                [one.clone(), two.clone()]
-            );
+            let operations = parse_operations(&text).expect("well formed");
+
+            assert_eq!(operations, [one.clone(), two.clone()]);
         }
-        let error = operations(&format!("{one}\nx")).expect_err("no JSON");
+    }
+
+    #[test]
+    fn a_line_that_is_not_json_is_named() {
+        let text = "{\"op\": \"delete\"}\nx";
+
+        let error = parse_operations(text).expect_err("no JSON");
+
         assert!(format!("{error:#}").starts_with("line 2 is not JSON"));
     }
 
@@ -146,10 +163,17 @@ mod tests {
     fn each_result_is_a_line() {
         let kept =
             json!({"item": {"kind": "text", "id": "x", "version": 7, "data": {"text": "milk"}}});
-        assert_eq!(line(0, &kept), "0: kept text x at version 7: milk\n");
-        let gone = json!({"item": {"kind": "text", "id": "x", "version": 8, "deleted": true}});
-        assert_eq!(line(1, &gone), "1: deleted text x at version 8\n");
+        let deleted = json!({"item": {"kind": "text", "id": "x", "version": 8, "deleted": true}});
         let error = json!({"error": {"code": "not_found", "status": 404, "message": "no"}});
-        assert_eq!(line(2, &error), "2: not_found (404): no\n");
+
+        assert_eq!(
+            format_result(0, &kept),
+            "0: kept text x at version 7: milk\n"
+        );
+        assert_eq!(
+            format_result(1, &deleted),
+            "1: deleted text x at version 8\n"
+        );
+        assert_eq!(format_result(2, &error), "2: not_found (404): no\n");
     }
 }

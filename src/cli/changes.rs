@@ -1,7 +1,9 @@
-//! `gofavorites changes`: what is new since a version; `gofavorites watch`: the same, as it happens.
+//! `gofavorites changes`: prints what changed since a version; `gofavorites watch`: prints changes
+//! as they happen.
 
 use super::client::{Client, Connection};
-use super::show::{plain, print, print_json, summary, table, tell_if_stale};
+use super::failed::{has_code, is_transient, error_chain};
+use super::show::{plain, print, print_json, summary, table, warn_if_stale};
 use crate::wire::Operation;
 use anyhow::Context as _;
 use clap::Args;
@@ -10,8 +12,11 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Between one look and the next where the bell is silent: it is no promise, and may be missed.
-const LOOK: Duration = Duration::from_secs(15);
+/// How often `watch` asks without a notification: notifications are best effort, and one may be
+/// lost.
+const POLL_INTERVAL: Duration = Duration::from_secs(15);
+/// How often a walk from the beginning starts again if deletions are purged while it is under way.
+const WALK_RESTARTS_MAX: usize = 5;
 
 /// List what changed since a version, oldest first, deletions included.
 #[derive(Args)]
@@ -21,7 +26,7 @@ const LOOK: Duration = Duration::from_secs(15);
 pub(super) struct Changes {
     #[command(flatten)]
     connection: Connection,
-    /// The version from which on; 0: from the beginning
+    /// Changes after this version; 0: from the beginning
     #[arg(long)]
     since: u64,
     /// Print as JSON
@@ -37,7 +42,7 @@ pub(super) struct Changes {
 pub(super) struct Watch {
     #[command(flatten)]
     connection: Connection,
-    /// The version from which on [default: from now on]
+    /// First print the changes after this version [default: only new changes]
     #[arg(long)]
     since: Option<u64>,
     /// Print each change as a line of JSON
@@ -45,37 +50,39 @@ pub(super) struct Watch {
     json: bool,
 }
 
-/// How often a walk from the beginning is begun anew, where deletions are forgotten while it is under way.
-const ANEW: usize = 5;
-
-/// What came of asking for everything that is new.
-struct News {
+/// All changes since a version.
+struct ChangeSet {
     items: Vec<Value>,
     owner_version: u64,
+    /// The subject of change notifications.
     notify: String,
     stale: bool,
 }
 
-/// All that is new since a version.
-async fn news(client: &Client, since: u64) -> anyhow::Result<News> {
-    let mut anew = 0;
+/// Fetches all changes since a version.
+async fn fetch_changes(client: &Client, since: u64) -> anyhow::Result<ChangeSet> {
+    let mut restarts = 0;
     loop {
-        match walk(client, since).await {
-            // Nothing is held from before, so nothing is to be dropped.
+        match walk_pages(client, since).await {
+            // A caller that starts from 0 holds no items that the refusal would make it drop.
             Err(error)
                 if since == 0
-                    && anew < ANEW
-                    && super::failed::has_code(&error, "resync_required") =>
+                    && restarts < WALK_RESTARTS_MAX
+                    && has_code(&error, "resync_required") =>
             {
-                anew += 1
+                restarts += 1
             }
-            walked => return walked,
+            result => return result,
         }
     }
 }
 
-/// As [`news`], page by page, all under the floor of the first: then nothing among them is deleted and forgotten.
-async fn walk(client: &Client, mut since: u64) -> anyhow::Result<News> {
+/// Fetches all changes since a version, page by page.
+///
+/// Each further page repeats the deletion floor of the first one. The service refuses a page with
+/// `resync_required` once the floor is higher, so no item of a complete walk was deleted and purged
+/// meanwhile.
+async fn walk_pages(client: &Client, mut since: u64) -> anyhow::Result<ChangeSet> {
     let mut items: Vec<Value> = Vec::new();
     let mut floor = None;
     loop {
@@ -83,6 +90,7 @@ async fn walk(client: &Client, mut since: u64) -> anyhow::Result<News> {
         if let Some(floor) = floor.filter(|floor| *floor > 0) {
             body["floor"] = Value::from(floor);
         }
+
         let mut reply = client.ask(Operation::Changes, &body).await?;
         if let Value::Array(page) = reply["items"].take() {
             items.extend(page);
@@ -90,41 +98,49 @@ async fn walk(client: &Client, mut since: u64) -> anyhow::Result<News> {
         let owner_version = reply["owner_version"]
             .as_u64()
             .context("the reply has no owner_version")?;
+
         if reply["more"] != true {
             let notify = reply["notify"].as_str().unwrap_or_default().to_owned();
-            return Ok(News {
+            return Ok(ChangeSet {
                 items,
                 owner_version,
                 notify,
                 stale: reply["stale"] == true,
             });
         }
+
         floor = floor.or(reply["floor"].as_u64());
         since = items
             .last()
             .and_then(|item| item["version"].as_u64())
-            .context("an empty page with more behind it")?;
+            .context("the reply announces more items, but has none")?;
     }
 }
 
 impl Changes {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.open().await?;
-        let news = news(&client, self.since).await?;
-        tell_if_stale(&json!({"stale": news.stale}));
+        let changes = fetch_changes(&client, self.since).await?;
+
+        warn_if_stale(&json!({"stale": changes.stale}));
         if self.json {
-            let told = json!({"items": news.items, "owner_version": news.owner_version, "stale": news.stale});
-            return print_json(&told);
+            return print_json(&json!({
+                "items": changes.items,
+                "owner_version": changes.owner_version,
+                "stale": changes.stale,
+            }));
         }
-        match news.items.is_empty() {
-            true => print(&format!(
+
+        if changes.items.is_empty() {
+            print(&format!(
                 "nothing changed since {}: you are at version {}\n",
-                self.since, news.owner_version
-            )),
-            false => print(&table(
+                self.since, changes.owner_version
+            ))
+        } else {
+            print(&table(
                 ["VERSION", "KIND", "ID", "WHAT", "UPDATED"],
-                news.items.iter().map(row),
-            )),
+                changes.items.iter().map(row),
+            ))
         }
     }
 }
@@ -132,34 +148,41 @@ impl Changes {
 impl Watch {
     pub async fn run(self) -> anyhow::Result<()> {
         let mut client = self.connection.open().await?;
-        let first = news(&client, self.since.unwrap_or_default()).await?;
-        let mut bell = client.nats().subscribe(first.notify.clone()).await?;
-        // What came before the bell was hung up is asked for once more.
+        let first = fetch_changes(&client, self.since.unwrap_or_default()).await?;
+        let mut notifications = client.nats().subscribe(first.notify.clone()).await?;
+        // From here on the subscription is active. The loop begins with a request, because there
+        // was no notification of what changed before.
         client.nats().flush().await?;
+
         let mut since = first.owner_version;
         if self.since.is_some() {
-            self.tell(&first.items)?;
+            self.print_items(&first.items)?;
         }
         eprintln!("watching from version {since}; Ctrl-C ends it");
+
         loop {
-            match news(&client, since).await {
-                Ok(news) => {
-                    self.tell(&news.items)?;
-                    since = news.owner_version;
+            match fetch_changes(&client, since).await {
+                Ok(changes) => {
+                    self.print_items(&changes.items)?;
+                    since = changes.owner_version;
                 }
-                // Only what is refused for good ends it.
-                Err(error) if super::failed::passes(&error) => {
-                    eprintln!("gofavorites: {}; trying again", super::failed::told(&error));
+                // Only a refusal that will not pass ends the command.
+                Err(error) if is_transient(&error) => {
+                    eprintln!("gofavorites: {}; trying again", error_chain(&error));
                 }
                 Err(error) => return Err(error),
             }
-            let rung = timeout(LOOK, bell.next()).await;
-            client.wait_anew();
-            anyhow::ensure!(!matches!(rung, Ok(None)), "the connection is closed");
+
+            let notification = timeout(POLL_INTERVAL, notifications.next()).await;
+            client.restart_timeout();
+            anyhow::ensure!(
+                !matches!(notification, Ok(None)),
+                "the connection is closed"
+            );
         }
     }
 
-    fn tell(&self, items: &[Value]) -> anyhow::Result<()> {
+    fn print_items(&self, items: &[Value]) -> anyhow::Result<()> {
         for item in items {
             let line = if self.json {
                 item.to_string()
@@ -168,17 +191,19 @@ impl Watch {
             };
             print(&format!("{line}\n"))?;
         }
+
         Ok(())
     }
 }
 
-/// An item's row.
+/// An item's row in the table.
 fn row(item: &Value) -> [String; 5] {
     let what = if item["deleted"] == true {
         "deleted".to_owned()
     } else {
         summary(item)
     };
+
     [
         plain(&item["version"]),
         plain(&item["kind"]),

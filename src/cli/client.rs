@@ -1,4 +1,4 @@
-//! A caller of the service: connects, asks, and tells a refusal as a person can read it.
+//! A client of the service: connects, sends requests, and turns refusals into errors for people.
 
 use super::contexts::{Contexts, Place};
 use super::failed::CommandError;
@@ -12,17 +12,19 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// The longest time that the service takes for one request, and that one attempt is given.
-const LONGEST: Duration = Duration::from_secs(30);
-/// What the way there and back may take beside.
-const WAY: Duration = Duration::from_millis(300);
-/// Between two attempts, unless the service asks for more; and what it may ask for at most.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// What a request's headers take beside the token, in bytes, about.
-const HEADERS: usize = 512;
+/// The longest time that the service accepts for one request, and so the longest for one attempt.
+const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(30);
+/// What the round trip to the service may take in addition.
+const ROUND_TRIP_ALLOWANCE: Duration = Duration::from_millis(300);
+/// The pause between two attempts, unless the service asks for more.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause that the service may ask for.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Roughly what a request's headers take in addition to the token.
+const HEADERS_BYTES: usize = 512;
 
-/// Where the service is and who asks: by flag, else from the environment, else from a context.
+/// The service's address and the caller's credentials: from an option, else from the environment,
+/// else from a context.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
@@ -38,19 +40,19 @@ pub(super) struct Connection {
     /// Your access token
     #[arg(long, env = "GOFAVORITES_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Ask this shard rather than the nearest worker
+    /// Ask this shard instead of the nearest worker
     #[arg(long)]
     shard: Option<String>,
     /// The prefix of the service's subjects [default: favorites]
     #[arg(long, env = "GOFAVORITES_PREFIX")]
     prefix: Option<String>,
-    /// The context that fills in what is not given
+    /// The context to take missing values from
     #[arg(long, env = "GOFAVORITES_CONTEXT")]
     context: Option<String>,
     /// The file of contexts [default: ~/.config/gofavorites/contexts.toml]
     #[arg(long, env = "GOFAVORITES_CONTEXTS")]
     contexts: Option<PathBuf>,
-    /// How long to wait, in seconds
+    /// How long to wait in all, in seconds
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
 }
@@ -61,18 +63,19 @@ pub(super) struct Client {
     subjects: Subjects,
     shard: Option<String>,
     token: Option<String>,
-    patience: Duration,
-    until: Instant,
+    timeout: Duration,
+    deadline: Instant,
 }
 
 impl Connection {
-    /// What is given, the context's filled in.
+    /// Returns the options, with missing values taken from the context.
     fn place(&self) -> anyhow::Result<Place> {
         let context = Contexts::read(self.contexts.as_deref())?.find(self.context.as_deref())?;
         let token = match &self.token {
             Some(token) => Some(token.clone()),
             None => context.token()?,
         };
+
         if token
             .as_ref()
             .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
@@ -83,6 +86,7 @@ impl Connection {
             ))
             .into());
         }
+
         Ok(Place {
             url: self.url.clone().or(context.url),
             user: self.user.clone().or(context.user),
@@ -94,63 +98,66 @@ impl Connection {
         })
     }
 
-    /// The shard that is named on the command line.
-    pub fn shard_named(&self) -> Option<&str> {
+    /// The shard that the command line names.
+    pub fn requested_shard(&self) -> Option<&str> {
         self.shard.as_deref()
     }
 
-    /// Whether a server is named.
-    pub fn is_given(&self) -> anyhow::Result<bool> {
+    /// Returns whether an option, the environment or a context names a server.
+    pub fn has_server(&self) -> anyhow::Result<bool> {
         Ok(self.place()?.url.is_some())
     }
 
-    /// Connects.
+    /// Connects to the service. The timeout starts here.
     pub async fn open(&self) -> anyhow::Result<Client> {
-        let patience = Duration::from_secs(self.timeout);
-        let until = Instant::now() + patience;
+        let timeout = Duration::from_secs(self.timeout);
+        let deadline = Instant::now() + timeout;
         let place = self.place()?;
         let url = place
             .url
             .context("no server: give --url, set GOFAVORITES_URL, or name a --context")?;
+
         let mut options = ConnectOptions::new()
             .name("gofavorites client")
-            .connection_timeout(LONGEST.min(left(until)));
+            .connection_timeout(REQUEST_TIMEOUT_MAX.min(time_left(deadline)));
         if let Some(user) = place.user {
             options = options.user_and_password(user, place.password.unwrap_or_default());
         }
         let nats = options.connect(&url).await.map_err(|error| {
             // The client's own text may repeat the URL, with a password in it.
-            CommandError::away(format!(
-                "NATS cannot be reached ({}); look at --url, --user and --password",
+            CommandError::unavailable(format!(
+                "NATS cannot be reached ({}); check --url, --user and --password",
                 error.kind()
             ))
         })?;
+
         let prefix = place.prefix.as_deref().unwrap_or("favorites");
         let subjects = Subjects::new(prefix, place.shard.as_deref().unwrap_or("any"))?;
+
         Ok(Client {
             nats,
             subjects,
             shard: place.shard,
             token: place.token,
-            patience,
-            until,
+            timeout,
+            deadline,
         })
     }
 
-    /// Connects, and asks once.
+    /// Connects, sends one request, and returns the reply's body.
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
         self.open().await?.ask(operation, body).await
     }
 }
 
-fn left(until: Instant) -> Duration {
-    until.saturating_duration_since(Instant::now())
+fn time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 impl Client {
-    /// Begins to be patient anew, for what is asked next.
-    pub fn wait_anew(&mut self) {
-        self.until = Instant::now() + self.patience;
+    /// Starts the timeout again, for the requests that follow.
+    pub fn restart_timeout(&mut self) {
+        self.deadline = Instant::now() + self.timeout;
     }
 
     /// The NATS connection.
@@ -168,17 +175,21 @@ impl Client {
             .replace('.', "_")
     }
 
-    /// When the caller's patience ends.
-    pub fn until(&self) -> Instant {
-        self.until
+    /// When the timeout ends.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
     }
 
-    /// Asks, and gives the reply's body; a refusal is an error that says what to mend.
+    /// Sends a request and returns the reply's body. A refusal becomes an error that says what to
+    /// mend.
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
         self.attempt(operation, body, None).await
     }
 
-    /// Writes under a request id, and finds out what became of it where no answer comes: it is asked again, and done once.
+    /// Sends a write under a request id.
+    ///
+    /// Once the write is in doubt, sends it again under the same id until an answer shows what
+    /// became of it. The service executes it at most once.
     pub async fn write(
         &self,
         operation: Operation,
@@ -192,23 +203,26 @@ impl Client {
             )
             .into());
         }
+
         let mut in_doubt = false;
         loop {
             let error = match self.attempt(operation, body, Some(&request_id)).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+
             let failed = error.downcast_ref::<CommandError>();
             in_doubt |= failed.is_some_and(|failed| failed.exit_code() == 9);
-            // Once in doubt, it stays so until an answer tells what became of the write.
-            if !in_doubt || failed.is_some_and(CommandError::settles) {
+            // A write in doubt stays so until an answer shows what became of it.
+            if !in_doubt || failed.is_some_and(CommandError::settles_write) {
                 return Err(error);
             }
+
             let pause = failed
                 .and_then(CommandError::retry_after_ms)
-                .map_or(PAUSE, Duration::from_millis);
-            let pause = pause.clamp(PAUSE, LONGEST_PAUSE);
-            if left(self.until) < pause + WAY {
+                .map_or(RETRY_PAUSE, Duration::from_millis);
+            let pause = pause.clamp(RETRY_PAUSE, RETRY_PAUSE_MAX);
+            if time_left(self.deadline) < pause + ROUND_TRIP_ALLOWANCE {
                 return Err(CommandError::in_doubt(&request_id).into());
             }
             tokio::time::sleep(pause).await;
@@ -225,7 +239,35 @@ impl Client {
             Some(shard) => self.subjects.request_on_shard(shard, operation),
             None => self.subjects.request(operation),
         };
-        let budget = left(self.until).saturating_sub(WAY).clamp(WAY, LONGEST);
+        let budget = time_left(self.deadline)
+            .saturating_sub(ROUND_TRIP_ALLOWANCE)
+            .clamp(ROUND_TRIP_ALLOWANCE, REQUEST_TIMEOUT_MAX);
+        let headers = self.headers(budget, request_id);
+        let body = body.to_string();
+        self.check_size(&body)?;
+
+        let request = async_nats::Request::new()
+            .headers(headers)
+            .payload(body.into())
+            .timeout(Some(budget + ROUND_TRIP_ALLOWANCE));
+        let reply = self
+            .nats
+            .send_request(subject.clone(), request)
+            .await
+            .map_err(|error| unanswered(error.kind(), &subject, request_id))?;
+        let reply: Value =
+            serde_json::from_slice(&reply.payload).context("the reply is not JSON")?;
+
+        match (reply.get("error"), request_id) {
+            (None, _) => Ok(reply),
+            (Some(error), Some(id)) if error["code"] == "in_doubt" => {
+                Err(CommandError::in_doubt(id).into())
+            }
+            (Some(error), _) => Err(self.refused(operation, error).into()),
+        }
+    }
+
+    fn headers(&self, budget: Duration, request_id: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_TIMEOUT_MS, budget.as_millis().to_string());
         if let Some(token) = &self.token {
@@ -234,41 +276,19 @@ impl Client {
         if let Some(id) = request_id {
             headers.insert(NATS_MSG_ID, id);
         }
-        let body = body.to_string();
-        let bytes = body.len() + self.token.as_ref().map_or(0, String::len) + HEADERS;
+
+        headers
+    }
+
+    /// Refuses a request that is larger than the NATS server accepts.
+    fn check_size(&self, body: &str) -> Result<(), CommandError> {
+        let bytes = body.len() + self.token.as_ref().map_or(0, String::len) + HEADERS_BYTES;
         let limit = self.nats.server_info().max_payload;
         if limit > 0 && bytes > limit {
-            return Err(CommandError::too_large(bytes, limit).into());
+            return Err(CommandError::too_large(bytes, limit));
         }
-        let request = async_nats::Request::new()
-            .headers(headers)
-            .payload(body.into())
-            .timeout(Some(budget + WAY));
-        let reply = match self.nats.send_request(subject.clone(), request).await {
-            Ok(reply) => reply,
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                let hint = "is a worker running, and the shard's name right?";
-                return Err(
-                    CommandError::away(format!("nobody answers on {subject}: {hint}")).into(),
-                );
-            }
-            Err(_) => {
-                return Err(match request_id {
-                    Some(id) => CommandError::in_doubt(id),
-                    None => CommandError::away(format!("no answer on {subject} in time")),
-                }
-                .into());
-            }
-        };
-        let reply: Value =
-            serde_json::from_slice(&reply.payload).context("the reply is not JSON")?;
-        match (reply.get("error"), request_id) {
-            (None, _) => Ok(reply),
-            (Some(error), Some(id)) if error["code"] == "in_doubt" => {
-                Err(CommandError::in_doubt(id).into())
-            }
-            (Some(error), _) => Err(self.refused(operation, error).into()),
-        }
+
+        Ok(())
     }
 
     fn refused(&self, operation: Operation, error: &Value) -> CommandError {
@@ -280,6 +300,21 @@ impl Client {
             error["message"] =
                 "no token: give --token, set GOFAVORITES_TOKEN, or name a --context".into();
         }
+
         CommandError::refused(&error)
+    }
+}
+
+/// Returns the error for a request without an answer. A write is then in doubt, unless there was
+/// nobody to receive it.
+fn unanswered(kind: RequestErrorKind, subject: &str, request_id: Option<&str>) -> CommandError {
+    if kind == RequestErrorKind::NoResponders {
+        let hint = "is a worker running, and the shard's name right?";
+        return CommandError::unavailable(format!("nobody answers on {subject}: {hint}"));
+    }
+
+    match request_id {
+        Some(id) => CommandError::in_doubt(id),
+        None => CommandError::unavailable(format!("no answer on {subject} in time")),
     }
 }

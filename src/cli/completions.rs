@@ -1,4 +1,4 @@
-//! `gofavorites completions`: what a shell needs to complete our commands.
+//! `gofavorites completions`: a script with which a shell completes this program's commands.
 
 use super::Cli;
 use super::show::print;
@@ -11,7 +11,7 @@ use clap_complete::{Shell, generate};
   gofavorites completions bash > ~/.local/share/bash-completion/completions/gofavorites
   gofavorites completions zsh > ~/.zfunc/_gofavorites")]
 pub(super) struct Completions {
-    /// For which shell
+    /// The shell that the script is for
     shell: Shell,
 }
 
@@ -19,6 +19,7 @@ impl Completions {
     pub fn run(&self) -> anyhow::Result<()> {
         let mut script = Vec::new();
         generate(self.shell, &mut Cli::command(), "gofavorites", &mut script);
+
         print(&String::from_utf8_lossy(&script))
     }
 }

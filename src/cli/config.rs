@@ -1,9 +1,10 @@
-//! `gofavorites config`: the settings in force, and what is wrong with them.
+//! `gofavorites config`: prints the settings in force, then checks them.
 
 use crate::config::Settings;
 
 pub(super) fn run(settings: &Settings) -> anyhow::Result<()> {
     print!("{}", settings.shown()?);
-    // After them, so that what is wrong can be looked up.
+
+    // The check comes last, so that the reader can look up the setting that it names.
     Ok(settings.check()?)
 }

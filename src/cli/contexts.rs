@@ -1,4 +1,4 @@
-//! The context file: named places and people, so that nobody types them.
+//! The file of contexts: named addresses and credentials, so that callers need not type them.
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
@@ -7,18 +7,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// The file as a whole.
+/// The content of the file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Contexts {
-    /// The one that counts where none is named.
+    /// The name of the context to use if the caller names none.
     pub default: Option<String>,
-    /// Each by its name.
+    /// The contexts by name.
     #[serde(default, rename = "context")]
     pub all: BTreeMap<String, Place>,
 }
 
-/// Where the service is and who asks. Nothing of it is ever printed but the URL and the user.
+/// The service's address and the caller's credentials. Only the URL and the user are ever printed.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Place {
@@ -32,9 +32,9 @@ pub(super) struct Place {
 }
 
 impl Contexts {
-    /// The file that is named, else the usual one, which need not be there.
-    pub fn read(named: Option<&Path>) -> anyhow::Result<Self> {
-        match (named, usual_file()) {
+    /// Reads the file at `path`, else the default one, which need not exist.
+    pub fn read(path: Option<&Path>) -> anyhow::Result<Self> {
+        match (path, default_file()) {
             (Some(file), _) => Self::from(file),
             (None, Some(file)) if file.exists() => Self::from(&file),
             (None, _) => Ok(Self::default()),
@@ -44,7 +44,8 @@ impl Contexts {
     fn from(file: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(file)
             .with_context(|| format!("{} cannot be read", file.display()))?;
-        // Without the place in the text, which could show a secret.
+
+        // Without the error's excerpt of the file, which could show a secret.
         let contexts: Self = toml::from_str(&text).map_err(|error| {
             anyhow::anyhow!(
                 "{} is not a file of contexts: {}",
@@ -53,56 +54,59 @@ impl Contexts {
             )
         })?;
         if contexts.all.values().any(Place::holds_secret) {
-            is_only_ours(file)?;
+            check_private(file)?;
         }
+
         Ok(contexts)
     }
 
-    /// The context of that name, else the default one, else an empty one.
+    /// Returns the context of that name, else the default one, else an empty one.
     pub fn find(&self, name: Option<&str>) -> anyhow::Result<Place> {
         let Some(name) = name.or(self.default.as_deref()) else {
             return Ok(Place::default());
         };
-        let known = || {
+        let names = || {
             self.all
                 .keys()
                 .map(String::as_str)
                 .collect::<Vec<_>>()
                 .join(", ")
         };
+
         self.all
             .get(name)
             .cloned()
-            .with_context(|| format!("there is no context {name}; there are: {}", known()))
+            .with_context(|| format!("there is no context {name}; there are: {}", names()))
     }
 }
 
-/// A file with a secret has to be one that others cannot read.
-fn is_only_ours(file: &Path) -> anyhow::Result<()> {
+/// Refuses a file that other users may read.
+fn check_private(file: &Path) -> anyhow::Result<()> {
     if fs::metadata(file)?.permissions().mode() & 0o077 != 0 {
         bail!(
             "{} holds a secret, and others may read it: chmod 600 it",
             file.display()
         );
     }
+
     Ok(())
 }
 
 impl Place {
     fn holds_secret(&self) -> bool {
         let in_url = self.url.as_ref().is_some_and(|url| url.contains('@'));
+
         self.password.is_some() || self.token.is_some() || in_url
     }
 
-    /// The token, wherever it is kept.
+    /// Returns the token: the context's own, else the content of its token file.
     pub fn token(&self) -> anyhow::Result<Option<String>> {
         match (&self.token, &self.token_file) {
             (Some(token), _) => Ok(Some(token.clone())),
             (None, Some(file)) => {
-                let text = fs::read_to_string(file);
-                let text = text
+                let text = fs::read_to_string(file)
                     .with_context(|| format!("the token file {} cannot be read", file.display()))?;
-                is_only_ours(file)?;
+                check_private(file)?;
                 Ok(Some(text.trim().to_owned()))
             }
             (None, None) => Ok(None),
@@ -110,13 +114,15 @@ impl Place {
     }
 }
 
-/// `$XDG_CONFIG_HOME/gofavorites/contexts.toml`, by default below `~/.config` (XDG Base Directory Specification).
-fn usual_file() -> Option<PathBuf> {
+/// `$XDG_CONFIG_HOME/gofavorites/contexts.toml`, by default below `~/.config` (XDG Base Directory
+/// Specification).
+fn default_file() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
+
     let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
     Some(base.join("gofavorites/contexts.toml"))
 }
@@ -129,68 +135,84 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), text).expect("written");
         fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).expect("set");
+
         Contexts::read(Some(file.path()))
     }
 
     #[test]
     fn a_context_is_found_by_name_or_by_default() {
-        let text = "default = \"b\"\n[context.a]\nurl = \"nats://a\"\n[context.b]\nurl = \"nats://b\"\ntoken = \"t\"\n";
+        let text = "default = \"b\"\n\
+                    [context.a]\nurl = \"nats://a\"\n\
+                    [context.b]\nurl = \"nats://b\"\ntoken = \"t\"\n";
         let contexts = read(text, 0o600).expect("well formed");
-        assert_eq!(
-            contexts.find(None).expect("there").url.as_deref(),
-            Some("nats://b")
-        );
-        assert_eq!(
-            contexts.find(Some("a")).expect("there").url.as_deref(),
-            Some("nats://a")
-        );
-        let error = contexts
-            .find(Some("c"))
-            .err()
-            .expect("not there")
-            .to_string();
-        assert!(error.contains("a, b"), "{error}");
+
+        let default = contexts.find(None).expect("there");
+        let named = contexts.find(Some("a")).expect("there");
+
+        assert_eq!(default.url.as_deref(), Some("nats://b"));
+        assert_eq!(named.url.as_deref(), Some("nats://a"));
     }
 
     #[test]
-    fn a_secret_that_others_may_read_is_refused_and_none_is_shown() {
-        let error = read("[context.a]\ntoken = \"hush\"\n", 0o644)
-            .err()
-            .expect("readable by all")
-            .to_string();
-        assert!(
-            error.contains("chmod 600") && !error.contains("hush"),
-            "{error}"
-        );
-        assert!(
-            read("[context.a]\nurl = \"nats://a\"\n", 0o644).is_ok(),
-            "it holds no secret"
-        );
-        assert!(
-            read("[context.a]\nurl = \"nats://u:hush@a\"\n", 0o644).is_err(),
-            "a password in a URL is one"
-        );
-        let error = read("[context.a]\ntoken = \"hush\n", 0o600)
-            .err()
-            .expect("not TOML")
-            .to_string();
+    fn an_unknown_context_is_answered_with_the_names_of_the_others() {
+        let text = "[context.a]\nurl = \"nats://a\"\n[context.b]\nurl = \"nats://b\"\n";
+        let contexts = read(text, 0o600).expect("well formed");
+
+        let error = contexts.find(Some("c")).err().expect("not there");
+
+        assert!(error.to_string().contains("a, b"), "{error}");
+    }
+
+    #[test]
+    fn a_file_with_a_secret_must_be_private() {
+        let token = "[context.a]\ntoken = \"hush\"\n";
+        let no_secret = "[context.a]\nurl = \"nats://a\"\n";
+        let password_in_url = "[context.a]\nurl = \"nats://u:hush@a\"\n";
+
+        let error = read(token, 0o644).err().expect("refused").to_string();
+
+        assert!(error.contains("chmod 600"), "{error}");
+        assert!(!error.contains("hush"), "{error}");
+        assert!(read(no_secret, 0o644).is_ok());
+        assert!(read(password_in_url, 0o644).is_err());
+    }
+
+    #[test]
+    fn an_error_of_the_parser_shows_no_secret() {
+        let not_toml = "[context.a]\ntoken = \"hush\n";
+
+        let error = read(not_toml, 0o600).err().expect("not TOML").to_string();
+
         assert!(!error.contains("hush"), "{error}");
     }
 
     #[test]
-    fn a_token_may_lie_in_a_file_of_its_own() {
+    fn a_token_may_be_in_a_file_of_its_own() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), "hush\n").expect("written");
         let place = Place {
             token_file: Some(file.path().to_owned()),
             ..Place::default()
         };
-        assert_eq!(place.token().expect("there").as_deref(), Some("hush"));
+
+        let token = place.token().expect("there");
+
+        assert_eq!(token.as_deref(), Some("hush"));
+    }
+
+    #[test]
+    fn a_token_file_must_be_private() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), "hush\n").expect("written");
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).expect("set");
+        let place = Place {
+            token_file: Some(file.path().to_owned()),
+            ..Place::default()
+        };
+
         let error = place.token().expect_err("readable by others").to_string();
-        assert!(
-            error.contains("chmod 600") && !error.contains("hush"),
-            "{error}"
-        );
+
+        assert!(error.contains("chmod 600"), "{error}");
+        assert!(!error.contains("hush"), "{error}");
     }
 }

@@ -1,15 +1,15 @@
-//! `gofavorites dev`: the whole platform on this machine.
+//! `gofavorites dev`: the complete platform on this machine.
 
 use crate::dev::auth_service::RevokedTokens;
 use crate::dev::secrets::Secrets;
 use crate::dev::{self, PlatformOptions, Topology, auth_service, demo, tokens};
-use crate::shutdown::told_to_stop;
+use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Run the whole platform on this machine, for development.
+/// Run the complete platform on this machine, for development.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites dev
@@ -20,22 +20,22 @@ use std::time::Duration;
 pub(super) struct Dev {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Where the state is kept
+    /// The directory of the state
     #[arg(long, default_value = ".dev", global = true)]
     state: PathBuf,
-    /// Throw away what an earlier run kept
+    /// Delete the data of earlier runs first
     #[arg(long)]
     fresh: bool,
-    /// How the NATS servers hang together: one, or a hub with a leaf for each shard
+    /// The topology of the NATS servers: one, or a hub with a leaf for each shard
     #[arg(long, value_enum, default_value = "single")]
     topology: Topology,
 }
 
 #[derive(Subcommand)]
 enum Part {
-    /// Tell the whole demo once, on servers of its own
+    /// Run a scripted end-to-end demo on temporary servers
     Demo,
-    /// Get the pinned servers into .servers/, if they are not there
+    /// Fetch the pinned servers into .servers/ if they are missing
     Servers,
     /// Run the stand-in auth service
     Auth {
@@ -45,28 +45,28 @@ enum Part {
     },
     /// Print an access token
     Token {
-        /// For whom
+        /// The user id that it names
         #[arg(long)]
         sub: String,
         /// Its scopes, separated by spaces
         #[arg(long, default_value = tokens::ALL_SCOPES)]
         scope: String,
-        /// How long it is good for: 60s, 10m, 2h
+        /// How long it is valid: 60s, 10m, 2h
         #[arg(long, default_value = "1h", value_parser = duration)]
         ttl: Duration,
     },
-    /// Start a part of the running platform again: worker-a-0, auth, postgres and the like
+    /// Restart a part of the running platform: worker-a-0, auth, postgres, …
     Restart {
-        /// Which; ended first where it still runs
+        /// The part; it is stopped first if it still runs
         name: String,
     },
-    /// Take back the tokens that somebody has so far
+    /// Revoke the tokens that a user or a session has so far
     #[command(group = clap::ArgGroup::new("whose").required(true).multiple(true))]
     Revoke {
-        /// Whose
+        /// The user id
         #[arg(long, group = "whose")]
         sub: Option<String>,
-        /// Of which session
+        /// The session id
         #[arg(long, group = "whose")]
         sid: Option<String>,
     },
@@ -74,67 +74,72 @@ enum Part {
 
 impl Dev {
     pub async fn run(self) -> anyhow::Result<()> {
-        let secrets = || Secrets::load(&self.state.join("secrets.json"));
         match &self.part {
             None => dev::run(self.platform(&self.state, self.fresh)?).await,
-            Some(Part::Demo) => {
-                let state =
-                    std::env::temp_dir().join(format!("gofavorites-demo-{}", std::process::id()));
-                let mut options = self.platform(&state, true)?;
-                options.usual_ports = false;
-                let told = demo::tell(options).await;
-                std::fs::remove_dir_all(&state).context("the demo's state could not be removed")?;
-                told
-            }
-            Some(Part::Servers) => {
-                let servers = dev::fetch::servers(Path::new("."), |step| eprintln!("   {step}"))?;
-                println!(
-                    "{}\n{}",
-                    servers.nats_server.display(),
-                    servers.postgres_bin.display()
-                );
-                Ok(())
-            }
+            Some(Part::Demo) => self.run_demo().await,
+            Some(Part::Servers) => fetch_servers(),
             Some(Part::Auth { url }) => {
                 crate::telemetry::start(&crate::config::LogSettings::default())?;
-                let told = told_to_stop()?;
+                let signal = shutdown_signal()?;
                 let stop = async {
-                    told.await;
+                    signal.await;
                 };
-                auth_service::run(url, &secrets()?, Some(self.revoked()), stop).await
+                auth_service::run(url, &self.secrets()?, Some(self.revoked()), stop).await
             }
-            Some(Part::Token { sub, scope, ttl }) => {
-                let state = self.state.display();
-                anyhow::ensure!(
-                    self.state.is_dir(),
-                    "no platform keeps its state in {state}: name it with --state"
-                );
-                println!("{}", tokens::token(&secrets()?, sub, scope, *ttl)?);
-                Ok(())
-            }
+            Some(Part::Token { sub, scope, ttl }) => self.print_token(sub, scope, *ttl),
             Some(Part::Restart { name }) => {
                 dev::restart::ask(&self.state, name)?;
                 println!("{name} runs again");
                 Ok(())
             }
-            Some(Part::Revoke { sub, sid }) => {
-                let revoked = RevokedTokens {
-                    sub: sub.clone(),
-                    sid: sid.clone(),
-                    iat: tokens::unix_now(),
-                };
-                let said =
-                    std::fs::read(self.state.join("dev.json")).context("no platform runs here")?;
-                let said: serde_json::Value = serde_json::from_slice(&said)?;
-                let url = said["nats_url"]
-                    .as_str()
-                    .context("dev.json names no server")?;
-                auth_service::revoke(url, &secrets()?, &self.revoked(), &revoked).await
-            }
+            Some(Part::Revoke { sub, sid }) => self.revoke(sub.clone(), sid.clone()).await,
         }
     }
 
-    /// Where what was taken back is written down.
+    async fn run_demo(&self) -> anyhow::Result<()> {
+        let directory = format!("gofavorites-demo-{}", std::process::id());
+        let state = std::env::temp_dir().join(directory);
+        let mut options = self.platform(&state, true)?;
+        options.usual_ports = false;
+
+        let ended = demo::run(options).await;
+
+        std::fs::remove_dir_all(&state).context("the demo's state could not be removed")?;
+        ended
+    }
+
+    fn print_token(&self, sub: &str, scope: &str, ttl: Duration) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.state.is_dir(),
+            "no platform keeps its state in {}: name it with --state",
+            self.state.display()
+        );
+
+        println!("{}", tokens::token(&self.secrets()?, sub, scope, ttl)?);
+        Ok(())
+    }
+
+    async fn revoke(&self, sub: Option<String>, sid: Option<String>) -> anyhow::Result<()> {
+        let description =
+            std::fs::read(self.state.join("dev.json")).context("no platform runs here")?;
+        let description: serde_json::Value = serde_json::from_slice(&description)?;
+        let url = description["nats_url"]
+            .as_str()
+            .context("dev.json names no server")?;
+
+        let revoked = RevokedTokens {
+            sub,
+            sid,
+            iat: tokens::unix_now(),
+        };
+        auth_service::revoke(url, &self.secrets()?, &self.revoked(), &revoked).await
+    }
+
+    fn secrets(&self) -> anyhow::Result<Secrets> {
+        Secrets::load(&self.state.join("secrets.json"))
+    }
+
+    /// The file in which the stand-in auth service keeps what it has revoked.
     fn revoked(&self) -> PathBuf {
         self.state.join("revoked.jsonl")
     }
@@ -152,6 +157,13 @@ impl Dev {
             fsync: true,
         })
     }
+}
+
+fn fetch_servers() -> anyhow::Result<()> {
+    let servers = dev::fetch::servers(Path::new("."), |step| eprintln!("   {step}"))?;
+    println!("{}", servers.nats_server.display());
+    println!("{}", servers.postgres_bin.display());
+    Ok(())
 }
 
 /// A number and its unit: `60s`, `10m`, `2h`.

@@ -1,4 +1,4 @@
-//! `gofavorites edit`: an item in your editor.
+//! `gofavorites edit`: opens an item in an editor, and stores what was written.
 
 use super::client::Connection;
 use super::show::{print, summary};
@@ -15,7 +15,8 @@ use std::process::Command;
 /// Edit an item: its data, metadata and tags, as JSON in $VISUAL or $EDITOR.
 #[derive(Args)]
 #[command(
-    after_help = "It is kept only if nobody changed it meanwhile. What was refused stays in a file that is named.
+    after_help = "What you wrote is stored, unless somebody changed the item meanwhile.
+If it is refused, it stays in a file, and the name of that file is printed.
 
 Examples:
   gofavorites edit instrument US0378331005
@@ -30,30 +31,31 @@ pub(super) struct Edit {
     id: String,
 }
 
-/// A file that only its owner reads, removed when it is dropped.
-struct Draft {
-    file: PathBuf,
+/// A file that only its owner may read. It is removed when this is dropped, unless `keep` is set.
+struct DraftFile {
+    path: PathBuf,
     keep: bool,
 }
 
 impl Edit {
     pub async fn run(self) -> anyhow::Result<()> {
-        let what = json!({"kind": self.kind, "id": self.id});
-        let item = self.connection.ask(Operation::Get, &what).await?["item"].take();
+        let key = json!({"kind": self.kind, "id": self.id});
+        let item = self.connection.ask(Operation::Get, &key).await?["item"].take();
         let before = serde_json::to_string_pretty(
             &json!({"data": item["data"], "meta": item["meta"], "tags": item["tags"]}),
         )?;
-        let mut draft = Draft::new(&before)?;
+
+        let mut draft = DraftFile::create(&before)?;
         let editor = ["VISUAL", "EDITOR"]
             .into_iter()
-            .find_map(|name| std::env::var(name).ok().filter(|e| !e.is_empty()));
-        edit(&editor.unwrap_or_else(|| "vi".into()), &draft.file)?;
-        let after = fs::read_to_string(&draft.file)?;
+            .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        run_editor(&editor.unwrap_or_else(|| "vi".into()), &draft.path)?;
+        let after = fs::read_to_string(&draft.path)?;
         if after.trim() == before {
             return print("nothing changed\n");
         }
-        let kept = self.keep(&item, &after).await;
-        match kept {
+
+        match self.store(&item, &after).await {
             Ok(reply) => print(&format!(
                 "kept {} {} at version {}: {}\n",
                 self.kind,
@@ -63,23 +65,28 @@ impl Edit {
             )),
             Err(error) => {
                 draft.keep = true;
-                // The fault first: its exit code counts.
-                eprintln!("what you wrote is in {}", draft.file.display());
+                // Not part of the error, because the error's type determines the exit code.
+                eprintln!("what you wrote is in {}", draft.path.display());
                 Err(error)
             }
         }
     }
 
-    async fn keep(&self, item: &Value, text: &str) -> anyhow::Result<Value> {
+    async fn store(&self, item: &Value, text: &str) -> anyhow::Result<Value> {
         let edited: Value = serde_json::from_str(text).context("what you wrote is not JSON")?;
+        let fields = edited
+            .as_object()
+            .context("what you wrote is not a JSON object")?;
+
         let mut body = json!({"kind": self.kind, "id": item["id"], "if_version": item["version"]});
-        for (name, value) in edited.as_object().context("what you wrote is no object")? {
+        for (name, value) in fields {
             if !["data", "meta", "tags"].contains(&name.as_str()) {
                 bail!("{name}: only data, meta and tags can be edited");
             }
             body[name] = value.clone();
         }
-        // A new connection and a new time: editing takes as long as it takes.
+
+        // A new connection with a new timeout, because editing may have taken long.
         self.connection
             .open()
             .await?
@@ -88,8 +95,8 @@ impl Edit {
     }
 }
 
-/// Runs the editor as the shell would, for it may have arguments.
-fn edit(editor: &str, file: &Path) -> anyhow::Result<()> {
+/// Runs the editor in a shell, because its command may have arguments.
+fn run_editor(editor: &str, file: &Path) -> anyhow::Result<()> {
     let status = Command::new("sh")
         .arg("-c")
         .arg(format!("{editor} \"$1\""))
@@ -99,31 +106,35 @@ fn edit(editor: &str, file: &Path) -> anyhow::Result<()> {
     if !status.success() {
         bail!("the editor ended with {status}: nothing was changed");
     }
+
     Ok(())
 }
 
-impl Draft {
-    fn new(text: &str) -> anyhow::Result<Self> {
-        let file = std::env::temp_dir().join(format!(
+impl DraftFile {
+    fn create(text: &str) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!(
             "gofavorites-{}.json",
             uuid::Uuid::now_v7().simple()
         ));
-        let mut made = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&file)?;
-        let draft = Self { file, keep: false };
-        made.write_all(text.as_bytes())?;
+            .open(&path)?;
+
+        // Before the write, so that the file is removed if that fails.
+        let draft = Self { path, keep: false };
+        file.write_all(text.as_bytes())?;
+
         Ok(draft)
     }
 }
 
-impl Drop for Draft {
+impl Drop for DraftFile {
     fn drop(&mut self) {
         if !self.keep {
-            // It may have been removed by the editor.
-            let _ = fs::remove_file(&self.file);
+            // The editor may have removed the file.
+            let _ = fs::remove_file(&self.path);
         }
     }
 }

@@ -1,19 +1,19 @@
-//! Why a command failed: what a person reads, and the exit code on which a script branches.
+//! Errors of commands: the message for a person, and the exit code for a script.
 
 use serde_json::Value;
 
-/// The exit codes, as `--help` tells them.
+/// The exit codes, as `--help` lists them.
 pub(super) const EXIT_CODES: &str = "Exit codes:
   0  done
-  1  failed otherwise
+  1  failed for another reason
   2  wrong usage
   3  not found
   4  a condition is false: version_conflict, request_id_reused
-  5  refused as it is: bad_request, invalid_item, too_large and the like
-  6  not let in: unauthenticated, forbidden
+  5  refused, and a retry will be too: bad_request, invalid_item, too_large and the like
+  6  not authorised: unauthenticated, forbidden
   7  too much: quota_exceeded, rate_limited
-  8  not now: NATS, the workers, or something that they need is away
-  9  in doubt: the write may have landed; repeat it with the same --request-id";
+  8  not now: NATS, the workers, or one of their dependencies is unavailable
+  9  in doubt: the write may have been stored; repeat it with the same --request-id";
 
 /// A failure with an exit code of its own.
 #[derive(Debug, thiserror::Error)]
@@ -21,31 +21,29 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
 pub struct CommandError {
     exit_code: u8,
     message: String,
-    /// Of the service's refusal; empty where there is none.
+    /// The code of the service's refusal; empty if the error is not a refusal.
     code: String,
-    /// How long the service asks to wait before it is asked again, in milliseconds.
+    /// How long the service asks to wait before a retry, in milliseconds.
     retry_after_ms: Option<u64>,
 }
 
 impl CommandError {
-    /// Something is away: to be tried again.
-    pub(super) fn away(message: impl Into<String>) -> Self {
+    /// A dependency is unavailable: a retry may succeed.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(8, message)
     }
 
-    /// The command cannot be meant so.
+    /// The arguments are wrong.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(2, message)
     }
 
-    /// What is to be sent is more than the server takes.
+    /// The request is larger than the NATS server accepts.
     pub(super) fn too_large(bytes: usize, limit: usize) -> Self {
-        Self::new(
-            5,
-            format!(
-                "too_large: this request has {bytes} bytes, and the NATS server takes {limit} at most"
-            ),
-        )
+        let message = format!(
+            "too_large: this request has {bytes} bytes, and the NATS server takes {limit} at most"
+        );
+        Self::new(5, message)
     }
 
     fn new(exit_code: u8, message: impl Into<String>) -> Self {
@@ -57,33 +55,36 @@ impl CommandError {
         }
     }
 
-    /// What was compared is not the same.
+    /// A comparison found a difference.
     pub(super) fn differs(message: impl Into<String>) -> Self {
         Self::new(1, message)
     }
 
-    /// A write that may have landed, under that request id.
+    /// The write under that request id may have been stored.
     pub(super) fn in_doubt(request_id: &str) -> Self {
         let message = format!(
-            "in_doubt: the write may have landed, or may yet. To find out, repeat it with --request-id {request_id}: it \
-             will not be done twice"
+            "in_doubt: the write may have been stored, or may yet be. To find out, repeat it with \
+             --request-id {request_id}: it will not be executed twice"
         );
         Self::new(9, message)
     }
 
-    /// The service's refusal.
+    /// The service refused the request.
     pub(super) fn refused(error: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (code, details) = (text(&error["code"]), &error["details"]);
+        let code = text(&error["code"]);
+        let retry_after_ms = error["details"]["retry_after_ms"].as_u64();
+
         let mut message = format!("{code} ({}): {}", error["status"], text(&error["message"]));
-        if let Some(wait) = details["retry_after_ms"].as_u64() {
+        if let Some(wait) = retry_after_ms {
             message += &format!("; in {wait} ms at the earliest");
         }
+
         Self {
             exit_code: exit_code(&code),
             message,
             code,
-            retry_after_ms: details["retry_after_ms"].as_u64(),
+            retry_after_ms,
         }
     }
 
@@ -92,37 +93,39 @@ impl CommandError {
         self.retry_after_ms
     }
 
-    /// Whether it tells what became of an earlier attempt of the same write: the service looks for that first, and then
-    /// at what it refuses for.
-    pub(super) fn settles(&self) -> bool {
+    /// Returns whether this refusal of a repeated write also settles the attempt before it: the
+    /// service looks for that attempt before it checks what these refusals are about.
+    pub(super) fn settles_write(&self) -> bool {
         matches!(self.exit_code, 3..=5) || self.exit_code == 7 && self.retry_after_ms.is_none()
     }
 
-    /// What the process ends with.
+    /// The exit code of the process.
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }
 }
 
-/// What failed, and its causes; one that the text before ends with is not told twice.
-pub fn told(error: &anyhow::Error) -> String {
-    let mut told = error.to_string();
+/// Returns the error with its chain of causes. A cause that the text already ends with is not
+/// repeated.
+pub fn error_chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !told.ends_with(&cause) {
-            told = format!("{told}: {cause}");
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
         }
     }
-    told
+
+    text
 }
 
-/// Whether what failed may be as it should in a moment.
-pub(super) fn passes(error: &anyhow::Error) -> bool {
+/// Returns whether a retry may succeed.
+pub(super) fn is_transient(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<CommandError>()
         .is_some_and(|failed| [7, 8].contains(&failed.exit_code))
 }
 
-/// Whether the service refused it with that code.
+/// Returns whether the service refused the request with that code.
 pub(super) fn has_code(error: &anyhow::Error, code: &str) -> bool {
     error
         .downcast_ref::<CommandError>()
@@ -156,41 +159,54 @@ fn exit_code(code: &str) -> u8 {
 mod tests {
     use super::*;
     use crate::wire::Code;
+    use anyhow::anyhow;
     use serde_json::json;
 
     #[test]
     fn every_code_of_the_contract_has_an_exit_code() {
         for code in Code::ALL {
             let expected = if code == Code::Internal { 1 } else { 3 };
+
             assert!(exit_code(code.as_str()) >= expected, "{code:?}");
         }
     }
 
     #[test]
-    fn a_cause_is_told_once() {
-        use crate::requester::CallError;
-        let error = anyhow::Error::from(crate::truth::TruthError::from(CallError::TimedOut))
+    fn a_cause_is_printed_once() {
+        let error = anyhow!("no answer in time")
+            .context("the bucket is unavailable: no answer in time")
             .context("no round");
+
+        let text = error_chain(&error);
+
         assert_eq!(
-            told(&error),
-            "no round: the truth is out of reach: no answer in time"
+            text,
+            "no round: the bucket is unavailable: no answer in time"
         );
     }
 
     #[test]
-    fn a_refusal_tells_what_helps() {
+    fn a_refusal_has_the_exit_code_of_its_code() {
         let error =
             json!({"code": "version_conflict", "status": 409, "message": "no", "details": {}});
+
         let failed = CommandError::refused(&error);
-        assert_eq!(
-            (failed.exit_code(), failed.to_string().as_str()),
-            (4, "version_conflict (409): no")
-        );
-        let error = json!({"code": "overloaded", "status": 503, "message": "busy", "details": {"retry_after_ms": 100}});
-        assert!(
-            CommandError::refused(&error)
-                .to_string()
-                .ends_with("in 100 ms at the earliest")
-        );
+
+        assert_eq!(failed.exit_code(), 4);
+        assert_eq!(failed.to_string(), "version_conflict (409): no");
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_try_again() {
+        let error = json!({
+            "code": "overloaded",
+            "status": 503,
+            "message": "busy",
+            "details": {"retry_after_ms": 100},
+        });
+
+        let message = CommandError::refused(&error).to_string();
+
+        assert!(message.ends_with("in 100 ms at the earliest"), "{message}");
     }
 }

@@ -1,7 +1,7 @@
-//! `gofavorites get`: shows one item.
+//! `gofavorites get`: prints one item.
 
 use super::client::Connection;
-use super::show::{plain, print, print_json, tell_if_stale};
+use super::show::{plain, print, print_json, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
@@ -37,26 +37,28 @@ impl Get {
         if let Some(version) = self.min_version {
             body["min_version"] = json!(version);
         }
+
         let reply = self.connection.ask(Operation::Get, &body).await?;
-        tell_if_stale(&reply);
+
+        warn_if_stale(&reply);
         if self.json {
             return print_json(&reply);
         }
-        let lines = lines(&reply["item"]).into_iter();
-        print(
-            &lines
-                .map(|(name, value)| format!("{name:<12} {value}\n"))
-                .collect::<String>(),
-        )
+        let text: String = fields(&reply["item"])
+            .into_iter()
+            .map(|(name, value)| format!("{name:<12} {value}\n"))
+            .collect();
+        print(&text)
     }
 }
 
-/// The item's fields, a line each.
-fn lines(item: &Value) -> Vec<(String, String)> {
-    let mut lines = Vec::new();
+/// Returns the names and values of an item's fields, in the order in which they are printed.
+fn fields(item: &Value) -> Vec<(String, String)> {
+    let mut fields = Vec::new();
     for key in ["kind", "id"] {
-        lines.push((key.to_owned(), plain(&item[key])));
+        fields.push((key.to_owned(), plain(&item[key])));
     }
+
     for part in ["data", "meta"] {
         for (key, value) in item[part].as_object().into_iter().flatten() {
             let name = if part == "meta" {
@@ -64,18 +66,21 @@ fn lines(item: &Value) -> Vec<(String, String)> {
             } else {
                 key.clone()
             };
-            lines.push((name, plain(value)));
+            fields.push((name, plain(value)));
         }
     }
+
     let tags: Vec<String> = item["tags"]
         .as_array()
         .into_iter()
         .flatten()
         .map(plain)
         .collect();
-    lines.push(("tags".to_owned(), tags.join(", ")));
+    fields.push(("tags".to_owned(), tags.join(", ")));
+
     for key in ["version", "created_at", "updated_at"] {
-        lines.push((key.to_owned(), plain(&item[key])));
+        fields.push((key.to_owned(), plain(&item[key])));
     }
-    lines
+
+    fields
 }

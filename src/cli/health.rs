@@ -1,16 +1,17 @@
-//! `gofavorites health`: healthy, degraded and why, or unhealthy; for people and for container health checks.
+//! `gofavorites health`: prints whether workers answer; for people and for container health checks.
 
 use super::client::Connection;
 use super::failed::CommandError;
 use super::show::{plain, print, print_json};
-use super::workers::statistics;
+use super::workers::fetch_statistics;
 use clap::Args;
 use serde_json::{Value, json};
 
-/// Tell whether workers answer, and what they lack.
+/// Show whether workers answer, and which of their dependencies do not.
 ///
-/// A worker is healthy, degraded (it answers, but something that it needs is away) or unhealthy (it does not answer).
-/// Only the last fails: a degraded worker serves as designed, and killing it would help nobody.
+/// A worker is healthy, degraded (it answers, but one of its dependencies does not) or unhealthy
+/// (it does not answer). Only unhealthy fails: a degraded worker serves as designed, and a restart
+/// does not help.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites health
@@ -29,48 +30,53 @@ pub(super) struct Health {
 
 impl Health {
     pub async fn run(self) -> anyhow::Result<()> {
-        let told = self.ask().await;
-        if self.json && !matches!(&told, Ok(told) if !told.is_empty()) {
+        let result = self.fetch().await;
+        let any_answered = result.as_ref().is_ok_and(|workers| !workers.is_empty());
+        if self.json && !any_answered {
             print_json(&json!({ "workers": [] }))?;
         }
-        let told = told?;
-        if told.is_empty() {
-            return Err(CommandError::away("unhealthy: no worker answers").into());
+
+        let workers = result?;
+        if workers.is_empty() {
+            return Err(CommandError::unavailable("unhealthy: no worker answers").into());
         }
+
         if self.json {
-            let workers: Vec<Value> = told
+            let workers: Vec<Value> = workers
                 .iter()
-                .map(|one| json!({"id": one["id"], "data": one["data"]}))
+                .map(|worker| json!({"id": worker["id"], "data": worker["data"]}))
                 .collect();
             return print_json(&json!({ "workers": workers }));
         }
-        print(&told.iter().map(lines).collect::<String>())
+        print(&workers.iter().map(format_worker).collect::<String>())
     }
 
-    async fn ask(&self) -> anyhow::Result<Vec<Value>> {
+    async fn fetch(&self) -> anyhow::Result<Vec<Value>> {
         let client = self.connection.open().await?;
-        statistics(
+        fetch_statistics(
             &client,
             self.worker.as_deref(),
-            self.connection.shard_named(),
+            self.connection.requested_shard(),
         )
         .await
     }
 }
 
-/// A worker's line, and one for each thing that it lacks.
-fn lines(one: &Value) -> String {
-    let data = &one["data"];
+/// Returns a worker's line, and a line for each reason why it is degraded.
+fn format_worker(worker: &Value) -> String {
+    let data = &worker["data"];
     let lag = &data["projection"]["lag"];
+
     let mut out = format!(
         "{} {} {} lag {lag}\n",
         plain(&data["shard"]),
-        plain(&one["id"]),
+        plain(&worker["id"]),
         plain(&data["state"])
     );
     for reason in data["reasons"].as_array().into_iter().flatten() {
         out += &format!("  {}: {}\n", plain(&reason["part"]), plain(&reason["why"]));
     }
+
     out
 }
 
@@ -79,12 +85,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_worker_lacks_is_told_below_it() {
-        let reasons = json!([{"part": "postgres", "why": "it does not answer"}]);
-        let data = json!({"shard": "a", "state": "degraded", "reasons": reasons, "projection": {"lag": 3}});
-        let told = lines(&json!({"id": "w1", "data": data}));
+    fn the_reasons_of_a_degraded_worker_are_listed_below_it() {
+        let data = json!({
+            "shard": "a",
+            "state": "degraded",
+            "reasons": [{"part": "postgres", "why": "it does not answer"}],
+            "projection": {"lag": 3},
+        });
+
+        let text = format_worker(&json!({"id": "w1", "data": data}));
+
         assert_eq!(
-            told,
+            text,
             "a w1 degraded lag 3\n  postgres: it does not answer\n"
         );
     }

@@ -1,7 +1,7 @@
-//! `gofavorites history`: an item as it was; `gofavorites restore`: back to it.
+//! `gofavorites history`: an item's earlier versions; `gofavorites restore`: a return to one.
 
 use super::client::Connection;
-use super::show::{plain, print, print_json, summary, table, tell_if_stale};
+use super::show::{plain, print, print_json, summary, table, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ pub(super) struct History {
     /// Only versions before this one
     #[arg(long)]
     before: Option<u64>,
-    /// So many at most
+    /// At most so many versions
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Print as JSON
@@ -29,7 +29,7 @@ pub(super) struct History {
     json: bool,
 }
 
-/// Put an item back as it was at a version that `history` lists.
+/// Restore an item to a version that `history` lists.
 #[derive(Args)]
 #[command(after_help = "Example:
   gofavorites restore instrument US0378331005 --version 42")]
@@ -40,13 +40,13 @@ pub(super) struct Restore {
     kind: String,
     /// An instrument's ISIN, or a text's name
     id: String,
-    /// The version to go back to
+    /// The version to restore
     #[arg(long)]
     version: u64,
     /// Only if the item is at this version; 0: only if there is none
     #[arg(long)]
     if_version: Option<u64>,
-    /// The request's own id: with the same one a write is done once, however often it is asked for
+    /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
     /// Print the reply as JSON
@@ -62,11 +62,14 @@ impl History {
                 body[name] = json!(value);
             }
         }
+
         let reply = self.connection.ask(Operation::History, &body).await?;
-        tell_if_stale(&reply);
+
+        warn_if_stale(&reply);
         if self.json {
             return print_json(&reply);
         }
+
         let versions = reply["versions"].as_array().into_iter().flatten();
         print(&table(
             ["VERSION", "WHAT", "TAGS", "UPDATED"],
@@ -77,10 +80,12 @@ impl History {
         } else if reply["complete"] != true {
             print("what was before is no longer kept\n")?;
         }
+
         Ok(())
     }
 }
 
+/// A version's row in the table.
 fn row(item: &Value) -> [String; 4] {
     let what = if item["deleted"] == true {
         "deleted".to_owned()
@@ -93,6 +98,7 @@ fn row(item: &Value) -> [String; 4] {
         .flatten()
         .map(plain)
         .collect();
+
     [
         plain(&item["version"]),
         what,
@@ -107,21 +113,24 @@ impl Restore {
         if let Some(version) = self.if_version {
             body["if_version"] = json!(version);
         }
+
         let reply = self
             .connection
             .open()
             .await?
             .write(Operation::Restore, &body, self.request_id.as_deref())
             .await?;
+
         if self.json {
             return print_json(&reply);
         }
-        let (item, was) = (&reply["item"], self.version);
-        let id = plain(&item["id"]);
+        let item = &reply["item"];
         print(&format!(
-            "kept {} {id} at version {}, as at {was}: {}\n",
+            "kept {} {} at version {}, as at {}: {}\n",
             self.kind,
+            plain(&item["id"]),
             item["version"],
+            self.version,
             summary(item)
         ))
     }

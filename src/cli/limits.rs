@@ -1,4 +1,4 @@
-//! `gofavorites limits`: what is bounded, by how much.
+//! `gofavorites limits`: prints the service's limits.
 
 use super::client::Connection;
 use super::show::{plain, print, print_json, table};
@@ -6,7 +6,7 @@ use crate::wire::Operation;
 use clap::Args;
 use serde_json::json;
 
-/// Show what the service takes at most.
+/// Show the service's limits.
 #[derive(Args)]
 #[command(after_help = "Example:
   gofavorites limits --json")]
@@ -21,9 +21,11 @@ pub(super) struct Limits {
 impl Limits {
     pub async fn run(self) -> anyhow::Result<()> {
         let reply = self.connection.ask(Operation::Limits, &json!({})).await?;
+
         if self.json {
             return print_json(&reply);
         }
+
         let limits = reply["limits"].as_object().into_iter().flatten();
         let rows = limits
             .map(|(name, limit)| [name.clone(), plain(&limit["value"]), plain(&limit["unit"])]);

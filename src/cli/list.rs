@@ -1,7 +1,7 @@
-//! `gofavorites list`: the items as a table.
+//! `gofavorites list`: prints the items as a table.
 
 use super::client::Connection;
-use super::show::{plain, print, print_json, summary, table, tell_if_stale};
+use super::show::{plain, print, print_json, summary, table, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
@@ -17,10 +17,10 @@ pub(super) struct List {
     /// Only this kind: instrument or text
     #[arg(long)]
     kind: Option<String>,
-    /// Only those with this tag
+    /// Only items with this tag
     #[arg(long)]
     tag: Option<String>,
-    /// So many at most
+    /// At most so many items
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// head, strong or eventual
@@ -37,40 +37,46 @@ pub(super) struct List {
 impl List {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.open().await?;
-        let most = self.limit.map_or(usize::MAX, |limit| {
+        let limit = self.limit.map_or(usize::MAX, |limit| {
             usize::try_from(limit).unwrap_or(usize::MAX)
         });
-        let (mut items, mut cursor) = (Vec::new(), None);
-        let mut told = json!({"items": [], "stale": false});
+
+        let mut items = Vec::new();
+        let mut cursor = None;
+        let mut list = json!({"items": [], "stale": false});
         loop {
-            let mut reply = client
-                .ask(Operation::List, &self.body(cursor.as_ref()))
-                .await?;
-            told["owner_version"] = reply["owner_version"].take();
+            let body = self.body(cursor.as_ref());
+            let mut reply = client.ask(Operation::List, &body).await?;
+
+            list["owner_version"] = reply["owner_version"].take();
             if reply["stale"] == true {
-                told["stale"] = true.into();
+                list["stale"] = true.into();
             }
             if let Value::Array(page) = reply["items"].take() {
                 items.extend(page);
             }
-            let full = items.len() >= most;
+
+            let full = items.len() >= limit;
             match reply.get_mut("next_cursor").map(Value::take) {
                 Some(next) if !full => cursor = Some(next),
                 _ => break,
             }
         }
-        items.truncate(most);
-        tell_if_stale(&told);
+        items.truncate(limit);
+
+        warn_if_stale(&list);
         if self.json {
-            told["items"] = items.into();
-            return print_json(&told);
+            list["items"] = items.into();
+            return print_json(&list);
         }
-        match items.is_empty() {
-            true => print("nothing kept yet\n"),
-            false => print(&table(
+
+        if items.is_empty() {
+            print("nothing kept yet\n")
+        } else {
+            print(&table(
                 ["KIND", "ID", "WHAT", "TAGS", "VERSION", "UPDATED"],
                 items.iter().map(row),
-            )),
+            ))
         }
     }
 
@@ -91,11 +97,12 @@ impl List {
         if let Some(cursor) = cursor {
             body["cursor"] = cursor.clone();
         }
+
         body
     }
 }
 
-/// An item's row.
+/// An item's row in the table.
 fn row(item: &Value) -> [String; 6] {
     let tags: Vec<String> = item["tags"]
         .as_array()
@@ -103,6 +110,7 @@ fn row(item: &Value) -> [String; 6] {
         .flatten()
         .map(plain)
         .collect();
+
     [
         plain(&item["kind"]),
         plain(&item["id"]),

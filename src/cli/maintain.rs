@@ -1,16 +1,17 @@
-//! `gofavorites maintain`: forgets old deletions, beside the workers.
+//! `gofavorites maintain`: purges old deletions from the bucket while workers run.
 
 use super::Settings;
 use super::show::{print, print_json};
 use crate::app::Maintenance;
-use crate::shutdown::told_to_stop;
+use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
 use tracing::info;
 
-/// Forget deletions that are older than maintain.deletions_d. Runs until it is told to stop; one for all shards is
-/// enough, and more do no harm. Its settings are a worker's, with the NATS user `maintain`.
+/// Purge deletions that are older than maintain.deletions_d. Runs until SIGTERM or SIGINT. One for
+/// all shards is enough; more do no harm. It takes the settings of a worker, with the NATS user
+/// `maintain`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites maintain --config maintain.toml
@@ -18,7 +19,7 @@ use tracing::info;
 pub(super) struct Maintain {
     #[command(flatten)]
     settings: Settings,
-    /// Go through the bucket once, say what was done, and end
+    /// Go through the bucket once, print what was done, and end
     #[arg(long)]
     once: bool,
     /// With --once: print what was done as JSON
@@ -29,27 +30,34 @@ pub(super) struct Maintain {
 impl Maintain {
     pub async fn run(self) -> anyhow::Result<()> {
         let settings = self.settings.read()?;
-        // Before anything else: whoever tells it to stop while it starts is heard as well.
-        let mut told = std::pin::pin!(told_to_stop().context("signals cannot be heard")?);
+        // Before anything else, so that a signal during the start is not missed.
+        let shutdown = shutdown_signal().context("cannot listen for signals")?;
+        let mut shutdown = std::pin::pin!(shutdown);
+
         let maintenance = tokio::select! {
             maintenance = Maintenance::build(&settings) => maintenance?,
-            signal = &mut told => {
-                info!("told to stop by {signal} before it began");
+            signal = &mut shutdown => {
+                info!("received {signal} during the start, stopping");
                 return Ok(());
             }
         };
+
         if !self.once {
-            let told = async {
-                let signal = told.await;
-                info!("told to stop by {signal}");
+            let shutdown = async {
+                let signal = shutdown.await;
+                info!("received {signal}, stopping");
             };
-            maintenance.run(told).await;
+            maintenance.run(shutdown).await;
             return Ok(());
         }
+
         let round = tokio::select! {
             round = maintenance.once() => round?,
-            signal = told => anyhow::bail!("{signal} before it was through: what was done is done"),
+            signal = shutdown => anyhow::bail!(
+                "received {signal} before the end of the round: what was purged stays purged"
+            ),
         };
+
         if self.json {
             print_json(&json!(round))?;
         } else {
@@ -60,9 +68,10 @@ impl Maintain {
         }
         anyhow::ensure!(
             round.failed == 0,
-            "{} owners could not be tidied: see the log",
+            "the deletions of {} owners could not be purged: see the log",
             round.failed
         );
+
         Ok(())
     }
 }

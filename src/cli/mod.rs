@@ -6,6 +6,7 @@ mod client;
 mod completions;
 mod config;
 mod contexts;
+#[cfg(feature = "dev")]
 mod dev;
 mod edit;
 mod failed;
@@ -27,7 +28,7 @@ mod verify;
 mod version;
 mod workers;
 
-pub use failed::{CommandError, told};
+pub use failed::{CommandError, error_chain};
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -42,7 +43,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Keep an item, new or in place of the one that is there
+    /// Store an item, new or in place of the present one
     Put(put::Put),
     /// Show one item
     Get(get::Get),
@@ -56,35 +57,36 @@ enum Command {
     Watch(changes::Watch),
     /// List an item's versions
     History(history::History),
-    /// Put an item back as it was
+    /// Restore an item as it was at an earlier version
     Restore(history::Restore),
-    /// Do several puts and deletes in one go
+    /// Do several puts and deletes in one request
     Batch(batch::Batch),
     /// Edit an item in your editor
     Edit(edit::Edit),
-    /// Show what the service takes at most
+    /// Show the limits of the service
     Limits(limits::Limits),
-    /// Tell which version this is, and which one answers
+    /// Show the version of this program and of the service
     Version(version::Version),
-    /// Tell whether workers answer, and what they lack
+    /// Show whether workers answer, and what is wrong with them
     Health(health::Health),
     /// Print a script that completes this program's commands
     Completions(completions::Completions),
     /// Run a worker
     Serve(Settings),
-    /// Show the settings in force, with secrets hidden, and whether a worker can start with them
+    /// Show the settings in force, secrets hidden, and whether a worker can start with them
     Config(Settings),
-    /// Make the bucket and bring the shard's Postgres to this version's schema
+    /// Create the bucket and migrate the shard's Postgres to this version's schema
     Init(Settings),
-    /// Show each shard; un-host owners who have not been seen for long
+    /// Show each shard; evict owners who have not been seen for long
     Shard(shard::Shard),
-    /// Compare a shard's Postgres with the bucket, and mend it
+    /// Compare a shard's Postgres with the bucket, and repair it
     Verify(verify::Verify),
     /// Rebuild a shard's Postgres from the bucket
     Replay(replay::Replay),
-    /// Forget old deletions, beside the workers
+    /// Purge old deletions; runs beside the workers
     Maintain(maintain::Maintain),
-    /// Run the whole platform on this machine, for development
+    /// Run the complete platform on this machine, for development
+    #[cfg(feature = "dev")]
     Dev(dev::Dev),
 }
 
@@ -109,7 +111,7 @@ impl Settings {
 }
 
 impl Cli {
-    /// Does what the arguments say.
+    /// Runs the command that the arguments name.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Put(put) => put.run().await,
@@ -133,6 +135,7 @@ impl Cli {
             Command::Verify(verify) => verify.run().await,
             Command::Replay(replay) => replay.run().await,
             Command::Maintain(maintain) => maintain.run().await,
+            #[cfg(feature = "dev")]
             Command::Dev(dev) => dev.run().await,
         }
     }

@@ -1,61 +1,68 @@
-//! How far something long has come: a bar at a terminal, plain lines elsewhere.
+//! The progress of a long command: a bar on a terminal, plain lines elsewhere.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// Cells of the bar.
-const WIDTH: u64 = 30;
-/// How often a terminal is told, and who reads lines.
-const TERMINAL: Duration = Duration::from_millis(100);
-const LINES: Duration = Duration::from_secs(5);
+/// The width of the bar, in characters.
+const BAR_WIDTH: u64 = 30;
+/// The least time between two updates of the bar.
+const BAR_INTERVAL: Duration = Duration::from_millis(100);
+/// The least time between two lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Tells on the standard error stream how far it has come.
+/// Prints to the standard error stream how much is done.
 pub(super) struct Progress {
-    what: &'static str,
+    name: &'static str,
     terminal: bool,
-    told: Option<Instant>,
+    printed_at: Option<Instant>,
 }
 
 impl Progress {
-    /// Of what is named so.
-    pub fn new(what: &'static str) -> Self {
+    /// Starts with nothing printed. `name` says what is counted.
+    pub fn new(name: &'static str) -> Self {
         Self {
-            what,
+            name,
             terminal: io::stderr().is_terminal(),
-            told: None,
+            printed_at: None,
         }
     }
 
-    /// So many of so many are done. Told now and then, and in the end.
+    /// Reports that `done` of `total` are done. Prints at most once an interval, and at the end.
     pub fn step(&mut self, done: u64, total: u64) {
-        let pause = if self.terminal { TERMINAL } else { LINES };
-        if done < total && self.told.is_some_and(|told| told.elapsed() < pause) {
+        let interval = if self.terminal {
+            BAR_INTERVAL
+        } else {
+            LINE_INTERVAL
+        };
+        if done < total && self.printed_at.is_some_and(|at| at.elapsed() < interval) {
             return;
         }
-        self.told = Some(Instant::now());
-        // Nobody has to read it.
-        let _ = io::stderr().write_all(line(self.what, done, total, self.terminal).as_bytes());
+
+        self.printed_at = Some(Instant::now());
+        let text = format_progress(self.name, done, total, self.terminal);
+        // A command does not fail because its progress cannot be printed.
+        let _ = io::stderr().write_all(text.as_bytes());
     }
 
-    /// Ends the bar, so that what follows stands on a line of its own.
+    /// Ends the bar, so that further output starts on a new line.
     pub fn end(self) {
-        if self.terminal && self.told.is_some() {
+        if self.terminal && self.printed_at.is_some() {
             let _ = io::stderr().write_all(b"\n");
         }
     }
 }
 
-fn line(what: &str, done: u64, total: u64, terminal: bool) -> String {
-    let share = |of: u64| (done.min(total) * of).checked_div(total).unwrap_or(of);
+fn format_progress(name: &str, done: u64, total: u64, terminal: bool) -> String {
     if !terminal {
-        return format!("{what}: {done} of {total}\n");
+        return format!("{name}: {done} of {total}\n");
     }
-    let full = share(WIDTH) as usize;
-    let (full, empty) = ("#".repeat(full), ".".repeat(WIDTH as usize - full));
-    format!(
-        "\r\x1b[K{what} [{full}{empty}] {}% {done} of {total}",
-        share(100)
-    )
+
+    let share = |of: u64| (done.min(total) * of).checked_div(total).unwrap_or(of);
+    let filled = share(BAR_WIDTH) as usize;
+    let empty = BAR_WIDTH as usize - filled;
+    let bar = "#".repeat(filled) + &".".repeat(empty);
+
+    format!("\r\x1b[K{name} [{bar}] {}% {done} of {total}", share(100))
 }
 
 #[cfg(test)]
@@ -63,13 +70,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_tells_how_far_it_has_come() {
-        assert_eq!(line("owners", 5, 20, false), "owners: 5 of 20\n");
-        let bar = line("owners", 5, 20, true);
+    fn a_line_has_the_count_and_the_total() {
+        assert_eq!(format_progress("owners", 5, 20, false), "owners: 5 of 20\n");
+    }
+
+    #[test]
+    fn a_bar_is_filled_by_the_share_that_is_done() {
+        let bar = format_progress("owners", 5, 20, true);
+
         assert!(
             bar.ends_with("owners [#######.......................] 25% 5 of 20"),
             "{bar}"
         );
-        assert!(line("owners", 0, 0, true).contains("100%"));
+    }
+
+    #[test]
+    fn nothing_of_nothing_is_all() {
+        assert!(format_progress("owners", 0, 0, true).contains("100%"));
     }
 }

@@ -1,4 +1,4 @@
-//! `gofavorites put`: keeps an item.
+//! `gofavorites put`: stores an item.
 
 use super::client::Connection;
 use super::failed::CommandError;
@@ -8,7 +8,7 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-/// Keep an item, new or in place of the one that is there.
+/// Store an item, or replace the one that is there.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites put instrument US0378331005 --type stock --ticker AAPL --tag tech --meta broker=x
@@ -19,9 +19,10 @@ pub(super) struct Put {
     connection: Connection,
     /// instrument or text
     kind: String,
-    /// An instrument's ISIN; any name for a text, chosen by the service if left out
+    /// An instrument's ISIN, or a text's name, which the service chooses if you give none
     id: Option<String>,
-    /// An instrument's type: stock, bond, fund, etf, currency, future, option, index, commodity, crypto, other
+    /// An instrument's type: stock, bond, fund, etf, currency, future, option, index, commodity,
+    /// crypto, other
     #[arg(long = "type")]
     r#type: Option<String>,
     /// An instrument's ticker
@@ -36,7 +37,7 @@ pub(super) struct Put {
     /// An instrument's name
     #[arg(long)]
     name: Option<String>,
-    /// A text's text
+    /// The text of a text
     #[arg(long)]
     text: Option<String>,
     /// A tag; may be given several times
@@ -48,10 +49,10 @@ pub(super) struct Put {
     /// Only if the item is at this version; 0: only if there is none
     #[arg(long)]
     if_version: Option<u64>,
-    /// Only if nothing of yours was written since this version; 0: only if there is nothing yet
+    /// Only if you are at this owner_version; 0: only if you have nothing yet
     #[arg(long)]
     if_owner_version: Option<u64>,
-    /// The request's own id: with the same one a write is done once, however often it is asked for
+    /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
     /// Print the reply as JSON
@@ -68,6 +69,7 @@ impl Put {
             .await?
             .write(Operation::Put, &body, self.request_id.as_deref())
             .await?;
+
         if self.json {
             return print_json(&reply);
         }
@@ -95,10 +97,11 @@ impl Put {
         if let Some(data) = self.data()? {
             body["data"] = data;
         }
+
         Ok(body)
     }
 
-    /// The item's data; none keeps that of the item which is there.
+    /// Returns the item's data; `None` leaves the data of the stored item as they are.
     fn data(&self) -> anyhow::Result<Option<Value>> {
         let instrument = [
             ("type", &self.r#type),
@@ -111,6 +114,7 @@ impl Put {
             .into_iter()
             .filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))))
             .collect();
+
         match self.kind.as_str() {
             "text" if !data.is_empty() => {
                 bail!(CommandError::usage(
@@ -121,14 +125,11 @@ impl Put {
             _ if self.text.is_some() => bail!(CommandError::usage("--text is for the kind text")),
             _ if data.is_empty() => Ok(None),
             _ => {
-                data.insert(
-                    "isin".into(),
-                    json!(
-                        self.id.as_ref().ok_or_else(|| CommandError::usage(
-                            "name the instrument by its ISIN"
-                        ))?
-                    ),
-                );
+                let isin = self
+                    .id
+                    .as_ref()
+                    .ok_or_else(|| CommandError::usage("name the instrument by its ISIN"))?;
+                data.insert("isin".into(), json!(isin));
                 Ok(Some(data.into()))
             }
         }
@@ -141,6 +142,7 @@ impl Put {
                 .ok_or_else(|| CommandError::usage(format!("--meta {pair}: give key=value")))?;
             Ok((key.to_owned(), json!(value)))
         });
+
         pairs.collect()
     }
 }

@@ -20,10 +20,10 @@ pub(super) struct Rm {
     /// Only if the item is at this version
     #[arg(long)]
     if_version: Option<u64>,
-    /// Only if nothing of yours was written since this version
+    /// Only if you are at this owner_version
     #[arg(long)]
     if_owner_version: Option<u64>,
-    /// The request's own id: with the same one a write is done once, however often it is asked for
+    /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
     /// Print the reply as JSON
@@ -40,12 +40,14 @@ impl Rm {
         if let Some(version) = self.if_owner_version {
             body["if_owner_version"] = json!(version);
         }
+
         let reply = self
             .connection
             .open()
             .await?
             .write(Operation::Delete, &body, self.request_id.as_deref())
             .await?;
+
         if self.json {
             return print_json(&reply);
         }

@@ -1,24 +1,27 @@
-//! `gofavorites serve`: a worker, until it is told to stop.
+//! `gofavorites serve`: runs a worker until SIGTERM or SIGINT.
 
 use crate::app::App;
 use crate::config::Settings;
-use crate::shutdown::told_to_stop;
+use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
 use tracing::info;
 
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
-    // Before anything else: whoever tells a worker to stop while it starts is heard as well.
-    let mut told = std::pin::pin!(told_to_stop().context("signals cannot be heard")?);
+    // Before anything else, so that a signal during the start is not missed.
+    let shutdown = shutdown_signal().context("cannot listen for signals")?;
+    let mut shutdown = std::pin::pin!(shutdown);
+
     let app = tokio::select! {
         app = App::build(settings) => app?,
-        signal = &mut told => {
-            info!("told to stop by {signal} before it took any request");
+        signal = &mut shutdown => {
+            info!("received {signal} before taking any request, stopping");
             return Ok(());
         }
     };
+
     app.run(async {
-        let signal = told.await;
-        info!("told to stop by {signal}");
+        let signal = shutdown.await;
+        info!("received {signal}, stopping");
     })
     .await
 }

@@ -1,17 +1,18 @@
-//! `gofavorites verify`: whether this shard's Postgres is what the truth says.
+//! `gofavorites verify`: compares a shard's Postgres with the bucket, and repairs it if asked to.
 
 use super::Settings;
 use super::failed::CommandError;
 use super::show::{print, print_json};
 use crate::app::OperatorSession;
-use crate::maintenance::{Finding, Repair};
+use crate::maintenance::{Finding, Repair, VerifySummary};
 use crate::owners::OwnersError;
 use clap::Args;
 use serde_json::{Value, json};
 
 /// Compare a shard's Postgres with the bucket, owner by owner, while the shard serves.
 ///
-/// Ends with 0 if all is equal, or was mended, and with 1 if not. It takes the settings of a worker of the shard.
+/// Ends with 0 if all owners are equal or repaired, and with 1 if not. It takes the settings of a
+/// worker of the shard.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites verify --config shard-a.toml
@@ -20,10 +21,10 @@ use serde_json::{Value, json};
 pub(super) struct Verify {
     #[command(flatten)]
     settings: Settings,
-    /// Bring each owner anew whose rows differ
+    /// Rebuild each owner whose rows differ
     #[arg(long)]
     repair: bool,
-    /// Only say what --repair would do
+    /// Only print what --repair would do
     #[arg(long, requires = "repair")]
     dry_run: bool,
     /// Print as JSON
@@ -36,80 +37,111 @@ impl Verify {
         let settings = self.settings.read()?;
         let session = OperatorSession::open(&settings, "gofavorites verify").await?;
         let operator = &session.operator;
-        let history = match operator.check_continuity().await {
+
+        let history_went_back = match operator.check_continuity().await {
             Ok(()) => None,
             Err(OwnersError::HistoryWentBack(why)) => Some(why),
             Err(error) => return Err(error.into()),
         };
-        if let (Some(why), false) = (&history, self.json) {
+        if let Some(why) = &history_went_back
+            && !self.json
+        {
             print(&format!("the bucket's history went back: {why}\n"))?;
         }
-        // Onto a bucket that lost history nothing is mended: the copies here may be all that is left.
-        let mend = if self.repair && !self.dry_run && history.is_none() {
+
+        // If the bucket has lost history, the copies here may be all that is left, so none is
+        // replaced.
+        let repair = if self.repair && !self.dry_run && history_went_back.is_none() {
             Repair::Yes
         } else {
             Repair::No
         };
-        let (mut all, mut failed) = (Vec::new(), Ok(()));
-        let tell = |found: Finding| match self.json {
-            true => all.push(told(&found)),
-            false => failed = print(&self.line(&found)),
-        };
-        let counts = operator.verify_all(mend, tell, |_| ()).await?;
-        failed?;
-        if self.json {
-            print_json(&json!({"history_went_back": history, "owners": all, "counts": counts}))?;
-        } else {
-            let repaired = if self.repair {
-                format!(", {} of them mended", counts.repaired)
+        let mut owners = Vec::new();
+        let mut printed = Ok(());
+        let report = |finding: Finding| {
+            if self.json {
+                owners.push(to_json(&finding));
             } else {
-                String::new()
-            };
-            print(&format!(
-                "{} owners compared: {} equal, {} differ{repaired}, {} unclear\n",
-                counts.owners, counts.equal, counts.differ, counts.unclear
-            ))?;
+                printed = print(&self.format_finding(&finding));
+            }
+        };
+        let counts = operator.verify_all(repair, report, |_| ()).await?;
+        printed?;
+
+        if self.json {
+            print_json(&json!({
+                "history_went_back": history_went_back,
+                "owners": owners,
+                "counts": counts,
+            }))?;
+        } else {
+            self.print_counts(&counts)?;
         }
-        match (history, counts.all_equal()) {
-            (None, true) => Ok(()),
-            (Some(_), _) => Err(CommandError::differs(
-                "the bucket has lost history; `gofavorites replay --accept-lost-history` takes it as it is",
-            )
-            .into()),
-            (None, false) => Err(CommandError::differs("this shard's Postgres is not what the bucket says").into()),
+
+        if history_went_back.is_some() {
+            let error = "the bucket has lost history; `gofavorites replay --accept-lost-history` \
+                         accepts it as it is";
+            return Err(CommandError::differs(error).into());
         }
+        if !counts.all_equal() {
+            let error = "this shard's Postgres differs from the bucket";
+            return Err(CommandError::differs(error).into());
+        }
+        Ok(())
     }
 
-    fn line(&self, found: &Finding) -> String {
-        let differing = match &found.what {
-            Ok(differing) => differing,
-            Err(error) => return format!("{}: cannot be compared: {error}\n", found.owner),
+    fn print_counts(&self, counts: &VerifySummary) -> anyhow::Result<()> {
+        let repaired = if self.repair {
+            format!(", {} of them mended", counts.repaired)
+        } else {
+            String::new()
         };
-        let what: Vec<_> = differing
+
+        print(&format!(
+            "{} owners compared: {} equal, {} differ{repaired}, {} unclear\n",
+            counts.owners, counts.equal, counts.differ, counts.unclear
+        ))
+    }
+
+    /// Returns the line for an owner that differs or cannot be compared.
+    fn format_finding(&self, finding: &Finding) -> String {
+        let divergence = match &finding.what {
+            Ok(divergence) => divergence,
+            Err(error) => return format!("{}: cannot be compared: {error}\n", finding.owner),
+        };
+
+        let differences: Vec<_> = divergence
             .differences
             .iter()
             .map(ToString::to_string)
             .collect();
-        let of_the_copy = differing.differences.iter().all(|one| one.is_of_the_copy());
-        let done = match (found.repaired, self.repair, of_the_copy) {
+        let of_the_copy = divergence
+            .differences
+            .iter()
+            .all(|one| one.is_of_the_copy());
+        let outcome = match (finding.repaired, self.repair, of_the_copy) {
             (true, ..) => ": mended",
             (false, true, true) if self.dry_run => ": would be brought anew",
             (false, true, true) => ": not mended",
             (false, true, false) => ": cannot be mended here",
             (false, false, _) => "",
         };
-        format!("{}: {}{done}\n", found.owner, what.join(", "))
+
+        format!("{}: {}{outcome}\n", finding.owner, differences.join(", "))
     }
 }
 
-fn told(found: &Finding) -> Value {
-    match &found.what {
-        Ok(differing) => json!({
-            "owner": found.owner.to_string(), "differences": differing.differences, "here": differing.here,
-            "truth": differing.truth, "mended": found.repaired,
+fn to_json(finding: &Finding) -> Value {
+    let owner = finding.owner.to_string();
+
+    match &finding.what {
+        Ok(divergence) => json!({
+            "owner": owner,
+            "differences": divergence.differences,
+            "here": divergence.here,
+            "truth": divergence.truth,
+            "mended": finding.repaired,
         }),
-        Err(error) => {
-            json!({"owner": found.owner.to_string(), "fault": error.to_string(), "mended": false})
-        }
+        Err(error) => json!({"owner": owner, "fault": error.to_string(), "mended": false}),
     }
 }

@@ -1,13 +1,13 @@
-//! `gofavorites version`: this program's build, and the service's.
+//! `gofavorites version`: prints the build of this program, and of the service.
 
 use super::client::Connection;
 use super::show::{print, print_json};
 use crate::build::BuildInfo;
 use crate::wire::Operation;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Tell which version this is, and which one answers where a server is named.
+/// Show the version of this program and, if a server is named, of the worker that answers.
 #[derive(Args)]
 pub(super) struct Version {
     #[command(flatten)]
@@ -20,36 +20,48 @@ pub(super) struct Version {
 impl Version {
     pub async fn run(self) -> anyhow::Result<()> {
         let own = BuildInfo::of_this_program();
-        let service = match self.connection.is_given()? {
-            true => Some(self.connection.ask(Operation::Version, &json!({})).await?),
-            false => None,
+        let reply = if self.connection.has_server()? {
+            Some(self.connection.ask(Operation::Version, &json!({})).await?)
+        } else {
+            None
         };
+
         if self.json {
-            let client =
-                json!({"version": own.version, "commit": own.commit, "built_at": own.built_at});
-            let told = |part: &str| service.as_ref().map(|reply| reply[part].clone());
-            return print_json(
-                &json!({"client": client, "service": told("service"), "shard": told("shard")}),
-            );
+            let client = json!({
+                "version": own.version,
+                "commit": own.commit,
+                "built_at": own.built_at,
+            });
+            let part = |key: &str| reply.as_ref().map(|reply| reply[key].clone());
+            return print_json(&json!({
+                "client": client,
+                "service": part("service"),
+                "shard": part("shard"),
+            }));
         }
+
         let mut lines = format!(
             "client   {} {} commit {} built {}\n",
             own.name, own.version, own.commit, own.built_at
         );
-        if let Some(reply) = service {
-            let text = |key: &str| {
-                reply["service"][key]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            let shard = reply["shard"].as_str().unwrap_or_default();
-            let (name, version) = (text("name"), text("version"));
-            let (commit, built_at) = (text("commit"), text("built_at"));
-            lines += &format!(
-                "service  {name} {version} commit {commit} built {built_at} shard {shard}\n"
-            );
+        if let Some(reply) = reply {
+            lines += &format_service(&reply);
         }
         print(&lines)
     }
+}
+
+/// Returns the line about the worker that answered.
+fn format_service(reply: &Value) -> String {
+    let service = &reply["service"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+
+    format!(
+        "service  {} {} commit {} built {} shard {}\n",
+        text(&service["name"]),
+        text(&service["version"]),
+        text(&service["commit"]),
+        text(&service["built_at"]),
+        text(&reply["shard"]),
+    )
 }

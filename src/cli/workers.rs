@@ -1,4 +1,4 @@
-//! Asking all workers at once what they know of themselves.
+//! Asks all workers at once for their statistics.
 
 use super::client::Client;
 use futures::StreamExt as _;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// After the first answer, how long the others are waited for.
-const OTHERS: Duration = Duration::from_millis(300);
-/// How long the first is waited for at most.
-const FIRST: Duration = Duration::from_secs(3);
+/// How long to wait for the first answer.
+const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long to wait for another answer after one came.
+const NEXT_ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// The statistics of each worker that answers, or of the one named, by shard and name; only those of `shard`, if one is
-/// named.
-pub(super) async fn statistics(
+/// Returns the statistics of each worker that answers, sorted by shard and worker id; only those of
+/// `worker` or of `shard`, if one is given.
+pub(super) async fn fetch_statistics(
     client: &Client,
     worker: Option<&str>,
     shard: Option<&str>,
@@ -23,30 +23,32 @@ pub(super) async fn statistics(
         Some(id) => format!("$SRV.STATS.{}.{id}", client.service_name()),
         None => format!("$SRV.STATS.{}", client.service_name()),
     };
+
     let inbox = nats.new_inbox();
     let mut answers = nats.subscribe(inbox.clone()).await?;
     nats.publish_with_reply(subject, inbox, "".into()).await?;
-    let mut until = Instant::now()
-        + FIRST.min(
-            client
-                .until()
-                .saturating_duration_since(std::time::Instant::now()),
-        );
-    let mut told: Vec<Value> = Vec::new();
+
+    let time_left = client
+        .deadline()
+        .saturating_duration_since(std::time::Instant::now());
+    let mut until = Instant::now() + FIRST_ANSWER_TIMEOUT.min(time_left);
+    let mut workers: Vec<Value> = Vec::new();
     while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {
-        // Nobody listens there at all.
+        // A message with a status comes from the server: no worker listens.
         if answer.status.is_some() {
             break;
         }
-        let one: Value = serde_json::from_slice(&answer.payload)?;
-        if shard.is_none_or(|shard| one["data"]["shard"] == shard) {
-            told.push(one);
+
+        let statistics: Value = serde_json::from_slice(&answer.payload)?;
+        if shard.is_none_or(|shard| statistics["data"]["shard"] == shard) {
+            workers.push(statistics);
         }
         if worker.is_some() {
             break;
         }
-        until = until.min(Instant::now() + OTHERS);
+        until = until.min(Instant::now() + NEXT_ANSWER_TIMEOUT);
     }
-    told.sort_by_key(|one| (one["data"]["shard"].to_string(), one["id"].to_string()));
-    Ok(told)
+    workers.sort_by_key(|one| (one["data"]["shard"].to_string(), one["id"].to_string()));
+
+    Ok(workers)
 }

@@ -1,6 +1,7 @@
-//! The stand-in auth service: it vouches for whoever holds a token that `gofavorites dev token` made.
+//! The stand-in auth service: it vouches for every holder of a token from `gofavorites dev token`.
 //!
-//! It speaks the protocol of the real one and is none: its signing key lies in a file beside it.
+//! It speaks the protocol of a real auth service but is no substitute for one: its signing key is
+//! in a plain file of the development platform.
 
 use super::secrets::Secrets;
 use super::tokens::{AUDIENCE, ISSUER, unix_now};
@@ -20,41 +21,42 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 use uuid::Uuid;
 
-/// The subject on which it is asked.
+/// The subject of requests for a verdict.
 pub const VERIFY_SUBJECT: &str = "auth.v1.verify";
-/// The subject on which revocations are told.
+/// The subject on which revocations are published.
 pub const REVOKED_SUBJECT: &str = "auth.v1.revoked";
 
-/// What it needs to judge and to sign.
+/// Checks tokens, and signs verdicts and revocations.
 pub struct AuthService {
     signing: EncodingKey,
     tokens: DecodingKey,
-    /// Where `dev revoke` writes down what was taken back; none in tests.
+    /// The file to which `dev revoke` appends revocations; none in tests.
     revoked: Option<PathBuf>,
 }
 
-/// What is taken back: tokens of a subject, or of one session.
+/// A revocation: the tokens of a subject, of a session, or of both together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevokedTokens {
     /// The subject.
     pub sub: Option<String>,
     /// The session.
     pub sid: Option<String>,
-    /// Tokens from before are meant, in seconds since the Unix epoch.
+    /// Tokens issued at or before this time are revoked, in seconds since the Unix epoch.
     pub iat: u64,
 }
 
 #[derive(Deserialize)]
-struct Question {
+struct VerifyRequest {
     token: String,
 }
 
 impl AuthService {
-    /// With the keys of a development platform.
+    /// Creates a service with the keys of a development platform, and without revocations.
     pub fn new(secrets: &Secrets) -> anyhow::Result<Self> {
         let set: JwkSet = serde_json::from_str(&secrets.token_jwks()?)?;
         let key = set.keys.first().context("no token key")?;
         let signing = EncodingKey::from_ed_der(&secrets.verdict_key()?);
+
         Ok(Self {
             signing,
             tokens: DecodingKey::from_jwk(key)?,
@@ -62,36 +64,41 @@ impl AuthService {
         })
     }
 
-    /// The signed message that something is taken back: a security event (RFC 8417).
+    /// Returns the signed message that announces a revocation: a security event (RFC 8417).
     pub fn revocation(&self, revoked: &RevokedTokens) -> anyhow::Result<String> {
         let mut claims = json!({
             "iss": ISSUER, "aud": AUDIENCE, "iat": revoked.iat, "jti": Uuid::now_v7().to_string(),
             "events": {"https://schemas.openid.net/secevent/caep/event-type/session-revoked": {}},
         });
+
         for (claim, value) in [("sub", &revoked.sub), ("sid", &revoked.sid)] {
             if let Some(value) = value {
                 claims[claim] = json!(value);
             }
         }
+
         self.sign("secevent+jwt", &claims)
     }
 
-    /// The signed verdict on a token: introspection (RFC 7662) as a JWT (RFC 9701).
+    /// Returns the signed verdict on a token: introspection (RFC 7662) as a JWT (RFC 9701).
     pub fn verdict(&self, token: &str) -> anyhow::Result<String> {
         let claims = json!({
-            "iss": ISSUER, "aud": AUDIENCE, "iat": unix_now(), "token_introspection": self.introspect(token),
+            "iss": ISSUER, "aud": AUDIENCE, "iat": unix_now(),
+            "token_introspection": self.introspect(token),
             "token_sha256": URL_SAFE_NO_PAD.encode(crate::seal::sha256(token.as_bytes())),
         });
+
         self.sign("token-introspection+jwt", &claims)
     }
 
-    /// Signs claims of the auth service.
+    /// Signs claims with the auth service's key.
     pub fn sign(&self, typ: &str, claims: &Value) -> anyhow::Result<String> {
         let header = Header {
             typ: Some(typ.into()),
             kid: Some("verdict".into()),
             ..Header::new(Algorithm::EdDSA)
         };
+
         Ok(encode(&header, claims, &self.signing)?)
     }
 
@@ -100,60 +107,69 @@ impl AuthService {
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[AUDIENCE]);
         validation.leeway = 0;
-        let Ok(known) = decode::<Value>(token, &self.tokens, &validation) else {
+
+        let Ok(token) = decode::<Value>(token, &self.tokens, &validation) else {
             return json!({"active": false});
         };
-        if self.is_revoked(&known.claims) {
+        if self.is_revoked(&token.claims) {
             return json!({"active": false});
         }
-        let mut said = json!({"active": true});
+
+        let mut response = json!({"active": true});
         for claim in ["sub", "scope", "exp", "client_id", "sid"] {
-            said[claim] = known.claims[claim].clone();
+            response[claim] = token.claims[claim].clone();
         }
-        said
+
+        response
     }
 
     fn is_revoked(&self, claims: &Value) -> bool {
-        let named = |name: &str, value: &Option<String>| {
-            value.as_deref().is_none_or(|value| claims[name] == value)
+        let matches = |claim: &str, value: &Option<String>| {
+            value.as_deref().is_none_or(|value| claims[claim] == value)
         };
-        let meant = |revoked: &RevokedTokens| {
-            let before = claims["iat"].as_u64().is_some_and(|iat| iat <= revoked.iat);
-            before && named("sub", &revoked.sub) && named("sid", &revoked.sid)
+        let covers = |revoked: &RevokedTokens| {
+            let in_time = claims["iat"].as_u64().is_some_and(|iat| iat <= revoked.iat);
+            in_time && matches("sub", &revoked.sub) && matches("sid", &revoked.sid)
         };
-        let text = self
+
+        let revocations = self
             .revoked
             .as_ref()
             .and_then(|file| fs::read_to_string(file).ok())
             .unwrap_or_default();
-        text.lines()
+
+        revocations
+            .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
-            .any(|revoked| meant(&revoked))
+            .any(|revoked| covers(&revoked))
     }
 
     fn answer(&self, message: &Message) -> anyhow::Result<String> {
-        let question: Question =
-            serde_json::from_slice(&message.payload).context("not a question")?;
-        self.verdict(&question.token)
+        let request: VerifyRequest =
+            serde_json::from_slice(&message.payload).context("not a request for a verdict")?;
+
+        self.verdict(&request.token)
     }
 }
 
-/// Writes down in `file` that something is taken back, and tells every worker.
+/// Appends a revocation to `file`, and publishes it to all workers.
 pub async fn revoke(
     url: &str,
     secrets: &Secrets,
     file: &Path,
     revoked: &RevokedTokens,
 ) -> anyhow::Result<()> {
-    let mut written = fs::OpenOptions::new()
+    let mut revocations = fs::OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
         .open(file)?;
-    writeln!(written, "{}", serde_json::to_string(revoked)?)?;
+    writeln!(revocations, "{}", serde_json::to_string(revoked)?)?;
+
     let client = connect(url, secrets).await?;
     let message = AuthService::new(secrets)?.revocation(revoked)?;
     client.publish(REVOKED_SUBJECT, message.into()).await?;
+
     Ok(client.flush().await?)
 }
 
@@ -167,7 +183,7 @@ async fn connect(url: &str, secrets: &Secrets) -> anyhow::Result<Client> {
     )
 }
 
-/// Answers until `shutdown` ends.
+/// Answers requests for a verdict until `shutdown` completes.
 pub async fn run(
     url: &str,
     secrets: &Secrets,
@@ -179,26 +195,30 @@ pub async fn run(
         ..AuthService::new(secrets)?
     };
     let client = connect(url, secrets).await?;
-    let mut questions = client
+    let mut requests = client
         .queue_subscribe(VERIFY_SUBJECT, "auth".into())
         .await?;
     client.flush().await?;
+
     warn!(
-        "this is the STAND-IN auth service, for development: it vouches for everyone who can read its key"
+        "this is the STAND-IN auth service, for development: \
+         it vouches for everyone who can read its key"
     );
     info!("ready");
+
     tokio::pin!(shutdown);
     loop {
-        let question = tokio::select! {
-            question = questions.next() => question.context("the subscription has ended")?,
+        let request = tokio::select! {
+            request = requests.next() => request.context("the subscription has ended")?,
             () = &mut shutdown => return Ok(()),
         };
-        let Some(reply) = question.reply.clone() else {
+        let Some(reply) = request.reply.clone() else {
             continue;
         };
-        match service.answer(&question) {
+
+        match service.answer(&request) {
             Ok(verdict) => client.publish(reply, verdict.into()).await?,
-            Err(error) => warn!(%error, "a question could not be answered"),
+            Err(error) => warn!(%error, "cannot answer a request for a verdict"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The whole story once, on servers of its own: what the service promises, as a person would want to see it.
+//! A scripted end-to-end demo on servers of its own: it shows a person what the service promises.
 
 use super::platform::{Platform, PlatformOptions};
 use crate::wire::header::AUTHORIZATION;
@@ -8,18 +8,20 @@ use async_nats::{Client, ConnectOptions, HeaderMap};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// Tells the story on a platform as `options` say; fails where it does not go as told.
-pub async fn tell(options: PlatformOptions) -> anyhow::Result<()> {
-    println!("GoFavorites, the whole story on servers of its own\n");
+/// Runs the demo on a new platform. Fails if a step does not do what it announces.
+pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
+    println!("GoFavorites: a scripted demo on servers of its own\n");
     let platform = Platform::start(options, |step| println!("   {step}")).await?;
-    let told = Demo::new(&platform).await?.tell().await;
+
+    let outcome = Demo::new(&platform).await?.run().await;
     platform.stop()?;
-    told?;
-    println!("\nThat is the whole story; everything went as told.");
+    outcome?;
+
+    println!("\nThe demo is complete: every step did what it announced.");
     Ok(())
 }
 
-/// Calls the service as a gateway does, and says what happens.
+/// Calls the service as a gateway does, and prints each outcome.
 struct Demo {
     client: Client,
     alice: String,
@@ -40,6 +42,7 @@ impl Demo {
                 Duration::from_secs(600),
             )
         };
+
         Ok(Self {
             client: client.await?,
             alice: token("alice")?,
@@ -47,79 +50,96 @@ impl Demo {
         })
     }
 
-    async fn tell(&self) -> anyhow::Result<()> {
+    async fn run(&self) -> anyhow::Result<()> {
+        let added = self.add_and_list().await?;
+        self.change(&added["item"]["version"]).await?;
+        self.delete().await?;
+        self.isolate_owners().await?;
+
+        self.refuse_invalid_requests().await
+    }
+
+    /// Returns the reply to the first `put`.
+    async fn add_and_list(&self) -> anyhow::Result<Value> {
         println!("\nAlice, on shard a, adds two instruments.");
-        let apple = json!({"kind": "instrument", "tags": ["tech"], "meta": {"broker": "x"}, "data": {
-            "isin": "US0378331005", "type": "stock", "ticker": "AAPL", "mic": "XNAS", "currency": "USD",
-            "name": "Apple Inc."}});
-        let first = self.done("a", Operation::Put, &self.alice, &apple).await?;
-        let bund = json!({"kind": "instrument", "data": {"isin": "DE0001102580", "type": "bond", "name": "Bund 2032"}});
-        self.done("a", Operation::Put, &self.alice, &bund).await?;
+        let added = self
+            .expect_success("a", Operation::Put, &self.alice, &apple())
+            .await?;
+        let bund = json!({
+            "kind": "instrument",
+            "data": {"isin": "DE0001102580", "type": "bond", "name": "Bund 2032"},
+        });
+        self.expect_success("a", Operation::Put, &self.alice, &bund)
+            .await?;
 
         println!("She moves to shard b, and finds both there.");
+        let strong = json!({"consistency": "strong"});
         let list = self
-            .done(
-                "b",
-                Operation::List,
-                &self.alice,
-                &json!({"consistency": "strong"}),
-            )
+            .expect_success("b", Operation::List, &self.alice, &strong)
             .await?;
         ensure!(
             list["items"]
                 .as_array()
                 .is_some_and(|items| items.len() == 2),
-            "two items are on shard b"
+            "shard b does not list two items"
         );
 
-        println!("She changes the first, naming the version that she knows.");
-        let version = first["item"]["version"].clone();
-        let mut change = apple.clone();
+        Ok(added)
+    }
+
+    async fn change(&self, version: &Value) -> anyhow::Result<()> {
+        println!("She changes the first, and names the version that she read.");
+        let mut change = apple();
         change["tags"] = json!(["tech", "core"]);
         change["if_version"] = version.clone();
-        let changed = self.done("b", Operation::Put, &self.alice, &change).await?;
+        let changed = self
+            .expect_success("b", Operation::Put, &self.alice, &change)
+            .await?;
         ensure!(
             changed["item"]["tags"] == json!(["core", "tech"]),
-            "the change is there"
+            "the reply does not show the change"
         );
 
-        println!("With the old version she is refused, and told what is there now.");
-        self.refused(
+        println!("With the old version she is refused; the refusal shows the current item.");
+        self.expect_refusal(
             "a",
             Operation::Put,
             &self.alice,
             &change,
             "version_conflict",
         )
-        .await?;
+        .await
+    }
 
+    async fn delete(&self) -> anyhow::Result<()> {
         println!("She deletes the second.");
-        let gone = json!({"kind": "instrument", "id": "DE0001102580"});
-        self.done("a", Operation::Delete, &self.alice, &gone)
+        let bund = json!({"kind": "instrument", "id": "DE0001102580"});
+        self.expect_success("a", Operation::Delete, &self.alice, &bund)
             .await?;
-        self.refused(
-            "b",
-            Operation::Get,
-            &self.alice,
-            &with(&gone, "consistency", "strong"),
-            "not_found",
-        )
-        .await?;
 
+        let strong = with(&bund, "consistency", "strong");
+        self.expect_refusal("b", Operation::Get, &self.alice, &strong, "not_found")
+            .await
+    }
+
+    async fn isolate_owners(&self) -> anyhow::Result<()> {
         println!("Bob sees none of it.");
         let list = self
-            .done("a", Operation::List, &self.bob, &json!({}))
+            .expect_success("a", Operation::List, &self.bob, &json!({}))
             .await?;
-        ensure!(list["items"] == json!([]), "bob has nothing");
+        ensure!(list["items"] == json!([]), "Bob's list is not empty");
 
-        println!(
-            "An ISIN with a wrong check digit is refused, and so is a token that nobody made."
-        );
+        Ok(())
+    }
+
+    async fn refuse_invalid_requests(&self) -> anyhow::Result<()> {
+        println!("An ISIN with a wrong check digit is refused, and so is an invalid token.");
         let wrong =
             json!({"kind": "instrument", "data": {"isin": "US0378331006", "type": "stock"}});
-        self.refused("a", Operation::Put, &self.alice, &wrong, "invalid_item")
+        self.expect_refusal("a", Operation::Put, &self.alice, &wrong, "invalid_item")
             .await?;
-        self.refused(
+
+        self.expect_refusal(
             "a",
             Operation::List,
             "no-token",
@@ -129,21 +149,23 @@ impl Demo {
         .await
     }
 
-    async fn done(
+    /// Makes a request that must succeed, and prints its outcome. Returns the reply.
+    async fn expect_success(
         &self,
         shard: &str,
         operation: Operation,
         token: &str,
         body: &Value,
     ) -> anyhow::Result<Value> {
-        let reply = self.ask(shard, operation, token, body).await?;
+        let reply = self.request(shard, operation, token, body).await?;
         ensure!(
             reply.get("error").is_none(),
             "{} was refused: {}",
             operation.name(),
             reply["error"]["message"]
         );
-        let what = match reply["items"].as_array() {
+
+        let outcome = match reply["items"].as_array() {
             Some(items) => format!("{} items", items.len()),
             None => {
                 format!(
@@ -153,11 +175,13 @@ impl Demo {
                 )
             }
         };
-        println!("   ✓ {:<6} on {shard}: {what}", operation.name());
+        println!("   ✓ {:<6} on {shard}: {outcome}", operation.name());
+
         Ok(reply)
     }
 
-    async fn refused(
+    /// Makes a request that must be refused with `code`, and prints the refusal.
+    async fn expect_refusal(
         &self,
         shard: &str,
         operation: Operation,
@@ -165,7 +189,7 @@ impl Demo {
         body: &Value,
         code: &str,
     ) -> anyhow::Result<()> {
-        let reply = self.ask(shard, operation, token, body).await?;
+        let reply = self.request(shard, operation, token, body).await?;
         let error = reply
             .get("error")
             .with_context(|| format!("{} was not refused", operation.name()))?;
@@ -174,6 +198,7 @@ impl Demo {
             "refused with {} and not {code}",
             error["code"]
         );
+
         println!(
             "   ✓ {:<6} on {shard}: {code}: {}",
             operation.name(),
@@ -182,7 +207,7 @@ impl Demo {
         Ok(())
     }
 
-    async fn ask(
+    async fn request(
         &self,
         shard: &str,
         operation: Operation,
@@ -191,13 +216,21 @@ impl Demo {
     ) -> anyhow::Result<Value> {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, format!("Bearer {token}"));
+
         let subject = Subjects::new("favorites", shard)?.request_on_shard(shard, operation);
         let reply = self
             .client
             .request_with_headers(subject, headers, body.to_string().into())
             .await?;
+
         Ok(serde_json::from_slice(&reply.payload)?)
     }
+}
+
+fn apple() -> Value {
+    json!({"kind": "instrument", "tags": ["tech"], "meta": {"broker": "x"}, "data": {
+        "isin": "US0378331005", "type": "stock", "ticker": "AAPL", "mic": "XNAS",
+        "currency": "USD", "name": "Apple Inc."}})
 }
 
 fn with(body: &Value, field: &str, value: &str) -> Value {

@@ -1,4 +1,5 @@
-//! What a development platform says of itself to those who use it: `dev.json`, and a file of variables for each person.
+//! Describes a running development platform to its users: `dev.json`, and a file of shell
+//! variables for each person.
 
 use super::auth_service::{REVOKED_SUBJECT, VERIFY_SUBJECT};
 use super::network::Topology;
@@ -12,10 +13,10 @@ use std::time::Duration;
 
 /// The people of the tour.
 pub const PEOPLE: [&str; 2] = ["alice", "bob"];
-/// How long their tokens are good for.
-const LONG: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+/// How long their tokens are valid: ten years.
+const TOKEN_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
-/// What is running, as it is to be told.
+/// What runs: addresses, and process ids as `u32`.
 pub(super) struct PlatformDescription<'a> {
     pub topology: Topology,
     pub nats_url: String,
@@ -28,20 +29,22 @@ pub(super) struct PlatformDescription<'a> {
     pub shards: Vec<Shard<'a>>,
 }
 
-/// One shard of it.
+/// One shard of the platform.
 pub(super) struct Shard<'a> {
     pub id: &'a str,
     pub postgres_url: String,
-    /// The NATS server of its workers, and that server's process id.
+    /// The NATS server of its workers.
     pub nats_url: String,
+    /// That server's process id.
     pub nats: u32,
     /// The workers' process ids.
     pub workers: Vec<u32>,
 }
 
-/// Takes back what an earlier run said, so that what is there is true.
+/// Removes the description of an earlier run: a description that exists must be true.
 pub(super) fn withdraw(state: &Path) -> anyhow::Result<()> {
     let names = PEOPLE.map(|name| format!("{name}.env"));
+
     for file in names
         .iter()
         .map(String::as_str)
@@ -52,17 +55,21 @@ pub(super) fn withdraw(state: &Path) -> anyhow::Result<()> {
             fs::remove_file(file)?;
         }
     }
+
     Ok(())
 }
 
 impl PlatformDescription<'_> {
-    /// Writes it below `state`; `dev.json` last, because its being there means "ready".
+    /// Writes the files below `state`, `dev.json` last, because that file means "ready".
     pub(super) fn write(&self, state: &Path, secrets: &Secrets) -> anyhow::Result<()> {
         let mut tokens = serde_json::Map::new();
+
         for name in PEOPLE {
-            let token = token(secrets, name, ALL_SCOPES, LONG)?;
+            let token = token(secrets, name, ALL_SCOPES, TOKEN_TTL)?;
             let variables = format!(
-                "export GOFAVORITES_URL={}\nexport GOFAVORITES_USER=gateway\nexport GOFAVORITES_PASSWORD={}\n\
+                "export GOFAVORITES_URL={}\n\
+                 export GOFAVORITES_USER=gateway\n\
+                 export GOFAVORITES_PASSWORD={}\n\
                  export GOFAVORITES_TOKEN={token}\n",
                 self.nats_url,
                 secrets.nats("gateway"),
@@ -70,6 +77,7 @@ impl PlatformDescription<'_> {
             write_private(&state.join(format!("{name}.env")), &variables)?;
             tokens.insert(name.to_owned(), token.into());
         }
+
         let description = self.description(secrets, &tokens.into());
         write_private(
             &state.join("dev.json"),
@@ -90,8 +98,11 @@ impl PlatformDescription<'_> {
                 "nats": {"pid": shard.nats}, "workers": workers,
             })
         };
+
         let mut servers = json!({
-            "nats": {"pid": self.nats}, "postgres": {"pid": self.postgres}, "auth": {"pid": self.auth},
+            "nats": {"pid": self.nats},
+            "postgres": {"pid": self.postgres},
+            "auth": {"pid": self.auth},
         });
         if let Some(pid) = self.maintain {
             servers["maintain"] = json!({"pid": pid});
@@ -99,6 +110,7 @@ impl PlatformDescription<'_> {
         if let Some((url, pid)) = &self.hub {
             servers["hub"] = json!({"pid": pid, "nats_url": url, "domain": HUB_DOMAIN});
         }
+
         json!({
             "topology": self.topology.name(),
             "nats_url": self.nats_url,
@@ -119,43 +131,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_has_the_agreed_shape_and_is_private() {
+    fn the_description_has_the_agreed_shape_and_is_private() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().expect("a directory");
-        let (url, workers) = ("nats://127.0.0.1:1".to_owned(), vec![4, 5]);
+        let url = "nats://127.0.0.1:1".to_owned();
         let shard = Shard {
             id: "a",
             postgres_url: "postgres://x".into(),
             nats_url: url.clone(),
             nats: 1,
-            workers,
+            workers: vec![4, 5],
         };
-        let (topology, hub) = (Topology::Leaf, Some(("nats://127.0.0.1:6".to_owned(), 6)));
-        let shards = vec![shard];
         let running = PlatformDescription {
-            topology,
+            topology: Topology::Leaf,
             nats_url: url,
             nats: 1,
-            hub,
+            hub: Some(("nats://127.0.0.1:6".to_owned(), 6)),
             postgres: 2,
             auth: 3,
             maintain: Some(7),
-            shards,
+            shards: vec![shard],
         };
+
         running
             .write(directory.path(), &Secrets::generate().expect("secrets"))
             .expect("written");
+
         let file = directory.path().join("dev.json");
-        let said: Value = serde_json::from_slice(&fs::read(&file).expect("there")).expect("JSON");
-        assert_eq!(said["shards"][0]["workers"][1]["pid"], 5);
-        assert_eq!(said["servers"]["postgres"]["pid"], 2);
-        assert_eq!(
-            (&said["servers"]["hub"]["pid"], &said["topology"]),
-            (&json!(6), &json!("leaf"))
-        );
-        assert!(
-            said["users"]["operator"]["password"].is_string() && said["tokens"]["bob"].is_string()
-        );
+        let json: Value = serde_json::from_slice(&fs::read(&file).expect("there")).expect("JSON");
+        assert_eq!(json["topology"], "leaf");
+        assert_eq!(json["shards"][0]["workers"][1]["pid"], 5);
+        assert_eq!(json["servers"]["postgres"]["pid"], 2);
+        assert_eq!(json["servers"]["hub"]["pid"], 6);
+        assert!(json["users"]["operator"]["password"].is_string());
+        assert!(json["tokens"]["bob"].is_string());
+
         for name in ["dev.json", "alice.env"] {
             let mode = fs::metadata(directory.path().join(name))
                 .expect("there")
@@ -163,7 +173,9 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
+
         withdraw(directory.path()).expect("withdrawn");
-        assert!(!file.exists() && !directory.path().join("bob.env").exists());
+        assert!(!file.exists());
+        assert!(!directory.path().join("bob.env").exists());
     }
 }

@@ -1,7 +1,8 @@
-//! The whole platform on one machine, for development and tests: the pinned servers with the configurations of `nats/`,
-//! a stand-in auth service, and the workers of two shards.
+//! The whole platform on one machine, for development and tests.
 //!
-//! Nothing here is for production, and it says so; nothing but `cli` names this room.
+//! It consists of the pinned servers with the configurations of `nats/`, a stand-in auth service,
+//! and the workers of two shards. Nothing here is for production, and its output says so. Only the
+//! module `cli` uses this module.
 
 pub mod auth_service;
 pub mod demo;
@@ -24,41 +25,48 @@ pub use description::PEOPLE;
 pub use network::Topology;
 pub use platform::{Platform, PlatformOptions};
 
-use crate::shutdown::told_to_stop;
+use crate::shutdown::shutdown_signal;
 use std::path::Path;
 use std::time::Duration;
 
-/// Starts the platform, says what to type next, and keeps it up until it is told to stop.
+/// How often the platform checks for ended processes and for requests to restart one.
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Starts the platform, prints what to type next, and keeps it running until SIGTERM or SIGINT.
 pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
-    let (state, program) = (options.state.clone(), options.program.clone());
+    let state = options.state.clone();
+    let program = options.program.clone();
     println!("GoFavorites on this machine, for DEVELOPMENT: its auth service is a stand-in.\n");
-    let stopped = told_to_stop()?;
-    tokio::pin!(stopped);
+
+    let shutdown = shutdown_signal()?;
+    tokio::pin!(shutdown);
     let mut platform = tokio::select! {
         started = Platform::start(options, |step| println!("   {step}")) => started?,
-        signal = &mut stopped => {
-            // What was started goes with the unfinished start.
+        signal = &mut shutdown => {
+            // Dropping the unfinished start ends the processes that it started.
             println!("\n{signal} before it was ready: stopped");
             return Ok(());
         }
     };
+
     println!("{}", what_next(&program, &state, &platform.nats_url()));
     for (shard, url) in platform.other_leaves() {
         println!("Callers of shard {shard} connect to {url}.");
     }
-    let mut told = Vec::new();
+
+    let mut reported = Vec::new();
     loop {
         tokio::select! {
-            signal = &mut stopped => {
-                println!("\n{signal}: stopping in order");
+            signal = &mut shutdown => {
+                println!("\n{signal}: stopping");
                 return platform.stop();
             }
-            () = tokio::time::sleep(Duration::from_millis(300)) => {
-                for ended in platform.newly_ended(&mut told) {
+            () = tokio::time::sleep(POLL_INTERVAL) => {
+                for ended in platform.newly_ended(&mut reported) {
                     println!("{ended}");
                 }
-                if let Some(again) = restart::look(&mut platform, &state).await? {
-                    println!("{again}");
+                if let Some(outcome) = restart::poll(&mut platform, &state).await? {
+                    println!("{outcome}");
                 }
             }
         }
@@ -66,7 +74,9 @@ pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
 }
 
 fn what_next(program: &Path, state: &Path, url: &str) -> String {
-    let (program, state) = (program.display(), state.display());
+    let program = program.display();
+    let state = state.display();
+
     format!(
         "
 Ready. In another terminal, as alice:
@@ -83,6 +93,7 @@ or with the nats CLI:
    nats --server {url} --user gateway --password \"$GOFAVORITES_PASSWORD\" \\
      req favorites.v1.list '{{}}' -H \"Authorization:Bearer $GOFAVORITES_TOKEN\"
 
-Everything about it is in {state}/dev.json, the logs are in {state}/log. Ctrl-C stops it; what was kept stays."
+Everything about it is in {state}/dev.json, the logs are in {state}/log. \
+Ctrl-C stops it; the data stays."
     )
 }

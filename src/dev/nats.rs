@@ -1,4 +1,4 @@
-//! A NATS server of our own, with the accounts of `nats/`.
+//! A NATS server that this process starts and stops, with the accounts of `nats/`.
 
 use super::ports::is_free;
 use super::process::{ChildProcess, end_recorded, record};
@@ -15,28 +15,31 @@ use std::time::{Duration, Instant};
 pub use super::role::ACCOUNTS_CONF;
 
 /// How long a server may take to listen.
-const PATIENCE: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a server may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running NATS server.
 #[derive(Debug)]
 pub struct NatsServer {
     program: PathBuf,
     directory: PathBuf,
-    /// The file of its configuration.
+    /// The name of its configuration file.
     configuration: &'static str,
     variables: Vec<(String, String)>,
     url: String,
     process: ChildProcess,
 }
 
-/// What the server writes about itself once it listens.
+/// The file that the server writes when it listens.
 #[derive(Deserialize)]
 struct Ports {
     nats: Vec<String>,
 }
 
 impl NatsServer {
-    /// Starts one that keeps its state in `directory`, on the port `usual` if that is free.
+    /// Starts a server that keeps its state in `directory`, on the port `usual` if that is free.
     pub async fn start(
         program: &Path,
         directory: &Path,
@@ -47,7 +50,7 @@ impl NatsServer {
         Self::start_with(program, directory, usual, secrets, role, role.accounts().1).await
     }
 
-    /// As [`start`](Self::start), with other accounts than those of `nats/`.
+    /// Does the same as [`start`](Self::start), with other accounts than those of `nats/`.
     pub async fn start_with(
         program: &Path,
         directory: &Path,
@@ -58,9 +61,11 @@ impl NatsServer {
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         end_recorded(&pid_file(directory))?;
+
         let (configuration, text) = role.configuration();
         fs::write(directory.join(configuration), text)?;
         fs::write(directory.join(role.accounts().0), accounts)?;
+
         let passwords = secrets
             .nats_variables()
             .map(|(name, value)| (name, value.to_owned()));
@@ -69,39 +74,40 @@ impl NatsServer {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value));
         let variables: Vec<_> = passwords.chain(others).collect();
+
         let port = usual.filter(|port| is_free(*port));
         let process = spawn(program, directory, configuration, &variables, port)?;
-        let (program, directory) = (program.to_owned(), directory.to_owned());
         let mut server = Self {
-            program,
-            directory,
+            program: program.to_owned(),
+            directory: directory.to_owned(),
             configuration,
             variables,
             url: String::new(),
             process,
         };
-        if let Err(error) = server.listens().await {
+        if let Err(error) = server.wait_until_listening().await {
             if port.is_none() {
                 return Err(error);
             }
-            // Another may have been quicker to take the port.
+            // Another process may have taken the port first.
             server.process = server.spawn(None)?;
-            server.listens().await?;
+            server.wait_until_listening().await?;
         }
+
         Ok(server)
     }
 
-    /// Where clients connect.
+    /// The URL for clients.
     pub fn url(&self) -> String {
         self.url.clone()
     }
 
-    /// Its process.
+    /// The server's process.
     pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 
-    /// Starts it again, with its state and on its port, after it has ended.
+    /// Starts the server again after it has ended, with the same state and on the same port.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         let port = self
             .url
@@ -109,8 +115,9 @@ impl NatsServer {
             .next()
             .and_then(|port| port.parse().ok());
         let port = port.with_context(|| format!("{} has no port", self.url))?;
+
         self.process = self.spawn(Some(port))?;
-        self.listens().await
+        self.wait_until_listening().await
     }
 
     fn spawn(&self, port: Option<u16>) -> anyhow::Result<ChildProcess> {
@@ -123,24 +130,27 @@ impl NatsServer {
         )
     }
 
-    /// Stops it in order.
+    /// Stops the server gracefully; kills it if it takes too long.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        self.process.stop(Signal::SIGTERM, PATIENCE).map(|_| ())
+        self.process.stop(Signal::SIGTERM, STOP_TIMEOUT).map(|_| ())
     }
 
-    /// Waits for the file in which the server says where it listens: a connection would not tell who answers.
-    async fn listens(&mut self) -> anyhow::Result<()> {
-        let said = ports_file(&self.program, &self.directory, self.process.pid());
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
+    /// Waits for the file in which the server writes its address. A connection would not show which
+    /// process answers.
+    async fn wait_until_listening(&mut self) -> anyhow::Result<()> {
+        let file = ports_file(&self.program, &self.directory, self.process.pid());
+        let deadline = Instant::now() + START_TIMEOUT;
+
+        while Instant::now() < deadline {
             if let Some(status) = self.process.ended() {
                 bail!(
                     "nats-server ended with {status}:\n{}",
                     self.process.last_lines()
                 );
             }
-            // It may be read half written.
-            if let Some(ports) = fs::read(&said)
+
+            // The file may be incomplete at this moment.
+            if let Some(ports) = fs::read(&file)
                 .ok()
                 .and_then(|text| serde_json::from_slice::<Ports>(&text).ok())
             {
@@ -148,11 +158,13 @@ impl NatsServer {
                     .nats
                     .into_iter()
                     .next()
-                    .context("nats-server listens nowhere")?;
+                    .context("nats-server does not listen on any address")?;
                 return Ok(());
             }
+
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+
         bail!(
             "nats-server does not listen:\n{}",
             self.process.last_lines()
@@ -160,7 +172,7 @@ impl NatsServer {
     }
 }
 
-/// Without a port the server takes any that is free.
+/// Starts the program. Without a port, the server chooses a free one.
 fn spawn(
     program: &Path,
     directory: &Path,
@@ -168,7 +180,7 @@ fn spawn(
     variables: &[(String, String)],
     port: Option<u16>,
 ) -> anyhow::Result<ChildProcess> {
-    // One that was killed leaves its file, and another process may get its id.
+    // A killed server leaves its ports file behind, and the next process may get the same id.
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
         if path
@@ -178,6 +190,7 @@ fn spawn(
             fs::remove_file(path)?;
         }
     }
+
     let store = directory.join("store");
     let mut command = Command::new(program);
     command
@@ -193,13 +206,15 @@ fn spawn(
     ]);
     command.arg("--ports_file_dir").arg(directory);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
-    // Several of them are told apart by where they keep their state: nats; hub, leaf-a and the like.
+
+    // The directory distinguishes several servers: nats, or hub, leaf-a and so on.
     let name = directory
         .file_name()
         .map_or("nats".into(), |name| name.to_string_lossy());
     let process =
         ChildProcess::spawn(&name, &mut command, &directory.join("nats.log")).context("NATS")?;
     record(&pid_file(directory), &process, &store)?;
+
     Ok(process)
 }
 

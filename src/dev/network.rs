@@ -10,13 +10,16 @@ use async_nats::ConnectOptions;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a link between servers may take to come up.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a leaf may take to reach the hub.
+const LINK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How the servers of a platform hang together.
+/// How often a hub is started again, on another port, if its start fails.
+const HUB_RETRIES_MAX: u32 = 3;
+
+/// How the NATS servers of a platform are connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Topology {
-    /// One server for everybody.
+    /// One server for all shards.
     #[default]
     Single,
     /// A hub that holds the bucket, and a leaf for each shard.
@@ -24,7 +27,7 @@ pub enum Topology {
 }
 
 impl Topology {
-    /// As it is written.
+    /// The name, as on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
@@ -37,12 +40,13 @@ impl Topology {
 #[derive(Debug)]
 pub struct Network {
     hub: Option<NatsServer>,
-    /// The leaf of each shard; or the only server.
+    /// The leaf of each shard, or the only server.
     servers: Vec<NatsServer>,
 }
 
 impl Network {
-    /// Starts the servers of those shards, which keep their state below `directory`. `usual` is the port of the first.
+    /// Starts the servers of those shards, which keep their state below `directory`. `usual` is the
+    /// preferred port of the first.
     pub async fn start(
         program: &Path,
         directory: &Path,
@@ -65,8 +69,10 @@ impl Network {
                 servers: vec![server],
             });
         }
+
         let (hub, port) =
             start_hub(program, &directory.join("hub"), secrets, ACCOUNTS_CONF).await?;
+
         let mut servers = Vec::new();
         for (number, shard) in (0..).zip(shards) {
             let role = Role::Leaf {
@@ -88,13 +94,14 @@ impl Network {
         for server in &servers {
             wait_for_the_hub(&server.url(), secrets).await?;
         }
+
         Ok(Self {
             hub: Some(hub),
             servers,
         })
     }
 
-    /// Where a shard's workers and callers connect; shards are counted from 0.
+    /// The URL for a shard's workers and callers; shards are counted from 0.
     pub fn url(&self, shard: usize) -> String {
         self.servers
             .get(shard)
@@ -103,7 +110,7 @@ impl Network {
             .unwrap_or_default()
     }
 
-    /// Where the auth service connects.
+    /// The URL for the auth service.
     pub fn auth_url(&self) -> String {
         self.hub
             .as_ref()
@@ -115,7 +122,7 @@ impl Network {
         if self.hub.is_some() { HUB_DOMAIN } else { "" }
     }
 
-    /// The hub, where there is one.
+    /// The hub, if there is one.
     pub fn hub(&mut self) -> Option<&mut NatsServer> {
         self.hub.as_mut()
     }
@@ -126,7 +133,7 @@ impl Network {
         &mut self.servers[shard]
     }
 
-    /// All of their processes.
+    /// The processes of all servers.
     pub fn processes(&mut self) -> impl Iterator<Item = &mut ChildProcess> {
         self.hub
             .iter_mut()
@@ -134,13 +141,13 @@ impl Network {
             .map(NatsServer::process)
     }
 
-    /// The server whose process has that name.
+    /// Returns the server whose process has that name.
     pub fn named(&mut self, name: &str) -> Option<&mut NatsServer> {
         let mut all = self.hub.iter_mut().chain(&mut self.servers);
         all.find_map(|server| (server.process().name() == name).then_some(server))
     }
 
-    /// Stops them in order, the hub last.
+    /// Stops the servers gracefully, the hub last.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.servers
             .iter_mut()
@@ -149,21 +156,24 @@ impl Network {
     }
 }
 
-/// Where a leaf keeps its state.
+/// The directory of a leaf's state.
 fn leaf_directory(directory: &Path, shard: &str) -> std::path::PathBuf {
     directory.join(format!("leaf-{shard}"))
 }
 
-/// Starts a hub, and says on which port leaves reach it. Somebody else may be quicker to take a free port.
+/// Starts a hub, and returns it with the port for leaves. Another process may take a free port
+/// first; then another port is tried.
 pub async fn start_hub(
     program: &Path,
     directory: &Path,
     secrets: &Secrets,
     accounts: &str,
 ) -> anyhow::Result<(NatsServer, u16)> {
-    let mut tries = 0;
+    let mut retries = 0;
+
     loop {
         let port = free_port(None)?;
+
         match NatsServer::start_with(
             program,
             directory,
@@ -175,29 +185,31 @@ pub async fn start_hub(
         .await
         {
             Ok(hub) => return Ok((hub, port)),
-            Err(error) if tries == 3 => return Err(error),
-            Err(_) => tries += 1,
+            Err(error) if retries == HUB_RETRIES_MAX => return Err(error),
+            Err(_) => retries += 1,
         }
     }
 }
 
-/// Ends when the hub's JetStream answers at a leaf.
+/// Waits until the hub's JetStream answers through a leaf.
 pub async fn wait_for_the_hub(leaf: &str, secrets: &Secrets) -> anyhow::Result<()> {
     let password = secrets.nats("operator").to_owned();
     let client = ConnectOptions::with_user_and_password("operator".into(), password)
         .connect(leaf)
         .await;
-    let client = client.context("a leaf that listens takes no connection")?;
-    let until = Instant::now() + PATIENCE;
+    let client = client.context("cannot connect to a leaf that listens")?;
+
+    let deadline = Instant::now() + LINK_TIMEOUT;
     while client
         .request(format!("$JS.{HUB_DOMAIN}.API.INFO"), "".into())
         .await
         .is_err()
     {
-        if Instant::now() > until {
+        if Instant::now() > deadline {
             bail!("a leaf does not reach the hub");
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+
     Ok(())
 }

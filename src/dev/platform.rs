@@ -1,4 +1,5 @@
-//! The whole platform: servers, stand-in auth service, and the workers of each shard, each a process of its own.
+//! The whole platform: servers, stand-in auth service, and the workers of each shard. Each is a
+//! process of its own.
 
 use super::description::{PlatformDescription, Shard, withdraw};
 use super::fetch;
@@ -18,48 +19,54 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// How long a part may take to be ready, or to stop.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the workers may take to be ready.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a process may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct PlatformOptions {
-    /// Where `.servers/` is, or will be.
+    /// The directory of `.servers/`, which may not exist yet.
     pub home: PathBuf,
-    /// Where the state is kept.
+    /// The directory of the platform's state.
     pub state: PathBuf,
-    /// Whether to throw away what an earlier run kept.
+    /// Whether to remove the state of an earlier run first.
     pub fresh: bool,
-    /// The program whose `serve`, `init` and `dev auth` are started.
+    /// The program whose `serve`, `init`, `maintain` and `dev auth` are started.
     pub program: PathBuf,
-    /// How the NATS servers hang together. What was kept under one is not seen under another.
+    /// How the NATS servers are connected. Each topology has data of its own.
     pub topology: Topology,
-    /// The shards' ids.
+    /// The ids of the shards.
     pub shards: Vec<String>,
-    /// Workers for each shard.
+    /// The number of workers for each shard.
     pub workers: usize,
-    /// Whether to take ports 4222 and 5432 where they are free.
+    /// Whether to use ports 4222 and 5432 if they are free.
     pub usual_ports: bool,
     /// Whether Postgres waits for the disk.
     pub fsync: bool,
 }
 
-/// A running platform. Dropping it ends every process of it.
+/// A running platform. Dropping it kills all of its processes.
 pub struct Platform {
     options: PlatformOptions,
     secrets: Secrets,
     /// The workers of each shard, in the order of the options.
     workers: Vec<Vec<ChildProcess>>,
     auth: ChildProcess,
-    /// Runs once the bucket is there.
+    /// None until the bucket exists.
     maintain: Option<ChildProcess>,
     network: Network,
     postgres: PostgresServer,
-    /// Held as long as this platform is there: another one on the same state would end its processes.
+    /// Held as long as this platform exists: another one on the same state would kill its
+    /// processes.
     _lock: Flock<File>,
 }
 
 impl Platform {
-    /// Starts all of it, and writes `dev.json` when it is ready. `progress` is told what is being done.
+    /// Starts all processes, and writes `dev.json` when they are ready. Calls `progress` before
+    /// each step.
     pub async fn start(
         options: PlatformOptions,
         mut progress: impl FnMut(&str),
@@ -71,34 +78,34 @@ impl Platform {
         let lock = take_over(&options)?;
         let secrets = Secrets::load(&options.state.join("secrets.json"))?;
         let servers = fetch::servers(&options.home, &mut progress)?;
+
         progress("starting nats-server");
-        let usual = |port| options.usual_ports.then_some(port);
-        let (program, place) = (
-            &servers.nats_server,
-            place(&options.state, options.topology),
-        );
-        fs::create_dir_all(&place)?;
+        let directory = data_directory(&options.state, options.topology);
+        fs::create_dir_all(&directory)?;
         let network = Network::start(
-            program,
-            &place,
+            &servers.nats_server,
+            &directory,
             options.topology,
             &options.shards,
-            usual(4222),
+            options.usual_ports.then_some(4222),
             &secrets,
         )
         .await?;
+
         progress("starting PostgreSQL");
         let postgres = PostgresServer::start(PostgresOptions {
             bin: servers.postgres_bin,
-            data: place.join("postgres"),
+            data: directory.join("postgres"),
             log: options.state.join("log/postgres.log"),
             password: secrets.postgres.clone(),
-            usual_port: usual(5432),
+            usual_port: options.usual_ports.then_some(5432),
             fsync: options.fsync,
         })
         .await?;
+
         progress("starting the stand-in auth service");
         let auth = spawn_auth(&options, &network.auth_url())?;
+
         let mut platform = Self {
             workers: Vec::new(),
             options,
@@ -110,28 +117,34 @@ impl Platform {
             _lock: lock,
         };
         for shard in platform.options.shards.clone() {
-            progress(&format!("shard {shard}: bucket and schema (init)"));
-            platform.prepare(&shard)?;
-            progress(&format!(
-                "shard {shard}: {} workers",
-                platform.options.workers
-            ));
-            let workers = (0..platform.options.workers).map(|i| platform.spawn_worker(&shard, i));
-            let workers = workers.collect::<anyhow::Result<_>>()?;
-            platform.workers.push(workers);
+            platform.start_shard(&shard, &mut progress)?;
         }
         platform.maintain = Some(platform.spawn_maintain()?);
         platform.wait_until_ready().await?;
         platform.describe()?;
+
         Ok(platform)
     }
 
-    /// Where NATS is: at the first shard.
+    /// Initialises a shard and starts its workers.
+    fn start_shard(&mut self, shard: &str, progress: &mut impl FnMut(&str)) -> anyhow::Result<()> {
+        progress(&format!("shard {shard}: bucket and schema (init)"));
+        self.init_shard(shard)?;
+
+        progress(&format!("shard {shard}: {} workers", self.options.workers));
+        let workers = (0..self.options.workers).map(|i| self.spawn_worker(shard, i));
+        let workers = workers.collect::<anyhow::Result<_>>()?;
+        self.workers.push(workers);
+
+        Ok(())
+    }
+
+    /// The URL of the NATS server of the first shard.
     pub fn nats_url(&self) -> String {
         self.network.url(0)
     }
 
-    /// The shards whose callers connect elsewhere than those of the first, and where.
+    /// Returns the shards that have another NATS server than the first shard, each with its URL.
     pub fn other_leaves(&self) -> Vec<(&str, String)> {
         let all = self
             .options
@@ -139,15 +152,16 @@ impl Platform {
             .iter()
             .enumerate()
             .map(|(number, id)| (id.as_str(), self.network.url(number)));
+
         all.filter(|(_, url)| *url != self.nats_url()).collect()
     }
 
-    /// The platform's secrets.
+    /// The secrets of the platform.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
-    /// The NATS server, or the first shard's.
+    /// The only NATS server, or that of the first shard.
     pub fn nats(&mut self) -> &mut NatsServer {
         self.network.server(0)
     }
@@ -167,25 +181,25 @@ impl Platform {
         &mut self.workers
     }
 
-    /// Starts the NATS server again, after it has ended, on its port.
+    /// Starts the NATS server again after it has ended, on the same port.
     pub async fn restart_nats(&mut self) -> anyhow::Result<()> {
         self.nats().restart().await?;
         self.describe()
     }
 
-    /// Starts Postgres again, after it has ended, on its port.
+    /// Starts Postgres again after it has ended, on the same port.
     pub async fn restart_postgres(&mut self) -> anyhow::Result<()> {
         self.postgres.restart().await?;
         self.describe()
     }
 
-    /// Starts the stand-in auth service again, after it has ended.
+    /// Starts the stand-in auth service again after it has ended.
     pub fn restart_auth(&mut self) -> anyhow::Result<()> {
         self.auth = spawn_auth(&self.options, &self.network.auth_url())?;
         self.describe()
     }
 
-    /// Ends a worker at once, as a crash would. Both are counted from 0.
+    /// Kills a worker at once, as a crash would. Shards and workers are counted from 0.
     pub fn kill_worker(&mut self, shard: usize, worker: usize) -> anyhow::Result<()> {
         self.workers
             .get_mut(shard)
@@ -194,7 +208,7 @@ impl Platform {
             .kill9()
     }
 
-    /// Starts a worker again, after it has ended, and waits until it is ready.
+    /// Starts a worker again after it has ended, and waits until it is ready.
     pub async fn restart_worker(&mut self, shard: usize, worker: usize) -> anyhow::Result<()> {
         let id = self.options.shards[shard].clone();
         self.workers[shard][worker] = self.spawn_worker(&id, worker)?;
@@ -202,95 +216,105 @@ impl Platform {
         self.describe()
     }
 
-    /// Starts `maintain` again, after it has ended.
+    /// Starts `maintain` again after it has ended.
     pub(super) fn restart_maintain(&mut self) -> anyhow::Result<()> {
         self.maintain = Some(self.spawn_maintain()?);
         self.describe()
     }
 
-    /// Starts the NATS server of that name again, after it has ended.
+    /// Starts the NATS server with that name again after it has ended.
     pub(super) async fn restart_server(&mut self, name: &str) -> anyhow::Result<()> {
         self.network
             .named(name)
-            .with_context(|| format!("there is no {name}"))?
+            .with_context(|| format!("there is no server {name}"))?
             .restart()
             .await?;
         self.describe()
     }
 
-    /// Shard and number of the worker of that name.
-    pub(super) fn worker_named(&self, name: &str) -> Option<(usize, usize)> {
+    /// Returns the shard and the number of the worker with that name.
+    pub(super) fn find_worker(&self, name: &str) -> Option<(usize, usize)> {
         let mut shards = self.workers.iter().enumerate();
+
         shards.find_map(|(shard, workers)| {
             Some((shard, workers.iter().position(|one| one.name() == name)?))
         })
     }
 
-    /// What each process is called.
-    pub(super) fn names(&mut self) -> Vec<String> {
-        self.all()
+    /// The names of all processes.
+    pub(super) fn process_names(&mut self) -> Vec<String> {
+        self.processes()
             .map(|process| process.name().to_owned())
             .collect()
     }
 
-    /// The process of that name.
-    pub(super) fn process(&mut self, name: &str) -> Option<&mut ChildProcess> {
-        self.all().find(|process| process.name() == name)
+    /// Returns the process with that name.
+    pub(super) fn find_process(&mut self, name: &str) -> Option<&mut ChildProcess> {
+        self.processes().find(|process| process.name() == name)
     }
 
-    fn all(&mut self) -> impl Iterator<Item = &mut ChildProcess> {
+    fn processes(&mut self) -> impl Iterator<Item = &mut ChildProcess> {
         let servers = self
             .network
             .processes()
             .chain([self.postgres.process(), &mut self.auth]);
+
         servers
             .chain(self.workers.iter_mut().flatten())
             .chain(&mut self.maintain)
     }
 
-    /// Tells of processes that have ended by themselves, each once, and how to start them again.
-    pub fn newly_ended(&mut self, told: &mut Vec<u32>) -> Vec<String> {
-        let again = format!(
+    /// Returns a message for each process that has ended by itself, with the command to restart it.
+    /// `reported` holds the ids of the processes that earlier calls reported.
+    pub fn newly_ended(&mut self, reported: &mut Vec<u32>) -> Vec<String> {
+        let restart = format!(
             "{} dev --state {} restart",
             self.options.program.display(),
             self.options.state.display()
         );
-        let mut ended = Vec::new();
-        for process in self.all() {
-            if let Some(status) = process.ended().filter(|_| !told.contains(&process.pid())) {
-                told.push(process.pid());
-                let (name, log) = (process.name(), process.log().display());
-                ended.push(format!(
-                    "{name} has ended with {status}; see {log}. To start it again: {again} {name}"
+        let mut messages = Vec::new();
+
+        for process in self.processes() {
+            let status = process.ended();
+            if let Some(status) = status.filter(|_| !reported.contains(&process.pid())) {
+                reported.push(process.pid());
+                let name = process.name();
+                let log = process.log().display();
+                messages.push(format!(
+                    "{name} has ended with {status}; see {log}. To restart it: {restart} {name}"
                 ));
             }
         }
-        ended
+
+        messages
     }
 
-    /// Stops all of it in order. Fails if a worker did not end as it should.
+    /// Stops all processes gracefully. Fails if a worker did not exit with success.
     pub fn stop(mut self) -> anyhow::Result<()> {
-        let mut unclean = Vec::new();
-        // Nobody is to find a platform that is going away.
+        // First, so that no client finds a platform that is about to stop.
         withdraw(&self.options.state)?;
+
+        // All workers stop at the same time; the next loop waits for each.
         for worker in self.workers.iter_mut().flatten() {
-            // All at once; each is waited for below.
             let _ = worker.signal(Signal::SIGTERM);
         }
+        let mut unclean = Vec::new();
         for worker in self.workers.iter_mut().flatten() {
-            let gone = worker.ended().is_some();
-            let status = worker.stop(Signal::SIGTERM, PATIENCE)?;
-            if !status.success() && !gone {
+            let ended_before = worker.ended().is_some();
+            let status = worker.stop(Signal::SIGTERM, STOP_TIMEOUT)?;
+            if !status.success() && !ended_before {
                 unclean.push(format!("{} ended with {status}", worker.name()));
             }
         }
+
         if let Some(maintain) = &mut self.maintain {
-            maintain.stop(Signal::SIGTERM, PATIENCE)?;
+            maintain.stop(Signal::SIGTERM, STOP_TIMEOUT)?;
         }
-        self.auth.stop(Signal::SIGTERM, PATIENCE)?;
+        self.auth.stop(Signal::SIGTERM, STOP_TIMEOUT)?;
         self.postgres.stop()?;
         self.network.stop()?;
-        fs::remove_file(pids(&self.options))?;
+        fs::remove_file(pids_file(&self.options))?;
+
         if unclean.is_empty() {
             Ok(())
         } else {
@@ -298,21 +322,24 @@ impl Platform {
         }
     }
 
-    /// Makes the shard's database, its settings, and what `init` makes.
-    fn prepare(&self, shard: &str) -> anyhow::Result<()> {
-        self.postgres.create_database(&database(shard))?;
-        let settings = self.settings(shard, &format!("init-{shard}"), "init", Path::new(""))?;
-        let made = Command::new(&self.options.program)
+    /// Creates the shard's database and runs `init` for it.
+    fn init_shard(&self, shard: &str) -> anyhow::Result<()> {
+        self.postgres.create_database(&database_name(shard))?;
+        let settings =
+            self.write_settings(shard, &format!("init-{shard}"), "init", Path::new(""))?;
+
+        let output = Command::new(&self.options.program)
             .arg("init")
             .arg("--config")
             .arg(&settings)
             .output()?;
-        if !made.status.success() {
+        if !output.status.success() {
             bail!(
                 "init failed: {}",
-                String::from_utf8_lossy(&made.stderr).trim()
+                String::from_utf8_lossy(&output.stderr).trim()
             );
         }
+
         Ok(())
     }
 
@@ -327,26 +354,31 @@ impl Platform {
         if ready.exists() {
             fs::remove_file(&ready)?;
         }
+
         let name = format!("worker-{shard}-{worker}");
-        let settings = self.settings(shard, &name, "worker", &ready)?;
+        let settings = self.write_settings(shard, &name, "worker", &ready)?;
         let log = self.options.state.join("log").join(format!("{name}.log"));
+
         let mut command = Command::new(&self.options.program);
         command.arg("serve").arg("--config").arg(settings);
         let process = ChildProcess::spawn(&name, &mut command, &log)?;
-        note(&self.options, &process)?;
+        record_process(&self.options, &process)?;
+
         Ok(process)
     }
 
-    /// Where the bucket is, and not behind a leaf: a leaf's link has no right to purge.
+    /// Starts `maintain` at the server that holds the bucket, because the link of a leaf has no
+    /// permission to purge.
     fn spawn_maintain(&self) -> anyhow::Result<ChildProcess> {
         let shard = self.options.shards.first().context("no shard")?;
-        let settings = self.settings_at(
+        let settings = self.write_settings_for(
             shard,
             "maintain",
             "maintain",
             Path::new(""),
             (self.network.auth_url(), ""),
         )?;
+
         let mut command = Command::new(&self.options.program);
         command.arg("maintain").arg("--config").arg(settings);
         let process = ChildProcess::spawn(
@@ -354,12 +386,14 @@ impl Platform {
             &mut command,
             &self.options.state.join("log/maintain.log"),
         )?;
-        note(&self.options, &process)?;
+        record_process(&self.options, &process)?;
+
         Ok(process)
     }
 
-    /// Writes the settings of a worker, or of `init`, which has its own user; gives the file.
-    fn settings(
+    /// Writes the settings of a worker, or of `init`, which has a NATS user of its own. Returns the
+    /// file.
+    fn write_settings(
         &self,
         shard: &str,
         name: &str,
@@ -372,7 +406,8 @@ impl Platform {
             .iter()
             .position(|one| one == shard)
             .unwrap_or_default();
-        self.settings_at(
+
+        self.write_settings_for(
             shard,
             name,
             user,
@@ -381,8 +416,9 @@ impl Platform {
         )
     }
 
-    /// As [`settings`](Self::settings), of who connects there and reaches the bucket in that domain.
-    fn settings_at(
+    /// Does the same as [`write_settings`](Self::write_settings) for a process that connects to
+    /// that URL and finds the bucket in that JetStream domain.
+    fn write_settings_for(
         &self,
         shard: &str,
         name: &str,
@@ -390,8 +426,8 @@ impl Platform {
         ready_file: &Path,
         (nats_url, domain): (String, &str),
     ) -> anyhow::Result<PathBuf> {
-        let postgres_url = self.postgres.url(&database(shard));
-        let whose = settings::SettingsFor {
+        let postgres_url = self.postgres.url(&database_name(shard));
+        let settings = settings::SettingsFor {
             shard,
             user,
             ready_file,
@@ -399,19 +435,23 @@ impl Platform {
             domain,
             postgres_url: &postgres_url,
         };
+
         let file = self.options.state.join(format!("{name}.toml"));
-        write_private(&file, &whose.to_toml(&self.secrets)?)?;
+        write_private(&file, &settings.to_toml(&self.secrets)?)?;
+
         Ok(file)
     }
 
     async fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        let until = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + START_TIMEOUT;
+
         for shard in 0..self.workers.len() {
             for worker in 0..self.workers[shard].len() {
                 let ready = self.ready_file(&self.options.shards[shard], worker);
                 let process = &mut self.workers[shard][worker];
+
                 while !ready.exists() && process.ended().is_none() {
-                    if Instant::now() > until {
+                    if Instant::now() > deadline {
                         bail!(
                             "{} is not ready in time:\n{}",
                             process.name(),
@@ -420,6 +460,7 @@ impl Platform {
                     }
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
+
                 if !ready.exists() {
                     bail!(
                         "{} did not start:\n{}",
@@ -429,10 +470,11 @@ impl Platform {
                 }
             }
         }
+
         Ok(())
     }
 
-    /// Writes what `dev.json` says, as it is now.
+    /// Writes `dev.json` and the files beside it for the processes that run now.
     fn describe(&mut self) -> anyhow::Result<()> {
         let mut shards = Vec::new();
         for (number, (id, workers)) in
@@ -440,48 +482,48 @@ impl Platform {
         {
             shards.push(Shard {
                 id,
-                postgres_url: self.postgres.url(&database(id)),
+                postgres_url: self.postgres.url(&database_name(id)),
                 nats_url: self.network.url(number),
                 nats: self.network.server(number).process().pid(),
                 workers: workers.iter().map(ChildProcess::pid).collect(),
             });
         }
+
         let hub = self
             .network
             .hub()
             .map(|hub| (hub.url(), hub.process().pid()));
-        let (topology, auth) = (self.options.topology, self.auth.pid());
-        let (nats, postgres) = (
-            self.network.server(0).process().pid(),
-            self.postgres.process().pid(),
-        );
-        let nats_url = self.network.url(0);
-        let maintain = self.maintain.as_ref().map(ChildProcess::pid);
         PlatformDescription {
-            topology,
-            nats_url,
-            nats,
+            topology: self.options.topology,
+            nats_url: self.network.url(0),
+            nats: self.network.server(0).process().pid(),
             hub,
-            postgres,
-            auth,
-            maintain,
+            postgres: self.postgres.process().pid(),
+            auth: self.auth.pid(),
+            maintain: self.maintain.as_ref().map(ChildProcess::pid),
             shards,
         }
         .write(&self.options.state, &self.secrets)
     }
 }
 
-/// Makes the state ready for a new platform: nobody else uses it, and nothing of an earlier one runs.
+/// Locks the state for a new platform, and kills the processes that an earlier one left. With
+/// `fresh`, also removes the earlier state.
+///
+/// # Errors
+///
+/// Another user created the state, or another platform runs on it.
 fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
     let state = &options.state;
     fs::create_dir_all(state).with_context(|| format!("{} cannot be made", state.display()))?;
-    let kept = fs::metadata(state.join("secrets.json"));
-    if kept.is_ok_and(|kept| kept.uid() != Uid::effective().as_raw()) {
+    let secrets = fs::metadata(state.join("secrets.json"));
+    if secrets.is_ok_and(|file| file.uid() != Uid::effective().as_raw()) {
         bail!(
             "{} was made by another user: run as that user, or give --state",
             state.display()
         );
     }
+
     let lock = File::create(state.join("lock"))?;
     let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
         anyhow::anyhow!(
@@ -489,45 +531,52 @@ fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
             state.display()
         )
     })?;
+
     withdraw(state)?;
-    end_recorded(&pids(options))?;
+    end_recorded(&pids_file(options))?;
     for topology in [Topology::Single, Topology::Leaf] {
-        end_servers(&place(state, topology))?;
+        end_servers(&data_directory(state, topology))?;
     }
+
     if options.fresh {
-        empty(state)?;
+        clear(state)?;
     }
     fs::create_dir_all(state.join("log"))?;
+
     Ok(lock)
 }
 
-/// Where what is kept under a topology is. The other one's bucket and rows tell of other writes.
-fn place(state: &Path, topology: Topology) -> PathBuf {
+/// Returns the directory of the servers' data under a topology. Each topology has a bucket and rows
+/// of its own.
+fn data_directory(state: &Path, topology: Topology) -> PathBuf {
     match topology {
         Topology::Single => state.to_owned(),
         Topology::Leaf => state.join(topology.name()),
     }
 }
 
-/// Ends the servers of an earlier run that keep their state there.
-fn end_servers(place: &Path) -> anyhow::Result<()> {
-    end_recorded(&place.join("postgres.pid"))?;
-    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+/// Kills the servers of an earlier run that keep their data in that directory.
+fn end_servers(directory: &Path) -> anyhow::Result<()> {
+    end_recorded(&directory.join("postgres.pid"))?;
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         end_recorded(&entry.path().join("pid"))?;
     }
+
     Ok(())
 }
 
-/// Removes all that an earlier run kept, but not what is no state of ours: `--state` may be a mistake.
-fn empty(state: &Path) -> anyhow::Result<()> {
+/// Removes the state of an earlier run. Refuses a directory that holds anything else, because
+/// `--state` may be a mistake.
+fn clear(state: &Path) -> anyhow::Result<()> {
     let entries = fs::read_dir(state)?.collect::<Result<Vec<_>, _>>()?;
     let others = entries.iter().filter(|entry| entry.file_name() != "lock");
     if others.clone().next().is_some() && !state.join("secrets.json").exists() {
         bail!(
-            "{} holds something, and no state of a development platform: it is not emptied",
+            "{} is not empty and holds no state of a development platform: nothing was removed",
             state.display()
         );
     }
+
     for entry in others {
         let path = entry.path();
         let removed = if entry.file_type()?.is_dir() {
@@ -537,19 +586,20 @@ fn empty(state: &Path) -> anyhow::Result<()> {
         };
         removed.with_context(|| format!("{} cannot be removed", path.display()))?;
     }
+
     Ok(())
 }
 
-fn pids(options: &PlatformOptions) -> PathBuf {
+fn pids_file(options: &PlatformOptions) -> PathBuf {
     options.state.join("pids")
 }
 
-fn database(shard: &str) -> String {
+fn database_name(shard: &str) -> String {
     format!("shard_{shard}")
 }
 
-fn note(options: &PlatformOptions, process: &ChildProcess) -> anyhow::Result<()> {
-    record(&pids(options), process, &options.state)
+fn record_process(options: &PlatformOptions, process: &ChildProcess) -> anyhow::Result<()> {
+    record(&pids_file(options), process, &options.state)
 }
 
 fn spawn_auth(options: &PlatformOptions, url: &str) -> anyhow::Result<ChildProcess> {
@@ -558,6 +608,7 @@ fn spawn_auth(options: &PlatformOptions, url: &str) -> anyhow::Result<ChildProce
         .args(["dev", "auth", "--url", url, "--state"])
         .arg(&options.state);
     let auth = ChildProcess::spawn("auth", &mut command, &options.state.join("log/auth.log"))?;
-    note(options, &auth)?;
+    record_process(options, &auth)?;
+
     Ok(auth)
 }

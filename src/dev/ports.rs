@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-/// The port `usual` if it is free, else any that is. It is not kept: somebody else may take it first.
+/// Returns the port `usual` if it is free, else any free port. The port is not reserved: another
+/// process may take it first.
 pub fn free_port(usual: Option<u16>) -> anyhow::Result<u16> {
     let usual = usual.filter(|port| is_free(*port));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, usual.unwrap_or(0)));
@@ -11,12 +12,17 @@ pub fn free_port(usual: Option<u16>) -> anyhow::Result<u16> {
         Ok(listener) => listener,
         Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
     };
+
     Ok(listener.local_addr()?.port())
 }
 
-/// Whether nobody answers there. Where a server listens on all addresses, some systems still let us bind to this one.
+/// Returns whether a port is free: no process listens on it, and this one can bind to it.
+///
+/// Binding alone is not enough: if a server listens on all addresses, some systems still let
+/// another process bind to the loopback address.
 pub(super) fn is_free(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+
     TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err()
         && TcpListener::bind(address).is_ok()
 }
@@ -26,9 +32,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_is_taken_is_not_given() {
-        let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
-        let port = taken.local_addr().expect("an address").port();
-        assert_ne!(free_port(Some(port)).expect("another"), port);
+    fn a_port_in_use_is_not_returned() {
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
+        let used = listener.local_addr().expect("an address").port();
+
+        let port = free_port(Some(used)).expect("another");
+
+        assert_ne!(port, used);
     }
 }

@@ -1,7 +1,7 @@
-//! A Postgres server of our own.
+//! A Postgres server that this process starts and stops.
 
 use super::ports::free_port;
-use super::postgres_user::{data_place, give, own, program, programs_place};
+use super::postgres_user::{check_owner, data_directory, hand_over, program, programs_directory};
 use super::process::{ChildProcess, end_recorded, record};
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
@@ -14,26 +14,33 @@ use std::time::{Duration, Instant};
 
 /// The superuser of a development Postgres.
 const SUPERUSER: &str = "gofavorites";
-/// How long it may take to start, recovery after a crash included.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a start that fails is tried again: the children of one that was killed take a moment to see that it is gone,
-/// and it does not start while they live; and a free port may be taken by somebody else first.
-const AGAIN: Duration = Duration::from_secs(10);
+/// How long Postgres may take to start, including recovery after a crash.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How to run it.
+/// How long Postgres may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a failed start is retried.
+///
+/// The child processes of a killed server need a moment to notice that it is gone, and Postgres
+/// does not start while they live. Another process may also take a free port first.
+const RETRY_PERIOD: Duration = Duration::from_secs(10);
+
+/// How to run Postgres.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    /// The directory of its programs.
+    /// The directory of Postgres's programs.
     pub bin: PathBuf,
-    /// Where its data are kept.
+    /// The data directory.
     pub data: PathBuf,
-    /// Where what it prints is kept.
+    /// The file of its output.
     pub log: PathBuf,
     /// The superuser's password.
     pub password: String,
     /// The port to take if it is free.
     pub usual_port: Option<u16>,
-    /// Whether it waits for the disk; without, a crash of the machine may lose data, a crash of the server does not.
+    /// Whether Postgres waits for the disk. If not, a crash of the machine may lose data; a crash
+    /// of the server does not.
     pub fsync: bool,
 }
 
@@ -48,14 +55,18 @@ pub struct PostgresServer {
 }
 
 impl PostgresServer {
-    /// Starts one, its data made new where there are none. Ends the one that an earlier run left on the same data.
+    /// Starts a server, and creates its data if there is none. Ends the server that an earlier run
+    /// left on the same data.
     pub async fn start(options: PostgresOptions) -> anyhow::Result<Self> {
         end_recorded(&pid_file(&options.data))?;
-        let (bin, data) = (programs_place(&options.bin)?, data_place(&options.data)?);
-        own(&data)?;
+
+        let bin = programs_directory(&options.bin)?;
+        let data = data_directory(&options.data)?;
+        check_owner(&data)?;
         if !data.join("PG_VERSION").exists() {
-            make_data(&bin, &data, &options)?;
+            create_data(&bin, &data, &options)?;
         }
+
         let port = free_port(options.usual_port)?;
         let process = spawn(&options, &bin, &data, port)?;
         let mut server = Self {
@@ -65,11 +76,12 @@ impl PostgresServer {
             port,
             process,
         };
-        server.become_ready(true).await?;
+        server.wait_until_ready(true).await?;
+
         Ok(server)
     }
 
-    /// Where clients connect to a database.
+    /// The URL for clients of a database.
     pub fn url(&self, database: &str) -> String {
         format!(
             "postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}",
@@ -77,12 +89,12 @@ impl PostgresServer {
         )
     }
 
-    /// Its process.
+    /// The server's process.
     pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
     }
 
-    /// Makes a database, unless it is there.
+    /// Creates a database, unless it exists.
     pub fn create_database(&self, name: &str) -> anyhow::Result<()> {
         if self
             .query(
@@ -96,7 +108,7 @@ impl PostgresServer {
         Ok(())
     }
 
-    /// What a statement gives, a line each row.
+    /// Executes a statement with `psql`. Returns one line for each row.
     pub fn query(&self, database: &str, statement: &str) -> anyhow::Result<String> {
         let output = Command::new(self.bin.join("psql"))
             .args([
@@ -114,29 +126,33 @@ impl PostgresServer {
             .env("PGPASSWORD", &self.options.password)
             .output()
             .context("psql cannot be started")?;
+
         if !output.status.success() {
             bail!("psql: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
+
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// Starts it again, with its data and on its port, after it has ended.
+    /// Starts the server again after it has ended, with the same data and on the same port.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.process = spawn(&self.options, &self.bin, &self.data, self.port)?;
-        self.become_ready(false).await
+        self.wait_until_ready(false).await
     }
 
-    /// Stops it in order: those connected are sent away.
+    /// Stops the server gracefully: it disconnects its clients. Kills it if it takes too long.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        self.process.stop(Signal::SIGINT, PATIENCE).map(|_| ())
+        self.process.stop(Signal::SIGINT, STOP_TIMEOUT).map(|_| ())
     }
 
-    /// Waits until it takes connections; one that ends instead is started again for a while.
-    async fn become_ready(&mut self, any_port: bool) -> anyhow::Result<()> {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+    /// Waits until the server accepts connections. If it ends instead, starts it again during
+    /// `RETRY_PERIOD`; with `any_port`, each time on a newly chosen port.
+    async fn wait_until_ready(&mut self, any_port: bool) -> anyhow::Result<()> {
+        let start = Instant::now();
+
+        while start.elapsed() < START_TIMEOUT {
             if let Some(status) = self.process.ended() {
-                if began.elapsed() > AGAIN {
+                if start.elapsed() > RETRY_PERIOD {
                     bail!(
                         "Postgres ended with {status}:\n{}",
                         self.process.last_lines()
@@ -148,11 +164,13 @@ impl PostgresServer {
                 }
                 self.process = spawn(&self.options, &self.bin, &self.data, self.port)?;
             }
-            if says_ready(&self.data, self.process.pid()) {
+
+            if reports_ready(&self.data, self.process.pid()) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+
         bail!(
             "Postgres is not ready in time:\n{}",
             self.process.last_lines()
@@ -160,11 +178,14 @@ impl PostgresServer {
     }
 }
 
-/// Whether that very process says so, in the file that `pg_ctl` looks at: its id in the first line, its state in the
-/// eighth. A connection would not tell who answers.
-fn says_ready(data: &Path, pid: u32) -> bool {
-    let said = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-    let mut lines = said.lines().map(str::trim);
+/// Returns whether the process with that id reports itself ready.
+///
+/// Reads the file that `pg_ctl` reads too: the id is in the first line, the state in the eighth. A
+/// connection would not show which process answers.
+fn reports_ready(data: &Path, pid: u32) -> bool {
+    let status = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    let mut lines = status.lines().map(str::trim);
+
     lines.next() == Some(pid.to_string().as_str()) && lines.nth(6) == Some("ready")
 }
 
@@ -180,12 +201,13 @@ fn spawn(
 ) -> anyhow::Result<ChildProcess> {
     let mut command = program(bin, "postgres")?;
     command.arg("-D").arg(data).args(["-p", &port.to_string()]);
+
     let fsync = if options.fsync {
         "fsync=on"
     } else {
         "fsync=off"
     };
-    // The tests of one run share it, each with pools of its own.
+    // 300 connections: all tests of a run share one server, each with pools of its own.
     for setting in [
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
@@ -194,57 +216,69 @@ fn spawn(
     ] {
         command.args(["-c", setting]);
     }
+
     let process =
         ChildProcess::spawn("postgres", &mut command, &options.log).context("Postgres")?;
     record(&pid_file(&options.data), &process, data)?;
+
     Ok(process)
 }
 
-/// Makes them beside where they belong: what was left half done has no name to be found under.
-fn make_data(bin: &Path, data: &Path, options: &PostgresOptions) -> anyhow::Result<()> {
-    let (unfinished, word) = (
-        data.with_extension("unfinished"),
-        data.with_extension("password"),
-    );
+/// Creates the data in a directory beside `data` and renames it when it is complete, so that an
+/// interrupted attempt is not taken for data.
+fn create_data(bin: &Path, data: &Path, options: &PostgresOptions) -> anyhow::Result<()> {
+    let unfinished = data.with_extension("unfinished");
+    let password_file = data.with_extension("password");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)?;
     }
-    if word.exists() {
-        fs::remove_file(&word)?;
+    if password_file.exists() {
+        fs::remove_file(&password_file)?;
     }
+
     fs::create_dir(&unfinished)
         .with_context(|| format!("{} cannot be made", unfinished.display()))?;
     fs::set_permissions(&unfinished, Permissions::from_mode(0o700))?;
-    give(&unfinished)?;
+    hand_over(&unfinished)?;
+
     fs::OpenOptions::new()
         .create_new(true)
         .write(true)
         .mode(0o600)
-        .open(&word)?
+        .open(&password_file)?
         .write_all(options.password.as_bytes())?;
-    give(&word)?;
-    let mut initdb = program(bin, "initdb")?;
-    initdb
-        .arg("-D")
-        .arg(&unfinished)
-        .args(["--username", SUPERUSER, "--auth=scram-sha-256"]);
-    initdb
-        .args(["--encoding=UTF8", "--locale=C"])
-        .arg(format!("--pwfile={}", word.display()));
-    if !options.fsync {
-        initdb.arg("--no-sync");
+    hand_over(&password_file)?;
+
+    let mut initdb = initdb(bin, &unfinished, &password_file, options.fsync)?;
+    let output = initdb.output();
+    fs::remove_file(&password_file)?;
+    let output = output.context("initdb cannot be started")?;
+    if !output.status.success() {
+        bail!("initdb failed: {}", String::from_utf8_lossy(&output.stderr));
     }
-    let made = initdb.output();
-    fs::remove_file(&word)?;
-    let made = made.context("initdb cannot be started")?;
-    if !made.status.success() {
-        bail!("initdb failed: {}", String::from_utf8_lossy(&made.stderr));
-    }
+
     if data.exists() {
         fs::remove_dir(data).with_context(|| format!("{} holds something else", data.display()))?;
     }
     fs::rename(&unfinished, data)?;
+
     Ok(())
+}
+
+fn initdb(bin: &Path, data: &Path, password_file: &Path, fsync: bool) -> anyhow::Result<Command> {
+    let mut initdb = program(bin, "initdb")?;
+    initdb
+        .arg("-D")
+        .arg(data)
+        .args(["--username", SUPERUSER, "--auth=scram-sha-256"]);
+    initdb
+        .args(["--encoding=UTF8", "--locale=C"])
+        .arg(format!("--pwfile={}", password_file.display()));
+    if !fsync {
+        initdb.arg("--no-sync");
+    }
+
+    Ok(initdb)
 }
 
 #[cfg(test)]
@@ -252,18 +286,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_process_itself_says_that_it_is_ready() {
+    fn only_the_server_process_itself_reports_that_it_is_ready() {
         let directory = tempfile::tempdir().expect("a directory");
-        assert!(!says_ready(directory.path(), 42));
-        let said = "42\n/data\n1700000000\n5432\n\n127.0.0.1\n  123 0\nready   \n";
-        fs::write(directory.path().join("postmaster.pid"), said).expect("written");
-        assert!(says_ready(directory.path(), 42));
-        assert!(!says_ready(directory.path(), 43));
-        fs::write(
-            directory.path().join("postmaster.pid"),
-            said.replace("ready   ", "starting"),
-        )
-        .expect("written");
-        assert!(!says_ready(directory.path(), 42));
+        let file = directory.path().join("postmaster.pid");
+        let ready = "42\n/data\n1700000000\n5432\n\n127.0.0.1\n  123 0\nready   \n";
+        assert!(!reports_ready(directory.path(), 42));
+
+        fs::write(&file, ready).expect("written");
+        assert!(reports_ready(directory.path(), 42));
+        assert!(!reports_ready(directory.path(), 43));
+
+        fs::write(&file, ready.replace("ready   ", "starting")).expect("written");
+        assert!(!reports_ready(directory.path(), 42));
     }
 }

@@ -1,4 +1,4 @@
-//! A process that does not outlive the one that started it.
+//! A child process that does not outlive this process.
 
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
@@ -10,19 +10,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process of its own group, so that a Ctrl-C in the terminal reaches only us, and its guard: a shell that waits for
-/// the end of a pipe which we hold, and then ends the process. The pipe ends however we end, by `kill -9` too.
+/// How long a process of an earlier run may take to disappear after `SIGKILL`.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A child process and its guard.
+///
+/// The child has a process group of its own, so that Ctrl-C in the terminal reaches only this
+/// process. The guard is a shell that waits until a pipe from this process closes, and then kills
+/// the child. The pipe closes however this process ends, even by `kill -9`.
 #[derive(Debug)]
 pub struct ChildProcess {
     name: String,
     child: Child,
-    /// Gone as soon as the process is: it must not end a stranger who got the same id later.
+    /// None as soon as the child has ended: the guard must not kill an unrelated process that later
+    /// gets the same id.
     guard: Option<Child>,
     log: PathBuf,
 }
 
 impl ChildProcess {
-    /// Starts `command`; what it prints is appended to `log`.
+    /// Starts `command` and appends its output to `log`.
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
         let out = OpenOptions::new().create(true).append(true).open(log)?;
         let child = command
@@ -32,82 +39,91 @@ impl ChildProcess {
             .process_group(0)
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
-        // From here on the process is ended by `drop` if its guard cannot be started.
+
+        // From here on, `drop` kills the child if its guard cannot be started.
         let mut process = Self {
             name: name.to_owned(),
             child,
             guard: None,
             log: log.to_owned(),
         };
-        process.guard = Some(guard(process.pid())?);
+        process.guard = Some(spawn_guard(process.pid())?);
+
         Ok(process)
     }
 
-    /// What it is called.
+    /// The name in messages and in `dev restart`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where what it prints is kept.
+    /// The file of its output.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Sends it a signal, unless it has ended. `SIGSTOP` pauses it, `SIGCONT` lets it go on.
+    /// Sends a signal, unless the process has ended. `SIGSTOP` pauses it, `SIGCONT` resumes it.
     pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
-        // Its id stays its own until it is waited for, which only `ended` and `kill9` do.
+        // No other process can get this id before the child is waited for, and only `ended` and
+        // `kill9` wait for it.
         if self.ended().is_some() {
             return Ok(());
         }
+
         kill(Pid::from_raw(i32::try_from(self.pid())?), signal)
             .with_context(|| format!("{signal} to {}", self.name))
     }
 
-    /// How it ended, if it has.
+    /// Returns how the process ended, or none while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().ok().flatten();
         if status.is_some() {
             self.dismiss_guard();
         }
+
         status
     }
 
-    /// Ends it at once, as a crash would.
+    /// Kills the process at once, as a crash would.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
         self.child
             .kill()
             .with_context(|| format!("{} cannot be ended", self.name))?;
         self.dismiss_guard();
         self.child.wait()?;
+
         Ok(())
     }
 
-    /// Asks it to end by `signal`, and waits for that; ends it after `patience`. Says how it ended.
-    pub fn stop(&mut self, signal: Signal, patience: Duration) -> anyhow::Result<ExitStatus> {
+    /// Asks the process to end by `signal`, and kills it after `timeout`. Returns how it ended.
+    pub fn stop(&mut self, signal: Signal, timeout: Duration) -> anyhow::Result<ExitStatus> {
         self.signal(signal)?;
-        // One that is paused would hear of it only later.
+        // A paused process handles the signal only when it resumes.
         self.signal(Signal::SIGCONT)?;
-        let until = Instant::now() + patience;
-        while Instant::now() < until {
+
+        let deadline = Instant::now() + timeout;
+        while Instant::now() < deadline {
             if let Some(status) = self.ended() {
                 return Ok(status);
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+
         self.kill9()?;
-        self.ended().context("it was ended and has no status")
+        self.ended().context("it was killed and has no status")
     }
 
-    /// The end of what it printed.
+    /// Returns the last 15 lines of its output.
     pub fn last_lines(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
+
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
@@ -127,7 +143,7 @@ impl Drop for ChildProcess {
     }
 }
 
-fn guard(pid: u32) -> anyhow::Result<Child> {
+fn spawn_guard(pid: u32) -> anyhow::Result<Child> {
     Command::new("sh")
         .args([
             "-c",
@@ -142,16 +158,19 @@ fn guard(pid: u32) -> anyhow::Result<Child> {
         .context("sh cannot be started")
 }
 
-/// Notes a process for [`end_recorded`]; `marker` is found in its command line and in no stranger's.
+/// Records a process for [`end_recorded`]. The command line of that process must contain `marker`,
+/// and no unrelated one may.
 pub fn record(file: &Path, process: &ChildProcess, marker: &Path) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().create(true).append(true).open(file)?;
     writeln!(file, "{} {}", process.pid(), marker.display())?;
+
     Ok(())
 }
 
-/// Ends what an earlier run noted and left behind, if it is still what was noted, and waits until it is gone.
+/// Kills the processes that an earlier run recorded and left behind, and waits until they are gone.
+/// A process is spared if its command line does not contain the recorded marker.
 ///
-/// The guards have done so already, unless they were ended themselves.
+/// Usually the guards have already done this; they may have been killed themselves.
 pub fn end_recorded(file: &Path) -> anyhow::Result<()> {
     for line in fs::read_to_string(file).unwrap_or_default().lines() {
         let Some((pid, marker)) = line.split_once(' ') else {
@@ -160,31 +179,37 @@ pub fn end_recorded(file: &Path) -> anyhow::Result<()> {
         let Ok(number) = pid.parse::<i32>() else {
             continue;
         };
-        let until = Instant::now() + Duration::from_secs(10);
+
+        let deadline = Instant::now() + KILL_TIMEOUT;
         while number > 1 && command_line(pid).contains(marker) {
-            if Instant::now() > until {
+            if Instant::now() > deadline {
                 bail!("process {pid} of an earlier run cannot be ended");
             }
             let _ = kill(Pid::from_raw(number), Signal::SIGKILL);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+
     if file.exists() {
         fs::remove_file(file)?;
     }
+
     Ok(())
 }
 
-/// What a process was started as; empty when it is gone. Where there is no `/proc`, `ps` is part of the system.
+/// Returns the command line of a process, or an empty text if the process is gone. Systems without
+/// `/proc` have `ps`.
 fn command_line(pid: &str) -> String {
     if Path::new("/proc/self/cmdline").exists() {
         let line = fs::read(Path::new("/proc").join(pid).join("cmdline")).unwrap_or_default();
         return String::from_utf8_lossy(&line).replace('\0', " ");
     }
-    // -ww: it would cut the line at the width of the terminal.
+
+    // -ww: otherwise `ps` cuts the line at the width of the terminal.
     let output = Command::new("ps")
         .args(["-ww", "-o", "command=", "-p", pid])
         .output();
+
     output
         .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
         .unwrap_or_default()
@@ -195,13 +220,15 @@ mod tests {
     use super::*;
 
     fn wait_for(mut done: impl FnMut() -> bool) -> bool {
-        let until = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < until {
+        let deadline = Instant::now() + Duration::from_secs(5);
+
+        while Instant::now() < deadline {
             if done() {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+
         false
     }
 
@@ -214,13 +241,15 @@ mod tests {
         let mut process = ChildProcess::spawn("sleep", &mut sleep, &directory.path().join("log"))
             .expect("started");
         let file = directory.path().join("pids");
-        record(&file, &process, &marker).expect("noted");
+        record(&file, &process, &marker).expect("recorded");
         assert!(process.ended().is_none());
-        // A record with another marker ends nobody.
+
+        // A record with another marker does not end the process.
         let other = directory.path().join("other");
         fs::write(&other, format!("{} /no/such/marker\n", process.pid())).expect("written");
         end_recorded(&other).expect("nothing to do");
         assert!(process.ended().is_none());
+
         std::thread::scope(|scope| {
             scope.spawn(|| end_recorded(&file).expect("ended"));
             assert!(wait_for(|| process.ended().is_some()));
@@ -229,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guard_ends_the_process_when_the_pipe_ends_and_goes_with_it() {
+    fn the_guard_ends_the_process_and_is_gone_after_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let start = || {
             let mut sleep = Command::new("sleep");
@@ -237,15 +266,17 @@ mod tests {
             ChildProcess::spawn("sleep", &mut sleep, &directory.path().join("log"))
                 .expect("started")
         };
-        let mut left_alone = start();
-        // What the system does when this process is no more.
-        drop(left_alone.guard.as_mut().expect("a guard").stdin.take());
-        assert!(wait_for(|| left_alone.ended().is_some()));
+
+        // The system closes this pipe when this process ends.
+        let mut orphan = start();
+        drop(orphan.guard.as_mut().expect("a guard").stdin.take());
+        assert!(wait_for(|| orphan.ended().is_some()));
+
         let mut killed = start();
         killed.kill9().expect("killed");
         assert!(
             killed.guard.is_none(),
-            "no guard is left that could end a stranger"
+            "no guard is left that could kill an unrelated process"
         );
     }
 
@@ -260,9 +291,11 @@ mod tests {
         ]);
         let mut process = ChildProcess::spawn("deaf", &mut deaf, &log).expect("started");
         assert!(wait_for(|| process.last_lines() == "deaf"));
+
         let status = process
             .stop(Signal::SIGTERM, Duration::from_millis(200))
             .expect("ended");
+
         assert!(!status.success());
     }
 
@@ -274,10 +307,12 @@ mod tests {
         let mut process = ChildProcess::spawn("sleep", &mut sleep, &directory.path().join("log"))
             .expect("started");
         process.signal(Signal::SIGSTOP).expect("paused");
-        let asked = Instant::now();
+
+        let start = Instant::now();
         process
             .stop(Signal::SIGTERM, Duration::from_secs(20))
             .expect("ended");
-        assert!(asked.elapsed() < Duration::from_secs(10));
+
+        assert!(start.elapsed() < Duration::from_secs(10));
     }
 }

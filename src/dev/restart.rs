@@ -1,5 +1,7 @@
-//! Starting a part of the running platform again: another process writes its name into a file, and the platform, which
-//! looks there now and then, answers in another.
+//! Restarts a part of the running platform on request.
+//!
+//! Another process writes the part's name into a file. The platform polls that file, and writes the
+//! outcome into another one.
 
 use super::Platform;
 use anyhow::{Context as _, bail};
@@ -7,29 +9,35 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Holds the name of what is to be started again.
-const ASKED: &str = "restart";
-/// Holds what came of it: nothing where all went well.
-const ANSWER: &str = "restart.done";
-/// How long the platform may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The file with the name of the part to restart.
+const REQUEST_FILE: &str = "restart";
 
-/// Asks the platform that keeps its state there to start a part again; ends when it runs.
+/// The file with the outcome: empty after success, else the error.
+const ANSWER_FILE: &str = "restart.done";
+
+/// How long the platform may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Asks the platform that keeps its state in `state` to restart a part, and waits until it runs.
+///
+/// # Errors
+///
+/// No platform keeps its state there, it does not answer in time, or it cannot restart that part.
 pub fn ask(state: &Path, name: &str) -> anyhow::Result<()> {
     if !state.join("dev.json").exists() {
         bail!(
-            "no platform runs here: start it with `gofavorites dev`, or name its directory with --state"
+            "no platform runs here: start it with `gofavorites dev`, or name its directory with \
+             --state"
         );
     }
-    let _ = fs::remove_file(state.join(ANSWER));
-    // Written beside, and named when it is whole.
-    let draft = state.join(format!("{ASKED}.new"));
-    fs::write(&draft, name)?;
-    fs::rename(&draft, state.join(ASKED))?;
-    let since = Instant::now();
-    while since.elapsed() < PATIENCE {
-        if let Ok(answer) = fs::read_to_string(state.join(ANSWER)) {
-            let _ = fs::remove_file(state.join(ANSWER));
+
+    let _ = fs::remove_file(state.join(ANSWER_FILE));
+    replace(state, REQUEST_FILE, name)?;
+
+    let start = Instant::now();
+    while start.elapsed() < ANSWER_TIMEOUT {
+        if let Ok(answer) = fs::read_to_string(state.join(ANSWER_FILE)) {
+            let _ = fs::remove_file(state.join(ANSWER_FILE));
             return if answer.is_empty() {
                 Ok(())
             } else {
@@ -38,41 +46,56 @@ pub fn ask(state: &Path, name: &str) -> anyhow::Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+
     bail!("the platform does not answer");
 }
 
-/// Does what was asked for, if anything was. Gives what to tell about it.
-pub(super) async fn look(platform: &mut Platform, state: &Path) -> anyhow::Result<Option<String>> {
-    let Ok(name) = fs::read_to_string(state.join(ASKED)) else {
+/// Executes a pending request, if there is one. Returns a message about its outcome.
+pub(super) async fn poll(platform: &mut Platform, state: &Path) -> anyhow::Result<Option<String>> {
+    let Ok(request) = fs::read_to_string(state.join(REQUEST_FILE)) else {
         return Ok(None);
     };
-    fs::remove_file(state.join(ASKED))?;
-    let (told, answer) = match restart(platform, name.trim()).await {
-        Ok(()) => (format!("{} was started again", name.trim()), String::new()),
+    fs::remove_file(state.join(REQUEST_FILE))?;
+
+    let name = request.trim();
+    let (message, answer) = match restart(platform, name).await {
+        Ok(()) => (format!("{name} was restarted"), String::new()),
         Err(error) => (
-            format!("{} could not be started again: {error:#}", name.trim()),
+            format!("{name} could not be restarted: {error:#}"),
             format!("{error:#}"),
         ),
     };
-    let draft = state.join(format!("{ANSWER}.new"));
-    fs::write(&draft, answer)?;
-    fs::rename(&draft, state.join(ANSWER))?;
-    Ok(Some(told))
+    replace(state, ANSWER_FILE, &answer)?;
+
+    Ok(Some(message))
+}
+
+/// Writes a draft and renames it, so that no reader sees an incomplete file.
+fn replace(state: &Path, file: &str, text: &str) -> anyhow::Result<()> {
+    let draft = state.join(format!("{file}.new"));
+    fs::write(&draft, text)?;
+    fs::rename(&draft, state.join(file))?;
+
+    Ok(())
 }
 
 async fn restart(platform: &mut Platform, name: &str) -> anyhow::Result<()> {
-    let known = platform.names();
-    let process = platform.process(name);
-    let process =
-        process.with_context(|| format!("there is no {name}; there are: {}", known.join(", ")))?;
+    let names = platform.process_names();
+    let process = platform.find_process(name).with_context(|| {
+        format!(
+            "there is no process {name}; the processes are: {}",
+            names.join(", ")
+        )
+    })?;
     if process.ended().is_none() {
         process.kill9()?;
     }
+
     match name {
         "auth" => platform.restart_auth(),
         "postgres" => platform.restart_postgres().await,
         "maintain" => platform.restart_maintain(),
-        _ => match platform.worker_named(name) {
+        _ => match platform.find_worker(name) {
             Some((shard, worker)) => platform.restart_worker(shard, worker).await,
             None => platform.restart_server(name).await,
         },

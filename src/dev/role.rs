@@ -1,50 +1,50 @@
-//! What a NATS server is to the others: which configuration of `nats/` it has, and what it is told in variables.
+//! The role of a NATS server: its configuration in `nats/` and the variables of that configuration.
 
 use super::secrets::Secrets;
 
-/// The accounts and permissions as they are in `nats/`.
+/// The accounts and permissions in `nats/`.
 pub const ACCOUNTS_CONF: &str = include_str!("../../nats/accounts.conf");
-/// Those of a leaf.
+/// The accounts and permissions of a leaf.
 pub const LEAF_ACCOUNTS_CONF: &str = include_str!("../../nats/leaf-accounts.conf");
 const SERVER_CONF: &str = include_str!("../../nats/server.conf");
 const CLUSTER_CONF: &str = include_str!("../../nats/cluster.conf");
 const HUB_CONF: &str = include_str!("../../nats/hub.conf");
 const LEAF_CONF: &str = include_str!("../../nats/leaf.conf");
 
-/// The hub's JetStream domain, as it is in `nats/hub.conf`.
+/// The hub's JetStream domain, as in `nats/hub.conf`.
 pub const HUB_DOMAIN: &str = "hub";
 
-/// What a server is to the others.
+/// The role of a NATS server among the servers of a platform.
 #[derive(Clone, Debug, Default)]
 pub enum Role {
-    /// The only one.
+    /// The only server.
     #[default]
     Single,
-    /// One of a cluster.
+    /// A member of a cluster.
     Member {
         /// Its name.
         name: String,
-        /// The port on which the others reach it.
+        /// The port for the other members.
         port: u16,
-        /// The ports of all of them.
+        /// The ports of all members.
         all: Vec<u16>,
     },
-    /// The one in the middle, with the bucket.
+    /// The server that holds the bucket and that leaves connect to.
     Hub {
-        /// The port on which leaves reach it.
+        /// The port for leaves.
         port: u16,
     },
-    /// The server of one block.
+    /// The server of one shard.
     Leaf {
         /// Its name.
         name: String,
-        /// The port on which the hub is reached.
+        /// The hub's port for leaves.
         hub: u16,
     },
 }
 
 impl Role {
-    /// The configuration: the file's name and its text.
+    /// The name and text of the configuration file.
     pub(super) fn configuration(&self) -> (&'static str, &'static str) {
         match self {
             Self::Single => ("server.conf", SERVER_CONF),
@@ -54,7 +54,7 @@ impl Role {
         }
     }
 
-    /// The accounts that the configuration includes: the file's name and its text.
+    /// The name and text of the file of accounts, which the configuration includes.
     pub fn accounts(&self) -> (&'static str, &'static str) {
         match self {
             Self::Leaf { .. } => ("leaf-accounts.conf", LEAF_ACCOUNTS_CONF),
@@ -62,12 +62,14 @@ impl Role {
         }
     }
 
-    /// What the configuration names besides passwords. Values are quoted: the server reads them as it reads its files.
+    /// Returns the variables of the configuration, except passwords. Values are quoted because the
+    /// server parses them like text in its files.
     pub(super) fn variables(&self, secrets: &Secrets) -> Vec<(&'static str, String)> {
         let url = |user: &str, port: &u16| {
             format!("\"nats://{user}:{}@127.0.0.1:{port}\"", secrets.nats(user))
         };
         let listen = |port: &u16| format!("\"127.0.0.1:{port}\"");
+
         match self {
             Self::Single => Vec::new(),
             Self::Member { name, port, all } => {
@@ -95,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_variable_of_a_configuration_is_given() {
+    fn each_variable_of_a_configuration_has_a_value() {
         let secrets = Secrets::generate().expect("secrets");
         let roles = [
             Role::Single,
@@ -110,18 +112,23 @@ mod tests {
                 hub: 1,
             },
         ];
+
         for role in roles {
-            let mut given: Vec<String> = role
+            let mut variables: Vec<String> = role
                 .variables(&secrets)
                 .into_iter()
                 .map(|(name, _)| name.to_owned())
                 .collect();
-            given.extend(secrets.nats_variables().map(|(name, _)| name));
+            variables.extend(secrets.nats_variables().map(|(name, _)| name));
+
             for text in [role.configuration().1, role.accounts().1] {
                 let code = text.lines().filter_map(|line| line.split('#').next());
                 for named in code.flat_map(|line| line.split(": $").skip(1).collect::<Vec<_>>()) {
                     let name = named.split([',', ' ', '}']).next().unwrap_or_default();
-                    assert!(given.iter().any(|one| one == name), "{role:?} names {name}");
+                    assert!(
+                        variables.iter().any(|one| one == name),
+                        "{role:?} names {name}"
+                    );
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! What a development platform keeps secret, made once: passwords, the installation's keys, the signing keys.
+//! The secrets of a development platform, generated once: passwords, the installation's keys, and
+//! the signing keys.
 
 use crate::seal::random;
 use anyhow::Context as _;
@@ -13,7 +14,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// The NATS users of `nats/accounts.conf`, and the one of a cluster's routes.
+/// The NATS users of `nats/accounts.conf`, and the user of a cluster's routes.
 pub const NATS_USERS: [&str; 10] = [
     "worker",
     "init",
@@ -32,7 +33,7 @@ pub const NATS_USERS: [&str; 10] = [
 pub struct Secrets {
     /// Passwords, by the names of [`NATS_USERS`].
     nats: BTreeMap<String, String>,
-    /// Of Postgres's superuser.
+    /// The password of Postgres's superuser.
     pub postgres: String,
     /// The identity key, base64.
     pub identity: String,
@@ -45,7 +46,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// New ones.
+    /// Generates new secrets.
     pub fn generate() -> anyhow::Result<Self> {
         Ok(Self {
             nats: NATS_USERS
@@ -60,7 +61,8 @@ impl Secrets {
         })
     }
 
-    /// Those of the file, made now if there is none. A user who is not in it yet gets a password.
+    /// Reads the secrets from a file, and creates the file if it does not exist. A user without a
+    /// password gets one.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
         let mut secrets = if file.exists() {
             serde_json::from_str(&fs::read_to_string(file)?).with_context(|| {
@@ -69,22 +71,24 @@ impl Secrets {
         } else {
             Self::generate()?
         };
-        let known = secrets.nats.len();
+
+        let users = secrets.nats.len();
         for user in NATS_USERS {
             secrets.nats.entry(user.to_owned()).or_insert_with(password);
         }
-        if !file.exists() || secrets.nats.len() > known {
+        if !file.exists() || secrets.nats.len() > users {
             write_private(file, &serde_json::to_string_pretty(&secrets)?)?;
         }
+
         Ok(secrets)
     }
 
-    /// The password of a NATS user; empty for one that is not of [`NATS_USERS`].
+    /// The password of a NATS user; empty for a user that is not in [`NATS_USERS`].
     pub fn nats(&self, user: &str) -> &str {
         self.nats.get(user).map_or("", String::as_str)
     }
 
-    /// The passwords, under the names by which the files of `nats/` ask for them.
+    /// The passwords, by the names of their variables in the files of `nats/`.
     pub fn nats_variables(&self) -> impl Iterator<Item = (String, &str)> {
         NATS_USERS
             .iter()
@@ -112,7 +116,7 @@ impl Secrets {
     }
 }
 
-/// A file that only we can read.
+/// Writes a file that only this user can read. No reader sees an incomplete file.
 pub fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     let unfinished = file.with_extension("unfinished");
     let mut out = fs::OpenOptions::new()
@@ -123,10 +127,12 @@ pub fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
         .open(&unfinished)?;
     out.write_all(text.as_bytes())?;
     fs::rename(&unfinished, file)?;
+
     Ok(())
 }
 
-/// Begins with a letter: the NATS server parses a variable's text like any value of its configuration.
+/// Returns a random password. It begins with a letter because the NATS server parses the text of a
+/// variable like any value of its configuration.
 fn password() -> String {
     let hex: String = random::<16>()
         .iter()
@@ -137,17 +143,19 @@ fn password() -> String {
 
 fn signing_key() -> anyhow::Result<String> {
     let key = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new())
-        .map_err(|_| anyhow::anyhow!("no signing key could be made"))?;
+        .map_err(|_| anyhow::anyhow!("cannot generate a signing key"))?;
+
     Ok(STANDARD.encode(key.as_ref()))
 }
 
-/// RFC 7517, with an Ed25519 key as of RFC 8037.
+/// Returns the JWK set (RFC 7517) of an Ed25519 key (RFC 8037).
 fn jwks(kid: &str, pkcs8: &[u8]) -> anyhow::Result<String> {
     let pair =
         Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| anyhow::anyhow!("not a signing key"))?;
     let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
     let key =
         json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": x});
+
     Ok(json!({ "keys": [key] }).to_string())
 }
 
@@ -156,34 +164,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_made_once_and_found_again() {
+    fn secrets_are_generated_once_and_then_read_from_the_file() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("secrets.json");
-        let made = Secrets::load(&file).expect("made");
-        let found = Secrets::load(&file).expect("found");
-        assert_eq!(made.nats("gateway"), found.nats("gateway"));
-        assert_eq!(made.nats("nobody"), "");
+
+        let created = Secrets::load(&file).expect("created");
+        let loaded = Secrets::load(&file).expect("loaded");
+
+        assert_eq!(created.nats("gateway"), loaded.nats("gateway"));
+        assert_eq!(created.nats("nobody"), "");
         assert_eq!(
-            made.verdict_jwks().expect("public"),
-            found.verdict_jwks().expect("public")
+            created.verdict_jwks().expect("public"),
+            loaded.verdict_jwks().expect("public")
         );
-        assert_eq!(
-            fs::metadata(&file).expect("there").permissions().mode() & 0o777,
-            0o600
+        assert!(
+            created
+                .nats_variables()
+                .all(|(name, value)| name.ends_with("_PASSWORD") && value.starts_with('p'))
         );
-        let mut older = made.clone();
+        let mode = fs::metadata(&file).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_user_that_an_older_file_lacks_gets_a_password() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("secrets.json");
+        let mut older = Secrets::generate().expect("secrets");
         older.nats.remove("gateway2");
         write_private(&file, &serde_json::to_string(&older).expect("text")).expect("written");
-        let found = Secrets::load(&file).expect("found");
-        assert_eq!(found.nats("gateway"), made.nats("gateway"));
+
+        let loaded = Secrets::load(&file).expect("loaded");
+
+        assert_eq!(loaded.nats("gateway"), older.nats("gateway"));
         assert!(
-            !found.nats("gateway2").is_empty(),
+            !loaded.nats("gateway2").is_empty(),
             "no user has an empty password"
-        );
-        assert!(
-            made.nats_variables()
-                .all(|(name, value)| name.ends_with("_PASSWORD") && value.starts_with('p'))
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The settings that a development platform gives to `serve` and `init`.
+//! The settings that a development platform passes to `serve`, `init` and `maintain`.
 
 use super::auth_service::VERIFY_SUBJECT;
 use super::secrets::Secrets;
@@ -7,12 +7,12 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Whose settings they are.
+/// What distinguishes the settings of one process from those of another.
 pub(super) struct SettingsFor<'a> {
     pub shard: &'a str,
-    /// The NATS user: `worker` or `init`. Each has an inbox of its own name.
+    /// The NATS user: `worker`, `init` or `maintain`. Each has an inbox prefix with its name.
     pub user: &'a str,
-    /// What the worker writes when it is ready; empty: nothing.
+    /// The file that the worker writes when it is ready; empty: none.
     pub ready_file: &'a Path,
     pub nats_url: &'a str,
     /// The JetStream domain of the bucket; empty: the server's own.
@@ -21,13 +21,13 @@ pub(super) struct SettingsFor<'a> {
 }
 
 impl SettingsFor<'_> {
-    /// As TOML.
+    /// Returns the settings as TOML.
     pub(super) fn to_toml(&self, secrets: &Secrets) -> anyhow::Result<String> {
-        let (inbox, ready_file) = (
-            format!("_INBOX_{}", self.user),
-            self.ready_file.display().to_string(),
-        );
-        let (verdict_keys, token_keys) = (secrets.verdict_jwks()?, secrets.token_jwks()?);
+        let inbox = format!("_INBOX_{}", self.user);
+        let ready_file = self.ready_file.display().to_string();
+        let verdict_keys = secrets.verdict_jwks()?;
+        let token_keys = secrets.token_jwks()?;
+
         let sections: [(&str, &[(&str, &str)]); 7] = [
             (
                 "nats",
@@ -60,14 +60,16 @@ impl SettingsFor<'_> {
                 ],
             ),
         ];
+
         let mut toml = String::new();
         for (section, fields) in sections {
             writeln!(toml, "[{section}]")?;
             for (field, value) in fields {
-                // A TOML basic string is written as a JSON one.
+                // A JSON string is a valid TOML basic string.
                 writeln!(toml, "{field} = {}", Value::from(*value))?;
             }
         }
+
         Ok(toml)
     }
 }

@@ -6,14 +6,14 @@ use serde_json::json;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use uuid::Uuid;
 
-/// Who issues development tokens and verdicts. `.invalid` can never be a real one (RFC 2606).
+/// The issuer of development tokens and verdicts. A domain in `.invalid` never exists (RFC 2606).
 pub const ISSUER: &str = "https://auth.dev.invalid";
-/// For whom its verdicts are.
+/// The audience of development tokens and verdicts.
 pub const AUDIENCE: &str = "gofavorites";
 /// All scopes of the service.
 pub const ALL_SCOPES: &str = "favorites:read favorites:write favorites:secrets";
 
-/// A token (a JWT as of RFC 9068) for `subject` with `scope`, good for `ttl`.
+/// Returns an access token (a JWT, RFC 9068) for `subject` with `scope` that is valid for `ttl`.
 pub fn token(
     secrets: &Secrets,
     subject: &str,
@@ -26,10 +26,13 @@ pub fn token(
         kid: Some("token".into()),
         ..Header::new(Algorithm::EdDSA)
     };
+
     let claims = json!({
-        "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "scope": scope, "client_id": "dev", "sid": Uuid::now_v7().to_string(),
-        "iat": now, "exp": now + ttl.as_secs(), "jti": Uuid::now_v7().to_string(),
+        "iss": ISSUER, "aud": AUDIENCE, "sub": subject, "scope": scope, "client_id": "dev",
+        "sid": Uuid::now_v7().to_string(), "jti": Uuid::now_v7().to_string(),
+        "iat": now, "exp": now + ttl.as_secs(),
     });
+
     Ok(encode(
         &header,
         &claims,
@@ -37,7 +40,7 @@ pub fn token(
     )?)
 }
 
-/// Now, in seconds since the Unix epoch.
+/// The current time, in seconds since the Unix epoch.
 pub fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

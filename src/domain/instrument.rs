@@ -1,9 +1,9 @@
-//! A security or another thing that is traded, as an owner marks it.
+//! A security or another traded instrument that an owner marks as a favourite.
 
 use super::{CurrencyCode, InstrumentName, Invalid, Isin, ItemLimits, Mic, Ticker, opaque_debug};
 use serde::{Deserialize, Serialize};
 
-/// What sort of instrument it is.
+/// The type of an instrument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InstrumentType {
@@ -15,7 +15,7 @@ pub enum InstrumentType {
     Fund,
     /// A fund that is traded on an exchange.
     Etf,
-    /// A currency or a pair of them.
+    /// A currency or a currency pair.
     Currency,
     /// A future.
     Future,
@@ -27,7 +27,7 @@ pub enum InstrumentType {
     Commodity,
     /// A crypto-asset.
     Crypto,
-    /// Any other.
+    /// Any other type.
     Other,
 }
 
@@ -47,21 +47,22 @@ impl InstrumentType {
         Self::Other,
     ];
 
-    /// Reads the name of a type, which is in lower case.
+    /// Parses the name of a type, in lower case.
     ///
     /// # Errors
-    /// [`Invalid`] for `type`, listing the names that are allowed.
+    /// [`Invalid`] for `type`, with the list of the allowed names.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         Self::ALL
             .into_iter()
             .find(|one| one.as_str() == text)
             .ok_or_else(|| {
                 let names = Self::ALL.map(Self::as_str).join(", ");
+
                 Invalid::new("type", format!("must be one of {names}"))
             })
     }
 
-    /// The name, as on the wire.
+    /// Returns the name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Stock => "stock",
@@ -79,7 +80,7 @@ impl InstrumentType {
     }
 }
 
-/// The fields of an instrument as a caller sends them, not yet looked at.
+/// The fields of an instrument as a caller sends them, not yet validated.
 #[derive(Clone, Copy, Default)]
 pub struct InstrumentInput<'a> {
     /// The ISIN (ISO 6166).
@@ -92,12 +93,14 @@ pub struct InstrumentInput<'a> {
     pub mic: Option<&'a str>,
     /// The currency (ISO 4217).
     pub currency: Option<&'a str>,
-    /// What people call it.
+    /// The common name.
     pub name: Option<&'a str>,
 }
 
-/// An instrument. The stored form leaves out what is absent and is not checked against limits when read back, so that
-/// a limit lowered later leaves nothing unreadable.
+/// An instrument.
+///
+/// The stored form omits absent fields. It is not checked against the limits when it is read, so
+/// that stored instruments stay readable after a limit is lowered.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instrument {
     isin: Isin,
@@ -122,10 +125,11 @@ impl std::fmt::Debug for InstrumentInput<'_> {
 }
 
 impl Instrument {
-    /// Reads an instrument from its fields.
+    /// Parses an instrument from its fields.
     ///
     /// # Errors
-    /// [`Invalid`] for the first of `isin`, `type`, `ticker`, `mic`, `currency` and `name` that breaks its rule.
+    /// [`Invalid`] for the first of `isin`, `type`, `ticker`, `mic`, `currency` and `name` that
+    /// breaks its rule.
     pub fn parse(input: InstrumentInput<'_>, limits: &ItemLimits) -> Result<Self, Invalid> {
         Ok(Self {
             isin: Isin::parse(input.isin)?,
@@ -143,32 +147,32 @@ impl Instrument {
         })
     }
 
-    /// The ISIN, which is also the item's id.
+    /// Returns the ISIN, which is also the item's id.
     pub fn isin(&self) -> &Isin {
         &self.isin
     }
 
-    /// What sort of instrument it is: `type` on the wire.
+    /// Returns the type of the instrument: `type` on the wire.
     pub fn kind(&self) -> InstrumentType {
         self.kind
     }
 
-    /// The symbol on the exchange.
+    /// Returns the symbol on the exchange.
     pub fn ticker(&self) -> Option<&Ticker> {
         self.ticker.as_ref()
     }
 
-    /// The market.
+    /// Returns the code of the market.
     pub fn mic(&self) -> Option<&Mic> {
         self.mic.as_ref()
     }
 
-    /// The currency.
+    /// Returns the code of the currency.
     pub fn currency(&self) -> Option<&CurrencyCode> {
         self.currency.as_ref()
     }
 
-    /// What people call it.
+    /// Returns the common name.
     pub fn name(&self) -> Option<&InstrumentName> {
         self.name.as_ref()
     }
@@ -192,12 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn all_fields_are_read_and_upper_cased_where_they_are_codes() {
+    fn all_fields_are_read_and_codes_are_upper_cased() {
         let apple = parse(APPLE).expect("valid");
-        assert_eq!(
-            (apple.isin().as_str(), apple.kind()),
-            ("US0378331005", InstrumentType::Stock)
-        );
+
+        assert_eq!(apple.isin().as_str(), "US0378331005");
+        assert_eq!(apple.kind(), InstrumentType::Stock);
         assert_eq!(apple.ticker().map(Ticker::as_str), Some("AAPL"));
         assert_eq!(apple.mic().map(Mic::as_str), Some("XNAS"));
         assert_eq!(apple.currency().map(CurrencyCode::as_str), Some("USD"));
@@ -206,91 +209,82 @@ mod tests {
 
     #[test]
     fn only_isin_and_type_are_required() {
-        let bare = parse(InstrumentInput {
+        let input = InstrumentInput {
             isin: APPLE.isin,
             r#type: "etf",
             ..InstrumentInput::default()
-        });
-        let bare = bare.expect("valid");
-        assert!(
-            bare.ticker().is_none()
-                && bare.mic().is_none()
-                && bare.currency().is_none()
-                && bare.name().is_none()
-        );
+        };
+
+        let bare = parse(input).expect("valid");
+
+        assert!(bare.ticker().is_none());
+        assert!(bare.mic().is_none());
+        assert!(bare.currency().is_none());
+        assert!(bare.name().is_none());
     }
 
     #[test]
     fn a_refusal_names_the_field() {
-        let field = |input| parse(input).expect_err("this one is wrong").field;
-        assert_eq!(field(InstrumentInput { isin: "", ..APPLE }), "isin");
-        assert_eq!(
-            field(InstrumentInput {
-                r#type: "Stock",
-                ..APPLE
-            }),
-            "type"
-        );
-        assert_eq!(
-            field(InstrumentInput {
-                ticker: Some(""),
-                ..APPLE
-            }),
-            "ticker"
-        );
-        assert_eq!(
-            field(InstrumentInput {
-                mic: Some("X"),
-                ..APPLE
-            }),
-            "mic"
-        );
-        assert_eq!(
-            field(InstrumentInput {
-                currency: Some("X"),
-                ..APPLE
-            }),
-            "currency"
-        );
-        assert_eq!(
-            field(InstrumentInput {
-                name: Some("\n"),
-                ..APPLE
-            }),
-            "name"
-        );
+        let field_of = |change: fn(&mut InstrumentInput<'_>)| {
+            let mut input = APPLE;
+            change(&mut input);
+            parse(input).expect_err("this one is wrong").field
+        };
+
+        assert_eq!(field_of(|input| input.isin = ""), "isin");
+        assert_eq!(field_of(|input| input.r#type = "Stock"), "type");
+        assert_eq!(field_of(|input| input.ticker = Some("")), "ticker");
+        assert_eq!(field_of(|input| input.mic = Some("X")), "mic");
+        assert_eq!(field_of(|input| input.currency = Some("X")), "currency");
+        assert_eq!(field_of(|input| input.name = Some("\n")), "name");
     }
 
     #[test]
-    fn every_type_has_a_name_of_its_own_that_reads_back() {
+    fn every_type_parses_from_its_own_name() {
         for one in InstrumentType::ALL {
             assert_eq!(InstrumentType::parse(one.as_str()), Ok(one));
             assert_eq!(serde_json::to_value(one).expect("encodable"), one.as_str());
         }
-        let reason = InstrumentType::parse("share")
-            .expect_err("no such type")
-            .reason;
+    }
+
+    #[test]
+    fn the_refusal_of_an_unknown_type_lists_all_types() {
+        let invalid = InstrumentType::parse("share").expect_err("no such type");
+
         assert_eq!(
-            reason,
-            "must be one of stock, bond, fund, etf, currency, future, option, index, commodity, crypto, other"
+            invalid.reason,
+            "must be one of stock, bond, fund, etf, currency, future, option, index, commodity, \
+             crypto, other"
         );
     }
 
     #[test]
-    fn the_stored_form_reads_back_and_outlives_a_lowered_limit() {
-        let apple = parse(InstrumentInput {
+    fn the_stored_form_omits_absent_fields_and_reads_back() {
+        let input = InstrumentInput {
             ticker: None,
             ..APPLE
-        })
-        .expect("valid");
+        };
+        let apple = parse(input).expect("valid");
+
         let stored = serde_json::to_value(&apple).expect("encodable");
+
         assert_eq!(stored["type"], "stock");
         assert!(stored.get("ticker").is_none());
         assert_eq!(
             serde_json::from_value::<Instrument>(stored).expect("written here"),
             apple
         );
+    }
+
+    #[test]
+    fn a_stored_field_of_the_wrong_type_is_refused() {
         assert!(serde_json::from_str::<Instrument>(r#"{"isin": 7, "type": "stock"}"#).is_err());
+    }
+
+    #[test]
+    fn debug_prints_only_the_names_of_the_types() {
+        let apple = parse(APPLE).expect("valid");
+
         assert_eq!(format!("{apple:?} {APPLE:?}"), "Instrument InstrumentInput");
     }
 }

@@ -1,18 +1,20 @@
-//! Why a value of the right type is refused.
+//! The error for a value that has the right type and breaks a rule of the domain.
 
 use std::fmt;
 
-/// A value of the right type that breaks a rule of the domain: on the wire, 422 `invalid_item` with `details.field`.
+/// A value of the right type that breaks a rule of the domain.
+///
+/// On the wire it is 422 `invalid_item` with `details.field`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
-    /// The path of the field as the caller knows it, such as `data.isin` or `tags[3]`.
+    /// The path of the field in the request, such as `data.isin` or `tags[3]`.
     pub field: String,
-    /// What is wrong, in words that a person can act on. It may repeat what the caller sent.
+    /// What is wrong, in words that a person can act on. May repeat what the caller sent.
     pub reason: String,
 }
 
 impl Invalid {
-    /// A refusal of `field` for `reason`.
+    /// Creates a refusal of `field` with this reason.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             field: field.into(),
@@ -20,8 +22,9 @@ impl Invalid {
         }
     }
 
-    /// The same refusal seen from the object that holds the field: `isin` under `data` is `data.isin`. An empty field
-    /// becomes the parent itself.
+    /// Returns the same refusal with a path that begins at `parent`.
+    ///
+    /// `isin` under `data` becomes `data.isin`. An empty field becomes the parent itself.
     #[must_use]
     pub fn under(mut self, parent: &str) -> Self {
         self.field = if self.field.is_empty() {
@@ -29,6 +32,7 @@ impl Invalid {
         } else {
             format!("{parent}.{}", self.field)
         };
+
         self
     }
 }
@@ -46,15 +50,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_named_from_its_parent() {
-        assert_eq!(
-            Invalid::new("isin", "short").under("data"),
-            Invalid::new("data.isin", "short")
-        );
-        assert_eq!(
-            Invalid::new("", "empty").under("data"),
-            Invalid::new("data", "empty")
-        );
+    fn the_path_of_a_field_begins_at_its_parent() {
+        let field = Invalid::new("isin", "short").under("data");
+        let parent = Invalid::new("", "empty").under("data");
+
+        assert_eq!(field, Invalid::new("data.isin", "short"));
+        assert_eq!(parent, Invalid::new("data", "empty"));
+    }
+
+    #[test]
+    fn a_refusal_is_printed_with_its_field() {
         assert_eq!(Invalid::new("id", "empty").to_string(), "id: empty");
     }
 }

@@ -1,12 +1,13 @@
-//! The number that names a security the world over (ISO 6166).
+//! The international number of a security (ISO 6166).
 
 use super::{Invalid, opaque_debug, rules};
 use serde::{Deserialize, Serialize};
 
-/// An International Securities Identification Number (ISO 6166): two letters, nine letters or digits and a check digit.
+/// An International Securities Identification Number (ISO 6166).
 ///
-/// Whether the prefix is one that has been given out is not looked at: the list grows, and a copy of it would refuse
-/// tomorrow's securities. The stored form is the text alone and is not checked again when read back.
+/// It is two letters, nine letters or digits, and a check digit. The prefix is not compared with
+/// the list of assigned prefixes: the list grows, and a copy of it would refuse new securities.
+/// The stored form is the bare text and is not validated again when it is read.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Isin(String);
@@ -17,11 +18,11 @@ const LENGTH: usize = 12;
 const FIELD: &str = "isin";
 
 impl Isin {
-    /// Reads an ISIN of 12 characters, letters in either case.
+    /// Parses an ISIN of 12 characters, with letters in either case.
     ///
     /// # Errors
-    /// [`Invalid`] for `isin`, which says what is wrong: the length, which character at which position, or the check
-    /// digit together with the one expected.
+    /// [`Invalid`] for `isin`. The reason names the length, the first wrong character and its
+    /// position, or the check digit and the expected one.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let upper = rules::code(
             text,
@@ -30,17 +31,19 @@ impl Isin {
             "a letter A to Z or a digit",
             FIELD,
         )?;
-        for (at, c) in upper.chars().enumerate() {
-            let wanted = match at {
+
+        for (index, c) in upper.chars().enumerate() {
+            let expected = match index {
                 0 | 1 if !c.is_ascii_uppercase() => "a letter A to Z",
                 11 if !c.is_ascii_digit() => "a digit, which is the check digit",
                 _ => continue,
             };
             return Err(Invalid::new(
                 FIELD,
-                format!("character {} is {c:?}, expected {wanted}", at + 1),
+                format!("character {} is {c:?}, expected {expected}", index + 1),
             ));
         }
+
         let (base, check) = upper.split_at(LENGTH - 1);
         let expected = check_digit(base).to_string();
         if check != expected {
@@ -49,17 +52,20 @@ impl Isin {
                 format!("the check digit is {check}, expected {expected}"),
             ));
         }
+
         Ok(Self(upper))
     }
 
-    /// The twelve characters, letters in upper case.
+    /// Returns the twelve characters, with letters in upper case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The check digit of the first eleven characters: each letter becomes two digits (A is 10, Z is 35), and of the
-/// digits in a row every second one from the right counts double (the Luhn rule, ISO/IEC 7812-1 annex B).
+/// Returns the check digit of the first eleven characters.
+///
+/// Each letter becomes two digits (A is 10, Z is 35). In the resulting row of digits, the last
+/// one and every second one before it count double (the Luhn rule, ISO/IEC 7812-1 annex B).
 fn check_digit(base: &str) -> u32 {
     let digits = base
         .chars()
@@ -69,15 +75,17 @@ fn check_digit(base: &str) -> u32 {
             _ => [Some(value / 10), Some(value % 10)],
         });
     let digits: Vec<u32> = digits.flatten().collect();
+
     let sum: u32 = digits
         .iter()
         .rev()
         .enumerate()
-        .map(|(at, digit)| match at % 2 {
+        .map(|(index, digit)| match index % 2 {
             0 => digit * 2 / 10 + digit * 2 % 10,
             _ => *digit,
         })
         .sum();
+
     (10 - sum % 10) % 10
 }
 
@@ -89,11 +97,12 @@ mod tests {
     fn reason(text: &str) -> String {
         let invalid = Isin::parse(text).expect_err("this one is wrong");
         assert_eq!(invalid.field, "isin");
+
         invalid.reason
     }
 
     #[test]
-    fn known_numbers_pass() {
+    fn well_known_numbers_are_accepted() {
         for text in [
             "US0378331005",
             "GB0002634946",
@@ -111,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_is_wrong() {
+    fn a_refusal_names_the_mistake() {
         assert_eq!(reason("US037833100"), "must be 12 characters, is 11");
         assert_eq!(reason(""), "must be 12 characters, is 0");
         assert_eq!(
@@ -134,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_not_print_itself() {
+    fn debug_does_not_print_the_number() {
         assert_eq!(
             format!("{:?}", Isin::parse("US0378331005").expect("valid")),
             "Isin"
@@ -144,29 +153,45 @@ mod tests {
     proptest! {
         #[test]
         fn a_base_has_exactly_one_check_digit(base in "[A-Z]{2}[A-Z0-9]{9}") {
-            let valid = (0..10).filter(|digit| Isin::parse(&format!("{base}{digit}")).is_ok()).count();
+            let valid = (0..10)
+                .filter(|digit| Isin::parse(&format!("{base}{digit}")).is_ok())
+                .count();
+
             prop_assert_eq!(valid, 1);
         }
 
         #[test]
-        fn any_one_digit_that_is_wrong_is_caught(base in "[A-Z]{2}[A-Z0-9]{9}", at in 2usize..12, other in 1u32..10) {
+        fn any_single_wrong_digit_is_detected(
+            base in "[A-Z]{2}[A-Z0-9]{9}",
+            changed_index in 2usize..12,
+            difference in 1u32..10,
+        ) {
             let text = format!("{base}{}", check_digit(&base));
-            let changed: String = text.chars().enumerate().map(|(i, c)| match c.to_digit(10) {
-                Some(digit) if i == at => char::from_digit((digit + other) % 10, 10).unwrap_or(c),
-                _ => c,
-            }).collect();
+            let changed: String = text
+                .chars()
+                .enumerate()
+                .map(|(index, c)| match c.to_digit(10) {
+                    Some(digit) if index == changed_index => {
+                        char::from_digit((digit + difference) % 10, 10).unwrap_or(c)
+                    }
+                    _ => c,
+                })
+                .collect();
+
             prop_assert_eq!(Isin::parse(&changed).is_ok(), changed == text);
         }
 
         #[test]
-        fn what_was_read_reads_again_and_case_does_not_matter(base in "[A-Z]{2}[A-Z0-9]{9}") {
-            let isin = Isin::parse(&format!("{base}{}", check_digit(&base))).expect("the digit fits");
+        fn a_parsed_isin_parses_again_in_either_case(base in "[A-Z]{2}[A-Z0-9]{9}") {
+            let text = format!("{base}{}", check_digit(&base));
+            let isin = Isin::parse(&text).expect("the digit fits");
+
             prop_assert_eq!(Isin::parse(isin.as_str()), Ok(isin.clone()));
             prop_assert_eq!(Isin::parse(&isin.as_str().to_lowercase()), Ok(isin));
         }
 
         #[test]
-        fn no_text_makes_it_panic(text in any::<String>()) {
+        fn parsing_never_panics(text in any::<String>()) {
             let _ = Isin::parse(&text);
         }
     }

@@ -1,28 +1,31 @@
-//! One thing that an owner keeps.
+//! An item of an owner.
 
 use super::{Instrument, ItemId, Kind, Meta, Tags, Text, Timestamp, opaque_debug};
 use serde::{Deserialize, Serialize};
 
-/// An item that lives. Its version is not part of it: whoever stores it gives that.
+/// A live item, one that is not deleted.
+///
+/// The version is not part of it, because the bucket assigns the version when it stores the item.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Its kind, that of `data`.
+    /// The kind, equal to that of `data`.
     pub kind: Kind,
-    /// Its id, within owner and kind.
+    /// The id, unique within the owner and the kind.
     pub id: ItemId,
-    /// What it is.
+    /// The content.
     pub data: Data,
-    /// Text by name that the owner hung on it.
+    /// The metadata that the owner attached: texts by name.
     pub meta: Meta,
-    /// Words that the owner hung on it.
+    /// The tags that the owner attached.
     pub tags: Tags,
-    /// When its present life began: a change keeps this, a deletion ends it.
+    /// When the item was created. A change keeps this time. An item that is created again after a
+    /// deletion gets a new one.
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// When the item was last changed.
     pub updated_at: Timestamp,
 }
 
-/// What an item is, by kind. The stored form is tagged with the kind: `{"text": "…"}`.
+/// The content of an item, by kind. The stored form is tagged with the kind: `{"text": "…"}`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Data {
@@ -35,7 +38,7 @@ pub enum Data {
 opaque_debug!(Item, Data);
 
 impl Data {
-    /// The kind of the item that holds this.
+    /// Returns the kind of an item with this content.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Instrument(_) => Kind::Instrument,
@@ -56,6 +59,7 @@ mod tests {
             r#type: "stock",
             ..InstrumentInput::default()
         };
+
         [
             Data::Instrument(Instrument::parse(input, &limits).expect("valid")),
             Data::Text(Text::parse("hello", &limits).expect("valid")),
@@ -63,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn data_knows_its_kind() {
+    fn data_has_the_kind_of_its_content() {
         assert_eq!(
             both().map(|data| data.kind()),
             [Kind::Instrument, Kind::Text]
@@ -71,36 +75,42 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_form_reads_back_and_names_the_kind() {
+    fn the_stored_form_reads_back() {
         for data in both() {
             let mut bytes = Vec::new();
             ciborium::into_writer(&data, &mut bytes).expect("encodable");
-            assert_eq!(
-                ciborium::from_reader::<Data, _>(bytes.as_slice()).expect("written here"),
-                data
-            );
+
+            let read: Data = ciborium::from_reader(bytes.as_slice()).expect("written here");
+
+            assert_eq!(read, data);
         }
-        assert_eq!(
-            serde_json::to_string(&both()[1]).expect("encodable"),
-            r#"{"text":"hello"}"#
-        );
     }
 
     #[test]
-    fn an_item_does_not_print_itself() {
+    fn the_stored_form_names_the_kind() {
+        let [_, text] = both();
+
+        let stored = serde_json::to_string(&text).expect("encodable");
+
+        assert_eq!(stored, r#"{"text":"hello"}"#);
+    }
+
+    #[test]
+    fn debug_prints_only_the_names_of_the_types() {
         let [_, data] = both();
         let id = ItemId::parse(Kind::Text, "note", &ItemLimits::default()).expect("valid");
-        let at = Timestamp::from_millis(0);
-        let (meta, tags) = (Meta::default(), Tags::default());
+        let timestamp = Timestamp::from_millis(0);
+
         let item = Item {
             kind: data.kind(),
             id,
             data,
-            meta,
-            tags,
-            created_at: at,
-            updated_at: at,
+            meta: Meta::default(),
+            tags: Tags::default(),
+            created_at: timestamp,
+            updated_at: timestamp,
         };
+
         assert_eq!(format!("{item:?} {:?}", item.data), "Item Data");
     }
 }

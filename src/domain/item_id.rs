@@ -1,11 +1,12 @@
-//! How an owner's items of one kind are told apart.
+//! The id of an item.
 
 use super::{Invalid, Isin, ItemLimits, Kind, opaque_debug, rules};
 use serde::{Deserialize, Serialize};
 
-/// The id of an item within its owner and kind: UTF-8 without control characters; for an instrument, its ISIN.
+/// The id of an item, unique among the owner's items of one kind.
 ///
-/// The stored form is the text alone and is not checked again when read back.
+/// It is UTF-8 without control characters; the id of an instrument is its ISIN. The stored form is
+/// the bare text and is not validated again when it is read.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ItemId(String);
@@ -13,12 +14,15 @@ pub struct ItemId(String);
 opaque_debug!(ItemId);
 
 impl ItemId {
-    /// Reads an id of 1 to [`ItemLimits::id_bytes`] bytes; that of an instrument must be an ISIN, and is upper-cased.
+    /// Parses an id of 1 to [`ItemLimits::id_bytes`] bytes.
+    ///
+    /// The id of an instrument must be an ISIN and is converted to upper case.
     ///
     /// # Errors
     /// [`Invalid`] for `id`.
     pub fn parse(kind: Kind, text: &str, limits: &ItemLimits) -> Result<Self, Invalid> {
         rules::plain(text, limits.id_bytes, "id")?;
+
         match kind {
             Kind::Text => Ok(Self(text.to_owned())),
             Kind::Instrument => match Isin::parse(text) {
@@ -31,12 +35,12 @@ impl ItemId {
         }
     }
 
-    /// The id of the instrument with that ISIN.
+    /// Returns the id of the instrument with this ISIN.
     pub fn of_isin(isin: &Isin) -> Self {
         Self(isin.as_str().to_owned())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -52,13 +56,18 @@ mod tests {
 
     #[test]
     fn the_id_of_an_instrument_is_its_isin_in_upper_case() {
+        let isin = Isin::parse("US0378331005").expect("valid");
+
         let id = parse(Kind::Instrument, "us0378331005").expect("valid");
+
         assert_eq!(id.as_str(), "US0378331005");
-        assert_eq!(
-            id,
-            ItemId::of_isin(&Isin::parse("US0378331005").expect("valid"))
-        );
+        assert_eq!(id, ItemId::of_isin(&isin));
+    }
+
+    #[test]
+    fn the_id_of_an_instrument_must_be_an_isin() {
         let reason = "the id of an instrument is its ISIN: must be 12 characters, is 1";
+
         assert_eq!(
             parse(Kind::Instrument, "x"),
             Err(Invalid::new("id", reason))
@@ -66,25 +75,21 @@ mod tests {
     }
 
     #[test]
-    fn another_id_is_short_text_kept_as_it_is() {
-        assert_eq!(
-            parse(Kind::Text, "Überblick 1").expect("valid").as_str(),
-            "Überblick 1"
-        );
+    fn the_id_of_a_text_is_bounded_and_unchanged() {
+        let id = parse(Kind::Text, "Überblick 1").expect("valid");
+
+        assert_eq!(id.as_str(), "Überblick 1");
         assert!(parse(Kind::Text, &"x".repeat(256)).is_ok());
         for text in ["", "a\0", &"x".repeat(257)] {
-            assert_eq!(
-                parse(Kind::Text, text)
-                    .expect_err("this one is wrong")
-                    .field,
-                "id"
-            );
+            let invalid = parse(Kind::Text, text).expect_err("this one is wrong");
+            assert_eq!(invalid.field, "id");
         }
     }
 
     #[test]
-    fn it_is_stored_as_text_and_does_not_print_itself() {
+    fn an_id_is_stored_as_text_and_not_printed() {
         let id = parse(Kind::Text, "note").expect("valid");
+
         assert_eq!(serde_json::to_value(&id).expect("encodable"), "note");
         assert_eq!(format!("{id:?}"), "ItemId");
     }

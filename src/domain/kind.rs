@@ -4,43 +4,45 @@ use super::Invalid;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What kind of item it is. Kinds share nothing: the same id under two kinds is two items.
+/// The kind of an item. The same id under two kinds names two different items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// An instrument, whose id is its ISIN.
     Instrument,
-    /// A text of the owner's own.
+    /// A text that the owner writes.
     Text,
 }
 
 impl Kind {
-    /// Every kind that this version keeps.
+    /// Every kind that this version supports.
     pub const ALL: [Self; 2] = [Self::Instrument, Self::Text];
 
-    /// Kinds that the contract names and that this version does not keep: a caller is told so, not that they are
-    /// misspelt.
-    const NOT_KEPT: [&'static str; 2] = ["otp", "codes"];
+    /// Kinds that the contract names and that this version does not support. The refusal says so,
+    /// and so the caller does not search for a spelling mistake.
+    const UNSUPPORTED: [&'static str; 2] = ["otp", "codes"];
 
-    /// Reads the name of a kind, which is in lower case.
+    /// Parses the name of a kind, in lower case.
     ///
     /// # Errors
-    /// [`Invalid`] for `kind`, which lists the kinds, or says that this version does not keep the one named.
+    /// [`Invalid`] for `kind`. The reason lists the supported kinds, or says that this version does
+    /// not support the named one.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         if let Some(kind) = Self::ALL.into_iter().find(|kind| kind.as_str() == text) {
             return Ok(kind);
         }
-        let kept = Self::ALL.map(Self::as_str).join(", ");
-        Err(match Self::NOT_KEPT.contains(&text) {
-            true => Invalid::new(
-                "kind",
-                format!("this version does not keep {text}; it keeps {kept}"),
-            ),
-            false => Invalid::new("kind", format!("must be one of {kept}")),
-        })
+
+        let supported = Self::ALL.map(Self::as_str).join(", ");
+        let reason = if Self::UNSUPPORTED.contains(&text) {
+            format!("this version does not support {text}; it supports {supported}")
+        } else {
+            format!("must be one of {supported}")
+        };
+
+        Err(Invalid::new("kind", reason))
     }
 
-    /// The name, as on the wire.
+    /// Returns the name on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Instrument => "instrument",
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_reads_back_under_its_name() {
+    fn every_kind_parses_from_its_name() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(&kind.to_string()), Ok(kind));
             assert_eq!(
@@ -71,11 +73,16 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_not_kept_is_told_from_one_that_does_not_exist() {
+    fn an_unsupported_kind_is_refused_by_name() {
         for name in ["otp", "codes"] {
-            let reason = format!("this version does not keep {name}; it keeps instrument, text");
+            let reason =
+                format!("this version does not support {name}; it supports instrument, text");
             assert_eq!(Kind::parse(name), Err(Invalid::new("kind", reason)));
         }
+    }
+
+    #[test]
+    fn the_refusal_of_an_unknown_kind_lists_all_kinds() {
         for name in ["", "Text", "note"] {
             assert_eq!(
                 Kind::parse(name),

@@ -1,15 +1,19 @@
-//! What an owner hangs on an item of any kind: metadata and tags.
+//! The metadata and the tags that an owner attaches to an item of any kind.
 
 use super::{Invalid, ItemLimits, opaque_debug, rules};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Text by name, sorted by name. The stored form is the map alone and is not checked again when read back.
+/// Metadata: texts by name, sorted by name.
+///
+/// The stored form is the bare map and is not validated again when it is read.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Meta(BTreeMap<String, String>);
 
-/// A set of words, sorted. The stored form is the list alone and is not checked again when read back.
+/// A sorted set of words.
+///
+/// The stored form is the bare list and is not validated again when it is read.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Tags(BTreeSet<String>);
@@ -17,12 +21,15 @@ pub struct Tags(BTreeSet<String>);
 opaque_debug!(Meta, Tags);
 
 impl Meta {
-    /// Reads at most [`ItemLimits::meta_entries`] entries. A key is 1 to [`ItemLimits::meta_key_bytes`] bytes without
-    /// control characters; a value is at most [`ItemLimits::meta_value_bytes`] bytes of any characters, and may be
-    /// empty. Of two entries with one key the later counts.
+    /// Parses at most [`ItemLimits::meta_entries`] entries.
+    ///
+    /// A key is 1 to [`ItemLimits::meta_key_bytes`] bytes without control characters. A value is at
+    /// most [`ItemLimits::meta_value_bytes`] bytes of any characters and may be empty. Of two
+    /// entries with the same key, the later one is used.
     ///
     /// # Errors
-    /// [`Invalid`] for `meta`, when there are too many or a key breaks its rule, or for `meta.<key>`.
+    /// [`Invalid`] for `meta` if there are too many entries or a key breaks its rule; for
+    /// `meta.<key>` if the value of that key is too long.
     pub fn parse(
         entries: impl IntoIterator<Item = (String, String)>,
         limits: &ItemLimits,
@@ -36,9 +43,11 @@ impl Meta {
             );
             return Err(Invalid::new("meta", reason));
         }
+
         for (key, value) in &entries {
             rules::plain(key, limits.meta_key_bytes, "meta")
                 .map_err(|error| Invalid::new("meta", format!("a key {}", error.reason)))?;
+
             if value.len() > limits.meta_value_bytes {
                 let reason = format!(
                     "must be at most {} bytes, is {}",
@@ -48,37 +57,40 @@ impl Meta {
                 return Err(Invalid::new(format!("meta.{key}"), reason));
             }
         }
+
         Ok(Self(entries))
     }
 
-    /// The entries, sorted by key.
+    /// Returns the entries, sorted by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 impl Tags {
-    /// Reads at most [`ItemLimits::tags`] distinct tags of 1 to [`ItemLimits::tag_bytes`] bytes without control
-    /// characters. Case counts.
+    /// Parses at most [`ItemLimits::tags`] distinct tags of 1 to [`ItemLimits::tag_bytes`] bytes
+    /// without control characters. Tags are case-sensitive.
     ///
     /// # Errors
-    /// [`Invalid`] for `tags` when there are too many, or for `tags[3]` when the fourth as given breaks its rule.
+    /// [`Invalid`] for `tags` if there are too many; for `tags[3]` if the fourth of the given tags
+    /// breaks its rule.
     pub fn parse(
         tags: impl IntoIterator<Item = String>,
         limits: &ItemLimits,
     ) -> Result<Self, Invalid> {
         let mut set = BTreeSet::new();
-        for (at, tag) in tags.into_iter().enumerate() {
-            rules::plain(&tag, limits.tag_bytes, &format!("tags[{at}]"))?;
+        for (index, tag) in tags.into_iter().enumerate() {
+            rules::plain(&tag, limits.tag_bytes, &format!("tags[{index}]"))?;
             set.insert(tag);
         }
+
         if set.len() > limits.tags {
             let reason = format!(
                 "must hold at most {} tags, holds {}",
@@ -87,20 +99,21 @@ impl Tags {
             );
             return Err(Invalid::new("tags", reason));
         }
+
         Ok(Self(set))
     }
 
-    /// The tags, sorted by their bytes.
+    /// Returns the tags, sorted by their bytes.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
 
-    /// Whether that tag is among them.
+    /// Returns whether this tag is in the set.
     pub fn contains(&self, tag: &str) -> bool {
         self.0.contains(tag)
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no tags.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -135,16 +148,20 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_sorted_and_a_value_may_be_anything_short() {
-        let found = meta(&[("b", "1\n"), ("a", "")]).expect("valid");
-        assert_eq!(found.iter().collect::<Vec<_>>(), [("a", ""), ("b", "1\n")]);
-        assert!(!found.is_empty() && Meta::default().is_empty());
+    fn metadata_is_sorted_and_a_value_may_be_any_short_text() {
+        let meta = meta(&[("b", "1\n"), ("a", "")]).expect("valid");
+
+        assert_eq!(meta.iter().collect::<Vec<_>>(), [("a", ""), ("b", "1\n")]);
+        assert!(!meta.is_empty());
+        assert!(Meta::default().is_empty());
     }
 
     #[test]
     fn metadata_beyond_a_limit_is_refused_by_name() {
-        let many = Invalid::new("meta", "must hold at most 2 entries, holds 3");
-        assert_eq!(meta(&[("a", ""), ("b", ""), ("c", "")]), Err(many));
+        assert_eq!(
+            meta(&[("a", ""), ("b", ""), ("c", "")]),
+            Err(Invalid::new("meta", "must hold at most 2 entries, holds 3"))
+        );
         assert_eq!(
             meta(&[("", "")]),
             Err(Invalid::new("meta", "a key must not be empty"))
@@ -165,14 +182,17 @@ mod tests {
 
     #[test]
     fn tags_are_a_sorted_set_and_only_distinct_ones_count() {
-        let found = tags(&["b", "a", "b"]).expect("two distinct ones");
-        assert_eq!(found.iter().collect::<Vec<_>>(), ["a", "b"]);
-        assert!(found.contains("a") && !found.contains("c"));
-        assert!(!found.is_empty() && Tags::default().is_empty());
+        let tags = tags(&["b", "a", "b"]).expect("two distinct ones");
+
+        assert_eq!(tags.iter().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(tags.contains("a"));
+        assert!(!tags.contains("c"));
+        assert!(!tags.is_empty());
+        assert!(Tags::default().is_empty());
     }
 
     #[test]
-    fn a_tag_beyond_a_limit_is_refused_by_its_place() {
+    fn a_tag_beyond_a_limit_is_refused_by_its_index() {
         assert_eq!(
             tags(&["a", "b", "c"]),
             Err(Invalid::new("tags", "must hold at most 2 tags, holds 3"))
@@ -191,17 +211,27 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_form_reads_back_and_nothing_prints_itself() {
-        let (meta, tags) = (
-            meta(&[("a", "1")]).expect("valid"),
-            tags(&["t"]).expect("valid"),
-        );
-        let stored = serde_json::to_value((&meta, &tags)).expect("encodable");
-        assert_eq!(stored, serde_json::json!([{"a": "1"}, ["t"]]));
+    fn the_stored_form_reads_back() {
+        let meta = meta(&[("a", "1")]).expect("valid");
+        let tags = tags(&["t"]).expect("valid");
+
+        let stored_meta = serde_json::to_value(&meta).expect("encodable");
+        let stored_tags = serde_json::to_value(&tags).expect("encodable");
+
+        assert_eq!(stored_meta, serde_json::json!({"a": "1"}));
+        assert_eq!(stored_tags, serde_json::json!(["t"]));
         assert_eq!(
-            serde_json::from_value::<(Meta, Tags)>(stored).expect("written here"),
-            (meta, tags)
+            serde_json::from_value::<Meta>(stored_meta).expect("written here"),
+            meta
         );
+        assert_eq!(
+            serde_json::from_value::<Tags>(stored_tags).expect("written here"),
+            tags
+        );
+    }
+
+    #[test]
+    fn debug_prints_only_the_names_of_the_types() {
         assert_eq!(
             format!("{:?} {:?}", Meta::default(), Tags::default()),
             "Meta Tags"

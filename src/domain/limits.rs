@@ -1,28 +1,28 @@
-//! How much one item may hold.
+//! The limits on the size of an item.
 
 use serde::{Deserialize, Serialize};
 
-/// The limits on one item. The defaults are those that the contract names.
+/// The limits on one item. The defaults are those of the contract.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemLimits {
-    /// The longest id, in bytes of UTF-8.
+    /// The maximum length of an id, in bytes of UTF-8.
     pub id_bytes: usize,
-    /// The most entries of `meta`.
+    /// The maximum number of entries in `meta`.
     pub meta_entries: usize,
-    /// The longest key of `meta`, in bytes of UTF-8.
+    /// The maximum length of a key of `meta`, in bytes of UTF-8.
     pub meta_key_bytes: usize,
-    /// The longest value of `meta`, in bytes of UTF-8.
+    /// The maximum length of a value of `meta`, in bytes of UTF-8.
     pub meta_value_bytes: usize,
-    /// The most distinct tags.
+    /// The maximum number of distinct tags.
     pub tags: usize,
-    /// The longest tag, in bytes of UTF-8.
+    /// The maximum length of a tag, in bytes of UTF-8.
     pub tag_bytes: usize,
-    /// The longest text, in bytes of UTF-8.
+    /// The maximum length of a text, in bytes of UTF-8.
     pub text_bytes: usize,
-    /// The longest name of an instrument, in bytes of UTF-8.
+    /// The maximum length of a name of an instrument, in bytes of UTF-8.
     pub name_bytes: usize,
-    /// The longest ticker, in bytes of ASCII.
+    /// The maximum length of a ticker, in bytes of ASCII.
     pub ticker_bytes: usize,
 }
 
@@ -47,8 +47,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_out_keeps_the_value_of_the_contract() {
+    fn an_omitted_limit_has_the_default_of_the_contract() {
         let limits: ItemLimits = serde_json::from_str(r#"{"tags": 3}"#).expect("well formed");
+
         assert_eq!(
             limits,
             ItemLimits {
@@ -56,10 +57,9 @@ mod tests {
                 ..ItemLimits::default()
             }
         );
-        assert_eq!(
-            (limits.id_bytes, limits.text_bytes, limits.meta_value_bytes),
-            (256, 65_536, 4_096)
-        );
+        assert_eq!(limits.id_bytes, 256);
+        assert_eq!(limits.text_bytes, 65_536);
+        assert_eq!(limits.meta_value_bytes, 4_096);
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! What the service keeps, as types that cannot hold a wrong value.
+//! The values that the service stores, as types that cannot hold an invalid value.
 //!
-//! One parsed type a file, each with one fallible constructor. This room is pure: it names no other room, reads no
-//! clock but for [`Timestamp::now`], and never prints what an owner keeps: such types show only their name to
+//! Each type has one fallible constructor, and a file of its own or shared with closely related
+//! types. This module is pure: it uses no other module and reads no clock except in
+//! [`Timestamp::now`]. Types that hold an owner's data print only their name in
 //! [`Debug`](std::fmt::Debug).
 
 mod instrument;

@@ -1,7 +1,7 @@
-//! Types that hold what belongs to an owner must not print it.
+//! A `Debug` that does not print an owner's data.
 
-/// Gives each type a `Debug` that prints the type's name and nothing else, so that neither a log line nor a failed
-/// assertion can show what an owner keeps.
+/// Implements `Debug` for each type so that it prints only the type's name. Neither a log line nor
+/// a failed assertion can then show an owner's data.
 macro_rules! opaque_debug {
     ($($name:ident),+ $(,)?) => {$(
         impl ::std::fmt::Debug for $name {

@@ -2,37 +2,40 @@
 
 use super::Invalid;
 
-/// Refuses what is not 1 to `most` bytes of UTF-8.
-pub(super) fn bounded(value: &str, most: usize, field: &str) -> Result<(), Invalid> {
+/// Refuses a value that is not 1 to `max_bytes` bytes of UTF-8.
+pub(super) fn bounded(value: &str, max_bytes: usize, field: &str) -> Result<(), Invalid> {
     match value.len() {
         0 => Err(Invalid::new(field, "must not be empty")),
-        length if length > most => Err(Invalid::new(
+        length if length > max_bytes => Err(Invalid::new(
             field,
-            format!("must be at most {most} bytes, is {length}"),
+            format!("must be at most {max_bytes} bytes, is {length}"),
         )),
         _ => Ok(()),
     }
 }
 
-/// Refuses what is not 1 to `most` bytes of UTF-8 without control characters (Unicode category Cc).
-pub(super) fn plain(value: &str, most: usize, field: &str) -> Result<(), Invalid> {
-    bounded(value, most, field)?;
+/// Refuses a value that is not 1 to `max_bytes` bytes of UTF-8 or that contains a control character
+/// (Unicode category Cc).
+pub(super) fn plain(value: &str, max_bytes: usize, field: &str) -> Result<(), Invalid> {
+    bounded(value, max_bytes, field)?;
+
     match value.chars().position(char::is_control) {
-        Some(at) => Err(Invalid::new(
+        Some(index) => Err(Invalid::new(
             field,
-            format!("character {} is a control character", at + 1),
+            format!("character {} is a control character", index + 1),
         )),
         None => Ok(()),
     }
 }
 
-/// The value in upper case, when it is exactly `length` characters that all pass `allowed`, which is asked about
-/// upper-case characters; `wanted` names them in the refusal.
+/// Returns the value in upper case if it has exactly `length` characters that all are `allowed`.
+///
+/// `allowed` receives characters in upper case; `expected` describes them in the refusal.
 pub(super) fn code(
     value: &str,
     length: usize,
     allowed: impl Fn(char) -> bool,
-    wanted: &str,
+    expected: &str,
     field: &str,
 ) -> Result<String, Invalid> {
     let count = value.chars().count();
@@ -42,11 +45,12 @@ pub(super) fn code(
             format!("must be {length} characters, is {count}"),
         ));
     }
+
     let upper = value.to_ascii_uppercase();
     match upper.chars().enumerate().find(|(_, c)| !allowed(*c)) {
-        Some((at, c)) => Err(Invalid::new(
+        Some((index, c)) => Err(Invalid::new(
             field,
-            format!("character {} is {c:?}, expected {wanted}", at + 1),
+            format!("character {} is {c:?}, expected {expected}", index + 1),
         )),
         None => Ok(upper),
     }
@@ -84,13 +88,14 @@ mod tests {
     fn a_code_is_upper_cased_and_measured_in_characters() {
         let letters =
             |value: &str| code(value, 3, |c| c.is_ascii_uppercase(), "a letter A to Z", "f");
+
         assert_eq!(letters("usD").as_deref(), Ok("USD"));
         assert_eq!(
             letters("us"),
             Err(Invalid::new("f", "must be 3 characters, is 2"))
         );
         assert_eq!(
-            letters("u\u{e9}d"),
+            letters("uéd"),
             Err(Invalid::new(
                 "f",
                 "character 2 is 'é', expected a letter A to Z"

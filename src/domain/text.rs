@@ -1,11 +1,11 @@
-//! A text of the owner's own.
+//! A text that an owner writes.
 
 use super::{Invalid, ItemLimits, opaque_debug, rules};
 use serde::{Deserialize, Serialize};
 
-/// A text: any characters, line breaks included, kept as they are.
+/// A text: any characters, including line breaks, stored unchanged.
 ///
-/// The stored form is the text alone and is not checked again when read back.
+/// The stored form is the bare text and is not validated again when it is read.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text(String);
@@ -13,7 +13,7 @@ pub struct Text(String);
 opaque_debug!(Text);
 
 impl Text {
-    /// Reads a text of 1 to [`ItemLimits::text_bytes`] bytes of UTF-8.
+    /// Parses a text of 1 to [`ItemLimits::text_bytes`] bytes of UTF-8.
     ///
     /// # Errors
     /// [`Invalid`] for `text`.
@@ -21,7 +21,7 @@ impl Text {
         rules::bounded(text, limits.text_bytes, "text").map(|()| Self(text.to_owned()))
     }
 
-    /// The text as it was given.
+    /// Returns the text, unchanged.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -32,30 +32,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_characters_are_kept_up_to_the_limit() {
+    fn any_characters_are_accepted_up_to_the_limit() {
         let limits = ItemLimits {
             text_bytes: 4,
             ..ItemLimits::default()
         };
-        assert_eq!(
-            Text::parse("a\n\0é", &ItemLimits::default())
-                .expect("valid")
-                .as_str(),
-            "a\n\0é"
-        );
+
+        let text = Text::parse("a\n\0é", &ItemLimits::default()).expect("valid");
+
+        assert_eq!(text.as_str(), "a\n\0é");
         assert!(Text::parse("éé", &limits).is_ok());
         for text in ["", "ééé"] {
-            assert_eq!(
-                Text::parse(text, &limits)
-                    .expect_err("this one is wrong")
-                    .field,
-                "text"
-            );
+            let invalid = Text::parse(text, &limits).expect_err("this one is wrong");
+            assert_eq!(invalid.field, "text");
         }
     }
 
     #[test]
-    fn it_does_not_print_itself() {
+    fn debug_does_not_print_the_text() {
         assert_eq!(
             format!("{:?}", Text::parse("secret", &ItemLimits::default())),
             "Ok(Text)"

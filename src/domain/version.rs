@@ -1,11 +1,12 @@
-//! The one number that orders everything.
+//! The number that orders the records of the bucket.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A version: the sequence of a record in the truth, 1 to 2^53, or 0 for "none yet".
+/// A version: the sequence of a record in the bucket, from 1 to 2^53, or 0 for no version yet.
 ///
-/// The upper bound is the greatest integer that every JSON reader holds exactly. The serde form is the bare number.
+/// The upper bound is the greatest integer that every JSON reader holds exactly. The serde form is
+/// the bare number.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -13,22 +14,22 @@ use std::fmt;
 pub struct Version(u64);
 
 impl Version {
-    /// None yet.
+    /// No version yet: 0.
     pub const NONE: Self = Self(0);
-    /// The greatest there can be: 2^53.
+    /// The greatest version: 2^53.
     pub const MAX: Self = Self(1 << 53);
 
-    /// The version with that number, if it is 0 to 2^53.
+    /// Returns the version with this number, or `None` if the number is above 2^53.
     pub fn new(number: u64) -> Option<Self> {
         (number <= Self::MAX.0).then_some(Self(number))
     }
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> u64 {
         self.0
     }
 
-    /// Whether there is none yet.
+    /// Returns whether this is [`Version::NONE`].
     pub fn is_none(self) -> bool {
         self == Self::NONE
     }
@@ -66,24 +67,30 @@ mod tests {
     }
 
     #[test]
-    fn none_is_the_least_and_the_default() {
-        assert!(Version::NONE.is_none() && !Version::MAX.is_none());
+    fn none_is_the_lowest_and_the_default() {
+        assert!(Version::NONE.is_none());
+        assert!(!Version::MAX.is_none());
         assert!(Version::NONE < Version::MAX);
         assert_eq!(Version::default(), Version::NONE);
     }
 
     #[test]
-    fn it_is_a_bare_number_in_print_and_in_store() {
+    fn the_printed_and_the_stored_form_are_the_bare_number() {
         let version = Version::new(42).expect("in range");
+
+        let stored = serde_json::to_string(&version).expect("encodable");
+
+        assert_eq!(version.to_string(), "42");
+        assert_eq!(u64::from(version), 42);
+        assert_eq!(stored, "42");
         assert_eq!(
-            (version.to_string().as_str(), u64::from(version)),
-            ("42", 42)
-        );
-        assert_eq!(serde_json::to_string(&version).expect("encodable"), "42");
-        assert_eq!(
-            serde_json::from_str::<Version>("42").expect("in range"),
+            serde_json::from_str::<Version>(&stored).expect("in range"),
             version
         );
+    }
+
+    #[test]
+    fn a_stored_number_above_the_maximum_is_refused() {
         assert!(serde_json::from_str::<Version>("9007199254740993").is_err());
     }
 }

@@ -1,11 +1,12 @@
-//! `batch`: several puts and deletes in one go; either all of them, or each that can be done.
+//! `batch`: several puts and deletes in one request. Either all of them are done or none, or each
+//! one that is not refused.
 
 use super::condition::Conditions;
 use super::delete::Delete;
 use super::put::Put;
 use super::quota::Quota;
 use super::request::Call;
-use super::write::{FRAME_BYTES, longest, mark_pending, view};
+use super::write::{FRAME_BYTES, mark_pending, view, view_bytes_max};
 use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, Version};
 use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot};
@@ -17,11 +18,12 @@ use std::fmt::Display;
 
 /// `{mode, ops, if_owner_version?}`
 struct Batch {
-    /// Whether one refusal refuses all.
+    /// Whether one refused operation refuses the batch.
     atomic: bool,
-    /// In the order of the request; one that breaks a rule of the domain is its refusal.
+    /// In the order of the request. An operation that breaks a rule of the domain is a refusal.
     ops: Vec<Result<Op, Refusal>>,
-    /// The item that each names; none where the service chooses its id, or it cannot be told.
+    /// The item that each operation names; `None` if the service chooses the id or the operation
+    /// does not show it.
     names: Vec<Option<(Kind, ItemId)>>,
     conditions: Conditions,
 }
@@ -31,17 +33,17 @@ enum Op {
     Delete(Delete),
 }
 
-/// Why a batch writes nothing, on the state that it was decided on.
+/// Why a batch writes nothing on the state that it was decided on.
 enum NoWrite {
-    /// It is refused as a whole.
+    /// The batch is refused.
     All(Refusal),
-    /// Each of its operations is refused.
+    /// Each operation is refused. With the refusals by their place, and the owner's version.
     Each(BTreeMap<u16, Value>, Version),
 }
 
 impl Op {
     fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
-        // The owner's condition is the whole batch's.
+        // Only the batch has a condition on the owner's version, not its operations.
         let conditions = Conditions::item_only;
         match fields.require_text("op")?.as_str() {
             "put" => Put::parse(conditions(&mut fields)?, fields, limits).map(Self::Put),
@@ -50,7 +52,7 @@ impl Op {
         }
     }
 
-    /// Its item; no id lets the service choose one.
+    /// The kind and id of the item. Without an id the service chooses one.
     fn item(&self) -> (Kind, Option<ItemId>) {
         match self {
             Self::Put(put) => put.item(),
@@ -78,13 +80,15 @@ impl Batch {
             "each" => false,
             _ => return Err(Refusal::bad_field("mode", "must be atomic or each").into()),
         };
+
         let ops = fields.map_list("ops")?;
         let ops = fields.require("ops", ops)?;
         let conditions = Conditions::owner_only(&mut fields)?;
         fields.finish()?;
+
         if !(1..=limits.batch).contains(&ops.len()) {
             let message = format!(
-                "a batch has 1 to {} operations, this one {}",
+                "a batch has 1 to {} operations, this one has {}",
                 limits.batch,
                 ops.len()
             );
@@ -92,16 +96,20 @@ impl Batch {
                 .with("limit", limits.batch)
                 .into());
         }
-        let names = ops.iter().map(|fields| named(fields, limits)).collect();
+
+        let names = ops
+            .iter()
+            .map(|fields| named_item(fields, limits))
+            .collect();
         let ops = ops
             .into_iter()
             .enumerate()
             .map(|(at, fields)| match Op::parse(fields, limits) {
                 Ok(op) => Ok(Ok(op)),
                 Err(Failure::Refused(refusal)) => {
-                    let refusal = refusal.below(&place(at));
-                    let of_the_item = refusal.code() == Code::InvalidItem;
-                    if of_the_item {
+                    let refusal = refusal.below(&op_path(at));
+                    let is_about_item = refusal.code() == Code::InvalidItem;
+                    if is_about_item {
                         Ok(Err(refusal))
                     } else {
                         Err(Failure::Refused(refusal.with("op", at)))
@@ -109,29 +117,33 @@ impl Batch {
                 }
                 Err(error) => Err(error),
             });
+
         let batch = Self {
             atomic,
             ops: ops.collect::<Result<_, _>>()?,
             names,
             conditions,
         };
-        batch.names_no_item_twice().map(|()| batch)
+        batch.check_names()?;
+        Ok(batch)
     }
 
-    fn names_no_item_twice(&self) -> Result<(), Failure> {
+    /// Checks that no two operations name the same item.
+    fn check_names(&self) -> Result<(), Failure> {
         let mut seen = HashSet::new();
         for (at, name) in self.names.iter().enumerate() {
             if let Some(name) = name
                 && !seen.insert(name)
             {
-                let refusal = Refusal::bad_field(place(at), "a batch names no item twice");
+                let refusal =
+                    Refusal::bad_field(op_path(at), "another operation names the same item");
                 return Err(refusal.with("op", at).into());
             }
         }
         Ok(())
     }
 
-    /// What is to be written on that state, and which operations are refused.
+    /// Decides what is written on the owner's state, and which operations are refused.
     fn decide(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Decision<NoWrite>, Failure> {
         if let Err(conflict) = self.conditions.check(snapshot, None) {
             return Ok(Decision::Refuse(NoWrite::All(conflict)));
@@ -144,7 +156,7 @@ impl Batch {
         for (at, op) in (0u16..).zip(&self.ops) {
             match self.decide_one(op, at, snapshot, &mut quota, limits) {
                 Ok(content) => {
-                    used += longest(&content);
+                    used += view_bytes_max(&content);
                     contents.push(content);
                 }
                 Err(Failure::Refused(refusal)) if self.atomic => {
@@ -176,7 +188,7 @@ impl Batch {
         Ok(Decision::Write(Draft { contents, refused }))
     }
 
-    /// What one operation comes to on that state.
+    /// Decides one operation on the owner's state.
     fn decide_one(
         &self,
         op: &Result<Op, Refusal>,
@@ -188,12 +200,12 @@ impl Batch {
         let op = op.as_ref().map_err(Refusal::clone)?;
         op.decide(snapshot, quota, limits)
             .map_err(|failure| match failure {
-                Failure::Refused(refusal) => refusal.below(&place(at)).into(),
+                Failure::Refused(refusal) => refusal.below(&op_path(at)).into(),
                 failure => failure,
             })
     }
 
-    /// In the order of the operations: what was written, and what was refused.
+    /// The written items and the refusals, in the order of the operations.
     fn results(
         &self,
         written: Vec<Value>,
@@ -201,12 +213,13 @@ impl Batch {
     ) -> Result<Vec<Value>, Failure> {
         let mut written = written.into_iter();
         let result = |at: u16| match refused.remove(&at) {
-            Some(told) => Ok(json!({"error": told})),
+            Some(refusal) => Ok(json!({"error": refusal})),
             None => written
                 .next()
                 .map(|item| json!({"item": item}))
-                .ok_or_else(|| anyhow::anyhow!("an item too few")),
+                .ok_or_else(|| anyhow::anyhow!("the write has fewer items than its batch")),
         };
+
         let results = (0u16..)
             .take(self.ops.len())
             .map(result)
@@ -215,26 +228,28 @@ impl Batch {
     }
 }
 
-/// Where an operation stands in the request.
-fn place(at: impl Display) -> String {
+/// The path of an operation in the request.
+fn op_path(at: impl Display) -> String {
     format!("ops[{at}]")
 }
 
-/// The item that an operation names, whatever else is wrong with it.
-fn named(fields: &Fields, limits: &Limits) -> Option<(Kind, ItemId)> {
-    let kind = Kind::parse(fields.look("kind")?).ok()?;
+/// The item that an operation names, even if the operation is refused for something else.
+fn named_item(fields: &Fields, limits: &Limits) -> Option<(Kind, ItemId)> {
+    let kind = Kind::parse(fields.peek("kind")?).ok()?;
     let isin = || {
         if kind == Kind::Instrument {
-            fields.look_in("data", "isin")
+            fields.peek_in("data", "isin")
         } else {
             None
         }
     };
-    let id = fields.look("id").or_else(isin)?;
+
+    let id = fields.peek("id").or_else(isin)?;
     Some((kind, ItemId::parse(kind, id, &limits.item).ok()?))
 }
 
-/// A refusal as it is stored with the write, in a few KB: of an item that it shows, only the version.
+/// A refusal as it is stored with the write, in a few KB: instead of an item that it shows, only
+/// the item's version.
 fn to_stored(mut refusal: Value) -> StoredRefusal {
     let shown = refusal["details"]["item"]["version"]
         .as_u64()
@@ -253,7 +268,8 @@ fn to_stored(mut refusal: Value) -> StoredRefusal {
     }
 }
 
-/// A stored refusal as the caller got it the first time, without its item if that version is no longer kept.
+/// A stored refusal as the caller got it the first time, without its item if that version is no
+/// longer kept.
 fn from_stored(RecalledRefusal { json, shown }: RecalledRefusal) -> Result<Value, Failure> {
     let mut refusal: Value =
         serde_json::from_str(&json).map_err(|error| Failure::Internal(error.into()))?;

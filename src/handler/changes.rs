@@ -1,4 +1,4 @@
-//! `changes`: what is new since a version, each item once, deletions included.
+//! `changes`: the items that changed since a version, each one once, deletions included.
 
 use super::freshness::{Freshness, mark_stale};
 use super::page::{page, page_limit};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// `{since, floor?, limit?}`
 struct Changes {
     since: Version,
-    /// The floor under which the caller's walk began; none where they name none.
+    /// The owner's floor when the caller's walk began; [`Version::NONE`] if the caller names none.
     floor: Version,
     limit: usize,
 }
@@ -27,6 +27,7 @@ impl Changes {
         let floor = fields.version("floor")?.unwrap_or_default();
         let limit = page_limit(&mut fields, &service.limits)?;
         fields.finish()?;
+
         Ok(Self {
             since,
             floor,
@@ -34,8 +35,10 @@ impl Changes {
         })
     }
 
-    /// The owner, of `since` at least and not from before `floor`: an older copy may hold what is deleted and forgotten,
-    /// and who gets that in the middle of a walk would keep it for ever.
+    /// Reads the owner at version `since` or later, from a copy that is not older than `floor`.
+    ///
+    /// An older copy may hold items whose deletion is forgotten. A caller who gets one in the
+    /// middle of a walk would keep it for ever.
     async fn read(
         &self,
         service: &Service,
@@ -47,6 +50,8 @@ impl Changes {
         if self.floor <= reading.snapshot.floor() {
             return Ok(reading);
         }
+
+        // Only a confirmed read can tell whether the owner ever had that floor.
         let reading = freshness
             .confirmed()
             .read(&service.owners, owner, deadline)
@@ -55,18 +60,21 @@ impl Changes {
         if self.floor <= found {
             return Ok(reading);
         }
-        let never = Refusal::bad_field(
+
+        let refusal = Refusal::bad_field(
             "floor",
-            format!("the owner's floor is {found}: a higher one never was"),
+            format!("the owner's floor is {found}, which is lower"),
         );
-        Err(never
+        Err(refusal
             .with("owner_version", reading.snapshot.version().get())
             .into())
     }
 
-    /// Whether the caller may hold what was deleted since, without their being told: deletions up to the floor are
-    /// forgotten. Who began from nothing under this very floor holds none of what was forgotten. A floor never goes
-    /// down, so this stays so whatever the truth has by now.
+    /// Returns whether the caller may hold deleted items that this reply cannot report, because
+    /// deletions up to the floor are forgotten.
+    ///
+    /// A caller whose walk began with `since: 0` under the current floor never held any of them. A
+    /// floor never goes down, so this stays true, whatever floor the bucket has by now.
     fn is_too_old(&self, floor: Version) -> bool {
         !self.since.is_none() && self.since < floor && self.floor != floor
     }
@@ -74,13 +82,15 @@ impl Changes {
 
 /// Answers `{items, owner_version, floor, more, notify}`.
 pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Failure> {
-    let asked = Changes::parse(call.fields, service)?;
-    let reading = asked.read(service, &call.owner, call.deadline).await?;
+    let request = Changes::parse(call.fields, service)?;
+
+    let reading = request.read(service, &call.owner, call.deadline).await?;
     let snapshot = &reading.snapshot;
-    if asked.is_too_old(snapshot.floor()) {
+    if request.is_too_old(snapshot.floor()) {
         return Err(resync(snapshot.floor(), snapshot.version()).into());
     }
-    let Changes { since, limit, .. } = asked;
+
+    let Changes { since, limit, .. } = request;
     let mut items: Vec<&OpenedItem> = snapshot
         .items()?
         .iter()
@@ -89,6 +99,7 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
     items.sort_by_key(|item| item.version);
     let changed = page(&items, limit, &service.limits, |item| view(item));
     let more = changed.len() < items.len();
+
     let reply = json!({
         "items": changed,
         "owner_version": snapshot.version().get(),
@@ -100,7 +111,9 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
 }
 
 fn resync(floor: Version, owner_version: Version) -> Refusal {
-    let message = "deletions since then are no longer known: begin again with since 0, and drop what is not there";
+    let message =
+        "deletions since then are forgotten: start with since 0, and drop what is not returned";
+
     Refusal::new(Code::ResyncRequired, message)
         .with("floor", floor.get())
         .with("owner_version", owner_version.get())

@@ -1,11 +1,11 @@
-//! The preconditions of a write, on an owner's known state.
+//! The preconditions of a write, checked on a snapshot of the owner.
 
 use crate::domain::Version;
 use crate::owners::{OpenedItem, Snapshot};
 use crate::wire::{Code, Fields, Refusal, item_view};
 use serde_json::Value;
 
-/// What a caller demands of the state that their write meets.
+/// The versions that a caller expects: the write is done only if they are the current ones.
 pub(super) struct Conditions {
     if_version: Option<Version>,
     if_owner_version: Option<Version>,
@@ -36,10 +36,13 @@ impl Conditions {
         })
     }
 
-    /// Refuses with `version_conflict` where a condition is false. `current` is the item if it lives.
+    /// Checks both conditions. `current` is the item, if it is there and not deleted.
+    ///
+    /// # Errors
+    /// `version_conflict` if a condition is false.
     pub fn check(&self, snapshot: &Snapshot, current: Option<&OpenedItem>) -> Result<(), Refusal> {
         let version = current.map(|item| item.version).unwrap_or_default();
-        if let Some(wanted) = self.if_version.filter(|wanted| *wanted != version) {
+        if let Some(expected) = self.if_version.filter(|expected| *expected != version) {
             let found = match current {
                 Some(item) => format!("the item is at version {}", item.version),
                 None => "there is no such item".to_owned(),
@@ -47,19 +50,21 @@ impl Conditions {
             return Err(conflict(
                 snapshot,
                 current,
-                &format!("{found}, and if_version is {wanted}"),
+                &format!("{found}, and if_version is {expected}"),
             ));
         }
-        if let Some(wanted) = self
+
+        if let Some(expected) = self
             .if_owner_version
-            .filter(|wanted| *wanted != snapshot.version())
+            .filter(|expected| *expected != snapshot.version())
         {
             let found = format!(
-                "the owner is at version {}, and if_owner_version is {wanted}",
+                "the owner is at version {}, and if_owner_version is {expected}",
                 snapshot.version()
             );
             return Err(conflict(snapshot, current, &found));
         }
+
         Ok(())
     }
 }
@@ -68,6 +73,7 @@ fn conflict(snapshot: &Snapshot, current: Option<&OpenedItem>, found: &str) -> R
     let item = current
         .and_then(|opened| Some(item_view(opened.living()?, opened.version)))
         .unwrap_or(Value::Null);
+
     Refusal::new(
         Code::VersionConflict,
         format!("{found}: look at the current one and decide again"),
@@ -76,7 +82,7 @@ fn conflict(snapshot: &Snapshot, current: Option<&OpenedItem>, found: &str) -> R
     .with("owner_version", snapshot.version().get())
 }
 
-/// Nothing there, or deleted.
+/// The refusal of an item that is missing or deleted.
 pub(super) fn not_found(snapshot: &Snapshot) -> Refusal {
     Refusal::not_found(snapshot.version())
 }

@@ -1,4 +1,4 @@
-//! `delete`: says that an item is gone; the record of it stays, so that versions go on.
+//! `delete`: replaces an item by a tombstone, so that versions continue from there.
 
 use super::condition::{Conditions, not_found};
 use super::quota::Quota;
@@ -18,7 +18,7 @@ pub(super) struct Delete {
 }
 
 impl Delete {
-    /// With the conditions that were taken from the fields before.
+    /// Parses the rest of the fields, after the conditions were taken from them.
     pub fn parse(
         conditions: Conditions,
         mut fields: Fields,
@@ -27,6 +27,7 @@ impl Delete {
         let kind = Kind::parse(&fields.require_text("kind")?)?;
         let id = fields.require_text("id")?;
         fields.finish()?;
+
         Ok(Self {
             kind,
             id: ItemId::parse(kind, &id, &limits.item)?,
@@ -34,12 +35,13 @@ impl Delete {
         })
     }
 
-    /// Its item.
+    /// The kind and id of the item.
     pub fn item(&self) -> (Kind, Option<ItemId>) {
         (self.kind, Some(self.id.clone()))
     }
 
-    /// The item's deletion on the owner's state, or the refusal. An absent item is not found, whatever the conditions are.
+    /// Decides on the owner's state: the item's tombstone, or a refusal. An absent item is
+    /// `not_found`, whatever the conditions are.
     pub fn decide(&self, snapshot: &Snapshot, quota: &mut Quota) -> Result<Content, Failure> {
         let current = snapshot.item(self.kind, &self.id)?;
         let living = current
@@ -47,7 +49,7 @@ impl Delete {
             .ok_or_else(|| not_found(snapshot))?;
         self.conditions.check(snapshot, Some(&living))?;
 
-        quota.leave();
+        quota.remove();
         Ok(Content::Deleted {
             kind: self.kind,
             id: self.id.clone(),
@@ -56,7 +58,7 @@ impl Delete {
     }
 }
 
-/// Answers `{item, owner_version}`, the item being `{kind, id, version, deleted: true, updated_at}`.
+/// Answers `{item, owner_version}`. The item is `{kind, id, version, deleted: true, updated_at}`.
 pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
     let delete = Delete::parse(conditions, call.fields, &service.limits)?;

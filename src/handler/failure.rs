@@ -1,4 +1,37 @@
-//! Why a request has no answer, and which of it the caller is told.
+//! Why a request fails, and what its caller learns about it.
+//!
+//! # Which error is for what
+//!
+//! - [`Refusal`] is the caller's. Its code, message and details are the reply, and say what to
+//!   mend.
+//! - [`Invalid`] is the caller's too: a value breaks a rule of the domain. It becomes the refusal
+//!   `invalid_item`.
+//! - [`WriteFailure`] is the end of a write that was neither done nor refused by its handler. Each
+//!   one becomes a refusal too.
+//! - A type named `…Error` is ours: this worker, a server or stored data is at fault. Only
+//!   [`AuthError`] can also mean a bad token. The text is for the log, and no caller gets it.
+//! - [`Failure`] is the end of a request, with one of two contents: a refusal for the caller, or an
+//!   internal error, for which the caller gets one fixed sentence and the request id.
+//! - [`Transient`](crate::requester::Transient) marks an error that may pass. Its `is_unavailable`
+//!   returns whether the same call may succeed later. The start of a worker waits while it does.
+//!
+//! # Which layer maps which
+//!
+//! | layer | errors | from |
+//! |---|---|---|
+//! | `wire` | [`Refusal`] | a request that cannot be read, or [`Invalid`] |
+//! | `requester` | `CallError` | a call over NATS without an answer |
+//! | `auth` | [`AuthError`] | `CallError`, or a verdict that cannot be trusted |
+//! | `seal` | [`SealError`], `Broken` | a record that cannot be opened, an incomplete set |
+//! | `truth` | [`TruthError`], `AppendError` | `CallError`, or JetStream's error codes |
+//! | `shard` | `ShardError` | sqlx |
+//! | `owners` | [`OwnersError`], [`WriteFailure`] | `truth`, `shard` and `seal` |
+//! | `handler` | [`Failure`] | all of the above, in this file |
+//! | `app` | | replies with [`Failure::refusal`], logs an internal error once |
+//!
+//! Two refusals are made elsewhere, because only that place has their details: a version that is
+//! too high names its field (`freshness.rs`), and a denied admission its limits (`limits.rs`).
+//! `SettingsError` and `SetupError` end the start of a process and not a request.
 
 use crate::auth::AuthError;
 use crate::domain::Invalid;
@@ -7,24 +40,24 @@ use crate::seal::SealError;
 use crate::truth::TruthError;
 use crate::wire::{Code, Refusal};
 
-/// How long a caller may wait before asking again where something is away, in milliseconds.
+/// How long a caller should wait before a retry if something is unavailable, in milliseconds.
 pub(super) const RETRY_AFTER_MS: u64 = 500;
 
 /// The end of a request that failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// The caller is told what to mend.
+    /// The caller gets this refusal, which says what to mend.
     Refused(Refusal),
-    /// The caller is told one fixed sentence; the cause is for the log.
+    /// The caller gets one fixed sentence. The error is for the log.
     Internal(anyhow::Error),
 }
 
 impl Failure {
-    pub(super) fn internal(why: &'static str) -> Self {
-        Self::Internal(anyhow::anyhow!(why))
+    pub(super) fn internal(message: &'static str) -> Self {
+        Self::Internal(anyhow::anyhow!(message))
     }
 
-    /// What the caller is told.
+    /// The refusal that the caller gets.
     pub fn refusal(&self, request_id: &str) -> Refusal {
         match self {
             Self::Refused(refusal) => refusal.clone(),
@@ -33,21 +66,22 @@ impl Failure {
     }
 }
 
-/// A refusal that says when to ask again.
-pub(super) fn away(code: Code, message: &str) -> Refusal {
+/// A refusal that says when to retry.
+pub(super) fn retry_soon(code: Code, message: &str) -> Refusal {
     Refusal::retry_later(code, message, RETRY_AFTER_MS)
 }
 
-/// The bucket takes no more, not even what confirms a refusal or a `strong` read.
+/// The refusal if the bucket is full. Then it takes no barrier either, so a refusal or a `strong`
+/// read cannot be confirmed.
 pub(super) fn bucket_full() -> Refusal {
-    away(
+    retry_soon(
         Code::TruthUnavailable,
-        "the bucket takes no more: tell the operators",
+        "the bucket is full and takes no more: tell the operators",
     )
 }
 
-/// The caller's time is up, and nothing was written.
-pub(super) fn out_of_time() -> Refusal {
+/// The refusal if the caller's time is up and nothing was written.
+pub(super) fn deadline_exceeded() -> Refusal {
     Refusal::new(
         Code::DeadlineExceeded,
         "the time for this request was up before it was done; nothing was written",
@@ -79,17 +113,17 @@ impl From<AuthError> for Failure {
                 Code::Unauthenticated,
                 "the token is bad, expired or revoked: get a new one",
             ),
-            AuthError::Busy => away(
+            AuthError::Busy => retry_soon(
                 Code::Overloaded,
-                "too many questions to the auth service are under way: ask again",
+                "too many requests to the auth service are under way: ask again",
             ),
-            AuthError::Unavailable(_) => away(
+            AuthError::Unavailable(_) => retry_soon(
                 Code::AuthUnavailable,
                 "the auth service does not answer: ask again",
             ),
-            AuthError::Unbelievable => away(
+            AuthError::Unbelievable => retry_soon(
                 Code::AuthUnavailable,
-                "the auth service's verdict could not be believed, so nobody was let in: ask again",
+                "the auth service's verdict cannot be trusted: ask again",
             ),
         })
     }
@@ -100,22 +134,22 @@ impl From<WriteFailure> for Failure {
         Self::Refused(match failure {
             WriteFailure::RequestIdReused => Refusal::new(
                 Code::RequestIdReused,
-                "this Nats-Msg-Id stands for another request: use a new one",
+                "this Nats-Msg-Id was used for another request: use a new one",
             ),
             WriteFailure::Forgotten(owner_version) => Refusal::new(
                 Code::ResyncRequired,
-                "it was done before, and not all that it wrote is still kept as it was: look at the items",
+                "the request was done before, but not all it wrote is still kept: read the items",
             )
             .with("owner_version", owner_version.get()),
-            WriteFailure::TooManyRaces => away(
+            WriteFailure::TooManyRaces => retry_soon(
                 Code::Overloaded,
-                "others write this owner's items all the time: ask again",
+                "too many other writes to this owner's items are under way: ask again",
             ),
             WriteFailure::Full => bucket_full(),
-            WriteFailure::OutOfTime => out_of_time(),
+            WriteFailure::OutOfTime => deadline_exceeded(),
             WriteFailure::InDoubt => Refusal::new(
                 Code::InDoubt,
-                "it may be written, or may yet be: ask again with the same Nats-Msg-Id, or look",
+                "it may be written, now or later: repeat it with its Nats-Msg-Id, or read the item",
             ),
         })
     }
@@ -124,17 +158,17 @@ impl From<WriteFailure> for Failure {
 impl From<OwnersError> for Failure {
     fn from(error: OwnersError) -> Self {
         match error {
-            OwnersError::Truth(TruthError::Unavailable(_)) => Self::Refused(away(
+            OwnersError::Truth(TruthError::Unavailable(_)) => Self::Refused(retry_soon(
                 Code::TruthUnavailable,
-                "the truth is out of reach: ask again",
+                "the bucket is out of reach: ask again",
             )),
             OwnersError::Truth(TruthError::Full) => Self::Refused(bucket_full()),
-            OwnersError::HistoryLost { .. } => Self::Refused(away(
+            OwnersError::HistoryLost { .. } => Self::Refused(retry_soon(
                 Code::TruthUnavailable,
-                "the truth has lost acknowledged history of this owner: the operators have to mend it",
+                "the bucket has lost acknowledged history of this owner: tell the operators",
             )),
             OwnersError::NeverWas { owner_version } => Self::Refused(
-                Refusal::bad_request("that version is above the owner's: it never was")
+                Refusal::bad_request("that version is higher than the owner's version")
                     .with("owner_version", owner_version.get()),
             ),
             OwnersError::Truth(TruthError::Refused(_) | TruthError::Unreadable(_))
@@ -153,8 +187,9 @@ mod tests {
     use crate::requester::CallError;
 
     #[test]
-    fn each_fault_has_its_code() {
+    fn each_error_has_its_code() {
         let code = |failure: Failure| failure.refusal("id").code();
+
         assert_eq!(
             code(AuthError::Unauthenticated.into()),
             Code::Unauthenticated
@@ -165,7 +200,9 @@ mod tests {
             code(AuthError::Unavailable(CallError::TimedOut).into()),
             Code::AuthUnavailable
         );
+
         assert_eq!(code(SealError::Tampered.into()), Code::Internal);
+
         assert_eq!(
             code(OwnersError::Truth(CallError::NotConnected.into()).into()),
             Code::TruthUnavailable
@@ -187,12 +224,16 @@ mod tests {
             ),
             Code::BadRequest
         );
+
         assert_eq!(code(Invalid::new("f", "r").into()), Code::InvalidItem);
     }
 
     #[test]
-    fn the_cause_of_an_internal_failure_is_not_told() {
+    fn no_caller_gets_the_text_of_an_internal_error() {
         let failure = Failure::internal("a secret cause");
-        assert!(!failure.refusal("id").body().to_string().contains("secret"));
+
+        let body = failure.refusal("id").body().to_string();
+
+        assert!(!body.contains("secret"));
     }
 }

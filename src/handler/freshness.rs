@@ -1,7 +1,7 @@
-//! How fresh a read is asked to be, and what a reply says about it.
+//! The consistency of a read: what the caller asks for, and how a reply shows a stale answer.
 
 use super::Failure;
-use super::failure::out_of_time;
+use super::failure::deadline_exceeded;
 use crate::domain::Version;
 use crate::owners::{Consistency, Owners, OwnersError, Reading};
 use crate::seal::OwnerKey;
@@ -9,33 +9,34 @@ use crate::wire::{Fields, Refusal};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-/// How fresh a read is asked to be.
+/// How fresh a read has to be.
 pub(super) struct Freshness {
-    need: Consistency,
+    consistency: Consistency,
+    /// The lowest version of the owner that the caller accepts.
     min_version: Version,
-    /// The field that names it.
+    /// The request's field that holds `min_version`.
     field: &'static str,
 }
 
 impl Freshness {
-    /// As fresh as a read is that does not ask for more.
+    /// The consistency that the settings name for reads that do not ask for another.
     pub fn default_of(owners: &Owners) -> Self {
         Self::at_least(Version::NONE, "min_version", owners)
     }
 
-    /// As fresh by default, and at least of the version that `field` names.
+    /// The default consistency, with at least the version that `field` holds.
     pub fn at_least(min_version: Version, field: &'static str, owners: &Owners) -> Self {
         Self {
-            need: owners.default_need(),
+            consistency: owners.default_consistency(),
             min_version,
             field,
         }
     }
 
-    /// The same, of everything that was acknowledged anywhere before.
+    /// The same with strong consistency: the read sees every write acknowledged before it began.
     pub fn confirmed(self) -> Self {
         Self {
-            need: Consistency::Strong,
+            consistency: Consistency::Strong,
             ..self
         }
     }
@@ -43,8 +44,8 @@ impl Freshness {
     /// Takes `min_version` and `consistency`.
     pub fn take(fields: &mut Fields, owners: &Owners) -> Result<Self, Refusal> {
         let min_version = fields.version("min_version")?.unwrap_or_default();
-        let need = match fields.text("consistency")?.as_deref() {
-            None => owners.default_need(),
+        let consistency = match fields.text("consistency")?.as_deref() {
+            None => owners.default_consistency(),
             Some("eventual") => Consistency::Eventual,
             Some("head") => Consistency::Head,
             Some("strong") => Consistency::Strong,
@@ -55,39 +56,41 @@ impl Freshness {
                 ));
             }
         };
+
         Ok(Self {
-            need,
+            consistency,
             min_version,
             field: "min_version",
         })
     }
 
-    /// The owner, that fresh, before the caller's time is up.
+    /// Reads the owner.
+    ///
+    /// # Errors
+    /// `bad_request` if the owner has never had `min_version`, `deadline_exceeded` if the caller's
+    /// time is up.
     pub async fn read(
         &self,
         owners: &Owners,
         owner: &OwnerKey,
         deadline: Instant,
     ) -> Result<Reading, Failure> {
-        match timeout_at(
-            deadline,
-            owners.read(owner, self.need, self.min_version, deadline),
-        )
-        .await
-        {
+        let reading = owners.read(owner, self.consistency, self.min_version, deadline);
+
+        match timeout_at(deadline, reading).await {
             Ok(Err(OwnersError::NeverWas { owner_version })) => Err(Refusal::bad_field(
                 self.field,
-                format!("the owner is at version {owner_version}: a higher one never was"),
+                format!("the owner is at version {owner_version}, which is lower"),
             )
             .with("owner_version", owner_version.get())
             .into()),
             Ok(reading) => Ok(reading?),
-            Err(_) => Err(out_of_time().into()),
+            Err(_) => Err(deadline_exceeded().into()),
         }
     }
 }
 
-/// Says that the reply could not be checked against the truth, where it is so.
+/// Adds `"stale": true` to the reply if the bucket could not be asked.
 pub(super) fn mark_stale(mut reply: Value, reading: &Reading) -> Value {
     if reading.stale {
         reply["stale"] = Value::Bool(true);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 struct Get {
     kind: Kind,
     id: ItemId,
-    /// Shows what a kind keeps hidden; the kinds of this version keep nothing hidden.
+    /// Whether to show fields that a kind hides. No kind of this version hides any.
     reveal: bool,
     freshness: Freshness,
 }
@@ -25,6 +25,7 @@ impl Get {
         let reveal = fields.flag("reveal")?.unwrap_or_default();
         let freshness = Freshness::take(&mut fields, &service.owners)?;
         fields.finish()?;
+
         Ok(Self {
             kind,
             id: ItemId::parse(kind, &id, &limits.item)?,
@@ -40,14 +41,17 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Value, Failure>
     if get.reveal {
         require(&call.caller, Scope::Secrets)?;
     }
+
     let reading = get
         .freshness
         .read(&service.owners, &call.owner, call.deadline)
         .await?;
+
     let opened = reading.snapshot.item(get.kind, &get.id)?;
     let item = opened
         .as_ref()
         .and_then(|opened| Some(item_view(opened.living()?, opened.version)));
+
     match item {
         Some(item) => Ok(mark_stale(
             json!({"item": item, "owner_version": reading.snapshot.version().get()}),

@@ -1,7 +1,7 @@
-//! `history`: an item as it was, as far back as it is kept.
+//! `history`: the earlier versions of an item, as far back as they are kept.
 
 use super::condition::not_found;
-use super::failure::out_of_time;
+use super::failure::deadline_exceeded;
 use super::freshness::{Freshness, mark_stale};
 use super::page::{page, page_limit};
 use super::request::Call;
@@ -16,6 +16,7 @@ use tokio::time::timeout_at;
 struct History {
     kind: Kind,
     id: ItemId,
+    /// Only versions below this one.
     before: Version,
     limit: usize,
 }
@@ -27,6 +28,7 @@ impl History {
         let before = fields.version("before")?.unwrap_or(Version::MAX);
         let limit = page_limit(&mut fields, limits)?;
         fields.finish()?;
+
         Ok(Self {
             kind,
             id: ItemId::parse(kind, &id, &limits.item)?,
@@ -44,21 +46,24 @@ pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Fail
         before,
         limit,
     } = History::parse(call.fields, &service.limits)?;
+
     let freshness = Freshness::default_of(&service.owners);
     let reading = freshness
         .read(&service.owners, &call.owner, call.deadline)
         .await?;
     let snapshot = &reading.snapshot;
+
     let kept = service
         .owners
         .kept_versions(snapshot, kind, &id, before, limit);
     let kept = match timeout_at(call.deadline, kept).await {
-        Err(_) => return Err(out_of_time().into()),
+        Err(_) => return Err(deadline_exceeded().into()),
         Ok(kept) => kept?,
     };
     let Some(kept) = kept else {
         return Err(not_found(snapshot).into());
     };
+
     let versions = page(&kept.versions, limit, &service.limits, view);
     let reply = json!({
         "more": kept.more || versions.len() < kept.versions.len(),

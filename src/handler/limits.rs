@@ -1,6 +1,6 @@
-//! `limits`: what is bounded, by how much, in which unit.
+//! `limits`: the bounds on what callers send and get, each with its value and unit.
 
-use super::failure::away;
+use super::failure::retry_soon;
 use super::{Failure, Request, Service};
 use crate::domain::ItemLimits;
 use crate::owners::{Denied, Owners, Pace};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Of an item.
+    /// The limits of an item.
     pub item: ItemLimits,
     /// A request's body, in bytes.
     pub request_bytes: usize,
@@ -24,25 +24,26 @@ pub struct Limits {
     pub token_bytes: usize,
     /// Living items of one owner.
     pub items: usize,
-    /// Item keys of one owner, those of kept deletions included; 1,000 at most, so that one read of the truth gives them.
+    /// Item keys of one owner, those of kept deletions included. At most 1,000, so that one read of
+    /// the bucket returns them all.
     pub keys: usize,
     /// Operations of a batch.
     pub batch: usize,
-    /// Entries of a page that asks for no number.
+    /// Entries of a page, if the request names no number.
     pub page: usize,
-    /// Entries of a page at most.
+    /// Entries of the largest page.
     pub page_max: usize,
-    /// The time for a request that asks for none, in milliseconds.
+    /// The time for a request that names none, in milliseconds.
     pub deadline_ms: u64,
-    /// The time for a request at most, in milliseconds.
+    /// The longest time for a request, in milliseconds.
     pub deadline_max_ms: u64,
     /// Requests under way in one worker.
     pub in_flight: usize,
     /// Requests of one owner under way in one worker.
     pub owner_in_flight: usize,
-    /// Requests of one owner a second, in one worker; 0: as many as they like.
+    /// Requests of one owner a second, in one worker; 0 means no limit.
     pub rate_per_s: u64,
-    /// How many requests of one owner may come at once after a pause, where `rate_per_s` is set.
+    /// Requests of one owner that may come at once after a pause, if `rate_per_s` is set.
     pub rate_burst: u64,
 }
 
@@ -70,31 +71,34 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Each limit by its name, with value and unit; with those of the owners' memory and writes.
+    /// Each limit by its name, with value and unit, including those of the owners' cache and
+    /// writes.
     pub fn described(&self, owners: &Owners) -> Value {
         let (cache_bytes, retries) = owners.bounds();
         let owners = [
             ("cache_bytes", cache_bytes, "bytes"),
             ("write_retries", retries, "times"),
         ];
+
         let table = self.table().into_iter().chain(owners);
         let limits = table
             .map(|(name, value, unit)| (name.to_owned(), json!({"value": value, "unit": unit})));
         Value::Object(limits.collect())
     }
 
-    /// What one owner may weigh at most, in bytes, about: each item may be the last of a batch whose other operations were
-    /// refused, and that is kept with it.
+    /// The approximate size of the largest possible owner, in bytes. Each item may be the last one
+    /// of a batch whose other operations were refused; their refusals are stored with the item.
     pub fn heaviest_owner_bytes(&self) -> u64 {
         let refused = self
             .batch
             .saturating_mul(REFUSAL_BYTES)
             .min(self.reply_bytes);
+
         self.items
             .saturating_mul(self.request_bytes.saturating_add(refused)) as u64
     }
 
-    /// The bounds on one owner.
+    /// The limits on the requests of one owner.
     pub(super) fn pace(&self) -> Pace {
         Pace {
             in_flight: self.owner_in_flight,
@@ -103,10 +107,10 @@ impl Limits {
         }
     }
 
-    /// The refusal of a request that is beyond them.
+    /// The refusal of a request beyond the limits on its owner.
     pub(super) fn denied(&self, denied: Denied) -> Refusal {
         match denied {
-            Denied::TooMany => away(
+            Denied::TooMany => retry_soon(
                 Code::Overloaded,
                 "this owner has too many requests under way: ask again",
             )
@@ -116,7 +120,7 @@ impl Limits {
                     u64::try_from(wait.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX);
                 Refusal::retry_later(
                     Code::RateLimited,
-                    "this owner asks too often: ask again later",
+                    "this owner sends requests too fast: ask again later",
                     retry_after_ms,
                 )
                 .with("used", used)
@@ -130,6 +134,7 @@ impl Limits {
     fn table(&self) -> [(&'static str, u64, &'static str); 24] {
         let item = &self.item;
         let count = |n: usize| n as u64;
+
         [
             ("request_bytes", count(self.request_bytes), "bytes"),
             ("reply_bytes", count(self.reply_bytes), "bytes"),

@@ -1,4 +1,4 @@
-//! `list`: the owner's items by place, a page at a time.
+//! `list`: the owner's items from the oldest to the newest, a page at a time.
 
 use super::freshness::{Freshness, mark_stale};
 use super::page::{page, page_limit};
@@ -34,6 +34,7 @@ impl List {
         let cursor = fields.text("cursor")?;
         let freshness = Freshness::take(&mut fields, &service.owners)?;
         fields.finish()?;
+
         Ok(Self {
             kind,
             tag,
@@ -43,20 +44,21 @@ impl List {
         })
     }
 
-    fn takes(&self, opened: &OpenedItem) -> bool {
+    /// Returns whether the item passes the filter.
+    fn matches(&self, opened: &OpenedItem) -> bool {
         let Some(item) = opened.living() else {
             return false;
         };
+
         self.kind.is_none_or(|kind| kind == item.kind)
             && self.tag.as_ref().is_none_or(|tag| item.tags.contains(tag))
     }
 
-    /// The filter as one byte string: a cursor belongs to it.
+    /// The filter as one byte string. A cursor is valid for one filter only.
     fn filter(&self) -> Vec<u8> {
-        let (kind, tag) = (
-            self.kind.map(Kind::as_str).unwrap_or_default(),
-            self.tag.as_deref(),
-        );
+        let kind = self.kind.map(Kind::as_str).unwrap_or_default();
+        let tag = self.tag.as_deref();
+
         [
             kind.as_bytes(),
             &[0, u8::from(tag.is_some())],
@@ -65,40 +67,45 @@ impl List {
         .concat()
     }
 
-    /// The place after which this page begins.
-    fn begins_after(&self, keyring: &Keyring, owner: &OwnerKey) -> Result<u64, Refusal> {
+    /// The place after which this page begins; 0 without a cursor.
+    ///
+    /// # Errors
+    /// `bad_request` if the cursor was not made for this owner and filter.
+    fn start_after(&self, keyring: &Keyring, owner: &OwnerKey) -> Result<u64, Refusal> {
         let Some(text) = &self.cursor else {
             return Ok(0);
         };
-        let made_up = || {
+
+        let bad_cursor = || {
             Refusal::bad_field(
                 "cursor",
                 "not a cursor of this list: begin again without one",
             )
         };
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| made_up())?;
-        let (place, mark) = bytes.split_first_chunk().ok_or_else(made_up)?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad_cursor())?;
+        let (place, mac) = bytes.split_first_chunk().ok_or_else(bad_cursor)?;
         let place = u64::from_be_bytes(*place);
-        if mark == keyring.cursor_mac(owner, &self.filter(), place) {
+
+        if mac == keyring.cursor_mac(owner, &self.filter(), place) {
             Ok(place)
         } else {
-            Err(made_up())
+            Err(bad_cursor())
         }
     }
 
     fn cursor_after(&self, keyring: &Keyring, owner: &OwnerKey, place: u64) -> String {
-        let mark = keyring.cursor_mac(owner, &self.filter(), place);
-        URL_SAFE_NO_PAD.encode([&place.to_be_bytes()[..], &mark].concat())
+        let mac = keyring.cursor_mac(owner, &self.filter(), place);
+        URL_SAFE_NO_PAD.encode([&place.to_be_bytes()[..], &mac].concat())
     }
 }
 
-/// An item's place: the first version of its present life, so that the oldest comes first.
+/// An item's place in the list: the first version of its present life, so the oldest comes first.
 fn place(opened: &OpenedItem) -> u64 {
     opened.body.born.get()
 }
 
-/// Items in the order of their places, of those after `after` that the list takes.
-fn in_order<'s>(
+/// The items that match the list and come after the place `after`, in the order of their places.
+fn matching_items<'s>(
     list: &List,
     snapshot: &'s Snapshot,
     after: u64,
@@ -106,9 +113,10 @@ fn in_order<'s>(
     let mut items: Vec<_> = snapshot
         .items()?
         .iter()
-        .filter(|o| place(o) > after && list.takes(o))
+        .filter(|opened| place(opened) > after && list.matches(opened))
         .collect();
     items.sort_by_key(|opened| place(opened));
+
     Ok(items)
 }
 
@@ -116,20 +124,20 @@ fn in_order<'s>(
 pub(super) async fn list(service: &Service, call: Call) -> Result<Value, Failure> {
     let list = List::parse(call.fields, service)?;
     let keyring = service.owners.keyring();
-    let after = list.begins_after(keyring, &call.owner)?;
+    let after = list.start_after(keyring, &call.owner)?;
+
     let reading = list
         .freshness
         .read(&service.owners, &call.owner, call.deadline)
         .await?;
-    let items = in_order(&list, &reading.snapshot, after)?;
+    let items = matching_items(&list, &reading.snapshot, after)?;
     let listed = page(&items, list.limit, &service.limits, |opened| view(opened));
-    let (more, last) = (
-        listed.len() < items.len(),
-        listed
-            .len()
-            .checked_sub(1)
-            .map_or(after, |at| place(items[at])),
-    );
+
+    let more = listed.len() < items.len();
+    let last = listed
+        .len()
+        .checked_sub(1)
+        .map_or(after, |at| place(items[at]));
     let mut reply = json!({"items": listed, "owner_version": reading.snapshot.version().get()});
     if more {
         reply["next_cursor"] = Value::from(list.cursor_after(keyring, &call.owner, last));

@@ -1,7 +1,8 @@
-//! What the service does: one operation a file, each with its input, its rule and its call.
+//! The operations of the service: one operation a file, each with its input, its rule and its call.
 //!
-//! A request comes here with its headers parsed and its body decoded; a handler answers with a body or a refusal. No
-//! handler talks to NATS, the bucket or Postgres itself: data comes through [`Owners`] alone.
+//! A request arrives here with its headers parsed and its body decoded. A handler answers with a
+//! body or a refusal. No handler talks to NATS, the bucket or Postgres itself: it reads and writes
+//! data through [`Owners`] only.
 
 mod batch;
 mod changes;
@@ -36,18 +37,21 @@ use serde_json::Value;
 pub struct Service {
     /// The owners' data.
     pub owners: Owners,
-    /// Who is asking.
+    /// Verifies callers' tokens.
     pub auth: Authenticator,
-    /// What is bounded, and by how much.
+    /// The bounds on what callers send and get.
     pub limits: Limits,
-    /// What this program is.
+    /// The version and build of this program.
     pub build: BuildInfo,
     /// This worker's shard.
     pub shard: String,
 }
 
 impl Service {
-    /// Answers one request: the body of its reply, or why there is none.
+    /// Handles one request, and returns the body of its reply.
+    ///
+    /// # Errors
+    /// The [`Failure`] that the caller gets instead, as [`Failure::refusal`].
     pub async fn handle(&self, request: Request) -> Result<Value, Failure> {
         match request.operation {
             Operation::Put => put::put(self, request.admit(self).await?).await,

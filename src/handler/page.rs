@@ -1,13 +1,13 @@
-//! A page of a reply: so many entries at most, and so many bytes.
+//! A page of a reply, bounded by a number of entries and by the reply's size in bytes.
 
 use super::Limits;
 use crate::wire::{Fields, Refusal};
 use serde_json::Value;
 
-/// Room for what stands around the entries in a reply.
+/// The bytes reserved for the rest of a reply, around its entries.
 const FRAME_BYTES: usize = 512;
 
-/// Takes `limit`: from 1 to the greatest page.
+/// Takes `limit`, which is from 1 to `page_max`, and `page` if the request names none.
 pub(super) fn page_limit(fields: &mut Fields, limits: &Limits) -> Result<usize, Refusal> {
     let limit = match fields.count("limit")? {
         None => return Ok(limits.page),
@@ -16,18 +16,20 @@ pub(super) fn page_limit(fields: &mut Fields, limits: &Limits) -> Result<usize, 
     if (1..=limits.page_max).contains(&limit) {
         return Ok(limit);
     }
+
     let message = format!("must be from 1 to {}", limits.page_max);
     Err(Refusal::bad_field("limit", &message).with("limit", limits.page_max))
 }
 
-/// The first of the entries, as many as fit: at least one, at most `limit`.
+/// The first entries, as many as fit: at least one if there is one, and at most `limit`.
 pub(super) fn page<T>(
     entries: &[T],
     limit: usize,
     limits: &Limits,
     view: impl Fn(&T) -> Value,
 ) -> Vec<Value> {
-    let (mut page, mut used) = (Vec::new(), FRAME_BYTES);
+    let mut page = Vec::new();
+    let mut used = FRAME_BYTES;
     for entry in entries.iter().take(limit) {
         let view = view(entry);
         used += view.to_string().len() + 1;
@@ -36,6 +38,7 @@ pub(super) fn page<T>(
         }
         page.push(view);
     }
+
     page
 }
 
@@ -50,17 +53,15 @@ mod tests {
             reply_bytes: FRAME_BYTES + 10,
             ..Limits::default()
         };
-        assert_eq!(
-            page(&["ab", "cd", "ef"], 2, &limits, view).len(),
-            2,
-            "5 bytes each"
-        );
-        assert_eq!(page(&["ab", "cd", "ef"], 3, &limits, view).len(), 2);
-        assert_eq!(
-            page(&["a text that is too long", "cd"], 3, &limits, view).len(),
-            1,
-            "one is always given"
-        );
-        assert!(page::<&str>(&[], 3, &limits, view).is_empty());
+
+        let limited = page(&["ab", "cd", "ef"], 2, &limits, view);
+        let full = page(&["ab", "cd", "ef"], 3, &limits, view);
+        let long = page(&["a text that is too long", "cd"], 3, &limits, view);
+        let empty = page::<&str>(&[], 3, &limits, view);
+
+        assert_eq!(limited.len(), 2, "5 bytes each");
+        assert_eq!(full.len(), 2);
+        assert_eq!(long.len(), 1, "one is always returned");
+        assert!(empty.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! `put`: keeps an item, new or in place of the one that is there.
+//! `put`: stores an item, new or in place of the present one.
 
 use super::condition::Conditions;
 use super::quota::Quota;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub(super) struct Put {
     kind: Kind,
     id: Option<ItemId>,
-    /// Left out: the data of the living item stays.
+    /// `None` keeps the data of the present item.
     data: Option<Data>,
     meta: Meta,
     tags: Tags,
@@ -23,7 +23,7 @@ pub(super) struct Put {
 }
 
 impl Put {
-    /// With the conditions that were taken from the fields before.
+    /// Parses the rest of the fields, after the conditions were taken from them.
     pub fn parse(
         conditions: Conditions,
         mut fields: Fields,
@@ -35,6 +35,7 @@ impl Put {
         let meta = fields.text_map("meta")?.unwrap_or_default();
         let tags = fields.text_list("tags")?.unwrap_or_default();
         fields.finish()?;
+
         let id = id
             .map(|id| ItemId::parse(kind, &id, &limits.item))
             .transpose()?;
@@ -47,11 +48,10 @@ impl Put {
                 .field("data")
                 .into());
         }
-        let id = fitting_id(id, data.as_ref())?;
-        let (meta, tags) = (
-            Meta::parse(meta, &limits.item)?,
-            Tags::parse(tags, &limits.item)?,
-        );
+        let id = checked_id(id, data.as_ref())?;
+
+        let meta = Meta::parse(meta, &limits.item)?;
+        let tags = Tags::parse(tags, &limits.item)?;
         Ok(Self {
             kind,
             id,
@@ -62,12 +62,12 @@ impl Put {
         })
     }
 
-    /// Its item; no id lets the service choose one.
+    /// The kind and id of the item. Without an id the service chooses one.
     pub fn item(&self) -> (Kind, Option<ItemId>) {
         (self.kind, self.id.clone())
     }
 
-    /// The item as it would be on the owner's state, or the refusal.
+    /// Decides on the owner's state: the item as it will be, or a refusal.
     pub fn decide(
         &self,
         snapshot: &Snapshot,
@@ -111,7 +111,10 @@ pub(super) struct NewItem {
 }
 
 impl NewItem {
-    /// The item in the place of `current`. Refused if the owner's quota or the size of a reply does not allow it.
+    /// Returns the item in the place of `current`, and counts it in `quota`.
+    ///
+    /// # Errors
+    /// A refusal if the owner's quota or the size of a reply does not allow the item.
     pub fn replace(
         self,
         current: Option<&OpenedItem>,
@@ -119,7 +122,7 @@ impl NewItem {
         limits: &Limits,
     ) -> Result<Content, Failure> {
         let life = current.and_then(|item| item.living());
-        let entered = quota.enter(life.is_none(), current.is_none(), limits)?;
+        let increased = quota.add(life.is_none(), current.is_none(), limits)?;
 
         let now = Timestamp::now();
         let content = Content::Living(Item {
@@ -133,16 +136,20 @@ impl NewItem {
         });
         write::must_fit(&content, limits)?;
 
-        *quota = entered;
+        *quota = increased;
         Ok(content)
     }
 }
 
-/// The id of an instrument is its ISIN, and may be left out; another one is refused.
-fn fitting_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>, Refusal> {
+/// Returns the item's id. An instrument's id is its ISIN, and may be left out.
+///
+/// # Errors
+/// `invalid_item` if an instrument has another id.
+fn checked_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>, Refusal> {
     let Some(Data::Instrument(instrument)) = data else {
         return Ok(id);
     };
+
     let isin = ItemId::of_isin(instrument.isin());
     match id {
         Some(id) if id.as_str() != isin.as_str() => Err(Refusal::new(

@@ -4,10 +4,12 @@ use super::Limits;
 use crate::owners::Snapshot;
 use crate::wire::{Code, Refusal};
 
-/// A quota frees up when deletions are forgotten, which `maintain` does once an hour by default.
+/// When a caller may retry. Keys become free when `maintain` purges old deletions, which it does
+/// once an hour by default.
 const QUOTA_RETRY_MS: u64 = 3_600_000;
 
-/// What an owner has used of their quotas; in a batch, with what its earlier operations take and leave.
+/// The items and keys that an owner has. In a batch it includes the operations before the current
+/// one.
 #[derive(Clone, Copy)]
 pub(super) struct Quota {
     items: usize,
@@ -15,19 +17,22 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// As the owner is.
+    /// The counts of the owner's snapshot.
     pub fn of(snapshot: &Snapshot) -> Self {
         let (items, keys) = snapshot.counts();
         Self { items, keys }
     }
 
-    /// One living item less; its key stays.
-    pub fn leave(&mut self) {
+    /// Counts one living item less. Its key stays, with the tombstone.
+    pub fn remove(&mut self) {
         self.items = self.items.saturating_sub(1);
     }
 
-    /// With one item more, which may be new and may have a new key; refuses what would be one too many.
-    pub fn enter(&self, is_new: bool, is_new_key: bool, limits: &Limits) -> Result<Self, Refusal> {
+    /// Returns the counts after a write of one item, which may be new and may need a new key.
+    ///
+    /// # Errors
+    /// `quota_exceeded` if that is one item or one key too many.
+    pub fn add(&self, is_new: bool, is_new_key: bool, limits: &Limits) -> Result<Self, Refusal> {
         let refuse = |what: &str, used: usize, limit: usize| {
             Refusal::new(Code::QuotaExceeded, format!("{used} of {limit} {what}"))
                 .with("used", used)
@@ -38,6 +43,7 @@ impl Quota {
                 .with("keys_limit", limits.keys)
                 .with("retry_after_ms", QUOTA_RETRY_MS)
         };
+
         if is_new && self.items >= limits.items {
             return Err(refuse(
                 "items are used: delete some",
@@ -47,11 +53,12 @@ impl Quota {
         }
         if is_new_key && self.keys >= limits.keys {
             return Err(refuse(
-                "keys are used, kept deletions among them",
+                "keys are used, including those of kept deletions",
                 self.keys,
                 limits.keys,
             ));
         }
+
         Ok(Self {
             items: self.items + usize::from(is_new),
             keys: self.keys + usize::from(is_new_key),

@@ -1,6 +1,6 @@
-//! A request on its way to its operation: decoded, then vouched for.
+//! A request on its way to its operation: first decoded, then authenticated and admitted.
 
-use super::failure::out_of_time;
+use super::failure::deadline_exceeded;
 use super::{Failure, Service};
 use crate::auth::Principal;
 use crate::owners::Admission;
@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// A request whose headers and body can be read.
 pub struct Request {
-    /// What is asked for.
+    /// The operation that its subject names.
     pub operation: Operation,
-    /// What its headers say.
+    /// Its parsed headers.
     pub headers: RequestHeaders,
     /// Its body.
     pub body: Value,
@@ -20,21 +20,21 @@ pub struct Request {
     pub deadline: Instant,
 }
 
-/// A request of a known caller.
+/// A request of an authenticated caller.
 pub(super) struct Call {
     pub caller: Principal,
     pub owner: OwnerKey,
     pub fields: Fields,
     pub deadline: Instant,
-    /// The caller's request id, and the one byte string of what they ask.
+    /// The caller's request id, and the canonical bytes of the request.
     pub request: Option<(String, Vec<u8>)>,
     /// Counts the request as one of the owner's until it ends.
     _admission: Admission,
 }
 
 impl Request {
-    /// The request of a caller whom the auth service has vouched for, within the owner's pace. The owner comes from the
-    /// auth service's verdict and from nowhere else.
+    /// Authenticates the caller and admits the request within the owner's limits. The owner comes
+    /// from the auth service's verdict and from nowhere else.
     pub(super) async fn admit(mut self, service: &Service) -> Result<Call, Failure> {
         let caller = self.authenticate(service).await?;
         let owner = service.owners.owner(caller.user());
@@ -71,7 +71,7 @@ impl Request {
         let verified = service.auth.verify(&token, self.headers.trace.as_ref());
         let caller = match timeout_at(self.deadline, verified).await {
             Ok(caller) => caller?,
-            Err(_) => return Err(out_of_time().into()),
+            Err(_) => return Err(deadline_exceeded().into()),
         };
 
         if let Some(scope) = self.operation.scope() {

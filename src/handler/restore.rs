@@ -1,7 +1,7 @@
-//! `restore`: puts an item back as it was at a version that is still kept.
+//! `restore`: stores an item again as it was at a version that is still kept.
 
 use super::condition::{Conditions, not_found};
-use super::failure::out_of_time;
+use super::failure::deadline_exceeded;
 use super::put::NewItem;
 use super::quota::Quota;
 use super::request::Call;
@@ -29,6 +29,7 @@ impl Restore {
         let version = fields.require("version", version)?;
         let conditions = Conditions::item_only(&mut fields)?;
         fields.finish()?;
+
         Ok(Self {
             kind,
             id: ItemId::parse(kind, &id, &limits.item)?,
@@ -37,10 +38,11 @@ impl Restore {
         })
     }
 
-    /// The item as it would be, like a `put` of what it was; or the refusal.
+    /// Decides on the owner's state: the item as it was in `earlier`, like a `put` of it, or a
+    /// refusal.
     fn decide(
         &self,
-        was: Option<&OpenedItem>,
+        earlier: Option<&OpenedItem>,
         snapshot: &Snapshot,
         limits: &Limits,
     ) -> Result<Content, Failure> {
@@ -48,33 +50,35 @@ impl Restore {
         let living = current.as_ref().filter(|item| item.living().is_some());
         self.conditions.check(snapshot, living)?;
 
-        // An item without a current record is forgotten: it is not restored, even if this shard still has old versions.
-        let was = was
+        // An item without a current record is forgotten. It is not restored, even if this shard
+        // still has old versions.
+        let earlier = earlier
             .filter(|_| current.is_some())
             .ok_or_else(|| not_kept(snapshot, living.is_some()))?;
-        let was = was.living().ok_or_else(|| {
+        let earlier = earlier.living().ok_or_else(|| {
             let message =
-                "version: the item was deleted then; restore an earlier one, or delete it";
+                "version: the item was deleted then; restore an earlier one, or delete the item";
             Refusal::new(Code::InvalidItem, message).field("version")
         })?;
 
         let new = NewItem {
             id: self.id.clone(),
-            data: was.data.clone(),
-            meta: was.meta.clone(),
-            tags: was.tags.clone(),
+            data: earlier.data.clone(),
+            meta: earlier.meta.clone(),
+            tags: earlier.tags.clone(),
         };
         new.replace(current.as_ref(), &mut Quota::of(snapshot), limits)
     }
 }
 
-/// That there is nothing to put back.
-fn not_kept(snapshot: &Snapshot, lives: bool) -> Refusal {
-    if !lives {
+/// The refusal if there is nothing to restore.
+fn not_kept(snapshot: &Snapshot, is_living: bool) -> Refusal {
+    if !is_living {
         return not_found(snapshot);
     }
+
     let message =
-        "the item has no such version, or it is kept no more: history shows those that are";
+        "the item has no such version, or it is no longer kept: history shows those that are";
     Refusal::new(Code::NotFound, message).with("owner_version", snapshot.version().get())
 }
 
@@ -85,9 +89,9 @@ pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Fail
     let found = service
         .owners
         .item_at(&call.owner, restore.kind, &restore.id, restore.version);
-    let was = match timeout_at(call.deadline, found).await {
-        Err(_) => return Err(out_of_time().into()),
-        Ok(was) => was?,
+    let earlier = match timeout_at(call.deadline, found).await {
+        Err(_) => return Err(deadline_exceeded().into()),
+        Ok(earlier) => earlier?,
     };
 
     let intent = Intent {
@@ -95,7 +99,7 @@ pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Fail
         request: call.request,
     };
     let decide = |snapshot: &Snapshot| {
-        write::decision(restore.decide(was.as_ref(), snapshot, &service.limits))
+        write::decision(restore.decide(earlier.as_ref(), snapshot, &service.limits))
     };
     let outcome = service
         .owners

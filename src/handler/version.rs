@@ -1,17 +1,22 @@
-//! `version`: what runs here, and the client that was released with it.
+//! `version`: the build of this service, and of the client that was released with it.
 
 use super::{Failure, Request, Service};
 use crate::wire::Fields;
 use serde_json::{Value, json};
 
-/// Answers `{service: {name, version, commit, built_at}, client: {version, commit, built_at}, shard}`.
+/// Answers `{service: {name, version, commit, built_at}, client: {version, commit, built_at},
+/// shard}`.
 pub(super) fn version(service: &Service, request: Request) -> Result<Value, Failure> {
     Fields::of(request.body)?.finish()?;
+
+    // Service and client are one program, so they have the same build.
     let build = &service.build;
-    // Service and client are one program, so they are of one build.
     Ok(json!({
         "service": {
-            "name": build.name, "version": build.version, "commit": build.commit, "built_at": build.built_at,
+            "name": build.name,
+            "version": build.version,
+            "commit": build.commit,
+            "built_at": build.built_at,
         },
         "client": { "version": build.version, "commit": build.commit, "built_at": build.built_at },
         "shard": service.shard,

@@ -1,4 +1,4 @@
-//! What all writes share: from the outcome to the reply.
+//! What all writes share: the size check, and the way from an outcome to a reply.
 
 use super::{Failure, Limits};
 use crate::domain::Version;
@@ -8,11 +8,11 @@ use crate::shard::Projected;
 use crate::wire::{Code, Refusal, deleted_view, item_view};
 use serde_json::{Value, json};
 
-/// Room for what stands around an item in a reply, a refusal's words included.
+/// The bytes reserved for the rest of a reply, around an item or a refusal.
 pub(super) const FRAME_BYTES: usize = 1_024;
 
-/// What a handler decides about one item: a refusal among its failures is decided on the state, any other ends the
-/// request.
+/// What a handler decides about one item. A refusal is a decision on the owner's state; any other
+/// failure ends the request.
 pub(super) fn decision(content: Result<Content, Failure>) -> Result<Decision<Refusal>, Failure> {
     match content {
         Ok(content) => Ok(Decision::Write(Draft::one(content))),
@@ -37,7 +37,7 @@ pub(super) fn reply(outcome: Outcome<Refusal>) -> Result<Value, Failure> {
     Ok(mark_pending(reply, receipt.local))
 }
 
-/// Says of a reply that the rows are not yet in this shard's Postgres, where it is so.
+/// Adds `"local": "pending"` to the reply if this shard's Postgres does not have the rows yet.
 pub(super) fn mark_pending(mut reply: Value, local: Projected) -> Value {
     if local == Projected::Pending {
         reply["local"] = Value::from("pending");
@@ -57,12 +57,16 @@ pub(super) fn view(opened: &OpenedItem) -> Value {
     }
 }
 
-/// Refuses a write whose reply could not fit.
+/// Checks that a reply with this item fits the limit.
+///
+/// # Errors
+/// `too_large` if it does not.
 pub(super) fn must_fit(content: &Content, limits: &Limits) -> Result<(), Refusal> {
-    let used = longest(content) + FRAME_BYTES;
+    let used = view_bytes_max(content) + FRAME_BYTES;
     if used <= limits.reply_bytes {
         return Ok(());
     }
+
     let message = format!(
         "a reply with this item would take {used} bytes, and {} fit",
         limits.reply_bytes
@@ -72,8 +76,9 @@ pub(super) fn must_fit(content: &Content, limits: &Limits) -> Result<(), Refusal
         .with("limit", limits.reply_bytes))
 }
 
-/// The bytes that an item takes in a reply at most: in JSON, the longer encoding, and with the longest version.
-pub(super) fn longest(content: &Content) -> usize {
+/// The most bytes that an item takes in a reply: in JSON, the longer encoding, and with the longest
+/// version.
+pub(super) fn view_bytes_max(content: &Content) -> usize {
     let view = match content {
         Content::Living(item) => item_view(item, Version::MAX),
         Content::Deleted {
@@ -82,5 +87,6 @@ pub(super) fn longest(content: &Content) -> usize {
             updated_at,
         } => deleted_view(*kind, id, Version::MAX, *updated_at),
     };
+
     view.to_string().len()
 }

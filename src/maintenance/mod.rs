@@ -1,7 +1,8 @@
-//! The operators' tools: comparing a shard's Postgres with the bucket, rebuilding it, and forgetting old deletions.
+//! The operators' tools: comparing a shard's Postgres with the bucket, rebuilding it, and
+//! forgetting old deletions.
 //!
-//! They work beside the workers, on the same bucket and Postgres, and never serve a caller. Requests and tools cannot name
-//! each other.
+//! They run beside the workers, on the same bucket and Postgres, and never serve a caller. The code
+//! of requests and the code of these tools cannot name each other.
 
 mod replay;
 mod retry;
@@ -33,7 +34,12 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Fails if the bucket is older than this shard's projection, or is another one.
+    /// Checks that the bucket still has the history that this shard's projection has seen.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnersError::HistoryWentBack`] if the bucket is older than the projection, or is another
+    /// bucket.
     pub async fn check_continuity(&self) -> Result<(), OwnersError> {
         let position = self.store.reached(self.bucket.name()).await?;
         self.owners.check_continuity(position.as_ref()).await?;

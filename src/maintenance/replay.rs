@@ -1,7 +1,8 @@
-//! Rebuilding a shard's Postgres from the truth, while the shard serves.
+//! Replay: rebuilding a shard's Postgres from the truth, while the shard serves.
 //!
-//! Two passes: owners are brought anew, one by one, each as a request would bring them; then the bucket's kept records
-//! are followed into the versions that passed by. Both may be broken off and begun again anywhere.
+//! There are two passes. The first rebuilds the owners' copies, each as a request that finds a bad
+//! copy does. The second follows the bucket's kept records and stores them among the superseded
+//! versions (`item_version`). An operator may interrupt both at any point and run them again.
 
 use super::Operator;
 use super::retry::retry_while_unavailable;
@@ -18,73 +19,80 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-/// Owners looked up in one go.
-const PAGE: usize = 200;
-/// Owners brought side by side: more would press those who are served.
-const SIDE_BY_SIDE: usize = 4;
-/// Records followed in one go.
-const BATCH: usize = 1_000;
-/// Owners remembered as looked at, at most.
-const REMEMBERED: usize = 200_000;
-/// How long the bucket may send nothing while more is to come: as long as outages are waited for otherwise.
-const SILENT: Duration = Duration::from_secs(30);
+/// The most owners looked up at once.
+const PAGE_OWNERS_MAX: usize = 200;
+/// The most owners rebuilt at the same time. More would slow down requests.
+const CONCURRENT_OWNERS_MAX: usize = 4;
+/// The most records followed at once.
+const BATCH_RECORDS_MAX: usize = 1_000;
+/// The most owners remembered as compared.
+const COMPARED_OWNERS_MAX: usize = 200_000;
+/// How long the bucket may send nothing while more is to come: as long as the retries of other
+/// calls take.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How often a server that is unavailable is asked again.
 const RETRIES_MAX: usize = 60;
 
-/// From where records are followed again.
+/// Where a replay of records begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplayFrom {
-    /// From that stream sequence on.
+    /// At that stream sequence.
     Sequence(u64),
-    /// From that moment on, as the bucket tells it.
+    /// At that moment, by the clock of the bucket's server.
     Moment(Timestamp),
 }
 
-/// What came of bringing owners anew.
+/// The counts of a rebuild.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RebuildSummary {
-    /// Owners who are hosted now.
+    /// The owners that are hosted now.
     pub owners: u64,
-    /// Owners who could not be brought; the log says why.
+    /// The owners that could not be rebuilt. The log has the reasons.
     pub failed: u64,
 }
 
 impl Operator {
-    /// Brings each owner anew whom this shard knows. `step` hears how many are done, and of how many.
+    /// Rebuilds each owner that this shard knows. Calls `on_progress` with the number of owners
+    /// done, and of all.
     pub async fn rebuild_known(
         &self,
         loss: Loss,
-        mut step: impl FnMut(u64, u64),
+        mut on_progress: impl FnMut(u64, u64),
     ) -> Result<RebuildSummary, OwnersError> {
         let total = self.store.known_count().await?;
-        let (mut rebuilt, mut after) = (RebuildSummary::default(), None);
+        let mut summary = RebuildSummary::default();
+        let mut after = None;
         loop {
             let page = retry_while_unavailable(RETRIES_MAX, || {
-                self.store.known_owners(after.as_ref(), PAGE as i64)
+                self.store
+                    .known_owners(after.as_ref(), PAGE_OWNERS_MAX as i64)
             })
             .await?;
             let Some(last) = page.last() else {
-                return Ok(rebuilt);
+                return Ok(summary);
             };
             after = Some(*last);
-            self.rebuild_some(&page, loss, &mut rebuilt).await;
-            step(rebuilt.owners + rebuilt.failed, total);
+
+            self.rebuild_some(&page, loss, &mut summary).await;
+            on_progress(summary.owners + summary.failed, total);
         }
     }
 
-    /// Hosts each owner of the bucket whom this shard does not know.
+    /// Hosts each owner of the bucket that this shard does not know. Calls `on_progress` with the
+    /// number of owners done, and of all.
     pub async fn host_everyone(
         &self,
-        mut step: impl FnMut(u64, u64),
+        mut on_progress: impl FnMut(u64, u64),
     ) -> Result<RebuildSummary, OwnersError> {
         let mut list = self.bucket.list_owners().await?;
         let total = list.left();
-        let mut rebuilt = RebuildSummary::default();
+        let mut summary = RebuildSummary::default();
         loop {
-            let page = list.next_page(PAGE).await?;
+            let page = list.next_page(PAGE_OWNERS_MAX).await?;
             if page.is_empty() {
-                return Ok(rebuilt);
+                return Ok(summary);
             }
+
             let known: HashSet<_> =
                 retry_while_unavailable(RETRIES_MAX, || self.store.known_among(&page))
                     .await?
@@ -94,65 +102,75 @@ impl Operator {
                 .into_iter()
                 .filter(|owner| !known.contains(owner))
                 .collect();
-            self.rebuild_some(&unknown, Loss::Refuse, &mut rebuilt)
+
+            self.rebuild_some(&unknown, Loss::Refuse, &mut summary)
                 .await;
-            step(total.saturating_sub(list.left()), total);
+            on_progress(total.saturating_sub(list.left()), total);
         }
     }
 
-    async fn rebuild_some(&self, owners: &[OwnerKey], loss: Loss, rebuilt: &mut RebuildSummary) {
-        let brought = owners
+    async fn rebuild_some(&self, owners: &[OwnerKey], loss: Loss, summary: &mut RebuildSummary) {
+        let rebuilds = owners
             .iter()
             .copied()
-            .map(|owner| self.clone().bring_one(owner, loss))
+            .map(|owner| self.clone().rebuild_one(owner, loss))
             .collect::<Vec<_>>();
-        let mut brought = stream::iter(brought).buffer_unordered(SIDE_BY_SIDE);
-        while let Some(hosted) = brought.next().await {
-            *(if hosted {
-                &mut rebuilt.owners
+        let mut rebuilds = stream::iter(rebuilds).buffer_unordered(CONCURRENT_OWNERS_MAX);
+
+        while let Some(hosted) = rebuilds.next().await {
+            if hosted {
+                summary.owners += 1;
             } else {
-                &mut rebuilt.failed
-            }) += 1;
+                summary.failed += 1;
+            }
         }
     }
 
-    async fn bring_one(self, owner: OwnerKey, loss: Loss) -> bool {
+    /// Rebuilds the owner. Returns whether the shard hosts the owner now.
+    async fn rebuild_one(self, owner: OwnerKey, loss: Loss) -> bool {
         match retry_while_unavailable(RETRIES_MAX, || self.owners.rebuild(&owner, loss)).await {
             Ok(true) => true,
             Ok(false) => {
-                error!(%owner, "not brought: see before");
+                error!(%owner, "owner not rebuilt: the rows kept changing");
                 false
             }
             Err(error) => {
-                error!(%owner, %error, "not brought");
+                error!(%owner, %error, "owner not rebuilt");
                 false
             }
         }
     }
 
-    /// Follows all kept records into the versions that passed by, and says of the owners who were known when it began
-    /// that their history is complete. Gives of how many.
+    /// Stores all kept records among the superseded versions. Then marks the history as complete
+    /// for the owners that were known at the start. Returns how many these are.
+    ///
+    /// Calls `on_progress` with the stream sequence that it has reached, and with the last one.
     pub async fn refill_versions(
         &self,
-        mut step: impl FnMut(u64, u64),
+        mut on_progress: impl FnMut(u64, u64),
     ) -> Result<u64, OwnersError> {
-        let known_since = self.store.clock().await?;
+        let started_at = self.store.clock().await?;
         let end = self.bucket.publish_barrier().await?;
         let mut follower = self.bucket.follow(0).await?;
+
         let mut at = 0;
         while at < end {
             at = self.follow_some(&mut follower).await?.0;
-            step(at.min(end), end);
+            on_progress(at.min(end), end);
         }
-        Ok(self.store.complete_histories(known_since, end).await?)
+
+        Ok(self.store.complete_histories(started_at, end).await?)
     }
 
-    /// Follows the records since then once more: into the versions that passed by, and where an owner's rows differ from
-    /// the truth, the owner is brought anew. Gives how many were.
+    /// Follows the records since `since` again. Stores them among the superseded versions, and
+    /// rebuilds each of their owners whose copy differs from the truth. Returns how many owners it
+    /// rebuilt.
+    ///
+    /// Calls `on_progress` with the stream sequence that it has reached, and with the last one.
     pub async fn follow_again(
         &self,
         since: ReplayFrom,
-        mut step: impl FnMut(u64, u64),
+        mut on_progress: impl FnMut(u64, u64),
     ) -> Result<RebuildSummary, OwnersError> {
         let end = self.bucket.publish_barrier().await?;
         let mut follower = match since {
@@ -162,69 +180,89 @@ impl Operator {
             ReplayFrom::Moment(moment) => self.bucket.follow_since(moment).await?,
         };
         let verifier = Verifier::new(self.clone());
-        let (mut looked_at, mut rebuilt, mut at) = (HashSet::new(), RebuildSummary::default(), 0);
+        let mut compared = HashSet::new();
+        let mut summary = RebuildSummary::default();
+
+        let mut at = 0;
         while at < end {
             let records;
             (at, records) = self.follow_some(&mut follower).await?;
-            if looked_at.len() > REMEMBERED {
-                looked_at.clear();
+            if compared.len() > COMPARED_OWNERS_MAX {
+                compared.clear();
             }
             let owners = records.iter().map(|(owner, _)| *owner);
-            let fresh: Vec<OwnerKey> = owners.filter(|owner| looked_at.insert(*owner)).collect();
-            for owner in
-                retry_while_unavailable(RETRIES_MAX, || self.store.known_among(&fresh)).await?
-            {
-                if let Comparison::Differ(how) =
+            let fresh: Vec<OwnerKey> = owners.filter(|owner| compared.insert(*owner)).collect();
+
+            let known =
+                retry_while_unavailable(RETRIES_MAX, || self.store.known_among(&fresh)).await?;
+            for owner in known {
+                if let Comparison::Differ(divergence) =
                     retry_while_unavailable(RETRIES_MAX, || verifier.compare(&owner)).await?
                 {
-                    warn!(%owner, ?how, "differs");
-                    self.rebuild_some(&[owner], Loss::Refuse, &mut rebuilt)
+                    warn!(%owner, ?divergence, "the owner's copy differs: rebuilding it");
+                    self.rebuild_some(&[owner], Loss::Refuse, &mut summary)
                         .await;
                 }
             }
-            step(at.min(end), end);
+            on_progress(at.min(end), end);
         }
-        Ok(rebuilt)
+
+        Ok(summary)
     }
 
-    /// Stores the next records among the versions that passed by. Gives how far it has come, and the records.
+    /// Stores the next records among the superseded versions. Returns the stream sequence that it
+    /// has reached, and the records.
     async fn follow_some(
         &self,
         follower: &mut Follower,
     ) -> Result<(u64, Vec<(OwnerKey, Record)>), OwnersError> {
-        let batch = timeout(SILENT, follower.next_batch(BATCH)).await;
+        let batch = timeout(SILENCE_MAX, follower.next_batch(BATCH_RECORDS_MAX)).await;
         let batch = batch.map_err(|_| TruthError::from(CallError::TimedOut))??;
+
         let at = batch.last().map(|entry| entry.sequence).unwrap_or_default();
         let records: Vec<_> = batch
             .into_iter()
             .filter_map(|Entry { record, .. }| record)
             .collect();
+
         retry_while_unavailable(RETRIES_MAX, || self.store.add_versions(&records)).await?;
         Ok((at, records))
     }
 
-    /// Accepts that the bucket lost what it acknowledged: takes away all that stood upon it, and lets the projection go
-    /// on from now. Every owner has to be brought anew, and the workers to be started again.
+    /// Accepts that the bucket lost what it acknowledged: removes everything that is based on the
+    /// lost history, and sets the projection's cursor to the bucket's end.
+    ///
+    /// After that every owner has to be rebuilt, and the workers have to be restarted. Calls
+    /// `on_progress` with the number of owners done, and of all.
     pub async fn accept_lost_history(
         &self,
-        mut step: impl FnMut(u64, u64),
+        mut on_progress: impl FnMut(u64, u64),
     ) -> Result<(), OwnersError> {
         let created = match self.bucket.position().await {
             Ok(position) => position.created,
             Err(SetupError::Truth(error)) => return Err(error.into()),
             Err(other) => return Err(TruthError::Refused(other.to_string()).into()),
         };
-        // Before anything is taken away: whatever is hosted from now on reaches beyond it.
+        // The barrier comes before the removal, so that every set that is hosted from now on
+        // reaches beyond it.
         let newest = self.bucket.publish_barrier().await?;
-        let (total, mut done, mut after) = (self.store.known_count().await?, 0, None);
+
+        let total = self.store.known_count().await?;
+        let mut done = 0;
+        let mut after = None;
         loop {
-            let page = self.store.known_owners(after.as_ref(), PAGE as i64).await?;
+            let page = self
+                .store
+                .known_owners(after.as_ref(), PAGE_OWNERS_MAX as i64)
+                .await?;
             let Some(last) = page.last() else { break };
             after = Some(*last);
+
             self.store.empty_owners(&page, newest).await?;
             done += page.len() as u64;
-            step(done, total);
+            on_progress(done, total);
         }
+
         self.store
             .accept_history(self.bucket.name(), &created, newest)
             .await?;

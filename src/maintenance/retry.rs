@@ -1,4 +1,5 @@
-//! Trying again what failed because a server is unavailable: a tool runs for long, and outages are short.
+//! Retrying what failed because a server is unavailable: a tool runs for a long time, and most
+//! outages are short.
 
 use crate::requester::Transient;
 use std::fmt::Display;
@@ -6,10 +7,11 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
-/// Between one try and the next.
+/// The pause between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Calls `attempt` until it succeeds or fails for good, at most `retries_max` more times while a server is unavailable.
+/// Calls `attempt` until it succeeds or fails for good, at most `retries_max` more times while a
+/// server is unavailable.
 pub(super) async fn retry_while_unavailable<T, E, F>(
     retries_max: usize,
     mut attempt: impl FnMut() -> F,

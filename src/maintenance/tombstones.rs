@@ -1,7 +1,9 @@
-//! Forgetting old deletions: an owner's floor is raised first, then what is below it is purged.
+//! Forgetting old deletions: the owner's floor is raised first, then the deletions up to the floor
+//! are purged.
 //!
-//! So no `changes` misses a deletion silently, no owner's version goes back, and whoever holds an older copy learns that
-//! it has to be brought anew. It can be stopped anywhere: what was left is purged by the next round.
+//! In this order, `changes` never misses a deletion silently, no owner's version goes back, and the
+//! floor shows that an older copy has to be fetched again. A round can be stopped at any point: the
+//! next one purges what is left.
 
 use crate::domain::{Timestamp, Version};
 use crate::owners::{OwnersError, Snapshot};
@@ -14,23 +16,24 @@ use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
 const DAY_MS: i64 = 86_400_000;
-/// How often an owner is looked at again who writes meanwhile.
-const TRIES: usize = 50;
-/// How long a floor may take to be acknowledged.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Deletions that go under one floor. Until they are purged they still take keys of the owner, beyond those that are
-/// counted; and one read of the truth gives 1,024, of which the owner's items may have 1,000.
-const AT_ONCE: usize = 16;
+/// How often a floor is raised for one owner in one round, lost races included.
+const OWNER_STEPS_MAX: usize = 50;
+/// How long the acknowledgement of a floor may take.
+const FLOOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most deletions that one floor ends. Until they are purged they take keys of the owner that
+/// no limit counts: one read of the truth returns 1,024 keys, and the owner's items may have 1,000.
+const FLOOR_DELETIONS_MAX: usize = 16;
 
-/// How old deletions are forgotten.
+/// The settings of forgetting old deletions.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaintainSettings {
     /// How long deletions are kept, in days.
     pub deletions_d: u32,
-    /// From which share of `limits.keys` on an owner's oldest deletions are forgotten early, in percent.
+    /// The share of `limits.keys` above which an owner's oldest deletions are forgotten early, in
+    /// percent.
     pub crowded_percent: u32,
-    /// Between the end of one round and the next, in seconds.
+    /// The pause between two rounds, in seconds.
     pub pause_s: u64,
 }
 
@@ -49,24 +52,24 @@ pub struct Maintainer {
     keyring: Keyring,
     bucket: Bucket,
     settings: MaintainSettings,
-    /// Keys that an owner may have.
-    keys: usize,
+    /// The most keys that an owner may have.
+    keys_max: usize,
 }
 
-/// What a round did.
+/// The counts of one round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Round {
-    /// Owners in the bucket.
+    /// The owners in the bucket.
     pub owners: u64,
-    /// Those of whom deletions were forgotten.
+    /// The owners that had deletions purged.
     pub tidied: u64,
-    /// Deletions purged.
+    /// The purged deletions.
     pub purged: u64,
-    /// Owners who could not be tidied; the next round tries again.
+    /// The owners whose deletions could not be forgotten. The next round tries again.
     pub failed: u64,
 }
 
-/// What is seen of an owner when the bucket is gone through.
+/// What a scan of the bucket finds of one owner.
 #[derive(Default)]
 struct OwnerStats {
     keys: usize,
@@ -75,29 +78,35 @@ struct OwnerStats {
 }
 
 impl Maintainer {
-    /// For that bucket; `keys` is `limits.keys`.
-    pub fn new(keyring: Keyring, bucket: Bucket, settings: MaintainSettings, keys: usize) -> Self {
+    /// Creates a maintainer of the bucket. `keys_max` is the setting `limits.keys`.
+    pub fn new(
+        keyring: Keyring,
+        bucket: Bucket,
+        settings: MaintainSettings,
+        keys_max: usize,
+    ) -> Self {
         Self {
             keyring,
             bucket,
             settings,
-            keys,
+            keys_max,
         }
     }
 
-    /// Goes through the bucket once. Fails only where it cannot be gone through.
+    /// Goes through the bucket once. Fails only if the bucket cannot be scanned.
     pub async fn round(&self) -> Result<Round, OwnersError> {
-        let seen = self.look_around().await?;
+        let owners = self.scan_bucket().await?;
         let mut round = Round {
-            owners: seen.len() as u64,
+            owners: owners.len() as u64,
             ..Round::default()
         };
+
         let before = Timestamp::now().earlier_by_ms(i64::from(self.settings.deletions_d) * DAY_MS);
-        for (owner, seen) in seen {
-            if !self.is_due(&seen, before) {
+        for (owner, stats) in owners {
+            if !self.is_due(&stats, before) {
                 continue;
             }
-            match self.tidy(&owner, before).await {
+            match self.forget_deletions(&owner, before).await {
                 Ok(0) => {}
                 Ok(purged) => {
                     round.tidied += 1;
@@ -105,60 +114,73 @@ impl Maintainer {
                 }
                 Err(error) => {
                     round.failed += 1;
-                    warn!(%owner, %error, "old deletions of this owner are not forgotten yet");
+                    warn!(%owner, %error, "cannot forget this owner's old deletions, will retry");
                 }
             }
         }
-        info!(?round, "a round of maintenance is over");
+
+        info!(?round, "finished a round of maintenance");
         Ok(round)
     }
 
-    async fn look_around(&self) -> Result<HashMap<OwnerKey, OwnerStats>, OwnersError> {
+    async fn scan_bucket(&self) -> Result<HashMap<OwnerKey, OwnerStats>, OwnersError> {
         let mut all: HashMap<OwnerKey, OwnerStats> = HashMap::new();
         let mut records = self.bucket.list_records().await?;
+
         while let Some((owner, record)) = records.next().await? {
-            let seen = all.entry(owner).or_default();
-            seen.keys += usize::from(matches!(record.name, RecordName::Item(_)));
-            seen.floor = seen.floor.max(record.floor().unwrap_or_default());
+            let stats = all.entry(owner).or_default();
+            stats.keys += usize::from(matches!(record.name, RecordName::Item(_)));
+            stats.floor = stats.floor.max(record.floor().unwrap_or_default());
             if record.is_deletion()
-                && seen
+                && stats
                     .oldest_deletion
                     .is_none_or(|(oldest, _)| record.version < oldest)
             {
-                seen.oldest_deletion = Some((record.version, record.at));
+                stats.oldest_deletion = Some((record.version, record.at));
             }
         }
+
         Ok(all)
     }
 
-    fn is_due(&self, seen: &OwnerStats, before: Timestamp) -> bool {
-        seen.oldest_deletion.is_some_and(|(version, at)| {
-            at <= before || version <= seen.floor || seen.keys > self.roomy()
+    /// Returns whether a deletion of the owner has to be forgotten: it is old, the floor covers it
+    /// already, or the owner is crowded.
+    fn is_due(&self, stats: &OwnerStats, before: Timestamp) -> bool {
+        stats.oldest_deletion.is_some_and(|(version, at)| {
+            at <= before || version <= stats.floor || stats.keys > self.uncrowded_keys_max()
         })
     }
 
-    /// The most keys with which an owner is not crowded.
-    fn roomy(&self) -> usize {
-        self.keys * self.settings.crowded_percent as usize / 100
+    /// The most keys of an owner that is not crowded.
+    fn uncrowded_keys_max(&self) -> usize {
+        self.keys_max * self.settings.crowded_percent as usize / 100
     }
 
-    /// Forgets the owner's deletions of before that moment, and more where the owner is crowded. Says how many.
-    async fn tidy(&self, owner: &OwnerKey, before: Timestamp) -> Result<u64, OwnersError> {
+    /// Forgets the owner's deletions from `before` and earlier, and more if the owner is crowded.
+    /// Returns how many it purged.
+    async fn forget_deletions(
+        &self,
+        owner: &OwnerKey,
+        before: Timestamp,
+    ) -> Result<u64, OwnersError> {
         let mut purged = 0;
-        for _ in 0..TRIES {
+        for _ in 0..OWNER_STEPS_MAX {
             let records = self
                 .bucket
                 .since_confirmed(owner, Version::NONE)
                 .await?
                 .records;
-            let set = OwnerSet::empty(*owner).apply(&self.keyring, records.iter().cloned());
-            let set = set.map_err(|broken| OwnersError::Broken {
-                owner: *owner,
-                broken,
-            })?;
-            // A floor upon what is not whole would make it pass for whole.
+            let set = OwnerSet::empty(*owner)
+                .apply(&self.keyring, records.iter().cloned())
+                .map_err(|broken| OwnersError::Broken {
+                    owner: *owner,
+                    broken,
+                })?;
+            // The snapshot checks that the newest write is complete. A floor that is based on part
+            // of it would hide that the rest is missing.
             let snapshot = Snapshot::new(&self.keyring, set, None)?;
             let set = snapshot.set();
+
             for forgotten in records
                 .iter()
                 .filter(|record| record.is_deletion() && record.version <= set.floor())
@@ -168,34 +190,42 @@ impl Maintainer {
                     .await?;
                 purged += 1;
             }
+
             let Some(floor) = self.next_floor(set, before) else {
                 return Ok(purged);
             };
             self.raise_floor(set, floor).await?;
         }
+
         Ok(purged)
     }
 
-    /// How far the floor is to be raised: over the oldest deletions as long as each is due, a few at a time.
+    /// Returns the version to which the floor has to be raised: over the oldest deletions that are
+    /// due, up to the first that is not, and only a few at a time. `None` if none is due.
     fn next_floor(&self, set: &OwnerSet, before: Timestamp) -> Option<Version> {
-        let items = set
+        let keys = set
             .records()
             .filter(|record| matches!(record.name, RecordName::Item(_)))
             .count();
-        let too_many = items.saturating_sub(self.roomy());
+        let surplus = keys.saturating_sub(self.uncrowded_keys_max());
+
         let mut deletions: Vec<&Record> = set
             .records()
             .filter(|record| record.is_deletion())
             .collect();
         deletions.sort_by_key(|record| record.version);
-        let due = deletions
+
+        deletions
             .iter()
             .enumerate()
-            .take_while(|(at, record)| record.at <= before || *at < too_many);
-        due.take(AT_ONCE).last().map(|(_, record)| record.version)
+            .take_while(|(at, record)| record.at <= before || *at < surplus)
+            .take(FLOOR_DELETIONS_MAX)
+            .last()
+            .map(|(_, record)| record.version)
     }
 
-    /// Writes the floor, upon what the owner has; who lost a race, or got no answer, looks again.
+    /// Writes the floor, based on the set. After a lost race or a missing acknowledgement, the
+    /// caller reads the owner again.
     async fn raise_floor(&self, set: &OwnerSet, floor: Version) -> Result<(), OwnersError> {
         let key = set.get(&RecordName::Key).ok_or(SealError::ForeignKey)?;
         let keys = OwnerKeys::unwrap_record(&self.keyring, set.owner(), key)?;
@@ -214,16 +244,18 @@ impl Maintainer {
             name: RecordName::Floor,
             value,
         };
-        match self
+
+        let appended = self
             .bucket
             .append(
                 set.owner(),
                 set.version(),
                 &[record],
-                Instant::now() + PATIENCE,
+                Instant::now() + FLOOR_TIMEOUT,
             )
-            .await
-        {
+            .await;
+
+        match appended {
             Ok(_) | Err(AppendError::Conflict | AppendError::InDoubt) => Ok(()),
             Err(AppendError::Full) => Err(TruthError::Full.into()),
             Err(AppendError::NotWritten(TruthError::Unavailable(CallError::NoResponders))) => {

@@ -1,7 +1,9 @@
-//! Comparing this shard's Postgres with the truth, owner by owner, while both go on.
+//! Verifying one owner: comparing the owner's rows in this shard's Postgres with the truth, while
+//! both change.
 //!
-//! A row that is merely not projected yet is no difference: the projection is waited for, and an owner who writes
-//! meanwhile is looked at again. What remains is told by kind, with counts and without content.
+//! A row that is merely not projected yet is no difference. The tool waits for the projection, and
+//! compares an owner again if the owner has written in the meantime. It reports differences by
+//! kind, with counts and without content.
 
 use super::Operator;
 use crate::domain::Version;
@@ -14,66 +16,67 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long the projection is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often an owner is looked at who writes all the time.
-const TRIES: usize = 20;
+/// How long to wait for the projection.
+const PROJECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often an owner is compared that writes all the time.
+const COMPARE_TRIES_MAX: usize = 20;
 
 /// One way in which a copy differs from the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum Difference {
-    /// Records that have no row.
+    /// The truth has records without a row.
     MissingRows {
-        /// How many.
+        /// The number of missing rows.
         count: usize,
     },
-    /// Rows of which the truth has no record.
+    /// There are rows without a record in the truth.
     SurplusRows {
-        /// How many.
+        /// The number of surplus rows.
         count: usize,
     },
-    /// Rows of an older version than the truth's.
+    /// Rows have an older version than the truth.
     OlderRows {
-        /// How many.
+        /// The number of older rows.
         count: usize,
     },
-    /// Rows of a version that the truth has not.
+    /// Rows have a newer version than the truth.
     NewerRows {
-        /// How many.
+        /// The number of newer rows.
         count: usize,
     },
-    /// Rows of the right version that say something else.
+    /// Rows have the right version and another content.
     AlteredRows {
-        /// How many.
+        /// The number of altered rows.
         count: usize,
     },
-    /// Rows whose version is not among those that passed by, or otherwise.
+    /// The version of a row is missing among the kept versions (`item_version`), or has another
+    /// content there.
     MissingVersions {
-        /// How many.
+        /// The number of rows with such a version.
         count: usize,
     },
-    /// The owner's key is missing, older, or another.
+    /// The owner's key is missing, older, or another one.
     Key,
-    /// The owner's floor is missing, older, or another.
+    /// The owner's floor is missing, older, or another one.
     Floor,
-    /// The owner's version is another.
+    /// The owner's version differs.
     Version {
-        /// As the owner's row tells it.
+        /// The version in the owner's row.
         here: u64,
-        /// As it is.
+        /// The version in the truth.
         truth: u64,
     },
-    /// The projection does not come as far as the truth.
+    /// The projection has not reached the owner's version in the truth.
     NotProjected {
         /// Where the projection stands.
         cursor: u64,
         /// The owner's version in the truth.
         truth: u64,
     },
-    /// Records are missing in the truth, forged or rolled back.
+    /// The records in the truth are not complete: some are missing, forged or rolled back.
     TruthNotWhole,
-    /// The copy is whole, and the truth has less: it has lost what it acknowledged.
+    /// The copy is complete and the truth has less: it has lost what it acknowledged.
     TruthLost {
         /// The owner's version here.
         here: u64,
@@ -83,7 +86,7 @@ pub enum Difference {
 }
 
 impl Difference {
-    /// Whether bringing the owner anew mends it; otherwise the fault is not in the copy.
+    /// Returns whether the copy is at fault, so that a rebuild repairs it.
     pub fn is_of_the_copy(&self) -> bool {
         !matches!(
             self,
@@ -96,9 +99,9 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingRows { count } => write!(f, "missing rows: {count}"),
-            Self::SurplusRows { count } => write!(f, "rows too many: {count}"),
+            Self::SurplusRows { count } => write!(f, "surplus rows: {count}"),
             Self::OlderRows { count } => write!(f, "older rows: {count}"),
-            Self::NewerRows { count } => write!(f, "rows of versions that never were: {count}"),
+            Self::NewerRows { count } => write!(f, "newer rows than in the truth: {count}"),
             Self::AlteredRows { count } => write!(f, "altered rows: {count}"),
             Self::MissingVersions { count } => {
                 write!(f, "rows whose version is not kept, or altered: {count}")
@@ -112,10 +115,10 @@ impl fmt::Display for Difference {
             Self::NotProjected { cursor, truth } => {
                 write!(
                     f,
-                    "the projection stands at {cursor}, and the truth is at {truth}: is a worker running?"
+                    "the projection is at {cursor}, the truth at {truth}: is a worker running?"
                 )
             }
-            Self::TruthNotWhole => write!(f, "the truth is not whole: records are missing there"),
+            Self::TruthNotWhole => write!(f, "the owner's records in the truth are not complete"),
             Self::TruthLost { here, truth } => write!(
                 f,
                 "the truth has lost history: it is at {truth}, was at {here}"
@@ -124,118 +127,132 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A copy, or the truth, in three numbers.
+/// A summary of an owner's copy, or of what the truth has of the owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CopySummary {
     /// The owner's version.
     pub version: u64,
-    /// How many records there are.
+    /// The number of records.
     pub records: usize,
-    /// The digest of the whole set; none where it is not whole.
+    /// The digest of the set; `None` if the set is not complete.
     pub digest: Option<String>,
 }
 
-/// What came of comparing an owner.
+/// The result of comparing an owner's copy with the truth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// They are the same.
+    /// The copy and the truth are the same.
     Equal,
-    /// The shard does not host the owner, or not any more.
+    /// The shard does not host the owner, or no longer does.
     NotHosted,
     /// The owner wrote all the time.
     Busy,
-    /// They differ.
+    /// The copy and the truth differ.
     Differ(Box<Divergence>),
 }
 
-/// A copy that differs from the truth.
+/// How a copy differs from the truth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Divergence {
-    /// In which ways.
+    /// The differences.
     pub differences: Vec<Difference>,
-    /// The copy.
+    /// A summary of the copy.
     pub here: CopySummary,
-    /// The truth; none where it is not whole.
+    /// A summary of the truth; `None` if its records are not complete.
     pub truth: Option<CopySummary>,
 }
 
-/// Compares owners, and remembers whether the projection is worth waiting for.
+/// Compares owners' copies with the truth.
 pub struct Verifier {
     operator: Operator,
-    stands_still: AtomicBool,
+    /// Whether the projection did not arrive in time when it was last waited for.
+    projection_stalled: AtomicBool,
 }
 
 impl Verifier {
-    /// For these owners.
+    /// Creates a verifier of the shard's owners.
     pub fn new(operator: Operator) -> Self {
         Self {
             operator,
-            stands_still: AtomicBool::new(false),
+            projection_stalled: AtomicBool::new(false),
         }
     }
 
-    /// Compares what this shard's Postgres has of the owner with what the truth has.
+    /// Compares the owner's rows in this shard's Postgres with the truth.
     pub async fn compare(&self, owner: &OwnerKey) -> Result<Comparison, OwnersError> {
         let store = &self.operator.store;
-        for _ in 0..TRIES {
+        for _ in 0..COMPARE_TRIES_MAX {
             let truth = match self.operator.owners.fetch_complete(owner).await {
                 Ok(fetched) => fetched.snapshot,
-                Err(OwnersError::Broken { .. }) => match store.rows_of(owner).await? {
+                Err(OwnersError::Broken { .. }) => match store.find_rows(owner).await? {
                     None => return Ok(Comparison::NotHosted),
                     Some(rows) => {
-                        let (here, differences) =
-                            (self.side(owner, &rows), vec![Difference::TruthNotWhole]);
                         return Ok(Comparison::Differ(Box::new(Divergence {
-                            differences,
-                            here,
+                            differences: vec![Difference::TruthNotWhole],
+                            here: self.summary_of_rows(owner, &rows),
                             truth: None,
                         })));
                     }
                 },
                 Err(error) => return Err(error),
             };
-            let passed = self.wait_for(truth.version()).await;
-            let Some(rows) = store.rows_of(owner).await? else {
+
+            let projected = self.wait_for_projection(truth.version()).await;
+            let Some(rows) = store.find_rows(owner).await? else {
                 return Ok(Comparison::NotHosted);
             };
-            let mut differences = differences(&rows, &truth);
+            let differences = differences(&rows, &truth);
             if differences.is_empty() {
                 return Ok(Comparison::Equal);
             }
             if self.has_changed(owner, truth.version()).await? {
                 continue;
             }
-            let here = self.side(owner, &rows);
-            let (version, truths) = (rows.version, truth.version().get());
-            if here.digest.is_some() && version > truths {
-                differences = vec![Difference::TruthLost {
-                    here: version,
-                    truth: truths,
-                }];
-            } else if passed == Projected::Pending && here.digest.is_some() {
-                let cursor = self.operator.owners.cursor().sequence();
-                differences = vec![Difference::NotProjected {
-                    cursor,
-                    truth: truths,
-                }];
-            }
-            let truth = Some(side_of(truth.set()));
+
+            let here = self.summary_of_rows(owner, &rows);
+            let differences = self
+                .explanation(&here, &truth, projected)
+                .map_or(differences, |difference| vec![difference]);
             return Ok(Comparison::Differ(Box::new(Divergence {
                 differences,
                 here,
-                truth,
+                truth: Some(summary_of_set(truth.set())),
             })));
         }
+
         Ok(Comparison::Busy)
     }
 
-    /// Brings the owner anew. Says whether the copy is the truth's then.
+    /// Returns the one difference that explains all others of a complete copy, if there is one.
+    fn explanation(
+        &self,
+        here: &CopySummary,
+        truth: &Snapshot,
+        projected: Projected,
+    ) -> Option<Difference> {
+        let truth = truth.version().get();
+        here.digest.as_ref()?;
+
+        if here.version > truth {
+            Some(Difference::TruthLost {
+                here: here.version,
+                truth,
+            })
+        } else if projected == Projected::Pending {
+            let cursor = self.operator.owners.cursor().sequence();
+            Some(Difference::NotProjected { cursor, truth })
+        } else {
+            None
+        }
+    }
+
+    /// Rebuilds the owner's copy. Returns whether the copy equals the truth then.
     pub(super) async fn repair(&self, owner: &OwnerKey) -> Result<bool, OwnersError> {
         self.operator.owners.rebuild(owner, Loss::Refuse).await?;
         Ok(self.compare(owner).await? == Comparison::Equal)
     }
 
-    /// Whether the truth has something newer of the owner by now.
+    /// Returns whether the truth has a newer version of the owner by now.
     async fn has_changed(&self, owner: &OwnerKey, version: Version) -> Result<bool, OwnersError> {
         let newer = self
             .operator
@@ -246,25 +263,27 @@ impl Verifier {
         Ok(newer.iter().any(|record| record.version > version))
     }
 
-    /// Waits for the projection; not again once it stood still.
-    async fn wait_for(&self, version: Version) -> Projected {
-        let patience = if self.stands_still.load(Ordering::Relaxed) {
+    /// Waits for the projection. Does not wait if the projection did not arrive in time before.
+    async fn wait_for_projection(&self, version: Version) -> Projected {
+        let limit = if self.projection_stalled.load(Ordering::Relaxed) {
             Duration::ZERO
         } else {
-            PATIENCE
+            PROJECTION_TIMEOUT
         };
-        let passed = self
+
+        let projected = self
             .operator
             .owners
             .cursor()
-            .wait_for(version.get(), patience)
+            .wait_for(version.get(), limit)
             .await;
-        self.stands_still
-            .store(passed == Projected::Pending, Ordering::Relaxed);
-        passed
+
+        self.projection_stalled
+            .store(projected == Projected::Pending, Ordering::Relaxed);
+        projected
     }
 
-    fn side(&self, owner: &OwnerKey, rows: &OwnerRows) -> CopySummary {
+    fn summary_of_rows(&self, owner: &OwnerKey, rows: &OwnerRows) -> CopySummary {
         let set = rows.records().and_then(|records| {
             let set = OwnerSet::empty(*owner)
                 .apply(&self.operator.keyring, records)
@@ -273,6 +292,7 @@ impl Verifier {
         });
         let records =
             rows.items.len() + usize::from(rows.key.is_some()) + usize::from(rows.floor.is_some());
+
         CopySummary {
             version: rows.version,
             records,
@@ -281,7 +301,7 @@ impl Verifier {
     }
 }
 
-fn side_of(set: &OwnerSet) -> CopySummary {
+fn summary_of_set(set: &OwnerSet) -> CopySummary {
     CopySummary {
         version: set.version().get(),
         records: set.records().count(),
@@ -293,15 +313,26 @@ fn digest(set: &OwnerSet) -> String {
     format!("{:?}", set.digest())
 }
 
-/// In which ways the rows differ from the truth.
+/// Returns the differences between the rows and the truth.
 fn differences(rows: &OwnerRows, truth: &Snapshot) -> Vec<Difference> {
+    let mut found = differences_of_owner(rows, truth.set());
+    found.extend(differences_of_items(rows, truth.set()));
+
+    let here = rows.version;
+    let truth = truth.version().get();
+    if here != truth {
+        found.push(Difference::Version { here, truth });
+    }
+    found
+}
+
+/// Returns the differences of the owner's key and floor.
+fn differences_of_owner(rows: &OwnerRows, set: &OwnerSet) -> Vec<Difference> {
     let mut found = Vec::new();
-    let set = truth.set();
-    let beside = [
+    for (name, row, difference) in [
         (RecordName::Key, &rows.key, Difference::Key),
         (RecordName::Floor, &rows.floor, Difference::Floor),
-    ];
-    for (name, row, difference) in beside {
+    ] {
         let record = set
             .get(&name)
             .map(|record| (record.version.get(), &record.value[..]));
@@ -309,12 +340,18 @@ fn differences(rows: &OwnerRows, truth: &Snapshot) -> Vec<Difference> {
             found.push(difference);
         }
     }
+    found
+}
+
+/// Returns the differences of the items, counted by kind.
+fn differences_of_items(rows: &OwnerRows, set: &OwnerSet) -> Vec<Difference> {
     let mut items: BTreeMap<_, &Record> = BTreeMap::new();
     for record in set.records() {
         if let RecordName::Item(item) = record.name {
             items.insert(item, record);
         }
     }
+
     let (mut surplus, mut older, mut newer, mut altered, mut versions) = (0, 0, 0, 0, 0);
     for row in &rows.items {
         versions += usize::from(!row.is_kept_as_version);
@@ -327,23 +364,19 @@ fn differences(rows: &OwnerRows, truth: &Snapshot) -> Vec<Difference> {
         newer += usize::from(row.version > version);
         altered += usize::from(row.version == version && !row.matches(record));
     }
+
+    let missing = items.len();
     let counted = [
-        (items.len(), Difference::MissingRows { count: items.len() }),
+        (missing, Difference::MissingRows { count: missing }),
         (surplus, Difference::SurplusRows { count: surplus }),
         (older, Difference::OlderRows { count: older }),
         (newer, Difference::NewerRows { count: newer }),
         (altered, Difference::AlteredRows { count: altered }),
         (versions, Difference::MissingVersions { count: versions }),
     ];
-    found.extend(
-        counted
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(_, difference)| difference),
-    );
-    let (here, truth) = (rows.version, truth.version().get());
-    if here != truth {
-        found.push(Difference::Version { here, truth });
-    }
-    found
+    counted
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(_, difference)| difference)
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! Going through all owners of this shard: comparing each with the truth, or bringing each anew.
+//! Verifying all owners of this shard: comparing each copy with the truth, and repairing it on
+//! request.
 
 use super::Operator;
 use super::retry::retry_while_unavailable;
@@ -9,106 +10,120 @@ use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
 
-/// Owners looked up in Postgres in one go.
-const PAGE: i64 = 500;
-/// Owners looked at side by side: more would press those who are served, and each may be heavy.
-const SIDE_BY_SIDE: usize = 4;
-/// How often an owner is looked at again while something is away: what is only slow is not unclear.
+/// The most owners looked up in Postgres at once.
+const PAGE_OWNERS_MAX: i64 = 500;
+/// The most owners compared at the same time. Each may be heavy, and more would slow down requests.
+const CONCURRENT_OWNERS_MAX: usize = 4;
+/// How often an owner is compared again while a server is unavailable, before the owner counts as
+/// unclear.
 const RETRIES_MAX: usize = 6;
 
-/// What a survey is to do about a copy that differs.
+/// Whether to repair a copy that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repair {
-    /// Nothing.
+    /// Only report it.
     No,
-    /// Bring the owner anew, and compare once more.
+    /// Rebuild the copy, and compare once more.
     Yes,
 }
 
 /// An owner whose copy differs, or cannot be compared.
 pub struct Finding {
-    /// Whose.
+    /// The owner.
     pub owner: OwnerKey,
-    /// How it differs; or why that cannot be told.
+    /// How the copy differs, or why it cannot be compared.
     pub what: Result<Divergence, OwnersError>,
-    /// Whether it was mended.
+    /// Whether the copy was repaired.
     pub repaired: bool,
 }
 
-/// What a survey counts.
+/// The counts of one verification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VerifySummary {
-    /// Owners compared.
+    /// The owners that were compared.
     pub owners: u64,
-    /// Those whose copy is the truth's.
+    /// The owners whose copy equals the truth.
     pub equal: u64,
-    /// Those whose copy differs.
+    /// The owners whose copy differs.
     pub differ: u64,
-    /// Those of them that were mended.
+    /// The owners whose copy differed and was repaired.
+    #[serde(rename = "mended")]
     pub repaired: u64,
-    /// Those who could not be compared, because of a fault, or because they wrote all the time.
+    /// The owners that could not be compared, because of an error or because they wrote all the
+    /// time.
     pub unclear: u64,
 }
 
 impl Operator {
-    /// Compares each owner whom this shard hosts with the truth; `tell` hears of each that differs, `step` of each page.
+    /// Compares the copy of each owner that this shard hosts with the truth. Calls `on_finding` for
+    /// each copy that differs or cannot be compared, and `on_page` after each page with the number
+    /// of owners compared so far.
     pub async fn verify_all(
         &self,
         repair: Repair,
-        mut tell: impl FnMut(Finding),
-        mut step: impl FnMut(u64),
+        mut on_finding: impl FnMut(Finding),
+        mut on_page: impl FnMut(u64),
     ) -> Result<VerifySummary, OwnersError> {
         let verifier = Verifier::new(self.clone());
-        let (mut counts, mut after) = (VerifySummary::default(), None);
+        let mut counts = VerifySummary::default();
+        let mut after = None;
         loop {
-            // All that are known, for a copy may be so damaged that it hardly counts as one.
-            let page = self.store.known_owners(after.as_ref(), PAGE).await?;
+            // All known owners, because a damaged copy may not count as hosted.
+            let page = self
+                .store
+                .known_owners(after.as_ref(), PAGE_OWNERS_MAX)
+                .await?;
             let Some(last) = page.last() else {
                 return Ok(counts);
             };
             after = Some(*last);
-            let looks = page
+
+            let inspections = page
                 .iter()
                 .map(|owner| inspect(&verifier, *owner, repair))
                 .collect::<Vec<_>>();
-            let mut looks = stream::iter(looks).buffer_unordered(SIDE_BY_SIDE);
-            while let Some(looked) = looks.next().await {
-                counts.add(&looked);
-                if let Inspection::Differs(found) = looked {
-                    tell(*found);
+            let mut inspections = stream::iter(inspections).buffer_unordered(CONCURRENT_OWNERS_MAX);
+            while let Some(inspection) = inspections.next().await {
+                counts.add(&inspection);
+                if let Inspection::Differs(finding) = inspection {
+                    on_finding(*finding);
                 }
             }
-            step(counts.owners);
+            on_page(counts.owners);
         }
     }
 }
 
-/// What came of looking at one owner.
+/// The result of inspecting one owner.
 enum Inspection {
     Equal,
-    Gone,
+    NotHosted,
     Busy,
     Differs(Box<Finding>),
 }
 
+/// Compares one owner's copy with the truth, and repairs it if that is wanted and possible.
 async fn inspect(verifier: &Verifier, owner: OwnerKey, repair: Repair) -> Inspection {
     let what = match retry_while_unavailable(RETRIES_MAX, || verifier.compare(&owner)).await {
         Ok(Comparison::Equal) => return Inspection::Equal,
-        Ok(Comparison::NotHosted) => return Inspection::Gone,
+        Ok(Comparison::NotHosted) => return Inspection::NotHosted,
         Ok(Comparison::Busy) => return Inspection::Busy,
-        Ok(Comparison::Differ(how)) => Ok(*how),
+        Ok(Comparison::Differ(divergence)) => Ok(*divergence),
         Err(error) => Err(error),
     };
-    let of_the_copy = what
-        .as_ref()
-        .is_ok_and(|how| how.differences.iter().all(|one| one.is_of_the_copy()));
-    if repair == Repair::No || !of_the_copy {
+
+    let is_repairable = what.as_ref().is_ok_and(|divergence| {
+        let mut differences = divergence.differences.iter();
+        differences.all(|difference| difference.is_of_the_copy())
+    });
+    if repair == Repair::No || !is_repairable {
         return Inspection::Differs(Box::new(Finding {
             owner,
             what,
             repaired: false,
         }));
     }
+
     match retry_while_unavailable(RETRIES_MAX, || verifier.repair(&owner)).await {
         Ok(repaired) => Inspection::Differs(Box::new(Finding {
             owner,
@@ -124,21 +139,21 @@ async fn inspect(verifier: &Verifier, owner: OwnerKey, repair: Repair) -> Inspec
 }
 
 impl VerifySummary {
-    fn add(&mut self, looked: &Inspection) {
-        self.owners += u64::from(!matches!(looked, Inspection::Gone));
-        match looked {
-            Inspection::Gone => {}
+    fn add(&mut self, inspection: &Inspection) {
+        self.owners += u64::from(!matches!(inspection, Inspection::NotHosted));
+        match inspection {
+            Inspection::NotHosted => {}
             Inspection::Equal => self.equal += 1,
             Inspection::Busy => self.unclear += 1,
-            Inspection::Differs(found) if found.what.is_err() => self.unclear += 1,
-            Inspection::Differs(found) => {
+            Inspection::Differs(finding) if finding.what.is_err() => self.unclear += 1,
+            Inspection::Differs(finding) => {
                 self.differ += 1;
-                self.repaired += u64::from(found.repaired);
+                self.repaired += u64::from(finding.repaired);
             }
         }
     }
 
-    /// Whether every copy is the truth's now.
+    /// Returns whether every copy equals the truth now.
     pub fn all_equal(&self) -> bool {
         self.differ == self.repaired && self.unclear == 0
     }

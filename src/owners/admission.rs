@@ -1,39 +1,39 @@
-//! How much of a worker one owner may take at a time: a hot one must not starve the others.
+//! Limits on one owner's requests in one worker, so that a busy owner does not starve the others.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// The bounds on one owner, in one worker.
+/// The limits on one owner's requests in one worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Requests under way at a time.
+    /// The most requests under way at a time.
     pub in_flight: usize,
-    /// Requests a second; 0: as many as they like.
+    /// The most requests a second; 0 sets no limit.
     pub per_s: u64,
-    /// How many may come at once after a pause.
+    /// The most requests that may come at once after a pause.
     pub burst: u64,
 }
 
-/// Why an owner's request is not taken.
+/// Why an owner's request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// They have as many under way as they may.
+    /// The owner has as many requests under way as permitted.
     TooMany,
-    /// They ask faster than they may.
+    /// The owner sends requests faster than permitted.
     TooFast {
-        /// After this time the next one is taken.
+        /// The time until the next request is admitted.
         wait: Duration,
-        /// How many of their requests the pace has not yet made up for.
+        /// How much of the burst is used, in requests.
         used: u64,
     },
 }
 
-/// What a worker counts of an owner's requests.
+/// The counts of an owner's requests in this worker.
 #[derive(Default)]
 pub(super) struct Traffic {
     under_way: AtomicUsize,
-    /// When the owner will have used up nothing, in microseconds since the worker began: the theoretical arrival time of
-    /// the generic cell rate algorithm (ITU-T I.371).
+    /// When the owner has the full burst again, in microseconds since the worker began: the
+    /// theoretical arrival time of the generic cell rate algorithm (ITU-T I.371).
     even_at_us: AtomicU64,
 }
 
@@ -42,34 +42,39 @@ impl Traffic {
     pub(super) fn enter(&self, pace: &Pace, began: Instant) -> Result<(), Denied> {
         self.spend(pace, began)?;
 
-        // Counted first: of two requests that come at once, only one may be the last.
+        // The request is counted before the check: of two that come at once, only one can take the
+        // last place.
         if self.under_way.fetch_add(1, Ordering::AcqRel) >= pace.in_flight {
             self.leave();
             return Err(Denied::TooMany);
         }
+
         Ok(())
     }
 
-    /// Counts one request less.
+    /// Counts one request less under way.
     pub(super) fn leave(&self) {
         self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Takes one request from the owner's rate, if it permits one now.
     fn spend(&self, pace: &Pace, began: Instant) -> Result<(), Denied> {
         if pace.per_s == 0 {
             return Ok(());
         }
+
         let now = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let each = 1_000_000 / pace.per_s;
-        let most = each * pace.burst.max(1);
+        let limit = each * pace.burst.max(1);
         let spent = self
             .even_at_us
             .try_update(Ordering::AcqRel, Ordering::Acquire, |even_at| {
                 let next = even_at.max(now) + each;
-                (next <= now + most).then_some(next)
+                (next <= now + limit).then_some(next)
             });
+
         let wait = |even_at: u64| {
-            Duration::from_micros((even_at.max(now) + each).saturating_sub(now + most))
+            Duration::from_micros((even_at.max(now) + each).saturating_sub(now + limit))
         };
         let used = |even_at: u64| even_at.saturating_sub(now).div_ceil(each);
         spent.map(|_| ()).map_err(|even_at| Denied::TooFast {
@@ -85,19 +90,19 @@ mod tests {
 
     #[test]
     fn after_a_burst_the_rate_holds() {
-        let (traffic, pace) = (
-            Traffic::default(),
-            Pace {
-                in_flight: 1,
-                per_s: 10,
-                burst: 3,
-            },
-        );
+        let traffic = Traffic::default();
+        let pace = Pace {
+            in_flight: 1,
+            per_s: 10,
+            burst: 3,
+        };
         let began = Instant::now();
-        let taken = (0..10)
+
+        let admitted = (0..10)
             .filter(|_| traffic.spend(&pace, began).is_ok())
             .count();
-        assert_eq!(taken, 3);
+        assert_eq!(admitted, 3);
+
         let Err(Denied::TooFast { wait, used }) = traffic.spend(&pace, began) else {
             panic!("too fast")
         };
@@ -106,26 +111,26 @@ mod tests {
             wait > Duration::ZERO && wait <= Duration::from_millis(100),
             "{wait:?}"
         );
-        // Two tenths of a second later two more are due.
+
+        // Two tenths of a second later, two more requests are permitted.
         let earlier = began
             .checked_sub(Duration::from_millis(200))
             .expect("the machine runs longer than that");
-        let taken = (0..10)
+        let admitted = (0..10)
             .filter(|_| traffic.spend(&pace, earlier).is_ok())
             .count();
-        assert_eq!(taken, 2);
+        assert_eq!(admitted, 2);
     }
 
     #[test]
     fn no_rate_is_no_bound() {
-        let (traffic, pace) = (
-            Traffic::default(),
-            Pace {
-                in_flight: 1,
-                per_s: 0,
-                burst: 0,
-            },
-        );
+        let traffic = Traffic::default();
+        let pace = Pace {
+            in_flight: 1,
+            per_s: 0,
+            burst: 0,
+        };
+
         assert!((0..1_000).all(|_| traffic.spend(&pace, Instant::now()).is_ok()));
     }
 }

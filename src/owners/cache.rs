@@ -1,5 +1,5 @@
-//! The owners that a worker holds in memory: for each the snapshot at hand, the locks of those who load, write or host,
-//! and the count of requests under way.
+//! The owners that a worker holds in memory. An entry has the owner's snapshot, the locks for
+//! loading, writing and hosting, and the count of requests under way.
 
 use super::admission::{Denied, Pace, Traffic};
 use super::{Owners, Snapshot};
@@ -16,24 +16,26 @@ use std::time::{Duration, Instant};
 pub(super) struct OwnerEntry {
     held: Mutex<Option<Arc<Snapshot>>>,
     pub(super) traffic: Traffic,
-    /// Held by the one write of this owner that is under way here: the others would only lose the race.
+    /// Held by the owner's one write that is under way in this worker. A second one would only lose
+    /// the race.
     pub(super) writing: tokio::sync::Mutex<()>,
-    /// Held while the first snapshot is fetched.
+    /// Held while the first snapshot is loaded.
     pub(super) loading: tokio::sync::Mutex<()>,
-    /// Held while the owner is brought to this shard's Postgres.
+    /// Held while the owner is hosted in this shard's Postgres.
     pub(super) hosting: Arc<tokio::sync::Mutex<HostingBackoff>>,
-    /// Whether what is held was compared with Postgres after the truth lost history.
+    /// Whether the snapshot was compared with Postgres after the truth lost history.
     pub(super) compared: AtomicBool,
-    /// Whether this shard's Postgres hosts the owner, as far as is known.
+    /// Whether this shard's Postgres hosts the owner, as far as this worker knows.
     pub(super) hosted: AtomicBool,
-    /// Whether the copy in this shard's Postgres is known to be one that is not to be believed.
+    /// Whether the copy in this shard's Postgres turned out to be damaged.
     pub(super) damaged: AtomicBool,
-    /// When it was last noted that the owner is here, in seconds since the worker began; 0: never.
+    /// When the owner was last queued for a `seen_at` update, in seconds since the worker began; 0
+    /// for never.
     pub(super) seen_s: AtomicU64,
 }
 
 impl OwnerEntry {
-    /// The snapshot at hand.
+    /// The snapshot in memory.
     pub(super) fn held(&self) -> Option<Arc<Snapshot>> {
         self.held
             .lock()
@@ -41,7 +43,7 @@ impl OwnerEntry {
             .clone()
     }
 
-    /// Keeps the snapshot, unless a newer one is there, and gives the one that is kept.
+    /// Keeps the snapshot, unless the entry has a newer one. Returns the one that is kept.
     pub(super) fn keep(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match &*held {
@@ -59,13 +61,14 @@ impl OwnerEntry {
         }
     }
 
-    /// Forgets what is at hand: it turned out not to be whole.
+    /// Drops the snapshot, because it does not fit the truth.
     pub(super) fn forget(&self) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
-/// A cell in the cache, with the weight that it had when it was put there: a weight must not change under the cache.
+/// An entry in the cache, with the weight that it had when it was inserted. The cache needs a
+/// weight that does not change.
 #[derive(Clone, Default)]
 pub(super) struct WeighedEntry {
     pub(super) entry: Arc<OwnerEntry>,
@@ -81,10 +84,10 @@ impl WeighedEntry {
     }
 }
 
-/// What an entry weighs without its snapshot, in bytes, about.
+/// The approximate memory of an entry without its snapshot.
 const ENTRY_BYTES: u64 = 256;
 
-/// Weighs an entry, in bytes of memory, about.
+/// Weighs an entry by its approximate memory, in bytes.
 #[derive(Clone)]
 pub(super) struct Weigher;
 
@@ -94,8 +97,8 @@ impl Weighter<OwnerKey, WeighedEntry> for Weigher {
     }
 }
 
-/// Keeps an owner in memory while any request of theirs is under way: else the next one would find another cell, with
-/// another turn to write and another count of what is under way.
+/// Keeps an owner in memory while one of the owner's requests is under way. Otherwise the next
+/// request would get another entry, with another write lock and another count of requests.
 #[derive(Clone)]
 pub(super) struct InUse;
 
@@ -107,18 +110,20 @@ impl Lifecycle<OwnerKey, WeighedEntry> for InUse {
     }
 }
 
-/// All owners in memory, within the cache's weight, about.
+/// All owners in memory, within about the cache's weight.
 pub(super) type OwnerCache = Cache<OwnerKey, WeighedEntry, Weigher, DefaultHashBuilder, InUse>;
 
-/// What one owner weighs about, in bytes, for a first guess of how many there will be.
+/// The memory of a typical owner, from which the cache estimates how many owners it will hold.
 const TYPICAL_OWNER_BYTES: u64 = 8_192;
 
-/// A cache of `bytes`, in as many parts as let an owner of `heaviest` bytes fit into one: what does not fit is not kept,
-/// and would be read anew for each request.
+/// Creates a cache of `bytes`, in as many parts as possible such that an owner of `heaviest` bytes
+/// fits into each part. An owner that does not fit is not cached, and would be loaded again for
+/// each request.
 pub(super) fn owner_cache(bytes: u64, heaviest: u64) -> OwnerCache {
     let fitting = (bytes / 10 * 9) / heaviest.max(1);
     let parts = usize::try_from(fitting.clamp(1, 64)).unwrap_or(1);
     let parts = 1 << parts.ilog2();
+
     let options = OptionsBuilder::new()
         .shards(parts)
         .estimated_items_capacity(
@@ -126,14 +131,16 @@ pub(super) fn owner_cache(bytes: u64, heaviest: u64) -> OwnerCache {
         )
         .weight_capacity(bytes)
         .build();
+
     match options {
         Ok(options) => Cache::with_options(options, Weigher, DefaultHashBuilder::default(), InUse),
-        // Only a missing number is a fault, and there is none.
+        // The builder fails only if a number is missing, and none is.
         Err(_) => Cache::with(0, bytes, Weigher, DefaultHashBuilder::default(), InUse),
     }
 }
 
-/// How long hosting is not tried again after its first failure. Each further failure doubles it.
+/// How long hosting is not tried again after its first failure. Each further failure doubles the
+/// pause.
 const HOSTING_PAUSE_MIN: Duration = Duration::from_millis(250);
 /// The longest pause between two attempts to host an owner.
 const HOSTING_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -146,13 +153,13 @@ pub(super) struct HostingBackoff {
 }
 
 impl HostingBackoff {
-    /// Whether hosting may be tried now.
+    /// Returns whether hosting may be tried now.
     pub(super) fn is_over(&self) -> bool {
         self.not_before
             .is_none_or(|moment| Instant::now() >= moment)
     }
 
-    /// Doubles the pause.
+    /// Starts a pause, twice as long as the one before.
     pub(super) fn failed(&mut self) {
         let pause = HOSTING_PAUSE_MIN
             .saturating_mul(1 << self.failures.min(16))
@@ -162,7 +169,7 @@ impl HostingBackoff {
     }
 }
 
-/// A request of the owner under way, until it is dropped.
+/// One of the owner's requests, which counts as under way until this is dropped.
 pub struct Admission(Arc<OwnerEntry>);
 
 impl Drop for Admission {
@@ -172,19 +179,21 @@ impl Drop for Admission {
 }
 
 impl Owners {
-    /// The owner's entry; a new one if the cache has none.
+    /// Returns the owner's entry, a new one if the cache has none.
     pub(super) fn entry(&self, owner: &OwnerKey) -> Arc<OwnerEntry> {
-        let made = self
+        let inserted = self
             .0
             .cache
             .get_or_insert_with(owner, || Ok::<_, Infallible>(WeighedEntry::default()));
-        match made {
+
+        match inserted {
             Ok(weighed) => weighed.entry,
             Err(never) => match never {},
         }
     }
 
-    /// Keeps a snapshot, and tells the cache its new weight.
+    /// Keeps the snapshot in memory, unless the entry has a newer one, and updates the entry's
+    /// weight. Returns the one that is kept.
     pub(super) fn keep(
         &self,
         owner: &OwnerKey,
@@ -196,7 +205,7 @@ impl Owners {
         kept
     }
 
-    /// Takes a request of the owner, or says why not. It costs no call to anybody.
+    /// Admits one of the owner's requests, or returns why not. Makes no call to any server.
     pub fn admit(&self, owner: &OwnerKey, pace: &Pace) -> Result<Admission, Denied> {
         let entry = self.entry(owner);
         entry.traffic.enter(pace, self.0.began)?;
@@ -212,7 +221,7 @@ mod tests {
         OwnerKey::from_bytes([byte; 16])
     }
 
-    fn slot(weight: u64) -> WeighedEntry {
+    fn weighed(weight: u64) -> WeighedEntry {
         WeighedEntry {
             entry: Arc::default(),
             weight,
@@ -220,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_heaviest_owner_fits_into_one_part() {
+    fn every_part_of_the_cache_holds_the_heaviest_owner() {
         for (bytes, heaviest) in [
             (256 << 20, 128 << 20),
             (256 << 20, 1 << 20),
@@ -228,6 +237,7 @@ mod tests {
             (4_096, 1 << 30),
         ] {
             let cache = owner_cache(bytes, heaviest);
+
             let least = heaviest.min(bytes);
             assert!(
                 cache.shard_capacity() >= least,
@@ -235,29 +245,35 @@ mod tests {
                 cache.shard_capacity()
             );
         }
+    }
+
+    #[test]
+    fn the_heaviest_owner_is_cached() {
         let cache = owner_cache(1 << 20, 900_000);
-        cache.insert(owner(1), slot(900_000));
+
+        cache.insert(owner(1), weighed(900_000));
+
         assert!(cache.peek(&owner(1)).is_some());
     }
 
     #[test]
-    fn an_owner_in_use_stays_however_heavy_and_however_many_come() {
+    fn an_owner_is_evicted_only_while_no_request_uses_it() {
         let cache = owner_cache(10_000, 1_000);
-        let held = slot(50_000);
-        let entry = held.entry.clone();
-        cache.insert(owner(0), held);
+        let heavy = weighed(50_000);
+        let entry = heavy.entry.clone();
+        cache.insert(owner(0), heavy);
+
         for other in 1..=200 {
-            cache.insert(owner(other), slot(1_000));
+            cache.insert(owner(other), weighed(1_000));
         }
         let found = cache.peek(&owner(0)).expect("in use");
         assert!(Arc::ptr_eq(&found.entry, &entry));
+
         drop((found, entry));
         for other in 1..=200 {
-            cache.insert(owner(other), slot(1_000));
+            cache.insert(owner(other), weighed(1_000));
         }
-        assert!(
-            cache.peek(&owner(0)).is_none() && cache.weight() <= 20_000,
-            "and goes when nobody uses it"
-        );
+        assert!(cache.peek(&owner(0)).is_none(), "no request uses it");
+        assert!(cache.weight() <= 20_000, "{}", cache.weight());
     }
 }

@@ -1,4 +1,5 @@
-//! The records of a write: composed upon a known state, and sealed.
+//! The records of a write: composed on the owner's current state, sealed, and adopted once the
+//! bucket has acknowledged them.
 
 use super::cache::OwnerEntry;
 use super::draft::{Draft, Intent};
@@ -13,16 +14,17 @@ use std::sync::Arc;
 use std::time::Instant;
 use uuid::Uuid;
 
-/// A write that can be sent, and sent again: it is the same one, for it has one operation id.
+/// A sealed write. It may be sent more than once: its operation id shows that it is the same write.
 pub(super) struct Sealed {
-    /// The service's own name of the write.
+    /// The service's own id of the write.
     pub operation: Uuid,
-    /// The records: the owner's key where it is their first write, then the items'.
+    /// The records: the owner's key if this is the owner's first write, then the items.
     pub records: Vec<NewRecord>,
 }
 
 impl Sealed {
-    /// The records as the truth has them, where the last of them has that version: theirs follow one another.
+    /// Returns the records as the truth stores them if the last one has the version `last`. The
+    /// versions of one write are consecutive.
     pub(super) fn stored(&self, last: Version) -> Result<Vec<Record>, SealError> {
         let first = (last.get() + 1).saturating_sub(self.records.len() as u64);
         let record = |(version, record): (u64, &NewRecord)| {
@@ -34,8 +36,8 @@ impl Sealed {
 }
 
 impl Owners {
-    /// The records of the change, sealed: an owner's first write brings their keys along, in the same atomic batch as all
-    /// that the change is about.
+    /// Seals the records of the draft. An owner's first write also has the owner's keys, in the
+    /// same atomic batch.
     pub(super) fn seal_draft(
         &self,
         user: &UserId,
@@ -43,15 +45,16 @@ impl Owners {
         intent: &Intent,
         draft: Draft,
     ) -> Result<Sealed, OwnersError> {
-        let (owner, keyring) = (snapshot.owner(), &self.0.keyring);
+        let keyring = &self.0.keyring;
         let mut records = Vec::with_capacity(draft.contents.len() + 1);
+
         let fresh;
         let keys = match snapshot.keys() {
             Some(keys) => keys,
             None => {
                 fresh = keyring.new_owner_keys();
                 let links = links(snapshot, None, None, false);
-                let value = fresh.wrap(keyring, owner, user, &links).into();
+                let value = fresh.wrap(keyring, snapshot.owner(), user, &links).into();
                 records.push(NewRecord {
                     name: RecordName::Key,
                     value,
@@ -59,42 +62,74 @@ impl Owners {
                 &fresh
             }
         };
+
         let request = intent
             .request
             .as_ref()
             .map(|(id, body)| keys.request_hashes(id, body));
         let operation = Uuid::now_v7();
         let Draft { contents, refused } = draft;
-        let mut left = u16::try_from(contents.len()).map_err(|_| SealError::Malformed)?;
-        let of = left;
-        for content in contents {
-            left -= 1;
-            let (kind, id) = subject_of(&content);
-            let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
-            let deleted = matches!(content, Content::Deleted { .. });
-            // Nobody can ask again for what has no id.
-            let keeps = left == 0 && request.is_some();
-            let refused = if keeps {
+        let of = u16::try_from(contents.len()).map_err(|_| SealError::Malformed)?;
+        for (content, followed_by) in contents.into_iter().zip((0..of).rev()) {
+            // Without a request id nobody can repeat the request, so its refusals are not needed.
+            let keeps_refusals = followed_by == 0 && request.is_some();
+            let refused = if keeps_refusals {
                 refused.clone()
             } else {
                 BTreeMap::new()
             };
             let part = Part {
                 of,
-                followed_by: left,
+                followed_by,
                 refused,
             };
-            let body = self.body(snapshot, keys, &name, content, (operation, part))?;
-            let links = links(snapshot, snapshot.set().get(&name), request, deleted);
-            records.push(NewRecord {
-                name,
-                value: keys.seal(owner, name, &links, body.encode()).into(),
-            });
+            records.push(self.seal_item(snapshot, keys, request, operation, part, content)?);
         }
+
         Ok(Sealed { operation, records })
     }
 
-    /// Takes over what was just written, so that the next request needs not fetch it, and gives the items.
+    /// Seals the record of one item.
+    fn seal_item(
+        &self,
+        snapshot: &Snapshot,
+        keys: &OwnerKeys,
+        request: Option<(RequestHash, RequestHash)>,
+        operation: Uuid,
+        part: Part,
+        content: Content,
+    ) -> Result<NewRecord, OwnersError> {
+        let (kind, id) = kind_and_id(&content);
+        let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
+        let current = snapshot.set().get(&name);
+        let deleted = matches!(content, Content::Deleted { .. });
+
+        let opened = match current {
+            Some(record) => Some(Body::open(keys, snapshot.owner(), record)?),
+            None => None,
+        };
+        // A change or a deletion keeps the beginning of the item's life. An item that was deleted,
+        // or never was, begins with this record.
+        let life = opened.filter(|body| matches!(body.content, Content::Living(_)));
+        let body = Body {
+            operation,
+            shard: self.0.shard.clone(),
+            born: life.as_ref().map(|body| body.born).unwrap_or_default(),
+            born_request: life.and_then(|body| body.born_request),
+            part,
+            content,
+        };
+
+        let links = links(snapshot, current, request, deleted);
+        let value = keys.seal(snapshot.owner(), name, &links, body.encode());
+        Ok(NewRecord {
+            name,
+            value: value.into(),
+        })
+    }
+
+    /// Keeps the acknowledged write in memory, so that the next request need not fetch it. Returns
+    /// the written items.
     pub(super) fn adopt(
         &self,
         entry: &Arc<OwnerEntry>,
@@ -106,39 +141,17 @@ impl Owners {
         let owner = *snapshot.owner();
         let set = snapshot
             .set()
-            .apply(&self.0.keyring, records.iter().cloned());
-        let set = set.map_err(|broken| OwnersError::Broken { owner, broken })?;
+            .apply(&self.0.keyring, records.iter().cloned())
+            .map_err(|broken| OwnersError::Broken { owner, broken })?;
         let next = snapshot.next(&self.0.keyring, set, Some(Instant::now()))?;
+
         let items = next.open_items(&records)?;
         self.keep(&owner, entry, next);
         Ok(items)
     }
-
-    fn body(
-        &self,
-        snapshot: &Snapshot,
-        keys: &OwnerKeys,
-        name: &RecordName,
-        content: Content,
-        (operation, part): (Uuid, Part),
-    ) -> Result<Body, OwnersError> {
-        let current = match snapshot.set().get(name) {
-            Some(record) => Some(Body::open(keys, snapshot.owner(), record)?),
-            None => None,
-        };
-        // A life that goes on, or ends, keeps its beginning; a new one begins with its own record.
-        let life = current.filter(|body| matches!(body.content, Content::Living(_)));
-        Ok(Body {
-            operation,
-            shard: self.0.shard.clone(),
-            born: life.as_ref().map(|body| body.born).unwrap_or_default(),
-            born_request: life.and_then(|body| body.born_request),
-            part,
-            content,
-        })
-    }
 }
 
+/// What the new record says of the state that it is based on.
 fn links(
     snapshot: &Snapshot,
     current: Option<&Record>,
@@ -154,7 +167,7 @@ fn links(
     }
 }
 
-fn subject_of(content: &Content) -> (Kind, &ItemId) {
+fn kind_and_id(content: &Content) -> (Kind, &ItemId) {
     match content {
         Content::Living(item) => (item.kind, &item.id),
         Content::Deleted { kind, id, .. } => (*kind, id),

@@ -1,7 +1,9 @@
-//! Whether the truth still is what it was: one that was restored from an older backup, or made anew, is noticed.
+//! Continuity: whether the bucket still has the history that it once acknowledged. An operator may
+//! have restored it from an older backup, or created it again.
 //!
-//! Then nothing is mixed: the projection stands still, and each read is confirmed, which tells whose history is lost.
-//! Those owners' copies are served as stale; all others are served as before.
+//! After a loss, the old and the new history are never mixed. The projection stops. Every read is
+//! confirmed, which shows whether the owner is affected: affected owners are served from their
+//! copies, as stale, all others as before.
 
 use super::{Owners, OwnersError};
 use crate::domain::{Timestamp, Version};
@@ -13,164 +15,169 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::{error, warn};
 
-/// How often the truth is looked at.
-const LOOK: Duration = Duration::from_secs(1);
-/// Owners read from Postgres in one go.
-const PAGE: i64 = 500;
+/// How often the bucket is compared with its earlier positions.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The most owners read from Postgres at once.
+const PAGE_OWNERS_MAX: i64 = 500;
 
-/// What is known of the truth's history.
+/// What this worker knows of the bucket's history.
 #[derive(Debug, Default)]
 pub struct Continuity {
     lost: AtomicBool,
     newest: AtomicU64,
-    /// When that record was stored, in milliseconds since the Unix epoch; 0 while that is not known.
+    /// When the newest record was stored, in milliseconds since the Unix epoch; 0 while unknown.
     newest_at_ms: AtomicI64,
-    /// How often this shard had accepted a loss when this worker began to look, and one more; 0 while it has not.
+    /// One more than the number of losses that this shard had accepted when this worker first
+    /// checked; 0 before that.
     accepted: AtomicU64,
-    /// Where the projection stood, and since when, while the truth is ahead of it.
-    standing: Mutex<Option<(u64, Instant)>>,
+    /// The cursor at which the projection stands while the truth is ahead of it, and since when.
+    stalled: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Continuity {
-    /// Whether the truth has lost what it once acknowledged. It stays so for this worker, and for every
-    /// one that starts later with this shard's Postgres.
+    /// Whether the bucket has lost what it once acknowledged.
+    ///
+    /// It stays lost for this worker, and for every worker that starts later with this shard's
+    /// Postgres.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// The truth's newest stream sequence, as far as is known.
+    /// The bucket's newest stream sequence that this worker has seen.
     pub fn newest(&self) -> u64 {
         self.newest.load(Ordering::Relaxed)
     }
 
-    /// How old the truth's newest record is, as far as is known.
+    /// The age of the newest record that this worker has seen in the bucket; `None` before the
+    /// first.
     pub fn newest_age(&self) -> Option<Duration> {
         let at = Some(self.newest_at_ms.load(Ordering::Relaxed)).filter(|at| *at != 0)?;
-        Some(Duration::from_millis(
-            u64::try_from(Timestamp::now().millis() - at).unwrap_or_default(),
-        ))
+        let age_ms = u64::try_from(Timestamp::now().millis() - at).unwrap_or_default();
+        Some(Duration::from_millis(age_ms))
     }
 
-    /// How long the projection has stood still while the truth was ahead; none while it keeps up.
+    /// How long the projection has made no step while the truth was ahead; `None` while it keeps
+    /// up.
     pub(super) fn behind(&self) -> Option<Duration> {
-        self.standing
+        self.stalled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .map(|(_, since)| since.elapsed())
     }
 
-    /// The projection stands at `cursor`, and stood behind `newest` already when that was looked up.
+    /// Records that the projection stands at `cursor` now. `newest` is an earlier position of the
+    /// bucket.
     fn note_progress(&self, cursor: u64, newest: u64) {
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        match *standing {
-            _ if cursor >= newest => *standing = None,
+        let mut stalled = self.stalled.lock().unwrap_or_else(PoisonError::into_inner);
+        match *stalled {
+            _ if cursor >= newest => *stalled = None,
             Some((at, _)) if at == cursor => {}
-            _ => *standing = Some((cursor, Instant::now())),
+            _ => *stalled = Some((cursor, Instant::now())),
         }
     }
 
-    /// An operator has accepted the bucket as it is.
+    /// Forgets the loss, because an operator has accepted the bucket as it is.
     pub(crate) fn reset(&self) {
         self.accepted.store(0, Ordering::Relaxed);
         self.newest.store(0, Ordering::Relaxed);
         self.lost.store(false, Ordering::Release);
     }
 
-    fn lose(&self, reason: &str) {
+    fn mark_lost(&self, reason: &str) {
         if !self.lost.swap(true, Ordering::AcqRel) {
             error!(
-                reason,
-                "the bucket's history went back: nothing is mixed, and its owners are told apart"
+                error = reason,
+                "the bucket has lost history: the projection stops, and every read is confirmed"
             );
         }
     }
 }
 
 impl Owners {
-    /// Looks at the truth all the time, and compares it with where this worker last saw it and with where this shard's
-    /// projection has come; never ends.
+    /// Checks the bucket once a second, against where this worker last saw it and where this
+    /// shard's projection has come. Never returns.
     pub async fn watch_continuity(&self) {
-        let mut seen: Option<ProjectionPosition> = None;
+        let mut last_seen: Option<ProjectionPosition> = None;
         loop {
-            if let Some(seen) = &seen {
+            if let Some(last_seen) = &last_seen {
                 self.0
                     .continuity
-                    .note_progress(self.0.cursor.sequence(), seen.sequence);
+                    .note_progress(self.0.cursor.sequence(), last_seen.sequence);
             }
-            // Read before the truth is: so the truth is never behind it, unless it went back.
+
+            // Postgres is read before the bucket, so the bucket is never behind it unless it has
+            // lost history.
             let projected = self
                 .0
                 .store
                 .reached(self.bucket_name())
                 .await
                 .unwrap_or_default();
-            for known in [seen.clone(), projected] {
-                // Counted as a read: so what hangs is noticed also where nobody asks.
+            for earlier in [last_seen.clone(), projected] {
+                // The check counts as a read, so that the breaker notices a hanging bucket even if
+                // no request comes.
                 let attempt = self.0.bucket.reading().admit();
-                let compared = self.check_continuity(known.as_ref()).await;
+                let checked = self.check_continuity(earlier.as_ref()).await;
                 if let Some(attempt) =
-                    attempt.filter(|_| !matches!(compared, Err(OwnersError::Truth(_))))
+                    attempt.filter(|_| !matches!(checked, Err(OwnersError::Truth(_))))
                 {
                     attempt.answered();
                 }
-                match compared {
-                    Ok(now) => seen = Some(now),
+
+                match checked {
+                    Ok(now) => last_seen = Some(now),
                     Err(OwnersError::HistoryWentBack(_)) => {}
-                    Err(error) => warn!(%error, "the truth cannot be looked at"),
+                    Err(error) => warn!(%error, "cannot check whether the bucket has lost history"),
                 }
             }
-            sleep(LOOK).await;
+
+            sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Compares the truth with where it was known to be, and gives where it is now. A leader that was paused may tell
-    /// of old times for a moment, so what looks lost is confirmed by a write.
+    /// Compares the bucket with an earlier position, and returns its position now.
+    ///
+    /// A leader that was paused may report old data for a moment. So a sequence that looks lower is
+    /// confirmed by a write.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnersError::HistoryWentBack`] if the bucket has lost history, now or earlier.
     pub(crate) async fn check_continuity(
         &self,
-        known: Option<&ProjectionPosition>,
+        earlier: Option<&ProjectionPosition>,
     ) -> Result<ProjectionPosition, OwnersError> {
-        if let Some(accepted) = known.and_then(|known| known.accepted) {
+        if let Some(accepted) = earlier.and_then(|earlier| earlier.accepted) {
             let first = &self.0.continuity.accepted;
             let _ = first.compare_exchange(0, accepted + 1, Ordering::Relaxed, Ordering::Relaxed);
         }
-        if let Some(why) = known.and_then(|known| known.lost.clone()) {
-            self.0.continuity.lose(&why);
-            return Err(OwnersError::HistoryWentBack(why));
+        if let Some(reason) = earlier.and_then(|earlier| earlier.lost.clone()) {
+            self.0.continuity.mark_lost(&reason);
+            return Err(OwnersError::HistoryWentBack(reason));
         }
-        let now = match self.0.bucket.position().await {
-            Ok(now) => now,
-            Err(SetupError::Truth(error)) => return Err(error.into()),
-            // A bucket that is gone is no history yet; one that is made again has another birth.
-            Err(other) => return Err(TruthError::Refused(other.to_string()).into()),
-        };
-        let anchor = now.newest_at.map(|at| (now.newest, at));
-        let mut now = ProjectionPosition {
-            created: now.created,
-            sequence: now.newest,
-            anchor,
-            lost: None,
-            accepted: None,
-        };
-        if let Some(known) = known {
-            if known.created != now.created {
+
+        let mut now = self.bucket_position().await?;
+        if let Some(earlier) = earlier {
+            if earlier.created != now.created {
                 let reason = format!(
-                    "it was made at {}, and is one of {}",
-                    known.created, now.created
+                    "it was created at {}, but the present bucket at {}",
+                    earlier.created, now.created
                 );
                 return Err(self.record_loss(reason).await);
             }
-            if now.sequence < known.sequence {
-                if self.0.bucket.publish_barrier().await? <= known.sequence {
+            if now.sequence < earlier.sequence {
+                if self.0.bucket.publish_barrier().await? <= earlier.sequence {
                     let reason = format!(
-                        "its newest record was {}, and is {}",
-                        known.sequence, now.sequence
+                        "its newest sequence was {}, and is {} now",
+                        earlier.sequence, now.sequence
                     );
                     return Err(self.record_loss(reason).await);
                 }
-                now = known.clone();
+                now = earlier.clone();
             }
-            self.check_anchor(known).await?;
+            self.check_anchor(earlier).await?;
         }
+
         self.0
             .continuity
             .newest
@@ -184,25 +191,47 @@ impl Owners {
         Ok(now)
     }
 
-    /// Whether the record at a known sequence is the one that was there: a bucket that was restored may have grown past
-    /// it since.
-    async fn check_anchor(&self, known: &ProjectionPosition) -> Result<(), OwnersError> {
-        let Some((sequence, at)) = known.anchor else {
+    /// Returns the bucket's newest position, as the server reports it.
+    async fn bucket_position(&self) -> Result<ProjectionPosition, OwnersError> {
+        let position = match self.0.bucket.position().await {
+            Ok(position) => position,
+            Err(SetupError::Truth(error)) => return Err(error.into()),
+            // A missing bucket is not a loss yet. One that is created again has another creation
+            // time.
+            Err(other) => return Err(TruthError::Refused(other.to_string()).into()),
+        };
+
+        Ok(ProjectionPosition {
+            created: position.created,
+            sequence: position.newest,
+            anchor: position.newest_at.map(|at| (position.newest, at)),
+            lost: None,
+            accepted: None,
+        })
+    }
+
+    /// Checks that the record at the earlier position is still the same. A restored bucket may have
+    /// grown past that sequence since.
+    async fn check_anchor(&self, earlier: &ProjectionPosition) -> Result<(), OwnersError> {
+        let Some((sequence, at)) = earlier.anchor else {
             return Ok(());
         };
-        // It may have been overwritten since, which tells nothing.
+
+        // A record that is no longer there proves nothing: it may have been superseded.
         match self.0.bucket.time_of(sequence).await? {
             Some(found) if found != at => Err(self
                 .record_loss(format!(
-                    "another record stands at {sequence}, of another time"
+                    "the record at sequence {sequence} is another one, stored at another time"
                 ))
                 .await),
             _ => Ok(()),
         }
     }
 
+    /// Stores in Postgres that the bucket has lost history. Returns the error that says so.
     async fn record_loss(&self, reason: String) -> OwnersError {
-        self.0.continuity.lose(&reason);
+        self.0.continuity.mark_lost(&reason);
+
         let accepted = self
             .0
             .continuity
@@ -215,24 +244,31 @@ impl Owners {
             .remember_lost(self.bucket_name(), &reason, accepted)
             .await
         {
-            warn!(%error, "that the bucket's history went back could not be written down");
+            warn!(%error, "cannot record that the bucket has lost history");
         }
+
         OwnersError::HistoryWentBack(reason)
     }
 
-    /// Names in the log each owner whom this shard hosts and of whom it has more than the truth.
+    /// Logs each hosted owner whose copy here has more than the truth. Returns how many there are.
     pub(super) async fn log_lost_owners(&self) -> Result<usize, OwnersError> {
-        let (mut after, mut lost) = (None, 0);
+        let mut after = None;
+        let mut lost = 0;
         loop {
-            let page = self.0.store.hosted_versions(after.as_ref(), PAGE).await?;
+            let page = self
+                .0
+                .store
+                .hosted_versions(after.as_ref(), PAGE_OWNERS_MAX)
+                .await?;
             for (owner, held) in &page {
                 let delta = self.0.bucket.since_confirmed(owner, *held).await?;
                 if !held.is_none() && !delta.records.iter().any(|record| record.version >= *held) {
-                    let found = self.newest_of(owner).await?;
+                    let found = self.newest_version(owner).await?;
                     error!(%owner, %held, %found, "the truth has lost history of this owner");
                     lost += 1;
                 }
             }
+
             match page.last() {
                 Some((owner, _)) => after = Some(*owner),
                 None => return Ok(lost),
@@ -240,7 +276,7 @@ impl Owners {
         }
     }
 
-    async fn newest_of(&self, owner: &crate::seal::OwnerKey) -> Result<Version, OwnersError> {
+    async fn newest_version(&self, owner: &crate::seal::OwnerKey) -> Result<Version, OwnersError> {
         let Delta { records, .. } = self.0.bucket.since(owner, Version::NONE).await?;
         Ok(records
             .last()

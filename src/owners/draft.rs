@@ -24,10 +24,11 @@ pub enum Decision<R> {
 
 /// The records that a handler wants written, all of them or none.
 pub struct Draft {
-    /// The items as they will be, or their deletions, in the order of their versions. At least one, and no item twice.
+    /// The items as they will be, or their deletions, in the order of their versions. At least one,
+    /// and no item twice.
     pub contents: Vec<Content>,
-    /// The refused operations of the same request, by their place in it. They are stored with the write if it has a
-    /// request id, so that a repeat of the request gets the same answer.
+    /// The refused operations of the same request, by their place in it. They are stored with the
+    /// write if it has a request id, so that a repeat of the request gets the same answer.
     pub refused: BTreeMap<u16, StoredRefusal>,
 }
 
@@ -51,7 +52,8 @@ pub struct RecalledRefusal {
 
 /// A write that the bucket has acknowledged.
 pub struct WriteReceipt {
-    /// The written items with their versions, at least one, in the order in which they were written.
+    /// The written items with their versions, at least one, in the order in which they were
+    /// written.
     pub items: Vec<OpenedItem>,
     /// The refused operations of the same request.
     pub refused: BTreeMap<u16, RecalledRefusal>,
@@ -66,7 +68,7 @@ impl WriteReceipt {
     }
 }
 
-/// How a write ended, unless it failed for a reason of ours.
+/// How a write ended, unless it ended in an [`OwnersError`](super::OwnersError).
 pub enum Outcome<R> {
     /// The bucket has acknowledged it.
     Written(Box<WriteReceipt>),
@@ -79,11 +81,11 @@ pub enum Outcome<R> {
 /// Why a write is neither done nor refused by the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteFailure {
-    /// The request id stands for another request.
+    /// The caller has used the request id for another request.
     RequestIdReused,
-    /// It was done before, and not all that it wrote is still kept. With the owner's version.
+    /// It was done before, but not all that it wrote is still kept. With the owner's version.
     Forgotten(Version),
-    /// It lost the race to other writers as often as it may.
+    /// It lost more races to other writers than it may retry.
     TooManyRaces,
     /// The bucket is full.
     Full,

@@ -1,4 +1,4 @@
-//! Asking the bucket about an owner: their complete set, or what is newer than a copy.
+//! Fetching an owner from the bucket: the complete set, or what is newer than a copy.
 
 use super::{Owners, OwnersError, Snapshot};
 use crate::domain::Version;
@@ -8,40 +8,40 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, error};
 
-/// Between one look at a write that is not whole yet and the next.
-const TORN_PAUSE: Duration = Duration::from_millis(5);
+/// The pause before the bucket is asked again, after a replica returned only part of a write.
+const TORN_WRITE_PAUSE: Duration = Duration::from_millis(5);
 
-/// An owner's whole set, as the truth has it.
+/// An owner's complete set, as the truth has it.
 pub struct FetchedOwner {
     /// The set.
     pub snapshot: Arc<Snapshot>,
-    /// The stream sequence up to which it is complete.
+    /// The stream sequence up to which the set is complete.
     pub up_to: Version,
 }
 
-/// What came of asking the truth for what is newer than a copy.
+/// A copy after the truth was asked for what is newer.
 pub(super) enum Refresh {
     /// The copy, with what is newer.
     Extended(Arc<Snapshot>),
-    /// Another one: the copy did not fit.
+    /// The truth's set, because the copy does not fit it.
     Replaced(Arc<Snapshot>),
 }
 
 impl Owners {
-    /// The owner's whole set from the truth, confirmed. A replica may have come to the middle of a write just now; it is
-    /// asked again.
+    /// Fetches the owner's complete set from the truth, confirmed. If a replica has just part of
+    /// the newest write, it is asked again.
     pub(crate) async fn fetch_complete(
         &self,
         owner: &OwnerKey,
     ) -> Result<FetchedOwner, OwnersError> {
-        let end = self.0.bucket.deadline();
+        let deadline = self.0.bucket.deadline();
         loop {
             match self.fetch_once(owner).await {
                 Err(OwnersError::Broken {
                     broken: Broken::Torn,
                     ..
-                }) if tokio::time::Instant::now() < end => {
-                    tokio::time::sleep(TORN_PAUSE).await;
+                }) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(TORN_WRITE_PAUSE).await;
                 }
                 fetched => return fetched,
             }
@@ -51,6 +51,7 @@ impl Owners {
     async fn fetch_once(&self, owner: &OwnerKey) -> Result<FetchedOwner, OwnersError> {
         let checked_at = Instant::now();
         let delta = self.0.bucket.since_confirmed(owner, Version::NONE).await?;
+
         let set = OwnerSet::empty(*owner)
             .apply(&self.0.keyring, delta.records)
             .map_err(|broken| OwnersError::Broken {
@@ -58,45 +59,59 @@ impl Owners {
                 broken,
             })?;
         let snapshot = Arc::new(Snapshot::new(&self.0.keyring, set, Some(checked_at))?);
+
         Ok(FetchedOwner {
             snapshot,
             up_to: delta.up_to.unwrap_or_default(),
         })
     }
 
-    /// `held` with what the truth has that is newer; or, where the two do not fit, what the truth has. Fails where the
-    /// truth has less than `held`: acknowledged history is lost, and is not passed over in silence.
-    pub(super) async fn refreshed_copy(
+    /// Fetches what the truth has that is newer than `held`. If the two do not fit, fetches the
+    /// truth's complete set.
+    ///
+    /// Fails with [`OwnersError::HistoryLost`] if the truth has less than `held`: the loss of
+    /// acknowledged history must not go unnoticed.
+    pub(super) async fn fetch_refresh(
         &self,
         held: &Snapshot,
         confirmed: bool,
     ) -> Result<Refresh, OwnersError> {
         let (owner, broken) = match self.extend(held, confirmed).await {
             Err(OwnersError::Broken { owner, broken }) => (owner, broken),
-            newer => return newer.map(|(grown, _)| Refresh::Extended(grown.into())),
+            extended => return extended.map(|(snapshot, _)| Refresh::Extended(snapshot.into())),
         };
-        let whole = self.fetch_complete(&owner).await?.snapshot;
-        let (held, found) = (held.version(), whole.version());
+
+        let complete = self.fetch_complete(&owner).await?.snapshot;
+        let held = held.version();
+        let found = complete.version();
         if found < held {
-            error!(%owner, %held, %found, "the truth has lost history of this owner: the copy at hand stands in");
+            error!(
+                %owner, %held, %found,
+                "the truth has lost history of this owner: the copy is served"
+            );
             return Err(OwnersError::HistoryLost { owner, held, found });
         }
+
         match broken {
-            // So it is with every copy that was not asked for while deletions were forgotten.
+            // This is normal for a copy that was not refreshed while deletions were forgotten.
             Broken::BelowFloor => {
-                debug!(%owner, %held, %found, "the copy at hand is of before the floor: taken anew")
+                debug!(%owner, %held, %found, "the copy is older than the floor: fetched again")
             }
             Broken::Torn => {
-                debug!(%owner, %held, %found, "the replica was in the middle of a write: taken anew")
+                debug!(%owner, %held, %found, "the replica had part of a write: fetched again")
             }
             _ => {
-                error!(%owner, %broken, %held, %found, "the copy at hand and the truth do not fit: the truth's is taken")
+                error!(
+                    %owner, error = %broken, %held, %found,
+                    "the copy does not fit the truth: fetched again"
+                )
             }
         }
-        Ok(Refresh::Replaced(whole))
+
+        Ok(Refresh::Replaced(complete))
     }
 
-    /// What was fetched, with what the truth has that is newer, confirmed.
+    /// Adds to a fetched set what the truth has that is newer, confirmed.
     pub(super) async fn fetch_since(&self, held: &Snapshot) -> Result<FetchedOwner, OwnersError> {
         match self.extend(held, true).await {
             Ok((snapshot, up_to)) => Ok(FetchedOwner {
@@ -111,45 +126,47 @@ impl Owners {
         }
     }
 
-    /// `held` with what the truth has that is newer, and the stream sequence up to which it is complete.
+    /// Returns `held` with what the truth has that is newer, and the stream sequence up to which
+    /// that is complete.
     async fn extend(
         &self,
         held: &Snapshot,
         confirmed: bool,
     ) -> Result<(Snapshot, Option<Version>), OwnersError> {
-        let (owner, version) = (held.owner(), held.version());
+        let owner = held.owner();
+        let version = held.version();
         let checked_at = Instant::now();
-        let delta = match confirmed {
-            true => self.0.bucket.since_confirmed(owner, version).await?,
-            false => self.0.bucket.since(owner, version).await?,
+        let delta = if confirmed {
+            self.0.bucket.since_confirmed(owner, version).await?
+        } else {
+            self.0.bucket.since(owner, version).await?
         };
+
         let broken = |broken| OwnersError::Broken {
             owner: *owner,
             broken,
         };
-        // A replica may be behind; a confirmed answer that is has lost what was acknowledged.
-        if confirmed && !held.is_in(&delta.records) {
+        // A replica may be behind. A confirmed answer that is behind has lost what was
+        // acknowledged.
+        if confirmed && !held.is_confirmed_by(&delta.records) {
             return Err(broken(Broken::RolledBack));
         }
         let set = held
             .set()
             .apply(&self.0.keyring, delta.records)
             .map_err(broken)?;
-        Ok((
-            held.next(&self.0.keyring, set, Some(checked_at))?,
-            delta.up_to,
-        ))
+        let snapshot = held.next(&self.0.keyring, set, Some(checked_at))?;
+        Ok((snapshot, delta.up_to))
     }
 
-    /// What was fetched, as it is stored.
+    /// Returns the fetched set in the form in which Postgres stores it.
     pub(super) fn owner_copy(&self, fetched: &FetchedOwner) -> OwnerCopy<'_> {
         let set = fetched.snapshot.set();
-        let (records, up_to) = (set.records().cloned().collect(), fetched.up_to.get());
         OwnerCopy {
             owner: *set.owner(),
             bucket: self.bucket_name(),
-            records,
-            up_to,
+            records: set.records().cloned().collect(),
+            up_to: fetched.up_to.get(),
         }
     }
 }

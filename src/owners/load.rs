@@ -1,10 +1,10 @@
-//! An owner's first snapshot on this worker: from Postgres where the shard hosts them, else from the truth while they are
-//! brought here.
+//! Loading an owner's snapshot: from memory; the first time from Postgres if the shard hosts the
+//! owner, otherwise from the truth while the owner is hosted.
 
 use super::cache::OwnerEntry;
 use super::fetch::Refresh;
 use super::hosting::HostingReason;
-use super::{Owners, OwnersError, Snapshot, a_copy_stands_in};
+use super::{Owners, OwnersError, Snapshot, allows_stale_copy};
 use crate::requester::CallError;
 use crate::seal::{OwnerKey, OwnerSet, Record};
 use crate::shard::ShardError;
@@ -15,25 +15,28 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
 impl Owners {
-    /// The snapshot at hand. The first one of a worker is confirmed by the truth, where that can be reached: so an
-    /// answer is never older than one that this worker gave before it forgot the owner.
+    /// Returns the snapshot in memory, or loads it.
+    ///
+    /// The truth confirms a snapshot that is loaded, if the truth is available. So an answer is
+    /// never older than one that this worker gave before it evicted the owner from memory.
     pub(super) async fn load(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
     ) -> Result<Arc<Snapshot>, OwnersError> {
-        self.load_by(owner, entry, None).await
+        self.load_with_deadline(owner, entry, None).await
     }
 
-    /// As [`load`](Self::load); what this shard's Postgres has stands in for a truth that has not confirmed it by
-    /// `until`.
-    pub(super) async fn load_by(
+    /// Loads as [`load`](Self::load) does, but returns the copy from Postgres if the truth has not
+    /// confirmed it by `truth_deadline`.
+    pub(super) async fn load_with_deadline(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
-        until: Option<Instant>,
+        truth_deadline: Option<Instant>,
     ) -> Result<Arc<Snapshot>, OwnersError> {
         self.note_seen(owner, entry);
+
         if let Some(held) = entry.held() {
             if self.0.continuity.is_lost() && !entry.compared.load(Ordering::Acquire) {
                 return self.compare_with_postgres(owner, entry, held).await;
@@ -41,20 +44,24 @@ impl Owners {
             self.host_in_background(owner, entry, &held);
             return Ok(held);
         }
+
         let _one_load = entry.loading.lock().await;
         if let Some(held) = entry.held() {
             return Ok(held);
         }
-        let asked = self.unhost_epoch();
-        let (snapshot, hosted) = self.load_from_store(owner, entry, until).await?;
+
+        let epoch = self.unhost_epoch();
+        let (snapshot, hosted) = self.load_from_store(owner, entry, truth_deadline).await?;
         if hosted {
-            self.mark_hosted(entry, asked);
+            self.mark_hosted(entry, epoch);
         }
         Ok(self.keep(owner, entry, snapshot))
     }
 
-    /// The newer of what is held and what this shard's Postgres has. A copy that is older than the truth's loss fits the
-    /// truth, and would hide what was acknowledged since.
+    /// Returns `held` or the copy in this shard's Postgres, whichever is newer.
+    ///
+    /// Once the bucket has lost history, a snapshot from before the lost part still fits the truth.
+    /// Only the newer copy shows that acknowledged records are missing.
     async fn compare_with_postgres(
         &self,
         owner: &OwnerKey,
@@ -65,14 +72,19 @@ impl Owners {
         if entry.compared.load(Ordering::Acquire) {
             return Ok(entry.held().unwrap_or(held));
         }
+
         let hosted = match self.0.store.hosted_owner(owner).await {
             Ok(hosted) => hosted,
             Err(error) => {
-                warn!(%owner, %error, "Postgres cannot tell whether this owner's history is lost");
+                warn!(
+                    %owner, %error,
+                    "cannot check in Postgres whether this owner's history is lost"
+                );
                 return Ok(held);
             }
         };
         entry.compared.store(true, Ordering::Release);
+
         let Some(hosted) = hosted else {
             return Ok(held);
         };
@@ -82,46 +94,54 @@ impl Owners {
         if set.version() <= held.version() {
             return Ok(held);
         }
+
         let copy = Snapshot::new(&self.0.keyring, set, None);
         Ok(copy.map_or(held, |copy| self.keep(owner, entry, copy)))
     }
 
-    /// The owner from Postgres, hosted now if they are not yet, or from the truth; and whether the shard hosts them.
+    /// Loads the owner from Postgres, or from the truth. Hosts an owner that the shard does not
+    /// host yet. Returns the snapshot, and whether the shard hosts the owner now.
     async fn load_from_store(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
-        until: Option<Instant>,
+        truth_deadline: Option<Instant>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
         match self.0.store.hosted_owner(owner).await {
             Ok(Some(hosted)) => {
                 if !hosted.history_complete {
                     self.backfill_soon(owner);
                 }
-                self.load_hosted(owner, entry, hosted.records, until).await
+                self.load_hosted(owner, entry, hosted.records, truth_deadline)
+                    .await
             }
             Ok(None) => {
                 self.host_because(owner, entry, HostingReason::NotHosted)
                     .await
             }
             Err(ShardError::Unreadable) => {
-                error!(%owner, "this shard's Postgres holds what is no record: the owner is brought anew");
+                error!(
+                    %owner,
+                    "Postgres holds an unreadable record of this owner: replacing the copy"
+                );
                 self.host_because(owner, entry, HostingReason::Damaged)
                     .await
             }
             Err(error) => {
-                warn!(%error, "Postgres cannot be read: the owner is taken from the truth");
+                warn!(%error, "cannot read Postgres: the owner is served from the truth");
                 Ok((self.fetch_complete(owner).await?.snapshot, false))
             }
         }
     }
 
+    /// Checks the records from Postgres and lets the truth confirm them. Replaces the copy if it is
+    /// damaged. Returns the snapshot, and whether the shard hosts the owner now.
     async fn load_hosted(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
         records: Vec<Record>,
-        until: Option<Instant>,
+        truth_deadline: Option<Instant>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
         let broken = |broken| OwnersError::Broken {
             owner: *owner,
@@ -133,26 +153,30 @@ impl Owners {
         let copy = match set.and_then(|set| Snapshot::new(&self.0.keyring, set, None)) {
             Ok(copy) => copy,
             Err(OwnersError::Broken { broken, .. }) => {
-                error!(%owner, %broken, "this shard's Postgres does not hold the owner whole: brought anew");
+                error!(
+                    %owner, error = %broken,
+                    "the copy of this owner in Postgres is not complete: replacing it"
+                );
                 return self
                     .host_because(owner, entry, HostingReason::Damaged)
                     .await;
             }
             Err(error) => return Err(error),
         };
-        let refreshed_copy = self.refreshed_copy(&copy, true);
-        let refreshed_copy = match until {
-            Some(until) => timeout_at(until, refreshed_copy).await,
-            None => Ok(refreshed_copy.await),
+
+        let refresh = self.fetch_refresh(&copy, true);
+        let refresh = match truth_deadline {
+            Some(truth_deadline) => timeout_at(truth_deadline, refresh).await,
+            None => Ok(refresh.await),
         };
-        match refreshed_copy.unwrap_or(Err(TruthError::from(CallError::TimedOut).into())) {
+        match refresh.unwrap_or(Err(TruthError::from(CallError::TimedOut).into())) {
             Ok(Refresh::Extended(confirmed)) => Ok((confirmed, true)),
-            // Whole, and not the truth's.
+            // The copy is complete, but does not fit the truth.
             Ok(Refresh::Replaced(_)) => {
                 self.host_because(owner, entry, HostingReason::Damaged)
                     .await
             }
-            Err(error) if a_copy_stands_in(&error) => Ok((copy.into(), true)),
+            Err(error) if allows_stale_copy(&error) => Ok((copy.into(), true)),
             Err(error) => Err(error),
         }
     }

@@ -1,8 +1,22 @@
-//! What a worker knows of the owners it serves: their snapshots in memory, fed from Postgres and the truth.
+//! The owners' data: snapshots in memory, loaded from Postgres and from the truth.
 //!
-//! This is the one road for data. A read comes through [`Owners::read`], a write through [`Owners::write`], and the rows
-//! of the shard through [`Owners::project`]. A handler decides on a [`Snapshot`] and never talks to the bucket or to
-//! Postgres itself.
+//! All data passes through here: a read through [`Owners::read`], a write through
+//! [`Owners::write`], the shard's rows through [`Owners::project`]. A handler decides on a
+//! [`Snapshot`] and never talks to the bucket or to Postgres itself.
+//!
+//! A write takes these steps:
+//!
+//! 1. [`Owners::write`] (`write.rs`) takes the owner's entry (`cache.rs`) and its write lock.
+//! 2. `prepare` (`write.rs`) loads the owner's snapshot (`load.rs`), which the first time hosts the
+//!    owner (`hosting/`). It refreshes the snapshot if it has to be newer (`read.rs`, `fetch.rs`).
+//! 3. It looks for an earlier write with the same request id (`prior_request.rs`), then lets the
+//!    handler decide.
+//! 4. `attempt` (`write.rs`) composes and seals the records (`compose.rs`) and sends them to the
+//!    bucket.
+//! 5. An acknowledged write is adopted into memory (`compose.rs`). An unanswered one is settled
+//!    first (`settle.rs`).
+//! 6. `receipt` (`write.rs`) waits a limited time until the projection (`hosting/projection.rs`)
+//!    has stored the row in this shard's Postgres.
 
 mod admission;
 mod cache;
@@ -42,18 +56,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// How reads, writes and the projection behave.
+/// The settings of reads, writes and the projection.
 #[derive(Clone, Debug, Default)]
 pub struct OwnersSettings {
-    /// Of reads.
+    /// The settings of reads.
     pub read: ReadSettings,
-    /// Of writes.
+    /// The settings of writes.
     pub write: WriteSettings,
-    /// Of the projection.
+    /// The settings of the projection.
     pub projection: ProjectionSettings,
-    /// What one owner may weigh at most, in bytes, about.
+    /// The approximate memory that the largest permitted owner takes, in bytes.
     pub heaviest_bytes: u64,
-    /// Of what is kept, and for how long.
+    /// What is kept, and for how long.
     pub retention: RetentionSettings,
 }
 
@@ -61,11 +75,12 @@ pub struct OwnersSettings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReadSettings {
-    /// The freshness of a read that does not ask for one.
+    /// The consistency of a read that does not name one.
     pub consistency: Consistency,
-    /// How old a copy may be that an `eventual` read takes without asking the truth, in milliseconds.
+    /// How old a copy may be for an `eventual` read to use it without asking the truth, in
+    /// milliseconds.
     pub max_age_ms: u64,
-    /// Memory for snapshots at most, in bytes.
+    /// The most memory for snapshots, in bytes.
     pub cache_bytes: u64,
 }
 
@@ -75,7 +90,7 @@ pub struct ReadSettings {
 pub struct WriteSettings {
     /// How long an acknowledged write waits for its row in this shard's Postgres, in milliseconds.
     pub local_wait_ms: u64,
-    /// How often a write is tried again after it lost a race, before it is answered `overloaded`.
+    /// How often a write is retried after it lost a race, before the answer is `overloaded`.
     pub retries: u32,
 }
 
@@ -83,12 +98,12 @@ pub struct WriteSettings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProjectionSettings {
-    /// Messages stored in one transaction, about.
+    /// The approximate number of messages stored in one transaction.
     pub batch: usize,
-    /// How often a worker that does not project looks whether it should, in milliseconds.
+    /// How often a worker that does not project checks whether it should, in milliseconds.
     pub poll_ms: u64,
-    /// How long the projection may stand still, while the truth is ahead, before the worker that holds it loses it to
-    /// another, in milliseconds.
+    /// How long the projection may make no step while the truth is ahead, in milliseconds. After
+    /// that, another worker terminates the connection of the worker that projects.
     pub stuck_ms: u64,
 }
 
@@ -96,11 +111,11 @@ pub struct ProjectionSettings {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionSettings {
-    /// How long a shard keeps versions of items that are not current any more, in days.
+    /// How long a shard keeps superseded versions of items, in days.
     pub versions_d: u32,
 }
 
-/// How long a write is known again.
+/// How long a repeated write is recognised.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetrySettings {
@@ -149,32 +164,33 @@ impl Default for RetrySettings {
     }
 }
 
-/// Why an owner's data cannot be given or written.
+/// Why an owner's data cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnersError {
-    /// The truth is out of reach, or answers wrongly.
+    /// The truth is unavailable, or its answer is not usable.
     #[error(transparent)]
     Truth(#[from] TruthError),
-    /// The owner's records are not whole.
-    #[error("owner {owner}: the records are not whole: {broken}")]
+    /// The owner's records are not one complete state.
+    #[error("owner {owner}: the records are not complete: {broken}")]
     Broken {
-        /// Whose.
+        /// The owner.
         owner: OwnerKey,
-        /// In which way.
+        /// What is wrong with the records.
         broken: Broken,
     },
-    /// The truth is older than what it once acknowledged: it was restored from a backup, or made anew.
+    /// The truth has less of the owner than it once acknowledged: it was restored from a backup, or
+    /// created again.
     #[error("owner {owner}: the truth has lost history: it is at {found}, and was at {held}")]
     HistoryLost {
-        /// Whose.
+        /// The owner.
         owner: OwnerKey,
         /// The owner's version as it was acknowledged.
         held: crate::domain::Version,
         /// The owner's version in the truth now.
         found: crate::domain::Version,
     },
-    /// The bucket as a whole is older than it was, or another one.
-    #[error("the bucket's history went back: {0}")]
+    /// The bucket is older than it was, or is another bucket.
+    #[error("the bucket has lost history: {0}")]
     HistoryWentBack(String),
     /// Postgres is needed, and failed.
     #[error(transparent)]
@@ -182,10 +198,10 @@ pub enum OwnersError {
     /// A record cannot be opened.
     #[error("a record cannot be opened: {0}")]
     Seal(#[from] SealError),
-    /// No version that high was ever given.
+    /// The owner has not reached the version that the caller names.
     #[error("the owner never had that version")]
     NeverWas {
-        /// The owner's version.
+        /// The owner's version in the truth.
         owner_version: crate::domain::Version,
     },
 }
@@ -200,20 +216,20 @@ impl Transient for OwnersError {
     }
 }
 
-/// What a worker holds in memory.
+/// The counts of a worker's memory for owners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheCounts {
-    /// Owners.
+    /// The owners in memory.
     pub owners: usize,
-    /// Memory, in bytes, about.
+    /// The approximate memory for them, in bytes.
     pub bytes: u64,
-    /// Requests whose owner was there.
+    /// The requests whose owner was in memory.
     pub hits: u64,
-    /// Requests whose owner was not.
+    /// The requests whose owner was not in memory.
     pub misses: u64,
 }
 
-/// Every owner, as this worker knows them.
+/// All owners' data, as this worker reads and writes it. A clone shares the same state.
 #[derive(Clone)]
 pub struct Owners(Arc<Inner>);
 
@@ -228,19 +244,20 @@ struct Inner {
     continuity: Continuity,
     presence: Presence,
     backfill: Backfill,
-    /// The turns of owners who are heavy to bring here.
+    /// The permits to host heavy owners.
     heavy: Arc<Semaphore>,
-    /// The turns of all others.
+    /// The permits to host all other owners.
     light: Arc<Semaphore>,
+    /// Whether this worker projects.
     projects: AtomicBool,
-    /// Owners whom the shard hosts; the greatest number while that was not counted.
+    /// How many owners the shard hosts; `u64::MAX` until they are counted.
     hosted: AtomicU64,
-    /// From which the owners' paces are measured.
+    /// The start of the worker. Times of the owners' requests are measured from here.
     began: Instant,
 }
 
 impl Owners {
-    /// Of the shard named `shard`.
+    /// Creates the owners of the shard named `shard`, with nothing in memory yet.
     pub fn new(
         keyring: Keyring,
         bucket: Bucket,
@@ -251,6 +268,7 @@ impl Owners {
         let cache = cache::owner_cache(settings.read.cache_bytes, settings.heaviest_bytes);
         let continuity = Continuity::default();
         let [heavy, light] = hosting::hosting_permits();
+
         Self(Arc::new(Inner {
             keyring,
             bucket,
@@ -270,7 +288,7 @@ impl Owners {
         }))
     }
 
-    /// The name under which the user's records are kept.
+    /// The key of the user's records.
     pub fn owner(&self, user: &UserId) -> OwnerKey {
         self.0.keyring.owner(user)
     }
@@ -280,27 +298,28 @@ impl Owners {
         &self.0.keyring
     }
 
-    /// The freshness of a read that does not ask for one.
-    pub fn default_need(&self) -> Consistency {
+    /// The consistency of a read that does not name one.
+    pub fn default_consistency(&self) -> Consistency {
         self.0.settings.read.consistency
     }
 
-    /// What is known of the bucket's continuity.
+    /// Whether the bucket still has its history, and where it stands.
     pub fn continuity(&self) -> &Continuity {
         &self.0.continuity
     }
 
-    /// The truth.
+    /// The bucket that is the source of truth.
     pub fn truth(&self) -> &Bucket {
         &self.0.bucket
     }
 
-    /// What tells whether this shard's Postgres answers.
+    /// The breaker of this shard's Postgres.
     pub fn postgres(&self) -> &Breaker {
         self.0.store.breaker()
     }
 
-    /// What is bounded here: the memory for owners in bytes, and how often a write is tried again after a lost race.
+    /// The limits of this module: the memory for owners in bytes, and how often a write is retried
+    /// after a lost race.
     pub fn bounds(&self) -> (u64, u64) {
         (
             self.0.settings.read.cache_bytes,
@@ -308,24 +327,23 @@ impl Owners {
         )
     }
 
-    /// What is held in memory.
+    /// The counts of this worker's memory for owners.
     pub fn cache(&self) -> CacheCounts {
         let cache = &self.0.cache;
-        let (hits, misses) = (cache.hits(), cache.misses());
         CacheCounts {
             owners: cache.len(),
             bytes: cache.weight(),
-            hits,
-            misses,
+            hits: cache.hits(),
+            misses: cache.misses(),
         }
     }
 
-    /// Whether this worker is the one of its shard that projects.
+    /// Whether this worker is the one that projects for its shard.
     pub fn projects(&self) -> bool {
         self.0.projects.load(Ordering::Relaxed)
     }
 
-    /// How long the projection has been behind the truth without a step; none while it keeps up.
+    /// How long the projection has been behind the truth without a step; `None` while it keeps up.
     pub fn behind(&self) -> Option<Duration> {
         self.0.continuity.behind()
     }
@@ -344,8 +362,8 @@ impl Owners {
     }
 }
 
-/// Whether a copy may stand in for the truth: that is away, or knows less than the copy.
-fn a_copy_stands_in(error: &OwnersError) -> bool {
+/// Whether a copy may answer after this error: the truth is unavailable, or has less than the copy.
+fn allows_stale_copy(error: &OwnersError) -> bool {
     matches!(
         error,
         OwnersError::Truth(TruthError::Unavailable(_) | TruthError::Full)

@@ -1,4 +1,5 @@
-//! Whether a write was done before, under the same request id.
+//! Recognising a repeated write by its request id, and finding again what the first one wrote and
+//! refused.
 
 use super::draft::{Intent, RecalledRefusal};
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
@@ -9,67 +10,90 @@ use futures::future::join_all;
 use std::collections::BTreeMap;
 use tracing::{debug, warn};
 
-/// How many items are looked through at a time.
-const AT_ONCE: usize = 16;
+/// The most items whose kept records are fetched at the same time.
+const CONCURRENT_LOOKUPS_MAX: usize = 16;
 
 impl Owners {
-    /// The record that a write with this request id made: among the current ones, in this shard's Postgres, or, where
-    /// this shard does not know every version, among the kept records of the item itself.
+    /// Finds the record that an earlier write with this request id made.
+    ///
+    /// Searches the owner's current records, then this shard's Postgres. If Postgres does not know
+    /// every version of the owner's items, searches the kept records of the items that the request
+    /// is about too.
     pub(super) async fn find_prior_request(
         &self,
         snapshot: &Snapshot,
         request_id: &RequestHash,
         intent: &Intent,
     ) -> Result<Option<Record>, OwnersError> {
-        let made_by = |record: &&Record| {
-            record
-                .envelope
-                .request
-                .is_some_and(|(id, _)| id == *request_id)
-        };
-        if let Some(current) = snapshot.set().records().find(made_by) {
-            return Ok(Some(current.clone()));
+        let current = snapshot
+            .set()
+            .records()
+            .find(|record| is_made_by(record, request_id));
+        if let Some(found) = current {
+            return Ok(Some(found.clone()));
         }
         if snapshot.keys().is_none() {
             return Ok(None);
         }
-        let known_to = match self
+
+        let in_postgres = self
             .0
             .store
             .earlier_request(snapshot.owner(), request_id, self.bucket_name())
-            .await
-        {
+            .await;
+        let not_done_up_to = match in_postgres {
             Ok(PriorRequest::Found(record)) => return Ok(Some(*record)),
             Ok(PriorRequest::NotUpTo(sequence)) => Version::new(sequence).unwrap_or_default(),
             Ok(PriorRequest::Unknown) => Version::NONE,
             Err(error) => {
-                warn!(%error, "Postgres cannot be asked for the request: looked for in the truth");
+                warn!(%error, "cannot look for an earlier request in Postgres: asking the truth");
                 Version::NONE
             }
         };
-        let written_over =
-            |record: &&Record| record.version > known_to && !record.envelope.item_prev.is_none();
+
+        self.find_in_kept_records(snapshot, request_id, intent, not_done_up_to)
+            .await
+    }
+
+    /// Finds the record that a write with this request id made after the version `after`, among the
+    /// records that the bucket keeps of the items that the request is about.
+    async fn find_in_kept_records(
+        &self,
+        snapshot: &Snapshot,
+        request_id: &RequestHash,
+        intent: &Intent,
+        after: Version,
+    ) -> Result<Option<Record>, OwnersError> {
+        // Only an item that was written since, and not for the first time, has records that the
+        // snapshot lacks.
+        let has_superseded =
+            |record: &&Record| record.version > after && !record.envelope.item_prev.is_none();
         let items = self.items_of(snapshot, request_id, intent)?;
-        let items: Vec<&Record> = items.into_iter().filter(written_over).collect();
-        for some in items.chunks(AT_ONCE) {
-            let mut looked_up = Vec::with_capacity(some.len());
-            for Record { name, version, .. } in some {
-                looked_up.push(
+        let items: Vec<&Record> = items.into_iter().filter(has_superseded).collect();
+
+        for chunk in items.chunks(CONCURRENT_LOOKUPS_MAX) {
+            let mut lookups = Vec::with_capacity(chunk.len());
+            for Record { name, version, .. } in chunk {
+                lookups.push(
                     self.0
                         .bucket
-                        .history(snapshot.owner(), name, known_to, *version),
+                        .history(snapshot.owner(), name, after, *version),
                 );
             }
-            for kept in join_all(looked_up).await {
-                if let Some(found) = kept?.iter().find(made_by) {
+
+            for kept in join_all(lookups).await {
+                let kept = kept?;
+                if let Some(found) = kept.iter().find(|record| is_made_by(record, request_id)) {
                     return Ok(Some(found.clone()));
                 }
             }
         }
+
         Ok(None)
     }
 
-    /// The current records of the items that the request is about: those it names, and those whose life it began.
+    /// Returns the current records of the items that the request is about: those that it names, and
+    /// those that it created.
     fn items_of<'s>(
         &self,
         snapshot: &'s Snapshot,
@@ -79,25 +103,28 @@ impl Owners {
         let Some(keys) = snapshot.keys() else {
             return Ok(Vec::new());
         };
+
         let named = intent
             .items
             .iter()
             .filter_map(|(kind, id)| Some(keys.item(kind.as_str(), id.as_ref()?.as_str())));
         let mut items: Vec<ItemKey> = named.collect();
         if intent.items.iter().any(|(_, id)| id.is_none()) {
-            let begun = snapshot
+            let created = snapshot
                 .items()?
                 .iter()
                 .filter(|item| item.body.born_request == Some(*request_id));
-            items.extend(begun.map(|item| item.key));
+            items.extend(created.map(|item| item.key));
         }
+
         Ok(items
             .into_iter()
             .filter_map(|key| snapshot.set().get(&RecordName::Item(key)))
             .collect())
     }
 
-    /// All items of the write to which this record belongs, and what it refused; `None` where not all of it is kept.
+    /// Returns all items of the write to which this record belongs, and the refusals that are
+    /// stored with it; `None` if a part of the write is no longer kept.
     pub(super) async fn complete_write(
         &self,
         snapshot: &Snapshot,
@@ -109,6 +136,7 @@ impl Owners {
             let refused = part.refused.clone();
             return Ok(Some((vec![found], refused)));
         }
+
         let last = record.version.get() + u64::from(part.followed_by);
         let mut items = Vec::with_capacity(usize::from(part.of));
         for version in last + 1 - u64::from(part.of)..=last {
@@ -118,6 +146,7 @@ impl Owners {
                 None => return Ok(None),
             }
         }
+
         let refused = items
             .last()
             .map(|item| item.body.part.refused.clone())
@@ -125,14 +154,14 @@ impl Owners {
         Ok(Some((items, refused)))
     }
 
-    /// What was refused beside a write, with the items that it showed: they are kept under their versions, and not again
-    /// with each refusal.
+    /// Adds to the stored refusals of a write the items that they show. A stored refusal has only
+    /// the version of its item; the item is read from there.
     pub(super) async fn recall_refusals(
         &self,
         snapshot: &Snapshot,
         refused: BTreeMap<u16, StoredRefusal>,
     ) -> Result<BTreeMap<u16, RecalledRefusal>, OwnersError> {
-        let mut all = BTreeMap::new();
+        let mut recalled = BTreeMap::new();
         for (at, StoredRefusal { json, shown }) in refused {
             let record = if shown.is_none() {
                 None
@@ -140,13 +169,13 @@ impl Owners {
                 self.record_at(snapshot, shown).await?
             };
             let shown = record.map(|record| snapshot.open(&record)).transpose()?;
-            all.insert(at, RecalledRefusal { json, shown });
+            recalled.insert(at, RecalledRefusal { json, shown });
         }
-        Ok(all)
+        Ok(recalled)
     }
 
-    /// The owner's record of that version: from the current ones, this shard's Postgres, or the truth; `None` where it
-    /// is kept nowhere.
+    /// Finds the owner's record of that version among the current records, in this shard's
+    /// Postgres, or in the truth. Returns `None` if it is no longer kept.
     pub(super) async fn record_at(
         &self,
         snapshot: &Snapshot,
@@ -159,13 +188,23 @@ impl Owners {
         {
             return Ok(Some(current.clone()));
         }
+
         match self.0.store.record_at(snapshot.owner(), version).await {
             Ok(Some(record)) => return Ok(Some(record)),
             Ok(None) => {}
             Err(error) => {
-                debug!(%error, "Postgres cannot be asked for a record: looked for in the truth")
+                debug!(%error, "cannot read a record from Postgres: asking the truth")
             }
         }
+
         Ok(self.0.bucket.record_at(snapshot.owner(), version).await?)
     }
+}
+
+/// Returns whether a write with this request id made the record.
+fn is_made_by(record: &Record, request_id: &RequestHash) -> bool {
+    record
+        .envelope
+        .request
+        .is_some_and(|(id, _)| id == *request_id)
 }

@@ -1,8 +1,9 @@
-//! What became of a write that was sent and not answered.
+//! Settling a write that was sent and not acknowledged.
 //!
-//! It is sent once more, the same write upon the same version. Both are a compare-and-set on it, so at most one of the
-//! two can land, whenever the first arrives: what comes back is the truth of it, exactly once. Where the owner has moved
-//! on meanwhile, the operation id in the sealed records tells whether that was this write.
+//! The worker sends the same records again, based on the same version. Both attempts are a
+//! compare-and-set on that version, so at most one of them can land, whenever the first arrives. If
+//! the owner is at another version by then, the operation id in the sealed records shows whether
+//! this write was the one that landed.
 
 use super::cache::OwnerEntry;
 use super::compose::Sealed;
@@ -14,21 +15,21 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{info, warn};
 
-/// Between one look and the next.
-const PAUSE: Duration = Duration::from_millis(20);
+/// The pause before a write is sent again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// What is known of the write in the end.
+/// The result of settling a write.
 pub(super) enum Settled {
-    /// The truth has it.
+    /// The truth has the write.
     Done(Vec<OpenedItem>),
-    /// The truth does not have it, and never will: the owner is at another version.
+    /// The truth does not have the write, and never will: the owner is at another version.
     Lost,
-    /// The caller's time was up first.
+    /// The caller's deadline passed first.
     InDoubt,
 }
 
 impl Owners {
-    /// Settles a write in doubt before the `deadline`, if the truth answers by then.
+    /// Settles a write in doubt, if the truth answers before the `deadline`.
     pub(super) async fn settle(
         &self,
         entry: &Arc<OwnerEntry>,
@@ -44,21 +45,23 @@ impl Owners {
                     Ok(None) => {}
                     Err(error) => warn!(%error, "a write in doubt is not settled yet"),
                 }
-                sleep_until(Instant::now() + PAUSE).await;
+                sleep_until(Instant::now() + RETRY_PAUSE).await;
             }
         };
         let settled = timeout_at(deadline, settling)
             .await
             .unwrap_or(Settled::InDoubt);
+
         let outcome = match settled {
             Settled::Done(_) => "it is written",
             Settled::Lost => "it is not written",
-            Settled::InDoubt => "its time was up",
+            Settled::InDoubt => "the deadline passed before it was settled",
         };
         info!(outcome, "a write was in doubt");
         settled
     }
 
+    /// Sends the write once more. Returns `None` if that did not settle it.
     async fn settle_once(
         &self,
         entry: &Arc<OwnerEntry>,
@@ -66,7 +69,7 @@ impl Owners {
         sealed: &Sealed,
         deadline: Instant,
     ) -> Result<Option<Settled>, OwnersError> {
-        match self
+        let appended = self
             .0
             .bucket
             .append(
@@ -75,19 +78,21 @@ impl Owners {
                 &sealed.records,
                 deadline,
             )
-            .await
-        {
+            .await;
+
+        match appended {
             Ok(version) => Ok(Some(Settled::Done(
                 self.adopt(entry, snapshot, sealed, version)?,
             ))),
-            Err(AppendError::Conflict) => self.look_for(entry, snapshot, sealed).await,
-            // A full bucket refuses this one; the first may have been taken before.
+            Err(AppendError::Conflict) => self.settle_conflict(entry, snapshot, sealed).await,
+            // A full bucket refuses this attempt, but may have stored the first one before.
             Err(AppendError::Full | AppendError::InDoubt | AppendError::NotWritten(_)) => Ok(None),
         }
     }
 
-    /// The owner has moved on from the version that the write was made upon: by this write, or by another's.
-    async fn look_for(
+    /// Finds out which write moved the owner on from the version that this write is based on: this
+    /// one, or another. Returns `None` if the records that would show it are no longer kept.
+    async fn settle_conflict(
         &self,
         entry: &Arc<OwnerEntry>,
         snapshot: &Snapshot,
@@ -96,41 +101,50 @@ impl Owners {
         let now = self
             .refresh(snapshot.owner(), entry, snapshot, true)
             .await?;
-        let upon = snapshot.version();
-        // All of a write landed where its last record did.
+        let base = snapshot.version();
+
+        // A write lands completely or not at all, so its last record stands for all of it.
         let Some(last) = sealed.records.last().map(|record| record.name) else {
             return Ok(Some(Settled::Lost));
         };
-        let current = match now.set().get(&last).filter(|record| record.version > upon) {
+        let current = match now.set().get(&last).filter(|record| record.version > base) {
             Some(current) => current,
             None => return Ok(Some(Settled::Lost)),
         };
-        if self.is_of(&now, current, sealed)? {
+        if self.is_same_write(&now, current, sealed)? {
             return Ok(Some(Settled::Done(
                 now.open_items(&sealed.stored(current.version)?)?,
             )));
         }
-        // Written over since, perhaps.
+
+        // The write may have landed and been superseded since.
         let kept = self
             .0
             .bucket
-            .history(snapshot.owner(), &last, upon, current.version)
+            .history(snapshot.owner(), &last, base, current.version)
             .await?;
         for record in &kept {
-            if self.is_of(&now, record, sealed)? {
+            if self.is_same_write(&now, record, sealed)? {
                 return Ok(Some(Settled::Done(
                     now.open_items(&sealed.stored(record.version)?)?,
                 )));
             }
         }
-        // Some may be kept no more.
-        let all_since = kept
+
+        // It is lost only if every record since the base is still kept.
+        let all_kept = kept
             .first()
-            .is_some_and(|first| first.envelope.item_prev <= upon);
-        Ok(all_since.then_some(Settled::Lost))
+            .is_some_and(|first| first.envelope.item_prev <= base);
+        Ok(all_kept.then_some(Settled::Lost))
     }
 
-    fn is_of(&self, now: &Snapshot, record: &Record, sealed: &Sealed) -> Result<bool, OwnersError> {
+    /// Returns whether the record belongs to this write.
+    fn is_same_write(
+        &self,
+        now: &Snapshot,
+        record: &Record,
+        sealed: &Sealed,
+    ) -> Result<bool, OwnersError> {
         let Some(keys) = now.keys() else {
             return Ok(false);
         };

@@ -1,4 +1,4 @@
-//! An owner's whole current set, checked to be whole, opened when looked at.
+//! A snapshot: an owner's current records, checked to be complete, and opened when they are needed.
 
 use super::OwnersError;
 use crate::domain::{Item, ItemId, Kind, Version};
@@ -13,19 +13,20 @@ use std::time::Instant;
 pub struct Snapshot {
     set: OwnerSet,
     keys: Option<OwnerKeys>,
-    /// When the truth last confirmed that nothing newer is known; `None` for a copy it has not been asked about.
+    /// When the truth last confirmed this copy; `None` if it has not.
     checked_at: Option<Instant>,
-    /// Opened when first looked at; shared by all snapshots of one version, since opening is most of the work of a read.
+    /// The opened items, from their first use on. All snapshots of one version share them, because
+    /// opening is most of the work of a read.
     items: Arc<OnceLock<Vec<OpenedItem>>>,
 }
 
 /// An item's record, opened.
 pub struct OpenedItem {
-    /// Under which name it is kept.
+    /// The key of the item's records.
     pub key: ItemKey,
-    /// The record's version: the item's.
+    /// The record's version, which is the item's.
     pub version: Version,
-    /// What the record says.
+    /// The content of the record.
     pub body: Body,
 }
 
@@ -40,6 +41,12 @@ impl OpenedItem {
 }
 
 impl Snapshot {
+    /// Creates a snapshot of the set.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnersError::Broken`] if part of the newest write is missing; [`OwnersError::Seal`] if the
+    /// owner's key cannot be unwrapped or the floor's seal is wrong.
     pub(crate) fn new(
         keyring: &Keyring,
         set: OwnerSet,
@@ -49,16 +56,17 @@ impl Snapshot {
             None => None,
             Some(record) => Some(OwnerKeys::unwrap_record(keyring, set.owner(), record)?),
         };
+
         Self::with_keys(set, keys, checked_at)
     }
 
-    /// What a floor says is believed only as it was sealed; of all else that is so when it is opened.
+    /// Verifies the floor's seal before trusting it; items are verified when they are opened.
     fn with_keys(
         set: OwnerSet,
         keys: Option<OwnerKeys>,
         checked_at: Option<Instant>,
     ) -> Result<Self, OwnersError> {
-        if !newest_is_whole(&set, keys.as_ref()) {
+        if !newest_write_is_complete(&set, keys.as_ref()) {
             return Err(OwnersError::Broken {
                 owner: *set.owner(),
                 broken: Broken::Torn,
@@ -68,6 +76,7 @@ impl Snapshot {
             let keys = keys.as_ref().ok_or(SealError::ForeignKey)?;
             keys.check_floor(set.owner(), record)?;
         }
+
         Ok(Self {
             set,
             keys,
@@ -76,7 +85,8 @@ impl Snapshot {
         })
     }
 
-    /// This snapshot with newer records; the keys stay those of the owner's first record.
+    /// Creates the snapshot that follows this one, with the newer set. The owner's keys never
+    /// change.
     pub(super) fn next(
         &self,
         keyring: &Keyring,
@@ -95,39 +105,44 @@ impl Snapshot {
         }
     }
 
+    /// The records.
     pub(crate) fn set(&self) -> &OwnerSet {
         &self.set
     }
 
+    /// When the truth last confirmed this copy; `None` if it has not.
     pub(super) fn checked_at(&self) -> Option<Instant> {
         self.checked_at
     }
 
-    /// Whose it is.
+    /// The owner.
     pub fn owner(&self) -> &OwnerKey {
         self.set.owner()
     }
 
-    /// The owner's version; none when they have no record.
+    /// The owner's version; [`Version::NONE`] for an owner without records.
     pub fn version(&self) -> Version {
         self.set.version()
     }
 
-    /// The version up to which the owner's deletions are forgotten; none while all are known.
+    /// The version up to which the owner's deletions are forgotten; [`Version::NONE`] if none is
+    /// forgotten.
     pub fn floor(&self) -> Version {
         self.set.floor()
     }
 
-    /// The owner's keys, once they have written anything.
+    /// The owner's keys; `None` before the owner's first write.
     pub fn keys(&self) -> Option<&OwnerKeys> {
         self.keys.as_ref()
     }
 
-    /// The item of that kind and id, living or deleted; `None` if it never was.
+    /// Returns the item of that kind and id, living or deleted; `None` if the set has no record of
+    /// it.
     pub fn item(&self, kind: Kind, id: &ItemId) -> Result<Option<OpenedItem>, SealError> {
         let Some(keys) = &self.keys else {
             return Ok(None);
         };
+
         let key = keys.item(kind.as_str(), id.as_str());
         self.set
             .get(&RecordName::Item(key))
@@ -135,11 +150,12 @@ impl Snapshot {
             .transpose()
     }
 
-    /// All items, deletions included, in no order.
+    /// Returns all items, deletions included, in no particular order.
     pub fn items(&self) -> Result<&[OpenedItem], SealError> {
         if let Some(items) = self.items.get() {
             return Ok(items);
         }
+
         let mut items = Vec::new();
         if self.keys.is_some() {
             for record in self.set.records() {
@@ -151,7 +167,7 @@ impl Snapshot {
         Ok(self.items.get_or_init(|| items))
     }
 
-    /// How many items live, and how many item keys there are, those of kept deletions included.
+    /// Counts the items: those that live, and all item keys, those of kept deletions included.
     pub fn counts(&self) -> (usize, usize) {
         let items = self
             .set
@@ -162,36 +178,39 @@ impl Snapshot {
         })
     }
 
-    /// Whether its newest record is among these of the truth, from its version on; or a newer one, which has a check of
-    /// its own.
-    pub(super) fn is_in(&self, records: &[Record]) -> bool {
-        let ours = |record: &Record| {
+    /// Returns whether the truth's `records`, from this snapshot's version on, have this snapshot's
+    /// newest record or a newer one. A newer one is checked when it is applied.
+    pub(super) fn is_confirmed_by(&self, records: &[Record]) -> bool {
+        let is_ours = |record: &Record| {
             self.set
                 .get(&record.name)
                 .is_some_and(|ours| ours.value == record.value)
         };
+
         let version = self.version();
         version.is_none()
             || records
                 .iter()
-                .any(|r| r.version > version || r.version == version && ours(r))
+                .any(|r| r.version > version || r.version == version && is_ours(r))
     }
 
-    /// The memory it takes, in bytes, about.
+    /// The approximate memory of the snapshot, in bytes.
     pub(super) fn weight(&self) -> u64 {
-        const RECORD: u64 = 320;
+        const RECORD_BYTES: u64 = 320;
+
         self.set
             .records()
-            .map(|record| record.value.len() as u64 * 2 + RECORD)
+            .map(|record| record.value.len() as u64 * 2 + RECORD_BYTES)
             .sum::<u64>()
-            + RECORD
+            + RECORD_BYTES
     }
 
-    /// The item of one of this owner's records, opened.
+    /// Opens one of this owner's item records.
     pub(super) fn open(&self, record: &Record) -> Result<OpenedItem, SealError> {
         let (Some(keys), RecordName::Item(key)) = (&self.keys, record.name) else {
             return Err(SealError::Malformed);
         };
+
         Ok(OpenedItem {
             key,
             version: record.version,
@@ -199,7 +218,7 @@ impl Snapshot {
         })
     }
 
-    /// The items among these records of this owner, opened.
+    /// Opens the items among these records of this owner.
     pub(super) fn open_items(&self, records: &[Record]) -> Result<Vec<OpenedItem>, SealError> {
         records
             .iter()
@@ -209,16 +228,19 @@ impl Snapshot {
     }
 }
 
-/// Whether all of the newest write is there, and no other upon the same state: how many items it has is sealed in each.
-/// One that cannot be opened tells nothing here, and fails whoever looks at it.
-fn newest_is_whole(set: &OwnerSet, keys: Option<&OwnerKeys>) -> bool {
+/// Returns whether all of the newest write is there, and no other write that is based on the same
+/// state. Each record of a write has the number of its items in its sealed part.
+///
+/// A record that cannot be opened counts as complete here: the read that opens it fails.
+fn newest_write_is_complete(set: &OwnerSet, keys: Option<&OwnerKeys>) -> bool {
     let mut items = set.newest_write();
     items.retain(|record| matches!(record.name, RecordName::Item(_)));
     let Some(last) = items.last() else {
         return true;
     };
-    // An owner's first write brings their key along.
+    // An owner's first write also has the owner's key.
     let Some(keys) = keys else { return false };
+
     match Body::open(keys, set.owner(), last) {
         Ok(Body { part, .. }) => part.followed_by == 0 && usize::from(part.of) == items.len(),
         Err(_) => true,

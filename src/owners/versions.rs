@@ -1,30 +1,31 @@
-//! An item as it was: its kept versions, from this shard's Postgres and from the truth.
+//! The versions of an item that are still kept, from this shard's Postgres and from the truth.
 
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::{ItemId, Kind, Version};
-use crate::seal::{OwnerKey, Record, RecordName};
+use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 use std::collections::BTreeMap;
 use tracing::debug;
 
-/// An item's kept versions, or some of them.
+/// Some of an item's kept versions.
 pub struct KeptVersions {
-    /// Newest first.
+    /// The versions, newest first.
     pub versions: Vec<OpenedItem>,
-    /// Whether there are older ones.
+    /// Whether older versions are kept too.
     pub more: bool,
     /// Whether the first version is still kept.
     pub complete: bool,
 }
 
 impl Owners {
-    /// The item's versions before `before`, at most `most` of the newest; `None` if it never was, or is forgotten.
+    /// Returns the item's newest versions below `before`, at most `limit`; `None` if the item never
+    /// existed or is forgotten.
     pub async fn kept_versions(
         &self,
         snapshot: &Snapshot,
         kind: Kind,
         id: &ItemId,
         before: Version,
-        most: usize,
+        limit: usize,
     ) -> Result<Option<KeptVersions>, OwnersError> {
         let Some(item) = snapshot
             .keys()
@@ -32,54 +33,82 @@ impl Owners {
         else {
             return Ok(None);
         };
-        let name = RecordName::Item(item);
-        let Some(current) = snapshot.set().get(&name) else {
+        let Some(current) = snapshot.set().get(&RecordName::Item(item)) else {
             return Ok(None);
         };
-        // Each has what the other may no longer have; either is enough where the other is away.
-        let in_truth = self
-            .0
-            .bucket
-            .history(snapshot.owner(), &name, Version::NONE, current.version)
-            .await;
-        let here = self
-            .0
-            .store
-            .item_versions(snapshot.owner(), &item, before, most + 1)
-            .await;
-        let (in_truth, here) = match (in_truth, here) {
-            (Err(error), Err(_)) => return Err(error.into()),
-            (in_truth, here) => (in_truth.unwrap_or_default(), here.unwrap_or_default()),
-        };
+
+        let (in_truth, in_postgres) = self
+            .versions_in_both(snapshot, &item, current, before, limit + 1)
+            .await?;
+
         let is_first = |record: &Record| record.envelope.item_prev.is_none();
         let complete = is_first(current) || in_truth.first().is_some_and(is_first) || {
-            let first_here = self.0.store.first_version(snapshot.owner(), &item).await;
-            first_here
-                .ok()
-                .flatten()
-                .is_some_and(|record| is_first(&record))
+            let first = self.0.store.first_version(snapshot.owner(), &item).await;
+            first.ok().flatten().is_some_and(|record| is_first(&record))
         };
-        let all = in_truth.into_iter().chain(here).chain([current.clone()]);
+
+        let all = in_truth
+            .into_iter()
+            .chain(in_postgres)
+            .chain([current.clone()]);
         let all: BTreeMap<Version, Record> = all.map(|record| (record.version, record)).collect();
-        // A version above the snapshot's is of a later state than the rest of the answer.
-        let known = all
+        // A version above the snapshot's belongs to a later state than the rest of the answer.
+        let kept: Vec<Record> = all
             .into_values()
             .rev()
-            .filter(|record| record.version < before && record.version <= snapshot.version());
-        let known: Vec<Record> = known.collect();
-        let versions = known
+            .filter(|record| record.version < before && record.version <= snapshot.version())
+            .collect();
+        let versions = kept
             .iter()
-            .take(most)
+            .take(limit)
             .map(|record| snapshot.open(record))
             .collect::<Result<_, _>>()?;
+
         Ok(Some(KeptVersions {
             versions,
-            more: known.len() > most,
+            more: kept.len() > limit,
             complete,
         }))
     }
 
-    /// The item as it was at that version; `None` if it had no such version, or that is no longer kept.
+    /// Reads the item's versions from the truth, and those below `before` from this shard's
+    /// Postgres. Each may have what the other no longer has. If one is unavailable, the other is
+    /// enough.
+    async fn versions_in_both(
+        &self,
+        snapshot: &Snapshot,
+        item: &ItemKey,
+        current: &Record,
+        before: Version,
+        limit: usize,
+    ) -> Result<(Vec<Record>, Vec<Record>), OwnersError> {
+        let in_truth = self
+            .0
+            .bucket
+            .history(
+                snapshot.owner(),
+                &current.name,
+                Version::NONE,
+                current.version,
+            )
+            .await;
+        let in_postgres = self
+            .0
+            .store
+            .item_versions(snapshot.owner(), item, before, limit)
+            .await;
+
+        match (in_truth, in_postgres) {
+            (Err(error), Err(_)) => Err(error.into()),
+            (in_truth, in_postgres) => Ok((
+                in_truth.unwrap_or_default(),
+                in_postgres.unwrap_or_default(),
+            )),
+        }
+    }
+
+    /// Returns the item as it was at that version; `None` if the item has no such version, or it is
+    /// no longer kept.
     pub async fn item_at(
         &self,
         owner: &OwnerKey,
@@ -92,21 +121,22 @@ impl Owners {
         if version > snapshot.version() {
             snapshot = self.refresh(owner, &entry, &snapshot, true).await?;
         }
-        // Nobody is asked for what never was.
+
+        // A version that the owner has not reached is not looked for.
         let found = if version > snapshot.version() {
             None
         } else {
             self.record_at(&snapshot, version).await?
         };
         let Some(record) = found else {
-            debug!(%owner, "a version that is asked for is not kept");
+            debug!(%owner, "the requested version is not kept");
             return Ok(None);
         };
+
         let wanted = snapshot
             .keys()
             .map(|keys| RecordName::Item(keys.item(kind.as_str(), id.as_str())));
-        let is_it = wanted == Some(record.name);
-        if is_it {
+        if wanted == Some(record.name) {
             Ok(Some(snapshot.open(&record)?))
         } else {
             Ok(None)

@@ -29,7 +29,8 @@ enum Basis {
 }
 
 impl Basis {
-    /// The basis after a lost race. The nearest replica may not have what won it, so it is asked only once.
+    /// The basis after a lost race. The nearest replica may not have what won it, so it is asked
+    /// only once.
     fn after_lost_race(self) -> Self {
         match self {
             Self::Cached => Self::Head,
@@ -38,15 +39,15 @@ impl Basis {
     }
 }
 
-/// What a request comes to on an owner's state.
+/// What a request leads to on an owner's state.
 enum Step<R> {
     Write(Draft),
     Refuse(R),
-    /// The request was done before: the record that it wrote, and the hash of this request.
+    /// The request was done before. With a record that it wrote, and the hash of this request.
     Repeat(Box<Record>, RequestHash),
 }
 
-/// What one attempt to write came to.
+/// The result of one attempt to write.
 enum Attempt {
     Done(Vec<OpenedItem>),
     LostRace,
@@ -57,8 +58,9 @@ enum Attempt {
 impl Owners {
     /// Writes what `decide` wants on the owner's current state, or returns its refusal.
     ///
-    /// `decide` is called again if the owner has changed meanwhile, and before a refusal counts: a refusal has no
-    /// compare-and-set behind it, so it is only returned on a state that the bucket has confirmed.
+    /// `decide` is called again if the owner has changed in the meantime, and before a refusal
+    /// counts: no compare-and-set checks a refusal, so it is only returned on a state that the
+    /// bucket has confirmed.
     pub async fn write<R, E: From<OwnersError>>(
         &self,
         user: &UserId,
@@ -75,7 +77,7 @@ impl Owners {
 
         let mut basis = Basis::Cached;
         for _ in 0..=self.0.settings.write.retries {
-            // Nothing has been sent so far and nothing is left behind, so this may be cancelled anywhere.
+            // Nothing has been sent so far, so this may be cancelled anywhere.
             let prepare = self.prepare(&owner, &entry, intent, basis, &decide);
             let Ok(prepared) = timeout_at(deadline, prepare).await else {
                 return Ok(WriteFailure::OutOfTime.into());
@@ -88,7 +90,8 @@ impl Owners {
                 Step::Repeat(record, request) => {
                     drop(write_lock);
                     let repeat = self.repeat(&entry, snapshot, &record, &request, deadline);
-                    // It was done. A caller that is told that nothing was written would do it once more.
+                    // The request was done. A caller that is told that nothing was written would
+                    // repeat it.
                     let repeated = timeout_at(deadline, repeat).await;
                     return Ok(repeated.unwrap_or(Ok(WriteFailure::InDoubt.into()))?);
                 }
@@ -122,11 +125,12 @@ impl Owners {
                 .receipt(&entry, &snapshot, items, refused, deadline)
                 .await?);
         }
+
         Ok(WriteFailure::TooManyRaces.into())
     }
 
-    /// The lock that serialises the owner's writes in this worker; `None` if the deadline comes first. Fails at once
-    /// while the bucket takes no writes.
+    /// Takes the lock that serialises the owner's writes in this worker. Returns `None` if the
+    /// deadline comes first. Fails at once while the bucket takes no writes.
     async fn lock_writes<'e>(
         &self,
         entry: &'e OwnerEntry,
@@ -134,13 +138,15 @@ impl Owners {
     ) -> Result<Option<MutexGuard<'e, ()>>, OwnersError> {
         tokio::select! {
             biased;
-            () = self.0.bucket.writing().broken() => Err(TruthError::from(CallError::KnownUnavailable).into()),
+            () = self.0.bucket.writing().broken() => {
+                Err(TruthError::from(CallError::KnownUnavailable).into())
+            }
             locked = timeout_at(deadline, entry.writing.lock()) => Ok(locked.ok()),
         }
     }
 
-    /// Decides on the owner's state, which is at least as current as `basis`. A refusal is returned only on a state that
-    /// the bucket has confirmed.
+    /// Decides on the owner's state, which is at least as current as `basis`. A refusal is returned
+    /// only on a state that the bucket has confirmed.
     async fn prepare<R, E: From<OwnersError>>(
         &self,
         owner: &OwnerKey,
@@ -230,7 +236,8 @@ impl Owners {
             .await
     }
 
-    /// What the caller of an acknowledged write is told, once its row is here or the wait for it is over.
+    /// Composes the result of an acknowledged write, once its row is here or the wait for it is
+    /// over.
     async fn receipt<R>(
         &self,
         entry: &OwnerEntry,
@@ -248,9 +255,9 @@ impl Owners {
         })))
     }
 
-    /// Brings the copy in memory up to that version before the caller hears of it, so that this worker never again
-    /// answers with an older one. The write of another worker may have been found in Postgres or in the bucket, and may
-    /// be newer than the copy in memory.
+    /// Brings the copy in memory up to that version before the caller learns the version, so that
+    /// this worker never answers with an older copy after that. The repeated write may be another
+    /// worker's, found in Postgres or in the bucket, and newer than the copy in memory.
     async fn catch_up(
         &self,
         entry: &Arc<OwnerEntry>,
@@ -269,15 +276,15 @@ impl Owners {
         }
     }
 
-    /// Waits until the projection has passed that version. The row is in this shard's Postgres then if the shard hosts
-    /// the owner.
+    /// Waits until the projection has passed that version. The row is in this shard's Postgres then
+    /// if the shard hosts the owner.
     async fn wait_for_row(
         &self,
         entry: &OwnerEntry,
         version: Version,
         deadline: Instant,
     ) -> Projected {
-        // A row that is known not to come soon is not waited for.
+        // There is no wait for a row that is known not to come soon.
         let hosted = entry.hosted.load(Ordering::Acquire);
         if !hosted || !self.0.store.is_up() || self.0.continuity.is_lost() {
             return Projected::Pending;
@@ -289,11 +296,13 @@ impl Owners {
         if projected == Projected::Pending {
             self.0.store.breaker().doubt();
         }
+
         projected
     }
 }
 
-/// The keyed hashes of the request's id and of the request itself; `None` without an id, or for an owner without keys.
+/// The keyed hashes of the request's id and of the request itself; `None` without an id, or for an
+/// owner without keys.
 fn request_hashes(snapshot: &Snapshot, intent: &Intent) -> Option<(RequestHash, RequestHash)> {
     let (id, body) = intent.request.as_ref()?;
     Some(snapshot.keys()?.request_hashes(id, body))

@@ -1,4 +1,4 @@
-//! What a sealed record says of an item, and its form as bytes (CBOR, RFC 8949).
+//! The sealed content of an item's record, and its form as bytes (CBOR, RFC 8949).
 
 use super::record::SealError;
 use super::{OwnerKey, OwnerKeys, Record, RequestHash};
@@ -7,47 +7,48 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-/// The sealed part of an item's record.
+/// The sealed content of an item's record.
 #[derive(Clone)]
 pub struct Body {
-    /// The service's own name of the write, by which it finds out whether one in doubt has landed.
+    /// The service's own id of the write. It shows whether a write in doubt was stored.
     pub operation: Uuid,
-    /// The shard that wrote it.
+    /// The shard that wrote the record.
     pub shard: String,
-    /// The first version of the item's present life; none when this record is it.
+    /// The first version of the item's present life; none if this record is that version.
     pub born: Version,
-    /// The caller's request that began the present life: finds an item whose id the service chose.
+    /// The hash of the id of the caller's request that began the present life. It finds an item
+    /// whose id the service chose.
     pub born_request: Option<RequestHash>,
-    /// Its place in the write that made it.
+    /// The record's place in its write.
     pub part: Part,
-    /// The item, or that it is gone.
+    /// The item, or its deletion.
     pub content: Content,
 }
 
-/// A record's place among the items of one write, so that from any of them all can be found: their versions follow one
-/// another.
+/// A record's place among the items of one write. The records of a write have consecutive versions,
+/// so each of them leads to all the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// How many items the write has.
+    /// The number of items in the write.
     pub of: u16,
-    /// How many of them come after this one.
+    /// The number of them that come after this one.
     pub followed_by: u16,
-    /// In the write's last record, where it has a request id: what was asked beside and was refused, by its place in the
-    /// request, for who asks again.
+    /// The refused operations of the same request, by their place in it, so that a repeated request
+    /// gets the same answer. Only in the write's last record, and only if the request has an id.
     pub refused: BTreeMap<u16, StoredRefusal>,
 }
 
-/// A refusal that is kept with the write beside which it was told.
+/// A refusal that is stored with the write of the same request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoredRefusal {
-    /// As the caller was told (JSON), but for the item that it shows.
+    /// The refusal as sent to the caller (JSON), without the item that it shows.
     pub json: String,
-    /// Of the item that it shows; none where it shows none.
+    /// The version of the item that the refusal shows; none if it shows no item.
     pub shown: Version,
 }
 
 impl Part {
-    /// Of a write of one item.
+    /// The part of a write of one item.
     pub const WHOLE: Self = Self {
         of: 1,
         followed_by: 0,
@@ -55,23 +56,23 @@ impl Part {
     };
 }
 
-/// An item as a record holds it.
+/// An item, or the deletion of one.
 #[derive(Clone)]
 pub enum Content {
-    /// It is there.
+    /// The item exists.
     Living(Item),
-    /// It was deleted at that time.
+    /// The item was deleted.
     Deleted {
-        /// Its kind.
+        /// The item's kind.
         kind: Kind,
-        /// Its id.
+        /// The item's id.
         id: ItemId,
-        /// When it was deleted.
+        /// The time of the deletion.
         updated_at: Timestamp,
     },
 }
 
-/// The stored form: short names, since every record repeats them.
+/// The stored form of a [`Body`]. Its names are short because every record repeats them.
 #[derive(Serialize, Deserialize)]
 struct StoredBody {
     o: u128,
@@ -81,19 +82,20 @@ struct StoredBody {
     k: Kind,
     i: ItemId,
     u: Timestamp,
-    l: Option<Life>,
+    l: Option<StoredItem>,
     /// Absent in a write of one item.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p: Option<StoredPart>,
 }
 
+/// The stored form of a [`Part`].
 #[derive(Serialize, Deserialize)]
 struct StoredPart {
     n: u16,
     f: u16,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     x: BTreeMap<u16, String>,
-    /// The versions of the items that those of `x` show.
+    /// The versions of the items that the refusals in `x` show.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     v: BTreeMap<u16, u64>,
 }
@@ -103,36 +105,35 @@ impl StoredPart {
         let refusals = part
             .refused
             .iter()
-            .map(|(at, refused)| (*at, refused.json.clone()));
-        let shown = part
+            .map(|(at, refusal)| (*at, refusal.json.clone()));
+        let shown_versions = part
             .refused
             .iter()
-            .filter(|(_, refused)| !refused.shown.is_none());
-        let shown = shown.map(|(at, refused)| (*at, refused.shown.get()));
+            .filter(|(_, refusal)| !refusal.shown.is_none())
+            .map(|(at, refusal)| (*at, refusal.shown.get()));
+
         Self {
             n: part.of,
             f: part.followed_by,
             x: refusals.collect(),
-            v: shown.collect(),
+            v: shown_versions.collect(),
         }
     }
 
     fn read(self) -> Result<Part, SealError> {
-        let shown = |at| {
+        let shown_version = |at| {
             self.v
                 .get(at)
                 .map_or(Some(Version::NONE), |version| Version::new(*version))
         };
         let refused = self.x.iter().map(|(at, json)| {
-            let shown = shown(at).ok_or(SealError::Malformed)?;
-            Ok((
-                *at,
-                StoredRefusal {
-                    json: json.clone(),
-                    shown,
-                },
-            ))
+            let refusal = StoredRefusal {
+                json: json.clone(),
+                shown: shown_version(at).ok_or(SealError::Malformed)?,
+            };
+            Ok((*at, refusal))
         });
+
         Ok(Part {
             of: self.n,
             followed_by: self.f,
@@ -141,8 +142,9 @@ impl StoredPart {
     }
 }
 
+/// The stored form of what only an item that is not deleted has.
 #[derive(Serialize, Deserialize)]
-struct Life {
+struct StoredItem {
     d: Data,
     m: Meta,
     t: Tags,
@@ -150,9 +152,9 @@ struct Life {
 }
 
 impl Body {
-    /// The bytes to be sealed.
+    /// Returns the bytes to seal.
     pub fn encode(&self) -> Vec<u8> {
-        let (kind, id, updated_at, life) = match self.content.clone() {
+        let (kind, id, updated_at, item) = match self.content.clone() {
             Content::Deleted {
                 kind,
                 id,
@@ -170,7 +172,7 @@ impl Body {
                 kind,
                 id,
                 updated_at,
-                Some(Life {
+                Some(StoredItem {
                     d: data,
                     m: meta,
                     t: tags,
@@ -178,37 +180,46 @@ impl Body {
                 }),
             ),
         };
+
         let stored = StoredBody {
             o: self.operation.as_u128(),
             s: self.shard.clone(),
             b: self.born.get(),
-            r: self.born_request.map(|mark| *mark.as_bytes()),
+            r: self.born_request.map(|hash| *hash.as_bytes()),
             k: kind,
             i: id,
             u: updated_at,
-            l: life,
+            l: item,
             p: (self.part != Part::WHOLE).then(|| StoredPart::of(&self.part)),
         };
+
         let mut out = Vec::new();
         #[expect(
             clippy::expect_used,
-            reason = "a Vec takes every write, and the form has no key that CBOR lacks"
+            reason = "a Vec accepts every write, and CBOR can express every key of the form"
         )]
         ciborium::into_writer(&stored, &mut out).expect("the stored form is encodable");
         out
     }
 
-    /// From the bytes that were sealed.
+    /// Decodes the bytes that were sealed.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SealError::Malformed`] if the bytes are not a body.
     pub fn decode(plain: &[u8]) -> Result<Self, SealError> {
         let stored: StoredBody = ciborium::from_reader(plain).map_err(|_| SealError::Malformed)?;
-        let (kind, id, updated_at) = (stored.k, stored.i, stored.u);
+        let kind = stored.k;
+        let id = stored.i;
+        let updated_at = stored.u;
+
         let content = match stored.l {
             None => Content::Deleted {
                 kind,
                 id,
                 updated_at,
             },
-            Some(Life {
+            Some(StoredItem {
                 d: data,
                 m: meta,
                 t: tags,
@@ -223,6 +234,7 @@ impl Body {
                 updated_at,
             }),
         };
+
         Ok(Self {
             operation: Uuid::from_u128(stored.o),
             shard: stored.s,
@@ -233,13 +245,14 @@ impl Body {
         })
     }
 
-    /// Opens an item's record and reads it.
+    /// Opens an item's record and decodes its body.
     pub fn open(keys: &OwnerKeys, owner: &OwnerKey, record: &Record) -> Result<Self, SealError> {
         let mut body = Self::decode(&keys.open(owner, record)?)?;
         if body.born.is_none() {
             body.born = record.version;
             body.born_request = record.envelope.request.map(|(id, _)| id);
         }
+
         Ok(body)
     }
 }
@@ -252,6 +265,7 @@ mod tests {
 
     fn living() -> Body {
         let limits = ItemLimits::default();
+
         Body {
             operation: Uuid::from_u128(5),
             shard: "a".into(),
@@ -270,111 +284,94 @@ mod tests {
         }
     }
 
+    fn encode_and_decode(body: &Body) -> Body {
+        Body::decode(&body.encode()).expect("just encoded")
+    }
+
     #[test]
     fn a_living_item_reads_back_as_written() {
-        let body = Body::decode(&living().encode()).expect("written here");
-        assert_eq!(
-            (
-                body.operation.as_u128(),
-                body.shard.as_str(),
-                body.born.get()
-            ),
-            (5, "a", 3)
-        );
+        let body = encode_and_decode(&living());
+
+        assert_eq!(body.operation.as_u128(), 5);
+        assert_eq!(body.shard, "a");
+        assert_eq!(body.born.get(), 3);
         assert_eq!(body.born_request, Some(RequestHash::from_bytes([1; 16])));
         let Content::Living(item) = body.content else {
-            panic!("it lives")
+            panic!("a deletion")
         };
-        assert_eq!(
-            (
-                item.id.as_str(),
-                item.created_at.millis(),
-                item.updated_at.millis()
-            ),
-            ("note", 1, 2)
-        );
+        assert_eq!(item.id.as_str(), "note");
+        assert_eq!(item.created_at.millis(), 1);
+        assert_eq!(item.updated_at.millis(), 2);
         assert!(item.tags.contains("t"));
     }
 
     #[test]
     fn the_part_of_a_write_reads_back_as_written() {
-        let refused = |shown| StoredRefusal {
+        let refusal = |shown| StoredRefusal {
             json: "{}".into(),
             shown: Version::new(shown).expect("in range"),
         };
         let part = Part {
             of: 3,
             followed_by: 1,
-            refused: BTreeMap::from([(2, refused(0)), (7, refused(9))]),
+            refused: BTreeMap::from([(2, refusal(0)), (7, refusal(9))]),
         };
-        let body = Body::decode(
-            &Body {
-                part: part.clone(),
-                ..living()
-            }
-            .encode(),
-        )
-        .expect("written here");
+
+        let body = encode_and_decode(&Body {
+            part: part.clone(),
+            ..living()
+        });
+        let body_of_one_item = encode_and_decode(&living());
+
         assert_eq!(body.part, part);
-        assert_eq!(
-            Body::decode(&living().encode()).expect("written here").part,
-            Part::WHOLE
-        );
+        assert_eq!(body_of_one_item.part, Part::WHOLE);
     }
 
     #[test]
-    fn a_part_without_the_versions_that_it_shows_is_read() {
-        let mut body = living().encode();
-        let part = cbor!({"n" => 1, "f" => 0, "x" => {1 => "told"}}).expect("CBOR");
-        let mut stored: ciborium::Value = ciborium::from_reader(&*body).expect("CBOR");
+    fn a_refusal_without_the_version_of_its_item_is_read() {
+        let encoded = living().encode();
+        let part = cbor!({"n" => 1, "f" => 0, "x" => {1 => "refusal"}}).expect("CBOR");
+        let mut stored: ciborium::Value = ciborium::from_reader(&*encoded).expect("CBOR");
         stored.as_map_mut().expect("a map").push(("p".into(), part));
-        body.clear();
-        ciborium::into_writer(&stored, &mut body).expect("written");
-        let part = Body::decode(&body)
-            .expect("as earlier versions sealed it")
-            .part;
-        assert_eq!(
-            part.refused,
-            BTreeMap::from([(
-                1,
-                StoredRefusal {
-                    json: "told".into(),
-                    shown: Version::NONE
-                }
-            )])
-        );
+        let mut sealed_by_an_earlier_version = Vec::new();
+        ciborium::into_writer(&stored, &mut sealed_by_an_earlier_version).expect("written");
+
+        let body = Body::decode(&sealed_by_an_earlier_version).expect("a body");
+
+        let refusal = StoredRefusal {
+            json: "refusal".into(),
+            shown: Version::NONE,
+        };
+        assert_eq!(body.part.refused, BTreeMap::from([(1, refusal)]));
     }
 
     #[test]
     fn a_deletion_reads_back_as_written() {
         let Content::Living(item) = living().content else {
-            panic!("it lives")
+            panic!("a deletion")
         };
         let content = Content::Deleted {
             kind: item.kind,
             id: item.id,
             updated_at: Timestamp::from_millis(9),
         };
-        let body = Body::decode(
-            &Body {
-                content,
-                ..living()
-            }
-            .encode(),
-        )
-        .expect("written here");
+
+        let body = encode_and_decode(&Body {
+            content,
+            ..living()
+        });
+
         let Content::Deleted {
             kind,
             id,
             updated_at,
         } = body.content
         else {
-            panic!("it is gone")
+            panic!("not a deletion")
         };
-        assert_eq!(
-            (kind, id.as_str(), updated_at.millis()),
-            (Kind::Text, "note", 9)
-        );
+        assert_eq!(kind, Kind::Text);
+        assert_eq!(id.as_str(), "note");
+        assert_eq!(updated_at.millis(), 9);
     }
 
     #[test]

@@ -8,15 +8,15 @@ use std::ops::BitXor;
 pub struct Digest(pub(super) u128);
 
 impl Digest {
-    /// Of the empty set.
+    /// The digest of the empty set.
     pub const EMPTY: Self = Self(0);
 
-    /// From its 16 bytes, big-endian.
+    /// Returns the digest with these 16 bytes, big-endian.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(bytes))
     }
 
-    /// Its 16 bytes, big-endian.
+    /// Returns the 16 bytes, big-endian.
     pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }

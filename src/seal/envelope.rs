@@ -1,4 +1,5 @@
-//! The clear part of a record: what a projection and a chain check need, and nothing that tells what is kept.
+//! The clear part of a record: what the projection and the check of a set need. It reveals nothing
+//! about the content.
 //!
 //! 82 bytes, integers big-endian, followed by the ciphertext and its tag:
 //!
@@ -7,14 +8,14 @@
 //! | 1 | format, 1 |
 //! | 1 | class in the high four bits; bit 0: deleted |
 //! | 4 | id of the key that seals it |
-//! | 8 | `prev`: the owner's version it was made upon |
+//! | 8 | `prev`: the owner's version that the record is based on |
 //! | 8 | `item_prev`: this key's last version, 0 if none |
-//! | 16 | `before`: the digest of the owner's whole set at `prev` |
+//! | 16 | `before`: the digest of the owner's complete set at `prev` |
 //! | 16 | keyed hash of the caller's request id, zeros if none |
 //! | 16 | keyed hash of the request, zeros if none |
 //! | 12 | nonce |
 //!
-//! A floor has 8 bytes more, and seals nothing but the tag:
+//! A floor has 8 more bytes. It has no content, so only the tag follows:
 //!
 //! | bytes | field |
 //! |---|---|
@@ -26,23 +27,23 @@ use crate::domain::Version;
 
 /// The length of an envelope in bytes.
 const ENVELOPE_BYTES: usize = 82;
-/// The length of a floor's, in bytes.
+/// The length of a floor's envelope in bytes.
 const FLOOR_BYTES: usize = ENVELOPE_BYTES + 8;
 const FORMAT: u8 = 1;
 
-/// What a record is.
+/// The class of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// An item, living or deleted.
     Item,
     /// The owner's wrapped data key.
     Key,
-    /// Up to which version the owner's deletions are forgotten.
+    /// The version up to which the owner's deletions are forgotten.
     Floor(Version),
 }
 
 impl Class {
-    /// The length of its envelopes in bytes.
+    /// The length of this class's envelopes in bytes.
     pub(super) fn head_bytes(self) -> usize {
         match self {
             Self::Item | Self::Key => ENVELOPE_BYTES,
@@ -51,29 +52,29 @@ impl Class {
     }
 }
 
-/// A record's clear part, see the module's table.
+/// A record's clear part; the table at the top of the module shows its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// What the record is.
+    /// The class of the record.
     pub class: Class,
-    /// Whether it says that the item is deleted.
+    /// Whether the record is a deletion.
     pub deleted: bool,
-    /// Which key seals it.
+    /// The id of the key that seals the record.
     pub key_id: u32,
-    /// The owner's version that it was made upon; the members of one batch name the same.
+    /// The owner's version that the record is based on; all records of a batch have the same one.
     pub prev: Version,
-    /// This key's last version, none if it is the first.
+    /// The previous version of this key's record, none if this is the first.
     pub item_prev: Version,
-    /// The digest of the owner's whole set at `prev`.
+    /// The digest of the owner's complete set at `prev`.
     pub before: Digest,
-    /// Keyed hashes of the caller's request id and of the request, when the caller gave an id.
+    /// Keyed hashes of the caller's request id and of the request, if the request has an id.
     pub request: Option<(RequestHash, RequestHash)>,
-    /// The nonce of the seal, never used twice with one key.
+    /// The nonce of the seal; no two records share one under the same key.
     pub nonce: [u8; 12],
 }
 
 impl Envelope {
-    /// As the bytes that precede the ciphertext.
+    /// Returns the bytes that precede the ciphertext.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = vec![0; self.class.head_bytes()];
         let class = match self.class {
@@ -84,6 +85,7 @@ impl Envelope {
                 2
             }
         };
+
         out[0] = FORMAT;
         out[1] = class << 4 | u8::from(self.deleted);
         out[2..6].copy_from_slice(&self.key_id.to_be_bytes());
@@ -95,44 +97,49 @@ impl Envelope {
             out[54..70].copy_from_slice(request.as_bytes());
         }
         out[70..ENVELOPE_BYTES].copy_from_slice(&self.nonce);
+
         out
     }
 
-    /// From a record's value; `None` for another format or one that is too short.
+    /// Decodes the start of a record's value. Returns `None` if the value has another format or is
+    /// too short.
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let head: &[u8; ENVELOPE_BYTES] = value.first_chunk()?;
         if head[0] != FORMAT || head[1] & 0x0e != 0 {
             return None;
         }
-        let number = |at: usize| {
+
+        let version = |at: usize| {
             value[at..]
                 .first_chunk()
                 .map(|b| u64::from_be_bytes(*b))
                 .and_then(Version::new)
         };
-        let class = match head[1] >> 4 {
-            0 => Class::Item,
-            1 => Class::Key,
-            2 => Class::Floor(number(ENVELOPE_BYTES)?),
-            _ => return None,
-        };
-        let mark = |at: usize| {
+        let hash = |at: usize| {
             head[at..]
                 .first_chunk()
                 .copied()
                 .map(RequestHash::from_bytes)
         };
+
+        let class = match head[1] >> 4 {
+            0 => Class::Item,
+            1 => Class::Key,
+            2 => Class::Floor(version(ENVELOPE_BYTES)?),
+            _ => return None,
+        };
         let request = if head[38..70] == [0; 32] {
             None
         } else {
-            Some((mark(38)?, mark(54)?))
+            Some((hash(38)?, hash(54)?))
         };
+
         Some(Self {
             class,
             deleted: head[1] & 1 == 1,
             key_id: u32::from_be_bytes(*head[2..].first_chunk()?),
-            prev: number(6)?,
-            item_prev: number(14)?,
+            prev: version(6)?,
+            item_prev: version(14)?,
             before: Digest::from_bytes(*head[22..].first_chunk()?),
             request,
             nonce: *head[70..].first_chunk()?,
@@ -147,9 +154,15 @@ mod tests {
 
     prop_compose! {
         fn envelopes()(
-            class in 0u8..3, floor in 0u64..=1 << 53, deleted in any::<bool>(), key_id in any::<u32>(),
-            prev in 0u64..=1 << 53, item_prev in 0u64..=1 << 53, before in any::<[u8; 16]>(),
-            request in proptest::option::of((any::<[u8; 16]>(), 1u8..)), nonce in any::<[u8; 12]>(),
+            class in 0u8..3,
+            floor in 0u64..=1 << 53,
+            deleted in any::<bool>(),
+            key_id in any::<u32>(),
+            prev in 0u64..=1 << 53,
+            item_prev in 0u64..=1 << 53,
+            before in any::<[u8; 16]>(),
+            request in proptest::option::of((any::<[u8; 16]>(), 1u8..)),
+            nonce in any::<[u8; 12]>(),
         ) -> Envelope {
             Envelope {
                 class: match class {
@@ -157,11 +170,14 @@ mod tests {
                     1 => Class::Key,
                     _ => Class::Floor(Version::new(floor).expect("in range")),
                 },
-                deleted, key_id,
+                deleted,
+                key_id,
                 prev: Version::new(prev).expect("in range"),
                 item_prev: Version::new(item_prev).expect("in range"),
                 before: Digest::from_bytes(before),
-                request: request.map(|(id, b)| (RequestHash::from_bytes(id), RequestHash::from_bytes([b; 16]))),
+                request: request.map(|(id, b)| {
+                    (RequestHash::from_bytes(id), RequestHash::from_bytes([b; 16]))
+                }),
                 nonce,
             }
         }
@@ -172,6 +188,7 @@ mod tests {
         fn an_envelope_reads_back_as_written(envelope in envelopes(), tail in any::<Vec<u8>>()) {
             let mut value = envelope.encode().to_vec();
             value.extend(tail);
+
             prop_assert_eq!(Envelope::decode(&value), Some(envelope));
         }
 
@@ -183,19 +200,25 @@ mod tests {
 
     #[test]
     fn another_format_class_or_flag_is_refused() {
-        let mut value = [0u8; ENVELOPE_BYTES];
-        assert_eq!(Envelope::decode(&value), None, "format 0");
-        value[0] = 1;
-        assert!(Envelope::decode(&value).is_some());
-        value[1] = 0x20;
-        assert_eq!(Envelope::decode(&value), None, "a floor without its number");
-        value[1] = 0x30;
-        assert_eq!(Envelope::decode(&value), None, "class 3");
-        value[1] = 0x02;
-        assert_eq!(Envelope::decode(&value), None, "flag 1");
-        value[1] = 0;
-        value[6] = 0xff;
-        assert_eq!(Envelope::decode(&value), None, "prev above 2^53");
-        assert_eq!(Envelope::decode(&value[..80]), None, "too short");
+        let mut valid = [0; ENVELOPE_BYTES];
+        valid[0] = FORMAT;
+        let changed = |at: usize, byte: u8| {
+            let mut value = valid;
+            value[at] = byte;
+            value
+        };
+        let cases = [
+            (changed(0, 0), "format 0"),
+            (changed(1, 0x20), "a floor without its version"),
+            (changed(1, 0x30), "class 3"),
+            (changed(1, 0x02), "flag 1"),
+            (changed(6, 0xff), "prev above 2^53"),
+        ];
+
+        assert!(Envelope::decode(&valid).is_some());
+        for (value, case) in cases {
+            assert_eq!(Envelope::decode(&value), None, "{case}");
+        }
+        assert_eq!(Envelope::decode(&valid[..80]), None, "too short");
     }
 }

@@ -1,4 +1,4 @@
-//! The two long-lived secrets of the installation, and what is derived from them.
+//! The two long-lived secrets of the installation, and the keys derived from them.
 
 use super::{OwnerKey, UserId, derive, hmac_key, keyed_hash};
 use aws_lc_rs::hmac;
@@ -7,10 +7,11 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The identity key and the key-encryption key, as the keys derived from them for each use.
+/// The keys derived from the identity key and the key-encryption key, one for each use.
 ///
-/// Another identity key means other owner names: a second, empty universe. Another key-encryption key means that no
-/// data key can be unwrapped. Both are therefore fixed for the life of a bucket, by [`Fingerprints`].
+/// With another identity key all owners have other names, so the bucket seems empty. With another
+/// key-encryption key no data key can be unwrapped. So both are fixed for the life of a bucket, by
+/// [`Fingerprints`].
 #[derive(Clone)]
 pub struct Keyring {
     owner: hmac::Key,
@@ -20,16 +21,17 @@ pub struct Keyring {
     fingerprints: Fingerprints,
 }
 
-/// What may be shown of the two keys: enough to tell another key from the right one, nothing more.
+/// The public fingerprints of the two keys: they show whether a key is the right one, and nothing
+/// more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprints {
-    /// Of the identity key: 22 characters of base64url.
+    /// The fingerprint of the identity key: 22 characters of base64url.
     pub identity: String,
-    /// Of the key-encryption key: 22 characters of base64url.
+    /// The fingerprint of the key-encryption key: 22 characters of base64url.
     pub encryption: String,
 }
 
-/// A key that cannot be used as given; says which, never what it holds.
+/// A key that cannot be used. The message names the setting, never its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("keys.{which} is not 32 bytes in base64")]
 pub struct KeyringError {
@@ -37,34 +39,36 @@ pub struct KeyringError {
 }
 
 impl Keyring {
-    /// Both keys are 32 bytes in standard base64 (RFC 4648 §4).
+    /// Returns the keyring of two keys, each 32 bytes in standard base64 (RFC 4648 §4).
     pub fn from_base64(identity: &str, encryption: &str) -> Result<Self, KeyringError> {
         let identity = decode_key("identity", identity)?;
         let encryption = decode_key("encryption", encryption)?;
-        let mark = |key: &[u8], label: &str| {
+        let fingerprint = |key: &[u8], label: &str| {
             URL_SAFE_NO_PAD.encode(keyed_hash(
                 &hmac_key(key, "fingerprint"),
                 &[label.as_bytes()],
             ))
         };
+
         Ok(Self {
             owner: hmac_key(&identity, "owner"),
             digest: hmac_key(&identity, "digest"),
             cursor: hmac_key(&identity, "cursor"),
             wrapping: Zeroizing::new(derive(&encryption, "wrap")),
             fingerprints: Fingerprints {
-                identity: mark(&identity, "identity"),
-                encryption: mark(&encryption, "encryption"),
+                identity: fingerprint(&identity, "identity"),
+                encryption: fingerprint(&encryption, "encryption"),
             },
         })
     }
 
-    /// The fingerprints that the bucket holds, so that a worker with another key refuses to start.
+    /// The fingerprints. The bucket stores them too, so that a worker with another key refuses to
+    /// start.
     pub fn fingerprints(&self) -> &Fingerprints {
         &self.fingerprints
     }
 
-    /// The owner's name: a keyed hash of who issued the identity and of whom it names.
+    /// Returns the owner's name: a keyed hash of the identity's issuer and subject.
     pub fn owner(&self, user: &UserId) -> OwnerKey {
         OwnerKey::from_bytes(keyed_hash(
             &self.owner,
@@ -72,7 +76,8 @@ impl Keyring {
         ))
     }
 
-    /// One record's contribution to the digest of its owner's set: 128 bits over owner, name and version.
+    /// Returns one record's contribution to the digest of its owner's set: a keyed 128-bit hash of
+    /// owner, name and version.
     pub(super) fn digest_term(&self, owner: &OwnerKey, name: &str, version: u64) -> u128 {
         u128::from_be_bytes(keyed_hash(
             &self.digest,
@@ -80,7 +85,8 @@ impl Keyring {
         ))
     }
 
-    /// A seal on a list cursor, so that a made-up one, another owner's or another filter's is told apart.
+    /// Returns the MAC of a list cursor. It exposes a forged cursor, and a cursor of another owner
+    /// or another filter.
     pub fn cursor_mac(&self, owner: &OwnerKey, filter: &[u8], place: u64) -> [u8; 16] {
         keyed_hash(
             &self.cursor,
@@ -101,6 +107,7 @@ fn decode_key(which: &'static str, text: &str) -> Result<Zeroizing<Vec<u8>>, Key
             .decode(text.trim())
             .map_err(|_| KeyringError { which })?,
     );
+
     if bytes.len() == 32 {
         Ok(bytes)
     } else {
@@ -122,35 +129,38 @@ mod tests {
     fn a_key_of_another_form_is_refused_by_name() {
         let good = STANDARD.encode([1; 32]);
         let short = STANDARD.encode([1; 31]);
-        let error = Keyring::from_base64(&short, &good).expect_err("31 bytes");
-        assert_eq!(error.to_string(), "keys.identity is not 32 bytes in base64");
-        let error = Keyring::from_base64(&good, "no base64").expect_err("no base64");
+
+        let too_short = Keyring::from_base64(&short, &good).expect_err("31 bytes");
+        let not_base64 = Keyring::from_base64(&good, "no base64").expect_err("no base64");
+
         assert_eq!(
-            error.to_string(),
+            too_short.to_string(),
+            "keys.identity is not 32 bytes in base64"
+        );
+        assert_eq!(
+            not_base64.to_string(),
             "keys.encryption is not 32 bytes in base64"
         );
     }
 
     #[test]
     fn each_key_has_a_fingerprint_of_its_own() {
-        let keys = |a: u8, b: u8| {
-            Keyring::from_base64(&STANDARD.encode([a; 32]), &STANDARD.encode([b; 32]))
-                .expect("well formed")
+        let keyring = |identity: u8, encryption: u8| {
+            let identity = STANDARD.encode([identity; 32]);
+            let encryption = STANDARD.encode([encryption; 32]);
+            Keyring::from_base64(&identity, &encryption).expect("well formed")
         };
-        let first = keys(1, 1);
-        assert_eq!(first.fingerprints(), keys(1, 1).fingerprints());
-        assert_ne!(
-            first.fingerprints().identity,
-            first.fingerprints().encryption
-        );
-        assert_ne!(
-            first.fingerprints().identity,
-            keys(2, 1).fingerprints().identity
-        );
-        assert_eq!(
-            first.fingerprints().encryption,
-            keys(2, 1).fingerprints().encryption
-        );
+        let first = keyring(1, 1);
+        let same = keyring(1, 1);
+        let other_identity = keyring(2, 1);
+
+        let first_print = first.fingerprints();
+        let other_print = other_identity.fingerprints();
+
+        assert_eq!(first_print, same.fingerprints());
+        assert_ne!(first_print.identity, first_print.encryption);
+        assert_ne!(first_print.identity, other_print.identity);
+        assert_eq!(first_print.encryption, other_print.encryption);
         assert!(!format!("{first:?}").contains("AQEB"), "no key is printed");
     }
 
@@ -158,30 +168,36 @@ mod tests {
     fn the_same_subject_of_another_issuer_is_another_owner() {
         let keys = test_keyring();
         let owner = |iss: &str, sub: &str| keys.owner(&UserId::new(iss, sub));
+
         assert_eq!(owner("a", "b"), owner("a", "b"));
         assert_ne!(owner("a", "b"), owner("b", "a"));
         assert_ne!(
             owner("ab", "c"),
             owner("a", "bc"),
-            "the parts have their lengths"
+            "each part is hashed with its length"
         );
     }
 
     #[test]
     fn a_cursor_is_bound_to_owner_filter_and_place() {
         let keys = test_keyring();
-        let (a, b) = (OwnerKey::from_bytes([1; 16]), OwnerKey::from_bytes([2; 16]));
-        let mark = keys.cursor_mac(&a, b"f", 7);
-        assert_eq!(mark, keys.cursor_mac(&a, b"f", 7));
-        assert_ne!(mark, keys.cursor_mac(&b, b"f", 7));
-        assert_ne!(mark, keys.cursor_mac(&a, b"g", 7));
-        assert_ne!(mark, keys.cursor_mac(&a, b"f", 8));
+        let a = OwnerKey::from_bytes([1; 16]);
+        let b = OwnerKey::from_bytes([2; 16]);
+
+        let mac = keys.cursor_mac(&a, b"f", 7);
+
+        assert_eq!(mac, keys.cursor_mac(&a, b"f", 7));
+        assert_ne!(mac, keys.cursor_mac(&b, b"f", 7));
+        assert_ne!(mac, keys.cursor_mac(&a, b"g", 7));
+        assert_ne!(mac, keys.cursor_mac(&a, b"f", 8));
     }
 
     #[test]
     fn an_item_has_another_name_for_another_owner() {
         let keys = test_keyring();
-        let (one, two) = (keys.new_owner_keys(), keys.new_owner_keys());
+        let one = keys.new_owner_keys();
+        let two = keys.new_owner_keys();
+
         assert_eq!(one.item("text", "x"), one.item("text", "x"));
         assert_ne!(one.item("text", "x"), two.item("text", "x"));
         assert_ne!(one.item("text", "x"), one.item("otp", "x"));

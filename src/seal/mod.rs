@@ -1,8 +1,9 @@
-//! What is written down is unreadable, and cannot be altered or moved unseen.
+//! Encryption and integrity: makes stored records unreadable without the keys, and makes any change
+//! of them show.
 //!
-//! This room turns an owner's identity into a name that tells nothing, seals records with the owner's own data key,
-//! and checks that a set of records is whole. It is the only user of the cipher. It never talks to a server, and
-//! never sees a token.
+//! This module turns an owner's identity into an opaque name, seals records with the owner's own
+//! data key, and checks that a set of records is complete. Only this module uses the cipher. It
+//! never talks to a server and never handles a token.
 
 mod body;
 mod chain;

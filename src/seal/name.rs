@@ -1,4 +1,4 @@
-//! The names under which records are kept: they tell nothing to one who lacks the keys.
+//! The names of stored records, which reveal nothing to a reader without the keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,22 +11,22 @@ macro_rules! opaque_name {
         pub struct $name([u8; 16]);
 
         impl $name {
-            /// From its 16 bytes.
+            /// Returns the name with these 16 bytes.
             pub const fn from_bytes(bytes: [u8; 16]) -> Self {
                 Self(bytes)
             }
 
-            /// From a slice, `None` unless it has 16 bytes.
+            /// Returns the name with these bytes, `None` unless there are 16.
             pub fn from_slice(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(Self)
             }
 
-            /// From its text form: 22 characters of base64url (RFC 4648 §5), unpadded.
+            /// Parses the text form: 22 characters of base64url (RFC 4648 §5), unpadded.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?)
             }
 
-            /// Its 16 bytes.
+            /// The 16 bytes.
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 &self.0
             }
@@ -47,32 +47,32 @@ macro_rules! opaque_name {
 }
 
 opaque_name! {
-    /// Names an owner in subjects, keys, tables and logs: a keyed hash of issuer and subject, from which nobody without
-    /// the identity key can tell who it is.
+    /// The name of an owner in subjects, keys, tables and logs: a keyed hash of issuer and subject,
+    /// which identifies nobody without the identity key.
     OwnerKey
 }
 opaque_name! {
-    /// Names an item of one owner: a keyed hash of its kind and id, under a key of that owner.
+    /// The name of an item of one owner: a hash of its kind and id, keyed with a key of that owner.
     ItemKey
 }
 opaque_name! {
-    /// Stands for a caller's request id, or for a request's content, under a key of that owner.
+    /// The hash of a caller's request id, or of a request's content, keyed with a key of the owner.
     RequestHash
 }
 
 /// The second part of a record's key in the bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RecordName {
-    /// The owner's wrapped data key, their first record: `<owner>.key`.
+    /// The owner's wrapped data key, the owner's first record: `<owner>.key`.
     Key,
-    /// From where on the owner's deletions are still known: `<owner>.floor`.
+    /// The version up to which the owner's deletions are forgotten: `<owner>.floor`.
     Floor,
     /// One item: `<owner>.<item>`.
     Item(ItemKey),
 }
 
 impl RecordName {
-    /// From its text form, `None` for what this version does not know.
+    /// Parses the text form; `None` if this version of the service does not know it.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "key" => Some(Self::Key),
@@ -101,25 +101,37 @@ mod tests {
         #[test]
         fn a_name_reads_back_as_written(bytes in any::<[u8; 16]>()) {
             let owner = OwnerKey::from_bytes(bytes);
-            prop_assert_eq!(OwnerKey::parse(&owner.to_string()), Some(owner));
-            prop_assert_eq!(owner.to_string().len(), 22);
-            prop_assert!(owner.to_string().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
             let name = RecordName::Item(ItemKey::from_bytes(bytes));
+
+            let text = owner.to_string();
+
+            prop_assert_eq!(OwnerKey::parse(&text), Some(owner));
+            prop_assert_eq!(text.len(), 22);
+            prop_assert!(
+                text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            );
             prop_assert_eq!(RecordName::parse(&name.to_string()), Some(name));
         }
     }
 
     #[test]
-    fn a_name_of_another_length_is_none() {
+    fn a_malformed_or_unknown_name_is_refused() {
         assert_eq!(OwnerKey::parse("AAAA"), None);
         assert_eq!(OwnerKey::parse("not base64!!"), None);
         assert_eq!(RecordName::parse("ceiling"), None);
+    }
+
+    #[test]
+    fn the_names_of_key_and_floor_read_back_as_written() {
         for name in [RecordName::Key, RecordName::Floor] {
             assert_eq!(RecordName::parse(&name.to_string()), Some(name));
         }
-        assert_eq!(
-            format!("{:?}", ItemKey::from_bytes([0; 16])),
-            "A".repeat(22)
-        );
+    }
+
+    #[test]
+    fn the_debug_form_of_a_name_is_its_text_form() {
+        let name = ItemKey::from_bytes([0; 16]);
+
+        assert_eq!(format!("{name:?}"), "A".repeat(22));
     }
 }

@@ -1,4 +1,5 @@
-//! One owner's keys: the data key that seals their records, and the wrapped form in which it is kept.
+//! One owner's keys: the data key, the keys derived from it, and the wrapped form in which the
+//! bucket stores it.
 
 use super::envelope::{Class, Envelope};
 use super::record::{Links, SealError, aad};
@@ -12,9 +13,10 @@ use aws_lc_rs::hmac;
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// The keys of one owner, each drawn from their data key under a label of its own.
+/// The keys of one owner, each derived from the owner's data key under its own label.
 #[derive(Clone)]
 pub struct OwnerKeys {
+    /// The data key.
     secret: Zeroizing<[u8; 32]>,
     cipher: std::sync::Arc<LessSafeKey>,
     key_id: u32,
@@ -24,20 +26,21 @@ pub struct OwnerKeys {
 }
 
 impl Keyring {
-    /// Fresh keys for an owner who has none yet.
+    /// Returns new keys for an owner that has none yet.
     pub fn new_owner_keys(&self) -> OwnerKeys {
         OwnerKeys::from_secret(Zeroizing::new(random()))
     }
 }
 
 impl OwnerKeys {
-    /// The item's name under this owner's key: a keyed hash of kind and id.
+    /// Returns the item's name under this owner's key: a keyed hash of kind and id.
     pub fn item(&self, kind: &str, id: &str) -> ItemKey {
         ItemKey::from_bytes(keyed_hash(&self.naming, &[kind.as_bytes(), id.as_bytes()]))
     }
 
     pub(super) fn from_secret(secret: Zeroizing<[u8; 32]>) -> Self {
         let id = keyed_hash(&hmac_key(&*secret, "key-id"), &[]);
+
         Self {
             cipher: std::sync::Arc::new(cipher(&derive(&*secret, "record"))),
             key_id: u32::from_be_bytes([id[0], id[1], id[2], id[3]]),
@@ -48,7 +51,7 @@ impl OwnerKeys {
         }
     }
 
-    /// What stands in an envelope for the caller's request id and for the request itself.
+    /// Returns the hashes of the caller's request id and of the request itself, for the envelope.
     pub fn request_hashes(&self, request_id: &str, canonical: &[u8]) -> (RequestHash, RequestHash) {
         (
             RequestHash::from_bytes(keyed_hash(&self.request_id, &[request_id.as_bytes()])),
@@ -56,7 +59,7 @@ impl OwnerKeys {
         )
     }
 
-    /// Seals an item's record: envelope and ciphertext, ready for the bucket.
+    /// Seals an item's record. Returns its value for the bucket: envelope and ciphertext.
     pub fn seal(
         &self,
         owner: &OwnerKey,
@@ -68,15 +71,21 @@ impl OwnerKeys {
         seal_with(&self.cipher, owner, name, &envelope, plain)
     }
 
-    /// Opens an item's record; fails when a bit of it, its key or its envelope is not as sealed.
+    /// Opens an item's record and returns its content.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the record is sealed with another key, or if any bit of its content, envelope or
+    /// name differs from what was sealed.
     pub fn open(&self, owner: &OwnerKey, record: &Record) -> Result<Zeroizing<Vec<u8>>, SealError> {
         if record.envelope.key_id != self.key_id || record.envelope.class != Class::Item {
             return Err(SealError::ForeignKey);
         }
+
         open_with(&self.cipher, owner, record)
     }
 
-    /// A floor: says that the owner's deletions up to that version are forgotten.
+    /// Seals a floor: the owner's deletions up to that version are forgotten.
     pub fn seal_floor(&self, owner: &OwnerKey, links: &Links, floor: Version) -> Vec<u8> {
         let envelope = links.envelope(Class::Floor(floor), self.key_id);
         seal_with(
@@ -88,16 +97,22 @@ impl OwnerKeys {
         )
     }
 
-    /// Fails when a floor is not as it was sealed.
+    /// Verifies the seal of a floor.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the record is not a floor, is sealed with another key, or differs from what was
+    /// sealed.
     pub fn check_floor(&self, owner: &OwnerKey, record: &Record) -> Result<(), SealError> {
         if record.envelope.key_id != self.key_id || record.floor().is_none() {
             return Err(SealError::ForeignKey);
         }
+
         open_with(&self.cipher, owner, record).map(drop)
     }
 
-    /// The owner's key record: data key and user id, the latter sealed with the former, wrapped by the
-    /// key-encryption key.
+    /// Returns the value of the owner's key record: the data key and the user id, wrapped by the
+    /// key-encryption key. The user id is also sealed with a key derived from the data key.
     pub fn wrap(
         &self,
         keyring: &Keyring,
@@ -106,14 +121,16 @@ impl OwnerKeys {
         links: &Links,
     ) -> Vec<u8> {
         let nonce: [u8; 12] = random();
-        let mut sealed = [user.issuer().as_bytes(), b"\0", user.subject().as_bytes()].concat();
+        let mut sealed_user_id =
+            [user.issuer().as_bytes(), b"\0", user.subject().as_bytes()].concat();
         seal_in_place(
             &cipher(&derive(&*self.secret, "user-id")),
             nonce,
             owner.as_bytes(),
-            &mut sealed,
+            &mut sealed_user_id,
         );
-        let plain = [&self.secret[..], &nonce, &sealed].concat();
+
+        let plain = [&self.secret[..], &nonce, &sealed_user_id].concat();
         let envelope = links.envelope(Class::Key, wrapping_id(keyring));
         seal_with(
             &cipher(&keyring.wrapping),
@@ -124,7 +141,12 @@ impl OwnerKeys {
         )
     }
 
-    /// The keys from the owner's key record.
+    /// Unwraps the keys from the owner's key record.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the record is not a key record of this owner, is wrapped by another key-encryption
+    /// key, or differs from what was sealed.
     pub fn unwrap_record(
         keyring: &Keyring,
         owner: &OwnerKey,
@@ -133,6 +155,7 @@ impl OwnerKeys {
         if record.envelope.class != Class::Key || record.envelope.key_id != wrapping_id(keyring) {
             return Err(SealError::ForeignKey);
         }
+
         let plain = open_with(&cipher(&keyring.wrapping), owner, record)?;
         let secret = plain.first_chunk().ok_or(SealError::Malformed)?;
         Ok(Self::from_secret(Zeroizing::new(*secret)))
@@ -145,6 +168,7 @@ impl fmt::Debug for OwnerKeys {
     }
 }
 
+/// The id of the key-encryption key.
 fn wrapping_id(keyring: &Keyring) -> u32 {
     let id = keyed_hash(&hmac_key(&*keyring.wrapping, "key-id"), &[]);
     u32::from_be_bytes([id[0], id[1], id[2], id[3]])
@@ -153,7 +177,7 @@ fn wrapping_id(keyring: &Keyring) -> u32 {
 fn cipher(key: &[u8; 32]) -> LessSafeKey {
     #[expect(
         clippy::expect_used,
-        reason = "an AES-256 key has 32 bytes, and this one has by its type"
+        reason = "an AES-256 key has 32 bytes, and so has this type"
     )]
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has 32 bytes"))
 }
@@ -174,6 +198,7 @@ fn seal_with(
 ) -> Vec<u8> {
     let head = envelope.encode();
     seal_in_place(cipher, envelope.nonce, &aad(&head, owner, name), &mut plain);
+
     [head, plain].concat()
 }
 
@@ -186,16 +211,17 @@ fn open_with(
         .value
         .split_at_checked(record.envelope.class.head_bytes())
         .ok_or(SealError::Malformed)?;
-    let mut sealed = Zeroizing::new(sealed.to_vec());
-    let nonce = Nonce::assume_unique_for_key(record.envelope.nonce);
-    let opened = cipher
+
+    let mut buffer = Zeroizing::new(sealed.to_vec());
+    let plain_bytes = cipher
         .open_in_place(
-            nonce,
+            Nonce::assume_unique_for_key(record.envelope.nonce),
             Aad::from(aad(head, owner, record.name)),
-            sealed.as_mut_slice(),
+            buffer.as_mut_slice(),
         )
         .map_err(|_| SealError::Tampered)?
         .len();
-    sealed.truncate(opened);
-    Ok(sealed)
+
+    buffer.truncate(plain_bytes);
+    Ok(buffer)
 }

@@ -1,9 +1,11 @@
-//! Who an owner is to the auth service.
+//! The identity of an owner at the auth service.
 
 use std::fmt;
 use zeroize::Zeroize;
 
-/// Who an owner is to the auth service: personal data, held in memory and in the owner's sealed key record only.
+/// The identity of an owner at the auth service.
+///
+/// It is personal data, held only in memory and in the owner's sealed key record.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserId {
     issuer: String,
@@ -11,7 +13,7 @@ pub struct UserId {
 }
 
 impl UserId {
-    /// The verdict's issuer and the subject it names.
+    /// Returns the identity with a verdict's issuer and subject.
     pub fn new(issuer: impl Into<String>, subject: impl Into<String>) -> Self {
         Self {
             issuer: issuer.into(),
@@ -19,12 +21,12 @@ impl UserId {
         }
     }
 
-    /// Who vouches for the identity.
+    /// The issuer of the verdict.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Whom it names.
+    /// The subject of the verdict: the user at that issuer.
     pub fn subject(&self) -> &str {
         &self.subject
     }

@@ -1,35 +1,36 @@
-//! How far the projection has come, as every worker of the shard knows it.
+//! How far the projection has come. Every worker of the shard knows it.
 
 use super::store::{HOSTING_LOCK, ShardError, Store, from_sql, to_sql};
-use super::unhost::{UNHOSTED, Unhosted};
+use super::unhost::{UNHOSTED_CHANNEL, Unhosted};
 use crate::domain::Timestamp;
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// The channel on which the projection tells its new cursor, once a batch.
-pub(super) const CHANNEL: &str = "gofavorites_cursor";
+/// The channel on which the projection announces its new cursor, once a batch.
+pub(super) const CURSOR_CHANNEL: &str = "gofavorites_cursor";
 
-/// How long the projection may be silent before the connection is looked at.
-const QUIET: Duration = Duration::from_secs(2);
+/// How long the listening connection may be silent before it is probed, and how long connecting and
+/// probing may take.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
-/// The projection's cursor: told by the listener, waited for by writes.
+/// The projection's cursor. The listener raises it, and writes wait for it.
 #[derive(Clone)]
 pub struct Cursor(watch::Sender<u64>);
 
 /// How far the projection has come, in which bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectionPosition {
-    /// When the bucket was made, as the server tells it.
+    /// When the bucket was created, in the server's words.
     pub created: String,
     /// The stream sequence up to which everything is stored.
     pub sequence: u64,
-    /// A record that was there, and when the bucket took it.
+    /// The sequence of a record that was there, and when the bucket stored it.
     pub anchor: Option<(u64, Timestamp)>,
-    /// Why the bucket is known to have lost history since; none while it is whole.
+    /// Why the bucket is known to have lost history since; `None` while its history is complete.
     pub lost: Option<String>,
-    /// How often an operator accepted a loss, as Postgres tells it.
+    /// How often an operator has accepted a loss; `None` if this was not read from Postgres.
     pub accepted: Option<u64>,
 }
 
@@ -38,7 +39,7 @@ pub struct ProjectionPosition {
 pub enum Projected {
     /// The row is committed in this shard's Postgres.
     Yes,
-    /// Not yet; the truth has it.
+    /// The row is not committed yet. The truth has the record.
     Pending,
 }
 
@@ -49,12 +50,12 @@ impl Default for Cursor {
 }
 
 impl Cursor {
-    /// Where it stands.
+    /// The stream sequence up to which the projection has stored everything.
     pub fn sequence(&self) -> u64 {
         *self.0.borrow()
     }
 
-    /// Says that the projection has come to `sequence`; an older word changes nothing.
+    /// Raises the cursor to `sequence`. A lower sequence changes nothing.
     pub fn raise(&self, sequence: u64) {
         self.0.send_if_modified(|current| {
             let newer = sequence > *current;
@@ -65,8 +66,9 @@ impl Cursor {
 
     /// Waits until the projection has passed `sequence`, at most for `limit`.
     pub async fn wait_for(&self, sequence: u64, limit: Duration) -> Projected {
-        let mut heard = self.0.subscribe();
-        match timeout(limit, heard.wait_for(|current| *current >= sequence)).await {
+        let mut cursor = self.0.subscribe();
+
+        match timeout(limit, cursor.wait_for(|current| *current >= sequence)).await {
             Ok(Ok(_)) => Projected::Yes,
             Ok(Err(_)) | Err(_) => Projected::Pending,
         }
@@ -74,52 +76,59 @@ impl Cursor {
 }
 
 impl Store {
-    /// Listens to the projection, and to who is not hosted any more, until Postgres fails. Listens first and reads the
-    /// cursor then, so that no step is missed in between.
+    /// Listens for new cursors, and for owners that are no longer hosted, until Postgres fails.
+    ///
+    /// Reads the cursor only after it listens, so that no step is missed in between.
     pub async fn listen(
         &self,
         bucket: &str,
         cursor: &Cursor,
         unhosted: impl Fn(Unhosted) + Send + Sync,
     ) -> Result<(), ShardError> {
-        // On a connection of its own, and only once: a listener that reconnects by itself would not read the cursor.
-        let own = PgPoolOptions::new()
+        // A connection of its own, without reconnects: a listener that reconnects by itself would
+        // not read the cursor.
+        let pool = PgPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(QUIET)
+            .acquire_timeout(SILENCE_MAX)
             .connect_lazy_with(self.options.clone());
-        let mut listener = PgListener::connect_with(&own).await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
-        listener.listen_all([CHANNEL, UNHOSTED]).await?;
-        // What was told before is not known here.
+        listener
+            .listen_all([CURSOR_CHANNEL, UNHOSTED_CHANNEL])
+            .await?;
+
+        // Earlier notifications may have been missed.
         unhosted(Unhosted::Anyone);
         if let Some(reached) = self.reached(bucket).await? {
             cursor.raise(reached.sequence);
         }
+
         loop {
-            match timeout(QUIET, listener.try_recv()).await {
-                Ok(Ok(Some(told))) if told.channel() == UNHOSTED => {
-                    unhosted(Unhosted::parse(told.payload()))
+            match timeout(SILENCE_MAX, listener.try_recv()).await {
+                Ok(Ok(Some(notification))) if notification.channel() == UNHOSTED_CHANNEL => {
+                    unhosted(Unhosted::parse(notification.payload()))
                 }
-                Ok(Ok(Some(told))) => {
-                    if let Ok(sequence) = told.payload().parse() {
+                Ok(Ok(Some(notification))) => {
+                    if let Ok(sequence) = notification.payload().parse() {
                         cursor.raise(sequence);
                     }
                 }
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(error)) => return Err(error.into()),
-                // A connection over which nothing comes any more does not know it.
+                // The client does not notice by itself that its connection is dead.
                 Err(_) => {
-                    let alive =
-                        timeout(QUIET, sqlx::query("select 1").execute(&mut listener)).await;
-                    alive.map_err(|_| ShardError::TimedOut)??;
+                    let probe =
+                        timeout(SILENCE_MAX, sqlx::query("select 1").execute(&mut listener)).await;
+                    probe.map_err(|_| ShardError::TimedOut)??;
                 }
             }
         }
     }
 
-    /// Lets the projection of a new shard begin at the bucket's `newest` record: who hosts nobody yet has nothing to gain
-    /// from what is older. Changes nothing where it has begun. Before any owner is hosted, so that nothing of theirs can
-    /// lie before it.
+    /// Lets the projection of a new shard begin at the bucket's `newest` record: a shard that hosts
+    /// no owner needs nothing older. Changes nothing if the projection has begun.
+    ///
+    /// This comes before any owner is hosted, so that none of their records can precede the cursor.
     pub async fn begin_cursor(
         &self,
         bucket: &str,
@@ -134,18 +143,22 @@ impl Store {
         )
         .execute(&self.pool())
         .await?;
+
         Ok(())
     }
 
-    /// Remembers that the bucket has lost history: nothing more may be projected from it onto what is here. Changes
-    /// nothing where an operator has accepted that since: `accepted` is how often that was so when it was whole.
+    /// Records that the bucket has lost history. From then on nothing is projected from it onto the
+    /// rows that are here.
+    ///
+    /// `accepted` is how many losses an operator had accepted while the history was still complete.
+    /// If the count is higher by now, nothing changes: the operator has accepted this loss too.
     pub async fn remember_lost(
         &self,
         bucket: &str,
         why: &str,
         accepted: u64,
     ) -> Result<(), ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             sqlx::query!(
                 "update cursor set lost = $2 where bucket = $1 and lost is null and accepted = $3",
                 bucket,
@@ -159,17 +172,20 @@ impl Store {
         .await
     }
 
-    /// Accepts the bucket as it is: the projection goes on from the record that was its `newest` when everything that
-    /// stood upon the history before was [taken away](Self::empty_owners).
+    /// Accepts the bucket as it is. The projection continues after `newest`, the bucket's newest
+    /// sequence just before every copy of the old history was [removed](Self::empty_owners).
     pub async fn accept_history(
         &self,
         bucket: &str,
         created: &str,
         newest: u64,
     ) -> Result<(), ShardError> {
-        self.unhurried(async {
-            let mut transaction = self.slow_pool().begin().await?;
-            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK).execute(&mut *transaction).await?;
+        self.in_background(async {
+            let mut transaction = self.background_pool().begin().await?;
+            sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
+                .execute(&mut *transaction)
+                .await?;
+
             sqlx::query!(
                 "
                 update cursor
@@ -183,18 +199,24 @@ impl Store {
             )
             .execute(&mut *transaction)
             .await?;
-            // Of owners who came meanwhile, while the cursor was one of another history.
-            sqlx::query!("update owner set begun_at_sequence = $1 where begun_at_sequence > $1", to_sql(newest))
-                .execute(&mut *transaction)
-                .await?;
+
+            // Owners that came meanwhile began at the cursor of the old history, which may be
+            // higher.
+            sqlx::query!(
+                "update owner set begun_at_sequence = $1 where begun_at_sequence > $1",
+                to_sql(newest)
+            )
+            .execute(&mut *transaction)
+            .await?;
+
             Ok(transaction.commit().await?)
         })
         .await
     }
 
-    /// How far the projection has come; `None` where it never began.
+    /// Returns how far the projection has come; `None` if it never began.
     pub async fn reached(&self, bucket: &str) -> Result<Option<ProjectionPosition>, ShardError> {
-        self.within(async { reached(&mut *self.pool().acquire().await?, bucket).await })
+        self.within_call_limit(async { reached(&mut *self.pool().acquire().await?, bucket).await })
             .await
     }
 }
@@ -213,6 +235,7 @@ pub(super) async fn reached(
     )
     .fetch_optional(connection)
     .await?;
+
     Ok(row.map(|row| ProjectionPosition {
         created: row.created,
         sequence: from_sql(row.sequence),
@@ -230,21 +253,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_waiter_is_told_when_its_sequence_is_passed() {
+    async fn a_write_waits_until_its_sequence_is_projected() {
         let cursor = Cursor::default();
         cursor.raise(5);
         cursor.raise(3);
+
         assert_eq!(cursor.sequence(), 5);
         assert_eq!(cursor.wait_for(5, Duration::ZERO).await, Projected::Yes);
         assert_eq!(
             cursor.wait_for(6, Duration::from_millis(1)).await,
             Projected::Pending
         );
+
         let waiting = tokio::spawn({
             let cursor = cursor.clone();
             async move { cursor.wait_for(7, Duration::from_secs(10)).await }
         });
         cursor.raise(8);
+
         assert_eq!(waiting.await.expect("no panic"), Projected::Yes);
     }
 }

@@ -1,7 +1,9 @@
-//! The projection: this shard's Postgres, a versioned copy of the truth for the owners whom the shard hosts.
+//! The projection: this shard's Postgres, a versioned copy of the truth for the owners that the
+//! shard hosts.
 //!
-//! This room is the only user of `sqlx`. One statement a function, each named for its result. Rows come from records of
-//! the truth only; no function here takes anything that a caller sent.
+//! This module is the only user of `sqlx`. A function runs one statement where it can, and is named
+//! for its result. Rows come only from records of the truth; no function here takes anything that a
+//! caller sent.
 
 mod cursor;
 mod owner;

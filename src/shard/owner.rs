@@ -1,35 +1,38 @@
-//! An owner's row: beginning to host them, reading what is here of them, and taking it away.
+//! An owner's row: beginning to host an owner, and reading the copy that is here.
 
 use super::store::{HOSTING_LOCK, ShardError, Store, from_sql};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 use sqlx::postgres::PgConnection;
 
-/// An owner as this shard has them, complete.
+/// This shard's complete copy of an owner.
 pub struct HostedOwner {
-    /// Their current records, as of one moment.
+    /// The owner's current records, as of one moment.
     pub records: Vec<Record>,
-    /// Whether every version that the bucket keeps of their items is known here too.
+    /// Whether every version that the bucket keeps of the owner's items is stored here too.
     pub history_complete: bool,
 }
 
 /// What the first step of hosting found.
 pub struct Hosting {
-    /// The projection's cursor when the owner's row was made: all that comes after it reaches the owner's rows.
+    /// The projection's cursor when the owner's row was inserted or reset. The projection stores
+    /// every later record of the owner.
     pub begun_at: u64,
 }
 
 impl Store {
-    /// The owner's current records, read in one statement, so that no half of a batch is seen. `None` unless the shard
-    /// hosts them completely.
+    /// Returns the owner's current records; `None` unless the shard hosts the owner completely. One
+    /// statement reads them, so that a batch is seen completely or not at all.
     pub async fn hosted_owner(&self, owner: &OwnerKey) -> Result<Option<HostedOwner>, ShardError> {
-        self.within(async { read_owner(&mut *self.pool().acquire().await?, owner).await })
-            .await
+        self.within_call_limit(async {
+            read_owner(&mut *self.pool().acquire().await?, owner).await
+        })
+        .await
     }
 
-    /// Whether the shard hosts the owner completely.
+    /// Returns whether the shard hosts the owner completely.
     pub async fn hosts(&self, owner: &OwnerKey) -> Result<bool, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             Ok(sqlx::query_scalar!(
                 r#"
                 select exists(
@@ -44,26 +47,28 @@ impl Store {
         .await
     }
 
-    /// How many owners the shard hosts completely.
+    /// Returns how many owners the shard hosts completely.
     pub async fn hosted_count(&self) -> Result<u64, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let count = sqlx::query_scalar!(
                 r#"select count(*) as "count!" from owner where complete_to is not null and erased_at is null"#,
             )
             .fetch_one(&self.pool())
             .await?;
+
             Ok(from_sql(count))
         })
         .await
     }
 
-    /// The owners completely hosted here and their versions, in the order of their keys, from the one after `after` on.
+    /// Returns the owners that the shard hosts completely, and their versions, in the order of
+    /// their keys: those after `after`, at most `limit`.
     pub async fn hosted_versions(
         &self,
         after: Option<&OwnerKey>,
-        most: i64,
+        limit: i64,
     ) -> Result<Vec<(OwnerKey, Version)>, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let after: &[u8] = after.map_or(&[], |owner| owner.as_bytes());
             let rows = sqlx::query!(
                 "
@@ -72,10 +77,11 @@ impl Store {
                 order by owner_key limit $2
                 ",
                 after,
-                most,
+                limit,
             )
             .fetch_all(&self.pool())
             .await?;
+
             let owners = rows.into_iter().filter_map(|row| {
                 Some((
                     OwnerKey::from_slice(&row.owner_key)?,
@@ -87,19 +93,24 @@ impl Store {
         .await
     }
 
-    /// The first step of hosting: the owner's row, made with the cursor, under a lock that keeps the projection from
-    /// looking owners up in between. A row that is there stays as it is. Fails before
-    /// [`begin_cursor`](Self::begin_cursor).
+    /// The first step of hosting: inserts the owner's row with the projection's cursor, under a
+    /// lock that keeps the projection from looking owners up in between. An existing row stays as
+    /// it is.
+    ///
+    /// # Errors
+    ///
+    /// Fails if [`begin_cursor`](Self::begin_cursor) was not called before.
     pub async fn begin_hosting(
         &self,
         owner: &OwnerKey,
         bucket: &str,
     ) -> Result<Hosting, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let mut transaction = self.pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock_shared($1)", HOSTING_LOCK)
                 .execute(&mut *transaction)
                 .await?;
+
             sqlx::query!(
                 "
                 insert into owner (owner_key, begun_at_sequence)
@@ -111,6 +122,7 @@ impl Store {
             )
             .execute(&mut *transaction)
             .await?;
+
             let begun_at = sqlx::query_scalar!(
                 "select begun_at_sequence from owner where owner_key = $1",
                 owner.as_bytes()
@@ -118,6 +130,7 @@ impl Store {
             .fetch_one(&mut *transaction)
             .await?;
             transaction.commit().await?;
+
             Ok(Hosting {
                 begun_at: from_sql(begun_at),
             })
@@ -142,21 +155,24 @@ async fn read_owner(
     )
     .fetch_all(connection)
     .await?;
+
     let Some(first) = rows.first() else {
         return Ok(None);
     };
-    let mut records = Vec::with_capacity(rows.len() + 1);
     let history_complete = first.history_complete;
+
+    let mut records = Vec::with_capacity(rows.len() + 1);
     if let (Some(value), Some(version)) = (&first.wrapped_key, first.key_version) {
-        records.push(record(RecordName::Key, version, 0, value.clone())?);
+        records.push(parse_record(RecordName::Key, version, 0, value.clone())?);
     }
     if let (Some(value), Some(version)) = (&first.sealed_floor, first.floor_version) {
-        records.push(record(RecordName::Floor, version, 0, value.clone())?);
+        records.push(parse_record(RecordName::Floor, version, 0, value.clone())?);
     }
+
     for row in rows {
         if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {
             let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?);
-            records.push(record(
+            records.push(parse_record(
                 name,
                 version,
                 row.updated_at_ms.unwrap_or_default(),
@@ -164,19 +180,21 @@ async fn read_owner(
             )?);
         }
     }
+
     Ok(Some(HostedOwner {
         records,
         history_complete,
     }))
 }
 
-pub(super) fn record(
+pub(super) fn parse_record(
     name: RecordName,
     version: i64,
     at_ms: i64,
     value: Vec<u8>,
 ) -> Result<Record, ShardError> {
     let version = Version::new(from_sql(version)).ok_or(ShardError::Unreadable)?;
+
     Record::parse(name, version, Timestamp::from_millis(at_ms), value.into())
         .map_err(|_| ShardError::Unreadable)
 }

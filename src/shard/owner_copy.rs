@@ -1,7 +1,8 @@
-//! Storing an owner's whole set: what hosting ends with, and what takes the place of a copy that is not right.
+//! Storing an owner's complete set: the last step of hosting, and the replacement of a bad copy.
 //!
-//! Most of it goes ahead, in small transactions, while nobody is served from it. The last transaction is short however
-//! heavy the owner is, for the projection may be waiting for the owner's row.
+//! Hosting stores most of the set ahead, in small transactions, while no request is served from it.
+//! The last transaction is short even for a heavy owner, because the projection may be waiting for
+//! the owner's row.
 
 use super::records::{parts, upsert_records};
 use super::store::{ShardError, Store, from_sql, to_sql};
@@ -12,74 +13,81 @@ use std::collections::HashMap;
 use std::time::Instant;
 use tokio::time::sleep;
 
-/// An owner's whole set, as the truth has it.
+/// An owner's complete set, as the truth has it.
 pub struct OwnerCopy<'r> {
-    /// Whose.
+    /// The owner.
     pub owner: OwnerKey,
     /// The bucket's name.
     pub bucket: &'r str,
-    /// Their current records.
+    /// The owner's current records.
     pub records: Vec<Record>,
-    /// The stream sequence up to which that is complete.
+    /// The stream sequence up to which the records are complete.
     pub up_to: u64,
 }
 
-/// What became of storing an owner's whole set.
+/// The result of storing an owner's complete set.
+///
+/// Except for `Now`, the last transaction has changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostingOutcome {
     /// The shard hosts the owner now, with these records.
     Now,
-    /// It did so already: another worker was faster.
+    /// The shard hosted the owner already: another worker was faster.
     Already,
-    /// The owner's row is gone, or was made anew since, beyond what these records reach.
+    /// The owner's row is gone, or was inserted or reset since, beyond what these records reach.
     NotBegun,
-    /// The projection has brought what is newer than these records.
+    /// The projection has stored something newer than these records.
     Overtaken,
-    /// Rows that had gone ahead are not there any more.
-    NotWhole,
+    /// Rows that were stored ahead are no longer there.
+    Incomplete,
 }
 
-/// In whose place the set comes.
+/// The rows that the set replaces.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CopyTarget {
-    /// Nobody is served from the owner's rows.
-    Nothing,
-    /// They are, until they are replaced.
-    ACopy,
+    /// Rows that are not complete: no request is served from them.
+    Incomplete,
+    /// A copy. Requests are served from it until it is replaced.
+    Complete,
 }
 
 impl Store {
-    /// The second step of hosting: the owner is served from here, with exactly these records, or nobody is. Rows that the
-    /// projection has brought are the truth's, and are not brought twice; if any is newer than these records, they are
-    /// not enough.
+    /// The second step of hosting: the owner is served from here with exactly these records, or is
+    /// not served from here at all.
+    ///
+    /// Rows that the projection has stored come from the truth and are not stored again. If one of
+    /// them is newer than these records, the records are not enough.
     pub async fn complete_hosting(
         &self,
-        whole: &OwnerCopy<'_>,
+        copy: &OwnerCopy<'_>,
     ) -> Result<HostingOutcome, ShardError> {
-        let lacking = lacking(whole, &self.versions_here(&whole.owner).await?);
-        let mut parts: Vec<&[&Record]> = parts(&lacking, |record| record).collect();
+        let stored = self.stored_versions(&copy.owner).await?;
+        let missing = missing_records(copy, &stored);
+        let mut parts: Vec<&[&Record]> = parts(&missing, |record| record).collect();
         let last = parts.pop().unwrap_or_default();
+
         for part in parts {
             let began = Instant::now();
-            if !self.store_ahead(&whole.owner, part, whole.up_to).await? {
+            if !self.store_ahead(&copy.owner, part, copy.up_to).await? {
                 break;
             }
-            // The others have their turn.
+            // Gives other users of the row and of Postgres as much time as this transaction took.
             sleep(began.elapsed()).await;
         }
-        self.put_whole(whole, last, CopyTarget::Nothing).await
+
+        self.write_copy(copy, last, CopyTarget::Incomplete).await
     }
 
-    /// Stores some records of an owner who is not hosted yet, whose row was made at `up_to` or before. Nobody is served from
-    /// them. Says whether there is such a row.
+    /// Stores some records of an owner that is not hosted yet, and whose row was inserted at
+    /// `up_to` or before. No request is served from them. Returns whether there is such a row.
     pub async fn store_ahead(
         &self,
         owner: &OwnerKey,
         records: &[&Record],
         up_to: u64,
     ) -> Result<bool, ShardError> {
-        self.unhurried(async {
-            let mut transaction = self.slow_pool().begin().await?;
+        self.in_background(async {
+            let mut transaction = self.background_pool().begin().await?;
             let begun = sqlx::query!(
                 "
                 select begun_at_sequence from owner
@@ -93,32 +101,36 @@ impl Store {
             if begun.is_none() {
                 return Ok(false);
             }
-            upsert_records(&mut transaction, records.iter().map(|record| (*owner, *record))).await?;
+
+            let records = records.iter().map(|record| (*owner, *record));
+            upsert_records(&mut transaction, records).await?;
             transaction.commit().await?;
+
             Ok(true)
         })
         .await
     }
 
-    /// Puts the set in the place of the copy that is here, in one transaction. `differing` are those of its records that
-    /// have no row, or another one.
+    /// Replaces the copy that is here with the set, in one transaction. `differing` are the records
+    /// of the set that have no row, or a row that differs.
     pub async fn replace_copy(
         &self,
-        whole: &OwnerCopy<'_>,
+        copy: &OwnerCopy<'_>,
         differing: &[&Record],
     ) -> Result<HostingOutcome, ShardError> {
-        self.put_whole(whole, differing, CopyTarget::ACopy).await
+        self.write_copy(copy, differing, CopyTarget::Complete).await
     }
 
-    /// The versions of the owner's rows, whoever is served from them.
-    async fn versions_here(&self, owner: &OwnerKey) -> Result<HashMap<Vec<u8>, u64>, ShardError> {
-        self.unhurried(async {
+    /// The versions of the owner's item rows by item key, whether or not the owner is hosted.
+    async fn stored_versions(&self, owner: &OwnerKey) -> Result<HashMap<Vec<u8>, u64>, ShardError> {
+        self.in_background(async {
             let rows = sqlx::query!(
                 "select item_key, version from item where owner_key = $1",
                 owner.as_bytes()
             )
-            .fetch_all(&self.slow_pool())
+            .fetch_all(&self.background_pool())
             .await?;
+
             Ok(rows
                 .into_iter()
                 .map(|row| (row.item_key, from_sql(row.version)))
@@ -127,49 +139,49 @@ impl Store {
         .await
     }
 
-    /// Takes away every row that is not of the set, or is among those to be `put`, stores these, and says that the set is
-    /// complete; or does nothing.
-    async fn put_whole(
+    /// Removes every row that is not in the set, stores `records` of the set in the place of
+    /// theirs, and marks the owner as complete; or changes nothing.
+    async fn write_copy(
         &self,
-        whole: &OwnerCopy<'_>,
-        put: &[&Record],
-        over: CopyTarget,
+        copy: &OwnerCopy<'_>,
+        records: &[&Record],
+        target: CopyTarget,
     ) -> Result<HostingOutcome, ShardError> {
-        self.unhurried(async {
-            let mut transaction = self.slow_pool().begin().await?;
+        self.in_background(async {
+            let mut transaction = self.background_pool().begin().await?;
             let row = sqlx::query!(
                 r#"
                 select begun_at_sequence, complete_to is not null as "complete!"
                 from owner where owner_key = $1 for no key update
                 "#,
-                whole.owner.as_bytes(),
+                copy.owner.as_bytes(),
             )
             .fetch_optional(&mut *transaction)
             .await?;
+
             match row {
-                Some(row) if row.complete && over == CopyTarget::Nothing => {
+                Some(row) if row.complete && target == CopyTarget::Incomplete => {
                     return Ok(HostingOutcome::Already);
                 }
                 Some(row)
-                    if row.complete == (over == CopyTarget::ACopy)
-                        && from_sql(row.begun_at_sequence) <= whole.up_to => {}
+                    if row.complete == (target == CopyTarget::Complete)
+                        && from_sql(row.begun_at_sequence) <= copy.up_to => {}
                 _ => return Ok(HostingOutcome::NotBegun),
             }
-            if is_overtaken(&mut transaction, whole).await? {
+            if is_overtaken(&mut transaction, copy).await? {
                 return Ok(HostingOutcome::Overtaken);
             }
-            delete_others(&mut transaction, whole, put).await?;
-            for part in parts(put, |record| record) {
-                upsert_records(
-                    &mut transaction,
-                    part.iter().map(|record| (whole.owner, *record)),
-                )
-                .await?;
+
+            delete_other_rows(&mut transaction, copy, records).await?;
+            for part in parts(records, |record| record) {
+                let part = part.iter().map(|record| (copy.owner, *record));
+                upsert_records(&mut transaction, part).await?;
             }
-            if !say_complete(&mut transaction, whole).await? {
-                return Ok(HostingOutcome::NotWhole);
+            if !mark_complete(&mut transaction, copy).await? {
+                return Ok(HostingOutcome::Incomplete);
             }
             transaction.commit().await?;
+
             Ok(HostingOutcome::Now)
         })
         .await
@@ -177,7 +189,7 @@ impl Store {
 }
 
 impl OwnerCopy<'_> {
-    /// The records that have a row of their own; a deletion that the owner's floor ends has none.
+    /// The items' records that have a row. A deletion up to the owner's floor has none.
     fn items(&self) -> impl Iterator<Item = (&[u8; 16], &Record)> {
         let floor = self
             .records
@@ -185,10 +197,12 @@ impl OwnerCopy<'_> {
             .filter_map(Record::floor)
             .max()
             .unwrap_or_default();
+
         let kept = self
             .records
             .iter()
             .filter(move |record| !record.envelope.deleted || record.version > floor);
+
         kept.filter_map(|record| match &record.name {
             RecordName::Item(item) => Some((item.as_bytes(), record)),
             RecordName::Key | RecordName::Floor => None,
@@ -197,21 +211,21 @@ impl OwnerCopy<'_> {
 }
 
 /// The records of the set that have no row of their version here.
-fn lacking<'w>(whole: &'w OwnerCopy<'_>, here: &HashMap<Vec<u8>, u64>) -> Vec<&'w Record> {
-    let is_here =
-        |item: &[u8; 16], record: &Record| here.get(&item[..]) == Some(&record.version.get());
-    whole
-        .items()
-        .filter(|(item, record)| !is_here(item, record))
+fn missing_records<'c>(copy: &'c OwnerCopy<'_>, stored: &HashMap<Vec<u8>, u64>) -> Vec<&'c Record> {
+    let is_stored =
+        |item: &[u8; 16], record: &Record| stored.get(&item[..]) == Some(&record.version.get());
+
+    copy.items()
+        .filter(|(item, record)| !is_stored(item, record))
         .map(|(_, record)| record)
         .collect()
 }
 
-/// Whether the projection, as far as it has come, has brought what is newer than the set. What is newer than that was
-/// never brought by anybody.
+/// Returns whether a row is newer than the set, and not newer than the projection's cursor. A row
+/// that is newer than the cursor was not stored by the projection, and does not count.
 async fn is_overtaken(
     transaction: &mut Transaction<'_, Postgres>,
-    whole: &OwnerCopy<'_>,
+    copy: &OwnerCopy<'_>,
 ) -> Result<bool, ShardError> {
     let newer = sqlx::query_scalar!(
         r#"
@@ -227,76 +241,83 @@ async fn is_overtaken(
             )
         ) as "newer!"
         "#,
-        whole.owner.as_bytes(),
-        whole.bucket,
-        to_sql(whole.up_to),
+        copy.owner.as_bytes(),
+        copy.bucket,
+        to_sql(copy.up_to),
     )
     .fetch_one(&mut **transaction)
     .await?;
+
     Ok(newer)
 }
 
-/// Takes the rows away that are not of the set, and those in whose place others are put.
-async fn delete_others(
+/// Deletes the rows that are not in the set, and those that `records` replace.
+async fn delete_other_rows(
     transaction: &mut Transaction<'_, Postgres>,
-    whole: &OwnerCopy<'_>,
-    put: &[&Record],
+    copy: &OwnerCopy<'_>,
+    records: &[&Record],
 ) -> Result<(), ShardError> {
-    let stay = whole
+    let staying = copy
         .items()
-        .filter(|(_, record)| put.iter().all(|other| other.name != record.name));
-    let (items, versions): (Vec<_>, Vec<_>) = stay
+        .filter(|(_, record)| records.iter().all(|other| other.name != record.name));
+    let (items, versions): (Vec<_>, Vec<_>) = staying
         .map(|(item, record)| (item.to_vec(), to_sql(record.version.get())))
         .unzip();
+
     sqlx::query!(
         "
         delete from item where owner_key = $1 and not exists (
             select from unnest($2::bytea[], $3::bigint[]) as stay (i, v) where i = item_key and v = version
         )
         ",
-        whole.owner.as_bytes(),
+        copy.owner.as_bytes(),
         &items,
         &versions,
     )
     .execute(&mut **transaction)
     .await?;
+
     Ok(())
 }
 
-/// Says in the owner's row that the set is here, if it is. Says whether it is.
-async fn say_complete(
+/// Marks the owner as complete if all rows are present. Returns whether it did.
+async fn mark_complete(
     transaction: &mut Transaction<'_, Postgres>,
-    whole: &OwnerCopy<'_>,
+    copy: &OwnerCopy<'_>,
 ) -> Result<bool, ShardError> {
-    let of_name = |name| whole.records.iter().find(|record| record.name == name);
+    let find = |name| copy.records.iter().find(|record| record.name == name);
     let value = |record: Option<&Record>| record.map(|record| record.value.to_vec());
     let version = |record: Option<&Record>| record.map(|record| to_sql(record.version.get()));
-    let (key, floor) = (of_name(RecordName::Key), of_name(RecordName::Floor));
-    let newest = whole
+
+    let key = find(RecordName::Key);
+    let floor = find(RecordName::Floor);
+    let newest = copy
         .records
         .iter()
         .map(|record| record.version.get())
         .max()
         .unwrap_or_default();
-    let done = sqlx::query!(
+
+    let updated = sqlx::query!(
         "
         update owner
         set version = $2, wrapped_key = $3, key_version = $4, floor = $5, sealed_floor = $6, floor_version = $7,
             complete_to = $8, history_complete = $9
         where owner_key = $1 and (select count(*) from item where item.owner_key = $1) = $10
         ",
-        whole.owner.as_bytes(),
+        copy.owner.as_bytes(),
         to_sql(newest),
         value(key),
         version(key),
         to_sql(floor.and_then(Record::floor).unwrap_or_default().get()),
         value(floor),
         version(floor),
-        to_sql(whole.up_to),
-        whole.records.iter().all(|record| record.envelope.item_prev.is_none()),
-        to_sql(whole.items().count() as u64),
+        to_sql(copy.up_to),
+        copy.records.iter().all(|record| record.envelope.item_prev.is_none()),
+        to_sql(copy.items().count() as u64),
     )
     .execute(&mut **transaction)
     .await?;
-    Ok(done.rows_affected() == 1)
+
+    Ok(updated.rows_affected() == 1)
 }

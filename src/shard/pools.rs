@@ -1,68 +1,74 @@
-//! The connections to the shard's Postgres, and how long anything may take on them.
+//! The connections to the shard's Postgres, and the time limits on them.
 
-use super::settings::{ShardSettings, UNHURRIED};
+use super::settings::{BACKGROUND_TIMEOUT, ShardSettings};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use std::time::Duration;
 
-/// Connections at most for what no request waits for.
-const UNHURRIED_CONNECTIONS: u32 = 4;
-/// Such a connection is given back when nothing was done on it for that long.
-const UNUSED: Duration = Duration::from_secs(10);
-/// How long a worker that stops in the middle of a transaction may keep its locks: not so long that the projection is
-/// given up that waits for them.
-pub(super) const LEFT_OPEN: Duration = Duration::from_secs(4);
+/// The most connections for work that no request waits for.
+const BACKGROUND_CONNECTIONS_MAX: u32 = 4;
+/// Such a connection is closed after this long without use.
+const BACKGROUND_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a worker that stops in the middle of a transaction may keep its locks. It is shorter
+/// than the time after which a projection that waits for them gives up.
+pub(super) const OPEN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The connections: what takes long must not keep one from those who wait.
+/// The two pools of connections, so that slow work never takes a connection that a request needs.
 #[derive(Clone)]
 pub(super) struct Pools {
-    /// For what a request waits for.
-    pub(super) hurried: PgPool,
-    /// For what no request waits for.
-    pub(super) unhurried: PgPool,
+    /// For work that a request waits for.
+    pub(super) request: PgPool,
+    /// For work that no request waits for.
+    pub(super) background: PgPool,
 }
 
 impl Pools {
-    /// What Postgres itself ends after its time leaves no locks behind, whatever became of who asked for it. A call's
-    /// statement is ended a little before the call is given up, so that its answer is still heard.
+    /// Opens both pools. Their connections are made when they are first used.
+    ///
+    /// Postgres itself ends a statement whose time is up. So no locks stay behind, even if the
+    /// worker that sent the statement is gone. A request's statement ends a little before the
+    /// worker gives the call up, so that the worker still gets the answer.
     pub(super) fn new(settings: &ShardSettings, options: &PgConnectOptions) -> Self {
         let call = Duration::from_millis(settings.call_ms);
-        let hurried = limited(call * 9 / 10, call)
+        let request = pool_options(call * 9 / 10, call)
             .max_connections(settings.connections)
             .acquire_timeout(call);
-        let unhurried = limited(UNHURRIED, LEFT_OPEN)
-            .max_connections(UNHURRIED_CONNECTIONS)
-            .acquire_timeout(UNHURRIED)
-            .idle_timeout(UNUSED);
-        let connected = |pool: PgPoolOptions| pool.connect_lazy_with(options.clone());
+        let background = pool_options(BACKGROUND_TIMEOUT, OPEN_TRANSACTION_TIMEOUT)
+            .max_connections(BACKGROUND_CONNECTIONS_MAX)
+            .acquire_timeout(BACKGROUND_TIMEOUT)
+            .idle_timeout(BACKGROUND_IDLE_TIMEOUT);
+
         Self {
-            hurried: connected(hurried),
-            unhurried: connected(unhurried),
+            request: request.connect_lazy_with(options.clone()),
+            background: background.connect_lazy_with(options.clone()),
         }
     }
 }
 
-fn limited(statement: Duration, left_open: Duration) -> PgPoolOptions {
-    PgPoolOptions::new()
-        .after_connect(move |connection, _| Box::pin(limit(connection, statement, left_open)))
+fn pool_options(statement: Duration, open_transaction: Duration) -> PgPoolOptions {
+    PgPoolOptions::new().after_connect(move |connection, _| {
+        Box::pin(set_timeouts(connection, statement, open_transaction))
+    })
 }
 
-/// Has Postgres end each statement of the connection after its time, and the connection itself when nothing is done in a
-/// transaction for so long.
-pub(super) async fn limit(
+/// Lets Postgres end each statement of the connection after `statement`, and the connection itself
+/// after a transaction has been idle for `open_transaction`.
+pub(super) async fn set_timeouts(
     connection: &mut PgConnection,
     statement: Duration,
-    left_open: Duration,
+    open_transaction: Duration,
 ) -> Result<(), sqlx::Error> {
     let ms = |time: Duration| time.as_millis().max(1).to_string();
+
     sqlx::query!(
         "
         select set_config('statement_timeout', $1, false) as statement,
                set_config('idle_in_transaction_session_timeout', $2, false) as left_open
         ",
         ms(statement),
-        ms(left_open),
+        ms(open_transaction),
     )
     .fetch_one(connection)
     .await?;
+
     Ok(())
 }

@@ -1,28 +1,29 @@
-//! Finding what was before: a version, an item's versions, a request that was done.
+//! Finding what was written before: a version, an item's versions, the record of a request.
 
-use super::owner::record;
+use super::owner::parse_record;
 use super::store::{ShardError, Store, from_sql, to_sql};
 use crate::domain::Version;
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName, RequestHash};
 
-/// What this shard knows of a request id.
+/// What this shard knows about a request id.
 pub enum PriorRequest {
     /// The record that the request wrote.
     Found(Box<Record>),
-    /// It has not been done up to this stream sequence, as far as this shard knows every version of the owner's items.
+    /// No record up to this stream sequence came from the request: the shard has every version of
+    /// the owner's items that the bucket keeps.
     NotUpTo(u64),
-    /// This shard does not know enough of the owner's history to say.
+    /// This shard does not have enough of the owner's history to tell.
     Unknown,
 }
 
 impl Store {
-    /// The owner's item record of that version, if it is here.
+    /// Returns the owner's item record of that version, if it is here.
     pub async fn record_at(
         &self,
         owner: &OwnerKey,
         version: Version,
     ) -> Result<Option<Record>, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let row = sqlx::query!(
                 r#"
                 select item_key, sealed, (extract(epoch from updated_at) * 1000)::bigint as updated_at_ms
@@ -33,22 +34,25 @@ impl Store {
             )
             .fetch_optional(&self.pool())
             .await?;
+
             let Some(row) = row else { return Ok(None) };
-            let name = RecordName::Item(ItemKey::from_slice(&row.item_key).ok_or(ShardError::Unreadable)?);
-            record(name, to_sql(version.get()), row.updated_at_ms.unwrap_or_default(), row.sealed).map(Some)
+            let item = ItemKey::from_slice(&row.item_key).ok_or(ShardError::Unreadable)?;
+            let at_ms = row.updated_at_ms.unwrap_or_default();
+
+            parse_record(RecordName::Item(item), to_sql(version.get()), at_ms, row.sealed).map(Some)
         })
         .await
     }
 
-    /// The newest records of one item that are older than `before`, newest first, at most `most` of them.
+    /// Returns the records of one item that are older than `before`, newest first, at most `limit`.
     pub async fn item_versions(
         &self,
         owner: &OwnerKey,
         item: &ItemKey,
         before: Version,
-        most: usize,
+        limit: usize,
     ) -> Result<Vec<Record>, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let rows = sqlx::query!(
                 r#"
                 select version, sealed, (extract(epoch from updated_at) * 1000)::bigint as updated_at_ms
@@ -58,25 +62,29 @@ impl Store {
                 owner.as_bytes(),
                 item.as_bytes(),
                 to_sql(before.get()),
-                to_sql(most as u64),
+                to_sql(limit as u64),
             )
             .fetch_all(&self.pool())
             .await?;
+
             let name = RecordName::Item(*item);
             rows.into_iter()
-                .map(|row| record(name, row.version, row.updated_at_ms.unwrap_or_default(), row.sealed))
+                .map(|row| {
+                    let at_ms = row.updated_at_ms.unwrap_or_default();
+                    parse_record(name, row.version, at_ms, row.sealed)
+                })
                 .collect()
         })
         .await
     }
 
-    /// The oldest record of one item that is kept here.
+    /// Returns the oldest record of one item that is kept here. Its time is not read.
     pub async fn first_version(
         &self,
         owner: &OwnerKey,
         item: &ItemKey,
     ) -> Result<Option<Record>, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let row = sqlx::query!(
                 "
                 select version, sealed from item_version where owner_key = $1 and item_key = $2
@@ -87,20 +95,21 @@ impl Store {
             )
             .fetch_optional(&self.pool())
             .await?;
-            row.map(|row| record(RecordName::Item(*item), row.version, 0, row.sealed))
+
+            row.map(|row| parse_record(RecordName::Item(*item), row.version, 0, row.sealed))
                 .transpose()
         })
         .await
     }
 
-    /// The record that a request with this id wrote, if it is here.
+    /// Returns the newest record that a request with this id wrote, if it is here.
     pub async fn earlier_request(
         &self,
         owner: &OwnerKey,
         request_id: &RequestHash,
         bucket: &str,
     ) -> Result<PriorRequest, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let row = sqlx::query!(
                 r#"
                 select o.history_complete and o.complete_to is not null as "known!", c.sequence as "cursor!",
@@ -119,13 +128,23 @@ impl Store {
             )
             .fetch_optional(&self.pool())
             .await?;
+
             let Some(row) = row else { return Ok(PriorRequest::Unknown) };
-            if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {
-                let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?);
-                let found = record(name, version, row.updated_at_ms.unwrap_or_default(), sealed)?;
-                return Ok(PriorRequest::Found(Box::new(found)));
+            if let (Some(item), Some(version), Some(sealed)) =
+                (row.item_key, row.version, row.sealed)
+            {
+                let item = ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?;
+                let name = RecordName::Item(item);
+                let at_ms = row.updated_at_ms.unwrap_or_default();
+                let record = parse_record(name, version, at_ms, sealed)?;
+                return Ok(PriorRequest::Found(Box::new(record)));
             }
-            Ok(if row.known { PriorRequest::NotUpTo(from_sql(row.cursor)) } else { PriorRequest::Unknown })
+
+            Ok(if row.known {
+                PriorRequest::NotUpTo(from_sql(row.cursor))
+            } else {
+                PriorRequest::Unknown
+            })
         })
         .await
     }

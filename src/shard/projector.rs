@@ -1,7 +1,8 @@
-//! Writing the projection: one worker of the shard at a time, on the connection that holds the lock.
+//! Writing the projection. One worker of the shard does so at a time, on the connection that holds
+//! the lock.
 
-use super::cursor::{CHANNEL, ProjectionPosition, reached};
-use super::pools::{LEFT_OPEN, limit};
+use super::cursor::{CURSOR_CHANNEL, ProjectionPosition, reached};
+use super::pools::{OPEN_TRANSACTION_TIMEOUT, set_timeouts};
 use super::records::upsert_records;
 use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardError, Store, from_sql, to_sql};
 use super::unhost::reset_owners;
@@ -12,10 +13,11 @@ use sqlx::{Connection as _, Transaction};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// How long a statement of the projection may take: no longer than it is waited for.
-const STEP: Duration = Duration::from_secs(5);
+/// How long a statement of the projection may take: no longer than the worker waits for a step.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The right to project, and the connection on which it is held: whoever loses the connection cannot commit.
+/// The right to project, and the connection that holds it. A worker that loses the connection can
+/// no longer commit.
 pub struct Projector {
     connection: PgConnection,
     bucket: String,
@@ -24,7 +26,8 @@ pub struct Projector {
 /// Why a batch was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
-    /// Another has moved the cursor: this one is no longer the projector.
+    /// The cursor is not where this projector read it, or the bucket has lost history: nothing was
+    /// stored.
     #[error("another projector has moved the cursor")]
     Overtaken,
     /// Postgres failed.
@@ -38,26 +41,29 @@ impl From<sqlx::Error> for ProjectError {
     }
 }
 
-/// The connection of a worker that waits for its turn to project: kept from one try to the next.
+/// The connection with which a worker tries to become the projector, kept from one attempt to the
+/// next.
 #[derive(Default)]
 pub struct LockAttempt(Option<PgConnection>);
 
 impl Store {
-    /// Takes the right to project, if nobody has it. `None` while another worker does.
+    /// Takes the right to project; `None` while another worker has it.
     pub async fn become_projector(
         &self,
         bucket: &str,
-        waiting: &mut LockAttempt,
+        attempt: &mut LockAttempt,
     ) -> Result<Option<Projector>, ShardError> {
-        // Taken out: after a fault, or a time that was too short, another one is made.
-        let mut connection = match waiting.0.take() {
+        // The connection is taken out: after an error or a timeout the next attempt makes a new
+        // one.
+        let mut connection = match attempt.0.take() {
             Some(connection) => connection,
             None => {
                 let mut connection = PgConnection::connect_with(&self.options).await?;
-                limit(&mut connection, STEP, LEFT_OPEN).await?;
+                set_timeouts(&mut connection, STATEMENT_TIMEOUT, OPEN_TRANSACTION_TIMEOUT).await?;
                 connection
             }
         };
+
         let taken = sqlx::query_scalar!(
             r#"select pg_try_advisory_lock($1) as "taken!""#,
             PROJECTOR_LOCK
@@ -65,18 +71,19 @@ impl Store {
         .fetch_one(&mut connection)
         .await?;
         if !taken {
-            waiting.0 = Some(connection);
+            attempt.0 = Some(connection);
             return Ok(None);
         }
+
         Ok(Some(Projector {
             connection,
             bucket: bucket.to_owned(),
         }))
     }
 
-    /// Ends the connection on which the right to project is held. Says whether there was one.
+    /// Terminates the connection that holds the right to project. Returns whether there was one.
     pub async fn end_projector(&self) -> Result<bool, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let ended = sqlx::query_scalar!(
                 r#"
                 select pg_terminate_backend(pid) as "ended!"
@@ -89,6 +96,7 @@ impl Store {
             )
             .fetch_optional(&self.pool())
             .await?;
+
             Ok(ended.unwrap_or_default())
         })
         .await
@@ -96,16 +104,19 @@ impl Store {
 }
 
 impl Projector {
-    /// Where the projection stands.
+    /// Returns how far the projection has come.
     pub async fn reached(&mut self) -> Result<ProjectionPosition, ShardError> {
         reached(&mut self.connection, &self.bucket)
             .await?
             .ok_or(ShardError::Unreadable)
     }
 
-    /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither. Owners whom the shard does not
-    /// host are skipped; of one name the newer version wins. Gives the owners with a gap, whose rows are taken away: their
-    /// records tell of a version that never came here, overwritten before it could, or lost.
+    /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither.
+    ///
+    /// Owners that the shard does not host are skipped. Of one name the newer version wins.
+    ///
+    /// Returns the owners with a gap, and resets their copies. Such an owner has a record that is
+    /// based on a version that never came here: it was overwritten before, or lost.
     pub async fn store(
         &mut self,
         records: &[(OwnerKey, Record)],
@@ -116,16 +127,19 @@ impl Projector {
         sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
             .execute(&mut *transaction)
             .await?;
-        let hosted = hosted_among(&mut transaction, records.iter().map(|(owner, _)| owner)).await?;
-        let ours = || {
+
+        let owners = records.iter().map(|(owner, _)| owner);
+        let hosted = lock_hosted_owners(&mut transaction, owners).await?;
+        let hosted_records = || {
             records
                 .iter()
                 .filter(|(owner, _)| hosted.contains_key(owner))
-                .map(|(owner, r)| (*owner, r))
+                .map(|(owner, record)| (*owner, record))
         };
-        upsert_records(&mut transaction, ours()).await?;
-        let gaps = with_a_gap(hosted.clone(), ours());
+        upsert_records(&mut transaction, hosted_records()).await?;
+        let gaps = owners_with_gap(hosted.clone(), hosted_records());
         reset_owners(&mut transaction, &gaps, to_sql(to)).await?;
+
         let anchor = records
             .last()
             .map(|(_, record)| (record.version.get(), record.at));
@@ -147,52 +161,61 @@ impl Projector {
         if moved.rows_affected() != 1 {
             return Err(ProjectError::Overtaken);
         }
-        sqlx::query!("select pg_notify($1, $2)", CHANNEL, to.to_string())
+
+        sqlx::query!("select pg_notify($1, $2)", CURSOR_CHANNEL, to.to_string())
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
+
         Ok(gaps)
     }
 }
 
-/// Those who host completely and get a record that was made upon a version which is neither here nor in this batch.
-fn with_a_gap<'r>(
+/// The completely hosted owners with a record that is based on a version which is neither here nor
+/// in this batch.
+fn owners_with_gap<'r>(
     mut hosted: HashMap<OwnerKey, HostedState>,
     records: impl Iterator<Item = (OwnerKey, &'r Record)>,
 ) -> Vec<OwnerKey> {
     let mut gaps = HashSet::new();
     let mut last: HashMap<OwnerKey, &Record> = HashMap::new();
+
     for (owner, record) in records {
-        let Some(have) = hosted
+        let Some(state) = hosted
             .get_mut(&owner)
-            .filter(|have| have.complete && record.version > have.version)
+            .filter(|state| state.complete && record.version > state.version)
         else {
             continue;
         };
-        let (prev, version) = (record.envelope.prev, record.version);
-        // A member of the batch to which the record before belongs.
-        let joined = last.get(&owner).is_some_and(|before| {
+
+        let prev = record.envelope.prev;
+        let version = record.version;
+        // The members of one batch name the same `prev` and have consecutive versions.
+        let is_same_batch = last.get(&owner).is_some_and(|before| {
             before.envelope.prev == prev && before.version.get() + 1 == version.get()
         });
-        if prev != have.version && !joined {
+        if prev != state.version && !is_same_batch {
             gaps.insert(owner);
         }
-        have.version = version;
+        state.version = version;
         last.insert(owner, record);
     }
+
     gaps.into_iter().collect()
 }
 
-/// What is known of a hosted owner before a batch is stored.
+/// The state of a hosted owner's row before a batch is stored.
 #[derive(Clone, Copy)]
 pub(super) struct HostedState {
     version: Version,
     complete: bool,
 }
 
-/// Those of the owners whom the shard hosts, locked: before their rows are written, and always in one order, so that
-/// hosting and projection never wait for one another in a circle.
-pub(super) async fn hosted_among(
+/// Locks the rows of those owners that the shard hosts, and returns their states.
+///
+/// This comes before their rows are written, and always in the order of the keys, so that hosting
+/// and projection never wait for each other in a circle.
+pub(super) async fn lock_hosted_owners(
     transaction: &mut Transaction<'_, Postgres>,
     owners: impl Iterator<Item = &OwnerKey>,
 ) -> Result<HashMap<OwnerKey, HostedState>, ShardError> {
@@ -200,6 +223,7 @@ pub(super) async fn hosted_among(
     if owners.is_empty() {
         return Ok(HashMap::new());
     }
+
     let keys: Vec<Vec<u8>> = owners
         .into_iter()
         .map(|owner| owner.as_bytes().to_vec())
@@ -213,6 +237,7 @@ pub(super) async fn hosted_among(
     )
     .fetch_all(&mut **transaction)
     .await?;
+
     let hosted = rows.into_iter().filter_map(|row| {
         let version = Version::new(from_sql(row.version))?;
         Some((

@@ -1,19 +1,22 @@
-//! Records as rows: what the projection and hosting store, and what follows behind them.
+//! Records as rows: what the projection, hosting and the backfill of old versions store.
 
 use super::store::{ShardError, to_sql};
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;
 
-/// Bytes of records stored at a time, about: what one transaction holds locks for, where it need not be all.
-const PART_BYTES: usize = 2 << 20;
+/// The most bytes of records that are stored at a time, about. Work that may be split into several
+/// transactions holds its locks for no more than that.
+const PART_BYTES_MAX: usize = 2 << 20;
 
-/// Things in parts whose records have at most so many bytes together, or of one.
+/// Splits `things` into parts. The records of a part have at most [`PART_BYTES_MAX`] together,
+/// unless the part has only one.
 pub(super) fn parts<T>(things: &[T], record: impl Fn(&T) -> &Record) -> impl Iterator<Item = &[T]> {
     let mut bytes = 0;
+
     things.chunk_by(move |before, next| {
         bytes += record(before).value.len();
-        let fits = bytes + record(next).value.len() <= PART_BYTES;
+        let fits = bytes + record(next).value.len() <= PART_BYTES_MAX;
         if !fits {
             bytes = 0;
         }
@@ -21,7 +24,7 @@ pub(super) fn parts<T>(things: &[T], record: impl Fn(&T) -> &Record) -> impl Ite
     })
 }
 
-/// A batch as columns, the form that `unnest` takes.
+/// A batch of records as columns, the form that `unnest` takes.
 #[derive(Default)]
 struct Columns {
     owners: Vec<Vec<u8>>,
@@ -32,16 +35,18 @@ struct Columns {
     updated_ms: Vec<i64>,
     request_ids: Vec<Option<Vec<u8>>>,
     requests: Vec<Option<Vec<u8>>>,
-    /// The owners among whose rows there may be deletions that a floor ends.
+    /// The owners that may now have deletions up to their floor among their rows.
     floored: Vec<Vec<u8>>,
 }
 
-/// Stores records of hosted owners; all of an owner's rows and their version in the caller's transaction.
+/// Stores records of hosted owners: their rows and the owners' versions, in the caller's
+/// transaction.
 pub(super) async fn upsert_records<'r>(
     transaction: &mut Transaction<'_, Postgres>,
     records: impl Iterator<Item = (OwnerKey, &'r Record)>,
 ) -> Result<(), ShardError> {
     let mut columns = Columns::default();
+
     for (owner, record) in records {
         match record.name {
             RecordName::Key => store_key(transaction, &owner, record).await?,
@@ -52,25 +57,28 @@ pub(super) async fn upsert_records<'r>(
             RecordName::Item(item) => columns.push(&owner, item.as_bytes(), record),
         }
     }
+
     if !columns.owners.is_empty() {
         store_versions(transaction, &columns).await?;
         store_items(transaction, &columns).await?;
-        raise_owners(transaction, &columns).await?;
+        raise_owner_versions(transaction, &columns).await?;
     }
-    forget_deletions(transaction, &columns.floored).await
+    delete_ended_deletions(transaction, &columns.floored).await
 }
 
-/// Stores records among the versions that passed by, and nowhere else.
+/// Stores items' records in `item_version`, and nowhere else.
 pub(super) async fn upsert_versions<'r>(
     transaction: &mut Transaction<'_, Postgres>,
     records: impl Iterator<Item = (OwnerKey, &'r Record)>,
 ) -> Result<(), ShardError> {
     let mut columns = Columns::default();
+
     for (owner, record) in records {
         if let RecordName::Item(item) = record.name {
             columns.push(&owner, item.as_bytes(), record);
         }
     }
+
     if columns.owners.is_empty() {
         Ok(())
     } else {
@@ -85,15 +93,17 @@ impl Columns {
         self.versions.push(to_sql(record.version.get()));
         self.sealed.push(record.value.to_vec());
         self.deleted.push(record.envelope.deleted);
+        self.updated_ms.push(record.at.millis());
+
+        let (id, request) = record.envelope.request.unzip();
+        self.request_ids
+            .push(id.map(|hash| hash.as_bytes().to_vec()));
+        self.requests
+            .push(request.map(|hash| hash.as_bytes().to_vec()));
+
         if record.envelope.deleted {
             self.floored.push(owner.as_bytes().to_vec());
         }
-        self.updated_ms.push(record.at.millis());
-        let (id, request) = record.envelope.request.unzip();
-        self.request_ids
-            .push(id.map(|mark| mark.as_bytes().to_vec()));
-        self.requests
-            .push(request.map(|mark| mark.as_bytes().to_vec()));
     }
 }
 
@@ -114,6 +124,7 @@ async fn store_key(
     )
     .execute(&mut **transaction)
     .await?;
+
     Ok(())
 }
 
@@ -135,17 +146,19 @@ async fn store_floor(
     )
     .execute(&mut **transaction)
     .await?;
+
     Ok(())
 }
 
-/// Takes the rows of those deletions away that the owners' floors end.
-async fn forget_deletions(
+/// Deletes the rows of deletions up to the owners' floors.
+async fn delete_ended_deletions(
     transaction: &mut Transaction<'_, Postgres>,
     owners: &[Vec<u8>],
 ) -> Result<(), ShardError> {
     if owners.is_empty() {
         return Ok(());
     }
+
     sqlx::query!(
         "
         delete from item using owner
@@ -156,10 +169,12 @@ async fn forget_deletions(
     )
     .execute(&mut **transaction)
     .await?;
+
     Ok(())
 }
 
-/// A version never changes: one that is here and differs was altered here.
+/// Stores all versions. A version never changes, so a stored one that differs was altered here and
+/// is overwritten.
 async fn store_versions(
     transaction: &mut Transaction<'_, Postgres>,
     columns: &Columns,
@@ -186,10 +201,11 @@ async fn store_versions(
     )
     .execute(&mut **transaction)
     .await?;
+
     Ok(())
 }
 
-/// One statement may touch a row only once, so of each item the newest of the batch is taken.
+/// Stores the newest record of each item of the batch: one statement may touch a row only once.
 async fn store_items(
     transaction: &mut Transaction<'_, Postgres>,
     columns: &Columns,
@@ -215,10 +231,11 @@ async fn store_items(
     )
     .execute(&mut **transaction)
     .await?;
+
     Ok(())
 }
 
-async fn raise_owners(
+async fn raise_owner_versions(
     transaction: &mut Transaction<'_, Postgres>,
     columns: &Columns,
 ) -> Result<(), ShardError> {
@@ -234,5 +251,6 @@ async fn raise_owners(
     )
     .execute(&mut **transaction)
     .await?;
+
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! An owner's rows as they stand, whatever they hold: for who compares them with the truth.
+//! An owner's rows exactly as they are stored, for a comparison with the truth.
 
 use super::store::{ShardError, Store, from_sql};
 use super::unhost::keys;
@@ -7,34 +7,34 @@ use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 
 /// All of an owner's rows, as of one moment.
 pub struct OwnerRows {
-    /// The owner's version, as their row tells it.
+    /// The owner's version in the owner's row.
     pub version: u64,
-    /// The version and the value of their key record.
+    /// The version and the value of the owner's key record.
     pub key: Option<(u64, Vec<u8>)>,
-    /// Of their floor's.
+    /// The version and the value of the owner's floor record.
     pub floor: Option<(u64, Vec<u8>)>,
-    /// Their items.
+    /// The owner's items.
     pub items: Vec<ItemRow>,
 }
 
 /// An item's row.
 pub struct ItemRow {
-    /// Under which name it is kept.
+    /// The item's key.
     pub item: ItemKey,
     /// Its version.
     pub version: u64,
     /// Envelope and ciphertext.
     pub sealed: Vec<u8>,
-    /// Whether it is marked as deleted.
+    /// Whether the item is marked as deleted.
     pub deleted: bool,
-    /// When the bucket took it.
+    /// When the bucket stored the record.
     pub at: Timestamp,
-    /// Whether the same version is among those that passed by, the same to the letter.
+    /// Whether `item_version` has the same version with the same bytes.
     pub is_kept_as_version: bool,
 }
 
 impl OwnerRows {
-    /// The rows as records; `None` if one of them is no record.
+    /// Returns the rows as records; `None` if one of them is no valid record.
     pub fn records(&self) -> Option<Vec<Record>> {
         let record = |name, version, at, value: &[u8]| {
             Record::parse(name, Version::new(version)?, at, value.to_vec().into()).ok()
@@ -49,16 +49,18 @@ impl OwnerRows {
                 records.push(record(name, *version, Timestamp::MIN, value)?);
             }
         }
+
         for row in &self.items {
             let name = RecordName::Item(row.item);
             records.push(record(name, row.version, row.at, &row.sealed)?);
         }
+
         Some(records)
     }
 }
 
 impl ItemRow {
-    /// Whether the row holds that record.
+    /// Returns whether the row holds that record.
     pub fn matches(&self, record: &Record) -> bool {
         self.version == record.version.get()
             && self.sealed == record.value
@@ -68,9 +70,10 @@ impl ItemRow {
 }
 
 impl Store {
-    /// The owner's rows, read in one statement; `None` unless the shard hosts them completely.
-    pub async fn rows_of(&self, owner: &OwnerKey) -> Result<Option<OwnerRows>, ShardError> {
-        self.unhurried(async {
+    /// Returns the owner's rows, read in one statement; `None` unless the shard hosts the owner
+    /// completely.
+    pub async fn find_rows(&self, owner: &OwnerKey) -> Result<Option<OwnerRows>, ShardError> {
+        self.in_background(async {
             let rows = sqlx::query!(
                 r#"
                 select o.version as owner_version, o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version,
@@ -86,12 +89,14 @@ impl Store {
                 "#,
                 owner.as_bytes(),
             )
-            .fetch_all(&self.slow_pool())
+            .fetch_all(&self.background_pool())
             .await?;
+
             let Some(first) = rows.first() else { return Ok(None) };
-            let (version, key_version) = (from_sql(first.owner_version), first.key_version.map(from_sql));
-            let key = key_version.zip(first.wrapped_key.clone());
+            let version = from_sql(first.owner_version);
+            let key = first.key_version.map(from_sql).zip(first.wrapped_key.clone());
             let floor = first.floor_version.map(from_sql).zip(first.sealed_floor.clone());
+
             let items = rows.into_iter().filter_map(|row| {
                 Some(ItemRow {
                     item: ItemKey::from_slice(&row.item_key?)?,
@@ -102,26 +107,29 @@ impl Store {
                     is_kept_as_version: row.is_kept,
                 })
             });
+
             Ok(Some(OwnerRows { version, key, floor, items: items.collect() }))
         })
         .await
     }
 
-    /// The owners known here, hosted or not, in the order of their keys, from the one after `after` on.
+    /// Returns the owners that have a row here, hosted or not, in the order of their keys: those
+    /// after `after`, at most `limit`.
     pub async fn known_owners(
         &self,
         after: Option<&OwnerKey>,
-        most: i64,
+        limit: i64,
     ) -> Result<Vec<OwnerKey>, ShardError> {
-        self.unhurried(async {
+        self.in_background(async {
             let after: &[u8] = after.map_or(&[], |owner| owner.as_bytes());
             let rows = sqlx::query_scalar!(
                 "select owner_key from owner where owner_key > $1 order by owner_key limit $2",
                 after,
-                most,
+                limit,
             )
-            .fetch_all(&self.slow_pool())
+            .fetch_all(&self.background_pool())
             .await?;
+
             Ok(rows
                 .iter()
                 .filter_map(|key| OwnerKey::from_slice(key))
@@ -130,26 +138,28 @@ impl Store {
         .await
     }
 
-    /// How many owners are known here, hosted or not.
+    /// Returns how many owners have a row here, hosted or not.
     pub async fn known_count(&self) -> Result<u64, ShardError> {
-        self.unhurried(async {
+        self.in_background(async {
             let count = sqlx::query_scalar!(r#"select count(*) as "count!" from owner"#)
-                .fetch_one(&self.slow_pool())
+                .fetch_one(&self.background_pool())
                 .await?;
+
             Ok(from_sql(count))
         })
         .await
     }
 
-    /// Those of the owners who are known here.
+    /// Returns those of the owners that have a row here, hosted or not.
     pub async fn known_among(&self, owners: &[OwnerKey]) -> Result<Vec<OwnerKey>, ShardError> {
-        self.unhurried(async {
+        self.in_background(async {
             let rows = sqlx::query_scalar!(
                 "select owner_key from owner where owner_key = any($1)",
                 &keys(owners)
             )
-            .fetch_all(&self.slow_pool())
+            .fetch_all(&self.background_pool())
             .await?;
+
             Ok(rows
                 .iter()
                 .filter_map(|key| OwnerKey::from_slice(key))

@@ -4,19 +4,21 @@ use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
 
-/// How long a step may take that no request waits for.
-pub(super) const UNHURRIED: Duration = Duration::from_secs(60);
+/// How long work may take that no request waits for.
+pub(super) const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How to reach the shard's Postgres.
 #[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardSettings {
     /// `postgres://user:password@host:port/database`.
-    #[serde(serialize_with = "shown")]
+    #[serde(serialize_with = "serialize_without_password")]
     pub url: String,
-    /// Connections at most, the projection's and the listener's aside.
+    /// The most connections for requests. The projection, the listener and background work have
+    /// connections of their own.
     pub connections: u32,
-    /// How long one call that a request waits for may take, the wait for a connection included, in milliseconds.
+    /// How long one call that a request waits for may take, in milliseconds. The wait for a
+    /// connection is included.
     pub call_ms: u64,
 }
 
@@ -38,23 +40,27 @@ impl fmt::Debug for ShardSettings {
     }
 }
 
-fn shown<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+fn serialize_without_password<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&without_password(url))
 }
 
-/// What may be shown of a URL's parameters; any other could be a secret.
-const SHOWN: [&str; 5] = ["application_name", "dbname", "host", "port", "sslmode"];
+/// The parameters of a URL that may be shown. Any other could be a secret.
+const SHOWN_PARAMETERS: [&str; 5] = ["application_name", "dbname", "host", "port", "sslmode"];
 
-/// The URLs, separated by commas, each without what stands before its host, and without the values of parameters that
-/// could be secrets. A password may itself hold a comma, so a URL begins only where a scheme does.
+/// Returns the URLs, separated by commas, without their secrets: what stands before the host, and
+/// the values of parameters that could be secrets.
+///
+/// A password may itself contain a comma. So a new URL begins only where a scheme does.
 pub fn without_password(urls: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
+
     for part in urls.split(',') {
         match parts.last_mut() {
             Some(before) if !part.contains("://") => *before = format!("{before},{part}"),
             _ => parts.push(part.to_owned()),
         }
     }
+
     parts
         .iter()
         .map(|url| one_without_password(url))
@@ -64,24 +70,30 @@ pub fn without_password(urls: &str) -> String {
 
 fn one_without_password(url: &str) -> String {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |scheme| scheme + 3));
-    let (place, parameters) = rest
+    let (address, parameters) = rest
         .split_once('?')
-        .map_or((rest, None), |(place, rest)| (place, Some(rest)));
-    if parameters.is_some_and(|rest| rest.contains('@')) {
-        // A password with a question mark, perhaps.
+        .map_or((rest, None), |(address, parameters)| {
+            (address, Some(parameters))
+        });
+    if parameters.is_some_and(|parameters| parameters.contains('@')) {
+        // The question mark may be part of a password.
         return format!("{scheme}(hidden)");
     }
-    let place = place
-        .rfind('@')
-        .map_or(place.to_owned(), |at| format!("(hidden){}", &place[at..]));
-    let Some(parameters) = parameters else {
-        return format!("{scheme}{place}");
-    };
-    let shown = parameters.split('&').map(|one| match one.split_once('=') {
-        Some((name, _)) if !SHOWN.contains(&name) => format!("{name}=(hidden)"),
-        _ => one.to_owned(),
+
+    let address = address.rfind('@').map_or(address.to_owned(), |at| {
+        format!("(hidden){}", &address[at..])
     });
-    format!("{scheme}{place}?{}", shown.collect::<Vec<_>>().join("&"))
+    let Some(parameters) = parameters else {
+        return format!("{scheme}{address}");
+    };
+
+    let shown = parameters
+        .split('&')
+        .map(|parameter| match parameter.split_once('=') {
+            Some((name, _)) if !SHOWN_PARAMETERS.contains(&name) => format!("{name}=(hidden)"),
+            _ => parameter.to_owned(),
+        });
+    format!("{scheme}{address}?{}", shown.collect::<Vec<_>>().join("&"))
 }
 
 #[cfg(test)]
@@ -108,6 +120,7 @@ mod tests {
             ("u:hush@a", "(hidden)@a"),
             ("nats://a:4222,b:4222", "nats://a:4222,b:4222"),
         ];
+
         for (url, shown) in table {
             assert_eq!(without_password(url), shown);
         }

@@ -1,7 +1,7 @@
-//! The connection to the shard's Postgres, and its schema.
+//! The shard's Postgres: how the other files call it, and its schema.
 
 use super::pools::Pools;
-use super::settings::{ShardSettings, UNHURRIED};
+use super::settings::{BACKGROUND_TIMEOUT, ShardSettings};
 use crate::breaker::Breaker;
 use crate::requester::Transient;
 use sqlx::Connection as _;
@@ -16,31 +16,32 @@ use tokio::time::timeout;
 /// The schema that this version of the service reads and writes.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
-/// Held in shared mode while an owner is hosted, exclusively while the projection looks owners up: so the two cannot
-/// pass each other unseen.
+/// The advisory lock between hosting and projection, so that neither can miss the other. It is held
+/// in shared mode while an owner's row is inserted, and exclusively while the projection looks
+/// owners up.
 pub(super) const HOSTING_LOCK: i64 = 0x676f_6661_7600_0001;
-/// Held by the one worker of the shard that projects.
+/// The advisory lock that the projecting worker of the shard holds.
 pub(super) const PROJECTOR_LOCK: i64 = 0x676f_6661_7600_0002;
 
-/// Why the shard's Postgres did not do as asked.
+/// Why a call to the shard's Postgres failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// Postgres, or the way to it, failed.
+    /// Postgres, or the connection to it, failed.
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
-    /// Its schema cannot be brought to what this version needs.
+    /// Its schema cannot be migrated to the one that this version needs.
     #[error("the schema: {0}")]
     Schema(#[from] sqlx::migrate::MigrateError),
-    /// It is known not to answer.
-    #[error("Postgres is known to be away")]
+    /// It is known not to answer, so the call was not made.
+    #[error("Postgres is known to be unavailable")]
     KnownUnavailable,
     /// It did not answer in time.
     #[error("Postgres did not answer in time")]
     TimedOut,
-    /// A row that the truth cannot have written.
+    /// A row does not hold a record that the truth can have written.
     #[error("a stored record cannot be read")]
     Unreadable,
-    /// Something about it differs from what this worker needs.
+    /// Its settings or its schema are not what this worker needs; the text says what to do.
     #[error("{0}")]
     Unfit(String),
 }
@@ -52,14 +53,19 @@ pub struct Store {
     pub(super) options: PgConnectOptions,
     settings: ShardSettings,
     breaker: Breaker,
-    /// Whether connections of the pools may be dead without knowing it.
+    /// Whether connections of the pools may be dead. The client does not notice that by itself.
     suspect: Arc<AtomicBool>,
-    /// Calls that were answered so far.
-    heard: Arc<AtomicU64>,
+    /// How many calls were answered so far.
+    answered: Arc<AtomicU64>,
 }
 
 impl Store {
-    /// Reads the settings; connects when first used, so that a worker can start while Postgres is away.
+    /// Reads the settings. It connects when it is first used, so that a worker can start while
+    /// Postgres is unavailable.
+    ///
+    /// # Errors
+    ///
+    /// Fails if `url` is not the URL of a Postgres database.
     pub fn new(settings: &ShardSettings) -> Result<Self, ShardError> {
         let options = PgConnectOptions::from_str(&settings.url)
             .map_err(|_| {
@@ -70,74 +76,80 @@ impl Store {
             })?
             .application_name("gofavorites");
         let breaker = Breaker::new("Postgres", {
-            let (options, limit) = (options.clone(), Duration::from_millis(settings.call_ms / 2));
+            let options = options.clone();
+            let limit = Duration::from_millis(settings.call_ms / 2);
             move || answers(options.clone(), limit)
         });
         let pools = Arc::new(RwLock::new(Pools::new(settings, &options)));
-        let (suspect, heard) = (Arc::default(), Arc::default());
+
         Ok(Self {
             pools,
             options,
             settings: settings.clone(),
             breaker,
-            suspect,
-            heard,
+            suspect: Arc::default(),
+            answered: Arc::default(),
         })
     }
 
-    /// What tells whether it answers.
+    /// The circuit breaker of Postgres.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// Whether it answers, as far as is known.
+    /// Returns whether Postgres answers, as far as the worker knows.
     pub fn is_up(&self) -> bool {
         !self.breaker.is_open()
     }
 
-    /// How long one call may take that a request waits for.
+    /// How long one call that a request waits for may take.
     pub fn call_limit(&self) -> Duration {
         Duration::from_millis(self.settings.call_ms)
     }
 
-    /// Connections for what a request waits for.
+    /// The connections for work that a request waits for.
     pub(super) fn pool(&self) -> PgPool {
-        self.pools().hurried
+        self.pools().request
     }
 
-    /// Connections for what no request waits for.
-    pub(super) fn slow_pool(&self) -> PgPool {
-        self.pools().unhurried
+    /// The connections for work that no request waits for.
+    pub(super) fn background_pool(&self) -> PgPool {
+        self.pools().background
     }
 
-    /// The pools; new ones after Postgres was away. A connection over which nothing comes any more does not know it. Who
-    /// still uses an old one ends as they would have.
+    /// The pools; new ones after Postgres was unavailable, because the old connections may be dead.
+    /// A call that still uses an old pool ends as it would have ended.
     fn pools(&self) -> Pools {
         if self.is_up() && self.suspect.swap(false, Ordering::AcqRel) {
             let fresh = Pools::new(&self.settings, &self.options);
             *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         }
+
         self.pools
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// Does what a request waits for: not at all while Postgres is known to be away, and not for long. That a call took too
-    /// long does not prove that Postgres is away: the breaker looks.
-    pub(super) async fn within<T>(
+    /// Does work that a request waits for, within the time limit of a call. Fails at once while
+    /// Postgres is known to be unavailable.
+    ///
+    /// A call that took too long does not prove that Postgres is unavailable. It makes the breaker
+    /// probe.
+    pub(super) async fn within_call_limit<T>(
         &self,
         work: impl Future<Output = Result<T, ShardError>>,
     ) -> Result<T, ShardError> {
         let attempt = self.breaker.admit().ok_or(ShardError::KnownUnavailable)?;
-        let heard = self.heard.load(Ordering::Relaxed);
-        let done = timeout(self.call_limit(), work)
+        let answered_before = self.answered.load(Ordering::Relaxed);
+        let result = timeout(self.call_limit(), work)
             .await
             .unwrap_or(Err(ShardError::TimedOut));
-        match &done {
+
+        match &result {
             Err(error) if error.is_too_slow() => {
-                // Nobody was answered meanwhile: it may be the connections.
-                if self.heard.load(Ordering::Relaxed) == heard {
+                // No other call was answered meanwhile, so the connections may be dead.
+                if self.answered.load(Ordering::Relaxed) == answered_before {
                     self.suspect.store(true, Ordering::Release);
                 }
                 attempt.doubtful();
@@ -147,67 +159,76 @@ impl Store {
                 attempt.unanswered();
             }
             _ => {
-                self.heard.fetch_add(1, Ordering::Relaxed);
+                self.answered.fetch_add(1, Ordering::Relaxed);
                 attempt.answered();
             }
         }
-        done
+
+        result
     }
 
-    /// Does what no request waits for, in its own time, on a connection of the [slow pool](Self::slow_pool).
-    pub(super) async fn unhurried<T>(
+    /// Does work that no request waits for, on a connection of
+    /// [`background_pool`](Self::background_pool). It may take longer, and does not involve the
+    /// breaker.
+    pub(super) async fn in_background<T>(
         &self,
         work: impl Future<Output = Result<T, ShardError>>,
     ) -> Result<T, ShardError> {
-        timeout(UNHURRIED, work)
+        timeout(BACKGROUND_TIMEOUT, work)
             .await
             .unwrap_or(Err(ShardError::TimedOut))
     }
 
-    /// Brings the schema to this version, under an advisory lock, so that several may start at once.
+    /// Migrates the schema to this version, under an advisory lock, so that several workers may
+    /// start at once.
     pub async fn migrate(&self) -> Result<(), ShardError> {
-        // On a connection of its own: a migration takes the time that it takes.
-        let own = PgPoolOptions::new()
+        // A connection of its own, because a migration has no time limit.
+        let pool = PgPoolOptions::new()
             .max_connections(1)
             .connect_lazy_with(self.options.clone());
-        MIGRATIONS.run(&own).await?;
-        own.close().await;
+
+        MIGRATIONS.run(&pool).await?;
+        pool.close().await;
+
         Ok(())
     }
 
-    /// Fails unless the schema is this version's, to the letter.
+    /// Fails unless the applied migrations are exactly those of this version.
     pub async fn check_schema(&self) -> Result<(), ShardError> {
         const TABLE: &str = "_sqlx_migrations";
-        self.within(async {
+
+        self.within_call_limit(async {
             let mut connection = self.pool().acquire().await?;
-            let there =
+            let exists =
                 sqlx::query_scalar!("select to_regclass($1) is not null as \"there!\"", TABLE)
                     .fetch_one(&mut *connection)
                     .await?;
-            let applied = match there {
-                true => connection.list_applied_migrations(TABLE).await?,
-                false => Vec::new(),
+            let applied = if exists {
+                connection.list_applied_migrations(TABLE).await?
+            } else {
+                Vec::new()
             };
-            fits(&applied)
+
+            check_migrations(&applied)
         })
         .await
     }
 
-    /// Ends all connections.
+    /// Closes all connections.
     pub async fn close(&self) {
         let pools = self.pools();
-        tokio::join!(pools.hurried.close(), pools.unhurried.close());
+        tokio::join!(pools.request.close(), pools.background.close());
     }
 }
 
 impl Transient for ShardError {
-    /// Whether Postgres cannot be reached or does not answer.
+    /// Returns whether Postgres cannot be reached or does not answer.
     fn is_unavailable(&self) -> bool {
         match self {
             Self::TimedOut | Self::KnownUnavailable => true,
             Self::Postgres(sqlx::Error::Database(error)) => {
-                // Class 08: connection exception; 53: insufficient resources; 57: operator intervention; and a transaction
-                // that was left open too long.
+                // Class 08: connection exception; 53: insufficient resources; 57: operator
+                // intervention. 25P03: a transaction that was left open too long.
                 error.code().is_some_and(|code| {
                     ["08", "53", "57", "25P03"]
                         .iter()
@@ -226,7 +247,7 @@ impl Transient for ShardError {
 }
 
 impl ShardError {
-    /// Whether there was no answer in time, or no connection.
+    /// Returns whether there was no answer in time, or no free connection in time.
     fn is_too_slow(&self) -> bool {
         matches!(
             self,
@@ -234,14 +255,20 @@ impl ShardError {
         )
     }
 
-    /// Whether Postgres itself ended the statement, because its time was up: so it is there.
+    /// Returns whether Postgres itself ended the statement because its time was up. So Postgres
+    /// answers.
     fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Postgres(sqlx::Error::Database(error)) if error.code().as_deref() == Some("57014"))
+        match self {
+            Self::Postgres(sqlx::Error::Database(error)) => {
+                error.code().as_deref() == Some("57014")
+            }
+            _ => false,
+        }
     }
 }
 
-/// Whether the migrations that were applied are those of this version.
-fn fits(applied: &[AppliedMigration]) -> Result<(), ShardError> {
+/// Fails unless the applied migrations are exactly those of this version.
+fn check_migrations(applied: &[AppliedMigration]) -> Result<(), ShardError> {
     let unfit = |why: &str| {
         Err(ShardError::Unfit(format!(
             "Postgres' schema does not fit: {why}"
@@ -250,40 +277,46 @@ fn fits(applied: &[AppliedMigration]) -> Result<(), ShardError> {
     if applied.is_empty() {
         return unfit("it has none of ours: run `gofavorites init`");
     }
-    let known = |version: i64| {
+
+    let find_own = |version: i64| {
         MIGRATIONS
             .iter()
             .find(|migration| migration.version == version)
     };
-    for one in applied {
-        match known(one.version) {
+
+    for migration in applied {
+        match find_own(migration.version) {
             None => return unfit("it was made by a newer version of the service: run that one"),
-            Some(ours) if ours.checksum != one.checksum => {
+            Some(own) if own.checksum != migration.checksum => {
                 return unfit(
-                    "it was made by another program than this: name the database of this shard in postgres.url",
+                    "it is another program's: name this shard's database in postgres.url",
                 );
             }
             Some(_) => {}
         }
     }
-    let missing = MIGRATIONS
-        .iter()
-        .any(|ours| applied.iter().all(|one| one.version != ours.version));
-    if missing {
+
+    let is_missing = MIGRATIONS.iter().any(|own| {
+        applied
+            .iter()
+            .all(|migration| migration.version != own.version)
+    });
+    if is_missing {
         unfit("it is of an older version of the service: run `gofavorites init`")
     } else {
         Ok(())
     }
 }
 
-/// Whether a new connection is taken and answers.
+/// Returns whether Postgres accepts a new connection and answers on it.
 async fn answers(options: PgConnectOptions, limit: Duration) -> bool {
-    let asked = async {
+    let ping = async {
         let mut connection = PgConnection::connect_with(&options).await?;
         connection.ping().await?;
         connection.close().await
     };
-    matches!(timeout(limit, asked).await, Ok(Ok(())))
+
+    matches!(timeout(limit, ping).await, Ok(Ok(())))
 }
 
 pub(super) fn to_sql(number: u64) -> i64 {

@@ -1,62 +1,72 @@
-//! Taking an owner's copy away: to bring it anew, or because they have not been here for long.
+//! Removing an owner's copy: to host the owner again (a reset), or because the owner has not been
+//! seen for long (an eviction).
 //!
-//! Both happen under the lock that keeps hosting and projection apart, held exclusively, and are told to all workers of
-//! the shard: none may believe for ever that it hosts an owner whom it does not.
+//! Both hold the lock between hosting and projection exclusively. Both notify all workers of the
+//! shard: otherwise a worker could go on assuming that the shard hosts the owner.
 
 use super::store::{HOSTING_LOCK, ShardError, Store, from_sql, to_sql};
 use crate::seal::OwnerKey;
 use sqlx::postgres::PgConnection;
 
-/// The channel on which it is told whose copy was taken away.
-pub(super) const UNHOSTED: &str = "gofavorites_unhosted";
+/// The channel that announces whose copy was removed.
+pub(super) const UNHOSTED_CHANNEL: &str = "gofavorites_unhosted";
 
-/// As many names as one notice holds: Postgres takes less than 8,000 bytes.
-const NAMES: usize = 300;
+/// The most owners that one notification names: Postgres takes less than 8,000 bytes.
+const NOTIFICATION_OWNERS_MAX: usize = 300;
 
-/// Whose copy was taken away.
+/// The owners whose copy was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unhosted {
-    /// Perhaps anybody's: notices may have been missed.
+    /// Perhaps any owner's: notifications may have been missed.
     Anyone,
-    /// These owners'.
+    /// The copies of these owners.
     Those(Vec<OwnerKey>),
 }
 
 impl Unhosted {
     pub(super) fn parse(payload: &str) -> Self {
         let owners: Option<Vec<OwnerKey>> = payload.split(',').map(OwnerKey::parse).collect();
+
         owners.map_or(Self::Anyone, Self::Those)
     }
 }
 
 impl Store {
-    /// Takes an owner's rows away, save the versions that passed by: request ids are honoured for their time. Then the
-    /// owner is not hosted until that is done anew. Says whether the owner was known here.
+    /// Resets an owner's copy: removes the rows, except those in `item_version`, because request
+    /// ids are honoured for their time. The owner is then not hosted until hosting is done again.
+    ///
+    /// Returns whether the owner had a row here.
     pub async fn reset_owner(&self, owner: &OwnerKey, bucket: &str) -> Result<bool, ShardError> {
-        self.unhurried(async {
-            let mut transaction = self.slow_pool().begin().await?;
+        self.in_background(async {
+            let mut transaction = self.background_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
                 .execute(&mut *transaction)
                 .await?;
+
             let cursor =
                 sqlx::query_scalar!("select sequence from cursor where bucket = $1", bucket)
                     .fetch_one(&mut *transaction)
                     .await?;
+
             let reset = reset_owners(&mut transaction, &[*owner], cursor).await?;
             transaction.commit().await?;
+
             Ok(reset > 0)
         })
         .await
     }
 
-    /// Takes away all that is known of some owners, who stay known by name and are not hosted: for who accepts that the
-    /// bucket has lost what it acknowledged, and has the projection go on from its `newest` record.
+    /// Removes everything of some owners except their rows in `owner`; they are no longer hosted.
+    ///
+    /// This is a part of accepting lost history. The projection then continues after `newest`, the
+    /// bucket's newest record.
     pub async fn empty_owners(&self, owners: &[OwnerKey], newest: u64) -> Result<(), ShardError> {
-        self.unhurried(async {
-            let mut transaction = self.slow_pool().begin().await?;
+        self.in_background(async {
+            let mut transaction = self.background_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
                 .execute(&mut *transaction)
                 .await?;
+
             reset_owners(&mut transaction, owners, to_sql(newest)).await?;
             sqlx::query!(
                 "delete from item_version where owner_key = any($1)",
@@ -64,20 +74,22 @@ impl Store {
             )
             .execute(&mut *transaction)
             .await?;
+
             Ok(transaction.commit().await?)
         })
         .await
     }
 
-    /// Forgets owners who have not been seen for that many days, at most `most` of them, in one transaction. Says how
-    /// many: fewer than `most` were the last.
-    pub async fn evict(&self, days: i32, most: i64) -> Result<usize, ShardError> {
-        self.unhurried(async {
-            let mut transaction = self.slow_pool().begin().await?;
+    /// Evicts owners that have not been seen for `days`, at most `limit`, in one transaction.
+    /// Returns how many. If they are fewer than `limit`, they were the last.
+    pub async fn evict(&self, days: i32, limit: i64) -> Result<usize, ShardError> {
+        self.in_background(async {
+            let mut transaction = self.background_pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
                 .execute(&mut *transaction)
                 .await?;
-            let gone = sqlx::query_scalar!(
+
+            let evicted = sqlx::query_scalar!(
                 "
                 delete from owner where owner_key in (
                     select owner_key from owner
@@ -87,24 +99,26 @@ impl Store {
                 returning owner_key
                 ",
                 days,
-                most,
+                limit,
             )
             .fetch_all(&mut *transaction)
             .await?;
-            let gone: Vec<OwnerKey> = gone
+
+            let evicted: Vec<OwnerKey> = evicted
                 .iter()
                 .filter_map(|key| OwnerKey::from_slice(key))
                 .collect();
-            tell_unhosted(&mut transaction, &gone).await?;
+            notify_unhosted(&mut transaction, &evicted).await?;
             transaction.commit().await?;
-            Ok(gone.len())
+
+            Ok(evicted.len())
         })
         .await
     }
 
-    /// How many owners have not been seen for that many days.
+    /// Returns how many owners have not been seen for `days`.
     pub async fn unseen(&self, days: i32) -> Result<u64, ShardError> {
-        self.unhurried(async {
+        self.in_background(async {
             let count = sqlx::query_scalar!(
                 r#"
                 select count(*) as "count!" from owner
@@ -112,16 +126,18 @@ impl Store {
                 "#,
                 days,
             )
-            .fetch_one(&self.slow_pool())
+            .fetch_one(&self.background_pool())
             .await?;
+
             Ok(from_sql(count))
         })
         .await
     }
 
-    /// Notes that these owners were here. Rows that say so of less than an hour ago stay as they are.
+    /// Sets the time when these owners were last seen to now, except where it is less than an hour
+    /// ago.
     pub async fn note_seen(&self, owners: &[OwnerKey]) -> Result<(), ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             sqlx::query!(
                 "
                 update owner set seen_at = now() where owner_key in (
@@ -134,14 +150,15 @@ impl Store {
             )
             .execute(&self.pool())
             .await?;
+
             Ok(())
         })
         .await
     }
 }
 
-/// Takes the rows of these owners away in the caller's transaction, which holds the hosting lock exclusively and leaves
-/// the projection's cursor at `cursor`. Says how many of them were known.
+/// Resets the copies of these owners in the caller's transaction. The transaction holds the hosting
+/// lock exclusively, and leaves the projection's cursor at `cursor`. Returns how many had a row.
 pub(super) async fn reset_owners(
     connection: &mut PgConnection,
     owners: &[OwnerKey],
@@ -150,6 +167,7 @@ pub(super) async fn reset_owners(
     if owners.is_empty() {
         return Ok(0);
     }
+
     let reset = sqlx::query!(
         "
         update owner
@@ -164,23 +182,30 @@ pub(super) async fn reset_owners(
     )
     .execute(&mut *connection)
     .await?;
+
     sqlx::query!("delete from item where owner_key = any($1)", &keys(owners))
         .execute(&mut *connection)
         .await?;
-    tell_unhosted(connection, owners).await?;
+    notify_unhosted(connection, owners).await?;
+
     Ok(reset.rows_affected())
 }
 
-async fn tell_unhosted(
+async fn notify_unhosted(
     connection: &mut PgConnection,
     owners: &[OwnerKey],
 ) -> Result<(), ShardError> {
-    for some in owners.chunks(NAMES) {
-        let names: Vec<String> = some.iter().map(ToString::to_string).collect();
-        sqlx::query!("select pg_notify($1, $2)", UNHOSTED, names.join(","))
-            .execute(&mut *connection)
-            .await?;
+    for named in owners.chunks(NOTIFICATION_OWNERS_MAX) {
+        let names: Vec<String> = named.iter().map(ToString::to_string).collect();
+        sqlx::query!(
+            "select pg_notify($1, $2)",
+            UNHOSTED_CHANNEL,
+            names.join(",")
+        )
+        .execute(&mut *connection)
+        .await?;
     }
+
     Ok(())
 }
 
@@ -196,8 +221,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_notice_names_owners_or_anyone() {
-        let (one, two) = (OwnerKey::from_bytes([1; 16]), OwnerKey::from_bytes([2; 16]));
+    fn a_notification_names_owners_or_anyone() {
+        let one = OwnerKey::from_bytes([1; 16]);
+        let two = OwnerKey::from_bytes([2; 16]);
+
         assert_eq!(
             Unhosted::parse(&format!("{one},{two}")),
             Unhosted::Those(vec![one, two])
@@ -209,9 +236,14 @@ mod tests {
         for unreadable in ["", "x", "x,y"] {
             assert_eq!(Unhosted::parse(unreadable), Unhosted::Anyone);
         }
-        assert!(
-            (one.to_string().len() + 1) * NAMES < 8_000,
-            "it fits into one notice"
-        );
+    }
+
+    #[test]
+    fn the_most_owners_of_a_notification_fit_into_it() {
+        let owner = OwnerKey::from_bytes([1; 16]);
+
+        let bytes = (owner.to_string().len() + 1) * NOTIFICATION_OWNERS_MAX;
+
+        assert!(bytes < 8_000);
     }
 }

@@ -1,11 +1,11 @@
-//! The versions that passed by: what an item was, and what a request was answered.
+//! The items' versions: what an item was before, and which request wrote it.
 
-use super::projector::hosted_among;
+use super::projector::lock_hosted_owners;
 use super::records::{parts, upsert_versions};
 use super::store::{ShardError, Store, to_sql};
 use crate::seal::{OwnerKey, Record};
 
-/// An owner's row, told from one that was made later under the same name, or made anew.
+/// Identifies an owner's row until it is reset, or deleted and inserted again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Life {
     hosted_at_us: i64,
@@ -13,10 +13,12 @@ pub struct Life {
 }
 
 impl Store {
-    /// The owner's present life here, if not every version that the bucket keeps of theirs is known here; `None` if it
-    /// is, or they are not hosted.
+    /// Returns the life of the owner's row if the owner's history is not complete here; `None` if
+    /// it is complete, or the owner is not hosted.
+    ///
+    /// The history is complete if every version that the bucket keeps of the owner's items is here.
     pub async fn lacks_history(&self, owner: &OwnerKey) -> Result<Option<Life>, ShardError> {
-        self.within(async {
+        self.within_call_limit(async {
             let row = sqlx::query!(
                 r#"
                 select (extract(epoch from hosted_at) * 1000000)::bigint as "hosted_at_us!", begun_at_sequence
@@ -27,43 +29,49 @@ impl Store {
             )
             .fetch_optional(&self.pool())
             .await?;
-            Ok(row.map(|row| Life { hosted_at_us: row.hosted_at_us, begun_at: row.begun_at_sequence }))
+
+            Ok(row.map(|row| Life {
+                hosted_at_us: row.hosted_at_us,
+                begun_at: row.begun_at_sequence,
+            }))
         })
         .await
     }
 
-    /// Adds records to the versions that passed by, and to nothing else. Those of owners who are not known here are
-    /// skipped. Not in one transaction: the projection may be waiting for the owners' rows.
+    /// Stores records in `item_version`, and nowhere else. Records of owners that have no row here
+    /// are skipped.
+    ///
+    /// This takes several transactions, because the projection may be waiting for the owners' rows.
     pub async fn add_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardError> {
         for part in parts(records, |(_, record)| record) {
-            self.add_some_versions(part).await?;
+            self.add_part(part).await?;
         }
+
         Ok(())
     }
 
-    async fn add_some_versions(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardError> {
-        self.unhurried(async {
-            let mut transaction = self.slow_pool().begin().await?;
-            let known =
-                hosted_among(&mut transaction, records.iter().map(|(owner, _)| owner)).await?;
-            let ours = records
+    async fn add_part(&self, records: &[(OwnerKey, Record)]) -> Result<(), ShardError> {
+        self.in_background(async {
+            let mut transaction = self.background_pool().begin().await?;
+            let owners = records.iter().map(|(owner, _)| owner);
+            let hosted = lock_hosted_owners(&mut transaction, owners).await?;
+
+            let hosted_records = records
                 .iter()
-                .filter(|(owner, _)| known.contains_key(owner));
-            upsert_versions(
-                &mut transaction,
-                ours.map(|(owner, record)| (*owner, record)),
-            )
-            .await?;
+                .filter(|(owner, _)| hosted.contains_key(owner))
+                .map(|(owner, record)| (*owner, record));
+            upsert_versions(&mut transaction, hosted_records).await?;
+
             Ok(transaction.commit().await?)
         })
         .await
     }
 
-    /// Says that every version that the bucket keeps of the owner's items is known here; nothing if the owner's row is
-    /// not that of `life` any more. A gap that the projection finds begins another.
+    /// Marks the owner's history as complete. Returns `false`, and changes nothing, if the owner's
+    /// row is no longer that of `life`. A gap that the projection finds begins another life.
     pub async fn complete_history(&self, owner: &OwnerKey, life: Life) -> Result<bool, ShardError> {
-        self.within(async {
-            let done = sqlx::query!(
+        self.within_call_limit(async {
+            let updated = sqlx::query!(
                 "
                 update owner set history_complete = true
                 where owner_key = $1 and complete_to is not null and begun_at_sequence = $2
@@ -75,27 +83,31 @@ impl Store {
             )
             .execute(&self.pool())
             .await?;
-            Ok(done.rows_affected() == 1)
+
+            Ok(updated.rows_affected() == 1)
         })
         .await
     }
 
-    /// Now, by the clock that tells when owners came here, in microseconds.
+    /// Returns Postgres' time in microseconds since the Unix epoch. The owners' `hosted_at` is of
+    /// the same clock.
     pub async fn clock(&self) -> Result<i64, ShardError> {
-        self.unhurried(async {
+        self.in_background(async {
             let now = sqlx::query_scalar!(
                 r#"select (extract(epoch from now()) * 1000000)::bigint as "now!""#
             );
-            Ok(now.fetch_one(&self.slow_pool()).await?)
+
+            Ok(now.fetch_one(&self.background_pool()).await?)
         })
         .await
     }
 
-    /// Says the same of all owners who are hosted, were known here at `since`, and have got all records from the stream
-    /// sequence `up_to` on from the projection. Says of how many.
+    /// Marks the history as complete of all hosted owners that had their row at `since_us`, and
+    /// that get every record after the stream sequence `up_to` from the projection. Returns how
+    /// many they are.
     pub async fn complete_histories(&self, since_us: i64, up_to: u64) -> Result<u64, ShardError> {
-        self.unhurried(async {
-            let done = sqlx::query!(
+        self.in_background(async {
+            let updated = sqlx::query!(
                 "
                 update owner set history_complete = true
                 where owner_key in (
@@ -108,18 +120,19 @@ impl Store {
                 since_us,
                 to_sql(up_to),
             )
-            .execute(&self.slow_pool())
+            .execute(&self.background_pool())
             .await?;
-            Ok(done.rows_affected())
+
+            Ok(updated.rows_affected())
         })
         .await
     }
 
-    /// Deletes versions older than that many days, at most `most` of them, and never an item's current one. Says how
-    /// many: fewer than `most` were the last.
-    pub async fn end_versions(&self, days: i32, most: i64) -> Result<u64, ShardError> {
-        self.unhurried(async {
-            let ended = sqlx::query!(
+    /// Deletes versions older than `days`, at most `limit`, and never an item's current one.
+    /// Returns how many. If they are fewer than `limit`, they were the last.
+    pub async fn end_versions(&self, days: i32, limit: i64) -> Result<u64, ShardError> {
+        self.in_background(async {
+            let deleted = sqlx::query!(
                 "
                 delete from item_version where ctid = any(array(
                     select v.ctid from item_version v
@@ -132,11 +145,12 @@ impl Store {
                 ))
                 ",
                 days,
-                most,
+                limit,
             )
-            .execute(&self.slow_pool())
+            .execute(&self.background_pool())
             .await?;
-            Ok(ended.rows_affected())
+
+            Ok(deleted.rows_affected())
         })
         .await
     }

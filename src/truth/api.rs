@@ -1,4 +1,4 @@
-//! The answers of the JetStream API, and what its error codes mean here.
+//! The replies of the JetStream API, and what its error codes mean for a caller of the bucket.
 
 use super::bucket::TruthError;
 use crate::requester::CallError;
@@ -20,14 +20,14 @@ pub(super) struct ApiError {
     description: String,
 }
 
-/// A write expected another version of the owner. The second code stands for a write to the same subjects that is still
-/// under way.
+/// The owner's version is not the one that the write expected. The second code means that another
+/// write to the same subjects is still under way.
 const CONFLICT: [ErrorCode; 2] = [
     ErrorCode::STREAM_WRONG_LAST_SEQUENCE,
     ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
 ];
 
-/// The account's or the server's storage is full, or a limit of the stream is reached.
+/// The storage of the account or of the server is full, or a limit of the stream is reached.
 const FULL: [ErrorCode; 4] = [
     ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
     ErrorCode::STORAGE_RESOURCES_EXCEEDED,
@@ -35,8 +35,11 @@ const FULL: [ErrorCode; 4] = [
     ErrorCode::STREAM_STORE_FAILED,
 ];
 
-/// No leader is known or ready, or a batch did not reach the leader completely because the connection or the leadership
-/// changed in between, or too many batches are open.
+/// The stream cannot take the call now, for one of three reasons:
+///
+/// - no leader is known or ready;
+/// - the leader did not get a complete batch, because the connection or the leadership changed;
+/// - too many batches are open.
 const NOT_READY: [ErrorCode; 5] = [
     ErrorCode::CLUSTER_NOT_AVAILABLE,
     ErrorCode::CLUSTER_NOT_LEADER,
@@ -45,24 +48,24 @@ const NOT_READY: [ErrorCode; 5] = [
     ErrorCode::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT,
 ];
 
-/// The stream has as many consumers as it may, or as its memory holds.
+/// The stream has reached its limit of consumers, or the memory for them.
 const BUSY: [ErrorCode; 2] = [
     ErrorCode::MAXIMUM_CONSUMERS_LIMIT,
     ErrorCode::MEMORY_RESOURCES_EXCEEDED,
 ];
 
 impl ApiError {
-    /// Whether the same call may succeed later.
+    /// Returns whether the same call may succeed later.
     pub(super) fn is_transient(&self) -> bool {
         NOT_READY.contains(&self.err_code) || BUSY.contains(&self.err_code)
     }
 
-    /// Whether a write expected another version of the owner.
+    /// Returns whether the owner's version is not the one that the write expected.
     pub(super) fn is_conflict(&self) -> bool {
         CONFLICT.contains(&self.err_code)
     }
 
-    /// Whether the bucket takes no more.
+    /// Returns whether the bucket is full.
     pub(super) fn is_full(&self) -> bool {
         FULL.contains(&self.err_code)
     }
@@ -93,12 +96,15 @@ mod tests {
     fn each_code_means_one_thing() {
         for code in CONFLICT {
             let error = error(code);
+
             assert!(error.is_conflict(), "{code:?}");
             assert!(!error.is_full(), "{code:?}");
             assert!(!error.is_transient(), "{code:?}");
         }
+
         for code in FULL {
             let error = error(code);
+
             assert!(error.is_full(), "{code:?}");
             assert!(!error.is_conflict(), "{code:?}");
             assert!(!error.is_transient(), "{code:?}");
@@ -113,8 +119,8 @@ mod tests {
         for code in NOT_READY.into_iter().chain(BUSY) {
             assert!(error(code).is_transient(), "{code:?}");
 
-            let read = TruthError::from(error(code));
-            assert!(matches!(read, TruthError::Unavailable(_)), "{code:?}");
+            let converted = TruthError::from(error(code));
+            assert!(matches!(converted, TruthError::Unavailable(_)), "{code:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Writing: the one compare-and-set of the service.
 
 use super::api::{Ack, ApiError};
-use super::bucket::{Bucket, TruthError, admitted, ended};
+use super::bucket::{Bucket, TruthError, admit, report_end};
 use crate::domain::Version;
 use crate::requester::CallError;
 use crate::seal::{OwnerKey, RecordName};
@@ -17,7 +17,7 @@ pub(super) const BATCH_ID: &str = "Nats-Batch-Id";
 pub(super) const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
 pub(super) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 
-/// A sealed record that is to be written.
+/// A sealed record to write.
 #[derive(Clone)]
 pub struct NewRecord {
     /// Which of the owner's records it is.
@@ -29,17 +29,17 @@ pub struct NewRecord {
 /// Why a write was not acknowledged.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The owner has another version than the one expected: nothing was written.
+    /// The owner's version is not the expected one: nothing was written.
     #[error("the owner has another version by now")]
     Conflict,
-    /// The bucket takes no more: nothing was written.
+    /// The bucket is full: nothing was written.
     #[error("the bucket is full")]
     Full,
-    /// Refused or out of reach: nothing was written.
+    /// The write was refused, or never reached the bucket: nothing was written.
     #[error(transparent)]
     NotWritten(TruthError),
-    /// Sent, and no answer came: it may be written, or may yet be.
-    #[error("sent, and no answer came")]
+    /// The write was sent without a usable acknowledgement: it may be written, now or later.
+    #[error("the write was sent, but no usable acknowledgement came")]
     InDoubt,
 }
 
@@ -56,8 +56,10 @@ impl From<ApiError> for AppendError {
 }
 
 impl Bucket {
-    /// Writes `records` in one go, all or none, if `expected` is still the owner's version. Returns the version of the
-    /// last of them; they have consecutive ones. Several go out as one atomic batch, the expectation on its first.
+    /// Writes all of `records` or none, if `expected` is still the owner's version.
+    ///
+    /// Returns the version of the last record; the versions of one call are consecutive. Several
+    /// records are published as one atomic batch, with the expectation on its first member.
     pub async fn append(
         &self,
         owner: &OwnerKey,
@@ -65,9 +67,11 @@ impl Bucket {
         records: &[NewRecord],
         deadline: Instant,
     ) -> Result<Version, AppendError> {
-        admitted(&self.writing)
+        // Fails before anything is sent if the bucket is known to be unavailable.
+        admit(&self.writing)
             .map_err(AppendError::NotWritten)?
             .unused();
+
         let count = records.len();
         let batch = (count > 1).then(|| uuid::Uuid::now_v7().simple().to_string());
         for (i, record) in records.iter().enumerate() {
@@ -81,12 +85,14 @@ impl Bucket {
                 headers.insert(BATCH_ID, batch.as_str());
                 headers.insert(BATCH_SEQUENCE, (i + 1).to_string());
             }
+
             let subject = self.published(&self.subject(owner, &record.name));
             if i + 1 < count {
                 self.publish_member(subject, headers, record.value.clone(), deadline)
                     .await?;
                 continue;
             }
+
             if batch.is_some() {
                 headers.insert(BATCH_COMMIT, "1");
             }
@@ -94,12 +100,14 @@ impl Bucket {
                 .publish_last(subject, headers, record.value.clone(), deadline)
                 .await;
         }
+
         Err(AppendError::NotWritten(TruthError::Unreadable(
-            "a write of no record",
+            "a write without records",
         )))
     }
 
-    /// A member of a batch before its last: not acknowledged by itself, and nothing until the last is.
+    /// Publishes a member of a batch that is not its last. The server does not acknowledge it, and
+    /// stores nothing of the batch before the last member has come.
     async fn publish_member(
         &self,
         subject: String,
@@ -110,6 +118,7 @@ impl Bucket {
         if !self.requester.is_connected() {
             return Err(AppendError::NotWritten(CallError::NotConnected.into()));
         }
+
         let sent = self
             .requester
             .client()
@@ -128,18 +137,20 @@ impl Bucket {
         value: Bytes,
         deadline: Instant,
     ) -> Result<Version, AppendError> {
-        let attempt = admitted(&self.writing).map_err(AppendError::NotWritten)?;
-        let longest = self.deadline();
-        let asked = self
+        let attempt = admit(&self.writing).map_err(AppendError::NotWritten)?;
+        let call_deadline = self.deadline();
+        let result = self
             .requester
-            .ask(subject, headers, value, deadline.min(longest))
+            .ask(subject, headers, value, deadline.min(call_deadline))
             .await;
-        let reply = match ended(attempt, asked, deadline < longest) {
+
+        let reply = match report_end(attempt, result, deadline < call_deadline) {
             Ok(reply) => reply,
             Err(CallError::TimedOut) => return Err(AppendError::InDoubt),
             Err(error) => return Err(AppendError::NotWritten(error.into())),
         };
         let ack: Ack = serde_json::from_slice(&reply.payload).map_err(|_| AppendError::InDoubt)?;
+
         match ack.error {
             Some(error) => Err(error.into()),
             None => Version::new(ack.seq)
@@ -149,17 +160,19 @@ impl Bucket {
     }
 }
 
-/// A publish without expectation or content, for the barrier: its sequence.
+/// Publishes an empty message without an expectation, for the barrier. Returns its sequence.
 pub(super) async fn publish_plain(bucket: &Bucket, subject: String) -> Result<u64, TruthError> {
-    let attempt = admitted(&bucket.writing)?;
+    let attempt = admit(&bucket.writing)?;
     let subject = bucket.published(&subject);
-    let asked = bucket
+    let result = bucket
         .requester
         .ask(subject, HeaderMap::new(), Bytes::new(), bucket.deadline())
         .await;
-    let reply = ended(attempt, asked, false)?;
+
+    let reply = report_end(attempt, result, false)?;
     let ack: Ack = serde_json::from_slice(&reply.payload)
         .map_err(|_| TruthError::Unreadable("an acknowledgement"))?;
+
     match ack.error {
         Some(error) if error.is_full() => Err(TruthError::Full),
         Some(error) => Err(error.into()),

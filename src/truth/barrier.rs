@@ -1,7 +1,8 @@
-//! The barrier: a publish whose sequence is newer than all that was acknowledged before it was asked for.
+//! The barrier: a publish whose sequence is newer than everything acknowledged before the call.
 //!
-//! A read that reaches the barrier's sequence has seen everything acknowledged before; asking the stream's leader does
-//! not prove that, since one that was paused answers with old data until it notices. One publish serves all who wait.
+//! A read that reaches the barrier's sequence has seen everything acknowledged before. A question
+//! to the stream's leader would not prove that: a leader that was paused answers with old data
+//! until it notices. One publish serves all callers that wait for one.
 
 use super::append::publish_plain;
 use super::bucket::{BarrierAck, Bucket, TruthError};
@@ -9,13 +10,15 @@ use crate::requester::CallError;
 use std::sync::atomic::Ordering;
 
 impl Bucket {
-    /// A stream sequence that is newer than everything acknowledged before this call. Nobody waits for one, or for
-    /// somebody else's, while no write is taken.
+    /// Returns a stream sequence that is newer than everything acknowledged before this call.
+    ///
+    /// Fails at once while the bucket is known not to accept writes. That also holds for a caller
+    /// that waits for the publish of another.
     pub async fn publish_barrier(&self) -> Result<u64, TruthError> {
         tokio::select! {
             biased;
             () = self.writing.broken() => Err(CallError::KnownUnavailable.into()),
-            acked = self.publish_or_share() => acked,
+            result = self.publish_or_share() => result,
         }
     }
 
@@ -24,11 +27,14 @@ impl Bucket {
         let begun_before = barrier.begun.load(Ordering::SeqCst);
         let mut last = barrier.last.lock().await;
         if last.number > begun_before {
-            return Ok(last.sequence); // begun after we asked, so it serves us too
+            // That publish began after this call did, so its sequence is new enough.
+            return Ok(last.sequence);
         }
+
         let number = barrier.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let sequence = publish_plain(self, barrier.subject.clone()).await?;
         *last = BarrierAck { number, sequence };
+
         Ok(sequence)
     }
 }

@@ -18,13 +18,13 @@ pub enum TruthError {
     /// It cannot be reached, or did not answer in time.
     #[error("the truth is out of reach: {0}")]
     Unavailable(#[from] CallError),
-    /// It takes no more.
+    /// The bucket is full.
     #[error("the bucket is full")]
     Full,
-    /// It answered with an error of its own.
+    /// It answered with an error that none of the other variants covers.
     #[error("the truth refused: {0}")]
     Refused(String),
-    /// Its answer is not what this version understands.
+    /// This version of the service does not understand its answer.
     #[error("the truth's answer cannot be read: {0}")]
     Unreadable(&'static str),
 }
@@ -35,18 +35,23 @@ impl Transient for TruthError {
     }
 }
 
-/// The state that callers share.
+/// The state that the callers of `publish_barrier` share.
 pub(super) struct Barrier {
-    /// The barrier's key: one for a shard, so that restarts do not litter the bucket. Workers may share it, since each
-    /// only needs a sequence that is newer than its own question.
+    /// The barrier's key: one for each shard, so that restarts leave no unused keys in the bucket.
+    /// Workers may share it, because each only needs a sequence that is newer than its own call.
     pub(super) subject: String,
+    /// How many publishes were begun.
     pub(super) begun: AtomicU64,
+    /// The last publish that was acknowledged.
     pub(super) last: Mutex<BarrierAck>,
 }
 
+/// An acknowledged publish to the barrier.
 #[derive(Clone, Copy, Default)]
 pub(super) struct BarrierAck {
+    /// Its number among the publishes of this worker, from 1.
     pub(super) number: u64,
+    /// Its stream sequence.
     pub(super) sequence: u64,
 }
 
@@ -66,7 +71,8 @@ pub struct Bucket {
     pub(super) requester: Requester,
     pub(super) settings: TruthSettings,
     pub(super) barrier: Arc<Barrier>,
-    /// Apart from `writing`: without a quorum any replica still answers reads, and nobody takes a write.
+    /// Separate from `writing`: without a quorum each replica still answers reads, but none accepts
+    /// a write.
     pub(super) reading: Breaker,
     pub(super) writing: Breaker,
 }
@@ -77,12 +83,12 @@ impl Bucket {
         &self.settings.bucket
     }
 
-    /// What tells whether reads are answered.
+    /// The circuit breaker for reads.
     pub fn reading(&self) -> &Breaker {
         &self.reading
     }
 
-    /// What tells whether writes are answered.
+    /// The circuit breaker for writes.
     pub fn writing(&self) -> &Breaker {
         &self.writing
     }
@@ -91,17 +97,17 @@ impl Bucket {
         self.settings.stream()
     }
 
-    /// Where that call of the stream API is asked.
+    /// The subject to which that call of the stream API is sent.
     pub(super) fn api_subject(&self, call: &str) -> String {
         self.settings.api(call)
     }
 
-    /// Where a record of that subject is published.
+    /// The subject to which a record of `subject` is published.
     pub(super) fn published(&self, subject: &str) -> String {
         self.settings.published(subject)
     }
 
-    /// The client's own view of JetStream, for reading a message's place.
+    /// The client's JetStream context, which is needed to read a message's metadata.
     pub(super) fn context(&self) -> jetstream::Context {
         let client = self.requester.client().clone();
         match self.settings.domain.as_str() {
@@ -110,12 +116,12 @@ impl Bucket {
         }
     }
 
-    /// What every subject of the bucket begins with.
+    /// The prefix of every subject of the bucket.
     pub(super) fn root(&self) -> String {
         format!("$KV.{}", self.settings.bucket)
     }
 
-    /// All that is in the bucket.
+    /// All subjects of the bucket.
     pub(super) fn all_subjects(&self) -> String {
         format!("$KV.{}.>", self.settings.bucket)
     }
@@ -124,55 +130,63 @@ impl Bucket {
         format!("$KV.{}.{owner}.{name}", self.settings.bucket)
     }
 
-    /// All records of one owner. It is also the filter of every expectation: one that matched nothing would let the
-    /// write through, so it is spelled here and nowhere else. It never names a domain: so spelt it would match nothing.
+    /// The subjects of all records of one owner.
+    ///
+    /// This is also the filter of every expectation. A filter that matches nothing would let any
+    /// write through, so it is spelled here and nowhere else. It never contains a JetStream domain:
+    /// with one it would match nothing.
     pub(super) fn owner_subjects(&self, owner: &OwnerKey) -> String {
         format!("$KV.{}.{owner}.>", self.settings.bucket)
     }
 
-    /// The subject on which an owner's changes ring, as a subscription to all of theirs: headers only.
+    /// The subject to subscribe to for an owner's change notifications. They have headers only.
     pub fn notify_subject(&self, owner: &OwnerKey) -> String {
         format!("{}.changed.{owner}.*", self.settings.bucket)
     }
 
-    /// Owner and name from a subject of the bucket; `None` for a barrier or a foreign key.
+    /// Returns owner and name from a subject of the bucket; `None` for a barrier or a foreign key.
     pub(super) fn parse_subject(&self, subject: &str) -> Option<(OwnerKey, RecordName)> {
         let rest = subject
             .strip_prefix("$KV.")?
             .strip_prefix(self.settings.bucket.as_str())?
             .strip_prefix('.')?;
         let (owner, name) = rest.split_once('.')?;
+
         Some((OwnerKey::parse(owner)?, RecordName::parse(name)?))
     }
 
-    /// By when a call that begins now has to be answered.
+    /// The time by which a call that begins now must be answered.
     pub(crate) fn deadline(&self) -> Instant {
         Instant::now() + Duration::from_millis(self.settings.call_ms)
     }
 }
 
-/// Leave for a call, or that it is known to be away.
-pub(super) fn admitted(breaker: &Breaker) -> Result<Attempt, TruthError> {
+/// Begins a call. Fails if the breaker is open, that is, if the truth is known to be unavailable.
+pub(super) fn admit(breaker: &Breaker) -> Result<Attempt, TruthError> {
     breaker
         .admit()
         .ok_or(TruthError::Unavailable(CallError::KnownUnavailable))
 }
 
-/// Tells the breaker how a call ended. One that a caller's short time cut off is a doubt, and no proof.
-pub(super) fn ended<T>(
+/// Reports to the breaker how a call ended, and returns the call's result.
+///
+/// `cut_short` means that the caller's deadline came before the call's own. Such a timeout only
+/// makes the breaker probe; it proves nothing.
+pub(super) fn report_end<T>(
     attempt: Attempt,
-    call: Result<T, CallError>,
+    result: Result<T, CallError>,
     cut_short: bool,
 ) -> Result<T, CallError> {
-    match call {
+    match result {
         Ok(_) => attempt.answered(),
         Err(CallError::TimedOut) if cut_short => drop(attempt),
         Err(_) => attempt.unanswered(),
     }
-    call
+
+    result
 }
 
-pub(super) fn record(
+pub(super) fn parse_record(
     name: RecordName,
     sequence: u64,
     at: crate::domain::Timestamp,
@@ -180,6 +194,7 @@ pub(super) fn record(
 ) -> Result<Record, TruthError> {
     let version = crate::domain::Version::new(sequence)
         .ok_or(TruthError::Unreadable("a sequence above 2^53"))?;
+
     Record::parse(name, version, at, value)
         .map_err(|_| TruthError::Unreadable("a record of an unknown format"))
 }

@@ -1,8 +1,9 @@
-//! Consumers of our own: how they are made, and how they end.
+//! Consumers: how this module creates them, and how they end.
 //!
-//! A stream has 1,000 consumers at most unless the server is told otherwise, and no user here may delete one. They are in
-//! memory and end by themselves when nobody pulls from them; and who needs one no longer tells the server that it may end
-//! at once, which is a change of its settings.
+//! A stream has at most 1,000 consumers unless the server is configured otherwise, and no NATS user
+//! here may delete one. So consumers are in memory, and the server ends those that are not pulled
+//! from. A reader that no longer needs its consumer updates the consumer's settings, so that the
+//! server ends it at once.
 
 use super::api::ApiError;
 use super::bucket::{Bucket, TruthError};
@@ -14,45 +15,45 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long one may be unused that is not needed; the server adds up to a second.
-const AT_ONCE: Duration = Duration::from_millis(1);
-/// How long the server may take to hear of it.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// The inactivity threshold of a consumer that is no longer needed; the server adds up to a second.
+const ENDING_INACTIVE_THRESHOLD: Duration = Duration::from_millis(1);
+/// How long the request that ends a consumer may take.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which messages are pulled.
 #[derive(Clone)]
 pub(super) struct Plan {
-    /// What the consumers' names begin with.
+    /// The prefix of the consumers' names.
     pub name: &'static str,
-    pub from: From,
+    pub start: StartAt,
     /// The subjects.
     pub filter: String,
     pub headers_only: bool,
-    /// How long a consumer is kept that nobody pulls from.
-    pub kept: Duration,
+    /// How long the server keeps a consumer that is not pulled from.
+    pub inactive_threshold: Duration,
 }
 
-/// Where it begins.
+/// The message with which a consumer begins.
 #[derive(Clone, Copy)]
-pub(super) enum From {
-    /// After that sequence.
+pub(super) enum StartAt {
+    /// The first one after that sequence.
     Sequence(u64),
-    /// With what was taken at that moment.
-    Moment(Timestamp),
-    /// With the last message of each subject, in the order of their sequences.
-    LastOfEach,
+    /// The first one stored at that time or later.
+    Time(Timestamp),
+    /// The last message of each subject, in the order of their sequences.
+    LastPerSubject,
 }
 
-/// A consumer at the server, told to end when it is dropped.
+/// A consumer on the server. It is told to end when this is dropped.
 pub(super) struct Consumer {
     requester: Requester,
     pub name: String,
-    /// Messages that were to come when it was made.
+    /// Messages that were still to be delivered when it was created.
     pub pending: u64,
-    /// Where it is made, and changed.
-    making: String,
-    /// What lets it end.
-    ending: String,
+    /// The subject to which it is created and updated.
+    create_subject: String,
+    /// The request that makes it end.
+    end_request: String,
 }
 
 #[derive(Deserialize)]
@@ -63,54 +64,58 @@ struct CreateConsumerReply {
 }
 
 impl Bucket {
-    /// Makes a consumer that begins after what was given.
-    pub(super) async fn make_consumer(
+    /// Creates a consumer that begins after the sequence `delivered`; 0 if nothing was delivered.
+    pub(super) async fn create_consumer(
         &self,
         plan: &Plan,
-        given: u64,
+        delivered: u64,
     ) -> Result<Consumer, TruthError> {
         let name = format!("{}-{}", plan.name, uuid::Uuid::now_v7().simple());
-        let making = format!(
+        let create_subject = format!(
             "{}.{name}.{}",
             self.api_subject("CONSUMER.CREATE"),
             plan.filter
         );
-        let mut config = plan.config(&name, given);
-        let wanted = json!({ "stream_name": self.stream(), "action": "create", "config": config });
-        let asked = self
+        let mut config = plan.config(&name, delivered);
+        let request = json!({ "stream_name": self.stream(), "action": "create", "config": config });
+
+        let reply = self
             .requester
             .ask(
-                making.clone(),
+                create_subject.clone(),
                 HeaderMap::new(),
-                wanted.to_string().into(),
+                request.to_string().into(),
                 self.deadline(),
             )
             .await?;
-        let made: CreateConsumerReply = serde_json::from_slice(&asked.payload)
+        let created: CreateConsumerReply = serde_json::from_slice(&reply.payload)
             .map_err(|_| TruthError::Unreadable("an answer about a consumer"))?;
-        if let Some(error) = made.error {
+        if let Some(error) = created.error {
             return Err(error.into());
         }
-        config["inactive_threshold"] = nanos(AT_ONCE);
-        let ending = json!({ "stream_name": self.stream(), "action": "update", "config": config })
-            .to_string();
+
+        config["inactive_threshold"] = nanos(ENDING_INACTIVE_THRESHOLD);
+        let end_request =
+            json!({ "stream_name": self.stream(), "action": "update", "config": config })
+                .to_string();
+
         Ok(Consumer {
             requester: self.requester.clone(),
             name,
-            pending: made.num_pending,
-            making,
-            ending,
+            pending: created.num_pending,
+            create_subject,
+            end_request,
         })
     }
 }
 
 impl Plan {
-    /// Whether a consumer's messages come to an end; otherwise it waits for more.
+    /// Returns whether a consumer's messages come to an end; otherwise the consumer waits for more.
     pub(super) fn ends(&self) -> bool {
-        matches!(self.from, From::LastOfEach)
+        matches!(self.start, StartAt::LastPerSubject)
     }
 
-    fn config(&self, name: &str, given: u64) -> Value {
+    fn config(&self, name: &str, delivered: u64) -> Value {
         let mut config = json!({
             "name": name,
             "filter_subject": self.filter,
@@ -120,17 +125,19 @@ impl Plan {
             "max_deliver": 1,
             "num_replicas": 1,
             "mem_storage": true,
-            "inactive_threshold": nanos(self.kept),
+            "inactive_threshold": nanos(self.inactive_threshold),
         });
-        match self.from {
-            From::LastOfEach => config["deliver_policy"] = "last_per_subject".into(),
-            From::Moment(moment) if given == 0 => {
+
+        match self.start {
+            StartAt::LastPerSubject => config["deliver_policy"] = "last_per_subject".into(),
+            StartAt::Time(time) if delivered == 0 => {
                 config["deliver_policy"] = "by_start_time".into();
-                config["opt_start_time"] = moment.to_rfc3339().into();
+                config["opt_start_time"] = time.to_rfc3339().into();
             }
-            From::Moment(_) => start_after(&mut config, given),
-            From::Sequence(sequence) => start_after(&mut config, sequence.max(given)),
+            StartAt::Time(_) => start_after(&mut config, delivered),
+            StartAt::Sequence(sequence) => start_after(&mut config, sequence.max(delivered)),
         }
+
         config
     }
 }
@@ -142,30 +149,30 @@ fn start_after(config: &mut Value, sequence: u64) {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        // At the end of the program there may be nobody left to send it; then it ends by itself.
+        // At the end of the program there may be no runtime to send with. The server then ends the
+        // consumer after its inactivity threshold.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        let (requester, making, ending) = (
-            self.requester.clone(),
-            std::mem::take(&mut self.making),
-            std::mem::take(&mut self.ending),
-        );
+
+        let requester = self.requester.clone();
+        let create_subject = std::mem::take(&mut self.create_subject);
+        let end_request = std::mem::take(&mut self.end_request);
         runtime.spawn(async move {
-            // What the answer is changes nothing.
+            // No reply would change what happens here.
             let _ = requester
                 .ask(
-                    making,
+                    create_subject,
                     HeaderMap::new(),
-                    ending.into(),
-                    Instant::now() + FAREWELL,
+                    end_request.into(),
+                    Instant::now() + END_TIMEOUT,
                 )
                 .await;
         });
     }
 }
 
-/// As the stream API writes durations.
+/// A duration in the form of the stream API.
 pub(super) fn nanos(duration: Duration) -> Value {
     Value::from(duration.as_nanos() as u64)
 }

@@ -1,6 +1,6 @@
-//! Reading: what an owner has, what is newer than a copy, and what an item was.
+//! Reading: what an owner has, what is newer than a copy, and an item's earlier records.
 
-use super::bucket::{Bucket, TruthError, admitted, ended, record};
+use super::bucket::{Bucket, TruthError, admit, parse_record, report_end};
 use super::settings::DIRECT_GET;
 use crate::domain::{Timestamp, Version};
 use crate::requester::{Call, CallError};
@@ -11,40 +11,48 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The most records of one key that a bucket can keep.
-const HISTORY: usize = 64;
-/// Bytes of one answer, about. Left to itself the server sends as much in one go as it keeps for a connection, and ends it.
-const BYTES: u64 = 2 << 20;
+const HISTORY_RECORDS_MAX: usize = 64;
+/// Approximate size of one answer. Without a limit the server sends as much at once as it buffers
+/// for a connection, and then closes the connection.
+const DIRECT_GET_BYTES_MAX: u64 = 2 << 20;
+/// How long a read waits before it asks again because a replica was behind.
+const REPLICA_RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// An owner's records that are newer than a version, and how far that answer reaches.
 #[derive(Debug)]
 pub struct Delta {
-    /// The current records among those newer than asked, in the order of their versions.
+    /// The current records that are newer than the version, in the order of their versions.
     pub records: Vec<Record>,
     /// The stream sequence up to which this is complete; `None` for an owner without any record.
     pub up_to: Option<Version>,
-    /// How many more there are than one answer could hold.
+    /// How many more records there are than one answer could hold.
     pending: u64,
 }
 
 impl Bucket {
-    /// What the nearest replica has of the owner that is newer than `after`.
+    /// Returns what the nearest replica has of the owner that is newer than `after`.
     pub async fn since(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthError> {
-        self.last_of(vec![self.owner_subjects(owner)], after.get() + 1)
+        self.current_records(vec![self.owner_subjects(owner)], after.get() + 1)
             .await
     }
 
-    /// As [`since`](Self::since), holds everything that was acknowledged anywhere before the call, and besides what the
-    /// truth has at `after` itself: where that is not there and nothing newer is, history was lost.
+    /// As [`since`](Self::since), but the answer holds everything that was acknowledged anywhere
+    /// before the call.
+    ///
+    /// It also includes the record at `after` itself. If neither that record nor anything newer is
+    /// there, history was lost.
     pub async fn since_confirmed(
         &self,
         owner: &OwnerKey,
         after: Version,
     ) -> Result<Delta, TruthError> {
         let barrier = self.publish_barrier().await?;
+
         self.since_reaching(owner, after, barrier).await
     }
 
-    /// The owner's records from version `after` on, reaching at least the stream sequence `least`.
+    /// The owner's records from version `after` on, in an answer that reaches at least the stream
+    /// sequence `least`.
     async fn since_reaching(
         &self,
         owner: &OwnerKey,
@@ -53,16 +61,18 @@ impl Bucket {
     ) -> Result<Delta, TruthError> {
         let subjects = vec![self.owner_subjects(owner), self.barrier.subject.clone()];
         let end = self.deadline();
+
         loop {
-            let delta = self.last_of(subjects.clone(), after.get()).await?;
+            let delta = self.current_records(subjects.clone(), after.get()).await?;
             if delta.up_to.is_some_and(|up_to| up_to.get() >= least) {
                 return Ok(delta);
             }
-            ask_again(end).await?;
+
+            pause_for_replica(end).await?;
         }
     }
 
-    /// When the record at that stream sequence was stored; `None` if it is no longer kept.
+    /// Returns when the record at that stream sequence was stored; `None` if it is no longer kept.
     pub async fn time_of(&self, sequence: u64) -> Result<Option<Timestamp>, TruthError> {
         self.message_at(sequence)
             .await?
@@ -70,38 +80,48 @@ impl Bucket {
             .transpose()
     }
 
-    /// The owner's record of that version, which the truth once gave; `None` if it is no longer kept, or another's. A
-    /// replica that is behind does not tell: it is asked again until it has what came at that version or after it.
+    /// Returns the owner's record of a version that the truth returned before; `None` if it is no
+    /// longer kept, or is not the owner's.
+    ///
+    /// An answer from a replica that is behind proves nothing. So the call asks again until a
+    /// replica has a message at that version or after it.
     pub async fn record_at(
         &self,
         owner: &OwnerKey,
         version: Version,
     ) -> Result<Option<Record>, TruthError> {
         let sequence = version.get();
-        let message = self.from(sequence).await?;
-        let ours = header(&message, "Nats-Subject").and_then(|subject| self.parse_subject(subject));
-        let is_it = number(&message, "Nats-Sequence") == Some(sequence);
-        if !is_it || ours.is_none_or(|(whose, _)| whose != *owner) {
+        let message = self.first_message_from(sequence).await?;
+
+        let parsed =
+            header(&message, "Nats-Subject").and_then(|subject| self.parse_subject(subject));
+        let is_at_version = number(&message, "Nats-Sequence") == Some(sequence);
+        if !is_at_version || parsed.is_none_or(|(found, _)| found != *owner) {
             return Ok(None);
         }
-        self.record_of(&message)
+
+        self.parse_message(&message)
     }
 
-    /// Whether there is a message at that stream sequence.
-    pub(super) async fn holds(&self, sequence: u64) -> Result<bool, TruthError> {
-        Ok(number(&self.from(sequence).await?, "Nats-Sequence") == Some(sequence))
+    /// Returns whether there is a message at that stream sequence.
+    pub(super) async fn has_message_at(&self, sequence: u64) -> Result<bool, TruthError> {
+        let message = self.first_message_from(sequence).await?;
+
+        Ok(number(&message, "Nats-Sequence") == Some(sequence))
     }
 
-    /// The first message from that stream sequence on. A replica that has none is behind, and is asked again.
-    async fn from(&self, sequence: u64) -> Result<Message, TruthError> {
+    /// The first message at that stream sequence or after it. A replica that has none is behind, so
+    /// the call asks again.
+    async fn first_message_from(&self, sequence: u64) -> Result<Message, TruthError> {
         let end = self.deadline();
+
         loop {
             match self
                 .message(json!({ "seq": sequence, "next_by_subj": ">" }))
                 .await?
             {
                 Some(message) => return Ok(message),
-                None => ask_again(end).await?,
+                None => pause_for_replica(end).await?,
             }
         }
     }
@@ -112,9 +132,9 @@ impl Bucket {
     }
 
     async fn message(&self, query: Value) -> Result<Option<Message>, TruthError> {
-        let attempt = admitted(&self.reading)?;
+        let attempt = admit(&self.reading)?;
         let subject = self.api_subject(DIRECT_GET);
-        let asked = self
+        let result = self
             .requester
             .ask(
                 subject,
@@ -123,7 +143,8 @@ impl Bucket {
                 self.deadline(),
             )
             .await;
-        let reply = ended(attempt, asked, false)?;
+
+        let reply = report_end(attempt, result, false)?;
         Ok(if reply.status.is_none() {
             Some(reply)
         } else {
@@ -131,9 +152,11 @@ impl Bucket {
         })
     }
 
-    /// The kept records of one item that are newer than `after`, oldest first. They reach `current`, its record as it is
-    /// known: what a replica has that is behind would lack some, and nobody could tell. Only of an item that was purged
-    /// since there may be fewer, or none.
+    /// Returns the kept records of one item that are newer than `after`, oldest first.
+    ///
+    /// `current` is the version of the item's current record. An answer counts only if it reaches
+    /// that version: a replica that is behind lacks records, and its answer does not show it. Only
+    /// an item that was purged since may have fewer records, or none.
     ///
     /// The subject is literal: a wildcard would make the server scan the stream to its end.
     pub async fn history(
@@ -145,72 +168,93 @@ impl Bucket {
     ) -> Result<Vec<Record>, TruthError> {
         let subject = self.subject(owner, name);
         let end = self.deadline();
+
         loop {
-            let kept = self.kept(&subject, after).await?;
-            let reached = kept.last().map_or(after, |last| last.version);
+            let records = self.kept_records(&subject, after).await?;
+            let reached = records.last().map_or(after, |last| last.version);
             if reached >= current || self.is_purged(&subject, current).await? {
-                return Ok(kept);
+                return Ok(records);
             }
-            ask_again(end).await?;
+
+            pause_for_replica(end).await?;
         }
     }
 
-    /// What the nearest replica keeps of that subject and is newer than `after`.
-    async fn kept(&self, subject: &str, after: Version) -> Result<Vec<Record>, TruthError> {
+    /// The records of that subject that the nearest replica keeps and that are newer than `after`.
+    async fn kept_records(&self, subject: &str, after: Version) -> Result<Vec<Record>, TruthError> {
         let mut records: Vec<Record> = Vec::new();
+
         loop {
             let from = records.last().map_or(after, |last| last.version).get() + 1;
-            let batch = HISTORY - records.len();
-            let query =
-                json!({ "next_by_subj": subject, "seq": from, "batch": batch, "max_bytes": BYTES });
+            let batch = HISTORY_RECORDS_MAX - records.len();
+            let query = json!({
+                "next_by_subj": subject,
+                "seq": from,
+                "batch": batch,
+                "max_bytes": DIRECT_GET_BYTES_MAX,
+            });
             let next = self.direct_get(&query).await?;
+
             let more = next.pending > 0 && !next.records.is_empty();
             records.extend(next.records);
-            if !more || records.len() >= HISTORY {
+            if !more || records.len() >= HISTORY_RECORDS_MAX {
                 return Ok(records);
             }
         }
     }
 
-    /// Whether a replica that has come as far as `current` has no record of that subject from there on.
+    /// Returns whether a replica that has come as far as `current` has no record of that subject
+    /// from there on.
     async fn is_purged(&self, subject: &str, current: Version) -> Result<bool, TruthError> {
         let subjects = vec![subject.to_owned(), self.barrier.subject.clone()];
-        let delta = self.last_of(subjects, current.get()).await?;
+        let delta = self.current_records(subjects, current.get()).await?;
+
         Ok(delta.records.is_empty() && delta.up_to.is_some_and(|up_to| up_to >= current))
     }
 
-    /// The current records of those subjects from the stream sequence `from` on. One answer holds so many bytes at most;
-    /// what is left comes with the next, of a moment that is not earlier: from a replica that is behind it is not taken.
-    async fn last_of(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthError> {
-        let mut query = json!({ "multi_last": subjects, "max_bytes": BYTES });
+    /// The current records of those subjects from the stream sequence `from` on.
+    ///
+    /// One answer has a limit of bytes; the next answer holds what is left, as of the same moment
+    /// or a later one. The answer of a replica that is behind the one before is not used.
+    async fn current_records(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthError> {
+        let mut query = json!({ "multi_last": subjects, "max_bytes": DIRECT_GET_BYTES_MAX });
         if from > 1 {
             query["seq"] = Value::from(from);
         }
-        let mut whole = self.direct_get(&query).await?;
+        let mut delta = self.direct_get(&query).await?;
+
         let mut end = self.deadline();
-        while let (Some(last), true) = (whole.records.last(), whole.pending > 0) {
+        while delta.pending > 0
+            && let Some(last) = delta.records.last()
+        {
             query["seq"] = Value::from(last.version.get() + 1);
             let next = self.direct_get(&query).await?;
-            if next.up_to < whole.up_to {
-                ask_again(end).await?;
+            if next.up_to < delta.up_to {
+                pause_for_replica(end).await?;
                 continue;
             }
-            let over = next.records.is_empty();
-            whole.records.extend(next.records);
-            (whole.up_to, whole.pending, end) = (next.up_to, next.pending, self.deadline());
-            if over {
+
+            let is_last = next.records.is_empty();
+            delta.records.extend(next.records);
+            delta.up_to = next.up_to;
+            delta.pending = next.pending;
+            if is_last {
                 break;
             }
+            end = self.deadline();
         }
-        Ok(whole)
+
+        Ok(delta)
     }
 
-    /// A direct get of several messages (NATS ADR-31): messages, then an end mark that says how far they reach.
+    /// A direct get of several messages (NATS ADR-31): messages, then an end mark that says how far
+    /// they reach.
     async fn direct_get(&self, query: &Value) -> Result<Delta, TruthError> {
         let subject = self.api_subject(DIRECT_GET);
         let payload = query.to_string().into();
-        let attempt = admitted(&self.reading)?;
+        let attempt = admit(&self.reading)?;
         let deadline = self.deadline();
+
         let answer = async {
             let mut call = self
                 .requester
@@ -223,6 +267,7 @@ impl Bucket {
             Err(TruthError::Unavailable(_)) => attempt.unanswered(),
             _ => attempt.answered(),
         }
+
         let mut delta = answer?;
         delta.records.sort_by_key(|record| record.version);
         Ok(delta)
@@ -230,12 +275,14 @@ impl Bucket {
 
     async fn collect(&self, call: &mut Call) -> Result<Delta, TruthError> {
         let mut records = Vec::new();
+
         loop {
             let message = call.next().await?;
-            // An answer of many large messages takes its time: what is away sends none at all.
+            // An answer of many large messages takes time. A server that is unavailable sends none.
             call.extend(self.deadline());
+
             match message.status.map(|status| status.as_u16()) {
-                None => records.extend(self.record_of(&message)?),
+                None => records.extend(self.parse_message(&message)?),
                 Some(204) => {
                     let up_to = number(&message, "Nats-UpTo-Sequence").and_then(Version::new);
                     let pending = number(&message, "Nats-Num-Pending").unwrap_or_default();
@@ -261,29 +308,32 @@ impl Bucket {
     }
 
     /// The record in a direct get's message; `None` for the barrier.
-    fn record_of(&self, message: &Message) -> Result<Option<Record>, TruthError> {
+    fn parse_message(&self, message: &Message) -> Result<Option<Record>, TruthError> {
         let subject = header(message, "Nats-Subject")
             .ok_or(TruthError::Unreadable("a message without subject"))?;
         let Some((_, name)) = self.parse_subject(subject) else {
-            let barrier = subject == self.barrier.subject;
-            return if barrier {
+            let is_barrier = subject == self.barrier.subject;
+            return if is_barrier {
                 Ok(None)
             } else {
                 Err(TruthError::Unreadable("a key of an unknown form"))
             };
         };
+
         let sequence = number(message, "Nats-Sequence")
             .ok_or(TruthError::Unreadable("a message without sequence"))?;
-        record(name, sequence, time_of(message)?, message.payload.clone()).map(Some)
+        parse_record(name, sequence, time_of(message)?, message.payload.clone()).map(Some)
     }
 }
 
-/// The replica that answered is behind; the next may be another. Fails where none has caught up by `end`.
-async fn ask_again(end: Instant) -> Result<(), TruthError> {
+/// Pauses before the same question is asked again: the replica that answered is behind, and another
+/// may answer next. Fails if `end` is past.
+async fn pause_for_replica(end: Instant) -> Result<(), TruthError> {
     if Instant::now() >= end {
         return Err(CallError::TimedOut.into());
     }
-    tokio::time::sleep(Duration::from_millis(2)).await;
+
+    tokio::time::sleep(REPLICA_RETRY_PAUSE).await;
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! The truth: the JetStream key-value bucket in which every write is decided.
 //!
-//! This room is the only user of JetStream. It knows records by their names and versions and opens none of them. Every
-//! write is a compare-and-set on the owner's version, built in one place (`append`). Nothing here ever deletes or
-//! recreates a bucket; records leave it in one place (`purge`), by a user of its own.
+//! This module is the only user of JetStream. It identifies records by name and version, and opens
+//! none of them. Every write is a compare-and-set on the owner's version, built in one place
+//! (`append`). No function here deletes or recreates a bucket. Records are removed in one place
+//! (`purge`), by a NATS user of its own.
 
 mod api;
 mod append;

@@ -1,4 +1,4 @@
-//! Making a [`Bucket`], with the two probes by which its circuit breakers find out whether it answers.
+//! Creating a [`Bucket`], with the two probes that tell its circuit breakers whether it answers.
 
 use super::api::Ack;
 use super::bucket::{Barrier, Bucket};
@@ -13,25 +13,30 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 impl Bucket {
-    /// The bucket named in `settings`, over `requester`; `shard` names the key on which this worker's barriers ring.
+    /// The bucket named in `settings`, over `requester`. `shard` names the key to which this worker
+    /// publishes its barriers.
     pub fn new(requester: Requester, settings: TruthSettings, shard: &str) -> Self {
         let subject = format!("$KV.{}._b.{shard}", settings.bucket);
         let barrier = Arc::new(Barrier::new(subject.clone()));
-        // Short, so that a look that got lost does not delay the good news.
+        // Short, so that a lost probe does not delay the discovery that the bucket answers again.
         let limit = Duration::from_millis(settings.call_ms / 4);
-        let writing = Breaker::new("the truth, for writes,", {
-            let (requester, subject) = (requester.clone(), settings.published(&subject));
+
+        let writing = Breaker::new("the truth (for writes)", {
+            let requester = requester.clone();
+            let subject = settings.published(&subject);
             move || answers_publishes(requester.clone(), subject.clone(), limit)
         });
-        let reading = Breaker::new("the truth, for reads,", {
-            let (requester, api, writing) =
-                (requester.clone(), settings.api(DIRECT_GET), writing.clone());
+        let reading = Breaker::new("the truth (for reads)", {
+            let requester = requester.clone();
+            let api = settings.api(DIRECT_GET);
+            let writing = writing.clone();
             move || {
-                let read = answers_reads(requester.clone(), api.clone(), subject.clone(), limit);
+                let probe = answers_reads(requester.clone(), api.clone(), subject.clone(), limit);
                 let writing = writing.clone();
                 async move {
-                    let answers = read.await;
-                    // Who answers no reads hardly takes a write: that is found out before one waits.
+                    let answers = probe.await;
+                    // A bucket that answers no reads probably accepts no writes either. The other
+                    // probe finds that out before a write has to wait.
                     if !answers {
                         writing.doubt();
                     }
@@ -39,6 +44,7 @@ impl Bucket {
                 }
             }
         });
+
         Self {
             requester,
             settings,
@@ -49,9 +55,10 @@ impl Bucket {
     }
 }
 
-/// Whether a publish is answered, if only by a refusal of a server that works.
+/// Returns whether a publish is answered. A refusal counts as an answer, unless it says that the
+/// stream is not ready.
 async fn answers_publishes(requester: Requester, subject: String, limit: Duration) -> bool {
-    let asked = requester
+    let result = requester
         .ask(
             subject,
             HeaderMap::new(),
@@ -59,7 +66,8 @@ async fn answers_publishes(requester: Requester, subject: String, limit: Duratio
             Instant::now() + limit,
         )
         .await;
-    let Ok(reply) = asked else { return false };
+
+    let Ok(reply) = result else { return false };
     match serde_json::from_slice::<Ack>(&reply.payload) {
         Ok(Ack {
             error: Some(error), ..
@@ -69,7 +77,7 @@ async fn answers_publishes(requester: Requester, subject: String, limit: Duratio
     }
 }
 
-/// Whether a read is answered, whatever the answer is.
+/// Returns whether a read is answered, whatever the answer is.
 async fn answers_reads(
     requester: Requester,
     api: String,
@@ -77,6 +85,7 @@ async fn answers_reads(
     limit: Duration,
 ) -> bool {
     let query = json!({ "last_by_subj": subject }).to_string().into();
+
     requester
         .ask(api, HeaderMap::new(), query, Instant::now() + limit)
         .await

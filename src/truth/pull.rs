@@ -1,9 +1,11 @@
-//! Pulling the bucket's messages with consumers of our own, bounded in messages and in bytes.
+//! Pulling messages with this module's own consumers, limited in messages and in bytes.
 //!
-//! A server ends a connection for which more than its `max_pending` waits, 64 MiB by default; and 500 records, which is
-//! what the client's ordered consumer asks for at a time, may be more. That one besides asks for a consumer's state
-//! after a lost connection, which no user here may. So consumers are made and pulled here. What got lost on the way shows
-//! in the consumer's own count, and comes again with a new consumer that begins after what was given.
+//! A server closes a connection that has more than `max_pending` bytes waiting, 64 MiB by default.
+//! The client's ordered consumer pulls 500 records at a time, which may be more than that. It also
+//! asks for a consumer's state after a lost connection, which no NATS user here may do. So this
+//! module creates its consumers and pulls from them itself. A lost message shows as a gap in the
+//! consumer's own count. A new consumer, which begins after the last delivered message, then brings
+//! it again.
 
 use super::bucket::{Bucket, TruthError};
 use super::consumer::{Consumer, Plan, nanos};
@@ -17,98 +19,116 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
-/// Messages of one pull at most.
-const MESSAGES: u64 = 500;
-/// Bytes of one pull at most. What else goes to the connection shares the server's 64 MiB with it.
-const BYTES: u64 = 4 << 20;
-/// How long a pull waits for messages: as long as this the server thinks it wanted after its caller is gone.
-const EXPIRES: Duration = Duration::from_secs(3);
-/// How often the server says that there is nothing.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How long it may say nothing at all.
-const SILENCE: Duration = Duration::from_secs(5);
-/// How often it is looked whether the connection was made anew meanwhile.
-const LOOK: Duration = Duration::from_millis(250);
-/// Between one try to make a consumer and the next.
-const AGAIN: Duration = Duration::from_millis(200);
-/// How long the first one is tried for.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The most messages of one pull.
+const PULL_MESSAGES_MAX: u64 = 500;
+/// The most bytes of one pull. All other traffic of the connection shares the server's 64 MiB.
+const PULL_BYTES_MAX: u64 = 4 << 20;
+/// How long a pull waits for messages. If the client disappears, the server keeps the pull open
+/// this long.
+const PULL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the server reports that there is nothing to deliver.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the server may send nothing at all.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How often a waiting pull checks whether the client has connected again meanwhile.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Between one attempt to create a consumer and the next.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// How long the first consumer is tried for.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Messages in the bucket's order.
+/// Returns messages in the bucket's order.
 pub(super) struct Puller {
     bucket: Bucket,
     context: jetstream::Context,
     plan: Plan,
-    /// The newest sequence that was given: what a new consumer gives before it is passed over.
-    given: u64,
-    /// Messages that are to come from the consumer, as far as is known.
+    /// The newest sequence that was delivered to the caller. What a new consumer sends up to there
+    /// is dropped.
+    last_delivered: u64,
+    /// Messages that are still to come from the consumer, as far as the worker knows.
     pending: u64,
     consumer: Consumer,
-    /// Messages of the consumer that came here.
-    counted: u64,
+    /// Messages of the consumer that have come.
+    received: u64,
     pull: Option<Pull>,
-    /// The next pull, while it is being asked for.
-    coming: Option<BoxFuture<'static, Result<PendingPull, TruthError>>>,
+    /// The next pull, while it is being requested.
+    next_pull: Option<BoxFuture<'static, Result<NextPull, TruthError>>>,
 }
 
 /// A pull under way.
 struct Pull {
     messages: Subscriber,
-    /// Messages that it may still give, and whether it gave any.
+    /// Messages that it may still bring.
     left: u64,
-    gave: bool,
-    /// When the server was heard last.
-    heard: Instant,
-    /// Connections that had been made when it was asked for.
+    /// Whether it brought any message.
+    brought_any: bool,
+    /// When the server last sent anything.
+    heard_at: Instant,
+    /// How many connections the client had made when the pull was requested.
     connects: u64,
 }
 
-/// A pull that is asked for, with the consumer if that is a new one.
-type PendingPull = (Option<Consumer>, Pull);
+/// A pull that was requested, with its consumer if that is a new one.
+type NextPull = (Option<Consumer>, Pull);
 
-/// What a look at a pull shows.
+/// What a pull shows next.
 enum PullEvent {
     Message(Box<Message>),
-    /// There is nothing now, and nothing was missed.
-    Nothing,
-    /// It is over; the next one may be of more bytes.
+    /// There is nothing now, and nothing was lost.
+    Idle,
+    /// The pull is over. The next one may bring more bytes.
     Over,
-    /// It ended at a message that is larger than a whole pull may be.
+    /// The pull ended at a message that is larger than a complete pull may be.
     TooLarge,
-    /// Something was missed, or may have been.
-    Missed(&'static str),
+    /// Messages were lost, or may have been.
+    Lost(&'static str),
+}
+
+/// What becomes of a message.
+enum Delivery {
+    New(Box<jetstream::Message>),
+    /// It was delivered before.
+    Duplicate,
+    /// Another one should have come before it.
+    OutOfOrder,
 }
 
 impl Bucket {
-    /// Begins to pull. Fails where the bucket does not answer; a refusal that may pass is waited out for a while.
+    /// Begins to pull.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the bucket does not answer in time, or refuses for good. A refusal that may pass is
+    /// retried for a while.
     pub(super) async fn pull(&self, plan: Plan) -> Result<Puller, TruthError> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + START_TIMEOUT;
         let consumer = loop {
-            match self.make_consumer(&plan, 0).await {
+            match self.create_consumer(&plan, 0).await {
                 Err(TruthError::Unavailable(error))
                     if error != CallError::TimedOut && Instant::now() < until =>
                 {
-                    sleep(AGAIN).await;
+                    sleep(RETRY_PAUSE).await;
                 }
-                made => break made?,
+                created => break created?,
             }
         };
-        let (bucket, context, pending) = (self.clone(), self.context(), consumer.pending);
+
         Ok(Puller {
-            bucket,
-            context,
+            bucket: self.clone(),
+            context: self.context(),
             plan,
-            given: 0,
-            pending,
+            last_delivered: 0,
+            pending: consumer.pending,
             consumer,
-            counted: 0,
+            received: 0,
             pull: None,
-            coming: None,
+            next_pull: None,
         })
     }
 
-    /// Pulls from a consumer from which `pending` messages are to come: as many as BYTES allow, or a single one.
-    async fn ask_for(
+    /// Requests a pull from a consumer that has `pending` messages to deliver: of as many messages
+    /// as fit into `bytes`, or of a single message of any size.
+    async fn request_pull(
         &self,
         plan: &Plan,
         consumer: &str,
@@ -116,245 +136,261 @@ impl Bucket {
         bytes: Option<u64>,
     ) -> Result<Pull, CallError> {
         let subject = format!("{}.{consumer}", self.api_subject("CONSUMER.MSG.NEXT"));
-        // A pull of more than there is would keep the consumer until it expires.
-        let most = if plan.ends() {
-            pending.clamp(1, MESSAGES)
+        // A pull of more messages than there are would keep the consumer until the pull expires.
+        let limit = if plan.ends() {
+            pending.clamp(1, PULL_MESSAGES_MAX)
         } else {
-            MESSAGES
+            PULL_MESSAGES_MAX
         };
-        let left = if bytes.is_some() { most } else { 1 };
-        let mut wanted =
-            json!({ "batch": left, "expires": nanos(EXPIRES), "idle_heartbeat": nanos(HEARTBEAT) });
+        let left = if bytes.is_some() { limit } else { 1 };
+        let mut request = json!({
+            "batch": left,
+            "expires": nanos(PULL_TIMEOUT),
+            "idle_heartbeat": nanos(HEARTBEAT_INTERVAL),
+        });
         if let Some(bytes) = bytes {
-            wanted["max_bytes"] = bytes.into();
+            request["max_bytes"] = bytes.into();
         }
+
         if !self.requester.is_connected() {
             return Err(CallError::NotConnected);
         }
-        let (client, heard, connects) = (
-            self.requester.client(),
-            Instant::now(),
-            connects(&self.requester),
-        );
-        // A subscription of its own, for the messages come with their subjects; and the server forgets a pull without one.
-        let asking = async {
+        let client = self.requester.client();
+        let heard_at = Instant::now();
+        let connects = connects(&self.requester);
+
+        // The pull has a subscription of its own, because messages come with their own subjects.
+        // The server also forgets a pull whose subscription is gone.
+        let subscribe_and_send = async {
             let inbox = client.new_inbox();
             let messages = client
                 .subscribe(inbox.clone())
                 .await
                 .map_err(|_| CallError::NotConnected)?;
             let sent = client
-                .publish_with_reply(subject, inbox, wanted.to_string().into())
+                .publish_with_reply(subject, inbox, request.to_string().into())
                 .await;
             sent.map(|()| messages).map_err(|_| CallError::NotConnected)
         };
-        let messages = timeout_at(self.deadline(), asking)
+        let messages = timeout_at(self.deadline(), subscribe_and_send)
             .await
             .map_err(|_| CallError::TimedOut)??;
+
         Ok(Pull {
             messages,
             left,
-            gave: false,
-            heard,
+            brought_any: false,
+            heard_at,
             connects,
         })
     }
 
-    /// Asks for more: of that consumer, or of a new one. Tries until it is done, unless it is refused for good.
-    async fn ask_on(
+    /// Requests the next pull: from `consumer`, given by its name and its pending messages, or else
+    /// from a new consumer. Retries until that succeeds or is refused for good.
+    async fn request_next_pull(
         self,
         plan: Plan,
-        given: u64,
-        on: Option<(String, u64)>,
+        last_delivered: u64,
+        consumer: Option<(String, u64)>,
         bytes: Option<u64>,
-    ) -> Result<PendingPull, TruthError> {
-        if let Some((name, pending)) = on
-            && let Ok(pull) = self.ask_for(&plan, &name, pending, bytes).await
+    ) -> Result<NextPull, TruthError> {
+        if let Some((name, pending)) = consumer
+            && let Ok(pull) = self.request_pull(&plan, &name, pending, bytes).await
         {
             return Ok((None, pull));
         }
+
         loop {
-            let made = async {
-                let consumer = self.make_consumer(&plan, given).await?;
+            let attempt = async {
+                let consumer = self.create_consumer(&plan, last_delivered).await?;
                 let pull = self
-                    .ask_for(&plan, &consumer.name, consumer.pending, bytes)
+                    .request_pull(&plan, &consumer.name, consumer.pending, bytes)
                     .await?;
                 Ok((Some(consumer), pull))
             };
-            match made.await {
+            match attempt.await {
                 Err(TruthError::Unavailable(error)) => {
-                    debug!(%error, "no consumer yet");
-                    sleep(AGAIN).await;
+                    debug!(%error, "cannot pull from a new consumer, will retry");
+                    sleep(RETRY_PAUSE).await;
                 }
-                ended => return ended,
+                result => return result,
             }
         }
     }
 }
 
 impl Puller {
-    /// How many messages are to come from this consumer.
+    /// How many messages are still to come from this consumer.
     pub(super) fn pending(&self) -> u64 {
         self.pending
     }
 
-    /// The newest sequence that was given.
-    pub(super) fn given(&self) -> u64 {
-        self.given
+    /// The newest sequence that was delivered; 0 if none was.
+    pub(super) fn last_delivered(&self) -> u64 {
+        self.last_delivered
     }
 
-    /// The next message, each once and in order, through lost connections; `None` when there is none for now and none was
-    /// missed. Waits as long as it takes, and loses nothing when it is dropped before it is ready.
+    /// Returns the next message, each once and in order, across lost connections; `None` if there
+    /// is none for now and none was lost.
+    ///
+    /// Waits without a limit, and loses nothing if it is dropped before it is ready.
     pub(super) async fn next(&mut self) -> Result<Option<jetstream::Message>, TruthError> {
         loop {
             let Some(pull) = self.pull.as_mut() else {
-                self.come().await?;
+                self.await_next_pull().await?;
                 continue;
             };
-            let (on, bytes) = match pull.look(&self.bucket.requester, self.counted).await? {
-                PullEvent::Message(message) => match self.take(*message)? {
-                    Delivery::Given(message) => return Ok(Some(*message)),
-                    Delivery::Known if self.plan.ends() && self.pending == 0 => return Ok(None),
-                    Delivery::Known => continue,
+
+            let (consumer, bytes) = match pull.poll(&self.bucket.requester, self.received).await? {
+                PullEvent::Message(message) => match self.deliver(*message)? {
+                    Delivery::New(message) => return Ok(Some(*message)),
+                    Delivery::Duplicate if self.plan.ends() && self.pending == 0 => {
+                        return Ok(None);
+                    }
+                    Delivery::Duplicate => continue,
                     Delivery::OutOfOrder => {
                         debug!(
                             name = self.plan.name,
-                            "messages are missing: another consumer"
+                            "messages are missing, creating another consumer"
                         );
-                        (None, Some(BYTES))
+                        (None, Some(PULL_BYTES_MAX))
                     }
                 },
-                PullEvent::Nothing => return Ok(None),
-                PullEvent::Over => (Some(self.consumer.name.clone()), Some(BYTES)),
-                // Alone it is as large as a message may be, which is no more than the server sends at once.
+                PullEvent::Idle => return Ok(None),
+                PullEvent::Over => (Some(self.consumer.name.clone()), Some(PULL_BYTES_MAX)),
+                // Alone the message is as large as a message may be, which a server can send at
+                // once.
                 PullEvent::TooLarge => (Some(self.consumer.name.clone()), None),
-                PullEvent::Missed(why) => {
-                    debug!(why, name = self.plan.name, "another consumer");
-                    (None, Some(BYTES))
+                PullEvent::Lost(error) => {
+                    debug!(
+                        name = self.plan.name,
+                        error, "messages may be missing, creating another consumer"
+                    );
+                    (None, Some(PULL_BYTES_MAX))
                 }
             };
-            self.ask(on, bytes);
+            self.begin_next_pull(consumer, bytes);
         }
     }
 
-    /// Begins once more, after what was given: where what was to come does not.
-    pub(super) fn begin_again(&mut self) {
-        self.ask(None, Some(BYTES));
+    /// Begins again with a new consumer, after the last delivered message. The caller does this
+    /// when messages that are still to come do not come.
+    pub(super) fn restart(&mut self) {
+        self.begin_next_pull(None, Some(PULL_BYTES_MAX));
     }
 
-    fn ask(&mut self, on: Option<String>, bytes: Option<u64>) {
+    fn begin_next_pull(&mut self, consumer: Option<String>, bytes: Option<u64>) {
         self.pull = None;
-        // A consumer that gave nothing is not followed by the next in the same moment.
-        let pause = if on.is_none() && self.counted == 0 {
-            AGAIN
+        // After a consumer that brought nothing, the next one is not created at once.
+        let pause = if consumer.is_none() && self.received == 0 {
+            RETRY_PAUSE
         } else {
             Duration::ZERO
         };
-        let on = on.map(|name| (name, self.pending));
-        let coming = self
-            .bucket
-            .clone()
-            .ask_on(self.plan.clone(), self.given, on, bytes);
-        self.coming = Some(Box::pin(async move {
+
+        let consumer = consumer.map(|name| (name, self.pending));
+        let request = self.bucket.clone().request_next_pull(
+            self.plan.clone(),
+            self.last_delivered,
+            consumer,
+            bytes,
+        );
+        self.next_pull = Some(Box::pin(async move {
             if !pause.is_zero() {
                 sleep(pause).await;
             }
-            coming.await
+            request.await
         }));
     }
 
-    /// Waits for the next pull.
-    async fn come(&mut self) -> Result<(), TruthError> {
-        if self.coming.is_none() {
-            self.ask(Some(self.consumer.name.clone()), Some(BYTES));
+    /// Waits until the next pull is requested.
+    async fn await_next_pull(&mut self) -> Result<(), TruthError> {
+        if self.next_pull.is_none() {
+            self.begin_next_pull(Some(self.consumer.name.clone()), Some(PULL_BYTES_MAX));
         }
-        let Some(coming) = self.coming.as_mut() else {
+        let Some(next_pull) = self.next_pull.as_mut() else {
             return Ok(());
         };
-        let came = coming.await;
-        self.coming = None;
-        let (consumer, pull) = came?;
+        let result = next_pull.await;
+        self.next_pull = None;
+
+        let (consumer, pull) = result?;
         if let Some(consumer) = consumer {
-            (self.pending, self.counted) = (consumer.pending, 0);
+            self.pending = consumer.pending;
+            self.received = 0;
             self.consumer = consumer;
         }
         self.pull = Some(pull);
+
         Ok(())
     }
 
-    fn take(&mut self, message: Message) -> Result<Delivery, TruthError> {
+    fn deliver(&mut self, message: Message) -> Result<Delivery, TruthError> {
         let message = jetstream::Message {
             message,
             context: self.context.clone(),
         };
         let info = message
             .info()
-            .map_err(|_| TruthError::Unreadable("a message without its place"))?;
-        if info.consumer_sequence != self.counted + 1 {
+            .map_err(|_| TruthError::Unreadable("a message without metadata"))?;
+        if info.consumer_sequence != self.received + 1 {
             return Ok(Delivery::OutOfOrder);
         }
-        (self.counted, self.pending) = (info.consumer_sequence, info.pending);
+
+        self.received = info.consumer_sequence;
+        self.pending = info.pending;
         let sequence = info.stream_sequence;
-        if sequence <= self.given {
-            return Ok(Delivery::Known);
+        if sequence <= self.last_delivered {
+            return Ok(Delivery::Duplicate);
         }
-        self.given = sequence;
-        Ok(Delivery::Given(Box::new(message)))
+
+        self.last_delivered = sequence;
+        Ok(Delivery::New(Box::new(message)))
     }
 }
 
-/// What becomes of a message.
-enum Delivery {
-    Given(Box<jetstream::Message>),
-    /// It was given before.
-    Known,
-    /// Another was to come before it.
-    OutOfOrder,
-}
-
 impl Pull {
-    /// What comes next, where `counted` messages of the consumer came before.
-    async fn look(&mut self, requester: &Requester, counted: u64) -> Result<PullEvent, TruthError> {
+    /// Waits for what comes next. `received` is how many messages of the consumer came before.
+    async fn poll(
+        &mut self,
+        requester: &Requester,
+        received: u64,
+    ) -> Result<PullEvent, TruthError> {
         if self.left == 0 {
             return Ok(PullEvent::Over);
         }
+
         let message = loop {
-            let silent = self.heard + SILENCE;
-            let until = silent.min(Instant::now() + LOOK);
+            let silent = self.heard_at + SILENCE_MAX;
+            let until = silent.min(Instant::now() + POLL_INTERVAL);
             match timeout_at(until, self.messages.next()).await {
                 Ok(Some(message)) => break message,
-                Ok(None) => return Ok(PullEvent::Missed("the subscription ended")),
+                Ok(None) => return Ok(PullEvent::Lost("the subscription ended")),
                 Err(_) if connects(requester) != self.connects => {
-                    return Ok(PullEvent::Missed("another connection"));
+                    return Ok(PullEvent::Lost("the client has connected again"));
                 }
-                Err(_) if Instant::now() >= silent => return Ok(PullEvent::Missed("silence")),
+                Err(_) if Instant::now() >= silent => {
+                    return Ok(PullEvent::Lost("the server sends nothing"));
+                }
                 Err(_) => {}
             }
         };
-        self.heard = Instant::now();
+        self.heard_at = Instant::now();
+
         Ok(match message.status.map(|status| status.as_u16()) {
             None => {
-                (self.left, self.gave) = (self.left - 1, true);
+                self.left -= 1;
+                self.brought_any = true;
                 PullEvent::Message(Box::new(message))
             }
-            Some(100) if last_of(&message).is_some_and(|last| last != counted) => {
-                PullEvent::Missed("its count")
+            Some(100) if last_sent(&message).is_some_and(|last| last != received) => {
+                PullEvent::Lost("the server has sent more than came")
             }
-            Some(100) => PullEvent::Nothing,
+            Some(100) => PullEvent::Idle,
             Some(404 | 408) => PullEvent::Over,
-            Some(409)
-                if message
-                    .description
-                    .as_deref()
-                    .is_some_and(|why| why.contains("MaxBytes")) =>
-            {
-                if self.gave {
-                    PullEvent::Over
-                } else {
-                    PullEvent::TooLarge
-                }
-            }
-            Some(409 | 503) => PullEvent::Missed("it is gone"),
+            Some(409) if is_over_max_bytes(&message) && self.brought_any => PullEvent::Over,
+            Some(409) if is_over_max_bytes(&message) => PullEvent::TooLarge,
+            Some(409 | 503) => PullEvent::Lost("the consumer is gone"),
             Some(status) => {
                 let description = message.description.as_deref().unwrap_or_default();
                 return Err(TruthError::Refused(format!("{status} {description}")));
@@ -363,8 +399,16 @@ impl Pull {
     }
 }
 
-/// The number of the consumer's last message, as the server tells it where there is nothing.
-fn last_of(heartbeat: &Message) -> Option<u64> {
+/// Returns whether a pull ended because its next message would exceed its bytes.
+fn is_over_max_bytes(message: &Message) -> bool {
+    message
+        .description
+        .as_deref()
+        .is_some_and(|description| description.contains("MaxBytes"))
+}
+
+/// The consumer's count of sent messages, which a heartbeat has.
+fn last_sent(heartbeat: &Message) -> Option<u64> {
     heartbeat
         .headers
         .as_ref()?

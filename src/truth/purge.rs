@@ -1,4 +1,4 @@
-//! Purging: taking records out of the bucket. Only `maintain` may, with a user of its own.
+//! Purging: removing records from the bucket. Only `maintain` may do so, as a NATS user of its own.
 
 use super::bucket::{Bucket, TruthError};
 use crate::domain::Version;
@@ -6,8 +6,10 @@ use crate::seal::{OwnerKey, RecordName};
 use serde_json::json;
 
 impl Bucket {
-    /// Takes the records of that name out, up to the version and with it. What was written later stays: by its name alone
-    /// a purge would take an item that was acknowledged meanwhile.
+    /// Removes the owner's records of that name, up to and including the version `up_to`.
+    ///
+    /// Later records stay. A purge by name alone would remove an item that was acknowledged
+    /// meanwhile.
     pub async fn purge(
         &self,
         owner: &OwnerKey,
@@ -15,7 +17,8 @@ impl Bucket {
         up_to: Version,
     ) -> Result<(), TruthError> {
         let body = json!({"filter": self.subject(owner, name), "seq": up_to.get() + 1});
-        let answer = self.api("STREAM.PURGE", &body).await?;
-        answer.error.map_or(Ok(()), |error| Err(error.into()))
+        let reply = self.api("STREAM.PURGE", &body).await?;
+
+        reply.error.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The call that reads.
+/// The stream API's call for reads.
 pub(super) const DIRECT_GET: &str = "DIRECT.GET";
 
-/// How to reach the truth, and how `init` makes it.
+/// How to reach the truth, and how `init` creates it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TruthSettings {
@@ -17,7 +17,8 @@ pub struct TruthSettings {
     pub history: i64,
     /// How long one call to the truth may take, in milliseconds.
     pub call_ms: u64,
-    /// The JetStream domain in which it is, seen from a leaf; empty where it is in the server's own.
+    /// The JetStream domain of the bucket, as seen from a leaf; empty if it is the server's own
+    /// domain.
     pub domain: String,
 }
 
@@ -38,7 +39,7 @@ impl TruthSettings {
         format!("KV_{}", self.bucket)
     }
 
-    /// Where that call of the stream API is asked.
+    /// The subject to which that call of the stream API is sent.
     pub(super) fn api(&self, call: &str) -> String {
         match self.domain.as_str() {
             "" => format!("$JS.API.{call}.{}", self.stream()),
@@ -46,8 +47,10 @@ impl TruthSettings {
         }
     }
 
-    /// Where a record of that subject is published. In a domain that is below its API; the domain's server takes the
-    /// front off again, so everywhere else, in what it stores and what it tells, subjects are as they are.
+    /// The subject to which a record of `subject` is published.
+    ///
+    /// With a domain, the domain's API prefix comes first. The domain's server removes the prefix,
+    /// so stored records, and replies that name a subject, have the plain subject.
     pub(super) fn published(&self, subject: &str) -> String {
         match self.domain.as_str() {
             "" => subject.to_owned(),
@@ -61,14 +64,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_domain_is_named_where_something_is_sent() {
+    fn what_is_sent_names_the_domain() {
         let own = TruthSettings::default();
-        assert_eq!(own.api(DIRECT_GET), "$JS.API.DIRECT.GET.KV_favorites");
-        assert_eq!(own.published("$KV.favorites.x.y"), "$KV.favorites.x.y");
         let hub = TruthSettings {
             domain: "hub".into(),
-            ..own
+            ..own.clone()
         };
+
+        assert_eq!(own.api(DIRECT_GET), "$JS.API.DIRECT.GET.KV_favorites");
+        assert_eq!(own.published("$KV.favorites.x.y"), "$KV.favorites.x.y");
         assert_eq!(hub.api(DIRECT_GET), "$JS.hub.API.DIRECT.GET.KV_favorites");
         assert_eq!(
             hub.published("$KV.favorites.x.y"),

@@ -1,4 +1,5 @@
-//! Making the bucket (`init`) and checking it (`serve`): it is never changed behind an operator's back.
+//! Creating the bucket (`init`) and checking it (`serve`). An existing bucket is never changed:
+//! that is left to the operator.
 
 use super::api::ApiError;
 use super::bucket::{Bucket, TruthError};
@@ -16,22 +17,22 @@ const ENCRYPTION: &str = "gofavorites-encryption-key";
 /// Why a bucket cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// There is none: `init` makes it.
+    /// There is none: `init` creates it.
     #[error("there is no bucket {0}: run `gofavorites init`")]
     Missing(String),
-    /// Something about it differs in a way that matters.
-    #[error("the bucket's {setting} is {found}, and has to be {wanted}: {mend}")]
+    /// A setting differs in a way that matters.
+    #[error("the bucket's {setting} is {found}, and has to be {wanted}: {remedy}")]
     Differs {
-        /// Which setting.
+        /// The setting's name.
         setting: String,
-        /// As it is.
+        /// Its value.
         found: String,
-        /// As it has to be.
+        /// The value that it must have.
         wanted: String,
         /// What to do.
-        mend: &'static str,
+        remedy: &'static str,
     },
-    /// The truth did not answer as it should.
+    /// The truth gave no usable answer.
     #[error(transparent)]
     Truth(#[from] TruthError),
 }
@@ -43,72 +44,78 @@ impl Transient for SetupError {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Answer {
+pub(super) struct StreamReply {
     pub(super) error: Option<ApiError>,
     config: Option<Value>,
     created: Option<String>,
-    state: Option<State>,
+    state: Option<StreamState>,
 }
 
 #[derive(Deserialize)]
-struct State {
+struct StreamState {
     last_seq: u64,
     last_ts: String,
 }
 
-/// Where the bucket stands.
+/// The bucket's identity, and its newest record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// When it was made, as the server tells it.
+    /// When it was created, in the server's words.
     pub created: String,
     /// Its newest stream sequence; 0 while it has none.
     pub newest: u64,
-    /// When that record was stored, where there is one.
+    /// When that record was stored, if there is one.
     pub newest_at: Option<Timestamp>,
 }
 
 impl Bucket {
-    /// Makes the bucket where there is none, then checks it. Says whether it made it.
+    /// Creates the bucket if there is none, then checks it. Returns whether it created the bucket.
     pub async fn init(&self, fingerprints: &Fingerprints) -> Result<bool, SetupError> {
         match self.check(fingerprints).await {
             Err(SetupError::Missing(_)) => {}
             checked => return checked.map(|()| false),
         }
-        let answer = self
-            .api("STREAM.CREATE", &self.wanted(fingerprints))
+
+        let reply = self
+            .api("STREAM.CREATE", &self.wanted_config(fingerprints))
             .await?;
-        if let Some(error) = answer.error {
+        if let Some(error) = reply.error {
             return Err(TruthError::from(error).into());
         }
+
         self.check(fingerprints).await.map(|()| true)
     }
 
-    /// Fails on a difference that matters, naming it.
+    /// Fails if a setting differs in a way that matters, and names the first one that does.
     pub async fn check(&self, fingerprints: &Fingerprints) -> Result<(), SetupError> {
         let found = self
             .info()
             .await?
             .config
             .ok_or(TruthError::Unreadable("a stream without settings"))?;
-        let wanted = self.wanted(fingerprints);
-        for (key, mend) in [
+        let wanted = self.wanted_config(fingerprints);
+
+        for (key, remedy) in [
             (
                 IDENTITY,
-                "another identity key would open an empty account for everyone; set keys.identity to the one that it was made with",
+                "with another identity key every owner would find an empty account; \
+                 set keys.identity to the key that the bucket was created with",
             ),
             (
                 ENCRYPTION,
-                "no record could be opened; set keys.encryption to the one that it was made with",
+                "no record could be opened; \
+                 set keys.encryption to the key that the bucket was created with",
             ),
         ] {
-            differs(
+            check_setting(
                 &format!("metadata {key}"),
                 &found["metadata"][key],
                 &wanted["metadata"][key],
-                mend,
+                remedy,
             )?;
         }
-        let mend = "change it with the nats CLI, or make another bucket";
+
+        let remedy = "change it with the nats CLI, or make another bucket";
         for setting in [
             "subjects",
             "retention",
@@ -122,21 +129,23 @@ impl Bucket {
             "republish",
             "max_msgs_per_subject",
         ] {
-            differs(setting, &found[setting], &wanted[setting], mend)?;
+            check_setting(setting, &found[setting], &wanted[setting], remedy)?;
         }
+
         Ok(())
     }
 
-    /// Where it stands: what the projection's cursor is measured against.
+    /// Returns the bucket's position, with which the projection's cursor is compared.
     pub async fn position(&self) -> Result<Position, SetupError> {
-        let answer = self.info().await?;
-        let created = answer
+        let reply = self.info().await?;
+        let created = reply
             .created
             .ok_or(TruthError::Unreadable("a stream without creation time"))?;
-        let state = answer
+        let state = reply
             .state
             .ok_or(TruthError::Unreadable("a stream without state"))?;
         let newest_at = Timestamp::parse_rfc3339(&state.last_ts).filter(|_| state.last_seq > 0);
+
         Ok(Position {
             created,
             newest: state.last_seq,
@@ -144,18 +153,20 @@ impl Bucket {
         })
     }
 
-    async fn info(&self) -> Result<Answer, SetupError> {
-        let answer = self.api("STREAM.INFO", &json!({})).await?;
-        match answer.error {
+    async fn info(&self) -> Result<StreamReply, SetupError> {
+        let reply = self.api("STREAM.INFO", &json!({})).await?;
+
+        match reply.error {
             Some(error) if error.err_code == ErrorCode::STREAM_NOT_FOUND => {
                 Err(SetupError::Missing(self.settings.bucket.clone()))
             }
             Some(error) => Err(TruthError::from(error).into()),
-            None => Ok(answer),
+            None => Ok(reply),
         }
     }
 
-    pub(super) async fn api(&self, call: &str, body: &Value) -> Result<Answer, TruthError> {
+    /// Calls the stream API about the bucket.
+    pub(super) async fn api(&self, call: &str, body: &Value) -> Result<StreamReply, TruthError> {
         let subject = self.api_subject(call);
         let reply = self
             .requester
@@ -166,12 +177,15 @@ impl Bucket {
                 self.deadline(),
             )
             .await?;
+
         serde_json::from_slice(&reply.payload)
             .map_err(|_| TruthError::Unreadable("an answer of the stream API"))
     }
 
-    fn wanted(&self, fingerprints: &Fingerprints) -> Value {
+    /// The configuration with which the bucket is created and compared.
+    fn wanted_config(&self, fingerprints: &Fingerprints) -> Value {
         let bucket = &self.settings.bucket;
+
         json!({
             "name": self.stream(),
             "description": "GoFavorites: the truth",
@@ -185,7 +199,8 @@ impl Bucket {
             "duplicate_window": 120_000_000_000_u64,
             "allow_direct": true,
             "allow_atomic": true,
-            // Whoever may publish could otherwise purge by a header, or delete one message.
+            // Otherwise a user that may publish could purge with a header, or delete single
+            // messages.
             "allow_rollup_hdrs": false,
             "deny_delete": true,
             "republish": {
@@ -198,19 +213,21 @@ impl Bucket {
     }
 }
 
-fn differs(
+/// Fails if the setting's value is not the wanted one.
+fn check_setting(
     setting: &str,
     found: &Value,
     wanted: &Value,
-    mend: &'static str,
+    remedy: &'static str,
 ) -> Result<(), SetupError> {
     if found == wanted {
         return Ok(());
     }
+
     Err(SetupError::Differs {
         setting: setting.to_owned(),
         found: found.to_string(),
         wanted: wanted.to_string(),
-        mend,
+        remedy,
     })
 }

@@ -1,17 +1,21 @@
-//! One string of bytes for all bodies that say the same.
+//! The canonical bytes of a request, equal for bodies with the same content.
 
 use super::Value;
 
-/// The operation and its decoded body as bytes that are equal exactly when both are, whatever the encoding and the
-/// order of fields were: what a request id stands for. An integer and a fraction are never equal, not even 1 and 1.0.
+/// Returns the canonical bytes of an operation and its decoded body, for which a request id stands.
 ///
-/// Each value is one byte for its type and then its content; text, lists and objects have their length before it (a
-/// big-endian u64), and the fields of an object are sorted by the bytes of their names. Hashes of this are kept with
-/// the records, so the form must not change.
+/// The bytes of two requests are equal exactly if operation and body are equal, whatever the
+/// encoding and the order of fields. An integer and a fraction are never equal, not even 1 and 1.0.
+///
+/// Each value is one byte for its type, followed by its content. The content of text, lists and
+/// objects begins with its length (a big-endian u64). The fields of an object are sorted by the
+/// bytes of their names. Hashes of these bytes are stored with the records, so the form must not
+/// change.
 pub fn canonical(operation: &str, body: &Value) -> Vec<u8> {
     let mut out = Vec::new();
     put_text(&mut out, operation);
     put(&mut out, body);
+
     out
 }
 
@@ -66,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_is_pinned() {
+    fn the_form_does_not_change() {
         let body = Value::Map(BTreeMap::from([(
             "a".to_owned(),
             Value::List(vec![Value::Int(1), Value::Bool(true)]),
@@ -83,11 +87,12 @@ mod tests {
             &list,
         ]
         .concat();
+
         assert_eq!(canonical("put", &body), expected);
     }
 
     #[test]
-    fn what_differs_in_any_way_differs_in_bytes() {
+    fn different_requests_have_different_bytes() {
         let values = [
             Value::Null,
             Value::Bool(false),
@@ -104,6 +109,7 @@ mod tests {
             Value::Map(BTreeMap::new()),
             Value::Map(BTreeMap::from([("a".to_owned(), text("b"))])),
         ];
+
         for (i, a) in values.iter().enumerate() {
             for (j, b) in values.iter().enumerate() {
                 assert_eq!(

@@ -1,49 +1,52 @@
-//! The codes on which callers branch.
+//! The error codes on which callers branch.
 
-/// What went wrong, as the contract names it. A code is stable: callers branch on it, never on a message.
+/// An error code of the contract.
+///
+/// A code is stable: callers branch on it, never on a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
-    /// Not decodable, an unknown field, an unknown operation, a condition that can never be.
+    /// The request cannot be decoded, names an unknown field or operation, or has a condition that
+    /// can never hold.
     BadRequest,
-    /// A content type other than JSON and CBOR.
+    /// The content type is neither JSON nor CBOR.
     UnsupportedEncoding,
-    /// No token, or one that is bad, expired or revoked.
+    /// There is no token, or it is bad, expired or revoked.
     Unauthenticated,
     /// The token lacks a scope.
     Forbidden,
-    /// It is not there.
+    /// There is no such item or version.
     NotFound,
-    /// The caller's own condition is false.
+    /// The condition of the request does not hold.
     VersionConflict,
     /// The request id was used for another request.
     RequestIdReused,
-    /// Deletions since then are no longer known: start from nothing.
+    /// The deletions since a version, or the result of a batch, are no longer kept.
     ResyncRequired,
     /// The owner was erased.
     Erased,
-    /// Larger than a limit on bytes.
+    /// Something exceeds a limit on bytes.
     TooLarge,
     /// A value breaks a rule of the domain.
     InvalidItem,
-    /// No such instrument is known.
+    /// The instrument is unknown.
     UnknownInstrument,
-    /// Too many requests for now.
+    /// The owner sends requests too fast.
     RateLimited,
-    /// The owner keeps as much as they may.
+    /// The owner has as many items or keys as allowed.
     QuotaExceeded,
-    /// Too much to do for now.
+    /// Too many requests are in progress, or a write lost too many races.
     Overloaded,
-    /// The truth cannot be reached, or takes no more.
+    /// The bucket cannot be reached, is full, or has lost acknowledged history.
     TruthUnavailable,
-    /// The auth service cannot be reached.
+    /// The auth service does not answer, or its answer cannot be trusted.
     AuthUnavailable,
-    /// This shard's database is needed and cannot be reached.
+    /// The shard's database is needed and cannot be reached.
     StorageUnavailable,
-    /// The time was up before anything was written.
+    /// The deadline passed before anything was written.
     DeadlineExceeded,
-    /// The time was up and the write may yet land.
+    /// The deadline passed after the write was sent: it may be written, now or later.
     InDoubt,
-    /// A fault of the service itself.
+    /// An error of the service itself.
     Internal,
 }
 
@@ -73,7 +76,7 @@ impl Code {
         Self::Internal,
     ];
 
-    /// The code as on the wire.
+    /// Returns the code on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest => "bad_request",
@@ -100,7 +103,7 @@ impl Code {
         }
     }
 
-    /// The status that goes with it, with the meaning it has in HTTP (RFC 9110).
+    /// Returns the status of the code, which has its meaning in HTTP (RFC 9110).
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest | Self::UnsupportedEncoding => 400,
@@ -151,6 +154,7 @@ mod tests {
             ("in_doubt", 504),
             ("internal", 500),
         ];
+
         assert_eq!(Code::ALL.map(|code| (code.as_str(), code.status())), table);
     }
 }

@@ -1,4 +1,4 @@
-//! The one form in which a request is refused.
+//! The form in which every request is refused.
 
 use super::Code;
 use crate::domain::{Invalid, Version};
@@ -6,8 +6,10 @@ use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why a request is not done, complete as the caller gets it. It may repeat what the caller sent, cut short, and
-/// nothing else that belongs to an owner; so only its code is ever printed.
+/// The refusal of a request, complete as the caller receives it.
+///
+/// It may repeat what the caller sent, truncated, and contains no other data of an owner. Because
+/// of that repetition, `Debug` and `Display` print only its code.
 #[derive(Clone, PartialEq)]
 pub struct Refusal {
     code: Code,
@@ -15,39 +17,44 @@ pub struct Refusal {
     details: Map<String, Value>,
 }
 
-/// What a refusal takes at most in JSON, in bytes, without an item that it shows.
+/// The maximum size of a refusal in JSON, in bytes, without an item that it shows.
 pub const REFUSAL_BYTES: usize = 3_072;
-/// The longest message, in bytes of JSON: it may repeat a name that the caller made up.
-const MESSAGE_BYTES: usize = 1_024;
-/// The longest `details.field`, in bytes of JSON.
-const FIELD_BYTES: usize = 256;
+/// The maximum length of a message, in bytes of JSON: it may repeat a name that the caller chose.
+const MESSAGE_BYTES_MAX: usize = 1_024;
+/// The maximum length of `details.field`, in bytes of JSON.
+const FIELD_BYTES_MAX: usize = 256;
 
 impl Refusal {
-    /// A refusal without details. The message tells a person what to mend; beyond 1,024 bytes it is cut.
+    /// Creates a refusal without details.
+    ///
+    /// The message tells a person what to mend. It is truncated to 1,024 bytes.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: shortened(message.into(), MESSAGE_BYTES),
+            message: truncate(message.into(), MESSAGE_BYTES_MAX),
             details: Map::new(),
         }
     }
 
-    /// The same refusal with one more detail.
+    /// Returns the same refusal with one more detail.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.details.insert(key.to_owned(), value.into());
         self
     }
 
-    /// The same refusal with `details.field`, a path such as `data.isin`; beyond 256 bytes it is cut.
+    /// Returns the same refusal with `details.field`, a path such as `data.isin`. The path is
+    /// truncated to 256 bytes.
     #[must_use]
     pub fn field(self, field: impl Into<String>) -> Self {
-        let field = shortened(field.into(), FIELD_BYTES);
+        let field = truncate(field.into(), FIELD_BYTES_MAX);
+
         self.with("field", field)
     }
 
-    /// The same refusal of what stands at `path` in the request: `details.field`, and a message that begins with it, name
-    /// the whole path.
+    /// Returns the same refusal for a field below `path` in the request.
+    ///
+    /// The full path is in `details.field`, and in the message if that begins with the field.
     #[must_use]
     pub fn below(self, path: &str) -> Self {
         let Some(field) = self
@@ -61,34 +68,37 @@ impl Refusal {
         if field.starts_with(path) {
             return self;
         }
-        let message = match self.message.starts_with(&field) {
-            true => shortened(format!("{path}.{}", self.message), MESSAGE_BYTES),
-            false => self.message,
+
+        let message = if self.message.starts_with(&field) {
+            truncate(format!("{path}.{}", self.message), MESSAGE_BYTES_MAX)
+        } else {
+            self.message
         };
         Self { message, ..self }.field(format!("{path}.{field}"))
     }
 
-    /// On what callers branch.
+    /// Returns the code, on which callers branch.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// What a person reads.
+    /// Returns the message, which is for people to read.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// What goes with the code; perhaps empty.
+    /// Returns the details of the code, possibly empty.
     pub fn details(&self) -> &Map<String, Value> {
         &self.details
     }
 
-    /// The body of the reply: `{"error": {"code", "status", "message", "details"}}`.
+    /// Returns the body of the reply: `{"error": {"code", "status", "message", "details"}}`.
     pub fn body(&self) -> Value {
         json!({"error": self.inner()})
     }
 
-    /// What stands under `error`: also the form of one refusal among the results of a batch.
+    /// Returns the object under `error`, which is also the form of a refusal among the results of a
+    /// batch.
     pub fn inner(&self) -> Value {
         json!({
             "code": self.code.as_str(),
@@ -99,7 +109,7 @@ impl Refusal {
     }
 }
 
-/// Those that several operations give.
+/// The refusals that several operations return.
 impl Refusal {
     /// 400: the request as a whole cannot be read.
     pub fn bad_request(message: impl Into<String>) -> Self {
@@ -108,16 +118,17 @@ impl Refusal {
 
     /// 400: one field cannot be read. The message begins with the field's path.
     pub fn bad_field(field: impl Into<String>, message: impl fmt::Display) -> Self {
-        let field = shortened(field.into(), FIELD_BYTES);
+        let field = truncate(field.into(), FIELD_BYTES_MAX);
+
         Self::bad_request(format!("{field}: {message}")).field(field)
     }
 
-    /// 401: who is asking is not known, and why.
+    /// 401: the caller is not authenticated, for the reason in the message.
     pub fn unauthenticated(message: impl Into<String>) -> Self {
         Self::new(Code::Unauthenticated, message)
     }
 
-    /// 403: the token lacks that scope, named in `details.scope`.
+    /// 403: the token lacks this scope, named in `details.scope`.
     pub fn forbidden(scope: &str) -> Self {
         Self::new(
             Code::Forbidden,
@@ -126,13 +137,13 @@ impl Refusal {
         .with("scope", scope)
     }
 
-    /// 404: no such item, as of that version of the owner.
+    /// 404: there is no such item, as of this version of the owner.
     pub fn not_found(owner_version: Version) -> Self {
         Self::new(Code::NotFound, "there is no such item")
             .with("owner_version", owner_version.get())
     }
 
-    /// 409: the caller's condition is false. `item` is the item as it is now, or null.
+    /// 409: the condition of the request does not hold. `item` is the current item, or null.
     pub fn version_conflict(item: Value, owner_version: Version) -> Self {
         Self::new(
             Code::VersionConflict,
@@ -142,12 +153,12 @@ impl Refusal {
         .with("owner_version", owner_version.get())
     }
 
-    /// 413: that field is `used` bytes where `limit` bytes are the most.
+    /// 413: the field has `used` bytes and may have `limit` bytes.
     pub fn too_large(field: &str, used: usize, limit: usize) -> Self {
         Self::too_many_bytes(field, used, limit).field(field)
     }
 
-    /// 413: the body as a whole is.
+    /// 413: the body has `used` bytes and may have `limit` bytes.
     pub fn body_too_large(used: usize, limit: usize) -> Self {
         Self::too_many_bytes("the request's body", used, limit)
     }
@@ -155,18 +166,18 @@ impl Refusal {
     fn too_many_bytes(what: &str, used: usize, limit: usize) -> Self {
         Self::new(
             Code::TooLarge,
-            format!("{what} is {used} bytes, at most {limit} are taken"),
+            format!("{what} is {used} bytes, at most {limit} are allowed"),
         )
         .with("used", used)
         .with("limit", limit)
     }
 
-    /// 503 or 429: not now, but perhaps after `retry_after_ms`.
+    /// 503 or 429: the request may succeed after `retry_after_ms`.
     pub fn retry_later(code: Code, message: impl Into<String>, retry_after_ms: u64) -> Self {
         Self::new(code, message).with("retry_after_ms", retry_after_ms)
     }
 
-    /// 500: one fixed sentence and the request id, by which the log shows the cause.
+    /// 500: one fixed sentence, and the request id under which the log has the cause.
     pub fn internal(request_id: &str) -> Self {
         Self::new(
             Code::Internal,
@@ -178,8 +189,9 @@ impl Refusal {
 
 impl From<Invalid> for Refusal {
     fn from(invalid: Invalid) -> Self {
-        let field = shortened(invalid.field, FIELD_BYTES);
-        let reason = shortened(invalid.reason, MESSAGE_BYTES);
+        let field = truncate(invalid.field, FIELD_BYTES_MAX);
+        let reason = truncate(invalid.reason, MESSAGE_BYTES_MAX);
+
         Self::new(Code::InvalidItem, format!("{field}: {reason}"))
             .field(field)
             .with("reason", reason)
@@ -200,27 +212,34 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The text, cut at a character so that it takes at most `most` bytes in JSON, with a sign where it was cut.
-pub(super) fn shortened<'a>(text: impl Into<Cow<'a, str>>, most: usize) -> String {
-    const CUT: &str = "…";
+/// Truncates the text to at most `max_bytes` bytes in JSON, at a character boundary.
+///
+/// A truncated text ends in an ellipsis.
+pub(super) fn truncate<'a>(text: impl Into<Cow<'a, str>>, max_bytes: usize) -> String {
+    const ELLIPSIS: &str = "…";
+
     let mut text = text.into().into_owned();
-    let (mut used, mut fitting) = (0, 0);
-    for (at, character) in text.char_indices() {
-        if used <= most.saturating_sub(CUT.len()) {
-            fitting = at;
+    let mut used = 0;
+    let mut end = 0;
+
+    for (offset, character) in text.char_indices() {
+        if used <= max_bytes.saturating_sub(ELLIPSIS.len()) {
+            end = offset;
         }
-        used += in_json(character);
-        if used > most {
-            text.truncate(fitting);
-            text.push_str(CUT);
+
+        used += json_bytes(character);
+        if used > max_bytes {
+            text.truncate(end);
+            text.push_str(ELLIPSIS);
             break;
         }
     }
+
     text
 }
 
-/// The bytes that a character takes in JSON at most.
-fn in_json(character: char) -> usize {
+/// Returns the maximum number of bytes of a character in JSON.
+fn json_bytes(character: char) -> usize {
     match character {
         '"' | '\\' => 2,
         '\0'..='\x1f' => "\\u0000".len(),
@@ -234,19 +253,31 @@ mod tests {
 
     #[test]
     fn the_body_has_the_form_of_the_contract() {
+        let expected = json!({
+            "error": {
+                "code": "bad_request",
+                "status": 400,
+                "message": "data.isin: must be text",
+                "details": {"field": "data.isin"},
+            },
+        });
+
         let refusal = Refusal::bad_field("data.isin", "must be text");
-        let details = json!({"field": "data.isin"});
-        let error = json!({"code": "bad_request", "status": 400, "message": "data.isin: must be text", "details": details});
-        assert_eq!(refusal.body(), json!({"error": error}));
-        assert_eq!(
-            Refusal::bad_request("no").body()["error"]["details"],
-            json!({})
-        );
+
+        assert_eq!(refusal.body(), expected);
+    }
+
+    #[test]
+    fn the_details_are_an_object_even_if_there_are_none() {
+        let refusal = Refusal::bad_request("no");
+
+        assert_eq!(refusal.body()["error"]["details"], json!({}));
     }
 
     #[test]
     fn only_the_code_is_printed() {
         let refusal = Refusal::bad_field("secret", "secret");
+
         assert_eq!(
             format!("{refusal:?} {refusal}"),
             "Refusal(bad_request) bad_request"
@@ -255,52 +286,53 @@ mod tests {
 
     #[test]
     fn a_broken_rule_of_the_domain_is_an_invalid_item() {
-        let refusal = Refusal::from(Invalid::new(
-            "data.isin",
-            "the check digit is 6, expected 5",
-        ));
-        assert_eq!(
-            (refusal.code(), refusal.message()),
-            (
-                Code::InvalidItem,
-                "data.isin: the check digit is 6, expected 5"
-            )
-        );
+        let invalid = Invalid::new("data.isin", "the check digit is 6, expected 5");
+
+        let refusal = Refusal::from(invalid);
+
         let details = json!({"field": "data.isin", "reason": "the check digit is 6, expected 5"});
+        assert_eq!(refusal.code(), Code::InvalidItem);
+        assert_eq!(
+            refusal.message(),
+            "data.isin: the check digit is 6, expected 5"
+        );
         assert_eq!(Some(refusal.details()), details.as_object());
     }
 
     #[test]
-    fn what_stands_below_a_path_is_named_with_it() {
-        let told = |refusal: Refusal| {
-            let refusal = refusal.below("ops[1]");
-            (
-                refusal.details()["field"].clone(),
-                refusal.message().to_owned(),
-            )
-        };
-        let whole = (
-            json!("ops[1].tags[0]"),
-            "ops[1].tags[0]: is empty".to_owned(),
-        );
-        assert_eq!(told(Invalid::new("tags[0]", "is empty").into()), whole);
-        assert_eq!(
-            told(Refusal::bad_field("ops[1].tags[0]", "is empty")),
-            whole,
-            "and once only"
-        );
-        assert_eq!(
-            told(Refusal::new(Code::TooLarge, "no").field("data")),
-            (json!("ops[1].data"), "no".into())
-        );
-        assert_eq!(
-            Refusal::bad_request("no").below("ops[1]"),
-            Refusal::bad_request("no")
-        );
+    fn a_field_below_a_path_is_named_with_the_full_path() {
+        let refusal = Refusal::from(Invalid::new("tags[0]", "is empty")).below("ops[1]");
+
+        assert_eq!(refusal.details()["field"], "ops[1].tags[0]");
+        assert_eq!(refusal.message(), "ops[1].tags[0]: is empty");
     }
 
     #[test]
-    fn the_common_ones_carry_what_a_caller_needs() {
+    fn a_path_is_not_added_twice() {
+        let refusal = Refusal::bad_field("ops[1].tags[0]", "is empty");
+
+        assert_eq!(refusal.clone().below("ops[1]"), refusal);
+    }
+
+    #[test]
+    fn a_message_without_the_field_stays_as_it_is() {
+        let refusal = Refusal::new(Code::TooLarge, "no").field("data");
+
+        let refusal = refusal.below("ops[1]");
+
+        assert_eq!(refusal.details()["field"], "ops[1].data");
+        assert_eq!(refusal.message(), "no");
+    }
+
+    #[test]
+    fn a_refusal_without_a_field_gets_no_path() {
+        let refusal = Refusal::bad_request("no");
+
+        assert_eq!(refusal.clone().below("ops[1]"), refusal);
+    }
+
+    #[test]
+    fn each_common_refusal_has_its_status_and_details() {
         let version = Version::new(7).expect("in range");
         let table = [
             (Refusal::unauthenticated("no token"), 401, json!({})),
@@ -336,38 +368,45 @@ mod tests {
             ),
             (Refusal::internal("r1"), 500, json!({"request_id": "r1"})),
         ];
+
         for (refusal, status, details) in table {
             assert_eq!(refusal.code().status(), status);
-            assert_eq!(
-                Value::Object(refusal.details().clone()),
-                details,
-                "{refusal}"
-            );
+            assert_eq!(Some(refusal.details()), details.as_object(), "{refusal}");
             assert!(!refusal.message().is_empty());
         }
     }
 
     #[test]
-    fn what_a_caller_made_up_is_cut_at_a_character() {
+    fn a_text_is_truncated_at_a_character() {
+        assert_eq!(truncate("short", 5), "short");
+        assert_eq!(truncate("shorts", 5), "sh…");
+        assert_eq!(truncate("ééé", 5), "é…");
+    }
+
+    #[test]
+    fn a_long_field_is_truncated() {
         let refusal = Refusal::bad_field("é".repeat(1_000), "unknown");
+
         let field = refusal.details()["field"].as_str().expect("text");
-        assert!(
-            field.len() <= FIELD_BYTES && field.ends_with('…') && refusal.message().len() < 300
-        );
-        assert!(Refusal::bad_request("x".repeat(9_999)).message().len() <= MESSAGE_BYTES);
-        assert_eq!(
-            (
-                shortened("short", 5).as_str(),
-                shortened("shorts", 5).as_str()
-            ),
-            ("short", "sh…")
-        );
-        let worst = Refusal::from(Invalid::new("\u{1}".repeat(999), "\u{1}".repeat(9_999)));
-        let bytes = worst
-            .with("owner_version", Version::MAX.get())
-            .inner()
-            .to_string()
-            .len();
+        assert!(field.len() <= FIELD_BYTES_MAX);
+        assert!(field.ends_with('…'));
+        assert!(refusal.message().len() < 300);
+    }
+
+    #[test]
+    fn a_long_message_is_truncated() {
+        let refusal = Refusal::bad_request("x".repeat(9_999));
+
+        assert!(refusal.message().len() <= MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_longest_refusal_is_within_its_limit() {
+        let invalid = Invalid::new("\u{1}".repeat(999), "\u{1}".repeat(9_999));
+
+        let refusal = Refusal::from(invalid).with("owner_version", Version::MAX.get());
+
+        let bytes = refusal.inner().to_string().len();
         assert!(bytes <= REFUSAL_BYTES, "{bytes}");
     }
 }

@@ -1,4 +1,4 @@
-//! An item on the wire.
+//! Converts items to and from their form on the wire.
 
 use super::{Fields, Refusal};
 use crate::domain::{
@@ -7,19 +7,24 @@ use crate::domain::{
 };
 use serde_json::{Map, Value, json};
 
-/// Reads `data` of that kind from its fields, and refuses those that the kind does not have.
+/// Parses `data` of this kind from its fields. Refuses fields that the kind does not have.
 ///
 /// # Errors
-/// `bad_request` for a field that is missing, unknown or of the wrong type; `invalid_item` for one that breaks a rule.
-/// Both name it under `data`.
+/// `bad_request` for a field that is missing, unknown or of the wrong type; `invalid_item` for one
+/// that breaks a rule. Both name the field with its path under `data`.
 pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<Data, Refusal> {
     let under_data = |invalid: Invalid| Refusal::from(invalid.under("data"));
+
     match kind {
         Kind::Instrument => {
-            let (isin, r#type) = (fields.require_text("isin")?, fields.require_text("type")?);
-            let (ticker, mic) = (fields.text("ticker")?, fields.text("mic")?);
-            let (currency, name) = (fields.text("currency")?, fields.text("name")?);
+            let isin = fields.require_text("isin")?;
+            let r#type = fields.require_text("type")?;
+            let ticker = fields.text("ticker")?;
+            let mic = fields.text("mic")?;
+            let currency = fields.text("currency")?;
+            let name = fields.text("name")?;
             fields.finish()?;
+
             let input = InstrumentInput {
                 isin: &isin,
                 r#type: &r#type,
@@ -28,6 +33,7 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
                 currency: currency.as_deref(),
                 name: name.as_deref(),
             };
+
             Instrument::parse(input, limits)
                 .map(Data::Instrument)
                 .map_err(under_data)
@@ -35,6 +41,7 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
         Kind::Text => {
             let text = fields.require_text("text")?;
             fields.finish()?;
+
             Text::parse(&text, limits)
                 .map(Data::Text)
                 .map_err(under_data)
@@ -42,22 +49,30 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
     }
 }
 
-/// The item as the contract shows it. All fields are there, `meta` and `tags` perhaps empty; of `data`, what is absent
-/// is left out.
+/// Returns the item in the form of the contract.
+///
+/// All fields are present; `meta` and `tags` may be empty. `data` omits absent fields.
 pub fn item_view(item: &Item, version: Version) -> Value {
+    let meta: Map<String, Value> = item
+        .meta
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.into()))
+        .collect();
+    let tags: Vec<&str> = item.tags.iter().collect();
+
     json!({
         "kind": item.kind.as_str(),
         "id": item.id.as_str(),
         "data": data_view(&item.data),
-        "meta": item.meta.iter().map(|(key, value)| (key.to_owned(), value.into())).collect::<Map<_, _>>(),
-        "tags": item.tags.iter().collect::<Vec<_>>(),
+        "meta": meta,
+        "tags": tags,
         "version": version.get(),
         "created_at": item.created_at.to_rfc3339(),
         "updated_at": item.updated_at.to_rfc3339(),
     })
 }
 
-/// A deleted item as the contract shows it.
+/// Returns a deleted item in the form of the contract.
 pub fn deleted_view(kind: Kind, id: &ItemId, version: Version, updated_at: Timestamp) -> Value {
     json!({
         "kind": kind.as_str(),
@@ -72,20 +87,22 @@ fn data_view(data: &Data) -> Value {
     match data {
         Data::Text(text) => json!({"text": text.as_str()}),
         Data::Instrument(instrument) => {
-            let mut view = Map::new();
-            view.insert("isin".to_owned(), instrument.isin().as_str().into());
-            view.insert("type".to_owned(), instrument.kind().as_str().into());
             let optional = [
                 ("ticker", instrument.ticker().map(Ticker::as_str)),
                 ("mic", instrument.mic().map(Mic::as_str)),
                 ("currency", instrument.currency().map(CurrencyCode::as_str)),
                 ("name", instrument.name().map(InstrumentName::as_str)),
             ];
+
+            let mut view = Map::new();
+            view.insert("isin".to_owned(), instrument.isin().as_str().into());
+            view.insert("type".to_owned(), instrument.kind().as_str().into());
             for (name, value) in optional {
                 if let Some(value) = value {
                     view.insert(name.to_owned(), value.into());
                 }
             }
+
             Value::Object(view)
         }
     }
@@ -100,11 +117,21 @@ mod tests {
     fn data(kind: Kind, body: Value) -> Result<Data, Refusal> {
         let bytes = encode(&json!({"data": body}), Encoding::Cbor);
         let mut fields = Fields::of(decode(&bytes, Encoding::Cbor, &BodyLimits::default())?)?;
-        data_from(
-            kind,
-            fields.map("data")?.expect("there"),
-            &ItemLimits::default(),
-        )
+        let data = fields.map("data")?.expect("present");
+
+        data_from(kind, data, &ItemLimits::default())
+    }
+
+    fn text_item() -> Item {
+        item(data(Kind::Text, json!({"text": "hi"})).expect("valid"))
+    }
+
+    #[track_caller]
+    fn assert_refused(kind: Kind, body: Value, code: Code, field: &str) {
+        let refusal = data(kind, body).expect_err("this one is wrong");
+
+        assert_eq!(refusal.code(), code);
+        assert_eq!(refusal.details()["field"], field);
     }
 
     fn item(data: Data) -> Item {
@@ -113,6 +140,7 @@ mod tests {
             Data::Instrument(instrument) => ItemId::of_isin(instrument.isin()),
             Data::Text(_) => ItemId::parse(Kind::Text, "note", &limits).expect("valid"),
         };
+
         Item {
             kind: data.kind(),
             id,
@@ -126,14 +154,21 @@ mod tests {
 
     #[test]
     fn an_instrument_is_shown_as_it_was_read() {
-        let full = json!({"isin": "US0378331005", "type": "stock", "ticker": "AAPL", "mic": "XNAS", "currency": "USD",
-            "name": "Apple Inc."});
+        let full = json!({
+            "isin": "US0378331005",
+            "type": "stock",
+            "ticker": "AAPL",
+            "mic": "XNAS",
+            "currency": "USD",
+            "name": "Apple Inc.",
+        });
         let bare = json!({"isin": "US0378331005", "type": "stock"});
+
         for body in [full, bare] {
-            let view = item_view(
-                &item(data(Kind::Instrument, body.clone()).expect("valid")),
-                Version::MAX,
-            );
+            let item = item(data(Kind::Instrument, body.clone()).expect("valid"));
+
+            let view = item_view(&item, Version::MAX);
+
             assert_eq!(view["data"], body);
             assert_eq!(view["id"], "US0378331005");
         }
@@ -141,69 +176,70 @@ mod tests {
 
     #[test]
     fn an_item_has_all_the_fields_of_the_contract() {
-        let view = item_view(
-            &item(data(Kind::Text, json!({"text": "hi"})).expect("valid")),
-            Version::MAX,
-        );
-        let expected = json!({"kind": "text", "id": "note", "data": {"text": "hi"}, "meta": {"broker": "x"},
-            "tags": ["a", "b"], "version": 9_007_199_254_740_992_u64, "created_at": "1970-01-01T00:00:00.000Z",
-            "updated_at": "1970-01-01T00:00:00.001Z"});
+        let expected = json!({
+            "kind": "text",
+            "id": "note",
+            "data": {"text": "hi"},
+            "meta": {"broker": "x"},
+            "tags": ["a", "b"],
+            "version": 9_007_199_254_740_992_u64,
+            "created_at": "1970-01-01T00:00:00.000Z",
+            "updated_at": "1970-01-01T00:00:00.001Z",
+        });
+
+        let view = item_view(&text_item(), Version::MAX);
+
         assert_eq!(view, expected);
     }
 
     #[test]
-    fn a_deleted_item_says_so() {
-        let Item {
-            kind,
-            id,
-            updated_at,
-            ..
-        } = item(data(Kind::Text, json!({"text": "hi"})).expect("valid"));
-        let expected = json!({"kind": "text", "id": "note", "version": 0, "deleted": true,
-            "updated_at": "1970-01-01T00:00:00.001Z"});
-        assert_eq!(deleted_view(kind, &id, Version::NONE, updated_at), expected);
+    fn a_deleted_item_is_marked_as_deleted() {
+        let item = text_item();
+        let expected = json!({
+            "kind": "text",
+            "id": "note",
+            "version": 0,
+            "deleted": true,
+            "updated_at": "1970-01-01T00:00:00.001Z",
+        });
+
+        let view = deleted_view(item.kind, &item.id, Version::NONE, item.updated_at);
+
+        assert_eq!(view, expected);
     }
 
     #[test]
-    fn a_fault_in_data_is_named_under_data() {
-        let told = |kind, body| {
-            let refusal = data(kind, body).expect_err("this one is wrong");
+    fn a_wrong_form_of_data_is_a_bad_request() {
+        let table = [
+            (Kind::Instrument, json!({"type": "stock"}), "data.isin"),
+            (Kind::Instrument, json!({"isin": "x"}), "data.type"),
             (
-                refusal.code(),
-                refusal.details()["field"]
-                    .as_str()
-                    .expect("text")
-                    .to_owned(),
-            )
-        };
-        let (bad, invalid) = (Code::BadRequest, Code::InvalidItem);
-        assert_eq!(
-            told(Kind::Instrument, json!({"type": "stock"})),
-            (bad, "data.isin".into())
-        );
-        assert_eq!(
-            told(Kind::Instrument, json!({"isin": "x"})),
-            (bad, "data.type".into())
-        );
-        assert_eq!(
-            told(Kind::Instrument, json!({"isin": "x", "type": "stock"})),
-            (invalid, "data.isin".into())
-        );
-        assert_eq!(
-            told(
                 Kind::Instrument,
-                json!({"isin": "x", "type": "y", "text": "z"})
+                json!({"isin": "x", "type": "y", "text": "z"}),
+                "data.text",
             ),
-            (bad, "data.text".into())
-        );
-        assert_eq!(told(Kind::Text, json!({})), (bad, "data.text".into()));
-        assert_eq!(
-            told(Kind::Text, json!({"text": ""})),
-            (invalid, "data.text".into())
-        );
-        assert_eq!(
-            told(Kind::Text, json!({"text": "x", "isin": "x"})),
-            (bad, "data.isin".into())
-        );
+            (Kind::Text, json!({}), "data.text"),
+            (Kind::Text, json!({"text": "x", "isin": "x"}), "data.isin"),
+        ];
+
+        for (kind, body, field) in table {
+            assert_refused(kind, body, Code::BadRequest, field);
+        }
+    }
+
+    #[test]
+    fn a_broken_rule_in_data_is_an_invalid_item() {
+        let table = [
+            (
+                Kind::Instrument,
+                json!({"isin": "x", "type": "stock"}),
+                "data.isin",
+            ),
+            (Kind::Text, json!({"text": ""}), "data.text"),
+        ];
+
+        for (kind, body, field) in table {
+            assert_refused(kind, body, Code::InvalidItem, field);
+        }
     }
 }

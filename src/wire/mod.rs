@@ -1,8 +1,9 @@
-//! Bytes to types and back: subjects, headers, bodies, refusals.
+//! Converts bytes into types and back: subjects, headers, bodies, refusals.
 //!
-//! Everything a caller sends passes through here and comes out as a complete typed value or as a [`Refusal`]. This
-//! room is pure: it sends nothing, waits for nothing, and names no room but `domain`. Types that hold what a caller
-//! sent show only their name to [`Debug`](std::fmt::Debug).
+//! Everything that a caller sends is parsed here, into a complete typed value or into a
+//! [`Refusal`]. This module is pure: it sends nothing, waits for nothing, and uses no module of
+//! this crate except `domain`. Types that hold what a caller sent print only their name in
+//! [`Debug`](std::fmt::Debug).
 
 mod canonical;
 mod code;

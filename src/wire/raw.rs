@@ -1,9 +1,11 @@
-//! A body exactly as it was sent, before any rule has been applied.
+//! A body exactly as it was sent, before any rule is applied.
 //!
-//! CBOR can be driven only by a type, not by a seed that carries a path; so both encodings are first read into this
-//! tree, which keeps doubled keys and whatever JSON could not have said, and the rules are applied to the tree, where
-//! the path of each value is known. The readers bound its depth and the body's length bounds its size: nothing is
-//! allocated for a length that was only declared.
+//! The CBOR reader can be driven only by a type, not by a seed that carries a path. Both encodings
+//! are therefore first read into this tree, which keeps duplicate keys and values that JSON cannot
+//! express. The rules are then applied to the tree, where the path of each value is known.
+//!
+//! The readers limit the depth of the tree, and the length of the body limits its size: nothing is
+//! allocated for a length that is only declared.
 
 use serde::de::{
     Deserialize, Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, VariantAccess, Visitor,
@@ -24,9 +26,9 @@ pub(super) enum Raw {
     Text(String),
     /// Values in order.
     List(Vec<Raw>),
-    /// Keys and values in order, doubled ones included.
+    /// Keys and values in order, including duplicates.
     Map(Vec<(Raw, Raw)>),
-    /// What has no place in a body; in words for a refusal.
+    /// A value that a body must not contain, described in words for a refusal.
     Foreign(&'static str),
 }
 
@@ -95,6 +97,7 @@ impl<'de> Visitor<'de> for RawVisitor {
         while let Some(value) = values.next_element()? {
             list.push(value);
         }
+
         Ok(Raw::List(list))
     }
 
@@ -103,13 +106,15 @@ impl<'de> Visitor<'de> for RawVisitor {
         while let Some(entry) = entries.next_entry()? {
             map.push(entry);
         }
+
         Ok(Raw::Map(map))
     }
 
-    // A CBOR tag; what it tags is read past, so that the refusal can say where it was.
+    // A CBOR tag. The tagged value is skipped, so that the refusal can name its path.
     fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<Raw, A::Error> {
         let (IgnoredAny, content) = tagged.variant()?;
         content.tuple_variant(2, self)?;
+
         Ok(Raw::Foreign("a tag"))
     }
 }

@@ -1,36 +1,39 @@
-//! Where a caller may have an answer sent.
+//! Decides to which reply subjects a worker replies.
 //!
-//! A reply subject is the caller's to choose, and whoever may write the bucket may also speak to JetStream: an answer
-//! sent where it is told to could delete the bucket. So the subject is looked at before any work is done.
+//! The caller chooses the reply subject. A worker may write the bucket, so it may also send
+//! commands to JetStream, and a reply to an unchecked subject could delete the bucket. The subject
+//! is therefore checked before any other work.
 
 use serde::Deserialize;
 
-/// Which reply subjects are answered.
+/// The rules that a reply subject must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReplyWall {
-    /// With what a reply subject must begin. `_R_` is what a server makes of one between accounts; behind gateways
-    /// `_GR_` is needed as well. An empty one admits nothing.
+    /// The prefixes that a reply subject may have. Between accounts, a server replaces a reply
+    /// subject by one that begins with `_R_`; behind gateways `_GR_` is needed as well. An empty
+    /// prefix admits nothing.
     pub prefixes: Vec<String>,
-    /// The longest reply subject, in bytes.
+    /// The maximum length of a reply subject, in bytes.
     pub max_bytes: usize,
-    /// What this worker's own inboxes begin with: an answer sent there would pass for one of the truth's or of the auth
-    /// service's. Empty: none.
+    /// The prefix of this worker's own inboxes. They are refused, because a reply sent there would
+    /// be mistaken for one from JetStream or the auth service. Empty if there is no such prefix.
     pub own_prefix: String,
 }
 
-/// Why a request gets no answer.
+/// Why a request gets no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReplyError {
-    /// There is no reply subject.
+    /// The request has no reply subject.
     Missing,
-    /// It is longer than the limit.
+    /// The subject is longer than the limit.
     TooLong,
-    /// It begins with none of the prefixes.
+    /// The subject begins with none of the prefixes, or with that of the worker's own inboxes.
     ForeignPrefix,
-    /// It holds a wildcard, a `$`, white space, a control character, or what could not be read.
+    /// The subject contains a wildcard, a `$`, white space, a control character, or the character
+    /// that stands for unreadable bytes.
     ForbiddenCharacter,
-    /// It has a part that is empty, so nobody can be listening.
+    /// The subject has an empty part, so no client can be subscribed to it.
     EmptyPart,
 }
 
@@ -45,22 +48,26 @@ impl Default for ReplyWall {
 }
 
 impl ReplyWall {
-    /// Whether an answer may be sent there.
+    /// Checks that a reply may be sent to this subject.
     ///
     /// # Errors
-    /// The [`ReplyError`] to count the request under before it is dropped.
+    /// The [`ReplyError`] under which the request is counted before it is dropped.
     pub fn admits(&self, reply: Option<&str>) -> Result<(), ReplyError> {
         let Some(reply) = reply.filter(|reply| !reply.is_empty()) else {
             return Err(ReplyError::Missing);
         };
+
         let forbidden = |c: char| {
             matches!(c, '*' | '>' | '$' | char::REPLACEMENT_CHARACTER)
                 || c.is_whitespace()
                 || c.is_control()
         };
+
         if reply.len() > self.max_bytes {
             Err(ReplyError::TooLong)
-        } else if !self.prefixes.iter().any(|prefix| begins(reply, prefix)) || self.is_own(reply) {
+        } else if !self.prefixes.iter().any(|prefix| has_prefix(reply, prefix))
+            || self.is_own(reply)
+        {
             Err(ReplyError::ForeignPrefix)
         } else if reply.contains(forbidden) {
             Err(ReplyError::ForbiddenCharacter)
@@ -75,16 +82,20 @@ impl ReplyWall {
         let rest = reply
             .strip_prefix(self.own_prefix.as_str())
             .filter(|_| !self.own_prefix.is_empty());
+
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 }
 
-/// Whether the subject begins with the prefix, and goes on as an inbox does: `_INBOX.` or, with a prefix of a client's own,
-/// `_INBOX_`; after `_R_`, which a server makes, with a dot.
-fn begins(reply: &str, prefix: &str) -> bool {
+/// Returns whether the subject begins with the prefix and continues as an inbox does.
+///
+/// `_INBOX` continues with a dot or, for a client with an inbox prefix of its own, with `_`. A
+/// prefix that ends in `_`, such as the server's `_R_`, continues with a dot.
+fn has_prefix(reply: &str, prefix: &str) -> bool {
     let next = reply
         .strip_prefix(prefix)
         .and_then(|rest| rest.chars().next());
+
     match prefix.chars().next_back() {
         None => false,
         Some('.') => next.is_some(),
@@ -94,7 +105,7 @@ fn begins(reply: &str, prefix: &str) -> bool {
 }
 
 impl ReplyError {
-    /// Every fault.
+    /// Every error.
     pub const ALL: [Self; 5] = [
         Self::Missing,
         Self::TooLong,
@@ -103,7 +114,7 @@ impl ReplyError {
         Self::EmptyPart,
     ];
 
-    /// The name under which it is counted.
+    /// Returns the name under which the error is counted.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -125,19 +136,26 @@ mod tests {
     }
 
     #[test]
-    fn inboxes_are_answered() {
-        for reply in [
+    fn inboxes_are_admitted() {
+        let inboxes = [
             "_INBOX.abc.1",
             "_INBOX_service.x",
             "_R_.abc.def",
             "_INBOX.é",
-        ] {
+        ];
+
+        for reply in inboxes {
             assert_eq!(admits(reply), Ok(()), "{reply}");
         }
+    }
+
+    #[test]
+    fn only_the_configured_prefixes_are_admitted() {
         let behind_gateways = ReplyWall {
             prefixes: vec!["_GR_".to_owned()],
             ..ReplyWall::default()
         };
+
         assert_eq!(behind_gateways.admits(Some("_GR_.a.b")), Ok(()));
         assert_eq!(
             behind_gateways.admits(Some("_INBOX.a")),
@@ -146,22 +164,31 @@ mod tests {
     }
 
     #[test]
-    fn commands_to_jetstream_and_the_like_are_not() {
-        let unlike_inboxes = ["_INBOX", "_INBOXES.a", "_INBOX-a", "_R_", "_R_a.b"];
-        for reply in unlike_inboxes {
+    fn subjects_that_only_resemble_an_inbox_are_refused() {
+        for reply in ["_INBOX", "_INBOXES.a", "_INBOX-a", "_R_", "_R_a.b"] {
             assert_eq!(admits(reply), Err(ReplyError::ForeignPrefix), "{reply}");
         }
+    }
+
+    #[test]
+    fn the_inboxes_of_the_worker_itself_are_refused() {
         let wall = ReplyWall {
             own_prefix: "_INBOX_worker".to_owned(),
             ..ReplyWall::default()
         };
-        for (reply, admitted) in [
+        let table = [
             ("_INBOX_worker.a.1", false),
             ("_INBOX_worker", false),
             ("_INBOX_workers.a", true),
-        ] {
+        ];
+
+        for (reply, admitted) in table {
             assert_eq!(wall.admits(Some(reply)).is_ok(), admitted, "{reply}");
         }
+    }
+
+    #[test]
+    fn commands_to_jetstream_and_other_subjects_are_refused() {
         let foreign = [
             "$JS.API.STREAM.DELETE.KV_favorites",
             "$KV.favorites.a.b",
@@ -169,10 +196,15 @@ mod tests {
             "inbox",
             "_inbox.a",
         ];
+
         for reply in foreign {
             assert_eq!(admits(reply), Err(ReplyError::ForeignPrefix), "{reply}");
         }
-        for reply in [
+    }
+
+    #[test]
+    fn forbidden_characters_are_refused() {
+        let forbidden = [
             "_INBOX.*",
             "_INBOX.>",
             "_INBOX.$JS",
@@ -180,22 +212,32 @@ mod tests {
             "_INBOX.a\r\nPUB x",
             "_INBOX.\u{a0}",
             "_INBOX.\u{fffd}",
-        ] {
+        ];
+
+        for reply in forbidden {
             assert_eq!(
                 admits(reply),
                 Err(ReplyError::ForbiddenCharacter),
                 "{reply}"
             );
         }
+    }
+
+    #[test]
+    fn an_empty_part_is_refused() {
         for reply in ["_INBOX.", "_INBOX..a"] {
             assert_eq!(admits(reply), Err(ReplyError::EmptyPart), "{reply}");
         }
     }
 
     #[test]
-    fn none_at_all_and_one_without_end_are_not() {
+    fn a_missing_reply_subject_is_refused() {
         assert_eq!(ReplyWall::default().admits(None), Err(ReplyError::Missing));
         assert_eq!(admits(""), Err(ReplyError::Missing));
+    }
+
+    #[test]
+    fn a_long_reply_subject_is_refused() {
         assert_eq!(admits(&format!("_INBOX.{}", "a".repeat(249))), Ok(()));
         assert_eq!(
             admits(&format!("_INBOX.{}", "a".repeat(250))),
@@ -204,11 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_prefix_opens_nothing() {
+    fn an_empty_prefix_admits_nothing() {
         let wall = ReplyWall {
             prefixes: vec![String::new()],
             ..ReplyWall::default()
         };
+
         assert_eq!(
             wall.admits(Some("anything")),
             Err(ReplyError::ForeignPrefix)
@@ -216,8 +259,9 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_counted_under_a_name_of_its_own() {
+    fn every_error_is_counted_under_its_own_name() {
         let names = ReplyError::ALL.map(ReplyError::as_str);
+
         assert_eq!(
             names,
             [
@@ -232,10 +276,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_admitted_is_a_plain_subject_of_an_inbox(reply in "(_INBOX|_R_|\\$JS)?[ -~é\\r\\n]{0,12}") {
+        fn every_admitted_subject_is_a_plain_inbox(
+            reply in "(_INBOX|_R_|\\$JS)?[ -~é\\r\\n]{0,12}",
+        ) {
             if admits(&reply).is_ok() {
                 prop_assert!(reply.starts_with("_INBOX") || reply.starts_with("_R_"));
-                prop_assert!(!reply.contains(['$', '*', '>', ' ', '\r', '\n']) && !reply.contains(".."));
+                prop_assert!(!reply.contains(['$', '*', '>', ' ', '\r', '\n']));
+                prop_assert!(!reply.contains(".."));
             }
         }
     }

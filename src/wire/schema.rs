@@ -1,31 +1,42 @@
-//! The form of each operation's request, as a JSON Schema (draft 2020-12) for discovery.
+//! The JSON Schema (draft 2020-12) of each operation's request, for discovery.
 
 use super::Operation;
 use serde_json::{Map, Value, json};
 
-/// The schema of the operation's request body.
+/// Returns the schema of the operation's request body.
 pub fn request_schema(operation: Operation) -> Value {
-    let fields: &[(&str, Value)] = match operation {
-        Operation::Put => &[
+    let properties: Map<String, Value> = properties(operation)
+        .into_iter()
+        .map(|(name, schema)| (name.to_owned(), schema))
+        .collect();
+
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required(operation),
+        "additionalProperties": false,
+    })
+}
+
+fn properties(operation: Operation) -> Vec<(&'static str, Value)> {
+    match operation {
+        Operation::Put => vec![
             ("kind", kind()),
             ("id", text()),
             ("data", json!({"type": "object"})),
-            (
-                "meta",
-                json!({"type": "object", "additionalProperties": text()}),
-            ),
-            ("tags", json!({"type": "array", "items": text()})),
+            ("meta", text_map()),
+            ("tags", list(text())),
             ("if_version", version()),
             ("if_owner_version", version()),
         ],
-        Operation::Get => &[
+        Operation::Get => vec![
             ("kind", kind()),
             ("id", text()),
             ("reveal", json!({"type": "boolean"})),
             ("min_version", version()),
             ("consistency", consistency()),
         ],
-        Operation::List => &[
+        Operation::List => vec![
             ("kind", kind()),
             ("tag", text()),
             ("limit", limit()),
@@ -33,57 +44,62 @@ pub fn request_schema(operation: Operation) -> Value {
             ("min_version", version()),
             ("consistency", consistency()),
         ],
-        Operation::Delete => &[
+        Operation::Delete => vec![
             ("kind", kind()),
             ("id", text()),
             ("if_version", version()),
             ("if_owner_version", version()),
         ],
-        Operation::Changes => &[
+        Operation::Changes => vec![
             ("since", version()),
             ("floor", version()),
             ("limit", limit()),
         ],
-        Operation::History => &[
+        Operation::History => vec![
             ("kind", kind()),
             ("id", text()),
             ("before", version()),
             ("limit", limit()),
         ],
-        Operation::Restore => &[
+        Operation::Restore => vec![
             ("kind", kind()),
             ("id", text()),
             ("version", version()),
             ("if_version", version()),
         ],
-        Operation::Batch => &[
+        Operation::Batch => vec![
             ("mode", json!({"enum": ["atomic", "each"]})),
-            (
-                "ops",
-                json!({"type": "array", "items": {"oneOf": [op(Operation::Put), op(Operation::Delete)]}, "minItems": 1}),
-            ),
+            ("ops", batch_operations()),
             ("if_owner_version", version()),
         ],
-        Operation::Version | Operation::Limits => &[],
-    };
-    let required: &[&str] = match operation {
+        Operation::Version | Operation::Limits => vec![],
+    }
+}
+
+fn required(operation: Operation) -> &'static [&'static str] {
+    match operation {
         Operation::Put => &["kind"],
         Operation::Get | Operation::Delete | Operation::History => &["kind", "id"],
         Operation::Changes => &["since"],
         Operation::Restore => &["kind", "id", "version"],
         Operation::Batch => &["mode", "ops"],
         Operation::List | Operation::Version | Operation::Limits => &[],
-    };
-    let properties: Map<String, Value> = fields
-        .iter()
-        .map(|(name, form)| ((*name).to_owned(), form.clone()))
-        .collect();
-    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+    }
 }
 
-/// One operation of a batch: that of a request of its own, with its name; the owner's condition is the whole batch's.
-fn op(operation: Operation) -> Value {
+fn batch_operations() -> Value {
+    let operation = json!({
+        "oneOf": [batch_operation(Operation::Put), batch_operation(Operation::Delete)],
+    });
+
+    json!({"type": "array", "items": operation, "minItems": 1})
+}
+
+/// Returns the schema of one operation of a batch: that of a request of its own, with the name of
+/// the operation. The condition on the owner's version belongs to the batch.
+fn batch_operation(operation: Operation) -> Value {
     let mut schema = request_schema(operation);
+
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.remove("if_owner_version");
         properties.insert("op".to_owned(), json!({"const": operation.name()}));
@@ -91,7 +107,16 @@ fn op(operation: Operation) -> Value {
     if let Some(required) = schema["required"].as_array_mut() {
         required.insert(0, "op".into());
     }
+
     schema
+}
+
+fn list(items: Value) -> Value {
+    json!({"type": "array", "items": items})
+}
+
+fn text_map() -> Value {
+    json!({"type": "object", "additionalProperties": text()})
 }
 
 fn limit() -> Value {
@@ -119,9 +144,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_required_is_described() {
+    fn every_required_field_is_described() {
         for operation in Operation::ALL {
             let schema = request_schema(operation);
+
             for name in schema["required"].as_array().expect("a list") {
                 assert!(
                     schema["properties"][name.as_str().expect("a name")].is_object(),

@@ -1,38 +1,38 @@
-//! The one table of operations.
+//! The operations: their names and the scopes that they need.
 
-/// What a caller can ask for.
+/// An operation that a caller can request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     /// Creates or replaces an item.
     Put,
-    /// One item.
+    /// Returns an item.
     Get,
-    /// An owner's items, page by page.
+    /// Returns an owner's items, page by page.
     List,
     /// Deletes an item.
     Delete,
-    /// What changed since a version.
+    /// Returns what changed since a version.
     Changes,
-    /// An item as it was.
+    /// Returns the kept versions of an item.
     History,
-    /// Puts an item back as it was.
+    /// Restores an earlier version of an item.
     Restore,
-    /// Several puts and deletes in one go.
+    /// Runs several puts and deletes in one request.
     Batch,
-    /// What is running here.
+    /// Returns the build of the worker.
     Version,
-    /// The limits in force here.
+    /// Returns the limits that the worker applies.
     Limits,
 }
 
-/// What a token must allow.
+/// A permission of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// To read an owner's items.
+    /// Reads an owner's items.
     Read,
-    /// To change them.
+    /// Changes an owner's items.
     Write,
-    /// To see secrets among them, beside one of the others.
+    /// Shows secrets among the items; needed in addition to another scope.
     Secrets,
 }
 
@@ -51,7 +51,7 @@ impl Operation {
         Self::Limits,
     ];
 
-    /// The last part of its subject; it may hold a dot.
+    /// Returns the name, which ends the subject. It may contain a dot.
     pub fn name(self) -> &'static str {
         match self {
             Self::Put => "put",
@@ -67,12 +67,12 @@ impl Operation {
         }
     }
 
-    /// The operation of that name.
+    /// Returns the operation of this name.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|one| one.name() == name)
     }
 
-    /// The scope that a token must have; none for what anyone may ask.
+    /// Returns the scope that the token must have; `None` if any caller may request the operation.
     pub fn scope(self) -> Option<Scope> {
         match self {
             Self::Get | Self::List | Self::Changes | Self::History => Some(Scope::Read),
@@ -81,14 +81,14 @@ impl Operation {
         }
     }
 
-    /// Whether a token is needed at all.
+    /// Returns whether the operation needs a token.
     pub fn needs_token(self) -> bool {
         self.scope().is_some()
     }
 }
 
 impl Scope {
-    /// The scope as a token names it (RFC 6749 §3.3).
+    /// Returns the scope as a token spells it (RFC 6749 §3.3).
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "favorites:read",
@@ -116,6 +116,7 @@ mod tests {
             ("version", None),
             ("limits", None),
         ];
+
         assert_eq!(
             Operation::ALL.map(|one| (one.name(), one.scope().map(Scope::as_str))),
             table
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_leads_back_to_its_operation() {
+    fn every_operation_parses_from_its_name() {
         for one in Operation::ALL {
             assert_eq!(Operation::parse(one.name()), Some(one));
             assert_eq!(one.needs_token(), one.scope().is_some());
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn no_operation_is_hidden_by_the_subjects_of_shards() {
+    fn no_operation_has_the_name_of_the_shard_subjects() {
         assert!(
             Operation::ALL
                 .iter()

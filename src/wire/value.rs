@@ -1,18 +1,20 @@
-//! A decoded body, whatever encoding it came in.
+//! A decoded body, independent of its encoding.
 
 use crate::domain::opaque_debug;
 use std::collections::BTreeMap;
 
-/// One value of a body. Two bodies that say the same are equal, whatever their encoding and the order of their fields.
+/// A value in a body.
+///
+/// Values with the same content are equal, in whatever encoding and order of fields they were sent.
 #[derive(Clone, PartialEq)]
 pub enum Value {
-    /// Null, or `undefined` of CBOR.
+    /// Null, or CBOR's `undefined`.
     Null,
     /// True or false.
     Bool(bool),
     /// An integer from -2^63 to 2^64 - 1.
     Int(i128),
-    /// A number with a fraction or an exponent, or one beyond the integers above.
+    /// A number with a fraction or an exponent, or outside the range of the integers above.
     Float(f64),
     /// Text.
     Text(String),
@@ -25,7 +27,7 @@ pub enum Value {
 opaque_debug!(Value);
 
 impl Value {
-    /// What it is, in words for a refusal: `a number`.
+    /// Describes the value in words for a refusal: `a number`.
     pub fn describe(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -43,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_described_and_none_is_printed() {
+    fn each_value_is_described_and_not_printed() {
         let table = [
             (Value::Null, "null"),
             (Value::Bool(true), "a boolean"),
@@ -53,8 +55,9 @@ mod tests {
             (Value::List(vec![]), "a list"),
             (Value::Map(BTreeMap::new()), "an object"),
         ];
-        for (value, described) in table {
-            assert_eq!(value.describe(), described);
+
+        for (value, description) in table {
+            assert_eq!(value.describe(), description);
             assert_eq!(format!("{value:?}"), "Value");
         }
     }

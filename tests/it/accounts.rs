@@ -1,7 +1,8 @@
-//! Who may do what on the NATS server: every grant of `nats/accounts.conf` is needed, and nothing else is granted.
+//! The rights of every user on the NATS server: each grant of `nats/accounts.conf` is needed, and
+//! nothing beyond the grants is allowed.
 
 use crate::harness::{Verifier, World, isin, shared};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
 use futures::StreamExt as _;
 use gofavorites::app::Maintenance;
 use gofavorites::config::Settings;
@@ -17,50 +18,65 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long a step that is allowed may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+const STEP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// One thing that the accounts allow, and how the text reads without it.
+/// How many configurations are tried at the same time.
+const CONCURRENT_TRIES_MAX: usize = 4;
+
+/// The name of a try with all grants.
+const ALL_GRANTS: &str = "nothing";
+
+/// One thing that the accounts allow.
 #[derive(Debug)]
 pub struct Grant {
     pub name: String,
+    /// Where it stands in the configuration.
     place: Range<usize>,
-    instead: String,
+    /// What stands there once the grant is removed.
+    replacement: String,
 }
 
 impl Grant {
-    /// The text without it.
-    pub fn taken_from(&self, conf: &str) -> String {
-        [
-            &conf[..self.place.start],
-            &self.instead,
-            &conf[self.place.end..],
-        ]
-        .concat()
+    /// Returns the configuration without this grant.
+    pub fn removed_from(&self, conf: &str) -> String {
+        let before = &conf[..self.place.start];
+        let after = &conf[self.place.end..];
+
+        [before, &self.replacement, after].concat()
     }
 }
 
-/// Each subject of an allow list, each line of exports and imports, and each account of an export to several.
+/// Returns each subject of an allow list, each line of exports and imports, and each account of an
+/// export to several.
 pub fn grants(conf: &str) -> Vec<Grant> {
-    let (mut grants, mut user, mut list, mut at) = (Vec::new(), "", None, 0);
+    let mut grants = Vec::new();
+    let mut user = "";
+    let mut list = None;
+    let mut line_start = 0;
+
     for line in conf.split_inclusive('\n') {
-        // No subject holds a `#`.
+        // No subject contains a `#`.
         let code = line.split('#').next().unwrap_or_default();
+
         if let Some((_, rest)) = code.split_once("user: ") {
             user = rest.split(',').next().expect("a name");
         }
+
         if let Some(start) = code.find("{ service:").or(code.find("{ stream:")) {
-            let start = at + start;
-            let end = at + code.trim_end().len();
+            let place = line_start + start..line_start + code.trim_end().len();
             grants.push(Grant {
-                name: conf[start..end].into(),
-                place: start..end,
-                instead: String::new(),
+                name: conf[place.clone()].into(),
+                place: place.clone(),
+                replacement: String::new(),
             });
-            grants.extend(accounts_of_export(conf, start..end));
+            grants.extend(accounts_of_export(conf, place));
         }
-        for (step, part) in code.split('"').enumerate() {
-            let start = at + part.as_ptr() as usize - line.as_ptr() as usize;
-            if step % 2 == 0 {
+
+        for (index, part) in code.split('"').enumerate() {
+            let start = line_start + part.as_ptr() as usize - line.as_ptr() as usize;
+            let is_quoted = index % 2 == 1;
+
+            if !is_quoted {
                 for right in ["publish", "subscribe"] {
                     if part.contains(&format!("{right}: {{ allow: [")) {
                         list = Some(right);
@@ -68,67 +84,84 @@ pub fn grants(conf: &str) -> Vec<Grant> {
                 }
                 list = list.filter(|_| !part.trim_start().starts_with(']'));
             } else if let Some(right) = list {
-                // An empty list would allow everything, so another subject takes its place.
+                // An empty list would allow everything, so another subject replaces this one.
                 grants.push(Grant {
                     name: format!("{user} {right} {part}"),
                     place: start..start + part.len(),
-                    instead: "taken.away".into(),
+                    replacement: "taken.away".into(),
                 });
             }
         }
-        at += line.len();
+
+        line_start += line.len();
     }
+
     grants
 }
 
-/// Taking one account off an export leaves the others.
+/// Returns a grant for each account of an export to several. Its removal leaves the other accounts.
 fn accounts_of_export(conf: &str, line: Range<usize>) -> Vec<Grant> {
-    let Some((before, list)) = conf[line.clone()].split_once("accounts: [") else {
+    let Some((before, _)) = conf[line.clone()].split_once("accounts: [") else {
         return Vec::new();
     };
     let start = line.start + before.len() + "accounts: [".len();
-    let list = &conf[start..start + list.find(']').expect("an end")];
-    let names: Vec<_> = list.split(", ").collect();
-    let others = |name: &str| {
-        names
+    let length = conf[start..].find(']').expect("an end");
+    let place = start..start + length;
+
+    let names: Vec<_> = conf[place.clone()].split(", ").collect();
+    if names.len() == 1 {
+        return Vec::new();
+    }
+
+    let all_except = |name: &str| {
+        let others: Vec<_> = names
             .iter()
             .copied()
             .filter(|other| *other != name)
-            .collect::<Vec<_>>()
-            .join(", ")
+            .collect();
+        others.join(", ")
     };
-    let several = names.iter().filter(|_| names.len() > 1);
-    several
+
+    names
+        .iter()
         .map(|name| Grant {
             name: format!("{} without {name}", &conf[line.clone()]),
-            place: start..start + list.len(),
-            instead: others(name),
+            place: place.clone(),
+            replacement: all_except(name),
         })
         .collect()
 }
 
-/// Settings that do not wait long for what is not allowed.
-fn impatient(world: &World) -> Settings {
+/// Returns settings with short time limits, because most tries lack something.
+fn settings_with_short_limits(world: &World) -> Settings {
     let mut settings = world.settings("a");
     settings.truth.call_ms = 2_000;
     settings.auth.timeout_ms = 2_000;
     settings.write.local_wait_ms = 2_500;
     settings.projection.poll_ms = 20;
+
     settings
 }
 
+/// Sends a request, and returns the body of its reply.
+///
+/// # Errors
+///
+/// No reply in time, or a reply with an error; the text names the subject.
 pub async fn ask(
     client: &Client,
     subject: &str,
     headers: HeaderMap,
     body: &Value,
 ) -> Result<Value, String> {
-    let asked = client.request_with_headers(subject.to_owned(), headers, body.to_string().into());
-    let answered = timeout(PATIENCE, asked)
+    let request = client.request_with_headers(subject.to_owned(), headers, body.to_string().into());
+    let reply = timeout(STEP_TIMEOUT, request)
         .await
         .map_err(|_| format!("{subject}: no answer"))?;
-    let message = answered.map_err(|error| format!("{subject}: {error}"))?;
+
+    let message = reply.map_err(|error| format!("{subject}: {error}"))?;
     let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+
     if body["error"].is_null() {
         Ok(body)
     } else {
@@ -136,113 +169,138 @@ pub async fn ask(
     }
 }
 
-/// What every user has to be able to do; or the first of it that fails.
-async fn everybody_does_their_work(conf: &str) -> Result<(), String> {
+/// Starts a platform with these accounts, and does what every user must be able to do.
+///
+/// # Errors
+///
+/// The first step that failed.
+async fn all_users_can_work(conf: &str) -> Result<(), String> {
     let mut world = World::try_without_auth(conf)
         .await
         .map_err(|_| "the server does not start")?;
-    let settings = impatient(&world);
+
+    let settings = settings_with_short_limits(&world);
     world
         .init(&settings)
         .await
         .map_err(|error| format!("init: {error:#}"))?;
+
     let _auth = Verifier::honest(&world).await;
     let worker = world
         .try_worker(settings)
         .await
         .map_err(|error| format!("serve: {error:#}"))?;
+
     for user in ["gateway", "gateway2"] {
-        callers_are_served(&world, user)
+        check_caller(&world, user)
             .await
             .map_err(|error| format!("{user}: {error}"))?;
     }
+
     if world.query("a", "select count(*) from item where not deleted") != "2" {
-        return Err("the projection has no row".into());
+        return Err("the projection has not stored both rows".into());
     }
-    deletions_are_forgotten(&world)
+
+    check_maintenance(&world)
         .await
         .map_err(|error| format!("maintain: {error}"))?;
-    revocations_are_heard(&world)
+
+    check_revocations(&world)
         .await
         .map_err(|error| format!("revocation: {error}"))?;
+
     for user in ["gateway", "gateway2", "operator"] {
-        everything_is_found(&world, user)
+        check_discovery(&world, user)
             .await
             .map_err(|error| format!("discovery by {user}: {error}"))?;
     }
-    nothing_is_refused_after_a_reconnect(&mut world).await?;
-    operators_look(&world)
+
+    check_reconnect(&mut world).await?;
+    check_operator(&world)
         .await
         .map_err(|error| format!("operator: {error}"))?;
+
     worker.crash().await;
+
     Ok(())
 }
 
-async fn callers_are_served(world: &World, user: &str) -> Result<(), String> {
-    let client = world.connect(user).await;
+/// Returns the headers of a request of that subject.
+fn headers_of(world: &World, subject: &str) -> HeaderMap {
+    let token = world.token(subject, ALL_SCOPES, Duration::from_secs(600));
     let mut headers = HeaderMap::new();
-    let token = world.token(user, ALL_SCOPES, Duration::from_secs(600));
     headers.insert("Authorization", format!("Bearer {token}"));
+
+    headers
+}
+
+/// A caller writes, reads by both kinds of subject, and receives a change notification.
+async fn check_caller(world: &World, user: &str) -> Result<(), String> {
+    let client = world.connect(user).await;
+    let headers = headers_of(world, user);
     let item = json!({"kind": "instrument", "data": {"isin": isin(1), "type": "stock"}});
+
     let put = ask(&client, "favorites.v1.put", headers.clone(), &item).await?;
     if put["local"] == "pending" {
-        return Err("the row does not come".into());
+        return Err("the shard has not stored the row in time".into());
     }
+
     let list = ask(&client, "favorites.v1.list", headers.clone(), &json!({})).await?;
     let read = json!({"kind": "instrument", "id": isin(1), "consistency": "strong"});
     let got = ask(&client, "favorites.v1.shard.a.get", headers.clone(), &read).await?;
-    let fine = list["items"][0] == put["item"] && got["item"] == put["item"];
-    fine.then_some(()).ok_or("another item")?;
-    the_bell_rings(&client, headers, &item).await
+
+    if list["items"][0] != put["item"] || got["item"] != put["item"] {
+        return Err("another item".into());
+    }
+
+    check_notification(&client, headers, &item).await
 }
 
-/// Who waits for an owner's changes hears of one.
-async fn the_bell_rings(client: &Client, headers: HeaderMap, item: &Value) -> Result<(), String> {
+/// A caller who subscribes to an owner's changes is notified of one.
+async fn check_notification(
+    client: &Client,
+    headers: HeaderMap,
+    item: &Value,
+) -> Result<(), String> {
+    let since_start = json!({"since": 0});
     let changes = ask(
         client,
         "favorites.v1.changes",
         headers.clone(),
-        &json!({"since": 0}),
+        &since_start,
     )
     .await?;
+
     let subject = changes["notify"].as_str().ok_or("no subject")?.to_owned();
-    let mut bell = client
+    let mut notifications = client
         .subscribe(subject)
         .await
         .map_err(|error| error.to_string())?;
     client.flush().await.map_err(|error| error.to_string())?;
+
     ask(client, "favorites.v1.put", headers, item).await?;
-    timeout(PATIENCE, bell.next())
+
+    timeout(STEP_TIMEOUT, notifications.next())
         .await
         .map(|_| ())
-        .map_err(|_| "the bell does not ring".into())
+        .map_err(|_| "no change notification".into())
 }
 
-/// `maintain` raises the floor of an owner who deleted something, and purges that.
-async fn deletions_are_forgotten(world: &World) -> Result<(), String> {
+/// `maintain` raises the floor of an owner who deleted an item, and purges the deletion.
+async fn check_maintenance(world: &World) -> Result<(), String> {
     let client = world.connect("gateway").await;
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        "Authorization",
-        format!(
-            "Bearer {}",
-            world.token("tidy", ALL_SCOPES, Duration::from_secs(600))
-        ),
-    );
-    let item = json!({"kind": "text", "id": "x", "data": {"text": "x"}});
-    ask(&client, "favorites.v1.put", headers.clone(), &item).await?;
-    ask(
-        &client,
-        "favorites.v1.delete",
-        headers,
-        &json!({"kind": "text", "id": "x"}),
-    )
-    .await?;
-    let mut settings = impatient(world);
+    let headers = headers_of(world, "tidy");
+    let put = json!({"kind": "text", "id": "x", "data": {"text": "x"}});
+    let delete = json!({"kind": "text", "id": "x"});
+    ask(&client, "favorites.v1.put", headers.clone(), &put).await?;
+    ask(&client, "favorites.v1.delete", headers, &delete).await?;
+
+    let mut settings = settings_with_short_limits(world);
     settings.nats.user = "maintain".into();
     settings.nats.password = world.secrets.nats("maintain").into();
     settings.nats.inbox_prefix = "_INBOX_maintain".into();
     settings.maintain.deletions_d = 0;
+
     let round = async {
         Maintenance::build(&settings)
             .await?
@@ -250,10 +308,12 @@ async fn deletions_are_forgotten(world: &World) -> Result<(), String> {
             .await
             .map_err(anyhow::Error::from)
     };
-    let round = timeout(PATIENCE * 3, round)
+
+    let round = timeout(STEP_TIMEOUT * 3, round)
         .await
         .map_err(|_| "no round")?
         .map_err(|error| format!("{error:#}"))?;
+
     if round.purged == 1 && round.failed == 0 {
         Ok(())
     } else {
@@ -261,9 +321,10 @@ async fn deletions_are_forgotten(world: &World) -> Result<(), String> {
     }
 }
 
-/// Told that everybody is revoked, the worker asks about a caller anew.
-async fn revocations_are_heard(world: &World) -> Result<(), String> {
+/// The worker counts a revocation that the auth service publishes.
+async fn check_revocations(world: &World) -> Result<(), String> {
     let service = AuthService::new(&world.secrets).map_err(|error| error.to_string())?;
+    let auth = world.connect("auth").await;
     let revoked = RevokedTokens {
         sub: Some("gateway".into()),
         sid: None,
@@ -272,159 +333,169 @@ async fn revocations_are_heard(world: &World) -> Result<(), String> {
     let message = service
         .revocation(&revoked)
         .map_err(|error| error.to_string())?;
-    let auth = world.connect("auth").await;
+
     auth.publish(REVOKED_SUBJECT, message.into())
         .await
         .map_err(|error| error.to_string())?;
+
     let since = Instant::now();
-    while since.elapsed() < PATIENCE {
-        if statistics(world, "operator", "$SRV.STATS.favorites").await?["data"]["auth"]["revocations"]
-            == 1
-        {
+    while since.elapsed() < STEP_TIMEOUT {
+        let stats = discover(world, "operator", "$SRV.STATS.favorites").await?;
+        if stats["data"]["auth"]["revocations"] == 1 {
             return Ok(());
         }
     }
-    Err("not heard".into())
+
+    Err("the worker has not received it".into())
 }
 
-async fn statistics(world: &World, user: &str, subject: &str) -> Result<Value, String> {
-    ask(
-        &world.connect(user).await,
-        subject,
-        HeaderMap::new(),
-        &json!({}),
-    )
-    .await
+async fn discover(world: &World, user: &str, subject: &str) -> Result<Value, String> {
+    let client = world.connect(user).await;
+
+    ask(&client, subject, HeaderMap::new(), &json!({})).await
 }
 
-/// Each of the three forms of a question of discovery is answered.
-async fn everything_is_found(world: &World, user: &str) -> Result<(), String> {
-    let told = statistics(world, user, "$SRV.PING").await?;
-    let (name, id) = (
-        told["name"].as_str().unwrap_or_default(),
-        told["id"].as_str().unwrap_or_default(),
-    );
-    statistics(world, user, &format!("$SRV.INFO.{name}")).await?;
-    statistics(world, user, &format!("$SRV.STATS.{name}.{id}"))
-        .await
-        .map(|_| ())
+/// The worker replies to each of the three forms of a discovery request.
+async fn check_discovery(world: &World, user: &str) -> Result<(), String> {
+    let ping = discover(world, user, "$SRV.PING").await?;
+    let name = ping["name"].as_str().unwrap_or_default();
+    let id = ping["id"].as_str().unwrap_or_default();
+
+    discover(world, user, &format!("$SRV.INFO.{name}")).await?;
+    discover(world, user, &format!("$SRV.STATS.{name}.{id}")).await?;
+
+    Ok(())
 }
 
-/// The client looks around by itself when it is back.
-async fn nothing_is_refused_after_a_reconnect(world: &mut World) -> Result<(), String> {
+/// After a reconnect the server refuses nothing: the NATS client itself subscribes again.
+async fn check_reconnect(world: &mut World) -> Result<(), String> {
     world
         .nats
         .process()
         .kill9()
         .map_err(|error| error.to_string())?;
+
     world
         .nats
         .restart()
         .await
         .map_err(|error| error.to_string())?;
+
     let since = Instant::now();
     loop {
-        let told = statistics(world, "operator", "$SRV.STATS.favorites")
+        let stats = discover(world, "operator", "$SRV.STATS.favorites")
             .await
             .unwrap_or_default();
-        let data = &told["data"];
+        let data = &stats["data"];
+
         if data["projection"]["here"] == true && data["truth"]["writes"]["state"] == "closed" {
-            let refused = data["reasons"]
+            let lacks_rights = data["reasons"]
                 .as_array()
-                .is_some_and(|r| r.iter().any(|one| one["part"] == "rights"));
-            return if refused {
+                .is_some_and(|reasons| reasons.iter().any(|reason| reason["part"] == "rights"));
+
+            return if lacks_rights {
                 Err(format!("after a reconnect: {}", data["reasons"]))
             } else {
                 Ok(())
             };
         }
-        if since.elapsed() > PATIENCE * 3 {
-            return Err("the worker does not come back".into());
+
+        if since.elapsed() > STEP_TIMEOUT * 3 {
+            return Err("the worker has not recovered from the server's restart".into());
         }
+
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn operators_look(world: &World) -> Result<(), String> {
+/// An operator reads the bucket with the nats CLI's requests, and asks the service about itself.
+async fn check_operator(world: &World) -> Result<(), String> {
     let client = world.connect("operator").await;
-    let look =
+    let request =
         async |subject: &str, body: Value| ask(&client, subject, HeaderMap::new(), &body).await;
-    look("$JS.API.INFO", json!({})).await?;
-    look("$JS.API.STREAM.NAMES", json!({})).await?;
-    look("$JS.API.STREAM.LIST", json!({})).await?;
-    let info = look(
-        "$JS.API.STREAM.INFO.KV_favorites",
-        json!({"subjects_filter": "$KV.favorites.*.key"}),
-    )
-    .await?;
+
+    request("$JS.API.INFO", json!({})).await?;
+    request("$JS.API.STREAM.NAMES", json!({})).await?;
+    request("$JS.API.STREAM.LIST", json!({})).await?;
+
+    let key_records = json!({"subjects_filter": "$KV.favorites.*.key"});
+    let info = request("$JS.API.STREAM.INFO.KV_favorites", key_records).await?;
     let keys = info["state"]["subjects"].as_object().ok_or("no keys")?;
     let key = keys.keys().next().ok_or("no key")?;
-    look(
-        "$JS.API.STREAM.MSG.GET.KV_favorites",
-        json!({"last_by_subj": key}),
-    )
-    .await?;
+    let last_of_key = json!({"last_by_subj": key});
+    request("$JS.API.STREAM.MSG.GET.KV_favorites", last_of_key).await?;
+
     let direct = client.request(format!("$JS.API.DIRECT.GET.KV_favorites.{key}"), "".into());
-    let direct = timeout(PATIENCE, direct)
+    let direct = timeout(STEP_TIMEOUT, direct)
         .await
         .map_err(|_| "direct get")?
         .map_err(|error| error.to_string())?;
+
     if direct.status.is_some() || direct.payload.is_empty() {
         return Err(format!("direct get: {:?}", direct.status));
     }
-    look("favorites.v1.version", json!({})).await?;
-    look("favorites.v1.limits", json!({})).await.map(|_| ())
+
+    request("favorites.v1.version", json!({})).await?;
+    request("favorites.v1.limits", json!({})).await?;
+
+    Ok(())
 }
 
+/// Goal: no grant of `nats/accounts.conf` is superfluous.
+///
+/// Method: for each grant, a platform runs with accounts that lack it. Callers, the worker, `init`,
+/// `maintain`, the auth service and the operator do their work there; one of them must fail. A few
+/// tries with all grants run among the others, so that no failure comes from a busy machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_grant_is_needed_by_somebody() {
+async fn every_grant_of_the_accounts_is_needed() {
     let _permit = shared().await;
     let mut grants = grants(ACCOUNTS_CONF);
-    // A server alone has no links to leaves; what those may carry is tried in links.rs.
+    // A single server has no links to leaves. links.rs checks the grants of links.
     grants.retain(|grant| !grant.name.starts_with("leaf"));
-    let confs = grants
+    let with_all = (0..4).map(|_| (ALL_GRANTS.to_owned(), ACCOUNTS_CONF.to_owned()));
+    let without_one = grants
         .iter()
-        .map(|grant| (grant.name.clone(), grant.taken_from(ACCOUNTS_CONF)));
-    // All grants, tried among the others: so no failure comes of the machine being busy.
-    let whole = (0..4).map(|_| ("nothing".to_owned(), ACCOUNTS_CONF.to_owned()));
-    let (places, mut tries) = (Arc::new(Semaphore::new(4)), JoinSet::new());
-    for (name, conf) in whole.chain(confs) {
-        let places = places.clone();
+        .map(|grant| (grant.name.clone(), grant.removed_from(ACCOUNTS_CONF)));
+
+    let permits = Arc::new(Semaphore::new(CONCURRENT_TRIES_MAX));
+    let mut tries = JoinSet::new();
+    for (name, conf) in with_all.chain(without_one) {
+        let permits = permits.clone();
         tries.spawn(async move {
-            let _place = places.acquire().await.expect("open");
-            (name, everybody_does_their_work(&conf).await)
+            let _permit = permits.acquire().await.expect("open");
+
+            (name, all_users_can_work(&conf).await)
         });
     }
+
     let mut unneeded = Vec::new();
-    for (name, ended) in tries.join_all().await {
-        match (name.as_str(), ended) {
-            ("nothing", ended) => ended.expect("with all grants everybody does their work"),
-            (_, Ok(())) => unneeded.push(name),
-            (_, Err(error)) => println!(
-                "without {name}\n    {}",
-                error.lines().next().unwrap_or_default()
-            ),
+    for (name, outcome) in tries.join_all().await {
+        if name == ALL_GRANTS {
+            outcome.expect("with all grants every user can work");
+            continue;
+        }
+
+        match outcome {
+            Ok(()) => unneeded.push(name),
+            Err(error) => {
+                let first_line = error.lines().next().unwrap_or_default();
+                println!("without {name}\n    {first_line}");
+            }
         }
     }
-    println!("{} grants were taken away, each by itself", grants.len());
-    assert!(
-        unneeded.is_empty(),
-        "nobody needs:\n{}",
-        unneeded.join("\n")
-    );
+
+    println!("{} grants were removed, one at a time", grants.len());
+
+    let names = unneeded.join("\n");
+    assert!(unneeded.is_empty(), "no user needs:\n{names}");
     assert!(
         grants.len() > 30,
-        "the list of grants is read from the text: {grants:#?}"
+        "the grants are read from the configuration: {grants:#?}"
     );
 }
 
 #[test]
-fn the_list_of_grants_is_whole() {
-    let quoted = ACCOUNTS_CONF
-        .lines()
-        .filter_map(|line| line.split('#').next());
-    let quoted = quoted.map(|line| line.replace("allowed_connection_types: [\"LEAFNODE\"]", ""));
-    let quoted: usize = quoted.map(|line| line.matches('"').count() / 2).sum();
+fn the_list_of_grants_is_complete() {
     let grants = grants(ACCOUNTS_CONF);
     let count = |part: &str| {
         grants
@@ -432,24 +503,30 @@ fn the_list_of_grants_is_whole() {
             .filter(|grant| grant.name.contains(part))
             .count()
     };
+
+    let quoted_subjects: usize = ACCOUNTS_CONF
+        .lines()
+        .filter_map(|line| line.split('#').next())
+        .map(|line| line.replace("allowed_connection_types: [\"LEAFNODE\"]", ""))
+        .map(|line| line.matches('"').count() / 2)
+        .sum();
+
     let lines = count("{ service:") + count("{ stream:") - count(" without ");
     assert_eq!(
         count(" publish ") + count(" subscribe ") + lines,
-        quoted,
+        quoted_subjects,
         "each quoted subject is a grant"
     );
-    let without = grants
+
+    let inbox_of_init = grants
         .iter()
         .find(|grant| grant.name == "init subscribe _INBOX_init.>")
         .expect("listed");
-    assert!(
-        without
-            .taken_from(ACCOUNTS_CONF)
-            .contains(r#"subscribe: { allow: ["taken.away"] }"#)
-    );
+    let without_inbox = inbox_of_init.removed_from(ACCOUNTS_CONF);
+    assert!(without_inbox.contains(r#"subscribe: { allow: ["taken.away"] }"#));
 }
 
-/// A connection that hears what the server refuses.
+/// A connection that records what the server refuses.
 struct Prober {
     client: Client,
     refusals: mpsc::UnboundedReceiver<String>,
@@ -457,76 +534,84 @@ struct Prober {
 
 impl Prober {
     async fn new(world: &World, user: &str) -> Self {
-        let (refused, refusals) = mpsc::unbounded_channel();
+        let (sender, refusals) = mpsc::unbounded_channel();
         let prefix = if ["worker", "init", "maintain"].contains(&user) {
             format!("_INBOX_{user}")
         } else {
             "_INBOX".into()
         };
+
         let client =
             ConnectOptions::with_user_and_password(user.into(), world.secrets.nats(user).into())
                 .custom_inbox_prefix(prefix)
                 .event_callback(move |event| {
                     if let Event::ServerError(error) = event {
                         // The test may have ended.
-                        let _ = refused.send(error.to_string());
+                        let _ = sender.send(error.to_string());
                     }
                     async {}
                 })
-                .connect(world.nats.url());
-        Self {
-            client: client.await.expect("a connection"),
-            refusals,
-        }
+                .connect(world.nats.url())
+                .await
+                .expect("a connection");
+
+        Self { client, refusals }
     }
 
-    /// Publishing there has to be refused, with and without a body.
-    async fn must_not_publish(&mut self, subject: &str, body: &str) {
+    /// Asserts that the server refuses to publish there.
+    async fn assert_publish_refused(&mut self, subject: &str, body: &str) {
         let reply = self.client.new_inbox();
+
         self.client
             .publish_with_reply(subject.to_owned(), reply, body.to_owned().into())
             .await
             .expect("sent");
-        self.must_be_told("publish", subject).await;
+
+        self.assert_refusal("publish", subject).await;
     }
 
-    /// Subscribing there has to be refused, alone and in a queue group.
-    async fn must_not_subscribe(&mut self, subject: &str) {
+    /// Asserts that the server refuses to subscribe there, alone and in a queue group.
+    async fn assert_subscribe_refused(&mut self, subject: &str) {
         let _alone = self
             .client
             .subscribe(subject.to_owned())
             .await
             .expect("sent");
-        self.must_be_told("subscription", subject).await;
-        let _group = self
+        self.assert_refusal("subscription", subject).await;
+
+        let _in_group = self
             .client
             .queue_subscribe(subject.to_owned(), "another".into())
             .await
             .expect("sent");
-        self.must_be_told("subscription", subject).await;
+        self.assert_refusal("subscription", subject).await;
     }
 
-    async fn must_be_told(&mut self, what: &str, subject: &str) {
-        let told = timeout(PATIENCE, self.refusals.recv()).await;
-        let told = told
+    async fn assert_refusal(&mut self, what: &str, subject: &str) {
+        let refusal = timeout(STEP_TIMEOUT, self.refusals.recv())
+            .await
             .unwrap_or_else(|_| panic!("a {what} to {subject} is allowed"))
             .expect("open")
             .to_lowercase();
-        let as_expected = told.contains("permissions violation") && told.contains(what);
+
+        let quoted_subject = format!("\"{}\"", subject.to_lowercase());
         assert!(
-            as_expected && told.contains(&format!("\"{}\"", subject.to_lowercase())),
-            "{subject}: {told}"
+            refusal.contains("permissions violation"),
+            "{subject}: {refusal}"
         );
+        assert!(refusal.contains(what), "{subject}: {refusal}");
+        assert!(refusal.contains(&quoted_subject), "{subject}: {refusal}");
     }
 
-    /// Nothing was refused that was not expected to be.
+    /// Asserts that nothing was refused except what was expected.
     async fn end(mut self) {
-        self.must_not_publish("the.end", "").await;
+        self.assert_publish_refused("the.end", "").await;
+
         assert_eq!(self.refusals.try_recv().ok(), None);
     }
 }
 
-/// What changes the bucket, or makes another.
+/// Requests that change the bucket or create another one.
 const CHANGES: [&str; 9] = [
     "$JS.API.STREAM.DELETE.KV_favorites",
     "$JS.API.STREAM.PURGE.KV_favorites",
@@ -539,8 +624,8 @@ const CHANGES: [&str; 9] = [
     "$JS.API.CONSUMER.DELETE.KV_favorites.x",
 ];
 
-/// What reads it.
-const LOOKS: [&str; 5] = [
+/// Requests that read the bucket.
+const READS: [&str; 5] = [
     "$JS.API.INFO",
     "$JS.API.STREAM.INFO.KV_favorites",
     "$JS.API.STREAM.MSG.GET.KV_favorites",
@@ -548,7 +633,7 @@ const LOOKS: [&str; 5] = [
     "$JS.API.CONSUMER.CREATE.KV_favorites.x",
 ];
 
-/// Subjects of the server, of other services, and of nobody.
+/// Subjects of the server, of other services, and of no service.
 const ELSEWHERE: [&str; 6] = [
     "$SYS.REQ.SERVER.PING",
     "$SYS.REQ.USER.INFO",
@@ -558,252 +643,335 @@ const ELSEWHERE: [&str; 6] = [
     "_R_x",
 ];
 
+/// Subscriptions that no user may have.
+const SUBSCRIPTIONS: [&str; 7] = [
+    "favorites.v1.>",
+    "favorites.>",
+    "auth.v1.verify",
+    "$KV.favorites.>",
+    "$JS.>",
+    "$SYS.>",
+    ">",
+];
+
+/// The inboxes of `init` and of workers, and the replies between accounts.
+const OTHERS_INBOXES: [&str; 3] = ["_INBOX_worker.>", "_INBOX_init.>", "_R_.>"];
+
+/// A record of the bucket.
 const RECORD: &str = "$KV.favorites.AAAAAAAAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBBBBBBBB";
 
+const REVOKED: &str = "auth.v1.revoked";
+const PING: &str = "$SRV.PING";
+
+/// The subjects that one user may not use.
+struct Forbidden {
+    user: &'static str,
+    publish: Vec<&'static str>,
+    subscribe: Vec<&'static str>,
+}
+
+impl Forbidden {
+    fn new(user: &'static str, publish: &[&[&'static str]], subscribe: &[&[&'static str]]) -> Self {
+        Self {
+            user,
+            publish: publish.concat(),
+            subscribe: subscribe.concat(),
+        }
+    }
+
+    fn for_caller(user: &'static str) -> Self {
+        let others = ["auth.v1.verify", REVOKED];
+
+        Self::new(
+            user,
+            &[&CHANGES, &READS, &ELSEWHERE, &[RECORD], &others],
+            &[&SUBSCRIPTIONS, &OTHERS_INBOXES, &[REVOKED, PING]],
+        )
+    }
+
+    fn for_worker() -> Self {
+        let others = [
+            "$JS.API.INFO",
+            "$JS.API.STREAM.MSG.GET.KV_favorites",
+            "favorites.v1.put",
+            REVOKED,
+        ];
+
+        Self::new(
+            "worker",
+            &[&CHANGES, &ELSEWHERE, &others],
+            &[&SUBSCRIPTIONS, &["_INBOX.>", "_INBOX_init.>", "_R_.>"]],
+        )
+    }
+
+    fn for_operator() -> Self {
+        let others = [
+            RECORD,
+            "favorites.v1.put",
+            "favorites.v1.list",
+            "auth.v1.verify",
+            REVOKED,
+        ];
+
+        Self::new(
+            "operator",
+            &[&CHANGES, &ELSEWHERE, &others],
+            &[&SUBSCRIPTIONS, &OTHERS_INBOXES, &[REVOKED, PING]],
+        )
+    }
+
+    fn for_auth_service() -> Self {
+        let others = [RECORD, "favorites.v1.put", PING];
+
+        Self::new(
+            "auth",
+            &[&CHANGES, &READS, &ELSEWHERE, &others],
+            &[&SUBSCRIPTIONS, &["_INBOX_worker.>", REVOKED, PING]],
+        )
+    }
+
+    fn for_init() -> Self {
+        let others = [RECORD, "favorites.v1.put", "auth.v1.verify", REVOKED, PING];
+
+        Self::new(
+            "init",
+            &[&CHANGES, &ELSEWHERE, &READS[2..], &others],
+            &[
+                &SUBSCRIPTIONS,
+                &["_INBOX.>", "_INBOX_worker.>", REVOKED, PING],
+            ],
+        )
+    }
+
+    fn for_maintenance() -> Self {
+        let changes_except_purge: Vec<_> = CHANGES
+            .into_iter()
+            .filter(|change| !change.contains("PURGE"))
+            .collect();
+        let others = [
+            "$JS.API.INFO",
+            RECORD,
+            "$KV.favorites._b.a",
+            "favorites.v1.put",
+            "auth.v1.verify",
+            REVOKED,
+            PING,
+        ];
+
+        Self::new(
+            "maintain",
+            &[&changes_except_purge, &ELSEWHERE, &others],
+            &[
+                &SUBSCRIPTIONS,
+                &["_INBOX.>", "_INBOX_worker.>", REVOKED, PING],
+            ],
+        )
+    }
+}
+
+/// Goal: the server refuses every user what is not part of its work.
+///
+/// Method: each user publishes to the subjects that are not its own, with and without a body, and
+/// subscribes to them, alone and in a queue group. Each attempt must be refused, and the bucket
+/// must be unchanged in the end.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_may_do_more_than_their_work() {
+async fn each_user_is_refused_everything_beyond_its_work() {
     let world = World::start().await;
     let _worker = world.worker("a").await;
     world.caller("alice").await.put_text("a", "x", "y").await;
     let before = world.records().await;
-    let told = ["auth.v1.revoked", "$SRV.PING"];
-    let subscriptions = [
-        "favorites.v1.>",
-        "favorites.>",
-        "auth.v1.verify",
-        "$KV.favorites.>",
-        "$JS.>",
-        "$SYS.>",
-        ">",
-    ];
-    let inboxes = ["_INBOX_worker.>", "_INBOX_init.>", "_R_.>"];
-    let all = [&CHANGES[..], &LOOKS, &ELSEWHERE, &[RECORD]];
-    let table: [(&str, Vec<&str>, Vec<&str>); 7] = [
-        (
-            "gateway",
-            [&all.concat()[..], &["auth.v1.verify", told[0]]].concat(),
-            [&subscriptions[..], &inboxes, &told].concat(),
-        ),
-        (
-            "gateway2",
-            [&all.concat()[..], &["auth.v1.verify", told[0]]].concat(),
-            [&subscriptions[..], &inboxes, &told].concat(),
-        ),
-        (
-            "worker",
-            [
-                &CHANGES[..],
-                &ELSEWHERE,
-                &[
-                    "$JS.API.INFO",
-                    "$JS.API.STREAM.MSG.GET.KV_favorites",
-                    "favorites.v1.put",
-                    told[0],
-                ],
-            ]
-            .concat(),
-            [&subscriptions[..], &["_INBOX.>", "_INBOX_init.>", "_R_.>"]].concat(),
-        ),
-        (
-            "operator",
-            [
-                &CHANGES[..],
-                &ELSEWHERE,
-                &[
-                    RECORD,
-                    "favorites.v1.put",
-                    "favorites.v1.list",
-                    "auth.v1.verify",
-                    told[0],
-                ],
-            ]
-            .concat(),
-            [&subscriptions[..], &inboxes, &told].concat(),
-        ),
-        (
-            "auth",
-            [&all.concat()[..], &["favorites.v1.put", told[1]]].concat(),
-            [&subscriptions[..], &["_INBOX_worker.>"], &told].concat(),
-        ),
-        (
-            "init",
-            [
-                &CHANGES[..],
-                &ELSEWHERE,
-                &LOOKS[2..],
-                &[RECORD, "favorites.v1.put", "auth.v1.verify"],
-                &told,
-            ]
-            .concat(),
-            [&subscriptions[..], &["_INBOX.>", "_INBOX_worker.>"], &told].concat(),
-        ),
-        (
-            "maintain",
-            [
-                &CHANGES
-                    .iter()
-                    .copied()
-                    .filter(|change| !change.contains("PURGE"))
-                    .collect::<Vec<_>>()[..],
-                &ELSEWHERE,
-                &[
-                    "$JS.API.INFO",
-                    RECORD,
-                    "$KV.favorites._b.a",
-                    "favorites.v1.put",
-                    "auth.v1.verify",
-                ],
-                &told,
-            ]
-            .concat(),
-            [&subscriptions[..], &["_INBOX.>", "_INBOX_worker.>"], &told].concat(),
-        ),
-    ];
+
     let mut tried = 0;
-    for (user, subjects, listened) in table {
-        let mut prober = Prober::new(&world, user).await;
-        for subject in &subjects {
-            prober.must_not_publish(subject, "").await;
-            prober.must_not_publish(subject, "{}").await;
+    for forbidden in [
+        Forbidden::for_caller("gateway"),
+        Forbidden::for_caller("gateway2"),
+        Forbidden::for_worker(),
+        Forbidden::for_operator(),
+        Forbidden::for_auth_service(),
+        Forbidden::for_init(),
+        Forbidden::for_maintenance(),
+    ] {
+        let mut prober = Prober::new(&world, forbidden.user).await;
+
+        for subject in &forbidden.publish {
+            prober.assert_publish_refused(subject, "").await;
+            prober.assert_publish_refused(subject, "{}").await;
         }
-        for subject in &listened {
-            prober.must_not_subscribe(subject).await;
+
+        for subject in &forbidden.subscribe {
+            prober.assert_subscribe_refused(subject).await;
         }
+
         prober.end().await;
-        tried += subjects.len() + listened.len();
+        tried += forbidden.publish.len() + forbidden.subscribe.len();
     }
+
     println!("{tried} forbidden subjects were tried");
-    assert_eq!(world.records().await, before, "the bucket is as it was");
+
+    assert_eq!(world.records().await, before, "the bucket is unchanged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn init_makes_the_bucket_once_and_cannot_change_it() {
+async fn init_creates_the_bucket_once_and_cannot_change_it() {
     let world = World::start().await;
     let _worker = world.worker("a").await;
     world.caller("alice").await.put_text("a", "x", "y").await;
     let before = world.records().await;
-    let other = json!({"name": "KV_favorites", "subjects": ["$KV.favorites.>"], "max_msgs": 1, "storage": "file"});
     let client = world.connect("init").await;
-    let refused = ask(
+    let other_settings = json!({
+        "name": "KV_favorites",
+        "subjects": ["$KV.favorites.>"],
+        "max_msgs": 1,
+        "storage": "file",
+    });
+
+    let created = ask(
         &client,
         "$JS.API.STREAM.CREATE.KV_favorites",
         HeaderMap::new(),
-        &other,
+        &other_settings,
     )
     .await;
-    assert!(
-        refused.expect_err("it is there").contains("10058"),
-        "the name is in use"
-    );
+
+    let error = created.expect_err("the bucket exists");
+    assert!(error.contains("10058"), "the name is in use");
     assert_eq!(world.records().await, before);
 }
 
-/// The accounts, with callers who may do whatever their own accounts let them.
-fn callers_without_permissions() -> String {
+/// Returns the accounts without the permissions of callers: only the accounts themselves limit
+/// what callers can do.
+fn accounts_without_permissions_of_callers() -> String {
     let (truth, callers) = ACCOUNTS_CONF
         .split_once("  GATEWAY {")
         .expect("the callers' accounts");
+
     let free = callers
         .replace(r#"["favorites.v1.>", "$SRV.>"]"#, r#"[">"]"#)
         .replace(r#"["_INBOX.>", "favorites.changed.>"]"#, r#"[">"]"#);
+
     assert_eq!(free.matches(r#"[">"]"#).count(), 4);
+
     format!("{truth}  GATEWAY {{{free}")
 }
 
+/// Asserts that a request has no responder, or that the server refuses it.
+async fn assert_no_service_responds(client: &Client, subject: &str, body: &'static str) {
+    let reply = timeout(
+        STEP_TIMEOUT,
+        client.request(subject.to_owned(), body.into()),
+    )
+    .await
+    .expect("in time");
+
+    // The caller's own account has no JetStream, and the server replies with that error.
+    let is_refused = reply.as_ref().is_ok_and(|reply| {
+        let body: Value = serde_json::from_slice(&reply.payload).unwrap_or_default();
+        body["error"].is_object()
+    });
+
+    let has_no_responder = reply
+        .as_ref()
+        .is_err_and(|error| error.kind() == async_nats::RequestErrorKind::NoResponders);
+
+    assert!(has_no_responder || is_refused, "{subject}: {reply:?}");
+}
+
+/// Returns the next message that is no change notification. Every account may receive the
+/// notifications of all owners, because they have no content.
+async fn next_except_notifications(messages: &mut Subscriber) -> Message {
+    loop {
+        let message = messages.next().await.expect("a message");
+
+        if !message.subject.starts_with("favorites.changed.") {
+            return message;
+        }
+
+        assert!(message.payload.is_empty());
+    }
+}
+
+/// Goal: even without permissions, its account keeps a caller from the bucket and from the requests
+/// and replies of another caller.
+///
+/// Method: alice, in one account, sends every request that could reach the bucket or the auth
+/// service, and publishes a record. A client in the other account subscribes to everything; it
+/// must receive its own request and reply, and notifications without content.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_accounts_alone_keep_callers_from_the_bucket_and_from_each_other() {
-    let world = World::with_accounts(&callers_without_permissions()).await;
+async fn accounts_alone_keep_callers_apart_and_off_the_bucket() {
+    let world = World::with_accounts(&accounts_without_permissions_of_callers()).await;
     let _worker = world.worker("a").await;
     let alice = world.caller("alice").await;
     let other = world.connect("gateway2").await;
-    let mut heard = other.subscribe(">").await.expect("a subscription");
+    let mut messages = other.subscribe(">").await.expect("a subscription");
     other.publish("the.start", "".into()).await.expect("sent");
-    assert_eq!(
-        heard.next().await.expect("heard").subject.as_str(),
-        "the.start"
-    );
+    let start = messages.next().await.expect("a message");
+    assert_eq!(start.subject.as_str(), "the.start");
+
     alice.put_text("a", "x", "y").await;
     let before = world.records().await;
-    for subject in [
-        &CHANGES[..],
-        &LOOKS,
-        &["auth.v1.verify", "auth.v1.revoked", "$SYS.REQ.SERVER.PING"],
-    ]
-    .concat()
-    {
-        for body in ["", "{}"] {
-            let answer = timeout(PATIENCE, alice.client.request(subject, body.into()))
-                .await
-                .expect("in time");
-            let nobody = answer.as_ref().err().map(|error| error.kind());
-            let body = answer
-                .as_ref()
-                .map(|reply| serde_json::from_slice::<Value>(&reply.payload).unwrap_or_default());
-            // Their own account has no JetStream, and the server says so.
-            let refused = body.is_ok_and(|body| body["error"].is_object());
-            let none = nobody == Some(async_nats::RequestErrorKind::NoResponders);
-            assert!(none || refused, "{subject}: {answer:?}");
-        }
+    let elsewhere = ["auth.v1.verify", REVOKED, "$SYS.REQ.SERVER.PING"];
+
+    for subject in [&CHANGES[..], &READS, &elsewhere].concat() {
+        assert_no_service_responds(&alice.client, subject, "").await;
+        assert_no_service_responds(&alice.client, subject, "{}").await;
     }
+
     alice
         .client
         .publish(RECORD, "x".into())
         .await
         .expect("sent");
-    // Requests that end at another caller's inbox end nowhere else.
+
+    // Their replies go to alice's inbox, and must go nowhere else.
     for _ in 0..20 {
         alice.done("list", &json!({})).await;
     }
-    assert_eq!(world.records().await, before, "the bucket is as it was");
+
+    assert_eq!(world.records().await, before, "the bucket is unchanged");
+
     let reply = other
         .request("favorites.v1.version", "".into())
         .await
         .expect("an answer");
-    let mut next = async || {
-        loop {
-            let message = heard.next().await.expect("heard");
-            // That somebody's items changed is for everybody to hear; what, is not.
-            if !message.subject.starts_with("favorites.changed.") {
-                return message;
-            }
-            assert!(message.payload.is_empty());
-        }
-    };
-    let (first, second) = (next().await, next().await);
+    let first = next_except_notifications(&mut messages).await;
+    let second = next_except_notifications(&mut messages).await;
+
     assert_eq!(
         first.subject.as_str(),
         "favorites.v1.version",
-        "the first that it hears is its own request"
+        "the first message is the client's own request"
     );
-    assert_eq!(second.payload, reply.payload, "and then the answer to it");
+    assert_eq!(second.payload, reply.payload, "and the second its reply");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_hears_only_the_replies_to_its_own_account() {
+async fn a_caller_receives_only_replies_to_its_own_account() {
     let world = World::start().await;
     let _worker = world.worker("a").await;
     let alice = world.caller("alice").await;
     let other = world.connect("gateway2").await;
-    let mut heard = other.subscribe("_INBOX.>").await.expect("a subscription");
+    let mut messages = other.subscribe("_INBOX.>").await.expect("a subscription");
+
     let reply = other
         .request("favorites.v1.version", "".into())
         .await
         .expect("an answer");
-    assert_eq!(
-        heard.next().await.expect("heard").payload,
-        reply.payload,
-        "its own is heard"
-    );
+    let message = messages.next().await.expect("a message");
+
+    assert_eq!(message.payload, reply.payload, "its own reply arrives");
+
     for id in 0..20 {
         alice.put_text("a", &id.to_string(), "y").await;
     }
+
     let reply = other
         .request("favorites.v1.version", "".into())
         .await
         .expect("an answer");
+    let message = messages.next().await.expect("a message");
+
     assert_eq!(
-        heard.next().await.expect("heard").payload,
-        reply.payload,
-        "nothing came before its own answer"
+        message.payload, reply.payload,
+        "no other reply arrived before its own"
     );
 }

@@ -1,4 +1,4 @@
-//! The description of the contract for machines: what it says is so.
+//! The AsyncAPI description of the contract, `nats/asyncapi.yaml`: it matches the service.
 
 use crate::readme::text;
 use gofavorites::wire::{Code, Operation, Scope, Subjects, header, request_schema};
@@ -7,117 +7,193 @@ use std::collections::BTreeSet;
 
 const DESCRIPTION: &str = "nats/asyncapi.yaml";
 
-/// The description for machines.
+/// The AsyncAPI description.
 pub(crate) struct Described(Value);
 
 impl Described {
-    /// As the file has it.
+    /// Reads it from its file.
     pub(crate) fn read() -> Self {
         Self(serde_yaml_ng::from_str(&text(DESCRIPTION)).expect("YAML"))
     }
 
-    /// What stands there, wherever that is written.
-    fn at<'s>(&'s self, found: &'s Value) -> &'s Value {
-        match found["$ref"].as_str() {
-            Some(place) => {
-                let there = self
-                    .0
-                    .pointer(place.strip_prefix('#').expect("a place in this file"));
-                self.at(there.unwrap_or_else(|| panic!("{place} is not there")))
-            }
-            None => found,
-        }
-    }
-
-    /// The schema of a channel's message.
-    fn payload<'s>(&'s self, channel: &'s Value, message: &str) -> &'s Value {
-        self.at(&self.at(&self.at(channel)["messages"][message])["payload"])
-    }
-
-    /// The schema of an operation's request.
-    pub(crate) fn request(&self, operation: &str) -> &Value {
-        self.payload(&self.0["operations"][operation]["channel"], "request")
-    }
-
-    /// The schema of an operation's `reply`, or of its `refusal`.
-    pub(crate) fn reply(&self, operation: &str, message: &str) -> &Value {
-        self.payload(
-            &self.0["operations"][operation]["reply"]["channel"],
-            message,
-        )
-    }
-
-    /// Whether a value has the form of a schema, so far as this file uses JSON Schema.
-    pub(crate) fn fits(&self, schema: &Value, value: &Value) -> bool {
-        let schema = self.at(schema);
-        let kind = match schema["type"].as_str() {
-            None => true,
-            Some("object") => value.is_object(),
-            Some("array") => value.is_array(),
-            Some("string") => value.is_string(),
-            Some("integer") => value.is_u64(),
-            Some("boolean") => value.is_boolean(),
-            Some(other) => panic!("a type {other}"),
+    /// Returns the value, or what it refers to.
+    fn resolve<'s>(&'s self, value: &'s Value) -> &'s Value {
+        let Some(reference) = value["$ref"].as_str() else {
+            return value;
         };
-        let bounded = value.as_u64().is_none_or(|number| {
-            let least = schema["minimum"]
-                .as_u64()
-                .is_none_or(|least| number >= least);
-            least && schema["maximum"].as_u64().is_none_or(|most| number <= most)
-        });
-        kind && bounded
-            && schema.get("const").is_none_or(|only| only == value)
-            && schema["enum"]
-                .as_array()
-                .is_none_or(|some| some.contains(value))
-            && schema["oneOf"]
-                .as_array()
-                .is_none_or(|some| some.iter().filter(|one| self.fits(one, value)).count() == 1)
-            && value
-                .as_array()
-                .into_iter()
-                .flatten()
-                .all(|one| schema.get("items").is_none_or(|s| self.fits(s, one)))
-            && names(&schema["required"])
-                .iter()
-                .all(|name| value.get(name).is_some())
-            && value.as_object().into_iter().flatten().all(|(name, one)| {
-                let known = schema["properties"]
+
+        let pointer = reference.strip_prefix('#').expect("a place in this file");
+        let target = self.0.pointer(pointer);
+
+        self.resolve(target.unwrap_or_else(|| panic!("{reference} does not exist")))
+    }
+
+    /// Returns the schema of a channel's message.
+    fn payload<'s>(&'s self, channel: &'s Value, message: &str) -> &'s Value {
+        let message = self.resolve(&self.resolve(channel)["messages"][message]);
+
+        self.resolve(&message["payload"])
+    }
+
+    /// Returns the schema of an operation's request.
+    pub(crate) fn request(&self, operation: &str) -> &Value {
+        let operation = &self.0["operations"][operation];
+
+        self.payload(&operation["channel"], "request")
+    }
+
+    /// Returns the schema of an operation's `reply`, or of its `refusal`.
+    pub(crate) fn reply(&self, operation: &str, message: &str) -> &Value {
+        let operation = &self.0["operations"][operation];
+
+        self.payload(&operation["reply"]["channel"], message)
+    }
+
+    /// Returns whether a value is valid by a schema. Knows the part of JSON Schema that the
+    /// description uses.
+    pub(crate) fn fits(&self, schema: &Value, value: &Value) -> bool {
+        let schema = self.resolve(schema);
+
+        has_type(schema, value)
+            && is_within_bounds(schema, value)
+            && is_listed(schema, value)
+            && self.fits_one_of(schema, value)
+            && self.items_fit(schema, value)
+            && self.fields_fit(schema, value)
+    }
+
+    /// Returns whether the value fits exactly one of the alternatives, if there are any.
+    fn fits_one_of(&self, schema: &Value, value: &Value) -> bool {
+        let Some(alternatives) = schema["oneOf"].as_array() else {
+            return true;
+        };
+        let fitting = alternatives
+            .iter()
+            .filter(|alternative| self.fits(alternative, value));
+
+        fitting.count() == 1
+    }
+
+    fn items_fit(&self, schema: &Value, value: &Value) -> bool {
+        let mut items = value.as_array().into_iter().flatten();
+
+        items.all(|item| {
+            schema
+                .get("items")
+                .is_none_or(|schema| self.fits(schema, item))
+        })
+    }
+
+    fn fields_fit(&self, schema: &Value, value: &Value) -> bool {
+        let has_all_required = names(&schema["required"])
+            .iter()
+            .all(|name| value.get(name).is_some());
+        let mut fields = value.as_object().into_iter().flatten();
+
+        has_all_required
+            && fields.all(|(name, field)| {
+                let schema = schema["properties"]
                     .get(name)
                     .or(schema.get("additionalProperties"));
-                known.is_none_or(|schema| *schema != Value::Bool(false) && self.fits(schema, one))
+                schema
+                    .is_none_or(|schema| *schema != Value::Bool(false) && self.fits(schema, field))
             })
     }
 
-    /// Fails unless a schema of the description takes the same fields, and needs the same, as the service's own.
-    fn same_fields(&self, what: &str, described: &Value, real: &Value) {
-        let described = self.at(described);
-        let fields = |schema: &Value| {
-            schema["properties"]
-                .as_object()
-                .map(|all| all.keys().cloned().collect::<Vec<_>>())
+    /// Asserts that a schema of the description has the same fields, required fields and rules as
+    /// the service's own schema.
+    fn assert_same_fields(&self, what: &str, described: &Value, real: &Value) {
+        let described = self.resolve(described);
+        let fields = |schema: &Value| -> Vec<String> {
+            let fields = schema["properties"].as_object().into_iter().flatten();
+            fields.map(|(name, _)| name.clone()).collect()
         };
+        let required = |schema: &Value| BTreeSet::from_iter(names(&schema["required"]));
+
+        assert_eq!(fields(described), fields(real), "{what}");
         assert_eq!(
-            fields(described).unwrap_or_default(),
-            fields(real).unwrap_or_default(),
-            "{what}"
+            required(described),
+            required(real),
+            "{what}: what is required"
         );
-        let sorted = |schema: &Value| BTreeSet::from_iter(names(&schema["required"]));
-        assert_eq!(sorted(described), sorted(real), "{what}: what is required");
         assert_eq!(
             described["additionalProperties"], real["additionalProperties"],
             "{what}"
         );
+
         for (name, real) in real["properties"].as_object().into_iter().flatten() {
-            let field = self.at(&described["properties"][name]);
+            let field = self.resolve(&described["properties"][name]);
             for rule in ["enum", "const", "minimum", "maximum", "minItems"] {
                 assert_eq!(field.get(rule), real.get(rule), "{what}.{name}: {rule}");
             }
         }
     }
+
+    /// Asserts that the description of an operation matches the service.
+    fn assert_operation(&self, name: &str, operation: Operation, subject: &str) {
+        let described = &self.0["operations"][name];
+        let channel = self.resolve(&described["channel"]);
+        let request = self.resolve(&channel["messages"]["request"]);
+        let headers = self.resolve(&request["headers"]);
+        let scope = operation.scope().map_or("", Scope::as_str);
+        let is_write = operation.scope() == Some(Scope::Write);
+
+        assert_eq!(described["action"], "receive", "{name}");
+        assert_eq!(channel["address"], subject, "{name}");
+        assert_eq!(described["x-scope"], scope, "{name}");
+        self.assert_same_fields(
+            name,
+            self.payload(channel, "request"),
+            &request_schema(operation),
+        );
+
+        let required = names(&headers["required"]);
+        assert_eq!(
+            required.contains(&header::AUTHORIZATION.to_owned()),
+            operation.needs_token(),
+            "{name}"
+        );
+        assert_eq!(
+            headers["properties"].get(header::NATS_MSG_ID).is_some(),
+            is_write,
+            "{name}"
+        );
+    }
 }
 
-/// The texts of a list.
+fn has_type(schema: &Value, value: &Value) -> bool {
+    match schema["type"].as_str() {
+        None => true,
+        Some("object") => value.is_object(),
+        Some("array") => value.is_array(),
+        Some("string") => value.is_string(),
+        Some("integer") => value.is_u64(),
+        Some("boolean") => value.is_boolean(),
+        Some(other) => panic!("a type {other}"),
+    }
+}
+
+fn is_within_bounds(schema: &Value, value: &Value) -> bool {
+    let minimum = schema["minimum"].as_u64();
+    let maximum = schema["maximum"].as_u64();
+
+    value.as_u64().is_none_or(|number| {
+        minimum.is_none_or(|minimum| number >= minimum)
+            && maximum.is_none_or(|maximum| number <= maximum)
+    })
+}
+
+/// Returns whether the value is the constant of the schema, or one of its values.
+fn is_listed(schema: &Value, value: &Value) -> bool {
+    let is_constant = schema.get("const").is_none_or(|constant| constant == value);
+    let is_in_enum = schema["enum"]
+        .as_array()
+        .is_none_or(|values| values.contains(value));
+
+    is_constant && is_in_enum
+}
+
+/// Returns the texts of a list.
 fn names(list: &Value) -> Vec<String> {
     list.as_array()
         .into_iter()
@@ -126,80 +202,51 @@ fn names(list: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Every place that a value refers to.
+/// Returns all parts of a value that are references.
 fn references(value: &Value) -> Vec<&Value> {
     let own = value.get("$ref").is_some().then_some(value);
-    let below = value
+    let fields = value
         .as_object()
         .into_iter()
         .flat_map(|fields| fields.values());
-    let below = below.chain(value.as_array().into_iter().flatten());
-    own.into_iter().chain(below.flat_map(references)).collect()
+    let items = value.as_array().into_iter().flatten();
+
+    own.into_iter()
+        .chain(fields.chain(items).flat_map(references))
+        .collect()
 }
 
 #[test]
-fn the_description_for_machines_is_that_of_the_service() {
+fn the_asyncapi_description_matches_the_service() {
     let described = Described::read();
-    assert_eq!(described.0["asyncapi"], "3.0.0");
-    references(&described.0)
-        .into_iter()
-        .for_each(|reference| _ = described.at(reference));
+    let schemas = &described.0["components"]["schemas"];
     let subjects = Subjects::new("favorites", "a").expect("well formed");
+
+    assert_eq!(described.0["asyncapi"], "3.0.0");
+    for reference in references(&described.0) {
+        described.resolve(reference);
+    }
+
     for operation in Operation::ALL {
         let name = operation.name();
         let on_shard = subjects.request_on_shard("{shard}", operation);
-        for (name, subject) in [
-            (name.to_owned(), subjects.request(operation)),
-            (format!("{name}OnShard"), on_shard),
-        ] {
-            let told = &described.0["operations"][&name];
-            let channel = described.at(&told["channel"]);
-            assert_eq!(
-                (&told["action"], &channel["address"]),
-                (&json!("receive"), &json!(subject))
-            );
-            assert_eq!(
-                told["x-scope"],
-                operation.scope().map_or("", Scope::as_str),
-                "{name}"
-            );
-            described.same_fields(
-                &name,
-                described.payload(channel, "request"),
-                &request_schema(operation),
-            );
-            let headers = &described.at(&described.at(&channel["messages"]["request"])["headers"]);
-            assert_eq!(
-                names(&headers["required"]).contains(&header::AUTHORIZATION.to_owned()),
-                operation.needs_token()
-            );
-            let is_write = operation.scope() == Some(Scope::Write);
-            assert_eq!(
-                headers["properties"].get(header::NATS_MSG_ID).is_some(),
-                is_write,
-                "{name}"
-            );
-        }
+        described.assert_operation(name, operation, &subjects.request(operation));
+        described.assert_operation(&format!("{name}OnShard"), operation, &on_shard);
     }
-    let operations = described.0["operations"]
-        .as_object()
-        .expect("operations")
-        .len();
+
+    let operations = described.0["operations"].as_object().expect("operations");
     assert_eq!(
-        operations,
+        operations.len(),
         Operation::ALL.len() * 2 + 3,
-        "beside them the bell, and both of the auth service"
+        "and change notifications, and both subjects of the auth service"
     );
+
     let in_batch = &request_schema(Operation::Batch)["properties"]["ops"]["items"]["oneOf"];
-    for (at, name) in ["PutInBatch", "DeleteInBatch"].into_iter().enumerate() {
-        described.same_fields(
-            name,
-            &described.0["components"]["schemas"][name],
-            &in_batch[at],
-        );
-    }
-    let error = &described.0["components"]["schemas"]["Error"]["properties"];
-    assert_eq!(names(&error["code"]["enum"]), Code::ALL.map(Code::as_str));
+    described.assert_same_fields("PutInBatch", &schemas["PutInBatch"], &in_batch[0]);
+    described.assert_same_fields("DeleteInBatch", &schemas["DeleteInBatch"], &in_batch[1]);
+
+    let error = &schemas["Error"]["properties"];
     let statuses: BTreeSet<u16> = Code::ALL.map(Code::status).into();
+    assert_eq!(names(&error["code"]["enum"]), Code::ALL.map(Code::as_str));
     assert_eq!(error["status"]["enum"], json!(statuses));
 }

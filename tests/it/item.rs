@@ -1,34 +1,42 @@
-//! An item's life: put, got, changed, deleted, and what the wire shows of it.
+//! The life of an item: put, read, changed, deleted, and what the replies show of it.
 
 use crate::harness::{World, isin};
 use serde_json::{Value, json};
 
 fn apple() -> Value {
-    json!({"kind": "instrument", "tags": ["tech", "core", "tech"], "meta": {"broker": "x"}, "data": {
-        "isin": "us0378331005", "type": "stock", "ticker": "AAPL", "mic": "xnas", "currency": "usd",
-        "name": "Apple Inc."}})
+    json!({
+        "kind": "instrument", "tags": ["tech", "core", "tech"], "meta": {"broker": "x"},
+        "data": {
+            "isin": "us0378331005", "type": "stock", "ticker": "AAPL", "mic": "xnas",
+            "currency": "usd", "name": "Apple Inc.",
+        },
+    })
 }
 
+/// Goal: an instrument has the form of the contract, and another shard returns it unchanged.
+///
+/// Method: one caller puts it on shard a, with letters in the wrong case and a tag twice, and
+/// reads it on shard b with a strong read.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_instrument_is_read_back_on_another_shard_as_the_contract_shows_it() {
+async fn an_instrument_has_the_form_of_the_contract_on_all_shards() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
+    let get = json!({"kind": "instrument", "id": "us0378331005", "consistency": "strong"});
+
     let put = alice.done("a.put", &apple()).await;
+    let got = alice.done("b.get", &get).await;
+
     let item = &put["item"];
-    assert_eq!(
-        item["id"], "US0378331005",
-        "the id is the ISIN, and may be left out"
-    );
-    assert_eq!(
-        item["tags"],
-        json!(["core", "tech"]),
-        "tags are a set, given back sorted"
-    );
+    assert_eq!(item["id"], "US0378331005", "the ISIN, if no id is given");
+    assert_eq!(item["tags"], json!(["core", "tech"]), "a sorted set");
     assert_eq!(item["meta"], json!({"broker": "x"}));
     assert_eq!(
         item["data"],
-        json!({"isin": "US0378331005", "type": "stock", "ticker": "AAPL", "mic": "XNAS", "currency": "USD",
-               "name": "Apple Inc."})
+        json!({
+            "isin": "US0378331005", "type": "stock", "ticker": "AAPL", "mic": "XNAS",
+            "currency": "USD", "name": "Apple Inc.",
+        })
     );
     assert_eq!(item["version"], put["owner_version"]);
     assert_eq!(item["created_at"], item["updated_at"]);
@@ -39,128 +47,115 @@ async fn an_instrument_is_read_back_on_another_shard_as_the_contract_shows_it() 
         .cloned()
         .collect();
     assert_eq!(fields.len(), 8, "{fields:?}");
-    let got = alice
-        .done(
-            "b.get",
-            &json!({"kind": "instrument", "id": "us0378331005", "consistency": "strong"}),
-        )
-        .await;
     assert_eq!(&got["item"], item);
     assert_eq!(got["owner_version"], put["owner_version"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_put_replaces_the_item_and_keeps_its_beginning() {
+async fn a_put_replaces_the_item_and_keeps_its_creation_time() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
+    let etf =
+        json!({"kind": "instrument", "id": isin(1), "data": {"isin": isin(1), "type": "etf"}});
+    let only_id = json!({"kind": "instrument", "id": "US0378331005"});
+
     let first = alice.done("a.put", &apple()).await["item"].clone();
-    let second = alice
-        .done(
-            "a.put",
-            &json!({"kind": "instrument", "id": isin(1), "data": {"isin": isin(1), "type": "etf"}}),
-        )
-        .await;
-    let again = alice
-        .done(
-            "a.put",
-            &json!({"kind": "instrument", "id": "US0378331005"}),
-        )
-        .await["item"]
-        .clone();
-    assert_eq!(
-        again["data"], first["data"],
-        "data left out of a living item stays"
-    );
-    assert_eq!(
-        (&again["tags"], &again["meta"]),
-        (&json!([]), &json!({})),
-        "tags and meta left out are empty"
-    );
-    assert_eq!(again["created_at"], first["created_at"]);
-    assert!(
-        again["version"].as_u64() > second["item"]["version"].as_u64(),
-        "a version even when nothing differs"
-    );
+    let other = alice.done("a.put", &etf).await["item"].clone();
+    let replaced = alice.done("a.put", &only_id).await["item"].clone();
     let list = alice.done("a.list", &json!({})).await;
-    assert_eq!(list["items"][0]["id"], "US0378331005", "its place stays");
+
+    assert_eq!(
+        replaced["data"], first["data"],
+        "a put without data keeps the data of a live item"
+    );
+    assert_eq!(replaced["tags"], json!([]), "a put without tags has none");
+    assert_eq!(replaced["meta"], json!({}), "a put without meta has none");
+    assert_eq!(replaced["created_at"], first["created_at"]);
+    assert!(
+        replaced["version"].as_u64() > other["version"].as_u64(),
+        "every put is a new version"
+    );
+    assert_eq!(
+        list["items"][0]["id"], "US0378331005",
+        "the item keeps its position"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_is_chosen_where_none_is_given_and_an_instruments_is_its_isin() {
+async fn a_text_gets_a_generated_id_and_an_instrument_its_isin() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
-    let text = alice
-        .done("a.put", &json!({"kind": "text", "data": {"text": "x"}}))
-        .await;
+
+    let text = json!({"kind": "text", "data": {"text": "x"}});
+    let text = alice.done("a.put", &text).await;
     let id: uuid::Uuid = text["item"]["id"]
         .as_str()
         .expect("an id")
         .parse()
         .expect("a UUID");
     assert_eq!(id.get_version_num(), 7);
-    let other =
+
+    let other_id =
         json!({"kind": "instrument", "id": isin(1), "data": {"isin": isin(2), "type": "fund"}});
-    assert_eq!(
-        alice.ask("a.put", &other).await.refusal("invalid_item")["details"]["field"],
-        "id"
-    );
-    let least = json!({"kind": "instrument", "data": {"isin": isin(1), "type": "other"}});
-    let item = alice.done("a.put", &least).await;
+    let reply = alice.ask("a.put", &other_id).await;
+    assert_eq!(reply.refusal("invalid_item")["details"]["field"], "id");
+
+    let required_only = json!({"kind": "instrument", "data": {"isin": isin(1), "type": "other"}});
+    let item = alice.done("a.put", &required_only).await;
     assert_eq!(
         item["item"]["data"],
         json!({"isin": isin(1), "type": "other"}),
-        "what is absent is left out"
+        "absent fields are left out"
     );
-    // Kinds share nothing: a text may have an ISIN for its id.
+
+    // Ids are unique per kind only: a text may have an ISIN as its id.
     alice.put_text("a", &isin(1), "y").await;
-    assert_eq!(
-        alice.done("a.list", &json!({})).await["items"]
-            .as_array()
-            .map(Vec::len),
-        Some(3)
-    );
+    let list = alice.done("a.list", &json!({})).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(3));
 }
 
+/// Goal: a deletion has a version, hides the item on both shards, and a later put is a new item.
+///
+/// Method: one caller deletes an item on shard a, tries to read and to delete it again, puts it
+/// once more, and lists the items on shard b.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_is_a_version_and_the_next_put_begins_a_new_life() {
+async fn a_deletion_is_a_version_and_the_next_put_a_new_item() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     let first = alice.put_text("a", "note", "x").await;
     alice.put_text("a", "other", "x").await;
-    let this = json!({"kind": "text", "id": "note"});
-    let gone = alice.done("a.delete", &this).await;
-    let item = gone["item"].as_object().expect("an object");
+    let note = json!({"kind": "text", "id": "note"});
+
+    let deletion = alice.done("a.delete", &note).await;
+    let item = deletion["item"].as_object().expect("an object");
     assert_eq!(
         item.keys().collect::<Vec<_>>(),
         ["deleted", "id", "kind", "updated_at", "version"]
     );
-    assert_eq!(
-        (&item["deleted"], &item["version"]),
-        (&json!(true), &gone["owner_version"])
-    );
-    for what in ["a.get", "a.delete"] {
+    assert_eq!(item["deleted"], true);
+    assert_eq!(item["version"], deletion["owner_version"]);
+
+    for operation in ["a.get", "a.delete"] {
         for condition in [json!(null), json!(0), json!(1)] {
-            let mut body = this.clone();
-            if what == "a.delete" && !condition.is_null() {
+            let mut body = note.clone();
+            if operation == "a.delete" && !condition.is_null() {
                 body["if_version"] = condition;
             }
-            let reply = alice.ask(what, &body).await;
-            assert_eq!(
-                reply.refusal("not_found")["details"]["owner_version"],
-                gone["owner_version"]
-            );
+            let reply = alice.ask(operation, &body).await;
+
+            let details = &reply.refusal("not_found")["details"];
+            assert_eq!(details["owner_version"], deletion["owner_version"]);
         }
     }
-    let needs_data = json!({"kind": "text", "id": "note", "tags": ["x"]});
-    assert_eq!(
-        alice
-            .ask("a.put", &needs_data)
-            .await
-            .refusal("invalid_item")["details"]["field"],
-        "data"
-    );
+
+    let without_data = json!({"kind": "text", "id": "note", "tags": ["x"]});
+    let reply = alice.ask("a.put", &without_data).await;
+    assert_eq!(reply.refusal("invalid_item")["details"]["field"], "data");
+
     let again = alice.put_text("a", "note", "y").await;
-    assert!(again["item"]["version"].as_u64() > gone["item"]["version"].as_u64());
+    assert!(again["item"]["version"].as_u64() > deletion["item"]["version"].as_u64());
     assert!(again["item"]["created_at"].as_str() >= first["item"]["created_at"].as_str());
     assert_eq!(again["item"]["created_at"], again["item"]["updated_at"]);
     let list = alice
@@ -172,139 +167,136 @@ async fn a_deletion_is_a_version_and_the_next_put_begins_a_new_life() {
         .iter()
         .map(|item| item["id"].clone())
         .collect();
-    assert_eq!(ids, ["other", "note"], "its place is that of its new life");
+    assert_eq!(ids, ["other", "note"], "the position of a new item");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cbor_says_the_same_as_json() {
+async fn cbor_and_json_return_the_same_item() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     let put = alice.put_text("a", "note", "x").await;
     let mut headers = alice.headers();
     headers.insert("Content-Type", "application/cbor");
     let mut body = Vec::new();
     ciborium::into_writer(&json!({"kind": "text", "id": "note"}), &mut body).expect("CBOR");
-    let subject = "favorites.v1.shard.a.get";
+
     let reply = alice
         .client
-        .request_with_headers(subject, headers, body.into())
+        .request_with_headers("favorites.v1.shard.a.get", headers, body.into())
         .await
         .expect("a reply");
-    assert_eq!(
-        reply
-            .headers
-            .expect("headers")
-            .get("Content-Type")
-            .expect("one")
-            .as_str(),
-        "application/cbor"
-    );
+
+    let headers = reply.headers.expect("headers");
+    let content_type = headers.get("Content-Type").expect("a content type");
+    assert_eq!(content_type.as_str(), "application/cbor");
     let got: Value = ciborium::from_reader(&reply.payload[..]).expect("CBOR");
     assert_eq!(got["item"], put["item"]);
 }
 
+/// Goal: an owner cannot list, read or delete another owner's item, and their ids do not collide.
+///
+/// Method: alice puts an item; bob tries each operation on it on two shards, then puts an item
+/// with the same id.
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_sees_what_is_anothers() {
+async fn an_owner_sees_and_changes_only_own_items() {
     let (world, _a, _b) = World::with_two_shards().await;
-    let (alice, bob) = (world.caller("alice").await, world.caller("bob").await);
+    let alice = world.caller("alice").await;
+    let bob = world.caller("bob").await;
+
     alice.put_text("a", "note", "x").await;
-    let this = json!({"kind": "text", "id": "note"});
-    assert_eq!(bob.done("a.list", &json!({})).await["items"], json!([]));
-    assert_eq!(
-        bob.ask("a.get", &this).await.refusal("not_found")["details"]["owner_version"],
-        0
-    );
-    bob.ask("b.delete", &this).await.refusal("not_found");
+    let note = json!({"kind": "text", "id": "note"});
+
+    let list = bob.done("a.list", &json!({})).await;
+    let get = bob.ask("a.get", &note).await;
+    let deletion = bob.ask("b.delete", &note).await;
     bob.put_text("a", "note", "of bob").await;
-    assert_eq!(
-        alice.done("a.get", &this).await["item"]["data"]["text"],
-        "x"
-    );
+
+    assert_eq!(list["items"], json!([]));
+    assert_eq!(get.refusal("not_found")["details"]["owner_version"], 0);
+    deletion.refusal("not_found");
+    let unchanged = alice.done("a.get", &note).await;
+    assert_eq!(unchanged["item"]["data"]["text"], "x");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_much_is_refused_with_both_counts() {
+async fn a_put_beyond_a_quota_is_refused_with_both_counts() {
     let world = World::start().await;
     let mut settings = world.settings("a");
-    (settings.limits.items, settings.limits.keys) = (3, 4);
+    settings.limits.items = 3;
+    settings.limits.keys = 4;
     let _a = world.worker_with(settings).await;
     let alice = world.caller("alice").await;
+
+    let put = |id: &str| json!({"kind": "text", "id": id, "data": {"text": "x"}});
+    let delete = |id: &str| json!({"kind": "text", "id": id});
+
     for number in 1..=3 {
         alice.put_text("a", &format!("n{number}"), "x").await;
     }
-    let more = |id: &str| json!({"kind": "text", "id": id, "data": {"text": "x"}});
-    let full = alice.ask("a.put", &more("n4")).await;
-    let details = &full.refusal("quota_exceeded")["details"];
-    assert_eq!(
-        (&details["used"], &details["limit"]),
-        (&json!(3), &json!(3))
-    );
-    assert_eq!(
-        (&details["items"], &details["keys"]),
-        (&json!(3), &json!(3))
-    );
+
+    let reply = alice.ask("a.put", &put("n4")).await;
+    let details = &reply.refusal("quota_exceeded")["details"];
+    assert_eq!(details["used"], 3);
+    assert_eq!(details["limit"], 3);
+    assert_eq!(details["items"], 3);
+    assert_eq!(details["keys"], 3);
     assert!(details["retry_after_ms"].is_u64());
-    alice.done("a.put", &more("n1")).await;
-    alice
-        .done("a.delete", &json!({"kind": "text", "id": "n1"}))
-        .await;
-    alice.done("a.put", &more("n4")).await;
-    alice
-        .done("a.delete", &json!({"kind": "text", "id": "n2"}))
-        .await;
-    let full = alice.ask("a.put", &more("n5")).await;
-    let details = &full.refusal("quota_exceeded")["details"];
-    assert_eq!(
-        (&details["used"], &details["limit"]),
-        (&json!(4), &json!(4)),
-        "kept deletions hold their keys"
-    );
-    alice.done("a.put", &more("n2")).await;
+
+    alice.done("a.put", &put("n1")).await;
+    alice.done("a.delete", &delete("n1")).await;
+    alice.done("a.put", &put("n4")).await;
+    alice.done("a.delete", &delete("n2")).await;
+    let reply = alice.ask("a.put", &put("n5")).await;
+    let details = &reply.refusal("quota_exceeded")["details"];
+    assert_eq!(details["used"], 4, "remembered deletions count as keys");
+    assert_eq!(details["limit"], 4);
+
+    alice.done("a.put", &put("n2")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_whose_reply_could_not_fit_is_refused_before_it_is_made() {
+async fn a_write_whose_reply_would_not_fit_is_not_done() {
     let world = World::start().await;
     let mut settings = world.settings("a");
     settings.limits.reply_bytes = 100_000;
     let _a = world.worker_with(settings).await;
     let alice = world.caller("alice").await;
-    // JSON writes each of these in six bytes; the request, in CBOR, holds one for each.
+
+    // A reply in JSON takes six bytes for each of these characters, the request in CBOR takes one.
     let body = json!({"kind": "text", "id": "note", "data": {"text": "\u{1}".repeat(20_000)}});
     let mut bytes = Vec::new();
     ciborium::into_writer(&body, &mut bytes).expect("CBOR");
     let mut headers = alice.headers();
     headers.insert("Content-Type", "application/cbor");
-    let subject = "favorites.v1.shard.a.put";
+
     let reply = alice
         .client
-        .request_with_headers(subject, headers, bytes.into())
+        .request_with_headers("favorites.v1.shard.a.put", headers, bytes.into())
         .await
         .expect("a reply");
+
     let reply: Value = ciborium::from_reader(&reply.payload[..]).expect("CBOR");
     assert_eq!(reply["error"]["code"], "too_large");
-    assert_eq!(
-        alice.done("a.list", &json!({})).await["owner_version"],
-        0,
-        "nothing was written"
-    );
+    let list = alice.done("a.list", &json!({})).await;
+    assert_eq!(list["owner_version"], 0, "nothing was written");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_is_what_is_named() {
+async fn a_refusal_names_the_missing_field_or_the_limit() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
-    let refused = alice.ask("a.put", &json!({"kind": "instrument"})).await;
-    assert_eq!(refused.refusal("invalid_item")["details"]["field"], "data");
-    let refused = alice
-        .ask(
-            "a.put",
-            &json!({"kind": "text", "data": {"text": "x".repeat(300_000)}}),
-        )
-        .await;
-    let details = &refused.refusal("too_large")["details"];
+
+    let large = json!({"kind": "text", "data": {"text": "x".repeat(300_000)}});
+
+    let no_data = alice.ask("a.put", &json!({"kind": "instrument"})).await;
+    let too_large = alice.ask("a.put", &large).await;
+
+    assert_eq!(no_data.refusal("invalid_item")["details"]["field"], "data");
+    let details = &too_large.refusal("too_large")["details"];
     assert!(
-        details["field"].is_null() && details["limit"] == 262_144,
-        "the body is no field: {details}"
+        details["field"].is_null(),
+        "the complete body is no field: {details}"
     );
+    assert_eq!(details["limit"], 262_144);
 }

@@ -239,7 +239,7 @@ async fn every_grant_of_a_link_is_needed_by_somebody() {
         .collect();
     let confs = all
         .iter()
-        .map(|grant| (grant.name.clone(), grant.taken_from(ACCOUNTS_CONF)));
+        .map(|grant| (grant.name.clone(), grant.removed_from(ACCOUNTS_CONF)));
     let whole = (0..2).map(|_| ("nothing".to_owned(), ACCOUNTS_CONF.to_owned()));
     let (places, mut tries) = (Arc::new(Semaphore::new(4)), JoinSet::new());
     for (name, conf) in whole.chain(confs) {

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// With a breaker open, nobody waits longer for a refusal or a stale read. These tests run alone: a busy machine adds
-/// to what is measured.
-const AT_ONCE: Duration = Duration::from_millis(50);
-/// After the return of what was away, everything is as before within that time.
-const NORMAL: Duration = Duration::from_secs(2);
+/// Far from every time-out: the shortest call to what is down may take a second. An answer within this time has not waited
+/// for it, however busy the machine is.
+const NOT_WAITED: Duration = Duration::from_millis(500);
+/// How long the service may take to serve normally again after the outage has ended.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long an outage lasts.
 const OUTAGE: Duration = Duration::from_secs(3);
-/// After that time of an outage its breakers are open: a call to the truth, and a look at it, may take that long.
-const KNOWN: Duration = Duration::from_millis(2_300);
+/// After this time of an outage its breakers are open: a call to the bucket, and a probe, may take that long.
+const BREAKERS_OPEN: Duration = Duration::from_millis(2_300);
 
 /// How often every worker is restarted: what is lost between a worker and its server shows once in some thousand requests.
 const RESTARTS: usize = 5;
@@ -30,8 +30,8 @@ fn tell(what: &str, report: &Report, began: Instant, ended: Instant) {
     println!("{what}: reads {reads:?}");
     println!(
         "{what}: slowest before it was known {:?}, once it was {:?}; normal {:?} after the return",
-        report.slowest(began, began + KNOWN),
-        report.slowest(began + KNOWN, ended),
+        report.slowest(began, began + BREAKERS_OPEN),
+        report.slowest(began + BREAKERS_OPEN, ended),
         report.normal_after(ended),
     );
 }
@@ -41,7 +41,7 @@ async fn is_as_acknowledged(report: &mut Report, shards: &[&str], ended: Instant
     let normal = report.normal_after(ended);
     report.verify(shards).await;
     report.is_clean();
-    assert!(normal <= NORMAL, "normal service after {normal:?}");
+    assert!(normal <= RECOVERY_TIMEOUT, "normal service after {normal:?}");
 }
 
 /// Workers whose way to Postgres can be cut and frozen.
@@ -75,14 +75,14 @@ async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
     let ended = Instant::now();
     link.heal();
     load.progress(400).await;
-    tokio::time::sleep(NORMAL).await;
+    tokio::time::sleep(RECOVERY_TIMEOUT).await;
     load.progress(100).await;
     let mut report = load.stop().await;
     tell(what, &report, began, ended);
     report.only(&[], &[Outcome::Pending]);
-    let slowest = report.slowest(began + KNOWN, ended);
+    let slowest = report.slowest(began + BREAKERS_OPEN, ended);
     assert!(
-        slowest <= AT_ONCE,
+        slowest <= NOT_WAITED,
         "somebody waited for Postgres: {slowest:?}"
     );
     is_as_acknowledged(&mut report, &["a"], ended).await;
@@ -104,7 +104,7 @@ async fn wait_for_rows(world: &World, shard: &str, mut acknowledged: BTreeSet<u6
             return println!("{all} acknowledged items have their rows");
         }
         assert!(
-            since.elapsed() < NORMAL,
+            since.elapsed() < RECOVERY_TIMEOUT,
             "{} of {all} acknowledged items have no row",
             acknowledged.len()
         );
@@ -126,12 +126,15 @@ async fn postgres_hangs() {
 async fn a_slow_postgres_slows_nobody_who_is_known() {
     let _permit = exclusive().await;
     let world = World::start().await;
-    let (settings, link) = through_a_link(&world, "a").await;
+    let (mut settings, link) = through_a_link(&world, "a").await;
+    settings.postgres.call_ms = 3_000;
     let _worker = world.worker_with(settings).await;
     let load = Load::start(&world, &["a"], 8, false).await;
     load.progress(200).await;
+
     let began = Instant::now();
-    link.delay(Duration::from_millis(150));
+    // Each way: one question to Postgres takes longer than `NOT_WAITED`.
+    link.delay(Duration::from_millis(300));
     load.progress(200).await;
     // Newcomers, who need Postgres, take their time; the others do not wait for them.
     let newcomers = (0..40).map(|number| {
@@ -148,14 +151,14 @@ async fn a_slow_postgres_slows_nobody_who_is_known() {
     let ended = Instant::now();
     link.heal();
     load.progress(200).await;
-    tokio::time::sleep(NORMAL).await;
+    tokio::time::sleep(RECOVERY_TIMEOUT).await;
     load.progress(50).await;
     let mut report = load.stop().await;
     tell("slow Postgres", &report, began, ended);
     report.only(&[], &[Outcome::Pending]);
     let slowest_read = report.slowest_read(began, ended);
     assert!(
-        slowest_read < Duration::from_millis(300),
+        slowest_read < NOT_WAITED,
         "a read of a known owner took {slowest_read:?}"
     );
     is_as_acknowledged(&mut report, &["a"], ended).await;
@@ -187,7 +190,7 @@ async fn the_truth_goes(what: &str, frozen: bool) {
     let refused = newcomer.ask("a.list", &json!({})).await;
     assert!(refused.refusal("truth_unavailable")["details"]["retry_after_ms"].is_u64());
     assert!(
-        asked.elapsed() <= AT_ONCE,
+        asked.elapsed() <= NOT_WAITED,
         "refused after {:?}",
         asked.elapsed()
     );
@@ -206,7 +209,7 @@ async fn the_truth_goes(what: &str, frozen: bool) {
         false => hub.link.heal(),
     }
     load.progress(300).await;
-    tokio::time::sleep(NORMAL).await;
+    tokio::time::sleep(RECOVERY_TIMEOUT).await;
     load.progress(100).await;
     let mut report = load.stop().await;
     tell(what, &report, began, ended);
@@ -223,9 +226,9 @@ async fn the_truth_goes(what: &str, frozen: bool) {
         report.counts()[1].contains_key(&Outcome::Stale),
         "reads go on, and say that they are stale"
     );
-    let slowest = report.slowest(began + KNOWN, ended);
+    let slowest = report.slowest(began + BREAKERS_OPEN, ended);
     assert!(
-        slowest <= AT_ONCE,
+        slowest <= NOT_WAITED,
         "with the breaker open an answer took {slowest:?}"
     );
     is_as_acknowledged(&mut report, &["a", "b"], ended).await;
@@ -269,7 +272,8 @@ async fn an_owner_who_is_not_in_memory_is_served_from_postgres_in_the_callers_ti
         "{}",
         reply.body
     );
-    assert!(took <= Duration::from_millis(400), "{took:?}");
+    // Not the 2 seconds that a call to the bucket may take.
+    assert!(took <= Duration::from_millis(1_500), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,7 +362,7 @@ async fn retry<F: Future<Output = crate::harness::Reply>>(ask: impl Fn() -> F) -
         if reply["error"].is_null() {
             return reply;
         }
-        assert!(since.elapsed() < NORMAL, "{reply}");
+        assert!(since.elapsed() < RECOVERY_TIMEOUT, "{reply}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -389,7 +393,7 @@ async fn the_auth_service_goes(what: &str, frozen: bool) {
         .await
         .refusal("auth_unavailable");
     assert!(
-        asked.elapsed() <= AT_ONCE,
+        asked.elapsed() <= NOT_WAITED,
         "refused after {:?}",
         asked.elapsed()
     );
@@ -399,7 +403,7 @@ async fn the_auth_service_goes(what: &str, frozen: bool) {
         false => world.start_auth().await,
     }
     load.progress(200).await;
-    tokio::time::sleep(NORMAL).await;
+    tokio::time::sleep(RECOVERY_TIMEOUT).await;
     load.progress(50).await;
     let mut report = load.stop().await;
     tell(what, &report, began, ended);
@@ -412,7 +416,7 @@ async fn the_auth_service_goes(what: &str, frozen: bool) {
         },
         &[],
     );
-    assert!(report.slowest(began + KNOWN, ended) <= AT_ONCE);
+    assert!(report.slowest(began + BREAKERS_OPEN, ended) <= NOT_WAITED);
     is_as_acknowledged(&mut report, &["a"], ended).await;
 }
 
@@ -483,7 +487,7 @@ async fn the_nats_server_is_killed() {
     world.nats.restart().await.expect("started again");
     let ended = Instant::now();
     load.progress(200).await;
-    tokio::time::sleep(NORMAL).await;
+    tokio::time::sleep(RECOVERY_TIMEOUT).await;
     load.progress(50).await;
     let mut report = load.stop().await;
     tell("NATS killed", &report, began, ended);

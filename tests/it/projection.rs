@@ -1,191 +1,202 @@
-//! The projection and hosting: what a shard's Postgres has, and when it may be believed.
+//! Projection and hosting: which rows a shard's Postgres has, and when a worker reads from them.
 
 use crate::harness::{World, isin};
 use gofavorites::seal::{Keyring, UserId};
 use gofavorites::shard::Store;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_acknowledged_write_is_a_row_of_the_shard_when_it_is_answered() {
-    let (world, _a, _b) = World::with_two_shards().await;
-    let alice = world.caller("alice").await;
-    let put = alice.put_text("a", "note", "x").await;
-    assert!(put.get("local").is_none(), "{put}");
-    let version = put["item"]["version"].to_string();
-    assert_eq!(world.query("a", "select version from item"), version);
-    assert_eq!(
-        world.query(
-            "a",
-            "select version, complete_to is not null, history_complete from owner"
-        ),
-        format!("{version}|t|t")
-    );
-    let cursor: u64 = world
-        .query("a", "select sequence from cursor")
-        .parse()
-        .expect("a number");
-    assert!(cursor >= put["item"]["version"].as_u64().expect("a version"));
+fn count(list: &Value) -> Option<usize> {
+    list["items"].as_array().map(Vec::len)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_shard_hosts_from_the_first_request_and_is_kept_current_from_then_on() {
-    let (world, _a, _b) = World::with_two_shards().await;
-    let alice = world.caller("alice").await;
-    alice.put_text("a", "one", "x").await;
-    assert_eq!(
-        world.query("b", "select count(*) from owner"),
-        "0",
-        "b skips owners whom it does not host"
-    );
-    let list = alice.done("b.list", &json!({})).await;
-    assert_eq!(
-        list["items"].as_array().map(Vec::len),
-        Some(1),
-        "the first answer is whole"
-    );
-    assert_eq!(world.query("b", "select count(*) from item"), "1");
-    let put = alice.put_text("a", "two", "y").await;
-    let version = put["item"]["version"].to_string();
-    let until = Instant::now() + Duration::from_secs(5);
-    while world.query("b", "select max(version) from item") != version {
+/// Waits until the statement returns that text in the shard's database, at most five seconds.
+async fn wait_for_rows(world: &World, shard: &str, statement: &str, expected: &str) {
+    let end = Instant::now() + Duration::from_secs(5);
+
+    while world.query(shard, statement) != expected {
         assert!(
-            Instant::now() < until,
-            "b's projection does not bring the row"
+            Instant::now() < end,
+            "shard {shard}: no {expected} from: {statement}"
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_who_is_not_completely_hosted_is_not_read_from_postgres() {
+async fn an_acknowledged_write_is_already_a_row_of_the_shard() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = world.caller("alice").await;
+
+    let put = alice.put_text("a", "note", "x").await;
+
+    assert!(put.get("local").is_none(), "{put}");
+    let version = put["item"]["version"].as_u64().expect("a version");
+    let row = world.query("a", "select version from item");
+    assert_eq!(row, version.to_string());
+    let owner = "select version, complete_to is not null, history_complete from owner";
+    assert_eq!(world.query("a", owner), format!("{version}|t|t"));
+    let cursor = world.query("a", "select sequence from cursor");
+    assert!(cursor.parse::<u64>().expect("a number") >= version);
+}
+
+/// Goal: a shard hosts an owner from the first request on, and projects later writes by itself.
+///
+/// Method: one caller writes on shard a only. Shard b has no row until the caller lists there;
+/// the next write on shard a then reaches shard b without a request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_hosts_from_the_first_request_and_stays_current() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = world.caller("alice").await;
+
+    alice.put_text("a", "one", "x").await;
+    assert_eq!(
+        world.query("b", "select count(*) from owner"),
+        "0",
+        "shard b skips owners that it does not host"
+    );
+
+    let list = alice.done("b.list", &json!({})).await;
+    assert_eq!(count(&list), Some(1), "the first answer is complete");
+    assert_eq!(world.query("b", "select count(*) from item"), "1");
+
+    let put = alice.put_text("a", "two", "y").await;
+    let version = put["item"]["version"].to_string();
+    wait_for_rows(&world, "b", "select max(version) from item", &version).await;
+}
+
+/// Goal: rows of an owner that is not marked complete are not read, but replaced by hosting.
+///
+/// Method: the mark is removed in Postgres, the worker stops, and a row is deleted. A new worker
+/// must return all items, and have all rows afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incompletely_hosted_owner_is_not_read_from_postgres() {
     let (world, a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     for number in 0..3 {
         alice.put_text("a", &format!("note-{number}"), "x").await;
     }
+
     let store = Store::new(&world.settings("a").postgres).expect("settings");
     let keyring =
         Keyring::from_base64(&world.secrets.identity, &world.secrets.encryption).expect("keys");
     let owner = keyring.owner(&UserId::new(gofavorites::dev::tokens::ISSUER, "alice"));
-    let hosted = store
-        .hosted_owner(&owner)
-        .await
-        .expect("Postgres")
-        .expect("hosted");
+    let hosted = store.hosted_owner(&owner).await.expect("Postgres");
+    let hosted = hosted.expect("hosted");
     assert_eq!(hosted.records.len(), 4, "three items and the owner's key");
+
     world.query("a", "update owner set complete_to = null");
-    assert!(
-        store
-            .hosted_owner(&owner)
-            .await
-            .expect("Postgres")
-            .is_none()
-    );
-    // A worker that has nothing in memory brings the owner here again, and answers whole.
+    let hosted = store.hosted_owner(&owner).await.expect("Postgres");
+    assert!(hosted.is_none());
+
+    // A new worker has no copy in memory, so it hosts the owner again and returns all items.
     a.stop().await.expect("stopped in order");
-    world.query(
-        "a",
-        "delete from item where version = (select max(version) from item)",
-    );
+    let lose_newest = "delete from item where version = (select max(version) from item)";
+    world.query("a", lose_newest);
     let _again = world.worker("a").await;
     let list = alice.done("a.list", &json!({})).await;
-    assert_eq!(list["items"].as_array().map(Vec::len), Some(3));
-    assert_eq!(
-        world.query(
-            "a",
-            "select count(*), count(complete_to) from item join owner using (owner_key)"
-        ),
-        "3|3"
-    );
+    assert_eq!(count(&list), Some(3));
+    let rows = "select count(*), count(complete_to) from item join owner using (owner_key)";
+    assert_eq!(world.query("a", rows), "3|3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_do_not_fit_the_truth_are_not_believed() {
+async fn rows_that_contradict_the_bucket_are_not_used() {
     let (world, a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     for number in 0..3 {
         alice.put_text("a", &format!("note-{number}"), "x").await;
     }
+
     a.stop().await.expect("stopped in order");
-    world.query(
-        "a",
-        "delete from item where version = (select min(version) from item)",
-    );
+    let lose_oldest = "delete from item where version = (select min(version) from item)";
+    world.query("a", lose_oldest);
     let _again = world.worker("a").await;
     let list = alice.done("a.list", &json!({})).await;
-    assert_eq!(
-        list["items"].as_array().map(Vec::len),
-        Some(3),
-        "taken from the truth"
-    );
+
+    assert_eq!(count(&list), Some(3), "read from the bucket");
 }
 
+/// Goal: a transaction of the projection never ends inside a batch.
+///
+/// Method: the projection commits as often as it can. New owners write, whose first write is a
+/// batch of their key and an item, while another thread queries Postgres for a key without item.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_reader_of_postgres_sees_half_of_a_batch() {
     let world = World::start().await;
     let mut settings = world.settings("a");
-    // As small as a transaction of the projection can be told to be.
     settings.projection.batch = 1;
     let _a = world.worker_with(settings).await;
+
     let watching = {
-        let (database, postgres) = (world.database("a"), &world.shared.postgres);
+        let database = world.database("a");
+        let postgres = &world.shared.postgres;
         tokio::task::spawn_blocking(move || {
-            let half = "select count(*) from owner o where o.key_version is not null and not exists \
-                        (select from item i where i.owner_key = o.owner_key)";
+            let half = "select count(*) from owner o where o.key_version is not null \
+                        and not exists (select from item i where i.owner_key = o.owner_key)";
+            let end = Instant::now() + Duration::from_secs(3);
             let mut seen = 0;
-            let until = Instant::now() + Duration::from_secs(3);
-            while Instant::now() < until {
-                seen += postgres
-                    .query(&database, half)
-                    .expect("Postgres")
-                    .parse::<u64>()
-                    .expect("a number");
+
+            while Instant::now() < end {
+                let count = postgres.query(&database, half).expect("Postgres");
+                seen += count.parse::<u64>().expect("a number");
             }
+
             seen
         })
     };
-    // An owner's first write is a batch of two: their key and the item.
-    let mut number = 0;
+    let mut owners = 0;
+
     while !watching.is_finished() {
-        number += 1;
-        let somebody = world.caller(&format!("somebody-{number}")).await;
-        somebody.put_text("a", "note", "x").await;
+        owners += 1;
+        let caller = world.caller(&format!("somebody-{owners}")).await;
+        caller.put_text("a", "note", "x").await;
     }
-    assert!(number > 20, "only {number} owners were made");
+
+    assert!(owners > 20, "only {owners} owners wrote");
     assert_eq!(watching.await.expect("no panic"), 0);
 }
 
+/// Goal: a shard that was stopped continues its projection where it had been.
+///
+/// Method: shard b hosts an owner and stops, shard a writes twenty items, and shard b starts
+/// again. Its first answer must be complete, and its rows must follow.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shard_that_was_down_catches_up_from_its_own_cursor() {
+async fn a_stopped_shard_catches_up_from_its_own_cursor() {
     let (world, a, b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     alice.put_text("a", "one", "x").await;
     alice.done("b.list", &json!({})).await;
+
     b.stop().await.expect("stopped in order");
+
     for number in 0..20 {
         let body = json!({"kind": "instrument", "data": {"isin": isin(number), "type": "fund"}});
         alice.done("a.put", &body).await;
     }
+
     let _b = world.worker("b").await;
+
     let list = alice.done("b.list", &json!({})).await;
-    assert_eq!(list["items"].as_array().map(Vec::len), Some(21));
-    let until = Instant::now() + Duration::from_secs(5);
-    while world.query("b", "select count(*) from item") != "21" {
-        assert!(Instant::now() < until, "b does not catch up");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    assert_eq!(count(&list), Some(21));
+    wait_for_rows(&world, "b", "select count(*) from item", "21").await;
     a.stop().await.expect("stopped in order");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shards_lost_database_comes_back_by_itself() {
+async fn a_lost_database_is_rebuilt_without_an_operator() {
     let (world, a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     alice.put_text("a", "one", "x").await;
+
     a.stop().await.expect("stopped in order");
     world.query("a", "truncate owner, item, item_version, cursor");
     let _a = world.worker("a").await;
     let list = alice.done("a.list", &json!({})).await;
-    assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
+
+    assert_eq!(count(&list), Some(1));
 }

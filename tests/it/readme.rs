@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The program as the documents name it.
-const PROGRAM: &str = "target/release/gofavorites";
+const PROGRAM: &str = "target/debug/gofavorites";
 
 /// How long the platform may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(120);

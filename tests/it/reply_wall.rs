@@ -1,25 +1,32 @@
-//! The reply subject of a request is input: an answer never goes where it would be a command.
+//! The reply subject of a request is input: no reply goes to a subject where it would act as a
+//! command.
 
 use crate::harness::{Caller, Worker, World};
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Message};
+use bytes::Bytes;
 use futures::StreamExt as _;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::tokens::ALL_SCOPES;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The accounts, with a caller inside the workers' own, and a worker who may do all that the account may.
+/// The accounts, with a caller inside the workers' own account, and a worker with all rights that
+/// the account has.
 fn with_an_insider() -> String {
-    let insider = "users: [\n      { user: insider, password: insider, permissions: { publish: { allow: [\">\"] } } }\n";
+    let insider = "users: [\n      { user: insider, password: insider, \
+                   permissions: { publish: { allow: [\">\"] } } }\n";
+
     let conf = ACCOUNTS_CONF.replacen("users: [\n", insider, 1);
     let conf = conf.replacen("\"$KV.favorites.>\"", "\">\"", 1);
     assert_eq!(conf.matches("\">\"").count(), 2, "{conf}");
+
     conf
 }
 
+/// A connection of the insider, which sends also what the client library would refuse.
 async fn insider(world: &World) -> Client {
-    // The server is to get what a client would refuse to send.
     let options = ConnectOptions::with_user_and_password("insider".into(), "insider".into());
+
     options
         .skip_subject_validation(true)
         .connect(world.nats.url())
@@ -27,8 +34,15 @@ async fn insider(world: &World) -> Client {
         .expect("a connection")
 }
 
-/// Reply subjects that are none to answer to.
-fn hostile() -> Vec<String> {
+/// The insider as a caller with alice's token.
+async fn insider_as_alice(world: &World) -> Caller {
+    let token = world.token("alice", ALL_SCOPES, Duration::from_secs(600));
+
+    Caller::new(insider(world).await, token)
+}
+
+/// Reply subjects to which no worker may reply.
+fn hostile_subjects() -> Vec<String> {
     let plain = [
         "$JS.API.STREAM.DELETE.KV_favorites",
         "$JS.API.STREAM.PURGE.KV_favorites",
@@ -53,12 +67,14 @@ fn hostile() -> Vec<String> {
         "_INBOX.x.",
     ];
     let long = format!("_INBOX.{}", "a".repeat(300));
+
     plain.into_iter().map(str::to_owned).chain([long]).collect()
 }
 
-/// Operations, with a body or with none.
+/// Operations, each with a body, or with `null` for none.
 fn requests() -> [(&'static str, Value); 4] {
     let put = json!({"kind": "text", "id": "never", "data": {"text": "never"}});
+
     [
         ("put", put),
         ("shard.a.list", json!({})),
@@ -67,19 +83,21 @@ fn requests() -> [(&'static str, Value); 4] {
     ]
 }
 
-fn body(value: &Value) -> bytes::Bytes {
+fn body(value: &Value) -> Bytes {
     if value.is_null() {
-        bytes::Bytes::new()
+        Bytes::new()
     } else {
         value.to_string().into()
     }
 }
 
-async fn send_all_with_hostile_replies(caller: &Caller) -> usize {
+/// Sends each request with each hostile reply subject, and returns how many that were.
+async fn send_all_with_hostile_replies(caller: &Caller) -> u64 {
     let mut sent = 0;
     for (operation, value) in requests() {
-        for reply in hostile() {
+        for reply in hostile_subjects() {
             let subject = format!("favorites.v1.{operation}");
+
             let sending = caller.client.publish_with_reply_and_headers(
                 subject,
                 reply,
@@ -87,25 +105,42 @@ async fn send_all_with_hostile_replies(caller: &Caller) -> usize {
                 body(&value),
             );
             sending.await.expect("sent");
+
             sent += 1;
         }
     }
+
     sent
 }
 
-/// Ends when the worker has taken what was sent to each of its subscriptions before: it reads each in order.
-async fn taken(caller: &Caller) {
-    for what in ["version", "a.version"] {
-        caller.done(what, &json!({})).await;
+/// Sends each request without a reply subject, and returns how many that were.
+async fn send_all_without_reply(caller: &Caller) -> u64 {
+    let mut sent = 0;
+    for (operation, value) in requests() {
+        let subject = format!("favorites.v1.{operation}");
+
+        caller
+            .client
+            .publish_with_headers(subject, caller.headers(), body(&value))
+            .await
+            .expect("sent");
+
+        sent += 1;
+    }
+
+    sent
+}
+
+/// Waits until the worker has received everything that was sent before: it reads each of its
+/// subscriptions in order.
+async fn until_received(caller: &Caller) {
+    for operation in ["version", "a.version"] {
+        caller.done(operation, &json!({})).await;
     }
 }
 
-fn dropped(worker: &Worker) -> (u64, u64) {
-    let dropped = worker.counters.dropped();
-    (dropped.hostile_reply_subject, dropped.no_reply_subject)
-}
-
-/// How many were answered, once it is that many: an answer is counted a moment after it has left.
+/// Waits until the worker has counted so many replies, and returns its count: it counts a reply a
+/// moment after it has sent it.
 async fn answered(worker: &Worker, at_least: u64) -> u64 {
     let counted = async {
         while worker.counters.answered() < at_least {
@@ -114,36 +149,42 @@ async fn answered(worker: &Worker, at_least: u64) -> u64 {
     };
     tokio::time::timeout(Duration::from_secs(10), counted)
         .await
-        .expect("as many answers");
+        .expect("as many replies");
+
     worker.counters.answered()
 }
 
+async fn request(client: &Client, subject: &'static str) -> Message {
+    client.request(subject, "".into()).await.expect("an answer")
+}
+
+/// Goal: a worker drops a request whose reply would act as a command, and counts it.
+///
+/// Method: an insider, whose reply subjects arrive unchanged, sends every request with every
+/// hostile subject and without one. The worker has all rights, so that only its own check
+/// protects the bucket. The bucket must stay as it is, and honest requests must be served.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_never_goes_where_it_would_be_a_command() {
+async fn no_reply_goes_where_it_would_be_a_command() {
     let world = World::with_accounts(&with_an_insider()).await;
     let worker = world.worker("a").await;
-    let token = world.token("alice", ALL_SCOPES, Duration::from_secs(600));
-    let caller = Caller::new(insider(&world).await, token);
+    let caller = insider_as_alice(&world).await;
+
     caller.put_text("a", "there", "y").await;
     let before = world.records().await;
-    let sent = send_all_with_hostile_replies(&caller).await;
-    let mut without = 0;
-    for (operation, value) in requests() {
-        let subject = format!("favorites.v1.{operation}");
-        caller
-            .client
-            .publish_with_headers(subject, caller.headers(), body(&value))
-            .await
-            .expect("sent");
-        without += 1;
-    }
-    taken(&caller).await;
-    assert_eq!(dropped(&worker), (sent as u64, without), "each is counted");
+
+    let hostile = send_all_with_hostile_replies(&caller).await;
+    let without_reply = send_all_without_reply(&caller).await;
+    until_received(&caller).await;
+
+    let dropped = worker.counters.dropped();
+    assert_eq!(dropped.hostile_reply_subject, hostile);
+    assert_eq!(dropped.no_reply_subject, without_reply);
     assert_eq!(
         world.records().await,
         before,
-        "nothing was written, and nothing is gone"
+        "nothing was written and nothing deleted"
     );
+
     let list = caller
         .done("a.list", &json!({"consistency": "strong"}))
         .await;
@@ -152,6 +193,7 @@ async fn an_answer_never_goes_where_it_would_be_a_command() {
         1,
         "an honest request is served"
     );
+
     assert_eq!(
         answered(&worker, 4).await,
         4,
@@ -159,115 +201,120 @@ async fn an_answer_never_goes_where_it_would_be_a_command() {
     );
 }
 
+/// Goal: no value of `worker.reply_prefixes` lets a reply act as a command.
+///
+/// Method: as above, with a worker whose settings allow the prefixes of commands.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_setting_opens_the_wall_to_commands() {
+async fn no_setting_allows_replies_that_are_commands() {
     let world = World::with_accounts(&with_an_insider()).await;
     let mut settings = world.settings("a");
     settings.worker.reply_prefixes = ["_INBOX", "$JS", "$KV", "$", ""]
         .map(str::to_owned)
         .to_vec();
     let worker = world.worker_with(settings).await;
-    let token = world.token("alice", ALL_SCOPES, Duration::from_secs(600));
-    let caller = Caller::new(insider(&world).await, token);
+    let caller = insider_as_alice(&world).await;
+
     caller.put_text("a", "there", "y").await;
     let before = world.records().await;
-    let sent = send_all_with_hostile_replies(&caller).await;
-    taken(&caller).await;
-    assert_eq!(dropped(&worker), (sent as u64, 0));
+
+    let hostile = send_all_with_hostile_replies(&caller).await;
+    until_received(&caller).await;
+
+    let dropped = worker.counters.dropped();
+    assert_eq!(dropped.hostile_reply_subject, hostile);
+    assert_eq!(dropped.no_reply_subject, 0);
     assert_eq!(world.records().await, before);
 }
 
-/// The test above would not tell a wall from a worker without rights; so here its user does what an answer would do.
+/// Goal: in the tests above it is the check that protects the bucket, not missing rights.
+///
+/// Method: the worker's NATS user itself publishes what a reply to a hostile subject would be: a
+/// record, and then, with an empty body, the deletion of the bucket. The server obeys both.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_wall_such_an_answer_would_be_obeyed() {
+async fn without_the_check_such_a_reply_would_be_obeyed() {
     let world = World::with_accounts(&with_an_insider()).await;
     let worker = world.worker("a").await;
     let client = world.connect("worker").await;
-    let answer = insider(&world)
-        .await
-        .request("favorites.v1.version", "".into())
-        .await
-        .expect("an answer");
+    let insider = insider(&world).await;
+
+    let answer = request(&insider, "favorites.v1.version").await;
     client
         .publish("$KV.favorites.x.y", answer.payload)
         .await
         .expect("sent");
-    // The answer to a later request: the server has taken what was sent before.
-    client
-        .request("$JS.API.STREAM.INFO.KV_favorites", "".into())
-        .await
-        .expect("an answer");
+
+    // Once a later request is answered, the server has processed what was sent before it.
+    request(&client, "$JS.API.STREAM.INFO.KV_favorites").await;
+
     assert!(
         world.records().await.contains_key("$KV.favorites.x.y"),
-        "an answer would be a record"
+        "a reply would be a record"
     );
+
     worker.crash().await;
-    client
-        .request("$JS.API.STREAM.DELETE.KV_favorites", "".into())
-        .await
-        .expect("an answer");
-    let gone = client
-        .request("$JS.API.STREAM.INFO.KV_favorites", "".into())
-        .await
-        .expect("an answer");
+    request(&client, "$JS.API.STREAM.DELETE.KV_favorites").await;
+    let info = request(&client, "$JS.API.STREAM.INFO.KV_favorites").await;
+
     assert!(
-        String::from_utf8_lossy(&gone.payload).contains("10059"),
+        String::from_utf8_lossy(&info.payload).contains("10059"),
         "an empty body would delete the bucket"
     );
 }
 
+/// Goal: the server rewrites the reply subject of a caller in another account, so that a command
+/// in it reaches no worker.
+///
+/// Method: alice sends requests with commands as reply subjects, to a worker with its real
+/// rights. A listener in the worker's account sees the subjects as they arrive.
 #[tokio::test(flavor = "multi_thread")]
-async fn between_accounts_a_reply_subject_arrives_rewritten() {
-    // The worker has its real rights here; the insider only listens.
+async fn between_accounts_a_reply_subject_is_rewritten() {
     let listener = "users: [\n      { user: insider, password: insider }\n";
     let world = World::with_accounts(&ACCOUNTS_CONF.replacen("users: [\n", listener, 1)).await;
     let worker = world.worker("a").await;
     let alice = world.caller("alice").await;
+
     alice.put_text("a", "there", "y").await;
     let before = world.records().await;
+
     let listening = insider(&world).await;
     let mut requests = listening
         .subscribe("favorites.v1.>")
         .await
         .expect("a subscription");
+
+    // Once a later request is refused, the server has processed the subscription.
     listening
         .request("nobody.listens", "".into())
         .await
-        .expect_err("and by now the subscription is known");
+        .expect_err("no responder");
+
     let commands = [
         "$JS.API.STREAM.DELETE.KV_favorites",
         "$KV.favorites.x.y",
         "favorites.v1.put",
     ];
+
     for reply in commands {
         let sending = alice.client.publish_with_reply_and_headers(
             "favorites.v1.shard.a.list",
             reply,
             alice.headers(),
-            bytes::Bytes::new(),
+            Bytes::new(),
         );
         sending.await.expect("sent");
-        let arrived = requests
-            .next()
-            .await
-            .expect("a request")
-            .reply
-            .expect("a reply subject");
-        assert!(
-            arrived.starts_with("_R_.") && !arrived.contains('$'),
-            "{reply} arrives as {arrived}"
-        );
+
+        let request = requests.next().await.expect("a request");
+        let arrived = request.reply.expect("a reply subject");
+        assert!(arrived.starts_with("_R_."), "{reply} arrives as {arrived}");
+        assert!(!arrived.contains('$'), "{reply} arrives as {arrived}");
     }
-    taken(&alice).await;
+
+    until_received(&alice).await;
+
     let all = 1 + commands.len() as u64 + 2;
-    assert_eq!(
-        (answered(&worker, all).await, dropped(&worker)),
-        (all, (0, 0)),
-        "they are requests like any"
-    );
-    assert_eq!(
-        world.records().await,
-        before,
-        "and their answers are commands to nobody"
-    );
+    assert_eq!(answered(&worker, all).await, all, "each is a valid request");
+    let dropped = worker.counters.dropped();
+    assert_eq!(dropped.hostile_reply_subject, 0);
+    assert_eq!(dropped.no_reply_subject, 0);
+    assert_eq!(world.records().await, before, "no reply acted as a command");
 }

@@ -1,168 +1,160 @@
-//! A request id: the same write again is not made again, and gets the answer that it got.
+//! Request ids: a repeated write is not done again, and gets the reply of the first one.
 
 use crate::harness::{Caller, World};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn text(id: &str, text: &str) -> Value {
     json!({"kind": "text", "id": id, "data": {"text": text}, "tags": ["b", "a"]})
 }
 
+/// Sends a write with a request id, and returns the reply's body.
+async fn once(caller: &Caller, operation: &str, request_id: &str, body: &Value) -> Value {
+    caller.ask_once(operation, request_id, body).await.body
+}
+
 async fn change_ten_times(alice: &Caller, id: &str) {
     for number in 0..10 {
-        alice
-            .done("a.put", &text(id, &format!("later {number}")))
-            .await;
+        let body = text(id, &format!("later {number}"));
+        alice.done("a.put", &body).await;
     }
 }
 
+/// Goal: a retry gets the first reply, whichever worker receives it and whatever has changed.
+///
+/// Method: one caller repeats a put at once, after ten changes, on another shard, after the
+/// item's deletion, and on a worker that has restarted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_gets_the_first_answer_whatever_has_changed_and_whoever_is_asked() {
+async fn a_retry_gets_the_first_reply_from_every_worker() {
     let (world, a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
+    let body = text("note", "first");
     alice.put_text("a", "before", "x").await;
-    let first = alice
-        .ask_once("a.put", "request-1", &text("note", "first"))
-        .await
-        .body;
+
+    let first = once(&alice, "a.put", "request-1", &body).await;
+    let at_once = once(&alice, "a.put", "request-1", &body).await;
     assert_eq!(first["item"]["data"]["text"], "first");
-    assert_eq!(
-        alice
-            .ask_once("a.put", "request-1", &text("note", "first"))
-            .await
-            .body,
-        first,
-        "at once"
-    );
+    assert_eq!(at_once, first, "at once");
+
     change_ten_times(&alice, "note").await;
+    let same_worker = once(&alice, "a.put", "request-1", &body).await;
+    let other_shard = once(&alice, "b.put", "request-1", &body).await;
+    assert_eq!(same_worker, first, "the same worker, after ten changes");
     assert_eq!(
-        alice
-            .ask_once("a.put", "request-1", &text("note", "first"))
-            .await
-            .body,
-        first,
-        "the same worker"
+        other_shard, first,
+        "a shard that has never served the owner"
     );
-    let never_seen = alice
-        .ask_once("b.put", "request-1", &text("note", "first"))
-        .await
-        .body;
-    assert_eq!(never_seen, first, "a shard that has never seen the owner");
-    alice
-        .done("a.delete", &json!({"kind": "text", "id": "note"}))
-        .await;
-    assert_eq!(
-        alice
-            .ask_once("b.put", "request-1", &text("note", "first"))
-            .await
-            .body,
-        first,
-        "after its deletion"
-    );
+
+    let note = json!({"kind": "text", "id": "note"});
+    alice.done("a.delete", &note).await;
+    let deleted = once(&alice, "b.put", "request-1", &body).await;
+    assert_eq!(deleted, first, "after the item's deletion");
+
     a.stop().await.expect("stopped in order");
     let _a = world.worker("a").await;
-    assert_eq!(
-        alice
-            .ask_once("a.put", "request-1", &text("note", "first"))
-            .await
-            .body,
-        first,
-        "a new worker"
-    );
+    let restarted = once(&alice, "a.put", "request-1", &body).await;
+    assert_eq!(restarted, first, "a new worker");
 }
 
+/// Goal: also a put without an id and a deletion are repeated with the first reply.
+///
+/// Method: one caller lets the service choose an id, changes and deletes that item, puts it
+/// again, and repeats the first put and the deletion on two shards.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_of_a_deletion_and_of_an_item_whose_id_was_chosen_gets_its_answer_too() {
+async fn retries_without_an_id_and_of_deletions_get_their_reply() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     let unnamed = json!({"kind": "text", "data": {"text": "x"}});
-    let chosen = alice.ask_once("a.put", "unnamed", &unnamed).await.body;
-    let id = chosen["item"]["id"].as_str().expect("an id");
-    assert_eq!(
-        alice.ask_once("a.put", "unnamed", &unnamed).await.body,
-        chosen
-    );
+
+    let first = once(&alice, "a.put", "unnamed", &unnamed).await;
+    let id = first["item"]["id"].as_str().expect("an id");
+    let at_once = once(&alice, "a.put", "unnamed", &unnamed).await;
     change_ten_times(&alice, id).await;
-    assert_eq!(
-        alice.ask_once("b.put", "unnamed", &unnamed).await.body,
-        chosen,
-        "the same item, as it was"
-    );
+    let later = once(&alice, "b.put", "unnamed", &unnamed).await;
+    assert_eq!(at_once, first);
+    assert_eq!(later, first, "the same item, as it was");
+
     let this = json!({"kind": "text", "id": id});
-    let gone = alice.ask_once("a.delete", "gone", &this).await.body;
-    assert_eq!(gone["item"]["deleted"], true);
+    let deletion = once(&alice, "a.delete", "gone", &this).await;
+    assert_eq!(deletion["item"]["deleted"], true);
     alice.done("a.put", &text(id, "again")).await;
-    for shard in ["a", "b"] {
-        assert_eq!(
-            alice
-                .ask_once(&format!("{shard}.delete"), "gone", &this)
-                .await
-                .body,
-            gone
-        );
+
+    for operation in ["a.delete", "b.delete"] {
+        let repeated = once(&alice, operation, "gone", &this).await;
+        assert_eq!(repeated, deletion, "{operation}");
     }
+
+    let current = alice.done("a.get", &this).await;
     assert_eq!(
-        alice.done("a.get", &this).await["item"]["data"]["text"],
-        "again",
-        "nothing was done again"
+        current["item"]["data"]["text"], "again",
+        "nothing was deleted again"
     );
 }
 
+/// Goal: a request id stands for one request of one owner, in any order of fields and encoding.
+///
+/// Method: alice repeats a put with reordered fields on shard b, then in CBOR, and uses its id for
+/// three other requests. Bob uses the same id for a put of his own.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_stands_for_one_request_in_whatever_order_and_encoding() {
+async fn a_request_id_stands_for_one_request_of_one_owner() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
-    let first = alice.ask_once("a.put", "id", &text("note", "x")).await.body;
+    let bob = world.caller("bob").await;
+
+    let first = once(&alice, "a.put", "id", &text("note", "x")).await;
     let mut headers = alice.headers();
     headers.insert("Nats-Msg-Id", "id");
-    let reordered = r#"{"tags":["b","a"],"data":{"text":"x"},"id":"note","kind":"text"}"#;
-    let again = alice
-        .ask_with("b.put", headers.clone(), reordered.into())
-        .await;
-    assert_eq!(again.body, first);
+
+    let body = r#"{"tags":["b","a"],"data":{"text":"x"},"id":"note","kind":"text"}"#;
+    let reordered = alice.ask_with("b.put", headers.clone(), body.into()).await;
+    assert_eq!(reordered.body, first);
+
     headers.insert("Content-Type", "application/cbor");
-    let mut cbor = Vec::new();
-    ciborium::into_writer(&text("note", "x"), &mut cbor).expect("CBOR");
-    let subject = "favorites.v1.shard.a.put";
-    let again = alice
+    let mut body = Vec::new();
+    ciborium::into_writer(&text("note", "x"), &mut body).expect("CBOR");
+    let reply = alice
         .client
-        .request_with_headers(subject, headers, cbor.into())
+        .request_with_headers("favorites.v1.shard.a.put", headers, body.into())
         .await
         .expect("a reply");
-    let again: Value = ciborium::from_reader(&again.payload[..]).expect("CBOR");
-    assert_eq!(again, first);
-    for (what, body) in [
+    let in_cbor: Value = ciborium::from_reader(&reply.payload[..]).expect("CBOR");
+    assert_eq!(in_cbor, first);
+
+    for (operation, body) in [
         ("a.put", text("note", "y")),
         ("a.put", text("other", "x")),
         ("a.delete", json!({"kind": "text", "id": "note"})),
     ] {
-        alice
-            .ask_once(what, "id", &body)
-            .await
-            .refusal("request_id_reused");
+        let reply = alice.ask_once(operation, "id", &body).await;
+        reply.refusal("request_id_reused");
     }
-    // Another owner's ids are theirs.
-    let bob = world.caller("bob").await;
-    assert_eq!(
-        bob.ask_once("a.put", "id", &text("note", "bob's"))
-            .await
-            .body["item"]["data"]["text"],
-        "bob's"
-    );
+
+    let of_bob = once(&bob, "a.put", "id", &text("note", "bob's")).await;
+    assert_eq!(of_bob["item"]["data"]["text"], "bob's");
 }
 
+/// Goal: simultaneous requests with one id are one write.
+///
+/// Method: in ten rounds, one caller sends the same put ten times at once, half on each of two
+/// shards. All replies must show one version, and Postgres must have one row per request id.
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_with_one_id_are_one_write() {
+async fn simultaneous_requests_with_one_id_are_one_write() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     alice.put_text("a", "before", "x").await;
+
     for round in 0..10 {
         let id = format!("request-{round}");
         let body = text(&format!("note-{round}"), "x");
-        let shards = ["a.put", "b.put"].repeat(5);
-        let replies = shards
+        let requests = ["a.put", "b.put"]
+            .repeat(5)
             .into_iter()
-            .map(|what| alice.ask_once(what, &id, &body));
-        let versions: std::collections::BTreeSet<u64> = futures::future::join_all(replies)
+            .map(|operation| alice.ask_once(operation, &id, &body));
+
+        let versions: BTreeSet<u64> = futures::future::join_all(requests)
             .await
             .into_iter()
             .map(|reply| {
@@ -171,10 +163,13 @@ async fn many_at_once_with_one_id_are_one_write() {
                     .unwrap_or_else(|| panic!("refused: {}", reply.body))
             })
             .collect();
+
         assert_eq!(versions.len(), 1, "round {round}");
     }
-    let query = "select count(*), count(distinct request_id) from item_version where request_id is not null";
+
     alice.put_text("a", "after", "x").await;
+    let query = "select count(*), count(distinct request_id) from item_version \
+                 where request_id is not null";
     assert_eq!(world.query("a", query), "10|10");
 }
 
@@ -182,36 +177,35 @@ async fn many_at_once_with_one_id_are_one_write() {
 async fn a_refusal_is_not_remembered() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
+
     let put = alice.put_text("a", "note", "x").await;
-    let mut body = text("other", "x");
-    body["if_owner_version"] = json!(put["owner_version"].as_u64().expect("a version") + 3);
-    alice
-        .ask_once("a.put", "id", &body)
-        .await
-        .refusal("version_conflict");
-    body.as_object_mut()
-        .expect("an object")
-        .remove("if_owner_version");
-    assert!(alice.ask_once("a.put", "id", &body).await.body["item"].is_object());
+    let version = put["owner_version"].as_u64().expect("a version");
+    let without_condition = text("other", "x");
+    let mut with_condition = without_condition.clone();
+    with_condition["if_owner_version"] = json!(version + 3);
+
+    let refused = alice.ask_once("a.put", "id", &with_condition).await;
+    let done = alice.ask_once("a.put", "id", &without_condition).await;
+
+    refused.refusal("version_conflict");
+    assert!(done.body["item"].is_object(), "{}", done.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_of_another_form_is_refused() {
+async fn a_request_id_of_another_form_is_refused() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
-    let long = "x".repeat(129);
-    for id in ["", long.as_str(), "é"] {
-        let reply = alice.ask_once("a.put", id, &text("note", "x")).await;
-        assert_eq!(
-            reply.refusal("bad_request")["details"]["field"],
-            "Nats-Msg-Id"
-        );
+
+    let body = text("note", "x");
+    let too_long = "x".repeat(129);
+    let longest = "x".repeat(128);
+
+    for id in ["", too_long.as_str(), "é"] {
+        let reply = alice.ask_once("a.put", id, &body).await;
+        let details = &reply.refusal("bad_request")["details"];
+        assert_eq!(details["field"], "Nats-Msg-Id");
     }
-    assert!(
-        alice
-            .ask_once("a.put", &"x".repeat(128), &text("note", "x"))
-            .await
-            .body["item"]
-            .is_object()
-    );
+
+    let reply = alice.ask_once("a.put", &longest, &body).await;
+    assert!(reply.body["item"].is_object(), "{}", reply.body);
 }

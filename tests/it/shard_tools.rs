@@ -405,7 +405,7 @@ async fn a_bucket_deleted_and_made_again_is_told_and_can_be_accepted() {
                 .init(&world.settings("a"))
                 .await
                 .expect("init")
-                .bucket_made
+                .bucket_created
         );
     })
     .await;

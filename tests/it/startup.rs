@@ -34,14 +34,14 @@ async fn init_may_be_run_again_and_changes_nothing() {
             .init(&world.settings("a"))
             .await
             .expect("init")
-            .bucket_made
+            .bucket_created
     );
     assert!(
         !world
             .init(&world.settings("a"))
             .await
             .expect("init")
-            .bucket_made
+            .bucket_created
     );
 }
 

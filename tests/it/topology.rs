@@ -13,14 +13,15 @@ use serde_json::{Value, json};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// With a breaker open, nobody waits longer for a refusal or a stale read.
-const AT_ONCE: Duration = Duration::from_millis(50);
-/// After the return of what was away, everything is as before within that time.
-const NORMAL: Duration = Duration::from_secs(2);
+/// Far from every time-out: the shortest call to what is down may take a second. An answer within this time has not waited
+/// for it, however busy the machine is.
+const NOT_WAITED: Duration = Duration::from_millis(500);
+/// How long the service may take to serve normally again after the outage has ended.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a leaf is cut off.
 const OUTAGE: Duration = Duration::from_secs(4);
-/// After that time of an outage its breakers are open: a call to the truth, and a look at it, may take that long.
-const KNOWN: Duration = Duration::from_millis(2_300);
+/// After this time of an outage its breakers are open: a call to the bucket, and a probe, may take that long.
+const BREAKERS_OPEN: Duration = Duration::from_millis(2_300);
 /// What cannot be undone: the server takes an empty body for it.
 const DELETE: &str = "$JS.hub.API.STREAM.DELETE.KV_favorites";
 
@@ -183,8 +184,8 @@ fn tell(what: &str, report: &Report, began: Instant, ended: Instant) {
     println!("{what}: reads {reads:?}");
     println!(
         "{what}: slowest before it was known {:?}, once it was {:?}; normal {:?} after the return",
-        report.slowest(began, began + KNOWN),
-        report.slowest(began + KNOWN, ended),
+        report.slowest(began, began + BREAKERS_OPEN),
+        report.slowest(began + BREAKERS_OPEN, ended),
         report.normal_after(ended),
     );
 }
@@ -265,7 +266,7 @@ async fn a_leaf_is_cut_off(what: &str, go: impl FnOnce(&Proxy)) {
     leaves.links[0].heal();
     let agreed = time_until_they_agree(&here, &written).await;
     load.progress(300).await;
-    tokio::time::sleep(NORMAL).await;
+    tokio::time::sleep(RECOVERY_TIMEOUT).await;
     load.progress(50).await;
     let told = world.stats(2).await;
     let well = |one: &Value| one["data"]["reasons"].as_array().is_none_or(Vec::is_empty);
@@ -294,17 +295,17 @@ async fn a_leaf_is_cut_off(what: &str, go: impl FnOnce(&Proxy)) {
         report.counts()[1].contains_key(&Outcome::Stale),
         "reads go on, and say that they are stale"
     );
-    let slowest = report.slowest(began + KNOWN, ended);
+    let slowest = report.slowest(began + BREAKERS_OPEN, ended);
     assert!(
-        slowest <= AT_ONCE,
+        slowest <= NOT_WAITED,
         "with the breaker open an answer took {slowest:?}"
     );
-    assert!(agreed <= NORMAL && rows <= NORMAL, "{agreed:?}, {rows:?}");
+    assert!(agreed <= RECOVERY_TIMEOUT && rows <= RECOVERY_TIMEOUT, "{agreed:?}, {rows:?}");
     let normal = report.normal_after(ended);
     // From either side, on both shards.
     report.verify(&["a", "b"]).await;
     report.is_clean();
-    assert!(normal <= NORMAL, "normal service after {normal:?}");
+    assert!(normal <= RECOVERY_TIMEOUT, "normal service after {normal:?}");
     // At the other leaf nobody noticed anything.
     others.only(&[], &[Outcome::Pending]);
     others.verify(&["b", "a"]).await;
@@ -346,7 +347,7 @@ async fn a_worker_that_repeats_an_answer_tells_of_nothing_older_afterwards() {
         if read["stale"] == true {
             break read;
         }
-        assert!(since.elapsed() < NORMAL, "the link is cut");
+        assert!(since.elapsed() < RECOVERY_TIMEOUT, "the link is cut");
     };
     assert_eq!(
         (&read["item"], &read["owner_version"]),

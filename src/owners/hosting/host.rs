@@ -1,8 +1,10 @@
-//! Hosting: bringing an owner to this shard's Postgres, while they are answered from the truth.
+//! Hosting an owner: storing the owner's records in this shard's Postgres, while requests are
+//! answered from the truth.
 //!
-//! An owner may be heavy, and the machine slow: so nobody waits for it for long, it is tried by one request at a time, and
-//! not again soon where it failed.
+//! Hosting may take long, for a heavy owner or on a slow machine. So a request waits for it only
+//! briefly, one request at a time hosts an owner, and a pause follows a failure.
 
+use super::presence::UnhostEpoch;
 use crate::owners::cache::{HostingBackoff, OwnerEntry};
 use crate::owners::fetch::FetchedOwner;
 use crate::owners::{Owners, OwnersError, Snapshot};
@@ -15,16 +17,18 @@ use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-/// How often hosting goes on with what was written between its two steps.
+/// How often the second step of hosting is tried, each time with what was written in the meantime.
 const HOST_TRIES_MAX: usize = 10;
-/// An owner who weighs more, in bytes, is heavy: one is hosted at a time, and no request waits for it.
+/// An owner whose snapshot takes more memory is heavy: one is hosted at a time, and no request
+/// waits for it.
 const HEAVY_OWNER_BYTES: u64 = 4 << 20;
-/// How many heavy owners a worker hosts at a time.
+/// The most heavy owners that a worker hosts at the same time.
 const HEAVY_PERMITS: usize = 1;
-/// How many other owners a worker hosts at a time: hosting outlives its request, and each holds an owner's set.
+/// The most other owners that a worker hosts at the same time. Hosting outlives its request, and
+/// holds an owner's set.
 const LIGHT_PERMITS: usize = 64;
 
-/// Why an owner is to be hosted.
+/// Why an owner has to be hosted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::owners) enum HostingReason {
     /// The shard does not host the owner yet.
@@ -33,13 +37,13 @@ pub(in crate::owners) enum HostingReason {
     Damaged,
 }
 
-/// The turns of heavy owners, and those of all others.
+/// Creates the permits to host heavy owners, and those to host all others.
 pub(in crate::owners) fn hosting_permits() -> [Arc<Semaphore>; 2] {
     [HEAVY_PERMITS, LIGHT_PERMITS].map(|count| Arc::new(Semaphore::new(count)))
 }
 
 impl Owners {
-    /// Hosts an owner who is not known to be hosted, while requests go on.
+    /// Starts to host the owner in the background, unless the shard is known to host the owner.
     pub(in crate::owners) fn host_in_background(
         &self,
         owner: &OwnerKey,
@@ -52,14 +56,17 @@ impl Owners {
         if !able || entry.hosted.load(Ordering::Acquire) {
             return;
         }
-        // What a heavy owner costs is not spent before it is their turn.
+        // Without a permit, the costly fetch of a heavy owner would be wasted.
         if held.weight() > HEAVY_OWNER_BYTES && self.0.heavy.available_permits() == 0 {
             return;
         }
         let Some(backoff) = backoff_of(entry) else {
             return;
         };
-        let (this, owner, entry) = (self.clone(), *owner, entry.clone());
+
+        let this = self.clone();
+        let owner = *owner;
+        let entry = entry.clone();
         tokio::spawn(async move {
             if entry.damaged.load(Ordering::Acquire) {
                 return drop(
@@ -67,20 +74,20 @@ impl Owners {
                         .await,
                 );
             }
-            let asked = this.unhost_epoch();
+            let epoch = this.unhost_epoch();
             match this.0.store.hosts(&owner).await {
-                Ok(true) => this.mark_hosted(&entry, asked),
+                Ok(true) => this.mark_hosted(&entry, epoch),
                 Ok(false) => drop(
                     this.host_with_backoff(&owner, &entry, HostingReason::NotHosted, backoff)
                         .await,
                 ),
-                Err(error) => warn!(%error, "Postgres cannot tell whether it hosts the owner"),
+                Err(error) => warn!(%error, "cannot check in Postgres whether the owner is hosted"),
             }
         });
     }
 
-    /// The owner from the truth, who is brought here; where Postgres is away, only the first. Says whether the shard hosts
-    /// the owner by now.
+    /// Fetches the owner from the truth, and hosts the owner if Postgres is available. Returns the
+    /// snapshot, and whether the shard hosts the owner now.
     pub(in crate::owners) async fn host(
         &self,
         owner: &OwnerKey,
@@ -89,32 +96,35 @@ impl Owners {
             .await
     }
 
-    /// As [`host`](Self::host), or of a copy that is not to be believed.
+    /// Hosts as [`host`](Self::host) does, for either reason. A damaged copy is replaced.
     pub(in crate::owners) async fn host_because(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
-        what: HostingReason,
+        reason: HostingReason,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
-        if what == HostingReason::Damaged {
+        if reason == HostingReason::Damaged {
             entry.damaged.store(true, Ordering::Release);
         }
+
         match backoff_of(entry) {
-            Some(backoff) => self.host_with_backoff(owner, entry, what, backoff).await,
+            Some(backoff) => self.host_with_backoff(owner, entry, reason, backoff).await,
             None => Ok((self.fetch_complete(owner).await?.snapshot, false)),
         }
     }
 
-    /// Waits no longer than for any call to Postgres; what takes longer goes on, and keeps the turn.
+    /// Fetches the owner, and hosts the owner in a task of its own. Waits for the task no longer
+    /// than for one call to Postgres. A task that takes longer goes on, and keeps the `backoff`
+    /// locked.
     async fn host_with_backoff(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
-        what: HostingReason,
+        reason: HostingReason,
         mut backoff: OwnedMutexGuard<HostingBackoff>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
-        let asked = self.unhost_epoch();
-        let begun = match what {
+        let epoch = self.unhost_epoch();
+        let begun = match reason {
             HostingReason::NotHosted => {
                 Some(self.0.store.begin_hosting(owner, self.bucket_name()).await)
             }
@@ -122,54 +132,76 @@ impl Owners {
         };
         let fetched = self.fetch_complete(owner).await?;
         let snapshot = fetched.snapshot.clone();
+
         let is_heavy = snapshot.weight() > HEAVY_OWNER_BYTES;
-        let permit = if is_heavy {
+        let permits = if is_heavy {
             &self.0.heavy
         } else {
             &self.0.light
-        }
-        .clone()
-        .try_acquire_owned();
-        let Ok(permit) = permit else {
+        };
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
             return Ok((snapshot, false));
         };
-        let (this, owner, entry) = (self.clone(), *owner, entry.clone());
-        let bringing = tokio::spawn(async move {
+
+        let this = self.clone();
+        let owner = *owner;
+        let entry = entry.clone();
+        let hosting = tokio::spawn(async move {
             let _permit = permit;
-            let hosted = match begun {
-                Some(begun) => this.complete_hosting(&owner, begun, fetched).await,
-                None => this.replace_damaged(&owner, fetched).await,
-            };
-            match hosted {
-                Ok(true) => {
-                    *backoff = HostingBackoff::default();
-                    entry.damaged.store(false, Ordering::Release);
-                    this.mark_hosted(&entry, asked);
-                    return true;
-                }
-                Ok(false) => warn!(%owner, "not hosted yet: answered from the truth"),
-                Err(error) => warn!(%owner, %error, "not hosted yet: answered from the truth"),
-            }
-            // When Postgres is back, nobody is to wait for it.
-            if this.0.store.is_up() {
-                backoff.failed();
-            }
-            false
+            this.finish_hosting(&owner, &entry, epoch, begun, fetched, &mut backoff)
+                .await
         });
+
         let limit = if is_heavy {
             Duration::ZERO
         } else {
             self.0.store.call_limit()
         };
-        let hosted = matches!(timeout(limit, bringing).await, Ok(Ok(true)));
+        let hosted = matches!(timeout(limit, hosting).await, Ok(Ok(true)));
         debug!(
             records = snapshot.set().records().count(),
-            hosted, "brought here"
+            hosted, "fetched an owner to host"
         );
         Ok((snapshot, hosted))
     }
 
-    /// Hosts the owner, however long it takes. Says whether the shard hosts them now.
+    /// Stores the fetched set: completes hosting that was `begun`, or replaces a damaged copy.
+    /// Returns whether the shard hosts the owner now.
+    async fn finish_hosting(
+        &self,
+        owner: &OwnerKey,
+        entry: &OwnerEntry,
+        epoch: UnhostEpoch,
+        begun: Option<Result<Hosting, ShardError>>,
+        fetched: FetchedOwner,
+        backoff: &mut HostingBackoff,
+    ) -> bool {
+        let hosted = match begun {
+            Some(begun) => self.complete_hosting(owner, begun, fetched).await,
+            None => self.replace_damaged(owner, fetched).await,
+        };
+
+        match hosted {
+            Ok(true) => {
+                *backoff = HostingBackoff::default();
+                entry.damaged.store(false, Ordering::Release);
+                self.mark_hosted(entry, epoch);
+                return true;
+            }
+            Ok(false) => warn!(%owner, "cannot host the owner yet: served from the truth"),
+            Err(error) => warn!(%owner, %error, "cannot host the owner yet: served from the truth"),
+        }
+
+        // An outage of Postgres starts no pause, so that owners are hosted as soon as Postgres is
+        // back.
+        if self.0.store.is_up() {
+            backoff.failed();
+        }
+        false
+    }
+
+    /// Hosts the owner, and waits for it however long it takes. Returns whether the shard hosts the
+    /// owner now.
     pub(in crate::owners) async fn host_in_full(
         &self,
         owner: &OwnerKey,
@@ -179,7 +211,8 @@ impl Owners {
         self.complete_hosting(owner, begun, fetched).await
     }
 
-    /// The second step of hosting, with what came between the two.
+    /// Does the second step of hosting, again with what is newer if the projection has stored that
+    /// in the meantime. Returns whether the shard hosts the owner now.
     async fn complete_hosting(
         &self,
         owner: &OwnerKey,
@@ -188,27 +221,29 @@ impl Owners {
     ) -> Result<bool, OwnersError> {
         let mut begun_at = begun?.begun_at;
         for _ in 0..HOST_TRIES_MAX {
-            // A set that does not reach the row's beginning could lack what the projection had passed before. A barrier is
-            // always beyond it, unless the bucket went back.
+            // A set that does not reach the row's beginning could lack what the projection skipped
+            // before. The barrier of the fetch is always beyond it, unless the bucket has lost
+            // history.
             if fetched.up_to.get() < begun_at {
                 return Err(ShardError::Unfit(
                     "the truth is behind this shard's projection".into(),
                 )
                 .into());
             }
-            match self
+
+            let outcome = self
                 .0
                 .store
                 .complete_hosting(&self.owner_copy(&fetched))
-                .await?
-            {
+                .await?;
+            match outcome {
                 HostingOutcome::Now => {
                     self.backfill_soon(owner);
                     return Ok(true);
                 }
                 HostingOutcome::Already => return Ok(true),
                 HostingOutcome::Overtaken => {}
-                HostingOutcome::NotWhole => {
+                HostingOutcome::Incomplete => {
                     self.0.store.reset_owner(owner, self.bucket_name()).await?;
                 }
                 HostingOutcome::NotBegun => {
@@ -222,11 +257,13 @@ impl Owners {
             }
             fetched = self.fetch_since(&fetched.snapshot).await?;
         }
+
         Ok(false)
     }
 }
 
-/// The right to host the owner; `None` while another request hosts them, and for a while after hosting failed.
+/// Returns the right to host the owner; `None` while another request hosts the owner, and during
+/// the pause after a failure.
 fn backoff_of(entry: &OwnerEntry) -> Option<OwnedMutexGuard<HostingBackoff>> {
     let backoff = entry.hosting.clone().try_lock_owned().ok()?;
     backoff.is_over().then_some(backoff)

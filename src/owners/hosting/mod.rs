@@ -1,8 +1,9 @@
 //! Hosting: keeping owners in this shard's Postgres.
 //!
-//! An owner is hosted from their first request on this shard ([`host`]). The projection then keeps their rows current
-//! ([`projection`]); older versions follow in the background ([`backfill`]); a damaged copy is replaced ([`rebuild`]). A
-//! worker remembers whom its shard hosts ([`presence`]) and tidies up beside its requests ([`housekeeping`]).
+//! A shard hosts an owner from the owner's first request on ([`host`]). The projection then keeps
+//! the rows current ([`projection`]). Older versions follow in the background ([`backfill`]). A
+//! damaged copy is replaced ([`rebuild`]). A worker remembers which owners its shard hosts
+//! ([`presence`]), and does small tasks between requests ([`housekeeping`]).
 
 mod backfill;
 mod host;

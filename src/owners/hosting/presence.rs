@@ -1,4 +1,5 @@
-//! Whom this shard's Postgres hosts, as this worker believes; and who was here, for eviction.
+//! What a worker remembers of its owners between calls to Postgres: which owners the shard hosts,
+//! and which owners sent requests, so that eviction spares them.
 
 use crate::owners::Owners;
 use crate::owners::cache::OwnerEntry;
@@ -9,82 +10,86 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::warn;
 
-/// How often it is written down that an owner is here, in seconds.
-const AGAIN_S: u64 = 3_600;
-/// Owners at most of whom that is still to be written down; of others it is when they ask again.
-const MOST: usize = 50_000;
-/// Written down in one statement.
-const PAGE: usize = 1_000;
+/// How often an owner is queued for a `seen_at` update.
+const SEEN_INTERVAL_S: u64 = 3_600;
+/// The most owners queued for a `seen_at` update. Beyond that, an owner is queued on a later
+/// request.
+const SEEN_QUEUE_OWNERS_MAX: usize = 50_000;
+/// The most owners updated in one statement.
+const STATEMENT_OWNERS_MAX: usize = 1_000;
 
-/// What a worker remembers of it.
+/// What a worker remembers of its owners' presence.
 #[derive(Default)]
 pub(in crate::owners) struct Presence {
-    /// Counts the notices of owners whose copy was taken away.
+    /// Counts the notices that owners lost their copy in Postgres.
     notices: Mutex<u64>,
-    /// Of whom it is to be written down that they were here.
+    /// The owners queued for a `seen_at` update.
     seen: Mutex<HashSet<OwnerKey>>,
 }
 
-/// How many notices had come before Postgres was asked.
+/// The number of notices that had come when Postgres was asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::owners) struct UnhostEpoch(u64);
 
 impl Owners {
-    /// To be called before Postgres is asked whether it hosts an owner.
+    /// Returns the epoch for [`mark_hosted`](Self::mark_hosted). Call this before asking Postgres
+    /// whether it hosts an owner.
     pub(in crate::owners) fn unhost_epoch(&self) -> UnhostEpoch {
         UnhostEpoch(*lock(&self.0.presence.notices))
     }
 
-    /// Believes that the owner is hosted, unless somebody's copy was taken away since Postgres was asked: then a later
-    /// request asks again.
-    pub(in crate::owners) fn mark_hosted(&self, entry: &OwnerEntry, asked: UnhostEpoch) {
+    /// Remembers that the shard hosts the owner, unless any owner lost its copy since `epoch`. In
+    /// that case a later request asks Postgres again.
+    pub(in crate::owners) fn mark_hosted(&self, entry: &OwnerEntry, epoch: UnhostEpoch) {
         let notices = lock(&self.0.presence.notices);
-        if *notices == asked.0 {
+        if *notices == epoch.0 {
             entry.hosted.store(true, Ordering::Release);
         }
     }
 
-    /// Believes it no longer.
-    pub(in crate::owners) fn mark_unhosted(&self, whose: &Unhosted) {
+    /// Forgets that the shard hosts these owners.
+    pub(in crate::owners) fn mark_unhosted(&self, unhosted: &Unhosted) {
         let mut notices = lock(&self.0.presence.notices);
         *notices += 1;
+
         let forget = |entry: &OwnerEntry| entry.hosted.store(false, Ordering::Release);
-        match whose {
+        match unhosted {
             Unhosted::Anyone => self
                 .0
                 .cache
                 .iter()
-                .for_each(|(_, slot)| forget(&slot.entry)),
+                .for_each(|(_, weighed)| forget(&weighed.entry)),
             Unhosted::Those(owners) => {
                 owners
                     .iter()
                     .filter_map(|owner| self.0.cache.peek(owner))
-                    .for_each(|slot| forget(&slot.entry));
+                    .for_each(|weighed| forget(&weighed.entry));
             }
         }
     }
 
-    /// Notes that the owner is here. It costs no call to anybody: that is made later, for many together.
+    /// Queues the owner for a `seen_at` update, at most once an hour. Makes no call to Postgres.
     pub(in crate::owners) fn note_seen(&self, owner: &OwnerKey, entry: &OwnerEntry) {
         let now = self.0.began.elapsed().as_secs() + 1;
         let last = entry.seen_s.load(Ordering::Relaxed);
-        if last != 0 && now - last < AGAIN_S {
+        if last != 0 && now - last < SEEN_INTERVAL_S {
             return;
         }
+
         let mut seen = lock(&self.0.presence.seen);
-        if seen.len() < MOST {
+        if seen.len() < SEEN_QUEUE_OWNERS_MAX {
             entry.seen_s.store(now, Ordering::Relaxed);
             seen.insert(*owner);
         }
     }
 
-    /// Writes down who was here.
+    /// Updates `seen_at` of the queued owners in Postgres. What fails is queued again.
     pub(in crate::owners) async fn flush_seen(&self) {
         let seen: Vec<OwnerKey> = lock(&self.0.presence.seen).drain().collect();
-        for some in seen.chunks(PAGE) {
-            if let Err(error) = self.0.store.note_seen(some).await {
-                warn!(%error, "who was here is not written down yet");
-                lock(&self.0.presence.seen).extend(some);
+        for owners in seen.chunks(STATEMENT_OWNERS_MAX) {
+            if let Err(error) = self.0.store.note_seen(owners).await {
+                warn!(%error, "cannot store last-seen times, will retry");
+                lock(&self.0.presence.seen).extend(owners);
             }
         }
     }

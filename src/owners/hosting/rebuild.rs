@@ -1,4 +1,5 @@
-//! Bringing an owner's copy anew, where the one that is here is not to be believed, or may not be.
+//! Rebuilding an owner's copy in this shard's Postgres from the truth, when the present copy is
+//! damaged or in doubt.
 
 use crate::owners::fetch::FetchedOwner;
 use crate::owners::{Owners, OwnersError, Snapshot};
@@ -6,32 +7,42 @@ use crate::seal::{ItemKey, OwnerKey, OwnerSet, Record, RecordName};
 use crate::shard::{HostingOutcome, ItemRow, OwnerRows};
 use std::collections::HashMap;
 
-/// How often it goes on with what came meanwhile.
-const TRIES: usize = 10;
-/// So many bytes take the place of others in one transaction, about. More than that is brought in small ones, unless
-/// somebody is served from what is here.
-const AT_ONCE: usize = 8 << 20;
+/// How often a replacement is tried, each time with what was written in the meantime.
+const REPLACE_TRIES_MAX: usize = 10;
+/// The approximate size up to which a damaged copy is replaced in one transaction. A larger one is
+/// reset and hosted again, in small transactions. A good copy is always replaced in one, because it
+/// serves until then.
+const REPLACE_BYTES_MAX: usize = 8 << 20;
 
-/// What is done about a truth that has less of an owner than a whole copy here.
+/// What to do if the truth has less of an owner than a complete copy here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// The copy stays: it may be the only one of what was acknowledged.
+    /// Keep the copy, because it may be the only one of what was acknowledged.
     Refuse,
-    /// The truth's is taken.
+    /// Take what the truth has.
     Accept,
 }
 
 impl Owners {
-    /// Brings this shard's copy of the owner anew from the truth. What is here and good stays, and serves, until the truth's
-    /// takes its place. Nothing is touched unless the truth can be read and is whole. Says whether the owner is hosted now.
+    /// Rebuilds this shard's copy of the owner from the truth. Returns whether the shard hosts the
+    /// owner now.
+    ///
+    /// A good copy stays and serves until the new one takes its place. Nothing changes unless the
+    /// truth can be read and its records are complete.
+    ///
+    /// # Errors
+    ///
+    /// [`OwnersError::HistoryLost`] if the truth has less than a complete copy here, and `loss` is
+    /// [`Loss::Refuse`].
     pub async fn rebuild(&self, owner: &OwnerKey, loss: Loss) -> Result<bool, OwnersError> {
-        let rows = self.0.store.rows_of(owner).await?;
-        let copy = rows.as_ref().and_then(|rows| self.whole_copy(owner, rows));
+        let rows = self.0.store.find_rows(owner).await?;
+        let copy = rows
+            .as_ref()
+            .and_then(|rows| self.complete_set(owner, rows));
         let fetched = self.fetch_complete(owner).await?;
-        let (held, found) = (
-            copy.map(|copy| copy.version()).unwrap_or_default(),
-            fetched.snapshot.version(),
-        );
+
+        let held = copy.map(|copy| copy.version()).unwrap_or_default();
+        let found = fetched.snapshot.version();
         if found < held && loss == Loss::Refuse {
             return Err(OwnersError::HistoryLost {
                 owner: *owner,
@@ -39,46 +50,51 @@ impl Owners {
                 found,
             });
         }
+
         self.replace_copy(owner, rows, fetched).await
     }
 
-    /// As [`rebuild`](Self::rebuild), with what was fetched, of a copy that is not to be believed.
+    /// Replaces a damaged copy by the fetched set. Returns whether the shard hosts the owner now.
     pub(in crate::owners) async fn replace_damaged(
         &self,
         owner: &OwnerKey,
         fetched: FetchedOwner,
     ) -> Result<bool, OwnersError> {
-        let rows = self.0.store.rows_of(owner).await?;
+        let rows = self.0.store.find_rows(owner).await?;
         self.replace_copy(owner, rows, fetched).await
     }
 
+    /// Replaces the copy in one transaction, if there is one and its size permits. Otherwise resets
+    /// the owner and hosts the owner again. Returns whether the shard hosts the owner now.
     async fn replace_copy(
         &self,
         owner: &OwnerKey,
         mut rows: Option<OwnerRows>,
         mut fetched: FetchedOwner,
     ) -> Result<bool, OwnersError> {
-        for _ in 0..TRIES {
-            let Some(here) = rows.take() else { break };
-            let put = differing(&here, &fetched.snapshot);
-            let bytes: usize = put.iter().map(|record| record.value.len()).sum();
-            if bytes > AT_ONCE && self.whole_copy(owner, &here).is_none() {
+        for _ in 0..REPLACE_TRIES_MAX {
+            let Some(present) = rows.take() else { break };
+            let changed = differing_records(&present, &fetched.snapshot);
+            let bytes: usize = changed.iter().map(|record| record.value.len()).sum();
+            if bytes > REPLACE_BYTES_MAX && self.complete_set(owner, &present).is_none() {
                 break;
             }
-            match self
+
+            let outcome = self
                 .0
                 .store
-                .replace_copy(&self.owner_copy(&fetched), &put)
-                .await?
-            {
+                .replace_copy(&self.owner_copy(&fetched), &changed)
+                .await?;
+            match outcome {
                 HostingOutcome::Now => {
                     self.backfill_soon(owner);
                     return Ok(true);
                 }
-                // What is known to differ still does, and what came is among what is newer.
-                HostingOutcome::Overtaken => rows = Some(here),
-                HostingOutcome::NotWhole | HostingOutcome::NotBegun | HostingOutcome::Already => {
-                    rows = self.0.store.rows_of(owner).await?;
+                // These rows still differ. What the projection stored since is in the next fetch
+                // too.
+                HostingOutcome::Overtaken => rows = Some(present),
+                HostingOutcome::Incomplete | HostingOutcome::NotBegun | HostingOutcome::Already => {
+                    rows = self.0.store.find_rows(owner).await?;
                 }
             }
             fetched = self.fetch_since(&fetched.snapshot).await?;
@@ -86,21 +102,24 @@ impl Owners {
         if rows.is_some() {
             return Ok(false);
         }
-        // Nobody is served from what is left of it.
+
+        // No request is served from the rows after this.
         self.0.store.reset_owner(owner, self.bucket_name()).await?;
         self.host_in_full(owner).await
     }
 
-    fn whole_copy(&self, owner: &OwnerKey, rows: &OwnerRows) -> Option<OwnerSet> {
+    /// Returns the set of the rows, if it is complete.
+    fn complete_set(&self, owner: &OwnerKey, rows: &OwnerRows) -> Option<OwnerSet> {
         OwnerSet::empty(*owner)
             .apply(&self.0.keyring, rows.records()?)
             .ok()
     }
 }
 
-/// The records that have no row, or another one.
-fn differing<'t>(rows: &OwnerRows, truth: &'t Snapshot) -> Vec<&'t Record> {
+/// Returns the truth's item records that have no row, or a row that differs.
+fn differing_records<'t>(rows: &OwnerRows, truth: &'t Snapshot) -> Vec<&'t Record> {
     let rows: HashMap<ItemKey, &ItemRow> = rows.items.iter().map(|row| (row.item, row)).collect();
+
     let differs = |record: &&Record| match record.name {
         RecordName::Item(item) => !rows
             .get(&item)

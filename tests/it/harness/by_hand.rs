@@ -1,4 +1,4 @@
-//! A caller who speaks NATS by hand: what no client would send, the server still passes on.
+//! A caller that writes the NATS protocol byte by byte, to send what a client library would refuse.
 
 use super::world::World;
 use serde_json::{Value, json};
@@ -7,32 +7,38 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// A connection whose every byte is the test's, with a subscription to one inbox.
+/// How long to wait for more bytes of the server.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection on which the test writes every byte, with a subscription to one inbox.
 pub struct ByHand {
     stream: TcpStream,
+    /// What was received and not yet parsed.
     read: Vec<u8>,
 }
 
 impl ByHand {
-    /// The inbox to which it listens, with all that is below.
+    /// The inbox that the connection subscribes to, with all subjects below it.
     pub const INBOX: &str = "_INBOX.by_hand";
 
-    /// Connects as that user, and waits until its subscription is known.
+    /// Connects as that user, and waits until the server has its subscriptions.
     pub async fn connect(world: &World, user: &str) -> Self {
-        let stream = TcpStream::connect(world.nats.url().replace("nats://", ""))
-            .await
-            .expect("a connection");
+        let address = world.nats.url().replace("nats://", "");
+        let stream = TcpStream::connect(address).await.expect("a connection");
         let mut this = Self {
             stream,
             read: Vec::new(),
         };
-        let connect = json!({"user": user, "pass": world.secrets.nats(user), "headers": true, "verbose": false});
+
+        let connect = json!({
+            "user": user, "pass": world.secrets.nats(user), "headers": true, "verbose": false,
+        });
         let inbox = Self::INBOX;
-        this.send(
-            format!("CONNECT {connect}\r\nSUB {inbox} 1\r\nSUB {inbox}.> 2\r\nPING\r\n").as_bytes(),
-        )
-        .await;
+        let greeting = format!("CONNECT {connect}\r\nSUB {inbox} 1\r\nSUB {inbox}.> 2\r\nPING\r\n");
+
+        this.send(greeting.as_bytes()).await;
         this.until(b"PONG\r\n").await.expect("a greeting");
+
         this
     }
 
@@ -41,64 +47,72 @@ impl ByHand {
         self.stream.write_all(bytes).await.expect("sent");
     }
 
-    /// Publishes with a header block as it is given, well formed or not.
+    /// Publishes a message whose header block is sent as it is, well formed or not.
     pub async fn publish(&mut self, subject: &[u8], reply: &[u8], headers: &[u8], body: &[u8]) {
-        let (head, all) = (headers.len(), headers.len() + body.len());
-        let sizes = format!(" {head} {all}\r\n");
-        self.send(
-            &[
-                b"HPUB ",
-                subject,
-                b" ",
-                reply,
-                sizes.as_bytes(),
-                headers,
-                body,
-                b"\r\n",
-            ]
-            .concat(),
-        )
-        .await;
+        let header_bytes = headers.len();
+        let total_bytes = headers.len() + body.len();
+        let sizes = format!(" {header_bytes} {total_bytes}\r\n");
+
+        let parts = [
+            b"HPUB ",
+            subject,
+            b" ",
+            reply,
+            sizes.as_bytes(),
+            headers,
+            body,
+            b"\r\n",
+        ];
+        self.send(&parts.concat()).await;
     }
 
-    /// The error of the next reply that comes; `None` if none comes for a while.
+    /// Returns the error of the next reply; `None` if no reply comes in time.
     pub async fn refusal(&mut self) -> Option<Value> {
-        let body: Value = serde_json::from_slice(&self.reply().await?).unwrap_or(Value::Null);
+        let reply = self.reply().await?;
+        let body: Value = serde_json::from_slice(&reply).unwrap_or(Value::Null);
+
         Some(body["error"].clone())
     }
 
-    /// The body of the next reply that comes; `None` if none comes for a while.
+    /// Returns the body of the next reply; `None` if no reply comes in time.
     pub async fn reply(&mut self) -> Option<Vec<u8>> {
         self.until(b"HMSG ").await?;
         let line = self.until(b"\r\n").await?;
         let line = String::from_utf8_lossy(&line).into_owned();
+
         let mut sizes = line
             .trim_end()
             .rsplit(' ')
             .map(|size| size.parse::<usize>().expect("a size"));
-        let (all, head) = (sizes.next().expect("a size"), sizes.next().expect("a size"));
-        while self.read.len() < all {
+        let total_bytes = sizes.next().expect("a size");
+        let header_bytes = sizes.next().expect("a size");
+
+        while self.read.len() < total_bytes {
             self.more().await?;
         }
-        Some(self.read.drain(..all).skip(head).collect())
+
+        Some(self.read.drain(..total_bytes).skip(header_bytes).collect())
     }
 
-    /// What comes up to and with these bytes.
+    /// Returns everything up to these bytes, and the bytes themselves.
     async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self.read.windows(end.len()).position(|bytes| bytes == end) {
                 return Some(self.read.drain(..at + end.len()).collect());
             }
+
             self.more().await?;
         }
     }
 
     async fn more(&mut self) -> Option<()> {
         let mut bytes = [0; 8_192];
-        match timeout(Duration::from_secs(2), self.stream.read(&mut bytes)).await {
+
+        match timeout(READ_TIMEOUT, self.stream.read(&mut bytes)).await {
             Ok(Ok(count)) if count > 0 => self.read.extend_from_slice(&bytes[..count]),
             _ => return None,
         }
+
         Some(())
     }
 }

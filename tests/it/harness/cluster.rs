@@ -1,4 +1,4 @@
-//! Three NATS servers that keep the bucket together.
+//! A cluster of three NATS servers that replicate the bucket.
 
 use super::serial::shared;
 use super::servers::shared_servers;
@@ -12,8 +12,11 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long the three may take to agree on who leads.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the three servers may take to elect a leader.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the start of the servers is repeated.
+const START_RETRIES_MAX: usize = 3;
 
 /// The second and the third server; the first one is the world's own.
 pub struct Cluster {
@@ -21,77 +24,84 @@ pub struct Cluster {
 }
 
 impl World {
-    /// Three servers with those accounts, and the bucket on all of them; no worker yet.
+    /// Starts three servers with those accounts, and creates the bucket on all of them. There is
+    /// no worker yet.
     pub async fn cluster(accounts: &str) -> (Self, Cluster) {
         Self::cluster_with(accounts, TruthSettings::default().history).await
     }
 
-    /// As [`cluster`](Self::cluster), with a bucket that keeps so many records of each key.
+    /// Does the same as [`cluster`](Self::cluster), with a bucket that keeps `history` records of
+    /// each key.
     pub async fn cluster_with(accounts: &str, history: i64) -> (Self, Cluster) {
         let permit = shared().await;
         let shared = shared_servers().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
-        let mut tries = 0;
+
+        let mut retries = 0;
         let [first, second, third] = loop {
-            // Somebody else may be quicker to take a free port.
-            match three(&shared.servers.nats_server, &directory, &secrets, accounts).await {
-                Ok(three) => break three,
-                Err(error) => assert!(tries < 3, "{error:#}"),
+            // Another process may take a port that was free a moment ago.
+            match start_three(&shared.servers.nats_server, &directory, &secrets, accounts).await {
+                Ok(servers) => break servers,
+                Err(error) => assert!(retries < START_RETRIES_MAX, "{error:#}"),
             }
-            tries += 1;
+            retries += 1;
         };
+
         let mut world = Self::of(first, secrets, shared, directory, number, permit);
-        (world.truth.replicas, world.truth.history) = (3, history);
+        world.truth.replicas = 3;
+        world.truth.history = history;
         world.wait_for_three_replicas().await;
         world.start_auth().await;
-        (
-            world,
-            Cluster {
-                others: [second, third],
-            },
-        )
+
+        let others = [second, third];
+        (world, Cluster { others })
     }
 
-    /// Makes the bucket as soon as there are three who can keep it.
+    /// Creates the bucket as soon as all three servers can keep it.
     async fn wait_for_three_replicas(&self) {
-        let since = Instant::now();
+        let start = Instant::now();
         while let Err(error) = self.init(&self.settings("a")).await {
-            assert!(since.elapsed() < PATIENCE, "{error:#}");
+            assert!(start.elapsed() < ELECTION_TIMEOUT, "{error:#}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
+
         self.wait_for_leader(|_| true, 2).await;
     }
 
-    /// The name of the server that leads the bucket, and how many of the other two are in step with it.
+    /// Returns the name of the server that leads the bucket, and how many of the other two are
+    /// current.
     pub async fn leader(&self) -> Option<(String, usize)> {
         let operator = self.connect("operator").await;
-        let asked = operator.request(
+        let request = operator.request(
             "$JS.API.STREAM.INFO.KV_favorites",
             json!({}).to_string().into(),
         );
-        let answer = tokio::time::timeout(Duration::from_secs(1), asked)
+        let reply = tokio::time::timeout(Duration::from_secs(1), request)
             .await
             .ok()?
             .ok()?;
-        let told: Value = serde_json::from_slice(&answer.payload).ok()?;
-        let replicas = told["cluster"]["replicas"].as_array()?;
+
+        let info: Value = serde_json::from_slice(&reply.payload).ok()?;
+        let leader = info["cluster"]["leader"].as_str()?.to_owned();
+        let replicas = info["cluster"]["replicas"].as_array()?;
         let current = replicas
             .iter()
-            .filter(|one| one["current"] == true && one["offline"] != true);
-        Some((
-            told["cluster"]["leader"].as_str()?.to_owned(),
-            current.count(),
-        ))
+            .filter(|replica| replica["current"] == true && replica["offline"] != true)
+            .count();
+
+        Some((leader, current))
     }
 
-    /// Ends when a fitting one leads, with so many others in step; gives its name.
+    /// Waits until a server that `fits` leads and at least `in_step` others are current, and
+    /// returns its name.
     pub async fn wait_for_leader(
         &self,
         mut fits: impl FnMut(&str) -> bool,
         in_step: usize,
     ) -> String {
-        let since = Instant::now();
+        let start = Instant::now();
+
         loop {
             if let Some((leader, current)) = self.leader().await
                 && fits(&leader)
@@ -99,13 +109,14 @@ impl World {
             {
                 return leader;
             }
-            assert!(since.elapsed() < PATIENCE, "no such leader");
+
+            assert!(start.elapsed() < ELECTION_TIMEOUT, "no such leader");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
 
-async fn three(
+async fn start_three(
     program: &Path,
     directory: &Path,
     secrets: &Secrets,
@@ -114,6 +125,7 @@ async fn three(
     let ports = (0..3)
         .map(|_| free_port(None))
         .collect::<anyhow::Result<Vec<_>>>()?;
+
     let start = async |number: usize| {
         let name = format!("n{}", number + 1);
         let place = directory.join(&name);
@@ -124,11 +136,12 @@ async fn three(
         };
         NatsServer::start_with(program, &place, None, secrets, &role, accounts).await
     };
+
     Ok([start(0).await?, start(1).await?, start(2).await?])
 }
 
 impl Cluster {
-    /// The server of that name, which is not the world's own.
+    /// Returns the server of that name, which is not the world's own.
     pub fn server(&mut self, name: &str) -> &mut NatsServer {
         match name {
             "n2" => &mut self.others[0],

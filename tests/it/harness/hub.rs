@@ -1,7 +1,9 @@
-//! A truth that is far away: a hub that holds the bucket, and a leaf at which everybody is connected, the auth service too.
+//! A remote bucket: a hub that holds it, and a leaf to which all callers, workers and the auth
+//! service connect.
 //!
-//! What a worker asks of the bucket passes the leaf's link to the hub, which can be cut and frozen while callers, workers
-//! and the auth service still reach one another. Both have the configurations of `nats/`.
+//! What a worker asks of the bucket passes the leaf's link to the hub, which can be cut and frozen
+//! while callers, workers and the auth service still reach one another. Both servers have the
+//! configurations of `nats/`.
 
 use super::proxy::Proxy;
 use super::serial::shared;
@@ -11,6 +13,7 @@ use gofavorites::dev::nats::NatsServer;
 use gofavorites::dev::network::{start_hub, wait_for_the_hub};
 use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, Role};
 use gofavorites::dev::secrets::Secrets;
+use nix::sys::signal::Signal;
 use std::time::Duration;
 
 /// The hub, and the link to it.
@@ -19,17 +22,33 @@ pub struct Hub {
     pub link: Proxy,
 }
 
+impl Hub {
+    /// Pauses the hub: connections stay, and nothing is answered.
+    pub fn pause(&mut self) {
+        let process = self.server.process();
+        process.signal(Signal::SIGSTOP).expect("paused");
+    }
+
+    /// Resumes the hub. It then handles what was sent to it meanwhile.
+    pub fn resume(&mut self) {
+        let process = self.server.process();
+        process.signal(Signal::SIGCONT).expect("resumed");
+    }
+}
+
 impl World {
-    /// A leaf, its hub behind a link, and the stand-in auth service at the leaf.
+    /// Starts a leaf, its hub behind a link, and the stand-in auth service at the leaf.
     pub async fn behind_a_hub() -> (Self, Hub) {
         let permit = shared().await;
         let shared = shared_servers().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
+
         let program = &shared.servers.nats_server;
         let hub = start_hub(program, &directory.join("hub"), &secrets, ACCOUNTS_CONF).await;
         let (server, port) = hub.expect("a hub");
         let link = Proxy::start(&format!("127.0.0.1:{port}")).await;
+
         let role = Role::Leaf {
             name: "leaf".into(),
             hub: link.port(),
@@ -40,25 +59,26 @@ impl World {
         wait_for_the_hub(&leaf.url(), &secrets)
             .await
             .expect("a link");
+
         let mut world = Self::of(leaf, secrets, shared, directory, number, permit);
         world.truth.domain = HUB_DOMAIN.into();
         world.start_auth().await;
+
         (world, Hub { server, link })
     }
 
-    /// Ends when the hub's JetStream answers at the leaf.
+    /// Waits until the hub's JetStream answers at the leaf.
     pub async fn wait_for_the_truth(&self) {
         let operator = self.connect("operator").await;
+        let subject = format!("{}.INFO", self.api());
+
         for _ in 0..500 {
-            if operator
-                .request(format!("{}.INFO", self.api()), "".into())
-                .await
-                .is_ok()
-            {
+            if operator.request(subject.clone(), "".into()).await.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("the hub is not reached");
+
+        panic!("the leaf does not reach the hub");
     }
 }

@@ -1,7 +1,8 @@
-//! A load of mixed requests, each answer of which is checked against a model of what was acknowledged.
+//! A load of mixed requests. Each reply is checked against a model of the acknowledged writes.
 //!
-//! Each driver has an owner of its own and asks one thing after the other, so the model is exact. A write whose outcome
-//! is not known is asked again under its request id until it is, and has to have been done exactly once.
+//! Each driver has its own owner and sends one request after the other, so its model is exact. A
+//! write with an unknown outcome is repeated under its request id until the outcome is known, and
+//! must have been executed exactly once.
 
 use super::caller::Caller;
 use super::world::World;
@@ -13,18 +14,31 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// How long a caller waits, as it tells the service.
-pub const BUDGET: Duration = Duration::from_millis(1_500);
-/// What may be added to that by a busy machine.
-const SLACK: Duration = Duration::from_millis(250);
-/// Items of each owner.
-const ITEMS: u64 = 6;
+/// How long a caller waits, which it also tells the service.
+const CALLER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// What a request came to.
+/// How much longer a reply may take on a busy machine.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// How many items an owner has.
+const OWNER_ITEMS: u64 = 6;
+
+/// How often a write in doubt is repeated.
+const WRITE_RETRIES_MAX: usize = 2_000;
+
+/// The codes of refusals after which nothing was written.
+const NOT_WRITTEN: [&str; 4] = [
+    "truth_unavailable",
+    "auth_unavailable",
+    "overloaded",
+    "deadline_exceeded",
+];
+
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     Done,
-    /// Done, and its row is not yet in the shard's Postgres.
+    /// Done, and the row is not yet in the shard's Postgres.
     Pending,
     /// Answered from a copy that could not be checked.
     Stale,
@@ -34,35 +48,36 @@ pub enum Outcome {
     NoReply,
 }
 
-/// One request, as it was seen.
+/// One request, as its caller saw it.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub at: Instant,
-    pub took: Duration,
-    pub is_write: bool,
-    pub outcome: Outcome,
+struct Observation {
+    at: Instant,
+    took: Duration,
+    is_write: bool,
+    outcome: Outcome,
 }
 
-/// What the model knows of an item.
+/// An item in the model.
 #[derive(Clone, Debug, Default)]
-struct Known {
-    /// The last acknowledged version and its text; no text once it is deleted.
+struct ItemModel {
+    /// The last acknowledged version; 0 if there is none.
     version: u64,
+    /// The text of that version; `None` if it is a deletion.
     text: Option<String>,
     /// Every version that was ever acknowledged.
     all: BTreeSet<u64>,
 }
 
-/// One owner, and who asks for them.
+/// One owner, and the caller that sends the owner's requests.
 struct Driver {
     caller: Caller,
-    /// Where it asks: `a.`, `b.`, or the nearest worker.
+    /// Where it sends requests: a shard's id, or "" for the nearest worker.
     places: Vec<String>,
     may_lose_replies: bool,
     only_strong: bool,
-    model: BTreeMap<String, Known>,
+    model: BTreeMap<String, ItemModel>,
     owner_version: u64,
-    seen: Vec<Seen>,
+    observations: Vec<Observation>,
     violations: Vec<String>,
     next: u64,
 }
@@ -74,43 +89,39 @@ pub struct Load {
     drivers: Vec<JoinHandle<Driver>>,
 }
 
-/// What came of a load.
+/// The result of a load.
 pub struct Report {
     drivers: Vec<Driver>,
 }
 
 impl Load {
-    /// `count` drivers, each with an owner of its own, asking in those places: a shard's id, or "" for the nearest worker.
+    /// Starts `count` drivers, each with its own owner. They send requests to those places: a
+    /// shard's id, or "" for the nearest worker.
     pub async fn start(
         world: &World,
         places: &[&str],
         count: usize,
         may_lose_replies: bool,
     ) -> Self {
-        Self::of(
-            callers(world, &world.nats.url(), count).await,
-            places,
-            may_lose_replies,
-        )
+        let callers = callers(world, &world.nats.url(), count).await;
+
+        Self::of(callers, places, may_lose_replies)
     }
 
-    /// As [`start`](Self::start), where the bucket has replicas: one of them may be behind, so only strong reads are sure
-    /// to give what was acknowledged, and no others are made.
+    /// Does the same as [`start`](Self::start) for a bucket with replicas. A replica may lag, so
+    /// only strong reads are sure to return what was acknowledged, and the drivers send no others.
     pub async fn start_strong(world: &World, places: &[&str], count: usize) -> Self {
-        Self::with_reads(
-            callers(world, &world.nats.url(), count).await,
-            places,
-            true,
-            true,
-        )
+        let callers = callers(world, &world.nats.url(), count).await;
+
+        Self::with_reads(callers, places, true, true)
     }
 
-    /// As [`start`](Self::start), with callers who are connected to another server.
+    /// Does the same as [`start`](Self::start), with callers that connect to another server.
     pub async fn start_at(world: &World, url: &str, places: &[&str], count: usize) -> Self {
         Self::of(callers(world, url, count).await, places, false)
     }
 
-    /// A driver for each of these callers, whose owners nobody else writes.
+    /// Starts a driver for each of these callers. Nothing else may write for their owners.
     pub fn of(callers: Vec<Caller>, places: &[&str], may_lose_replies: bool) -> Self {
         Self::with_reads(callers, places, may_lose_replies, false)
     }
@@ -121,28 +132,28 @@ impl Load {
         may_lose_replies: bool,
         only_strong: bool,
     ) -> Self {
-        let (stop, done) = (
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicU64::new(0)),
-        );
-        let mut drivers = Vec::new();
-        for caller in callers {
-            drivers.push(Driver {
-                caller,
-                places: places.iter().map(|one| (*one).to_owned()).collect(),
-                may_lose_replies,
-                only_strong,
-                model: BTreeMap::new(),
-                owner_version: 0,
-                seen: Vec::new(),
-                violations: Vec::new(),
-                next: 0,
-            });
-        }
-        let drivers = drivers
+        let stop = Arc::new(AtomicBool::new(false));
+        let done = Arc::new(AtomicU64::new(0));
+
+        let new_driver = |caller| Driver {
+            caller,
+            places: places.iter().map(|place| (*place).to_owned()).collect(),
+            may_lose_replies,
+            only_strong,
+            model: BTreeMap::new(),
+            owner_version: 0,
+            observations: Vec::new(),
+            violations: Vec::new(),
+            next: 0,
+        };
+        let drivers = callers
             .into_iter()
-            .map(|driver| tokio::spawn(driver.drive(stop.clone(), done.clone())))
+            .map(|caller| {
+                let driver = new_driver(caller);
+                tokio::spawn(driver.drive(stop.clone(), done.clone()))
+            })
             .collect();
+
         Self {
             stop,
             done,
@@ -150,43 +161,46 @@ impl Load {
         }
     }
 
-    /// How many requests were answered well so far.
+    /// Returns how many requests succeeded so far.
     pub fn answered(&self) -> u64 {
         self.done.load(Ordering::SeqCst)
     }
 
-    /// Waits until so many more requests are answered well.
+    /// Waits until `more` further requests succeeded.
     pub async fn progress(&self, more: u64) {
         let until = self.done.load(Ordering::SeqCst) + more;
+
         for _ in 0..6_000 {
             if self.done.load(Ordering::SeqCst) >= until {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("the load does not go on");
+
+        panic!("the load makes no progress");
     }
 
-    /// Ends it, and gives what was seen.
+    /// Ends the load, and returns what its callers saw.
     pub async fn stop(self) -> Report {
         self.stop.store(true, Ordering::SeqCst);
+
         let mut drivers = Vec::new();
         for driver in self.drivers {
             drivers.push(driver.await.expect("no panic"));
         }
+
         Report { drivers }
     }
 }
 
 async fn callers(world: &World, url: &str, count: usize) -> Vec<Caller> {
     let mut callers = Vec::new();
+
     for number in 0..count {
-        callers.push(
-            world
-                .caller_at(url, &format!("load-{number}-{}", uuid::Uuid::now_v7()))
-                .await,
-        );
+        let name = format!("load-{number}-{}", uuid::Uuid::now_v7());
+        callers.push(world.caller_at(url, &name).await);
     }
+
     callers
 }
 
@@ -198,8 +212,23 @@ fn subject(place: &str, operation: &str) -> String {
     }
 }
 
-fn pick(most: usize) -> usize {
-    usize::from(u16::from_be_bytes(random::<2>())) % most
+/// Returns a random number below `limit`.
+fn pick(limit: usize) -> usize {
+    usize::from(u16::from_be_bytes(random::<2>())) % limit
+}
+
+/// Returns the outcome that a reply stands for.
+fn outcome_of(reply: Option<&Value>) -> Outcome {
+    match reply {
+        None => Outcome::NoReply,
+        Some(reply) if reply["error"].is_object() => {
+            let code = reply["error"]["code"].as_str().unwrap_or_default();
+            Outcome::Refused(code.to_owned())
+        }
+        Some(reply) if reply["stale"] == true => Outcome::Stale,
+        Some(reply) if reply["local"] == "pending" => Outcome::Pending,
+        Some(_) => Outcome::Done,
+    }
 }
 
 impl Driver {
@@ -213,21 +242,19 @@ impl Driver {
                 _ if self.only_strong => self.list("strong").await,
                 _ => self.list("head").await,
             }
-            if matches!(
-                self.seen.last(),
-                Some(Seen {
-                    outcome: Outcome::Done | Outcome::Pending,
-                    ..
-                })
-            ) {
+
+            let outcome = self.observations.last().map(|last| &last.outcome);
+            if matches!(outcome, Some(Outcome::Done | Outcome::Pending)) {
                 done.fetch_add(1, Ordering::SeqCst);
             }
+
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+
         self
     }
 
-    /// Asks once; `None` if no reply came.
+    /// Sends one request, and notes its outcome; `None` if no reply came.
     async fn ask(
         &mut self,
         operation: &str,
@@ -236,45 +263,35 @@ impl Driver {
         is_write: bool,
     ) -> Option<Value> {
         let place = self.places[pick(self.places.len())].clone();
+        let timeout_ms = CALLER_TIMEOUT.as_millis();
         let mut headers = self.caller.headers();
-        headers.insert("Request-Timeout-Ms", BUDGET.as_millis().to_string());
+        headers.insert("Request-Timeout-Ms", timeout_ms.to_string());
         if let Some(id) = request_id {
             headers.insert("Nats-Msg-Id", id);
         }
+
         let at = Instant::now();
-        let asked = self.caller.client.request_with_headers(
+        let request = self.caller.client.request_with_headers(
             subject(&place, operation),
             headers,
             body.to_string().into(),
         );
-        let asked = tokio::time::timeout(BUDGET + SLACK * 2, asked).await;
+        let reply = tokio::time::timeout(CALLER_TIMEOUT + SLACK * 2, request).await;
         let took = at.elapsed();
-        let reply = match asked {
+
+        let reply = match reply {
             Ok(Ok(reply)) => serde_json::from_slice::<Value>(&reply.payload).ok(),
             _ => None,
         };
-        let outcome = match &reply {
-            None => Outcome::NoReply,
-            Some(reply) if reply["error"].is_object() => {
-                let code = reply["error"]["code"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .to_owned();
-                if code == "internal" {
-                    self.violations
-                        .push(format!("{operation} was answered `internal`"));
-                }
-                Outcome::Refused(code)
-            }
-            Some(reply) if reply["stale"] == true => Outcome::Stale,
-            Some(reply) if reply["local"] == "pending" => Outcome::Pending,
-            Some(_) => Outcome::Done,
-        };
-        if took > BUDGET + SLACK && !self.may_lose_replies {
-            self.violations
-                .push(format!("{operation} took {took:?}: {outcome:?}"));
+        let outcome = outcome_of(reply.as_ref());
+        if outcome == Outcome::Refused("internal".into()) {
+            self.violation(format!("{operation} was answered `internal`"));
         }
-        self.seen.push(Seen {
+        if took > CALLER_TIMEOUT + SLACK && !self.may_lose_replies {
+            self.violation(format!("{operation} took {took:?}: {outcome:?}"));
+        }
+
+        self.observations.push(Observation {
             at,
             took,
             is_write,
@@ -283,123 +300,131 @@ impl Driver {
         reply
     }
 
+    fn violation(&mut self, text: String) {
+        self.violations.push(text);
+    }
+
+    /// Returns the item in the model, unless it is absent or deleted.
+    fn live_item(&self, id: &str) -> Option<&ItemModel> {
+        self.model.get(id).filter(|item| item.text.is_some())
+    }
+
     async fn put(&mut self) {
         self.next += 1;
-        let (id, text) = (
-            format!("item-{}", self.next % ITEMS),
-            format!("a-favourite-text-{}", self.next),
-        );
+        let id = format!("item-{}", self.next % OWNER_ITEMS);
+        let text = format!("a-favourite-text-{}", self.next);
+
         let mut body = json!({"kind": "text", "id": id, "data": {"text": text}});
         if pick(2) == 0 {
-            // The version that it has: 0 for one that is not there.
-            let known = self.model.get(&id).filter(|known| known.text.is_some());
-            body["if_version"] = json!(known.map_or(0, |known| known.version));
+            // The item's present version: 0 for an item that does not exist.
+            let version = self.live_item(&id).map_or(0, |item| item.version);
+            body["if_version"] = json!(version);
         }
+
         self.write("put", &id, Some(text), &body).await;
     }
 
     async fn delete(&mut self) {
-        let living = self
+        let live = self
             .model
             .iter()
-            .find(|(_, known)| known.text.is_some())
+            .find(|(_, item)| item.text.is_some())
             .map(|(id, _)| id.clone());
-        let Some(id) = living else { return };
-        self.write("delete", &id, None, &json!({"kind": "text", "id": id}))
-            .await;
+        let Some(id) = live else { return };
+
+        let body = json!({"kind": "text", "id": id});
+        self.write("delete", &id, None, &body).await;
     }
 
     async fn write(&mut self, operation: &str, id: &str, text: Option<String>, body: &Value) {
         let request_id = uuid::Uuid::now_v7().to_string();
         let mut in_doubt = false;
-        for _ in 0..2_000 {
+
+        for _ in 0..WRITE_RETRIES_MAX {
             let reply = self.ask(operation, body, Some(&request_id), true).await;
             let code = reply
                 .as_ref()
                 .and_then(|reply| reply["error"]["code"].as_str());
+
             if let Some(reply) = reply.as_ref().filter(|_| code.is_none()) {
                 let version = reply["item"]["version"].as_u64().expect("a version");
                 if in_doubt {
-                    self.must_be_the_same(operation, body, &request_id, version)
+                    self.check_repeat(operation, body, &request_id, version)
                         .await;
                 }
-                return self.acknowledged(id, text, version);
+                return self.acknowledge(id, text, version);
             }
+
             match code {
                 None | Some("in_doubt") => in_doubt = true,
-                // Nothing was written, by this attempt.
-                Some(
-                    "truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded",
-                ) if !in_doubt => {
-                    return;
+                // This attempt wrote nothing. An earlier one in doubt may have.
+                Some(code) if NOT_WRITTEN.contains(&code) => {
+                    if !in_doubt {
+                        return;
+                    }
                 }
-                Some(
-                    "truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded",
-                ) => {}
                 Some(other) => {
-                    return self
-                        .violations
-                        .push(format!("{operation} was refused as {other}"));
+                    return self.violation(format!("{operation} was refused as {other}"));
                 }
             }
+
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        self.violations
-            .push(format!("{operation} in doubt was never settled"));
+
+        self.violation(format!("{operation} in doubt was never settled"));
     }
 
-    /// Asked once more under the same request id, it is the same write.
-    async fn must_be_the_same(
+    /// Repeats a write under its request id, which must return the same write.
+    async fn check_repeat(
         &mut self,
         operation: &str,
         body: &Value,
         request_id: &str,
         version: u64,
     ) {
-        let Some(again) = self.ask(operation, body, Some(request_id), true).await else {
+        let Some(repeat) = self.ask(operation, body, Some(request_id), true).await else {
             return;
         };
-        let found = &again["item"]["version"];
-        if again["error"].is_null() && *found != version {
-            self.violations.push(format!(
-                "{operation} was done twice: at {version} and at {found}"
+
+        let found = &repeat["item"]["version"];
+        if repeat["error"].is_null() && *found != version {
+            self.violation(format!(
+                "{operation} was executed twice: at {version} and at {found}"
             ));
         }
     }
 
-    fn acknowledged(&mut self, id: &str, text: Option<String>, version: u64) {
-        let known = self.model.entry(id.to_owned()).or_default();
-        if version <= known.version {
-            self.violations.push(format!(
-                "a write was given version {version} after {}",
-                known.version
-            ));
+    /// Notes an acknowledged write in the model.
+    fn acknowledge(&mut self, id: &str, text: Option<String>, version: u64) {
+        let item = self.model.entry(id.to_owned()).or_default();
+        let before = item.version;
+        item.all.insert(version);
+        item.version = version;
+        item.text = text;
+
+        if version <= before {
+            self.violation(format!("a write got version {version} after {before}"));
         }
-        known.all.insert(version);
-        (known.version, known.text) = (version, text);
         self.owner_version = self.owner_version.max(version);
     }
 
     async fn get(&mut self) {
-        let id = format!("item-{}", pick(ITEMS as usize));
+        let id = format!("item-{}", pick(OWNER_ITEMS as usize));
         let mut body = json!({"kind": "text", "id": id});
         if self.only_strong {
             body["consistency"] = json!("strong");
         }
+
         let Some(reply) = self.ask("get", &body, None, false).await else {
             return;
         };
+
         let stale = reply["stale"] == true || reply["error"]["details"]["stale"] == true;
         match reply["error"]["code"].as_str() {
             None => self.check_item(&id, &reply["item"], stale),
             Some("not_found") if !stale => {
-                if self
-                    .model
-                    .get(&id)
-                    .is_some_and(|known| known.text.is_some())
-                {
-                    self.violations
-                        .push("an acknowledged item is not found".into());
+                if self.live_item(&id).is_some() {
+                    self.violation("an acknowledged item is not found".into());
                 }
             }
             Some(_) => {}
@@ -411,6 +436,7 @@ impl Driver {
         let Some(reply) = self.ask("list", &body, None, false).await else {
             return;
         };
+
         if reply["error"].is_null() {
             self.check_list(&reply);
         }
@@ -426,61 +452,66 @@ impl Driver {
         if stale {
             return;
         }
-        let living = self
+
+        let listed = items.len();
+        let live = self
             .model
             .values()
-            .filter(|known| known.text.is_some())
+            .filter(|item| item.text.is_some())
             .count();
-        if items.len() != living {
-            self.violations.push(format!(
-                "{} items are listed, and {living} were acknowledged",
-                items.len()
+        if listed != live {
+            self.violation(format!(
+                "{listed} items are listed, and {live} were acknowledged"
             ));
         }
+
+        let before = self.owner_version;
         let owner_version = reply["owner_version"].as_u64().unwrap_or_default();
-        if owner_version < self.owner_version {
-            self.violations.push(format!(
-                "the owner's version went from {} to {owner_version}",
-                self.owner_version
+        if owner_version < before {
+            self.violation(format!(
+                "the owner's version went from {before} to {owner_version}"
             ));
         }
-        self.owner_version = self.owner_version.max(owner_version);
+        self.owner_version = before.max(owner_version);
     }
 
     fn check_item(&mut self, id: &str, item: &Value, stale: bool) {
-        let known = self.model.get(id).cloned().unwrap_or_default();
+        let model = self.model.get(id).cloned().unwrap_or_default();
         let version = item["version"].as_u64().unwrap_or_default();
-        let fine = match stale {
-            true => known.all.contains(&version),
-            false => {
-                version == known.version && item["data"]["text"].as_str() == known.text.as_deref()
-            }
+        let text = item["data"]["text"].as_str();
+
+        let is_right = if stale {
+            model.all.contains(&version)
+        } else {
+            version == model.version && text == model.text.as_deref()
         };
-        if !fine {
-            let how = if stale { "a stale" } else { "a fresh" };
-            self.violations.push(format!(
-                "{how} read gave version {version}, acknowledged is {}",
-                known.version
+
+        if !is_right {
+            let kind = if stale { "a stale" } else { "a fresh" };
+            self.violation(format!(
+                "{kind} read returned version {version}, acknowledged is {}",
+                model.version
             ));
         }
     }
 }
 
 impl Report {
-    /// Reads every owner on each of the shards with everything acknowledged, and compares with the model.
+    /// Reads every owner on each of the shards with a strong read, and compares the items with the
+    /// model.
     pub async fn verify(&mut self, shards: &[&str]) {
+        let body = json!({"limit": 500, "consistency": "strong"});
+
         for driver in &mut self.drivers {
             for shard in shards {
                 driver.places = vec![(*shard).to_owned()];
-                let body = json!({"limit": 500, "consistency": "strong"});
-                let reply = driver
-                    .ask("list", &body, None, false)
-                    .await
-                    .unwrap_or_default();
+                let reply = driver.ask("list", &body, None, false).await;
+                let reply = reply.unwrap_or_default();
+
                 if reply["items"].is_array() && reply["stale"].is_null() {
                     driver.check_list(&reply);
                 } else {
-                    driver.violations.push(format!(
+                    driver.violation(format!(
                         "in the end shard {shard} does not list: {:?}",
                         reply["error"]["code"]
                     ));
@@ -489,69 +520,82 @@ impl Report {
         }
     }
 
-    fn seen(&self) -> impl Iterator<Item = &Seen> {
-        self.drivers.iter().flat_map(|driver| &driver.seen)
+    fn observations(&self) -> impl Iterator<Item = &Observation> {
+        self.drivers.iter().flat_map(|driver| &driver.observations)
     }
 
-    /// The version of each item that was acknowledged last.
+    /// Returns the last acknowledged version of each item.
     pub fn versions(&self) -> BTreeSet<u64> {
-        let known = self.drivers.iter().flat_map(|driver| driver.model.values());
-        known
-            .map(|known| known.version)
+        self.drivers
+            .iter()
+            .flat_map(|driver| driver.model.values())
+            .map(|item| item.version)
             .filter(|version| *version > 0)
             .collect()
     }
 
-    /// How many requests came to what: the writes, then the reads.
+    /// Returns how many requests had each outcome: first the writes, then the reads.
     pub fn counts(&self) -> [BTreeMap<Outcome, usize>; 2] {
         let mut counts = [BTreeMap::new(), BTreeMap::new()];
-        for seen in self.seen() {
-            *counts[usize::from(!seen.is_write)]
-                .entry(seen.outcome.clone())
-                .or_default() += 1;
+
+        for request in self.observations() {
+            let counts = &mut counts[usize::from(!request.is_write)];
+            *counts.entry(request.outcome.clone()).or_default() += 1;
         }
+
         counts
     }
 
-    /// Every outcome has to be one of these, of writes and of reads, beside `Done` and `not_found`.
+    /// Fails on every outcome of a write or a read that is not one of these, `Done`, or
+    /// `not_found`.
     pub fn only(&self, codes: &[&str], others: &[Outcome]) {
-        for seen in self.seen() {
-            let fine = match &seen.outcome {
+        for request in self.observations() {
+            let is_expected = match &request.outcome {
                 Outcome::Done => true,
                 Outcome::Refused(code) => code == "not_found" || codes.contains(&code.as_str()),
                 other => others.contains(other),
             };
-            assert!(fine, "{:?} after {:?}", seen.outcome, seen.took);
+
+            assert!(
+                is_expected,
+                "{:?} after {:?}",
+                request.outcome, request.took
+            );
         }
     }
 
-    /// The slowest of the requests begun between the two moments.
+    /// Returns the time of the slowest request that began between the two moments.
     pub fn slowest(&self, from: Instant, to: Instant) -> Duration {
-        let within = self.seen().filter(|seen| seen.at >= from && seen.at < to);
-        within.map(|seen| seen.took).max().unwrap_or_default()
-    }
-
-    /// The slowest of the reads begun between the two moments.
-    pub fn slowest_read(&self, from: Instant, to: Instant) -> Duration {
-        let within = self
-            .seen()
-            .filter(|seen| !seen.is_write && seen.at >= from && seen.at < to);
-        within.map(|seen| seen.took).max().unwrap_or_default()
-    }
-
-    /// How long after that moment the last request ended that was not served normally.
-    pub fn normal_after(&self, moment: Instant) -> Duration {
-        let normal = |outcome: &Outcome| {
-            *outcome == Outcome::Done
-                || matches!(outcome, Outcome::Refused(code) if code == "not_found")
-        };
-        let bad = self.seen().filter(|seen| !normal(&seen.outcome));
-        bad.map(|seen| (seen.at + seen.took).saturating_duration_since(moment))
+        self.observations()
+            .filter(|request| request.at >= from && request.at < to)
+            .map(|request| request.took)
             .max()
             .unwrap_or_default()
     }
 
-    /// Nothing was wrong.
+    /// Returns the time of the slowest read that began between the two moments.
+    pub fn slowest_read(&self, from: Instant, to: Instant) -> Duration {
+        self.observations()
+            .filter(|request| !request.is_write && request.at >= from && request.at < to)
+            .map(|request| request.took)
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// Returns how long after that moment the last request ended that was not served normally.
+    pub fn normal_after(&self, moment: Instant) -> Duration {
+        let is_normal = |outcome: &Outcome| {
+            *outcome == Outcome::Done || *outcome == Outcome::Refused("not_found".into())
+        };
+
+        self.observations()
+            .filter(|request| !is_normal(&request.outcome))
+            .map(|request| (request.at + request.took).saturating_duration_since(moment))
+            .max()
+            .unwrap_or_default()
+    }
+
+    /// Fails if any reply contradicted the model.
     #[track_caller]
     pub fn is_clean(&self) {
         let all: Vec<&String> = self
@@ -559,11 +603,8 @@ impl Report {
             .iter()
             .flat_map(|driver| &driver.violations)
             .collect();
-        assert!(
-            all.is_empty(),
-            "{} violations, as: {:#?}",
-            all.len(),
-            &all[..all.len().min(10)]
-        );
+        let first = &all[..all.len().min(10)];
+
+        assert!(all.is_empty(), "{} violations: {first:#?}", all.len());
     }
 }

@@ -1,7 +1,7 @@
-//! What a test needs: servers of its own, workers in this process, and callers who speak the wire.
+//! What a test needs: its own servers, workers in this process, and callers that speak NATS.
 //!
-//! Each test has a NATS server with the accounts of `nats/`, a stand-in auth service, and a database a shard; one
-//! Postgres server serves all tests of a run, and ends with it.
+//! Each test has a NATS server with the accounts of `nats/`, a stand-in auth service, and one
+//! database for each shard. One Postgres server serves all tests of a run, and ends with the run.
 
 mod by_hand;
 mod caller;
@@ -34,34 +34,41 @@ pub use writers::Writers;
 use std::fs;
 use std::path::Path;
 
-/// Copies a directory, whatever is in it.
+/// Copies a directory with everything in it.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
+
     for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
         let target = to.join(entry.file_name());
-        match entry.file_type().expect("a type").is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).expect("copied")),
+
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
         }
     }
 }
 
-/// A well-formed ISIN for each number: the check digit is right.
+/// Returns a well-formed ISIN for each number, with the right check digit.
 pub fn isin(number: usize) -> String {
     let base = format!("XS{number:09}");
     let digits: String = base
         .chars()
         .map(|c| c.to_digit(36).expect("alphanumeric").to_string())
         .collect();
+
     let sum: u32 = digits
         .chars()
         .rev()
         .enumerate()
-        .map(|(i, c)| {
-            let digit = c.to_digit(10).expect("a digit") * if i % 2 == 0 { 2 } else { 1 };
+        .map(|(index, c)| {
+            let weight = if index % 2 == 0 { 2 } else { 1 };
+            let digit = c.to_digit(10).expect("a digit") * weight;
             digit / 10 + digit % 10
         })
         .sum();
-    format!("{base}{}", (10 - sum % 10) % 10)
+    let check_digit = (10 - sum % 10) % 10;
+
+    format!("{base}{check_digit}")
 }

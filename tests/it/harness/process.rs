@@ -9,10 +9,13 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 use toml::{Table, Value};
 
-/// How long a process may take for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a process may take for any step.
+const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A running `gofavorites serve`; killed when it is dropped.
+/// How long to wait before the process is checked again.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A running `gofavorites serve`, which is killed when it is dropped.
 pub struct Process {
     child: Child,
     ready: PathBuf,
@@ -20,13 +23,16 @@ pub struct Process {
 }
 
 impl World {
-    /// Starts a worker with these settings as a process; without `init`.
+    /// Starts a worker with these settings as a process, without `init`.
     pub fn serve(&self, mut settings: Settings) -> Process {
         let name = uuid::Uuid::now_v7().to_string();
         let place = |end: &str| self.directory.join(format!("{name}.{end}"));
-        let (file, ready, log) = (place("toml"), place("ready"), place("log"));
+        let file = place("toml");
+        let ready = place("ready");
+        let log = place("log");
         settings.worker.ready_file = ready.clone();
-        // What is shown hides the secrets, which are put back.
+
+        // The printed settings hide the secrets, so they are put back.
         let mut shown: Table = toml::from_str(&settings.shown().expect("TOML")).expect("TOML");
         for (section, field, secret) in [
             ("nats", "url", &settings.nats.url),
@@ -38,61 +44,67 @@ impl World {
             shown[section][field] = Value::String(secret.clone());
         }
         std::fs::write(&file, toml::to_string(&shown).expect("TOML")).expect("written");
+
         let child = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
             .args(["serve", "--config"])
             .arg(&file)
             .stderr(std::fs::File::create(&log).expect("a file"))
             .spawn()
             .expect("started");
+
         Process { child, ready, log }
     }
 }
 
 impl Process {
-    /// Ends when it says that it is ready.
+    /// Waits until the worker is ready.
     pub async fn is_ready(&mut self) {
         self.until("ready", |this| this.ready.exists()).await;
     }
 
-    /// Ends when its log tells of that.
+    /// Waits until the log contains that text.
     pub async fn says(&mut self, what: &str) {
         self.until(what, |this| this.log().contains(what)).await;
     }
 
     async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
-        let since = Instant::now();
+        let start = Instant::now();
+
         while !done(self) {
-            let ended = self.child.try_wait().expect("a status");
+            let status = self.child.try_wait().expect("a status");
             assert!(
-                ended.is_none() && since.elapsed() < PATIENCE,
-                "not {what}: {ended:?}\n{}",
+                status.is_none(),
+                "ended, and not {what}: {status:?}\n{}",
                 self.log()
             );
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(start.elapsed() < STEP_TIMEOUT, "not {what}\n{}", self.log());
+
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
+    /// Returns what the worker logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
-        kill(
-            Pid::from_raw(self.child.id().try_into().expect("a pid")),
-            signal,
-        )
-        .expect("signalled");
+        let pid = self.child.id().try_into().expect("a pid");
+        kill(Pid::from_raw(pid), signal).expect("signalled");
     }
 
-    /// How it ended.
+    /// Waits until the process has ended, and returns its exit status.
     pub async fn ended(&mut self) -> ExitStatus {
-        let since = Instant::now();
+        let start = Instant::now();
+
         loop {
             if let Some(status) = self.child.try_wait().expect("a status") {
                 return status;
             }
-            assert!(since.elapsed() < PATIENCE, "it does not end");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+
+            assert!(start.elapsed() < STEP_TIMEOUT, "it does not end");
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }

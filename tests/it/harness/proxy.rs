@@ -1,4 +1,4 @@
-//! A link that can be cut, frozen and slowed down: what is between two processes, made to fail for real.
+//! A link between two processes that can be cut, frozen and slowed down.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,69 +10,69 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-/// How the link is.
+/// The state of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
-    /// Each direction takes that long.
+    /// Bytes pass, each direction with that delay.
     Open(Duration),
-    /// Connections stay, and nothing passes until it is open again.
+    /// Connections stay, and nothing passes until the link is open again.
     Frozen,
-    /// Connections are closed, and new ones too.
+    /// Connections are closed, and new ones are closed at once.
     Cut,
 }
 
-/// A proxy on a port of its own.
+/// A proxy on its own port.
 pub struct Proxy {
     address: SocketAddr,
     link: watch::Sender<Link>,
     accepting: JoinHandle<()>,
 }
 
-/// Bytes that are replaced on their way: to the client, or to the server.
+/// Which bytes the proxy replaces, for each direction.
 #[derive(Clone, Default)]
 struct Rewriting {
     to_client: Option<Replacement>,
     to_server: Option<Replacement>,
 }
 
-/// What is replaced, and by what; as long as it.
+/// The bytes to replace, and the new ones, of the same length.
 type Replacement = Arc<(Vec<u8>, Vec<u8>)>;
 
 impl Proxy {
-    /// An open link to `target`, as `host:port`.
+    /// Starts an open link to `target`, which is `host:port`.
     pub async fn start(target: &str) -> Self {
         Self::with(target, Rewriting::default()).await
     }
 
-    /// An open link on which what the server says is changed: `from` becomes `to`, of the same length.
+    /// Starts an open link that replaces `from` with `to`, of the same length, in what the server
+    /// sends.
     pub async fn rewriting(target: &str, from: &str, to: &str) -> Self {
-        Self::with(
-            target,
-            Rewriting {
-                to_client: replacement(from, to),
-                to_server: None,
-            },
-        )
-        .await
+        let rewriting = Rewriting {
+            to_client: replacement(from, to),
+            to_server: None,
+        };
+
+        Self::with(target, rewriting).await
     }
 
-    /// An open link on which what the client says is changed: `from` becomes `to`, of the same length.
+    /// Starts an open link that replaces `from` with `to`, of the same length, in what the client
+    /// sends.
     pub async fn rewriting_requests(target: &str, from: &str, to: &str) -> Self {
-        Self::with(
-            target,
-            Rewriting {
-                to_client: None,
-                to_server: replacement(from, to),
-            },
-        )
-        .await
+        let rewriting = Rewriting {
+            to_client: None,
+            to_server: replacement(from, to),
+        };
+
+        Self::with(target, rewriting).await
     }
 
     async fn with(target: &str, rewriting: Rewriting) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
+
         let (link, state) = watch::channel(Link::Open(Duration::ZERO));
         let accepting = tokio::spawn(accept(listener, target.to_owned(), state, rewriting));
+
         Self {
             address,
             link,
@@ -80,27 +80,27 @@ impl Proxy {
         }
     }
 
-    /// Where to connect.
+    /// Returns the port to connect to.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Ends every connection, and each new one at once.
+    /// Closes every connection, and each new one at once.
     pub fn cut(&self) {
         self.link.send_replace(Link::Cut);
     }
 
-    /// Keeps every connection, and lets nothing pass.
+    /// Keeps every connection open, and lets nothing pass.
     pub fn freeze(&self) {
         self.link.send_replace(Link::Frozen);
     }
 
-    /// Lets everything take that long, in each direction.
+    /// Delays everything by that time, in each direction.
     pub fn delay(&self, delay: Duration) {
         self.link.send_replace(Link::Open(delay));
     }
 
-    /// Lets everything pass again.
+    /// Lets everything pass again, without delay.
     pub fn heal(&self) {
         self.delay(Duration::ZERO);
     }
@@ -119,16 +119,19 @@ async fn accept(
     rewriting: Rewriting,
 ) {
     let mut connections = JoinSet::new();
+
     loop {
         let Ok((client, _)) = listener.accept().await else {
             return;
         };
+
         connections.spawn(serve(
             client,
             target.clone(),
             link.clone(),
             rewriting.clone(),
         ));
+
         while connections.try_join_next().is_some() {}
     }
 }
@@ -139,23 +142,27 @@ async fn serve(
     mut link: watch::Receiver<Link>,
     rewriting: Rewriting,
 ) {
-    if link
+    let state = link
         .wait_for(|link| *link != Link::Frozen)
         .await
         .map(|link| *link)
-        .unwrap_or(Link::Cut)
-        == Link::Cut
-    {
+        .unwrap_or(Link::Cut);
+    if state == Link::Cut {
         return;
     }
+
     let Ok(server) = TcpStream::connect(target).await else {
         return;
     };
-    // What waits for an answer must not wait for more to send.
-    let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let ((from_client, to_client), (from_server, to_server)) =
-        (client.into_split(), server.into_split());
+
+    // A request must not wait until there is more to send.
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
     let mut cut = link.clone();
+
     tokio::select! {
         () = carry(from_client, to_server, link.clone(), rewriting.to_server) => {}
         () = carry(from_server, to_client, link.clone(), rewriting.to_client) => {}
@@ -163,7 +170,7 @@ async fn serve(
     }
 }
 
-/// Carries one direction: read at once, written when it is due.
+/// Carries the bytes of one direction: reads them at once, and writes them when they are due.
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -172,23 +179,28 @@ async fn carry(
 ) {
     let (sender, mut due) = mpsc::channel::<(Instant, Vec<u8>)>(1_024);
     let delays = link.clone();
+
     let reading = async move {
         let mut buffer = vec![0; 64 * 1_024];
+
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
             let delay = if let Link::Open(delay) = *delays.borrow() {
                 delay
             } else {
                 Duration::ZERO
             };
-            let bytes = rewritten(buffer[..count].to_vec(), replacing.as_deref());
+            let bytes = rewrite(buffer[..count].to_vec(), replacing.as_deref());
+
             if sender.send((Instant::now() + delay, bytes)).await.is_err() {
                 return;
             }
         }
     };
+
     let writing = async move {
         while let Some((at, bytes)) = due.recv().await {
             sleep_until(at).await;
+
             if link.wait_for(|link| *link != Link::Frozen).await.is_err()
                 || to.write_all(&bytes).await.is_err()
             {
@@ -196,19 +208,22 @@ async fn carry(
             }
         }
     };
+
     tokio::join!(reading, writing);
 }
 
 fn replacement(from: &str, to: &str) -> Option<Replacement> {
     assert_eq!(from.len(), to.len());
+
     Some(Arc::new((from.into(), to.into())))
 }
 
-/// Replaces it wherever it is whole in what was read at once.
-fn rewritten(mut bytes: Vec<u8>, replacing: Option<&(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+/// Replaces every occurrence that is complete in one read.
+fn rewrite(mut bytes: Vec<u8>, replacing: Option<&(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
     let Some((from, to)) = replacing else {
         return bytes;
     };
+
     let mut done = 0;
     while let Some(at) = bytes[done..]
         .windows(from.len())
@@ -217,5 +232,6 @@ fn rewritten(mut bytes: Vec<u8>, replacing: Option<&(Vec<u8>, Vec<u8>)>) -> Vec<
         bytes[done + at..][..to.len()].copy_from_slice(to);
         done += at + to.len();
     }
+
     bytes
 }

@@ -1,4 +1,4 @@
-//! A shard looked at from inside: its owners, its rows, and the steps that a worker makes.
+//! A shard as a worker and an operator see it: its owners, its rows, and the program's commands.
 
 use super::world::World;
 use gofavorites::dev::tokens::ISSUER;
@@ -12,34 +12,39 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 
-/// How long a row may take to come.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a row may take to appear.
+const ROW_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl World {
-    /// The name under which somebody's records are kept.
+    /// Returns the key under which a user's records are stored.
     pub fn owner(&self, subject: &str) -> OwnerKey {
         let keyring =
             Keyring::from_base64(&self.secrets.identity, &self.secrets.encryption).expect("keys");
+
         keyring.owner(&UserId::new(ISSUER, subject))
     }
 
-    /// The shard's Postgres, as a worker reaches it.
+    /// Returns the shard's Postgres, as a worker reaches it.
     pub fn store(&self, shard: &str) -> Store {
         Store::new(&self.settings(shard).postgres).expect("settings")
     }
 
-    /// The truth, as a worker of that shard reaches it.
+    /// Returns the bucket, as a worker of that shard reaches it.
     pub async fn bucket(&self, shard: &str) -> Bucket {
-        let requester = Requester::start(self.connect("worker").await)
-            .await
-            .expect("an inbox");
+        let client = self.connect("worker").await;
+        let requester = Requester::start(client).await.expect("an inbox");
+
         Bucket::new(requester, self.truth.clone(), shard)
     }
 
-    /// The settings of a worker of that shard, in a file, as the program reads them.
+    /// Writes the settings of a worker of that shard into a file for the program, and returns its
+    /// path.
     pub fn config(&self, shard: &str) -> PathBuf {
         let settings = self.settings(shard);
-        let (nats, keys, auth) = (&settings.nats, &settings.keys, &settings.auth);
+        let nats = &settings.nats;
+        let keys = &settings.keys;
+        let auth = &settings.auth;
+
         let text = [
             format!("shard.id = {shard:?}"),
             format!("nats.url = {:?}", nats.url),
@@ -55,10 +60,12 @@ impl World {
         ];
         let file = self.directory.join(format!("shard-{shard}.toml"));
         std::fs::write(&file, text.join("\n")).expect("written");
+
         file
     }
 
-    /// The program with these arguments and the settings of a worker of that shard, and nothing else in its environment.
+    /// Returns the program with these arguments and the settings of a worker of that shard, and
+    /// nothing else in its environment.
     pub fn program(&self, shard: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gofavorites"));
         command
@@ -70,56 +77,57 @@ impl World {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+
         command
     }
 
-    /// Runs the program; its exit code, and what it printed.
+    /// Runs the program, and returns its exit code and what it printed. Fails if a secret is
+    /// printed or logged.
     pub async fn run(&self, shard: &str, arguments: &[&str]) -> (i32, String) {
         let output = self
             .program(shard, arguments)
             .output()
             .await
             .expect("it starts");
+
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let log = String::from_utf8_lossy(&output.stderr);
         for secret in [&self.secrets.identity, &self.secrets.encryption] {
-            assert!(
-                !text.contains(secret) && !log.contains(secret),
-                "a secret is printed"
-            );
+            assert!(!text.contains(secret), "a secret is printed");
+            assert!(!log.contains(secret), "a secret is logged");
         }
+
         eprintln!("{arguments:?}: {text}{log}");
         (output.status.code().expect("an exit code"), text)
     }
 
-    /// Waits until the statement gives that text.
+    /// Waits until the statement returns that text.
     pub async fn until(&self, shard: &str, statement: &str, expected: &str) {
-        let since = Instant::now();
+        let start = Instant::now();
+
         loop {
             let found = self.query(shard, statement);
             if found == expected {
                 return;
             }
+
             assert!(
-                since.elapsed() < PATIENCE,
+                start.elapsed() < ROW_TIMEOUT,
                 "{statement}: {found}, and not {expected}"
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
-    /// Waits until the shard's projection has passed the version of that reply's item.
+    /// Waits until the shard's projection has reached the owner's version of that reply.
     pub async fn until_projected(&self, shard: &str, reply: &Value) {
         let version = reply["owner_version"].as_u64().expect("a version");
-        self.until(
-            shard,
-            &format!("select sequence >= {version} from cursor"),
-            "t",
-        )
-        .await;
+        let statement = format!("select sequence >= {version} from cursor");
+
+        self.until(shard, &statement, "t").await;
     }
 
-    /// The statement's name of somebody's key: `'\x…'`.
+    /// Returns a user's key as an SQL literal: `'\x…'`.
     pub fn key_of(&self, subject: &str) -> String {
         let hex: String = self
             .owner(subject)
@@ -127,6 +135,7 @@ impl World {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
+
         format!("'\\x{hex}'")
     }
 }

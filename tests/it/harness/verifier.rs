@@ -1,6 +1,7 @@
-//! An auth service made by hand: it answers what the test wants, and remembers what it was asked.
+//! An auth service that answers as the test wants, and records the questions.
 
 use super::world::World;
+use async_nats::{Client, HeaderMap, Message, Subscriber};
 use futures::StreamExt as _;
 use gofavorites::dev::auth_service::{AuthService, VERIFY_SUBJECT};
 use serde_json::Value;
@@ -8,94 +9,110 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// What is no question.
+/// The payload with which the start checks that the server has the subscription. It is not a
+/// question.
 const KNOCK: &str = "knock";
 
-/// What the service was asked.
+/// A question that the service was asked.
 #[derive(Clone, Debug)]
 pub struct Question {
     pub token: String,
     pub traceparent: Option<String>,
 }
 
-/// It answers until it is dropped.
+/// An auth service that answers until it is dropped.
 pub struct Verifier {
     asked: Arc<Mutex<Vec<Question>>>,
     answering: JoinHandle<()>,
 }
 
 impl Verifier {
-    /// Answers each token with what `answer` gives for it; with nothing at all where that is `None`.
+    /// Starts the service. It answers each token with what `answer` returns, and does not answer
+    /// at all if that is `None`.
     pub async fn start(
         world: &World,
         answer: impl Fn(&AuthService, &str) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         let service = AuthService::new(&world.secrets).expect("keys");
         let client = world.connect("auth").await;
-        let mut questions = client
+        let questions = client
             .queue_subscribe(VERIFY_SUBJECT, "auth".into())
             .await
             .expect("a subscription");
+
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answering = tokio::spawn({
             let asked = asked.clone();
-            async move {
-                while let Some(question) = questions.next().await {
-                    if question.payload == KNOCK {
-                        client
-                            .publish(question.reply.expect("a reply subject"), KNOCK.into())
-                            .await
-                            .expect("sent");
-                        continue;
-                    }
-                    let body: Value =
-                        serde_json::from_slice(&question.payload).expect("a question");
-                    let token = body["token"].as_str().expect("a token").to_owned();
-                    // About no token: a worker looks whether anybody answers.
-                    if token.is_empty() {
-                        let nobody = service.verdict("").expect("a verdict");
-                        client
-                            .publish(question.reply.expect("a reply subject"), nobody.into())
-                            .await
-                            .expect("sent");
-                        continue;
-                    }
-                    let header = |headers: &async_nats::HeaderMap| {
-                        Some(headers.get("traceparent")?.to_string())
-                    };
-                    let traceparent = question.headers.as_ref().and_then(header);
-                    asked.lock().expect("no panic").push(Question {
-                        token: token.clone(),
-                        traceparent,
-                    });
-                    let (Some(answer), Some(reply)) = (answer(&service, &token), question.reply)
-                    else {
-                        continue;
-                    };
-                    client.publish(reply, answer.into()).await.expect("sent");
-                }
-            }
+            async move { answer_all(&client, questions, &service, &asked, answer).await }
         });
-        // Until it is known to the server, nobody answers; where the accounts are such that it cannot be asked, so be it.
+
+        // Nobody answers until the server has the subscription. Some tests have accounts in which
+        // the worker cannot ask at all, so the wait ends in any case.
         let worker = world.connect("worker").await;
         let knock = async { while worker.request(VERIFY_SUBJECT, KNOCK.into()).await.is_err() {} };
         let _ = tokio::time::timeout(Duration::from_millis(500), knock).await;
+
         Self { asked, answering }
     }
 
-    /// One that tells the truth.
+    /// Starts a service that answers every question with the true verdict.
     pub async fn honest(world: &World) -> Self {
         Self::start(world, |service, token| service.verdict(token).ok()).await
     }
 
-    /// What it was asked so far.
+    /// Returns the questions so far.
     pub fn questions(&self) -> Vec<Question> {
         self.asked.lock().expect("no panic").clone()
     }
 }
 
+async fn answer_all(
+    client: &Client,
+    mut questions: Subscriber,
+    service: &AuthService,
+    asked: &Mutex<Vec<Question>>,
+    answer: impl Fn(&AuthService, &str) -> Option<String>,
+) {
+    while let Some(question) = questions.next().await {
+        if question.payload == KNOCK {
+            reply(client, question, KNOCK.into()).await;
+            continue;
+        }
+
+        let body: Value = serde_json::from_slice(&question.payload).expect("a question");
+        let token = body["token"].as_str().expect("a token").to_owned();
+        // A question without a token is a worker's probe of whether the service answers.
+        if token.is_empty() {
+            let verdict = service.verdict("").expect("a verdict");
+            reply(client, question, verdict).await;
+            continue;
+        }
+
+        let traceparent = question.headers.as_ref().and_then(traceparent);
+        asked.lock().expect("no panic").push(Question {
+            token: token.clone(),
+            traceparent,
+        });
+
+        if let Some(verdict) = answer(service, &token)
+            && question.reply.is_some()
+        {
+            reply(client, question, verdict).await;
+        }
+    }
+}
+
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get("traceparent")?.to_string())
+}
+
+async fn reply(client: &Client, question: Message, body: String) {
+    let subject = question.reply.expect("a reply subject");
+    client.publish(subject, body.into()).await.expect("sent");
+}
+
 impl Verifier {
-    /// Ends it: nothing is answered any more.
+    /// Ends the service: no question is answered any more.
     pub async fn stop(mut self) {
         self.answering.abort();
         let _ = (&mut self.answering).await;
