@@ -46,6 +46,7 @@ impl Person {
             .args(arguments)
             .env_clear()
             .env("HOME", &self.home)
+            .env("TMPDIR", &self.home)
             .env("PATH", "/usr/bin:/bin")
             .stdin(Stdio::null());
 

@@ -324,9 +324,10 @@ impl Totals {
 
 /// Goal: no acknowledged write is lost, whatever process is killed.
 ///
-/// Method: in eight rounds (at night twenty), 64 writers write to a platform of two shards with two workers each.
-/// While at least fifty writes are under way, the NATS server, Postgres, the auth service or a
-/// worker gets `kill -9` and starts again. Then every item of the round is read on both shards.
+/// Method: in eight rounds (at night twenty), 64 writers write to a platform of two shards with two
+/// workers each. While at least fifty writes are under way, the NATS server, Postgres, the auth
+/// service or a worker gets `kill -9` and starts again. Then every item of the round is read on
+/// both shards.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_write_survives_kill_9_of_anything() {
     let _permit = shared().await;
