@@ -121,7 +121,7 @@ impl Verify {
             .all(|one| one.is_of_the_copy());
         let outcome = match (finding.repaired, self.repair, of_the_copy) {
             (true, ..) => ": mended",
-            (false, true, true) if self.dry_run => ": would be brought anew",
+            (false, true, true) if self.dry_run => ": would be rebuilt",
             (false, true, true) => ": not mended",
             (false, true, false) => ": cannot be mended here",
             (false, false, _) => "",

@@ -580,8 +580,8 @@ async fn check_served(alice: &Caller, notes: usize) {
     assert!(list["stale"].is_null());
 }
 
-/// Goal: a full bucket refuses writes and strong reads with a clear message, and all other reads
-/// go on, also at a worker that has the owner only in Postgres.
+/// Goal: a full bucket refuses writes and strong reads with a clear message. All other reads go on,
+/// also at a worker that has the owner only in Postgres.
 ///
 /// Method: the account may store 400 KB, which has the effect of a full disk. One owner fills it,
 /// then reads at the present worker and at a new one.

@@ -183,14 +183,14 @@ async fn a_revoked_token_is_refused_everywhere_within_a_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verdict_signed_before_the_revocation_is_not_used() {
     let world = World::without_auth(ACCOUNTS_CONF).await;
-    let asked = Arc::new(Semaphore::new(0));
+    let question_received = Arc::new(Semaphore::new(0));
     let go_on = Arc::new(AtomicBool::new(false));
     let questions = Arc::new(AtomicUsize::new(0));
     let is_revoked = Arc::new(AtomicBool::new(false));
     let foreign = foreign_token();
 
     let _verifier = Verifier::start(&world, {
-        let asked = asked.clone();
+        let question_received = question_received.clone();
         let go_on = go_on.clone();
         let questions = questions.clone();
         let is_revoked = is_revoked.clone();
@@ -202,7 +202,7 @@ async fn a_verdict_signed_before_the_revocation_is_not_used() {
             };
 
             if questions.fetch_add(1, Ordering::SeqCst) == 0 {
-                asked.add_permits(1);
+                question_received.add_permits(1);
                 wait_for(&go_on);
             }
 
@@ -219,7 +219,7 @@ async fn a_verdict_signed_before_the_revocation_is_not_used() {
         let alice = alice.clone();
         async move { is_let_in(&alice, "a").await }
     });
-    asked.acquire().await.expect("open").forget();
+    question_received.acquire().await.expect("open").forget();
 
     is_revoked.store(true, Ordering::SeqCst);
     publish(&world, &revocation(&world, Some("alice"), None)).await;
@@ -244,7 +244,8 @@ fn wait_for(flag: &AtomicBool) {
 /// have missed a revocation.
 ///
 /// Method: alice is let in. While the NATS server is down, the auth service stops vouching for
-/// her; no revocation is published. After the restart she is asked about again, and never let in.
+/// her; no revocation is published. After the restart the worker has to ask about her again, and
+/// must never let her in.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_cached_verdict_counts_after_a_lost_connection() {
     let mut world = World::without_auth(ACCOUNTS_CONF).await;
@@ -344,8 +345,8 @@ async fn list_when_possible(caller: &Caller) -> Value {
 /// do not have this effect.
 ///
 /// Method: a worker with short queues caches a verdict on alice. A flood of requests fills a
-/// queue, and the verdict has to stay. Then a flood of revocations fills the other queue, and alice
-/// has to be asked about again. Her own revocation is not even among them.
+/// queue, and the verdict has to stay. Then a flood of revocations fills the other queue, and the
+/// worker has to ask about alice again. Her own revocation is not even among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_cached_verdict_counts_after_lost_revocations() {
     let world = World::without_auth(ACCOUNTS_CONF).await;
@@ -388,8 +389,8 @@ async fn no_cached_verdict_counts_after_lost_revocations() {
     assert!(verifier.questions().len() > questions);
 }
 
-/// Goal: a caller with a revoked token causes at most one question a second, and is let in soon
-/// after the auth service vouches for the token again.
+/// Goal: a caller with a revoked token causes at most one question a second. The caller is let in
+/// soon after the auth service vouches for the token again.
 ///
 /// Method: one caller sends 200 requests with a revoked token, then tries until it is let in.
 #[tokio::test(flavor = "multi_thread")]

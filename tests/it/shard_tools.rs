@@ -175,7 +175,7 @@ async fn verify_names_and_repairs_each_kind_of_damage() {
 
     let (code, text) = world.run("a", &["verify", "--repair", "--dry-run"]).await;
     assert_eq!(code, 1);
-    let announced = text.matches("would be brought anew").count();
+    let announced = text.matches("would be rebuilt").count();
     assert_eq!(announced, DAMAGE.len(), "{text}");
     let rows = world.query("a", DIGEST_OF_ROWS);
     assert_eq!(rows, damaged, "a dry run changes nothing");

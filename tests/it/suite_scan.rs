@@ -1,8 +1,9 @@
 //! After the complete suite: nothing that its callers sent can be read in what the servers store.
 //!
 //! `make test` runs this when all other tests have ended. It searches the stores of every NATS
-//! server, the files of Postgres (tables, indexes and the write-ahead log), a dump of each, and the
-//! logs of servers and workers. `unreadable.rs` checks the subjects and contents of messages.
+//! server and the files of every Postgres: tables, indexes and the write-ahead log. It also searches
+//! a dump of each Postgres, and the logs of servers and workers. `unreadable.rs` checks the subjects
+//! and contents of messages.
 
 use crate::harness::{dump, dump_all};
 use gofavorites::dev::fetch::servers;

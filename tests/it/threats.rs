@@ -213,7 +213,7 @@ mod a_caller_listens_for_the_replies_to_others {
 mod a_caller_answers_as_the_auth_service {
     use super::*;
 
-    /// Returns whether mallory is asked about alice, and so gets her token.
+    /// Returns whether mallory receives a question about alice, and with it her token.
     async fn gets_the_token(world: &World) -> bool {
         let mallory = mallory(world).await;
         let mut questions = mallory

@@ -108,8 +108,8 @@ fn item(number: u8) -> NewRecord {
     }
 }
 
-/// Goal: the server refuses a write that expects another version of the owner than the present
-/// one, single and in a batch, and accepts the right one.
+/// Goal: the server refuses a write that does not expect the owner's present version, single and in
+/// a batch. It accepts the right one.
 ///
 /// Method: in three rounds, writes that expect wrong versions go to the bucket, then right ones.
 async fn check_expectations(world: &World) {

@@ -61,6 +61,7 @@ impl World {
     /// Creates the bucket as soon as all three servers can keep it.
     async fn wait_for_three_replicas(&self) {
         let start = Instant::now();
+
         while let Err(error) = self.init(&self.settings("a")).await {
             assert!(start.elapsed() < ELECTION_TIMEOUT, "{error:#}");
             tokio::time::sleep(Duration::from_millis(100)).await;

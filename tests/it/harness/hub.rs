@@ -1,7 +1,7 @@
 //! A remote bucket: a hub that holds it, and a leaf to which all callers, workers and the auth
 //! service connect.
 //!
-//! What a worker asks of the bucket passes the leaf's link to the hub, which can be cut and frozen
+//! A worker's requests to the bucket pass the leaf's link to the hub. The link can be cut and frozen
 //! while callers, workers and the auth service still reach one another. Both servers have the
 //! configurations of `nats/`.
 

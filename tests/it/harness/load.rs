@@ -284,9 +284,11 @@ impl Driver {
             _ => None,
         };
         let outcome = outcome_of(reply.as_ref());
+
         if outcome == Outcome::Refused("internal".into()) {
             self.violation(format!("{operation} was answered `internal`"));
         }
+
         if took > CALLER_TIMEOUT + SLACK && !self.may_lose_replies {
             self.violation(format!("{operation} took {took:?}: {outcome:?}"));
         }
@@ -297,6 +299,7 @@ impl Driver {
             is_write,
             outcome,
         });
+
         reply
     }
 
@@ -398,6 +401,7 @@ impl Driver {
     fn acknowledge(&mut self, id: &str, text: Option<String>, version: u64) {
         let item = self.model.entry(id.to_owned()).or_default();
         let before = item.version;
+
         item.all.insert(version);
         item.version = version;
         item.text = text;
@@ -445,6 +449,7 @@ impl Driver {
     fn check_list(&mut self, reply: &Value) {
         let stale = reply["stale"] == true;
         let items = reply["items"].as_array().cloned().unwrap_or_default();
+
         for item in &items {
             let id = item["id"].as_str().unwrap_or_default().to_owned();
             self.check_item(&id, item, stale);

@@ -75,6 +75,7 @@ pub fn isin(number: usize) -> String {
         .map(|(index, c)| {
             let weight = if index % 2 == 0 { 2 } else { 1 };
             let digit = c.to_digit(10).expect("a digit") * weight;
+
             digit / 10 + digit % 10
         })
         .sum();

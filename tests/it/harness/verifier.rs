@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 /// question.
 const KNOCK: &str = "knock";
 
-/// A question that the service was asked.
+/// A question to the service.
 #[derive(Clone, Debug)]
 pub struct Question {
     pub token: String,
@@ -22,7 +22,7 @@ pub struct Question {
 
 /// An auth service that answers until it is dropped.
 pub struct Verifier {
-    asked: Arc<Mutex<Vec<Question>>>,
+    questions: Arc<Mutex<Vec<Question>>>,
     answering: JoinHandle<()>,
 }
 
@@ -35,15 +35,15 @@ impl Verifier {
     ) -> Self {
         let service = AuthService::new(&world.secrets).expect("keys");
         let client = world.connect("auth").await;
-        let questions = client
+        let subscription = client
             .queue_subscribe(VERIFY_SUBJECT, "auth".into())
             .await
             .expect("a subscription");
 
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let questions = Arc::new(Mutex::new(Vec::new()));
         let answering = tokio::spawn({
-            let asked = asked.clone();
-            async move { answer_all(&client, questions, &service, &asked, answer).await }
+            let questions = questions.clone();
+            async move { answer_all(&client, subscription, &service, &questions, answer).await }
         });
 
         // Nobody answers until the server has the subscription. Some tests have accounts in which
@@ -52,7 +52,10 @@ impl Verifier {
         let knock = async { while worker.request(VERIFY_SUBJECT, KNOCK.into()).await.is_err() {} };
         let _ = tokio::time::timeout(Duration::from_millis(500), knock).await;
 
-        Self { asked, answering }
+        Self {
+            questions,
+            answering,
+        }
     }
 
     /// Starts a service that answers every question with the true verdict.
@@ -62,18 +65,18 @@ impl Verifier {
 
     /// Returns the questions so far.
     pub fn questions(&self) -> Vec<Question> {
-        self.asked.lock().expect("no panic").clone()
+        self.questions.lock().expect("no panic").clone()
     }
 }
 
 async fn answer_all(
     client: &Client,
-    mut questions: Subscriber,
+    mut subscription: Subscriber,
     service: &AuthService,
-    asked: &Mutex<Vec<Question>>,
+    questions: &Mutex<Vec<Question>>,
     answer: impl Fn(&AuthService, &str) -> Option<String>,
 ) {
-    while let Some(question) = questions.next().await {
+    while let Some(question) = subscription.next().await {
         if question.payload == KNOCK {
             reply(client, question, KNOCK.into()).await;
             continue;
@@ -89,7 +92,7 @@ async fn answer_all(
         }
 
         let traceparent = question.headers.as_ref().and_then(traceparent);
-        asked.lock().expect("no panic").push(Question {
+        questions.lock().expect("no panic").push(Question {
             token: token.clone(),
             traceparent,
         });
