@@ -1,16 +1,16 @@
-//! GoFavorites keeps what the users of an investment platform mark as favourites: privately, versioned, and in step on
-//! every shard of the platform. It is a NATS-native worker; it speaks no HTTP.
+//! GoFavorites keeps what the users of an investment platform mark as favourites: privately,
+//! versioned, and in step on every shard of the platform. It is a NATS-native worker without HTTP.
 //!
-//! The modules are public for `main` and for `tests/it`, and so that every item must be documented. They are not an API
-//! for others.
+//! The modules are public for `main` and for `tests/it`, and so that every item must be
+//! documented. They are not an API for others.
 //!
 //! # The map
 //!
-//! A request arrives on a NATS subject and takes one road:
+//! A request arrives on a NATS subject, and its reply leaves on the same connection:
 //!
 //! ```text
-//! app ─► wire (decode) ─► auth (who) ─► handler (what) ─► owners ─► seal ─► truth (JetStream, compare-and-set)
-//!                                                            ▲                 │ pulled, in order
+//! app ─► wire (decode) ─► auth (who) ─► handler (what) ─► owners ─► seal ─► truth (JetStream)
+//!                                                            ▲                 │ in order
 //! reply ◄── wire (encode) ◄── handler ◄── snapshot in memory ◄── shard (Postgres) ◄┘
 //! ```
 //!
@@ -26,14 +26,19 @@
 //!
 //! # What always holds
 //!
-//! 1. A write goes to the bucket and nowhere else; rows in Postgres come from records of the bucket alone.
-//! 2. Every write is a compare-and-set on its owner's version, built in one place (`truth::append`).
-//! 3. A refusal is decided on a state that the bucket has confirmed; an acceptance is confirmed by its compare-and-set.
+//! 1. A write goes to the bucket and nowhere else; rows in Postgres come from its records alone.
+//! 2. Every write is a compare-and-set on its owner's version, built in one place
+//!    (`truth::append`).
+//! 3. A refusal is decided on a state that the bucket has confirmed; an acceptance is confirmed by
+//!    its compare-and-set.
 //! 4. Every set of records is checked to be complete before it is trusted (`seal::OwnerSet`).
 //! 5. The owner of a request comes from the auth service's signed verdict and from nowhere else.
-//! 6. No user id, token, ISIN, secret or text of an owner stands in a log line, a subject, a key or a column.
-//! 7. A reply goes only to a subject that is an inbox; every other request is counted and dropped before any work.
-//! 8. A deletion is purged only once its owner's floor has reached it, so no version goes back and nothing deleted returns.
+//! 6. No user id, token, ISIN, secret or text of an owner stands in a log line, a subject, a key or
+//!    a column.
+//! 7. A reply goes only to a subject that is an inbox; every other request is counted and dropped
+//!    before any work.
+//! 8. A deletion is purged only once its owner's floor has reached it, so no version goes back and
+//!    nothing deleted returns.
 
 pub mod app;
 pub mod auth;

@@ -29,8 +29,9 @@
 //! | `handler` | [`Failure`] | all of the above, in this file |
 //! | `app` | | replies with [`Failure::refusal`], logs an internal error once |
 //!
-//! Two refusals are made elsewhere, because only that place has their details: a version that is
-//! too high names its field (`freshness.rs`), and a denied admission its limits (`limits.rs`).
+//! A refusal that an operation decides is made where its details are known: in the file of the
+//! operation, in `condition.rs`, `quota.rs`, `freshness.rs` (a version that is too high) and
+//! `limits.rs` (a denied admission).
 //! `SettingsError` and `SetupError` end the start of a process and not a request.
 
 use crate::auth::AuthError;

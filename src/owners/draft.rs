@@ -89,9 +89,10 @@ pub enum WriteFailure {
     TooManyRaces,
     /// The bucket is full.
     Full,
-    /// The caller's time was up before anything was sent.
+    /// The caller's time was up, and nothing of the write has landed or can land.
     OutOfTime,
-    /// It was sent, and no acknowledgement came: it may have landed, or may land yet.
+    /// It was sent, and no acknowledgement came: it may have landed, or may land yet. Or it is a
+    /// repeat of a write that was done, and there was no time left to compose its answer.
     InDoubt,
 }
 

@@ -77,7 +77,8 @@ impl Owners {
 
         let mut basis = Basis::Cached;
         for _ in 0..=self.0.settings.write.retries {
-            // Nothing has been sent so far, so this may be cancelled anywhere.
+            // Nothing is under way here: what earlier rounds sent has lost its race. So this may be
+            // cancelled anywhere.
             let prepare = self.prepare(&owner, &entry, intent, basis, &decide);
             let Ok(prepared) = timeout_at(deadline, prepare).await else {
                 return Ok(WriteFailure::OutOfTime.into());

@@ -1,12 +1,15 @@
-//! The structure of the code: which module may name which, no circles, and one library in one module.
+//! The structure of the code: which module may name which, no circles, and one library in one
+//! module.
 //!
-//! The layers stand in three places: here, in `src/lib.rs` and in ARCHITECTURE.md. They are compared.
+//! The layers stand in three places: here, in `src/lib.rs` and in ARCHITECTURE.md. They are
+//! compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules by layer. A module may name the modules of lower layers, and of its own layer only itself.
+/// The modules by layer. A module may name the modules of lower layers, and of its own layer only
+/// itself.
 const LAYERS: [&[&str]; 7] = [
     &["domain"],
     &["wire", "seal", "requester", "breaker", "build"],
@@ -203,8 +206,8 @@ fn names_after<'t>(text: &'t str, prefix: &'t str) -> impl Iterator<Item = Strin
     })
 }
 
-/// Which of a module's files names which other, through re-exports of its `mod.rs` too. A folder counts as one file. The
-/// `mod.rs` itself only declares and gathers, and is left out.
+/// Which of a module's files names which other, through re-exports of its `mod.rs` too. A folder
+/// counts as one file. The `mod.rs` itself only declares and gathers, and is left out.
 fn imports_within(directory: &Path) -> BTreeMap<String, BTreeSet<String>> {
     let facade = read(&directory.join("mod.rs"));
     let origins = reexports(&facade);

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 /// Far from every time-out: the shortest call to what is down may take a second. An answer within
 /// this time has not waited for it, however busy the machine is.
-const NOT_WAITED: Duration = Duration::from_millis(500);
+const NOT_WAITED: Duration = Duration::from_millis(800);
 
 /// How long the service may take to serve normally again after the outage has ended.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(4);

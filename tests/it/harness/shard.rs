@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 /// How long a row may take to appear.
-const ROW_TIMEOUT: Duration = Duration::from_secs(10);
+const ROW_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl World {
     /// Returns the key under which a user's records are stored.
