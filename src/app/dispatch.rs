@@ -249,6 +249,8 @@ impl Dispatcher {
                 (headers, body, Some(refusal.code()))
             }
         };
+        // Not held while the reply waits to be sent: the body is in `body` by now.
+        drop(answer);
         self.send(&reply, headers, body.into()).await;
 
         let took = arrived.elapsed();
