@@ -173,7 +173,7 @@ fn invalid_list_parameters() -> Vec<Case> {
             "consistency",
             "strong",
         ),
-        bad_request("list", future, "min_version", "never"),
+        bad_request("list", future, "min_version", "lower"),
     ]
 }
 
