@@ -288,7 +288,8 @@ impl App {
         })?;
 
         let auth = &self.dispatcher.service.auth;
-        let (subscription, revocations) = auth.hear_revocations(self.connection.gaps.clone()).await?;
+        let (subscription, revocations) =
+            auth.hear_revocations(self.connection.gaps.clone()).await?;
         self.connection
             .events
             .watched_subscription

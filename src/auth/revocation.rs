@@ -57,14 +57,13 @@ impl Revocation {
         let claims: Claims = keys.verify(text, &demands)?;
 
         let names_somebody = claims.sub.is_some() || claims.sid.is_some();
-        (names_somebody && !claims.events.is_empty() && claims.iat <= now.saturating_add(leeway_s)).then_some(
-            Self {
+        (names_somebody && !claims.events.is_empty() && claims.iat <= now.saturating_add(leeway_s))
+            .then_some(Self {
                 issuer: claims.iss,
                 subject: claims.sub,
                 session: claims.sid,
                 issued_at: claims.iat,
-            },
-        )
+            })
     }
 
     /// Returns whether it applies to this caller: the issuer must match, and the subject and the

@@ -2,7 +2,7 @@
 //! as they happen.
 
 use super::client::{Client, Connection};
-use super::failed::{has_code, is_transient, error_chain};
+use super::failed::{error_chain, has_code, is_transient};
 use super::show::{plain, print, print_json, summary, table, warn_if_stale};
 use crate::wire::Operation;
 use anyhow::Context as _;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const NOT_WAITED: Duration = Duration::from_millis(800);
 
 /// What a proxy adds to each way of a slow Postgres: a query takes twice as long at least.
-const SLOW_POSTGRES_DELAY: Duration = Duration::from_millis(700);
+const SLOW_POSTGRES_DELAY: Duration = Duration::from_millis(300);
 
 /// How long the service may take to serve normally again after the outage has ended.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(4);
@@ -172,14 +172,14 @@ async fn nothing_fails_while_postgres_hangs() {
 
 /// Goal: a slow Postgres slows down new owners only. Reads of owners in the cache do not wait.
 ///
-/// Method: a load of eight owners runs while a proxy adds 700 ms each way to Postgres. Then forty
+/// Method: a load of eight owners runs while a proxy adds 300 ms each way to Postgres. Then forty
 /// new owners, which need Postgres, write at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_postgres_does_not_slow_down_cached_owners() {
     let _permit = exclusive().await;
     let world = World::start().await;
     let (mut settings, proxy) = settings_with_proxy(&world, "a").await;
-    settings.postgres.call_ms = 6_000;
+    settings.postgres.call_ms = 3_000;
     let _worker = world.worker_with(settings).await;
     let load = Load::start(&world, &["a"], 8, false).await;
     load.progress(200).await;
