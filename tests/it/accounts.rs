@@ -324,7 +324,7 @@ async fn check_maintenance(world: &World) -> Result<(), String> {
 /// The worker counts a revocation that the auth service publishes.
 async fn check_revocations(world: &World) -> Result<(), String> {
     let service = AuthService::new(&world.secrets).map_err(|error| error.to_string())?;
-    let auth = world.connect("auth").await;
+    let auth = world.connect("auth_service").await;
     let revoked = RevokedTokens {
         sub: Some("gateway".into()),
         sid: None,

@@ -201,7 +201,7 @@ async fn revocations_are_heard(world: &World, leaves: &Leaves) -> Result<(), Str
         let message = service
             .revocation(&revoked)
             .map_err(|error| error.to_string())?;
-        let auth = world.connect_at(&url, "auth").await;
+        let auth = world.connect_at(&url, "auth_service").await;
         auth.publish(REVOKED_SUBJECT, message.into())
             .await
             .map_err(|error| error.to_string())?;

@@ -25,6 +25,7 @@ mod flood;
 mod heavy;
 mod history;
 mod hosting;
+mod hub_of_three;
 mod interleavings;
 mod item;
 mod layers;

@@ -54,7 +54,7 @@ fn refusal(service: &AuthService, token: &str, nobody: &str) -> String {
 }
 
 async fn revoke(world: &World, message: &str) {
-    let auth = world.connect("auth").await;
+    let auth = world.connect("auth_service").await;
     auth.publish(REVOKED_SUBJECT, message.to_owned().into())
         .await
         .expect("sent");
@@ -280,7 +280,7 @@ async fn revocations_that_a_full_queue_lost_leave_no_old_yes() {
     // Hers is among what is lost; it is not even sent.
     gone.lock().expect("no panic").insert("alice".into());
     let other = revocation(&world, Some("somebody"), None);
-    let auth = world.connect("auth").await;
+    let auth = world.connect("auth_service").await;
     while lost().await == before {
         for _ in 0..2_000 {
             auth.publish(REVOKED_SUBJECT, other.clone().into())

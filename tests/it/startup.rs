@@ -285,7 +285,7 @@ async fn beyond_what_a_worker_takes_a_request_is_refused_quickly() {
     settings.auth.timeout_ms = 3_000;
     let _worker = world.worker_with(settings).await;
     // An auth service that never answers keeps the permits taken.
-    let silent = world.connect("auth").await;
+    let silent = world.connect("auth_service").await;
     let _questions = silent
         .queue_subscribe("auth.v1.verify", "auth".into())
         .await

@@ -76,7 +76,7 @@ async fn requests_that_outlive_the_grace_period_show_in_the_exit_code() {
     let world = World::without_auth(ACCOUNTS_CONF).await;
     world.init(&world.settings("a")).await.expect("init");
     // An auth service that never answers keeps a request under way.
-    let silent = world.connect("auth").await;
+    let silent = world.connect("auth_service").await;
     let _questions = silent
         .queue_subscribe("auth.v1.verify", "auth".into())
         .await

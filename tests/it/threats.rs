@@ -310,7 +310,7 @@ mod somebody_takes_back_what_is_not_theirs {
     }
 
     async fn tell(world: &World, message: &str) {
-        let auth = world.connect("auth").await;
+        let auth = world.connect("auth_service").await;
         auth.publish(REVOKED_SUBJECT, message.to_owned().into())
             .await
             .expect("sent");

@@ -7,6 +7,7 @@ mod by_hand;
 mod caller;
 mod cluster;
 mod hub;
+mod hub_of_three;
 mod leaves;
 pub mod load;
 mod process;
@@ -21,6 +22,7 @@ mod writers;
 pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
 pub use cluster::Cluster;
+pub use hub_of_three::HubOfThree;
 pub use leaves::Leaves;
 pub use process::Process;
 

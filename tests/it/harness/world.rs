@@ -9,7 +9,7 @@ use gofavorites::app::{self, App, Counters};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
 use gofavorites::dev::role::Role;
-use gofavorites::dev::secrets::Secrets;
+use gofavorites::dev::secrets::{Secrets, inbox_prefix};
 use gofavorites::dev::{auth_service, tokens};
 use gofavorites::truth::TruthSettings;
 use serde_json::{Value, json};
@@ -144,7 +144,7 @@ impl World {
                 .await
                 .expect("the auth service");
         }));
-        let worker = self.connect("worker").await;
+        let worker = self.connect("auth").await;
         for _ in 0..200 {
             let asked = worker
                 .request(auth_service::VERIFY_SUBJECT, "{\"token\":\"x\"}".into())
@@ -271,14 +271,8 @@ impl World {
 
     /// As [`connect`](Self::connect), to another server.
     pub async fn connect_at(&self, url: &str, user: &str) -> Client {
-        let prefix = match user {
-            "worker" => "_INBOX_worker",
-            "init" => "_INBOX_init",
-            "maintain" => "_INBOX_maintain",
-            _ => "_INBOX",
-        };
         ConnectOptions::with_user_and_password(user.into(), self.secrets.nats(user).into())
-            .custom_inbox_prefix(prefix)
+            .custom_inbox_prefix(inbox_prefix(user))
             .request_timeout(Some(Duration::from_secs(8)))
             .connect(url)
             .await
