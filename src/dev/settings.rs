@@ -28,16 +28,17 @@ impl SettingsFor<'_> {
         let verdict_keys = secrets.verdict_jwks()?;
         let token_keys = secrets.token_jwks()?;
 
-        let sections: [(&str, &[(&str, &str)]); 7] = [
-            (
-                "nats",
-                &[
-                    ("url", self.nats_url),
-                    ("user", self.user),
-                    ("password", secrets.nats(self.user)),
-                    ("inbox_prefix", &inbox),
-                ],
-            ),
+        let user: &[(&str, &str)] = &[
+            ("user", self.user),
+            ("password", secrets.nats(self.user)),
+            ("inbox_prefix", &inbox),
+        ];
+
+        let sections: [(&str, &[(&str, &str)]); 10] = [
+            ("nats", &[("url", self.nats_url)]),
+            ("nats.front", user),
+            ("nats.auth", user),
+            ("nats.truth", user),
             ("worker", &[("ready_file", &ready_file)]),
             ("shard", &[("id", self.shard)]),
             ("truth", &[("domain", self.domain)]),

@@ -296,9 +296,7 @@ async fn check_maintenance(world: &World) -> Result<(), String> {
     ask(&client, "favorites.v1.delete", headers, &delete).await?;
 
     let mut settings = settings_with_short_limits(world);
-    settings.nats.user = "maintain".into();
-    settings.nats.password = world.secrets.nats("maintain").into();
-    settings.nats.inbox_prefix = "_INBOX_maintain".into();
+    world.connect_all_as(&mut settings, "maintain");
     settings.maintain.deletions_d = 0;
 
     let round = async {

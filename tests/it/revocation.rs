@@ -248,12 +248,17 @@ async fn revocations_that_a_full_queue_lost_leave_no_old_yes() {
     assert!(is_let_in(&alice, "a").await);
     // Requests that a full queue lost say nothing of revocations.
     let flood = world.connect("gateway").await;
-    let lost = async || {
-        world.stats(1).await[0]["data"]["requests"]["lost_to_full_queues"]
+    let lost_of = async |connection: &str| {
+        let data = &world.stats(1).await[0]["data"];
+        let connection = match connection {
+            "front" => &data["requests"],
+            other => &data["nats"][other],
+        };
+        connection["lost_to_full_queues"]
             .as_u64()
             .expect("a number")
     };
-    while lost().await == 0 {
+    while lost_of("front").await == 0 {
         for _ in 0..5_000 {
             flood
                 .publish_with_reply("favorites.v1.version", "_INBOX.nobody", "".into())
@@ -263,10 +268,11 @@ async fn revocations_that_a_full_queue_lost_leave_no_old_yes() {
         flood.flush().await.expect("sent");
     }
     let mut before = 0;
-    while before != lost().await {
-        before = lost().await;
+    while before != lost_of("front").await {
+        before = lost_of("front").await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+    assert_eq!(lost_of("auth").await, 0);
     let asked = questions(&verifier);
     let listed = async || {
         let mut reply = alice.ask("a.list", &json!({})).await;
@@ -281,7 +287,7 @@ async fn revocations_that_a_full_queue_lost_leave_no_old_yes() {
     gone.lock().expect("no panic").insert("alice".into());
     let other = revocation(&world, Some("somebody"), None);
     let auth = world.connect("auth_service").await;
-    while lost().await == before {
+    while lost_of("auth").await == 0 {
         for _ in 0..2_000 {
             auth.publish(REVOKED_SUBJECT, other.clone().into())
                 .await

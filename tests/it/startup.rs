@@ -1,6 +1,7 @@
 //! Starting and stopping: what a worker refuses to start with, and that it leaves no request behind.
 
 use crate::harness::{Proxy, World};
+use gofavorites::config::Role;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::secrets::Secrets;
 use serde_json::json;
@@ -97,9 +98,21 @@ async fn settings_that_are_wrong_are_named_together() {
             .await
             .contains("auth.verdict_keys")
     );
-    let mut settings = world.settings("a");
-    settings.nats.password = "wrong".into();
-    assert!(refused(&world, settings).await.contains("nats.password"));
+    for role in Role::ALL {
+        let mut settings = world.settings("a");
+        let nats = &mut settings.nats;
+        let user = match role {
+            Role::Front => &mut nats.front,
+            Role::Auth => &mut nats.auth,
+            Role::Truth => &mut nats.truth,
+        };
+        user.password = "wrong".into();
+
+        let error = refused(&world, settings).await;
+
+        let setting = format!("nats.{}.password", role.name());
+        assert!(error.contains(&setting), "{setting} is not in: {error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

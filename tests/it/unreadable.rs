@@ -80,8 +80,6 @@ fn serve(world: &World, settings: &Settings) -> ChildProcess {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gofavorites"));
     let set = [
         ("NATS__URL", settings.nats.url.as_str()),
-        ("NATS__USER", &settings.nats.user),
-        ("NATS__PASSWORD", &settings.nats.password),
         ("SHARD__ID", &settings.shard.id),
         ("POSTGRES__URL", &settings.postgres.url),
         ("KEYS__IDENTITY", &settings.keys.identity),
@@ -94,8 +92,23 @@ fn serve(world: &World, settings: &Settings) -> ChildProcess {
         // All that the program and its libraries have to say; nothing of TRACE is compiled in.
         ("LOG__FILTER", "trace"),
     ];
+    let users = ["FRONT", "AUTH", "TRUTH"].map(|role| {
+        let user = &settings.nats.truth;
+        [
+            (format!("GOFAVORITES__NATS__{role}__USER"), &user.user),
+            (
+                format!("GOFAVORITES__NATS__{role}__PASSWORD"),
+                &user.password,
+            ),
+            (
+                format!("GOFAVORITES__NATS__{role}__INBOX_PREFIX"),
+                &user.inbox_prefix,
+            ),
+        ]
+    });
     command
         .arg("serve")
+        .envs(users.into_iter().flatten())
         .envs(set.map(|(name, value)| (format!("GOFAVORITES__{name}"), value)));
     ChildProcess::spawn("worker", &mut command, &world.directory.join("worker.log"))
         .expect("a process")
@@ -345,7 +358,7 @@ fn no_log_shows_a_mark(
     let keys = [
         &settings.keys.identity,
         &settings.keys.encryption,
-        &settings.nats.password,
+        &settings.nats.truth.password,
         &settings.postgres.url,
     ];
     for mut log in [server, worker.clone()] {

@@ -162,8 +162,7 @@ impl World {
         let mut settings = Settings::default();
         settings.nats.url = self.url(shard);
         settings.truth = self.truth.clone();
-        settings.nats.user = "worker".into();
-        settings.nats.password = self.secrets.nats("worker").into();
+        self.connect_all_as(&mut settings, "worker");
         settings.shard.id = shard.into();
         settings.postgres.url = self.shared.postgres.url(&self.database(shard));
         settings.postgres.connections = 4;
@@ -174,6 +173,16 @@ impl World {
         settings.auth.verdict_keys = self.secrets.verdict_jwks().expect("a key set");
         settings.auth.token_keys = self.secrets.token_jwks().expect("a key set");
         settings
+    }
+
+    /// Makes all three connections of these settings those of one user of `nats/accounts.conf`.
+    pub fn connect_all_as(&self, settings: &mut Settings, user: &str) {
+        let nats = &mut settings.nats;
+        for section in [&mut nats.front, &mut nats.auth, &mut nats.truth] {
+            section.user = user.into();
+            section.password = self.secrets.nats(user).into();
+            section.inbox_prefix = format!("_INBOX_{user}");
+        }
     }
 
     /// Where the shard's workers connect, and its callers.
@@ -221,9 +230,7 @@ impl World {
     /// As [`init`](Self::init), with a database that is there.
     pub async fn prepare(&self, settings: &Settings) -> anyhow::Result<app::InitReport> {
         let mut settings = settings.clone();
-        settings.nats.user = "init".into();
-        settings.nats.password = self.secrets.nats("init").into();
-        settings.nats.inbox_prefix = "_INBOX_init".into();
+        self.connect_all_as(&mut settings, "init");
         app::init(&settings).await
     }
 
