@@ -4,6 +4,8 @@ PROGRAM = target/debug/gofavorites
 ARGS =
 SOAK_S = 600
 HISTORIES = 200
+# Tests wait for servers more than they compute.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
 .PHONY: help run demo test soak linearizability nightly lint doc spelling fmt sqlx
 
@@ -29,7 +31,7 @@ linearizability: ## Check that HISTORIES histories (200) of concurrent clients u
 	HISTORIES=$(HISTORIES) cargo test --locked --test it -- --ignored --nocapture linearizability
 
 nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, 1,000 histories
-	.ci/busy $(MAKE) --no-print-directory test
+	THOROUGH=1 .ci/busy $(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory soak
 	$(MAKE) --no-print-directory linearizability HISTORIES=1000
 

@@ -436,8 +436,8 @@ const SECRETS: Option<&str> = Some("favorites:secrets");
 
 /// Goal: a scope permits the operations that it names and no others.
 ///
-/// Method: one owner sends five requests with tokens of different scopes. `LACKING` says which scope
-/// each request lacks.
+/// Method: one owner sends five requests with tokens of different scopes. `LACKING` says which
+/// scope each request lacks.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scope_permits_its_operations_and_no_others() {
     let world = World::start().await;

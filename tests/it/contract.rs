@@ -1,4 +1,5 @@
-//! What the contract promises: everything that a caller meets is named there, and its examples go as they say.
+//! The contract, `docs/contract.md`: it names everything that a caller can meet, and its examples
+//! go as they are shown.
 
 use crate::asyncapi::Described;
 use crate::harness::World;
@@ -8,8 +9,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const CONTRACT: &str = "docs/contract.md";
-/// The numbers in a request that stand for versions of earlier replies.
-const VERSIONS: [&str; 6] = [
+
+/// The fields of a request whose numbers are versions from earlier replies.
+const VERSION_FIELDS: [&str; 6] = [
     "version",
     "since",
     "before",
@@ -17,75 +19,77 @@ const VERSIONS: [&str; 6] = [
     "if_version",
     "if_owner_version",
 ];
-/// Replies of which a part is shown.
-const IN_PART: [&str; 1] = ["limits"];
 
-/// Which real version stands where the contract shows one.
-type Seen = BTreeMap<u64, u64>;
+/// The operations of whose reply the contract shows only a part.
+const SHOWN_IN_PART: [&str; 1] = ["limits"];
 
-/// The contract's section of that heading.
+/// The real version for each version that the contract shows.
+type Versions = BTreeMap<u64, u64>;
+
+/// Returns the contract's section with that heading.
 fn section<'a>(contract: &'a str, heading: &str) -> &'a str {
     let (_, section) = contract
         .split_once(&format!("\n## {heading}\n"))
         .expect("a section for each operation");
+
     section.split("\n## ").next().expect("one part at least")
 }
 
-/// The request as it is sent, with the versions that really came back before.
-fn real_request(shown: &Value, seen: &Seen) -> Value {
-    let field = |(name, value): (&String, &Value)| {
+/// Returns the request that the contract shows, with the real versions from earlier replies.
+fn real_request(shown: &Value, versions: &Versions) -> Value {
+    let real_field = |(name, value): (&String, &Value)| {
         let version = value
             .as_u64()
-            .filter(|version| *version > 0 && VERSIONS.contains(&name.as_str()));
+            .filter(|version| *version > 0 && VERSION_FIELDS.contains(&name.as_str()));
         let value = match version {
-            Some(version) => seen[&version].into(),
-            None => real_request(value, seen),
+            Some(version) => versions[&version].into(),
+            None => real_request(value, versions),
         };
+
         (name.clone(), value)
     };
+
     match shown {
-        Value::Object(fields) => fields.iter().map(field).collect(),
-        Value::Array(values) => values
+        Value::Object(fields) => fields.iter().map(real_field).collect(),
+        Value::Array(items) => items
             .iter()
-            .map(|value| real_request(value, seen))
+            .map(|item| real_request(item, versions))
             .collect(),
         other => other.clone(),
     }
 }
 
-/// Fails unless the reply is the shown one, but for what differs with each run. Versions are the same where the same are
-/// shown.
-fn same(name: &str, shown: &Value, real: &Value, seen: &mut Seen, in_part: bool) {
+/// Asserts that a reply is the shown one, except for what differs from one run to the next. The
+/// same shown version must be the same real version everywhere.
+fn assert_shown(name: &str, shown: &Value, real: &Value, versions: &mut Versions, in_part: bool) {
     match (shown, real) {
         (Value::Object(shown), Value::Object(real)) => {
-            let all = in_part || shown.keys().eq(real.keys());
             assert!(
-                all,
-                "{name}: {:?} are shown, and {:?} there",
+                in_part || shown.keys().eq(real.keys()),
+                "{name}: {:?} are shown, the reply has {:?}",
                 shown.keys(),
                 real.keys()
             );
-            shown
-                .iter()
-                .for_each(|(key, value)| same(key, value, &real[key], seen, in_part));
+
+            for (key, value) in shown {
+                assert_shown(key, value, &real[key], versions, in_part);
+            }
         }
         (Value::Array(shown), Value::Array(real)) => {
             assert_eq!(shown.len(), real.len(), "{name}");
-            std::iter::zip(shown, real)
-                .for_each(|(shown, real)| same(name, shown, real, seen, in_part));
+
+            for (shown, real) in std::iter::zip(shown, real) {
+                assert_shown(name, shown, real, versions, in_part);
+            }
         }
         (Value::Number(shown), Value::Number(real))
             if ["version", "owner_version"].contains(&name) =>
         {
-            let (shown, real) = (
-                shown.as_u64().expect("a version"),
-                real.as_u64().expect("a version"),
-            );
-            assert_eq!(
-                *seen.entry(shown).or_insert(real),
-                real,
-                "{name}: {shown} is shown"
-            );
+            let shown = shown.as_u64().expect("a version");
+            let real = real.as_u64().expect("a version");
+            let expected = *versions.entry(shown).or_insert(real);
+
+            assert_eq!(expected, real, "{name}: {shown} is shown");
         }
         (Value::String(shown), Value::String(real)) if FLEETING.contains(&name) => {
             assert_eq!(shown.split('.').count(), real.split('.').count(), "{name}");
@@ -98,95 +102,99 @@ fn same(name: &str, shown: &Value, real: &Value, seen: &mut Seen, in_part: bool)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_contracts_examples_go_as_it_says() {
+async fn the_contracts_examples_go_as_they_are_shown() {
     let world = World::start().await;
     let _a = world.worker("a").await;
-    let (alice, described) = (world.caller("alice").await, Described::read());
-    let (mut seen, mut asked, mut reply, mut operation) =
-        (Seen::new(), Vec::new(), Value::Null, String::new());
+    let alice = world.caller("alice").await;
+    let described = Described::read();
+    let mut versions = Versions::new();
+    let mut asked = Vec::new();
+    let mut operation = String::new();
+    let mut reply = Value::Null;
+
     for (info, block) in blocks(&text(CONTRACT)) {
         let shown: Value = serde_json::from_str(&block).expect("JSON in the contract");
+
         match info.split(' ').collect::<Vec<_>>()[..] {
             ["json", "request", name] => {
-                operation = name.to_owned();
-                let request = real_request(&shown, &seen);
+                let request = real_request(&shown, &versions);
                 assert!(
                     described.fits(described.request(name), &request),
                     "{request}"
                 );
+
                 reply = alice.ask(name, &request).await.body;
-                let message = if reply.get("error").is_some() {
-                    "refusal"
-                } else {
-                    "reply"
-                };
+                let is_refusal = reply.get("error").is_some();
+                let message = if is_refusal { "refusal" } else { "reply" };
+
                 assert!(
                     described.fits(described.reply(name, message), &reply),
                     "{name}: {reply}"
                 );
+
+                operation = name.to_owned();
                 asked.push(name.to_owned());
             }
             ["json", "reply"] => {
-                same(
-                    &operation,
-                    &shown,
-                    &reply,
-                    &mut seen,
-                    IN_PART.contains(&operation.as_str()),
-                );
+                let in_part = SHOWN_IN_PART.contains(&operation.as_str());
+                assert_shown(&operation, &shown, &reply, &mut versions, in_part);
             }
             ["json"] => {}
             _ => panic!("a block of {info}"),
         }
     }
+
     for operation in Operation::ALL {
         assert!(
             asked.iter().any(|name| name == operation.name()),
             "{operation:?} has no example"
         );
     }
-    let versions: Vec<&u64> = seen.values().collect();
+
+    let real_versions: Vec<&u64> = versions.values().collect();
+
     assert!(
-        versions.windows(2).all(|pair| pair[0] < pair[1]),
-        "a version that is shown as newer is: {seen:?}"
+        real_versions.windows(2).all(|pair| pair[0] < pair[1]),
+        "a version that is shown as newer is newer: {versions:?}"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_names_every_operation_code_and_limit() {
+    let world = World::start().await;
+    let _worker = world.worker("a").await;
+    let alice = world.caller("alice").await;
     let contract = text(CONTRACT);
+    let errors = section(&contract, "Errors");
+    let reserved = section(&contract, "Reserved");
+    let limits = section(&contract, "Limits by name");
+
     for operation in Operation::ALL {
         let needs = operation.scope().map_or("No token", Scope::as_str);
-        assert!(
-            section(&contract, operation.name()).contains(needs),
-            "{operation:?}: {needs}"
-        );
+        let section = section(&contract, operation.name());
+
+        assert!(section.contains(needs), "{operation:?}: {needs}");
     }
-    let (errors, reserved) = (section(&contract, "Errors"), section(&contract, "Reserved"));
+
     for code in Code::ALL {
-        let (row, listed) = (
-            format!("| {} | `{}` |", code.status(), code.as_str()),
-            format!("`{}` ({})", code.as_str(), code.status()),
-        );
+        let row = format!("| {} | `{}` |", code.status(), code.as_str());
+        let entry = format!("`{}` ({})", code.as_str(), code.status());
+
         assert!(
-            errors.contains(&row) || reserved.contains(&listed),
+            errors.contains(&row) || reserved.contains(&entry),
             "{code:?}"
         );
     }
-    let limits = section(&contract, "Limits by name");
-    let world = World::start().await;
-    let _worker = world.worker("a").await;
-    let told = world
-        .caller("alice")
-        .await
-        .done("a.limits", &json!({}))
-        .await;
-    for (name, limit) in told["limits"].as_object().expect("limits by name") {
+
+    let reply = alice.done("a.limits", &json!({})).await;
+    for (name, limit) in reply["limits"].as_object().expect("limits by name") {
+        let row_start = format!("| `{name}` | ");
         let row = limits
             .lines()
-            .find(|line| line.starts_with(&format!("| `{name}` | ")))
+            .find(|line| line.starts_with(&row_start))
             .expect("a row for each limit");
         let default = row.split(" | ").nth(1).expect("a default").replace(',', "");
+
         assert_eq!(default, limit["value"].to_string(), "{name}");
     }
 }

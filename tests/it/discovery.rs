@@ -1,4 +1,4 @@
-//! Discovery: every worker is found, described and measured with the tools that NATS has for services.
+//! Discovery: the tools that NATS has for services find, describe and measure every worker.
 
 use crate::harness::World;
 use futures::StreamExt as _;
@@ -8,157 +8,170 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// All answers to a question, as that user gets them; none comes for a while after the last.
-async fn answers(world: &World, user: &str, subject: &str) -> Vec<Value> {
+/// After so long without a further reply there will be none.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// Returns all replies to a discovery request of that user.
+async fn discover(world: &World, user: &str, subject: &str) -> Vec<Value> {
     let client = world.connect(user).await;
     let inbox = client.new_inbox();
-    let mut heard = client
+    let mut messages = client
         .subscribe(inbox.clone())
         .await
         .expect("a subscription");
+    let mut replies = Vec::new();
+
     client
         .publish_with_reply(subject.to_owned(), inbox, "".into())
         .await
         .expect("sent");
-    let mut told = Vec::new();
-    while let Ok(Some(answer)) = timeout(Duration::from_millis(400), heard.next()).await {
-        // Nobody listens there.
-        if answer.status.is_none() {
-            told.push(serde_json::from_slice(&answer.payload).expect("JSON"));
+
+    while let Ok(Some(message)) = timeout(REPLY_TIMEOUT, messages.next()).await {
+        // A status means that there is no responder.
+        if message.status.is_none() {
+            replies.push(serde_json::from_slice(&message.payload).expect("JSON"));
         }
     }
-    told
+
+    replies
 }
 
+/// Goal: every worker replies once to each form of a discovery request, whichever user sends it.
+///
+/// Method: three workers of two shards run. Both calling services and the operator send requests to
+/// all services, to this one, to one worker, and to what does not exist.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_worker_answers_whoever_calls() {
+async fn every_worker_replies_to_discovery_by_any_user() {
     let world = World::start().await;
-    let _workers = (
-        world.worker("a").await,
-        world.worker("a").await,
-        world.worker("b").await,
-    );
+    let _a = world.worker("a").await;
+    let _another_a = world.worker("a").await;
+    let _b = world.worker("b").await;
+
     for user in ["gateway", "gateway2", "operator"] {
-        let pings = answers(&world, user, "$SRV.PING").await;
+        let pings = discover(&world, user, "$SRV.PING").await;
         let ids: BTreeSet<_> = pings
             .iter()
             .map(|ping| ping["id"].as_str().expect("an id").to_owned())
             .collect();
-        assert_eq!(
-            (pings.len(), ids.len()),
-            (3, 3),
-            "{user} hears each of them once"
-        );
-        assert!(
-            pings
-                .iter()
-                .all(|ping| ping["type"] == "io.nats.micro.v1.ping_response"
-                    && ping["name"] == "favorites")
-        );
-        assert_eq!(answers(&world, user, "$SRV.INFO.favorites").await.len(), 3);
-        let id = ids.first().expect("one");
-        let one = answers(&world, user, &format!("$SRV.STATS.favorites.{id}")).await;
-        assert_eq!((one.len(), one[0]["id"].as_str()), (1, Some(id.as_str())));
-        assert!(answers(&world, user, "$SRV.PING.others").await.is_empty());
-        assert!(answers(&world, user, "$SRV.DANCE").await.is_empty());
+        assert_eq!(pings.len(), 3, "{user} receives one reply of each worker");
+        assert_eq!(ids.len(), 3, "{user} receives one reply of each worker");
+        for ping in &pings {
+            assert_eq!(ping["type"], "io.nats.micro.v1.ping_response");
+            assert_eq!(ping["name"], "favorites");
+        }
+
+        let infos = discover(&world, user, "$SRV.INFO.favorites").await;
+        assert_eq!(infos.len(), 3, "{user}");
+
+        let id = ids.first().expect("a worker");
+        let stats = discover(&world, user, &format!("$SRV.STATS.favorites.{id}")).await;
+        assert_eq!(stats.len(), 1, "{user}");
+        assert_eq!(stats[0]["id"], id.as_str());
+
+        let other_service = discover(&world, user, "$SRV.PING.others").await;
+        assert!(other_service.is_empty(), "{user}");
+
+        let unknown_verb = discover(&world, user, "$SRV.DANCE").await;
+        assert!(unknown_verb.is_empty(), "{user}");
     }
 }
 
+/// Parses the JSON in a text of the metadata.
+fn parse_metadata(text: &Value) -> Value {
+    serde_json::from_str(text.as_str().expect("text")).expect("JSON")
+}
+
+/// Goal: the description of each endpoint matches the operation: subject, queue group, scope,
+/// limits, and the fields that its schema names.
+///
+/// Method: a caller sends each field of the schema to the operation, and one more field that no
+/// schema has.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_description_is_what_the_service_does() {
+async fn the_description_matches_what_the_service_does() {
     let (world, _a, _b) = World::with_two_shards().await;
     let alice = world.caller("alice").await;
-    let told = answers(&world, "gateway", "$SRV.INFO.favorites")
-        .await
-        .remove(0);
-    assert_eq!(told["type"], "io.nats.micro.v1.info_response");
-    let endpoints = told["endpoints"].as_array().expect("a list");
+
+    let infos = discover(&world, "gateway", "$SRV.INFO.favorites").await;
+    let endpoints = infos[0]["endpoints"].as_array().expect("a list");
+    assert_eq!(infos[0]["type"], "io.nats.micro.v1.info_response");
     assert_eq!(endpoints.len(), Operation::ALL.len());
+
     for (endpoint, operation) in endpoints.iter().zip(Operation::ALL) {
-        assert_eq!(
-            endpoint["subject"],
-            format!("favorites.v1.{}", operation.name())
-        );
-        assert_eq!(endpoint["queue_group"], "favorites");
+        let name = operation.name();
+        let on_shard = format!("a.{name}");
         let metadata = &endpoint["metadata"];
+        let limits = parse_metadata(&metadata["limits"]);
+        let schema = parse_metadata(&metadata["schema"]);
         let scope = operation.scope().map_or("", |scope| scope.as_str());
+
+        assert_eq!(endpoint["subject"], format!("favorites.v1.{name}"));
+        assert_eq!(endpoint["queue_group"], "favorites");
         assert_eq!(metadata["scope"], scope);
-        let limits: Value =
-            serde_json::from_str(metadata["limits"].as_str().expect("text")).expect("JSON");
         assert_eq!(limits["items"]["value"], 500);
-        let schema: Value =
-            serde_json::from_str(metadata["schema"].as_str().expect("text")).expect("JSON");
-        // Each field of the schema is known to the operation, and another is not.
-        let subject = endpoint["subject"].as_str().expect("text");
-        let subject = subject.rsplit('.').next().expect("a part");
-        for name in schema["properties"].as_object().expect("an object").keys() {
-            let reply = alice
-                .ask(&format!("a.{subject}"), &json!({ name: [] }))
-                .await;
-            let text = reply.body["error"]["message"].as_str().unwrap_or_default();
-            assert!(!text.contains("unknown field"), "{subject} {name}: {text}");
+
+        for field in schema["properties"].as_object().expect("an object").keys() {
+            let reply = alice.ask(&on_shard, &json!({ field: [] })).await;
+
+            let message = reply.body["error"]["message"].as_str().unwrap_or_default();
+            assert!(
+                !message.contains("unknown field"),
+                "{name} {field}: {message}"
+            );
         }
-        let reply = alice
-            .ask(
-                &format!("a.{subject}"),
-                &json!({"zzz": 1, "kind": "text", "id": "x"}),
-            )
-            .await;
+
+        let unknown_field = json!({"zzz": 1, "kind": "text", "id": "x"});
+        let reply = alice.ask(&on_shard, &unknown_field).await;
         reply.refusal("bad_request");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_statistics_tell_what_was_done_and_how_the_worker_is() {
+async fn statistics_show_requests_and_the_workers_state() {
     let world = World::start().await;
     let _worker = world.worker("a").await;
     let alice = world.caller("alice").await;
+
     for number in 0..10 {
         alice.put_text("a", &number.to_string(), "x").await;
     }
-    alice
-        .ask("a.get", &json!({"kind": "text", "id": "none"}))
-        .await
-        .refusal("not_found");
-    let told = answers(&world, "operator", "$SRV.STATS.favorites")
-        .await
-        .remove(0);
-    assert_eq!(told["type"], "io.nats.micro.v1.stats_response");
+    let none = json!({"kind": "text", "id": "none"});
+    let reply = alice.ask("a.get", &none).await;
+    reply.refusal("not_found");
+
+    let stats = discover(&world, "operator", "$SRV.STATS.favorites").await;
+    let stats = &stats[0];
+    let endpoints = stats["endpoints"].as_array().expect("a list");
     let endpoint = |name: &str| {
-        let all = told["endpoints"].as_array().expect("a list").iter();
-        all.clone()
-            .find(|one| one["name"] == name)
+        endpoints
+            .iter()
+            .find(|endpoint| endpoint["name"] == name)
             .expect("listed")
-            .clone()
     };
-    let (put, get) = (endpoint("put"), endpoint("get"));
-    assert_eq!(
-        (&put["num_requests"], &put["num_errors"]),
-        (&json!(10), &json!(0))
-    );
-    assert!(put["average_processing_time"].as_u64() > Some(0), "{put}");
-    let latency = &put["data"]["latency_us"];
-    assert!(
-        latency["p50"].as_u64() > Some(0) && latency["p50"].as_u64() <= latency["max"].as_u64(),
-        "{latency}"
-    );
-    assert_eq!(
-        (&get["num_errors"], &get["last_error"]),
-        (&json!(1), &json!("not_found"))
-    );
-    let data = &told["data"];
-    assert_eq!(
-        (&data["state"], &data["reasons"]),
-        (&json!("healthy"), &json!([]))
-    );
+    assert_eq!(stats["type"], "io.nats.micro.v1.stats_response");
+
+    let put = endpoint("put");
+    let average = put["average_processing_time"].as_u64();
+    let median = put["data"]["latency_us"]["p50"].as_u64();
+    let max = put["data"]["latency_us"]["max"].as_u64();
+    assert_eq!(put["num_requests"], 10);
+    assert_eq!(put["num_errors"], 0);
+    assert!(average > Some(0), "{put}");
+    assert!(median > Some(0), "{put}");
+    assert!(median <= max, "{put}");
+
+    let get = endpoint("get");
+    assert_eq!(get["num_errors"], 1);
+    assert_eq!(get["last_error"], "not_found");
+
+    let data = &stats["data"];
+    assert_eq!(data["state"], "healthy");
+    assert_eq!(data["reasons"], json!([]));
     assert_eq!(data["requests"]["answered"], 11);
     assert_eq!(data["cache"]["owners"], 1);
-    assert_eq!(
-        (&data["truth"]["writes"]["state"], &data["truth"]["history"]),
-        (&json!("closed"), &json!("whole"))
-    );
+    assert_eq!(data["truth"]["writes"]["state"], "closed");
+    assert_eq!(data["truth"]["history"], "whole");
+
     assert_eq!(data["projection"]["here"], true);
-    assert!(
-        data["projection"]["sequence"].as_u64() >= Some(10) && data["tasks"].as_u64() > Some(0)
-    );
+    assert!(data["projection"]["sequence"].as_u64() >= Some(10));
+    assert!(data["tasks"].as_u64() > Some(0));
 }

@@ -1,8 +1,8 @@
-//! What the links between a hub and its leaves may carry: every grant of theirs is needed by somebody.
+//! The rights of the links between a hub and its leaves: each grant is needed.
 
-use crate::accounts::{ask, grants};
+use crate::accounts::{Grant, ask, grants};
 use crate::harness::{Caller, Leaves, World};
-use async_nats::HeaderMap;
+use async_nats::{Client, HeaderMap};
 use futures::StreamExt as _;
 use gofavorites::config::Settings;
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
@@ -15,184 +15,195 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How long one try may take, a machine that is busy included.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long one try may take, also on a busy machine.
+const TRY_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// Settings that do not wait long for what is not allowed.
-fn impatient(world: &World, shard: &str) -> Settings {
+/// How many configurations are tried at the same time.
+const CONCURRENT_TRIES_MAX: usize = 4;
+
+/// How long a reply may take.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The name of a try with all grants.
+const ALL_GRANTS: &str = "nothing";
+
+/// Returns settings with short time limits, because most tries lack something.
+fn settings_with_short_limits(world: &World, shard: &str) -> Settings {
     let mut settings = world.settings(shard);
     settings.truth.call_ms = 2_000;
     settings.auth.timeout_ms = 2_000;
     settings.write.local_wait_ms = 2_500;
     settings.projection.poll_ms = 20;
+
     settings
 }
 
-/// What has to pass the links; or the first of it that fails.
-async fn everything_passes(conf: &str) -> Result<(), String> {
+/// Starts a hub with these accounts and two leaves, and uses everything that the links must carry.
+///
+/// # Errors
+///
+/// The first step that failed.
+async fn links_carry_everything(conf: &str) -> Result<(), String> {
     let (mut world, leaves) = World::with_leaves_and_accounts(conf, LEAF_ACCOUNTS_CONF).await;
     let mut workers = Vec::new();
+
     for shard in ["a", "b"] {
-        let settings = impatient(&world, shard);
-        let made = timeout(Duration::from_secs(5), world.init(&settings))
+        let settings = settings_with_short_limits(&world, shard);
+        timeout(Duration::from_secs(5), world.init(&settings))
             .await
-            .map_err(|_| "init: no answer")?;
-        made.map_err(|error| format!("init: {error:#}"))?;
-        workers.push(
-            world
-                .try_worker(settings)
-                .await
-                .map_err(|error| format!("serve: {error:#}"))?,
-        );
+            .map_err(|_| "init: no answer")?
+            .map_err(|error| format!("init: {error:#}"))?;
+
+        let worker = world.try_worker(settings).await;
+        workers.push(worker.map_err(|error| format!("serve: {error:#}"))?);
     }
-    callers_are_served(&world, &leaves)
+
+    check_callers(&world, &leaves)
         .await
         .map_err(|error| format!("callers: {error}"))?;
-    operators_look(&world, &leaves)
+
+    check_operators(&world, &leaves)
         .await
         .map_err(|error| format!("operator: {error}"))?;
-    revocations_are_heard(&world, &leaves)
+
+    check_revocations(&world, &leaves)
         .await
         .map_err(|error| format!("revocation: {error}"))?;
-    // An auth service may be at a leaf too.
+
+    // An auth service may be connected at a leaf too.
     world.stop_auth().await;
     world.auth_url = Some(leaves.b.url());
     world.start_auth().await;
     let carol = world.caller("carol").await;
-    served(&carol, "a.list", &json!({}))
+    request(&carol, "a.list", &json!({}))
         .await
-        .map(drop)
-        .map_err(|error| format!("auth at a leaf: {error}"))
+        .map_err(|error| format!("auth at a leaf: {error}"))?;
+
+    Ok(())
 }
 
-async fn served(caller: &Caller, what: &str, body: &Value) -> Result<Value, String> {
+/// Sends a request as a caller, on `<shard>.<operation>` or to the nearest worker.
+async fn request(caller: &Caller, what: &str, body: &Value) -> Result<Value, String> {
     let subject = match what.split_once('.') {
         Some((shard, operation)) => format!("favorites.v1.shard.{shard}.{operation}"),
         None => format!("favorites.v1.{what}"),
     };
+
     ask(&caller.client, &subject, caller.headers(), body).await
 }
 
-async fn callers_are_served(world: &World, leaves: &Leaves) -> Result<(), String> {
-    let (here, there) = (
-        world.caller("alice").await,
-        world.caller_at(&leaves.b.url(), "alice").await,
-    );
-    let note = json!({"kind": "text", "id": "note", "consistency": "strong"});
-    let mut bell = there
+/// A caller at one leaf writes; callers at both leaves read on both shards, and the one at the
+/// other leaf receives a change notification.
+async fn check_callers(world: &World, leaves: &Leaves) -> Result<(), String> {
+    let at_a = world.caller("alice").await;
+    let at_b = world.caller_at(&leaves.b.url(), "alice").await;
+    let put = json!({"kind": "text", "id": "note", "data": {"text": "x"}});
+    let put_again = json!({"kind": "text", "id": "note", "data": {"text": "y"}});
+    let get = json!({"kind": "text", "id": "note", "consistency": "strong"});
+    let mut notifications = at_b
         .client
         .subscribe("favorites.changed.>")
         .await
         .map_err(|error| error.to_string())?;
-    there
-        .client
+    at_b.client
         .flush()
         .await
         .map_err(|error| error.to_string())?;
-    let put = served(
-        &here,
-        "put",
-        &json!({"kind": "text", "id": "note", "data": {"text": "x"}}),
-    )
-    .await?;
+
+    let put = request(&at_a, "put", &put).await?;
     if put["local"] == "pending" {
-        return Err("the row does not come".into());
+        return Err("the shard has not stored the row in time".into());
     }
-    for (caller, what) in [(&there, "get"), (&here, "b.get"), (&there, "a.get")] {
-        if served(caller, what, &note).await?["item"] != put["item"] {
+
+    for (caller, what) in [(&at_b, "get"), (&at_a, "b.get"), (&at_b, "a.get")] {
+        let got = request(caller, what, &get).await?;
+        if got["item"] != put["item"] {
             return Err(format!("{what}: another item"));
         }
     }
+
     for _ in 0..10 {
-        served(
-            &here,
-            "put",
-            &json!({"kind": "text", "id": "note", "data": {"text": "y"}}),
-        )
-        .await?;
-        if matches!(
-            timeout(Duration::from_millis(300), bell.next()).await,
-            Ok(Some(_))
-        ) {
+        request(&at_a, "put", &put_again).await?;
+
+        let notification = timeout(Duration::from_millis(300), notifications.next()).await;
+        if matches!(notification, Ok(Some(_))) {
             return Ok(());
         }
     }
-    Err("the bell is not heard".into())
+
+    Err("no change notification".into())
 }
 
-/// At a leaf as at the hub.
-async fn operators_look(world: &World, leaves: &Leaves) -> Result<(), String> {
+/// An operator reads the bucket from a leaf, and discovers the workers from each server.
+async fn check_operators(world: &World, leaves: &Leaves) -> Result<(), String> {
     let client = world.connect("operator").await;
-    let look =
+    let request =
         async |subject: &str, body: Value| ask(&client, subject, HeaderMap::new(), &body).await;
+
     for call in [
         "INFO",
         "STREAM.NAMES",
         "STREAM.LIST",
         "STREAM.INFO.KV_favorites",
     ] {
-        look(&format!("$JS.hub.API.{call}"), json!({})).await?;
+        request(&format!("$JS.hub.API.{call}"), json!({})).await?;
     }
-    let info = json!({"subjects_filter": "$KV.favorites.*.key"});
-    let info = look("$JS.hub.API.STREAM.INFO.KV_favorites", info).await?;
+
+    let key_records = json!({"subjects_filter": "$KV.favorites.*.key"});
+    let info = request("$JS.hub.API.STREAM.INFO.KV_favorites", key_records).await?;
     let keys = info["state"]["subjects"].as_object().ok_or("no keys")?;
     let key = keys.keys().next().ok_or("no key")?;
-    look(
-        "$JS.hub.API.STREAM.MSG.GET.KV_favorites",
-        json!({"last_by_subj": key}),
-    )
-    .await?;
-    let direct = client.request(
-        format!("$JS.hub.API.DIRECT.GET.KV_favorites.{key}"),
-        "".into(),
-    );
-    let direct = timeout(Duration::from_secs(3), direct)
+    let last_of_key = json!({"last_by_subj": key});
+    request("$JS.hub.API.STREAM.MSG.GET.KV_favorites", last_of_key).await?;
+
+    let direct_get = format!("$JS.hub.API.DIRECT.GET.KV_favorites.{key}");
+    let direct = timeout(REPLY_TIMEOUT, client.request(direct_get, "".into()))
         .await
-        .map_err(|_| "direct get")?;
-    if direct
-        .map_err(|error| error.to_string())?
-        .payload
-        .is_empty()
-    {
+        .map_err(|_| "direct get")?
+        .map_err(|error| error.to_string())?;
+    if direct.payload.is_empty() {
         return Err("direct get".into());
     }
+
     for url in [world.nats.url(), leaves.b.url(), leaves.hub.url()] {
         let client = world.connect_at(&url, "operator").await;
-        ask(
-            &client,
-            "favorites.v1.version",
-            HeaderMap::new(),
-            &json!({}),
-        )
-        .await?;
-        all_workers_are_found(&client).await?;
+        let headers = HeaderMap::new();
+        ask(&client, "favorites.v1.version", headers, &json!({})).await?;
+
+        discover_both_workers(&client).await?;
     }
+
     Ok(())
 }
 
-async fn all_workers_are_found(client: &async_nats::Client) -> Result<(), String> {
+async fn discover_both_workers(client: &Client) -> Result<(), String> {
     let inbox = client.new_inbox();
-    let mut answers = client
+    let mut replies = client
         .subscribe(inbox.clone())
         .await
         .map_err(|error| error.to_string())?;
+
     client
         .publish_with_reply("$SRV.PING.favorites", inbox, "".into())
         .await
         .map_err(|error| error.to_string())?;
+
     for number in 0..2 {
-        match timeout(Duration::from_secs(3), answers.next()).await {
-            Ok(Some(answer)) if answer.status.is_none() => {}
+        match timeout(REPLY_TIMEOUT, replies.next()).await {
+            Ok(Some(reply)) if reply.status.is_none() => {}
             _ => return Err(format!("{number} workers are found")),
         }
     }
+
     Ok(())
 }
 
-/// Told at one leaf, at the other one, and at the hub, both workers hear it.
-async fn revocations_are_heard(world: &World, leaves: &Leaves) -> Result<(), String> {
+/// A revocation that is published at either leaf or at the hub reaches both workers.
+async fn check_revocations(world: &World, leaves: &Leaves) -> Result<(), String> {
     let service = AuthService::new(&world.secrets).map_err(|error| error.to_string())?;
-    for (number, url) in (1..).zip([world.nats.url(), leaves.b.url(), leaves.hub.url()]) {
+    let urls = [world.nats.url(), leaves.b.url(), leaves.hub.url()];
+
+    for (number, url) in (1..).zip(urls) {
         let revoked = RevokedTokens {
             sub: Some(format!("somebody-{number}")),
             sid: None,
@@ -202,83 +213,107 @@ async fn revocations_are_heard(world: &World, leaves: &Leaves) -> Result<(), Str
             .revocation(&revoked)
             .map_err(|error| error.to_string())?;
         let auth = world.connect_at(&url, "auth_service").await;
+
         auth.publish(REVOKED_SUBJECT, message.into())
             .await
             .map_err(|error| error.to_string())?;
         auth.flush().await.map_err(|error| error.to_string())?;
-        let heard = async || {
-            let told = world.stats(2).await;
-            told.iter()
-                .map(|one| {
-                    one["data"]["auth"]["revocations"]
-                        .as_u64()
-                        .unwrap_or_default()
-                })
-                .collect::<Vec<_>>()
-        };
-        let mut tries = 0;
-        while heard().await != [number, number] {
-            tries += 1;
-            if tries > 60 {
-                return Err(format!(
-                    "the one told at {number} is heard so often: {:?}",
-                    heard().await
-                ));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+
+        wait_for_revocations(world, number).await?;
     }
+
     Ok(())
 }
 
+/// Waits until both workers have received so many revocations.
+async fn wait_for_revocations(world: &World, count: u64) -> Result<(), String> {
+    let received = async || -> Vec<u64> {
+        let workers = world.stats(2).await;
+        workers
+            .iter()
+            .map(|worker| &worker["data"]["auth"]["revocations"])
+            .map(|revocations| revocations.as_u64().unwrap_or_default())
+            .collect()
+    };
+
+    let mut polls = 0;
+    while received().await != [count, count] {
+        polls += 1;
+        if polls > 60 {
+            let received = received().await;
+            return Err(format!("the workers received {received:?} of {count}"));
+        }
+
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    Ok(())
+}
+
+/// Tries a configuration.
+///
+/// # Errors
+///
+/// The step that failed. Without some grants, already the start of the platform panics.
+async fn try_configuration(conf: String) -> Result<(), String> {
+    let attempt =
+        tokio::spawn(async move { timeout(TRY_TIMEOUT, links_carry_everything(&conf)).await });
+
+    attempt
+        .await
+        .map_err(|_| "the platform does not start".to_owned())?
+        .map_err(|_| "not in time".to_owned())?
+}
+
+/// Goal: no grant of a link between the hub and a leaf is superfluous.
+///
+/// Method: for each such grant, a hub and two leaves run with accounts that lack it. Callers,
+/// workers, `init`, the auth service and an operator use the links; one of them must fail. Two
+/// tries with all grants run among the others, so that no failure comes from a busy machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_grant_of_a_link_is_needed_by_somebody() {
-    let all: Vec<_> = grants(ACCOUNTS_CONF)
+async fn every_grant_of_a_link_is_needed() {
+    let grants: Vec<Grant> = grants(ACCOUNTS_CONF)
         .into_iter()
         .filter(|grant| grant.name.starts_with("leaf"))
         .collect();
-    let confs = all
+    let with_all = (0..2).map(|_| (ALL_GRANTS.to_owned(), ACCOUNTS_CONF.to_owned()));
+    let without_one = grants
         .iter()
         .map(|grant| (grant.name.clone(), grant.removed_from(ACCOUNTS_CONF)));
-    let whole = (0..2).map(|_| ("nothing".to_owned(), ACCOUNTS_CONF.to_owned()));
-    let (places, mut tries) = (Arc::new(Semaphore::new(4)), JoinSet::new());
-    for (name, conf) in whole.chain(confs) {
-        let places = places.clone();
+
+    let permits = Arc::new(Semaphore::new(CONCURRENT_TRIES_MAX));
+    let mut tries = JoinSet::new();
+    for (name, conf) in with_all.chain(without_one) {
+        let permits = permits.clone();
         tries.spawn(async move {
-            let _place = places.acquire().await.expect("open");
-            // Without some of them, what a test stands on fails already.
-            let tried =
-                tokio::spawn(async move { timeout(PATIENCE, everything_passes(&conf)).await });
-            let ended = tried
-                .await
-                .map_err(|_| "the platform does not start".to_owned());
-            (
-                name,
-                ended
-                    .and_then(|ended| ended.map_err(|_| "not in time".to_owned()))
-                    .flatten(),
-            )
+            let _permit = permits.acquire().await.expect("open");
+
+            (name, try_configuration(conf).await)
         });
     }
+
     let mut unneeded = Vec::new();
-    for (name, ended) in tries.join_all().await {
-        match (name.as_str(), ended) {
-            ("nothing", ended) => ended.expect("with all grants everything passes"),
-            (_, Ok(())) => unneeded.push(name),
-            (_, Err(error)) => println!(
-                "without {name}\n    {}",
-                error.lines().next().unwrap_or_default()
-            ),
+    for (name, outcome) in tries.join_all().await {
+        if name == ALL_GRANTS {
+            outcome.expect("with all grants the links carry everything");
+            continue;
+        }
+
+        match outcome {
+            Ok(()) => unneeded.push(name),
+            Err(error) => {
+                let first_line = error.lines().next().unwrap_or_default();
+                println!("without {name}\n    {first_line}");
+            }
         }
     }
-    println!("{} grants were taken away, each by itself", all.len());
+
+    println!("{} grants were removed, one at a time", grants.len());
+
+    let names = unneeded.join("\n");
+    assert!(unneeded.is_empty(), "no user needs:\n{names}");
     assert!(
-        unneeded.is_empty(),
-        "nobody needs:\n{}",
-        unneeded.join("\n")
-    );
-    assert!(
-        all.len() > 20,
-        "the list of grants is read from the text: {all:#?}"
+        grants.len() > 20,
+        "the grants are read from the configuration: {grants:#?}"
     );
 }

@@ -1,251 +1,289 @@
-//! What happens when something is down: each outage made for real, under a load whose every answer is checked.
+//! Outages: each one is made for real, under a load that checks every reply.
 
 use crate::harness::load::{Load, Outcome, Report};
-use crate::harness::{Proxy, World, exclusive};
+use crate::harness::{Caller, Proxy, Reply, World, exclusive};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// Far from every time-out: the shortest call to what is down may take a second. An answer within this time has not waited
-/// for it, however busy the machine is.
+/// Far from every time-out: the shortest call to what is down may take a second. An answer within
+/// this time has not waited for it, however busy the machine is.
 const NOT_WAITED: Duration = Duration::from_millis(500);
+
 /// How long the service may take to serve normally again after the outage has ended.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// How long an outage lasts.
 const OUTAGE: Duration = Duration::from_secs(3);
-/// After this time of an outage its breakers are open: a call to the bucket, and a probe, may take that long.
+
+/// After this time of an outage its breakers are open: a call to the bucket, and a probe, may take
+/// that long.
 const BREAKERS_OPEN: Duration = Duration::from_millis(2_300);
 
-/// How often every worker is restarted: what is lost between a worker and its server shows once in some thousand requests.
+/// How often every worker is restarted. A loss between a worker and its server shows once in some
+/// thousand requests.
 const RESTARTS: usize = 5;
 
-const PENDING_OR_STALE: [Outcome; 2] = [Outcome::Pending, Outcome::Stale];
+/// The codes with which requests may be refused while the bucket is unavailable.
+const BUCKET_CODES: [&str; 4] = [
+    "truth_unavailable",
+    "in_doubt",
+    "deadline_exceeded",
+    "overloaded",
+];
 
-fn tell(what: &str, report: &Report, began: Instant, ended: Instant) {
+fn print_report(scenario: &str, report: &Report, start: Instant, end: Instant) {
     let [writes, reads] = report.counts();
-    println!("{what}: writes {writes:?}");
-    println!("{what}: reads {reads:?}");
+    let breakers_open = start + BREAKERS_OPEN;
+
+    println!("{scenario}: writes {writes:?}");
+    println!("{scenario}: reads {reads:?}");
     println!(
-        "{what}: slowest before it was known {:?}, once it was {:?}; normal {:?} after the return",
-        report.slowest(began, began + BREAKERS_OPEN),
-        report.slowest(began + BREAKERS_OPEN, ended),
-        report.normal_after(ended),
+        "{scenario}: slowest {:?}, with open breakers {:?}; normal {:?} after the end",
+        report.slowest(start, breakers_open),
+        report.slowest(breakers_open, end),
+        report.normal_after(end),
     );
 }
 
-/// Everything is as it was acknowledged, and was so all the time; normal service came back in time.
-async fn is_as_acknowledged(report: &mut Report, shards: &[&str], ended: Instant) {
-    let normal = report.normal_after(ended);
+/// Checks that every acknowledged write is there, that no reply contradicted one, and that normal
+/// service came back in time.
+async fn check_report(report: &mut Report, shards: &[&str], end: Instant) {
+    let normal = report.normal_after(end);
+
     report.verify(shards).await;
+
     report.is_clean();
-    assert!(normal <= RECOVERY_TIMEOUT, "normal service after {normal:?}");
+    assert!(
+        normal <= RECOVERY_TIMEOUT,
+        "normal service after {normal:?}"
+    );
 }
 
-/// Workers whose way to Postgres can be cut and frozen.
-async fn through_a_link(world: &World, shard: &str) -> (Settings, Proxy) {
+/// Lets the load run on after an outage, until the service has to serve normally again.
+async fn recover(load: &Load, requests: u64, more: u64) {
+    load.progress(requests).await;
+    tokio::time::sleep(RECOVERY_TIMEOUT).await;
+    load.progress(more).await;
+}
+
+/// Returns settings of a worker that reaches Postgres through a proxy, and that proxy.
+async fn settings_with_proxy(world: &World, shard: &str) -> (Settings, Proxy) {
     let mut settings = world.settings(shard);
     let (start, rest) = settings.postgres.url.split_once('@').expect("a user");
     let (target, database) = rest.split_once('/').expect("a database");
-    let link = Proxy::start(target).await;
-    settings.postgres.url = format!("{start}@127.0.0.1:{}/{database}", link.port());
-    (settings, link)
+
+    let proxy = Proxy::start(target).await;
+    settings.postgres.url = format!("{start}@127.0.0.1:{}/{database}", proxy.port());
+
+    (settings, proxy)
 }
 
-async fn postgres_goes(what: &str, go: impl FnOnce(&Proxy)) {
+/// Sends a `list` that is refused with that code, and checks that the refusal comes at once.
+async fn check_refused_at_once(caller: &Caller, code: &str) -> Reply {
+    let start = Instant::now();
+    let reply = caller.ask("a.list", &json!({})).await;
+    let took = start.elapsed();
+
+    reply.refusal(code);
+    assert!(took <= NOT_WAITED, "refused after {took:?}");
+
+    reply
+}
+
+/// Goal: while Postgres fails, every request succeeds from the bucket and the cache, and without
+/// waiting for Postgres once the breaker is open. Afterwards Postgres has every write.
+///
+/// Method: two workers under load reach Postgres through a proxy that `fail` disturbs for three
+/// seconds. Meanwhile an owner that the shard does not host writes and reads for the first time.
+async fn postgres_fails(scenario: &str, fail: impl FnOnce(&Proxy)) {
     let _permit = exclusive().await;
     let world = World::start().await;
-    let (settings, link) = through_a_link(&world, "a").await;
-    let _workers = (
-        world.worker_with(settings.clone()).await,
-        world.worker_with(settings).await,
-    );
+    let (settings, proxy) = settings_with_proxy(&world, "a").await;
+    let _first = world.worker_with(settings.clone()).await;
+    let _second = world.worker_with(settings).await;
     let load = Load::start(&world, &["a"], 12, false).await;
     load.progress(200).await;
-    let began = Instant::now();
-    go(&link);
+
+    let start = Instant::now();
+    fail(&proxy);
     tokio::time::sleep(OUTAGE).await;
-    // Somebody who has never been here is served from the truth.
+
     let newcomer = world.caller("newcomer").await;
     let put = newcomer.put_text("a", "note", "x").await;
+    let list = newcomer.done("a.list", &json!({})).await;
     assert_eq!(put["local"], "pending");
-    assert!(newcomer.done("a.list", &json!({})).await["stale"].is_null());
-    let ended = Instant::now();
-    link.heal();
-    load.progress(400).await;
-    tokio::time::sleep(RECOVERY_TIMEOUT).await;
-    load.progress(100).await;
+    assert!(list["stale"].is_null(), "served from the bucket: {list}");
+
+    let end = Instant::now();
+    proxy.heal();
+    recover(&load, 400, 100).await;
     let mut report = load.stop().await;
-    tell(what, &report, began, ended);
+
+    print_report(scenario, &report, start, end);
     report.only(&[], &[Outcome::Pending]);
-    let slowest = report.slowest(began + BREAKERS_OPEN, ended);
-    assert!(
-        slowest <= NOT_WAITED,
-        "somebody waited for Postgres: {slowest:?}"
-    );
-    is_as_acknowledged(&mut report, &["a"], ended).await;
-    // What was acknowledged while it was away is there. The newcomer could not be hosted then, and is on coming again.
+    let slowest = report.slowest(start + BREAKERS_OPEN, end);
+    assert!(slowest <= NOT_WAITED, "waited for Postgres: {slowest:?}");
+    check_report(&mut report, &["a"], end).await;
+
+    // The newcomer could not be hosted during the outage. The next request hosts them.
     newcomer.done("a.list", &json!({})).await;
     let mut acknowledged = report.versions();
     acknowledged.insert(put["item"]["version"].as_u64().expect("a version"));
     wait_for_rows(&world, "a", acknowledged).await;
 }
 
-/// Ends when each of the versions that were acknowledged last of an item is a row of the shard's Postgres.
-async fn wait_for_rows(world: &World, shard: &str, mut acknowledged: BTreeSet<u64>) {
-    let (since, all) = (Instant::now(), acknowledged.len());
+/// Waits until each of these versions is a row of the shard's Postgres.
+async fn wait_for_rows(world: &World, shard: &str, mut versions: BTreeSet<u64>) {
+    let start = Instant::now();
+    let all = versions.len();
+
     loop {
         for version in world.query(shard, "select version from item").lines() {
-            acknowledged.remove(&version.trim().parse().expect("a number"));
+            versions.remove(&version.trim().parse().expect("a number"));
         }
-        if acknowledged.is_empty() {
+        let missing = versions.len();
+        if missing == 0 {
             return println!("{all} acknowledged items have their rows");
         }
+
         assert!(
-            since.elapsed() < RECOVERY_TIMEOUT,
-            "{} of {all} acknowledged items have no row",
-            acknowledged.len()
+            start.elapsed() < RECOVERY_TIMEOUT,
+            "{missing} of {all} acknowledged items have no row"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_is_gone() {
-    postgres_goes("Postgres gone", Proxy::cut).await;
+async fn nothing_fails_while_postgres_is_gone() {
+    postgres_fails("Postgres gone", Proxy::cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_hangs() {
-    postgres_goes("Postgres hanging", Proxy::freeze).await;
+async fn nothing_fails_while_postgres_hangs() {
+    postgres_fails("Postgres hanging", Proxy::freeze).await;
 }
 
+/// Goal: a slow Postgres slows down new owners only. Reads of owners in the cache do not wait.
+///
+/// Method: a load of eight owners runs while a proxy adds 300 ms each way to Postgres. Then forty
+/// new owners, which need Postgres, write at the same time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_postgres_slows_nobody_who_is_known() {
+async fn a_slow_postgres_does_not_slow_down_cached_owners() {
     let _permit = exclusive().await;
     let world = World::start().await;
-    let (mut settings, link) = through_a_link(&world, "a").await;
+    let (mut settings, proxy) = settings_with_proxy(&world, "a").await;
     settings.postgres.call_ms = 3_000;
     let _worker = world.worker_with(settings).await;
     let load = Load::start(&world, &["a"], 8, false).await;
     load.progress(200).await;
 
-    let began = Instant::now();
-    // Each way: one question to Postgres takes longer than `NOT_WAITED`.
-    link.delay(Duration::from_millis(300));
+    let start = Instant::now();
+    // With the delay of both ways, one query takes longer than `NOT_WAITED`.
+    proxy.delay(Duration::from_millis(300));
     load.progress(200).await;
-    // Newcomers, who need Postgres, take their time; the others do not wait for them.
+
     let newcomers = (0..40).map(|number| {
         let world = &world;
         async move {
-            world
-                .caller(&format!("newcomer-{number}"))
-                .await
-                .put_text("a", "note", "x")
-                .await
+            let newcomer = world.caller(&format!("newcomer-{number}")).await;
+            newcomer.put_text("a", "note", "x").await
         }
     });
     futures::future::join_all(newcomers).await;
-    let ended = Instant::now();
-    link.heal();
-    load.progress(200).await;
-    tokio::time::sleep(RECOVERY_TIMEOUT).await;
-    load.progress(50).await;
+
+    let end = Instant::now();
+    proxy.heal();
+    recover(&load, 200, 50).await;
     let mut report = load.stop().await;
-    tell("slow Postgres", &report, began, ended);
+
+    print_report("slow Postgres", &report, start, end);
     report.only(&[], &[Outcome::Pending]);
-    let slowest_read = report.slowest_read(began, ended);
+    let slowest = report.slowest_read(start, end);
     assert!(
-        slowest_read < NOT_WAITED,
-        "a read of a known owner took {slowest_read:?}"
+        slowest < NOT_WAITED,
+        "a read of a cached owner took {slowest:?}"
     );
-    is_as_acknowledged(&mut report, &["a"], ended).await;
+    check_report(&mut report, &["a"], end).await;
 }
 
-async fn the_truth_goes(what: &str, frozen: bool) {
+/// Goal: while the bucket is unavailable, reads of cached owners go on and are marked stale, and
+/// writes are refused; once the breakers are open, nothing waits. Afterwards all is normal.
+///
+/// Method: three workers on two shards under load lose the hub with the bucket for three seconds:
+/// its process is paused (`frozen`), or the link to it is cut. Meanwhile an owner that no shard
+/// hosts asks for the first time, and the workers' statistics are read.
+async fn bucket_fails(scenario: &str, frozen: bool) {
     let _permit = exclusive().await;
     let (world, mut hub) = World::behind_a_hub().await;
-    let _workers = (
-        world.worker("a").await,
-        world.worker("a").await,
-        world.worker("b").await,
-    );
+    let _a1 = world.worker("a").await;
+    let _a2 = world.worker("a").await;
+    let _b = world.worker("b").await;
     let load = Load::start(&world, &["", "a", "b"], 12, false).await;
     load.progress(300).await;
-    let began = Instant::now();
-    match frozen {
-        true => hub
-            .server
-            .process()
-            .signal(Signal::SIGSTOP)
-            .expect("stopped"),
-        false => hub.link.cut(),
+
+    let start = Instant::now();
+    if frozen {
+        hub.pause();
+    } else {
+        hub.link.cut();
     }
     tokio::time::sleep(OUTAGE).await;
-    // Somebody whom the shard does not host can only be refused, at once.
+
     let newcomer = world.caller("newcomer").await;
-    let asked = Instant::now();
-    let refused = newcomer.ask("a.list", &json!({})).await;
-    assert!(refused.refusal("truth_unavailable")["details"]["retry_after_ms"].is_u64());
-    assert!(
-        asked.elapsed() <= NOT_WAITED,
-        "refused after {:?}",
-        asked.elapsed()
-    );
-    let told = world.stats(3).await;
-    let knows = |one: &Value| {
-        one["data"]["state"] == "degraded" && one["data"]["reasons"][0]["part"] == "truth"
-    };
-    assert!(told.iter().all(knows), "somebody does not know: {told:#?}");
-    let ended = Instant::now();
-    match frozen {
-        true => hub
-            .server
-            .process()
-            .signal(Signal::SIGCONT)
-            .expect("continued"),
-        false => hub.link.heal(),
+    let refused = check_refused_at_once(&newcomer, "truth_unavailable").await;
+    let details = &refused.refusal("truth_unavailable")["details"];
+    assert!(details["retry_after_ms"].is_u64(), "{details}");
+    for worker in world.stats(3).await {
+        let data = &worker["data"];
+        assert_eq!(data["state"], "degraded", "{data}");
+        assert_eq!(data["reasons"][0]["part"], "truth", "{data}");
     }
-    load.progress(300).await;
-    tokio::time::sleep(RECOVERY_TIMEOUT).await;
-    load.progress(100).await;
+
+    let end = Instant::now();
+    if frozen {
+        hub.resume();
+    } else {
+        hub.link.heal();
+    }
+    recover(&load, 300, 100).await;
     let mut report = load.stop().await;
-    tell(what, &report, began, ended);
-    report.only(
-        &[
-            "truth_unavailable",
-            "in_doubt",
-            "deadline_exceeded",
-            "overloaded",
-        ],
-        &PENDING_OR_STALE,
-    );
+
+    print_report(scenario, &report, start, end);
+    report.only(&BUCKET_CODES, &[Outcome::Pending, Outcome::Stale]);
+    let [_, reads] = report.counts();
     assert!(
-        report.counts()[1].contains_key(&Outcome::Stale),
-        "reads go on, and say that they are stale"
+        reads.contains_key(&Outcome::Stale),
+        "reads go on and are marked stale"
     );
-    let slowest = report.slowest(began + BREAKERS_OPEN, ended);
+    let slowest = report.slowest(start + BREAKERS_OPEN, end);
     assert!(
         slowest <= NOT_WAITED,
-        "with the breaker open an answer took {slowest:?}"
+        "with open breakers a reply took {slowest:?}"
     );
-    is_as_acknowledged(&mut report, &["a", "b"], ended).await;
+    check_report(&mut report, &["a", "b"], end).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_truth_is_cut_off() {
-    the_truth_goes("truth cut off", false).await;
+async fn reads_are_stale_while_the_bucket_is_cut_off() {
+    bucket_fails("bucket cut off", false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_truth_hangs() {
-    the_truth_goes("truth hanging", true).await;
+async fn reads_are_stale_while_the_bucket_hangs() {
+    bucket_fails("bucket hanging", true).await;
 }
 
+/// Goal: while the bucket hangs, a worker serves an owner from Postgres within the caller's time,
+/// although the owner is not in its cache.
+///
+/// Method: an owner writes through one worker. A second worker of the shard, which has never seen
+/// the owner, gets a read with 400 ms while the hub is paused.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_who_is_not_in_memory_is_served_from_postgres_in_the_callers_time() {
+async fn an_uncached_owner_is_served_from_postgres_in_time() {
     let _permit = exclusive().await;
     let (world, mut hub) = World::behind_a_hub().await;
     let first = world.worker("a").await;
@@ -253,211 +291,201 @@ async fn an_owner_who_is_not_in_memory_is_served_from_postgres_in_the_callers_ti
     let put = alice.put_text("a", "note", "x").await;
     let _cold = world.worker("a").await;
     first.stop().await.expect("stopped in order");
-    hub.server
-        .process()
-        .signal(Signal::SIGSTOP)
-        .expect("stopped");
+
     let mut headers = alice.headers();
     headers.insert("Request-Timeout-Ms", "400");
-    let asked = Instant::now();
+
+    hub.pause();
+    let start = Instant::now();
     let reply = alice.ask_with("a.list", headers, b"{}".to_vec()).await;
-    let took = asked.elapsed();
-    hub.server
-        .process()
-        .signal(Signal::SIGCONT)
-        .expect("continued");
-    assert_eq!(
-        (&reply.body["stale"], &reply.body["items"][0]),
-        (&json!(true), &put["item"]),
-        "{}",
-        reply.body
-    );
-    // Not the 2 seconds that a call to the bucket may take.
+    let took = start.elapsed();
+    hub.resume();
+
+    assert_eq!(reply.body["stale"], true, "{}", reply.body);
+    assert_eq!(reply.body["items"][0], put["item"], "{}", reply.body);
+    // A call to the bucket would take 2 seconds.
     assert!(took <= Duration::from_millis(1_500), "{took:?}");
 }
 
+/// Goal: a worker settles a write in doubt itself, and the caller gets an ordinary reply.
+///
+/// Method: in five rounds, a write is sent while the hub is paused for 2.5 s. No answer comes, and
+/// the write lands when the hub goes on. The bucket must then have every write once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_in_doubt_is_settled_by_the_worker_itself() {
+async fn a_worker_settles_a_write_in_doubt_itself() {
     let (world, mut hub) = World::behind_a_hub().await;
     let _worker = world.worker("a").await;
     let alice = world.caller("alice").await;
+    let note = json!({"kind": "text", "id": "note", "consistency": "strong"});
     alice.put_text("a", "note", "first").await;
+
     for round in 0..5 {
-        // Sent to a server that is paused: no answer comes, and it lands when the server goes on.
-        hub.server
-            .process()
-            .signal(Signal::SIGSTOP)
-            .expect("stopped");
+        hub.pause();
         let write = tokio::spawn({
             let alice = alice.clone();
             async move { alice.put_text("a", "note", &format!("round {round}")).await }
         });
         tokio::time::sleep(Duration::from_millis(2_500)).await;
-        hub.server
-            .process()
-            .signal(Signal::SIGCONT)
-            .expect("continued");
-        let written = write
-            .await
-            .expect("not refused: it was settled within the caller's time");
-        let read = alice
-            .done(
-                "a.get",
-                &json!({"kind": "text", "id": "note", "consistency": "strong"}),
-            )
-            .await;
+        hub.resume();
+
+        let written = write.await.expect("settled within the caller's time");
+        let read = alice.done("a.get", &note).await;
         assert_eq!(read["item"], written["item"]);
     }
+
     let records = world.records().await;
-    let kept: u64 = records.values().sum();
-    assert_eq!(
-        kept,
-        1 + 6,
-        "the key, and each of the six writes once: {records:?}"
-    );
+    let count: u64 = records.values().sum();
+    assert_eq!(count, 1 + 6, "the key, and six writes: {records:?}");
 }
 
+/// Goal: a write that was refused as in doubt is executed once, although its caller repeats it on
+/// both shards.
+///
+/// Method: a put with a request id is sent to shard a while the hub is paused, and refused. After
+/// the pause the same request is sent to shard b and to shard a.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_in_doubt_is_done_once_when_it_is_asked_for_again() {
+async fn a_write_in_doubt_is_executed_once_when_repeated() {
     let _permit = exclusive().await;
     let (world, mut hub) = World::behind_a_hub().await;
-    let (_a, _b) = (world.worker("a").await, world.worker("b").await);
+    let _a = world.worker("a").await;
+    let _b = world.worker("b").await;
     let alice = world.caller("alice").await;
     alice.put_text("a", "note", "first").await;
     alice.done("b.list", &json!({})).await;
+
     let body = json!({"kind": "text", "id": "note", "data": {"text": "second"}});
-    hub.server
-        .process()
-        .signal(Signal::SIGSTOP)
-        .expect("stopped");
     let mut headers = alice.headers();
     headers.insert("Nats-Msg-Id", "once");
     headers.insert("Request-Timeout-Ms", "400");
-    alice
-        .ask_with("a.put", headers, body.to_string().into_bytes())
-        .await
-        .refusal("in_doubt");
-    hub.server
-        .process()
-        .signal(Signal::SIGCONT)
-        .expect("continued");
-    let again = retry(|| alice.ask_once("b.put", "once", &body)).await;
-    let once_more = alice.ask_once("a.put", "once", &body).await.body;
-    assert_eq!(
-        (&again["item"], &again["owner_version"]),
-        (&once_more["item"], &once_more["owner_version"])
-    );
-    assert_eq!(
-        world.records().await.values().sum::<u64>(),
-        3,
-        "the key and two writes"
-    );
+
+    hub.pause();
+    let bytes = body.to_string().into_bytes();
+    let in_doubt = alice.ask_with("a.put", headers, bytes).await;
+    in_doubt.refusal("in_doubt");
+    hub.resume();
+
+    let on_b = retry(|| alice.ask_once("b.put", "once", &body)).await;
+    let on_a = alice.ask_once("a.put", "once", &body).await.body;
+
+    assert_eq!(on_b["item"], on_a["item"]);
+    assert_eq!(on_b["owner_version"], on_a["owner_version"]);
+    let records: u64 = world.records().await.values().sum();
+    assert_eq!(records, 3, "the key and two writes");
 }
 
-/// Asks until it is not refused for something that is away; for two seconds at most.
-async fn retry<F: Future<Output = crate::harness::Reply>>(ask: impl Fn() -> F) -> Value {
-    let since = Instant::now();
+/// Repeats a request until it succeeds, and returns the body of the reply.
+async fn retry<F: Future<Output = Reply>>(ask: impl Fn() -> F) -> Value {
+    let start = Instant::now();
+
     loop {
         let reply = ask().await.body;
         if reply["error"].is_null() {
             return reply;
         }
-        assert!(since.elapsed() < RECOVERY_TIMEOUT, "{reply}");
+
+        assert!(start.elapsed() < RECOVERY_TIMEOUT, "{reply}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn the_auth_service_goes(what: &str, frozen: bool) {
+/// Goal: while the auth service fails, only requests that need a new verdict are refused, and
+/// once the breaker is open they are refused at once. Afterwards all is normal.
+///
+/// Method: a worker keeps verdicts for one second. Under load the auth service stops for three
+/// seconds, or its link hangs (`frozen`), so that it neither answers nor is seen to be gone.
+async fn auth_service_fails(scenario: &str, frozen: bool) {
     let _permit = exclusive().await;
     let mut world = World::without_auth(ACCOUNTS_CONF).await;
-    // Its own way to NATS, which can be frozen: then it neither answers nor is known to be gone.
     let link = Proxy::start(&world.nats.url().replace("nats://", "")).await;
-    world
-        .start_auth_at(&format!("nats://127.0.0.1:{}", link.port()))
-        .await;
+    let link_url = format!("nats://127.0.0.1:{}", link.port());
+    world.start_auth_at(&link_url).await;
     let mut settings = world.settings("a");
     settings.auth.cache_ttl_ms = 1_000;
     let _worker = world.worker_with(settings).await;
     let load = Load::start(&world, &["a"], 8, false).await;
     load.progress(200).await;
-    let began = Instant::now();
-    match frozen {
-        true => link.freeze(),
-        false => world.stop_auth().await,
+
+    let start = Instant::now();
+    if frozen {
+        link.freeze();
+    } else {
+        world.stop_auth().await;
     }
     tokio::time::sleep(OUTAGE).await;
+
     let newcomer = world.caller("newcomer").await;
-    let asked = Instant::now();
-    newcomer
-        .ask("a.list", &json!({}))
-        .await
-        .refusal("auth_unavailable");
-    assert!(
-        asked.elapsed() <= NOT_WAITED,
-        "refused after {:?}",
-        asked.elapsed()
-    );
-    let ended = Instant::now();
-    match frozen {
-        true => link.heal(),
-        false => world.start_auth().await,
+    check_refused_at_once(&newcomer, "auth_unavailable").await;
+
+    let end = Instant::now();
+    if frozen {
+        link.heal();
+    } else {
+        world.start_auth().await;
     }
-    load.progress(200).await;
-    tokio::time::sleep(RECOVERY_TIMEOUT).await;
-    load.progress(50).await;
+    recover(&load, 200, 50).await;
     let mut report = load.stop().await;
-    tell(what, &report, began, ended);
-    // Until it is known to hang, a question to it takes all of the caller's time.
-    report.only(
-        if frozen {
-            &["auth_unavailable", "deadline_exceeded"]
-        } else {
-            &["auth_unavailable"]
-        },
-        &[],
-    );
-    assert!(report.slowest(began + BREAKERS_OPEN, ended) <= NOT_WAITED);
-    is_as_acknowledged(&mut report, &["a"], ended).await;
+
+    print_report(scenario, &report, start, end);
+    // Until the breaker is open, a question to a frozen service takes all of the caller's time.
+    let codes: &[&str] = if frozen {
+        &["auth_unavailable", "deadline_exceeded"]
+    } else {
+        &["auth_unavailable"]
+    };
+    report.only(codes, &[]);
+    let slowest = report.slowest(start + BREAKERS_OPEN, end);
+    assert!(slowest <= NOT_WAITED, "{slowest:?}");
+    check_report(&mut report, &["a"], end).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_auth_service_is_gone() {
-    the_auth_service_goes("auth service gone", false).await;
+async fn new_callers_are_refused_while_the_auth_service_is_gone() {
+    auth_service_fails("auth service gone", false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_auth_service_hangs() {
-    the_auth_service_goes("auth service hanging", true).await;
+async fn new_callers_are_refused_while_the_auth_service_hangs() {
+    auth_service_fails("auth service hanging", true).await;
 }
 
+/// Goal: when all workers of a shard crash, the workers of the other shard serve its callers.
+///
+/// Method: a load asks the nearest worker while the only worker of shard a crashes and, later, a
+/// new one starts.
 #[tokio::test(flavor = "multi_thread")]
-async fn all_workers_of_a_shard_are_gone() {
+async fn the_other_shard_serves_when_all_workers_of_one_crash() {
     let _permit = exclusive().await;
     let (world, a, _b) = World::with_two_shards().await;
     let load = Load::start(&world, &[""], 8, true).await;
     load.progress(200).await;
-    let began = Instant::now();
+
+    let start = Instant::now();
     a.crash().await;
     load.progress(400).await;
-    let ended = Instant::now();
+
+    let end = Instant::now();
     let _a = world.worker("a").await;
     load.progress(200).await;
     let mut report = load.stop().await;
-    tell("all workers of a shard gone", &report, began, ended);
+
+    print_report("all workers of a shard gone", &report, start, end);
     report.only(&["in_doubt"], &[Outcome::NoReply, Outcome::Pending]);
-    is_as_acknowledged(&mut report, &["a", "b"], ended).await;
+    check_report(&mut report, &["a", "b"], end).await;
 }
 
+/// Goal: callers see no error while the workers of two shards are restarted one by one.
+///
+/// Method: each shard has two workers under load. Five times, each worker stops in order and a new
+/// one starts in its place.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rolling_restart_shows_callers_not_one_error() {
+async fn a_rolling_restart_shows_callers_no_error() {
     let world = World::start().await;
-    let (mut a, mut b) = (
-        vec![world.worker("a").await, world.worker("a").await],
-        vec![world.worker("b").await, world.worker("b").await],
-    );
+    let mut a = vec![world.worker("a").await, world.worker("a").await];
+    let mut b = vec![world.worker("b").await, world.worker("b").await];
     let load = Load::start(&world, &["", "a", "b"], 12, false).await;
     load.progress(200).await;
-    let began = Instant::now();
+
+    let start = Instant::now();
     for _ in 0..RESTARTS {
         for shard in ["a", "b", "a", "b"] {
             let workers = if shard == "a" { &mut a } else { &mut b };
@@ -466,110 +494,120 @@ async fn a_rolling_restart_shows_callers_not_one_error() {
             load.progress(100).await;
         }
     }
-    let ended = Instant::now();
+    let end = Instant::now();
     let mut report = load.stop().await;
-    tell("rolling restart", &report, began, ended);
+
+    print_report("rolling restart", &report, start, end);
     report.only(&[], &[Outcome::Pending]);
     report.verify(&["a", "b"]).await;
     report.is_clean();
 }
 
+/// Goal: a kill of the NATS server loses no acknowledged write, and normal service comes back.
+///
+/// Method: the server of two shards is killed under load, and starts again after half a second.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_nats_server_is_killed() {
+async fn a_kill_of_the_nats_server_loses_nothing() {
     let _permit = exclusive().await;
     let mut world = World::start().await;
-    let _workers = (world.worker("a").await, world.worker("b").await);
+    let _a = world.worker("a").await;
+    let _b = world.worker("b").await;
     let load = Load::start(&world, &["", "a", "b"], 8, true).await;
     load.progress(200).await;
-    let began = Instant::now();
+
+    let start = Instant::now();
     world.nats.process().kill9().expect("killed");
     tokio::time::sleep(Duration::from_millis(500)).await;
     world.nats.restart().await.expect("started again");
-    let ended = Instant::now();
-    load.progress(200).await;
-    tokio::time::sleep(RECOVERY_TIMEOUT).await;
-    load.progress(50).await;
+
+    let end = Instant::now();
+    recover(&load, 200, 50).await;
     let mut report = load.stop().await;
-    tell("NATS killed", &report, began, ended);
-    let codes = [
-        "truth_unavailable",
-        "auth_unavailable",
-        "in_doubt",
-        "deadline_exceeded",
-        "overloaded",
-    ];
-    report.only(
-        &codes,
-        &[Outcome::NoReply, Outcome::Pending, Outcome::Stale],
-    );
-    is_as_acknowledged(&mut report, &["a", "b"], ended).await;
+
+    print_report("NATS killed", &report, start, end);
+    let codes = [&BUCKET_CODES[..], &["auth_unavailable"]].concat();
+    let others = [Outcome::NoReply, Outcome::Pending, Outcome::Stale];
+    report.only(&codes, &others);
+    check_report(&mut report, &["a", "b"], end).await;
 }
 
+/// Puts large notes until one is refused. Returns how many were acknowledged, and the refusal.
+async fn put_until_full(alice: &Caller) -> (usize, Reply) {
+    let text = "x".repeat(20_000);
+
+    for number in 0..100 {
+        let id = format!("note-{number}");
+        let body = json!({"kind": "text", "id": id, "data": {"text": text}});
+        let reply = alice.ask("a.put", &body).await;
+        if reply.body["error"].is_object() {
+            return (number, reply);
+        }
+    }
+
+    panic!("the bucket is not full after a hundred notes");
+}
+
+/// Fills the bucket to the last byte, so that not even a barrier fits in. A strong read and a
+/// refusal need one.
+async fn fill_to_the_last_byte(alice: &Caller, strong: &Value) {
+    for number in 0..200 {
+        let body = json!({"kind": "text", "id": format!("small-{number}"), "data": {"text": "x"}});
+        if alice.ask("a.put", &body).await.body["error"].is_object() {
+            break;
+        }
+    }
+
+    for _ in 0..100 {
+        if alice.ask("a.list", strong).await.body["error"].is_object() {
+            break;
+        }
+    }
+}
+
+/// Checks that a head read returns all acknowledged notes and is not stale.
+async fn check_served(alice: &Caller, notes: usize) {
+    let head = json!({"limit": 500, "consistency": "head"});
+    let list = alice.done("a.list", &head).await;
+
+    let listed = list["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|item| item["id"].as_str())
+        .filter(|id| id.starts_with("note-"))
+        .count();
+    assert_eq!(listed, notes, "every acknowledged note is listed");
+    assert!(list["stale"].is_null());
+}
+
+/// Goal: a full bucket refuses writes and strong reads with a clear message, and all other reads
+/// go on, also at a worker that has the owner only in Postgres.
+///
+/// Method: the account may store 400 KB, which has the effect of a full disk. One owner fills it,
+/// then reads at the present worker and at a new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_bucket_refuses_writes_and_serves_reads() {
-    // The account may store little: what a full disk comes to, without filling the machine's.
     let accounts = ACCOUNTS_CONF.replace("jetstream: enabled", "jetstream: { max_file: 400KB }");
     let world = World::with_accounts(&accounts).await;
     let worker = world.worker("a").await;
     let alice = world.caller("alice").await;
-    let (mut kept, text) = (Vec::new(), "x".repeat(20_000));
-    let refused = loop {
-        let id = format!("note-{}", kept.len());
-        let reply = alice
-            .ask(
-                "a.put",
-                &json!({"kind": "text", "id": id, "data": {"text": text}}),
-            )
-            .await;
-        if reply.body["error"].is_object() {
-            break reply;
-        }
-        kept.push(reply.body["item"].clone());
-        assert!(kept.len() < 100, "it never gets full");
-    };
-    assert!(
-        refused.refusal("truth_unavailable")["message"]
-            .as_str()
-            .is_some_and(|text| text.contains("takes no more"))
-    );
-    // To the last byte: so that not even what confirms a refusal or a strong read finds room.
-    for number in 0..200 {
-        let small = json!({"kind": "text", "id": format!("small-{number}"), "data": {"text": "x"}});
-        if alice.ask("a.put", &small).await.body["error"].is_object() {
-            break;
-        }
-    }
+
     let strong = json!({"limit": 500, "consistency": "strong"});
-    for _ in 0..100 {
-        if alice.ask("a.list", &strong).await.body["error"].is_object() {
-            break;
-        }
-    }
-    alice
-        .ask("a.list", &strong)
-        .await
-        .refusal("truth_unavailable");
     let conflict = json!({"kind": "text", "id": "note-0", "data": {"text": "y"}, "if_version": 1});
-    alice
-        .ask("a.put", &conflict)
-        .await
-        .refusal("truth_unavailable");
-    // Who is known is served, also by a worker that has them from Postgres only.
-    let is_served = async || {
-        let listed = alice
-            .done("a.list", &json!({"limit": 500, "consistency": "head"}))
-            .await;
-        let listed_ids = listed["items"]
-            .as_array()
-            .expect("a list")
-            .iter()
-            .filter_map(|item| item["id"].as_str());
-        let notes = listed_ids.filter(|id| id.starts_with("note-")).count();
-        assert_eq!(notes, kept.len(), "what was acknowledged is there");
-        assert!(listed["stale"].is_null());
-    };
-    is_served().await;
+
+    let (notes, refused) = put_until_full(&alice).await;
+    let message = &refused.refusal("truth_unavailable")["message"];
+    let message = message.as_str().expect("a text");
+    assert!(message.contains("takes no more"), "{message}");
+
+    fill_to_the_last_byte(&alice, &strong).await;
+    let strong_read = alice.ask("a.list", &strong).await;
+    strong_read.refusal("truth_unavailable");
+    let conflicting_put = alice.ask("a.put", &conflict).await;
+    conflicting_put.refusal("truth_unavailable");
+
+    check_served(&alice, notes).await;
     worker.stop().await.expect("stopped in order");
     let _another = world.worker("a").await;
-    is_served().await;
+    check_served(&alice, notes).await;
 }

@@ -189,7 +189,7 @@ impl Platform {
         let command = command.replace(" .dev/", &state);
 
         let script = format!(
-            "set -a; PATH=\"$PATH:{directory}\"; NATS_WORDS={words}\n\
+            "set -a; PATH=\"$PATH:{directory}\"; NATS_WORDS={words}; TMPDIR={directory}\n\
              if [ -f {variables} ]; then . {variables}; fi\n\
              {command}\n\
              code=$?; export -p >{variables}; exit $code",

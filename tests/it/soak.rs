@@ -1,28 +1,36 @@
-//! Faults at random, again and again: nothing lost, nothing doubled, memory flat, no task leaked.
+//! A soak test with random faults: nothing is lost or executed twice, no worker's memory grows
+//! without limit, and no task is left behind.
 
 use crate::harness::load::Load;
 use crate::harness::{Caller, exclusive};
 use async_nats::ConnectOptions;
 use futures::StreamExt as _;
+use gofavorites::dev::process::ChildProcess;
 use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
 use gofavorites::seal::random;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-/// From one fault to the next.
-const EVERY: Duration = Duration::from_secs(10);
-/// How long a fault lasts at most.
-const LONGEST_MS: u64 = 2_500;
-/// Owners, each asked for by one client.
-const CLIENTS: usize = 24;
-/// What a worker's memory may grow by, in KiB, between its first faults and the end.
-const GROWTH_KIB: u64 = 48 * 1_024;
+/// The time from one fault to the next.
+const FAULT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What can happen.
+/// How much longer than 100 ms a fault may last.
+const FAULT_MAX_MS: u64 = 2_500;
+
+/// The number of owners, each with one client.
+const CLIENTS: usize = 24;
+
+/// How much a worker's memory may grow between its first faults and the end.
+const GROWTH_MAX_KIB: u64 = 48 * 1_024;
+
+/// How many more tasks a worker may have at the end than at the beginning.
+const TASKS_GROWTH_MAX: u64 = 40;
+
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     NatsKilled,
@@ -46,166 +54,121 @@ const FAULTS: [Fault; 8] = [
     Fault::WorkerPaused,
 ];
 
-fn pick(most: u64) -> u64 {
-    u64::from_be_bytes(random::<8>()) % most
+/// Returns a random number below `limit`.
+fn pick(limit: u64) -> u64 {
+    u64::from_be_bytes(random::<8>()) % limit
 }
 
-/// Makes it happen, lasting a while, and undoes it.
-async fn strike(platform: &mut Platform, error: Fault) {
-    let lasts = Duration::from_millis(100 + pick(LONGEST_MS));
-    let (shard, wait) = (pick(2) as usize, tokio::time::sleep(lasts));
-    let pause = |stop: bool| {
-        if stop {
-            Signal::SIGSTOP
-        } else {
-            Signal::SIGCONT
-        }
-    };
-    match error {
+/// Pauses a process for a time, and resumes it.
+async fn pause(process: &mut ChildProcess, duration: Duration) {
+    process.signal(Signal::SIGSTOP).expect("paused");
+
+    tokio::time::sleep(duration).await;
+
+    process.signal(Signal::SIGCONT).expect("resumed");
+}
+
+/// Makes a fault for a random time, and repairs it.
+async fn inject(platform: &mut Platform, fault: Fault) {
+    let duration = Duration::from_millis(100 + pick(FAULT_MAX_MS));
+    let shard = pick(2) as usize;
+
+    match fault {
         Fault::NatsKilled => {
             platform.nats().process().kill9().expect("killed");
-            wait.await;
+            tokio::time::sleep(duration).await;
             platform.restart_nats().await.expect("started again");
         }
         Fault::PostgresKilled => {
             platform.postgres().process().kill9().expect("killed");
-            wait.await;
+            tokio::time::sleep(duration).await;
             platform.restart_postgres().await.expect("started again");
         }
         Fault::AuthKilled => {
             platform.auth().kill9().expect("killed");
-            wait.await;
+            tokio::time::sleep(duration).await;
             platform.restart_auth().expect("started again");
         }
-        // The first worker of each shard is never killed: its memory is looked at in the end.
+        // The first worker of each shard is never killed, because its memory is measured.
         Fault::WorkerKilled => {
             platform.kill_worker(shard, 1).expect("killed");
-            wait.await;
-            platform
-                .restart_worker(shard, 1)
-                .await
-                .expect("started again");
+            tokio::time::sleep(duration).await;
+            let restarted = platform.restart_worker(shard, 1).await;
+            restarted.expect("started again");
         }
-        Fault::NatsPaused => {
-            platform
-                .nats()
-                .process()
-                .signal(pause(true))
-                .expect("paused");
-            wait.await;
-            platform
-                .nats()
-                .process()
-                .signal(pause(false))
-                .expect("continued");
-        }
-        Fault::PostgresPaused => {
-            platform
-                .postgres()
-                .process()
-                .signal(pause(true))
-                .expect("paused");
-            wait.await;
-            platform
-                .postgres()
-                .process()
-                .signal(pause(false))
-                .expect("continued");
-        }
-        Fault::AuthPaused => {
-            platform.auth().signal(pause(true)).expect("paused");
-            wait.await;
-            platform.auth().signal(pause(false)).expect("continued");
-        }
+        Fault::NatsPaused => pause(platform.nats().process(), duration).await,
+        Fault::PostgresPaused => pause(platform.postgres().process(), duration).await,
+        Fault::AuthPaused => pause(platform.auth(), duration).await,
         Fault::WorkerPaused => {
             let worker = pick(2) as usize;
-            platform.workers()[shard][worker]
-                .signal(pause(true))
-                .expect("paused");
-            wait.await;
-            platform.workers()[shard][worker]
-                .signal(pause(false))
-                .expect("continued");
+            pause(&mut platform.workers()[shard][worker], duration).await;
         }
     }
 }
 
-/// The memory of the first worker of each shard, in KiB.
-fn memory(platform: &mut Platform) -> Vec<u64> {
-    let pids: Vec<u32> = platform
-        .workers()
-        .iter()
-        .map(|workers| workers[0].pid())
-        .collect();
+/// Returns the resident memory of the first worker of each shard, in KiB.
+fn memory_kib(platform: &mut Platform) -> Vec<u64> {
     let resident = |pid: u32| {
-        let told = Command::new("ps")
+        let ps = Command::new("ps")
             .args(["-o", "rss=", "-p", &pid.to_string()])
             .output()
             .expect("ps");
-        String::from_utf8_lossy(&told.stdout)
-            .trim()
-            .parse()
-            .expect("a number")
+        let text = String::from_utf8_lossy(&ps.stdout);
+        text.trim().parse().expect("a number")
     };
-    pids.into_iter().map(resident).collect()
+
+    platform
+        .workers()
+        .iter()
+        .map(|workers| resident(workers[0].pid()))
+        .collect()
 }
 
-/// The tasks of each worker, once no request is under way.
-async fn tasks(platform: &Platform) -> Vec<u64> {
-    let operator = ConnectOptions::with_user_and_password(
-        "operator".into(),
-        platform.secrets().nats("operator").into(),
-    );
-    let operator = operator
+/// Returns how many tasks each worker has, once no request is under way.
+async fn task_counts(platform: &Platform) -> Vec<u64> {
+    let password = platform.secrets().nats("operator").into();
+    let operator = ConnectOptions::with_user_and_password("operator".into(), password)
         .connect(platform.nats_url())
         .await
         .expect("a connection");
+
     let inbox = operator.new_inbox();
-    let mut answers = operator.subscribe(inbox.clone()).await.expect("subscribed");
+    let mut replies = operator.subscribe(inbox.clone()).await.expect("subscribed");
     operator
         .publish_with_reply("$SRV.STATS.favorites", inbox, "".into())
         .await
         .expect("sent");
-    let mut tasks = Vec::new();
-    while let Ok(Some(answer)) = tokio::time::timeout(Duration::from_secs(1), answers.next()).await
-    {
-        let told: Value = serde_json::from_slice(&answer.payload).expect("JSON");
-        tasks.push(told["data"]["tasks"].as_u64().expect("a number"));
+
+    let mut counts = Vec::new();
+    let wait = Duration::from_secs(1);
+    while let Ok(Some(reply)) = tokio::time::timeout(wait, replies.next()).await {
+        let stats: Value = serde_json::from_slice(&reply.payload).expect("JSON");
+        counts.push(stats["data"]["tasks"].as_u64().expect("a number"));
     }
-    tasks
+
+    counts
 }
 
 async fn caller(platform: &Platform, name: &str) -> Caller {
-    let options = ConnectOptions::with_user_and_password(
-        "gateway".into(),
-        platform.secrets().nats("gateway").into(),
-    );
-    let client = options
+    let password = platform.secrets().nats("gateway").into();
+    let client = ConnectOptions::with_user_and_password("gateway".into(), password)
         .connect(platform.nats_url())
         .await
         .expect("a connection");
-    let token = tokens::token(
-        platform.secrets(),
-        name,
-        tokens::ALL_SCOPES,
-        Duration::from_secs(7_200),
-    );
+
+    let secrets = platform.secrets();
+    let lifetime = Duration::from_secs(7_200);
+    let token = tokens::token(secrets, name, tokens::ALL_SCOPES, lifetime);
+
     Caller::new(client, token.expect("a token"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes as long as SOAK_S says: make soak"]
-async fn nothing_is_lost_and_nothing_leaks_through_random_faults() {
-    let _permit = exclusive().await;
-    let seconds = std::env::var("SOAK_S")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(600);
-    let state = tempfile::tempdir().expect("a directory");
+/// Starts a platform with two shards of two workers each, below that directory.
+async fn start_platform(directory: &Path) -> Platform {
     let options = PlatformOptions {
         topology: Topology::Single,
         home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
-        state: state.path().join("dev"),
+        state: directory.join("dev"),
         fresh: true,
         program: PathBuf::from(env!("CARGO_BIN_EXE_gofavorites")),
         shards: vec!["a".into(), "b".into()],
@@ -213,53 +176,97 @@ async fn nothing_is_lost_and_nothing_leaks_through_random_faults() {
         usual_ports: false,
         fsync: true,
     };
-    let mut platform = Platform::start(options, |_| {}).await.expect("a platform");
-    let tasks_before = tasks(&platform).await;
+
+    Platform::start(options, |_| {}).await.expect("a platform")
+}
+
+/// Injects a fault every ten seconds for that time. Returns how often each kind came, and the
+/// memory of the workers after the second fault.
+async fn inject_faults(
+    platform: &mut Platform,
+    load: &Load,
+    time: Duration,
+) -> (BTreeMap<Fault, usize>, Vec<u64>) {
+    let start = Instant::now();
+    let first = pick(FAULTS.len() as u64) as usize;
+
+    let mut injected = BTreeMap::new();
+    let mut early = None;
+    for round in 0.. {
+        if start.elapsed() + FAULT_INTERVAL > time {
+            break;
+        }
+
+        let next = tokio::time::Instant::now() + FAULT_INTERVAL;
+        // Each kind comes once before any comes twice.
+        let fault = FAULTS[(first + round * 3) % FAULTS.len()];
+        inject(platform, fault).await;
+        *injected.entry(fault).or_default() += 1;
+
+        load.progress(200).await;
+        tokio::time::sleep_until(next).await;
+
+        if round == 1 {
+            early = Some(memory_kib(platform));
+        }
+    }
+
+    (injected, early.expect("more than one fault"))
+}
+
+/// Goal: no random fault of a server or a worker loses a write or makes one twice, and the workers
+/// leak neither memory nor tasks.
+///
+/// Method: 24 callers load a platform of two shards with two workers each. Every ten seconds a
+/// process is killed or paused for up to 2.6 s. The load checks every reply, and in the end every
+/// owner is read on both shards.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes as long as SOAK_S says: make soak"]
+async fn random_faults_lose_nothing_and_leak_nothing() {
+    let _permit = exclusive().await;
+    let seconds = std::env::var("SOAK_S")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(600);
+    let state = tempfile::tempdir().expect("a directory");
+    let mut platform = start_platform(state.path()).await;
+    let tasks_before = task_counts(&platform).await;
+
     let mut callers = Vec::new();
     for number in 0..CLIENTS {
         callers.push(caller(&platform, &format!("soak-{number}")).await);
     }
     let load = Load::of(callers, &["", "a", "b"], true);
     load.progress(1_000).await;
-    let (began, mut struck, mut early) = (Instant::now(), BTreeMap::<Fault, usize>::new(), None);
-    let first = pick(FAULTS.len() as u64) as usize;
-    for round in 0.. {
-        if began.elapsed() + EVERY > Duration::from_secs(seconds) {
-            break;
-        }
-        let next = tokio::time::Instant::now() + EVERY;
-        // Each comes up before any comes twice.
-        let error = FAULTS[(first + round * 3) % FAULTS.len()];
-        strike(&mut platform, error).await;
-        *struck.entry(error).or_default() += 1;
-        load.progress(200).await;
-        tokio::time::sleep_until(next).await;
-        if round == 1 {
-            early = Some(memory(&mut platform));
-        }
-    }
+
+    let start = Instant::now();
+    let time = Duration::from_secs(seconds);
+    let (injected, early) = inject_faults(&mut platform, &load, time).await;
+
     load.progress(500).await;
     let mut report = load.stop().await;
-    let (early, late) = (early.expect("more than one fault"), memory(&mut platform));
+    let late = memory_kib(&mut platform);
     report.verify(&["a", "b"]).await;
-    let tasks_after = tasks(&platform).await;
+    let tasks_after = task_counts(&platform).await;
+
     let [writes, reads] = report.counts();
-    println!("{} s, faults {struck:?}", began.elapsed().as_secs());
+    println!("{} s, faults {injected:?}", start.elapsed().as_secs());
     println!("writes {writes:?}\nreads {reads:?}");
-    println!(
-        "memory in KiB: {early:?}, in the end {late:?}; tasks: {tasks_before:?}, in the end {tasks_after:?}"
-    );
+    println!("memory in KiB: {early:?}, in the end {late:?}");
+    println!("tasks: {tasks_before:?}, in the end {tasks_after:?}");
+
     report.is_clean();
     for (early, late) in early.iter().zip(&late) {
         assert!(
-            *late <= early + GROWTH_KIB,
+            *late <= early + GROWTH_MAX_KIB,
             "memory grew from {early} to {late} KiB"
         );
     }
-    let most = tasks_before.iter().max().expect("workers") + 40;
-    assert!(
-        tasks_after.len() == 4 && tasks_after.iter().all(|tasks| *tasks <= most),
-        "tasks are left behind"
-    );
+
+    let tasks_max = tasks_before.iter().max().expect("workers") + TASKS_GROWTH_MAX;
+    assert_eq!(tasks_after.len(), 4, "every worker answers");
+    for tasks in tasks_after {
+        assert!(tasks <= tasks_max, "{tasks} tasks are left behind");
+    }
     platform.stop().expect("stopped in order");
 }

@@ -1,6 +1,6 @@
-//! Stopping: at any moment, in order, with an exit code that says how it went.
+//! Stopping: a worker stops at any moment and in order, and its exit code says how it went.
 
-use crate::harness::{Proxy, World};
+use crate::harness::{Process, Proxy, Reply, World};
 use gofavorites::app::App;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use nix::sys::signal::Signal;
@@ -8,80 +8,101 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn told_to_stop_by_either_signal_it_ends_with_0() {
-    let world = World::start().await;
-    world.init(&world.settings("a")).await.expect("init");
-    let alice = world.caller("alice").await;
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut worker = world.serve(world.settings("a"));
-        worker.is_ready().await;
-        let reply = alice
-            .ask(
-                "a.put",
-                &json!({"kind": "text", "id": "note", "data": {"text": "x"}}),
-            )
-            .await;
-        let refused = alice
-            .ask("a.get", &json!({"kind": "text", "id": "none"}))
-            .await;
-        for (reply, code) in [(reply, "ok"), (refused, "not_found")] {
-            let (log, id) = (worker.log(), reply.header("Request-Id").to_owned());
-            let line = log
-                .lines()
-                .find(|line| line.contains(&format!("request {id} was answered")));
-            let line = line.unwrap_or_else(|| panic!("the log does not have {id}: {log}"));
-            assert!(
-                line.contains(code) && line.contains("took_us") && line.contains("\"operation\""),
-                "{line}"
-            );
-        }
-        worker.signal(signal);
-        assert_eq!(
-            worker.ended().await.code(),
-            Some(0),
-            "{signal}: {}",
-            worker.log()
-        );
-        assert!(worker.log().contains(signal.as_str()), "{}", worker.log());
+/// Checks that the log has a line on the request of this reply, with that code.
+fn check_logged(worker: &Process, reply: &Reply, code: &str) {
+    let log = worker.log();
+    let id = reply.header("Request-Id");
+    let text = format!("request {id} was answered");
+
+    let line = log
+        .lines()
+        .find(|line| line.contains(&text))
+        .unwrap_or_else(|| panic!("the log does not have {id}: {log}"));
+
+    for part in [code, "took_us", "\"operation\""] {
+        assert!(line.contains(part), "{part} is missing in: {line}");
     }
 }
 
+/// Goal: a worker stops in order on either signal, with exit code 0, and logs every request.
+///
+/// Method: for each signal, a worker runs as a process. A caller gets one reply and one refusal,
+/// and the worker gets the signal.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_that_waits_ends_in_order_when_it_is_told_to() {
+async fn either_signal_stops_a_worker_with_exit_code_0() {
     let world = World::start().await;
     world.init(&world.settings("a")).await.expect("init");
-    let nats = Proxy::start(&world.nats.url().replace("nats://", "")).await;
-    let mut settings = world.settings("a");
-    settings.nats.url = format!("nats://127.0.0.1:{}", nats.port());
-    nats.cut();
-    let mut worker = world.serve(settings);
-    worker.says("waiting for NATS").await;
-    worker.signal(Signal::SIGTERM);
-    assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.log());
-    let mut settings = world.settings("a");
-    let (start, rest) = settings.postgres.url.split_once('@').expect("a user");
-    let (target, database) = rest.split_once('/').expect("a database");
-    let postgres = Proxy::start(target).await;
-    settings.postgres.url = format!("{start}@127.0.0.1:{}/{database}", postgres.port());
-    postgres.cut();
-    let mut worker = world.serve(settings);
-    worker.says("waiting for Postgres").await;
-    worker.signal(Signal::SIGINT);
-    assert_eq!(worker.ended().await.code(), Some(0), "{}", worker.log());
+    let alice = world.caller("alice").await;
+    let note = json!({"kind": "text", "id": "note", "data": {"text": "x"}});
+    let none = json!({"kind": "text", "id": "none"});
+
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut worker = world.serve(world.settings("a"));
+        worker.is_ready().await;
+
+        let put = alice.ask("a.put", &note).await;
+        let not_found = alice.ask("a.get", &none).await;
+        check_logged(&worker, &put, "ok");
+        check_logged(&worker, &not_found, "not_found");
+
+        worker.signal(signal);
+        let status = worker.ended().await;
+        let log = worker.log();
+        assert_eq!(status.code(), Some(0), "{signal}: {log}");
+        assert!(log.contains(signal.as_str()), "{log}");
+    }
 }
 
+/// Goal: a worker that waits for a server at its start stops in order on a signal.
+///
+/// Method: one worker process waits for NATS, and another one for Postgres, behind proxies that are
+/// cut. Each gets a signal.
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_outlive_the_grace_period_show_in_the_exit_code() {
+async fn a_worker_that_waits_at_its_start_stops_in_order() {
+    let world = World::start().await;
+    world.init(&world.settings("a")).await.expect("init");
+
+    let nats = Proxy::start(&world.nats.url().replace("nats://", "")).await;
+    let mut without_nats = world.settings("a");
+    without_nats.nats.url = format!("nats://127.0.0.1:{}", nats.port());
+    nats.cut();
+
+    let mut without_postgres = world.settings("a");
+    let url = without_postgres.postgres.url.clone();
+    let (start, rest) = url.split_once('@').expect("a user");
+    let (target, database) = rest.split_once('/').expect("a database");
+    let postgres = Proxy::start(target).await;
+    without_postgres.postgres.url = format!("{start}@127.0.0.1:{}/{database}", postgres.port());
+    postgres.cut();
+
+    let mut worker = world.serve(without_nats);
+    worker.says("waiting for NATS").await;
+    worker.signal(Signal::SIGTERM);
+    let status = worker.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", worker.log());
+
+    let mut worker = world.serve(without_postgres);
+    worker.says("waiting for Postgres").await;
+    worker.signal(Signal::SIGINT);
+    let status = worker.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", worker.log());
+}
+
+/// Goal: if a request is not finished within the grace period, the exit code is not 0.
+///
+/// Method: the auth service never answers, so a request stays under way. A second request, which
+/// needs no token, shows that the worker has accepted the first one. Then the worker gets a signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_request_shows_in_the_exit_code() {
     let world = World::without_auth(ACCOUNTS_CONF).await;
     world.init(&world.settings("a")).await.expect("init");
-    // An auth service that never answers keeps a request under way.
     let silent = world.connect("auth_service").await;
     let _questions = silent
         .queue_subscribe("auth.v1.verify", "auth".into())
         .await
         .expect("subscribed");
     silent.flush().await.expect("sent");
+
     let mut settings = world.settings("a");
     settings.auth.timeout_ms = 60_000;
     settings.limits.deadline_ms = 30_000;
@@ -89,78 +110,66 @@ async fn requests_that_outlive_the_grace_period_show_in_the_exit_code() {
     let mut worker = world.serve(settings);
     worker.is_ready().await;
     let alice = world.caller("alice").await;
-    let asked = alice
+    let inbox = "_INBOX.never";
+    let _replies = alice.client.subscribe(inbox).await.expect("subscribed");
+
+    alice
         .client
-        .subscribe("_INBOX.never")
+        .publish_with_reply_and_headers("favorites.v1.list", inbox, alice.headers(), "".into())
         .await
-        .expect("subscribed");
-    let headers = alice.headers();
-    let publish = alice.client.publish_with_reply_and_headers(
-        "favorites.v1.list",
-        "_INBOX.never",
-        headers,
-        "".into(),
-    );
-    publish.await.expect("sent");
-    // Answered after it was taken, since both came the same way.
+        .expect("sent");
+    // Both come over the same connection, so the worker accepts this one later.
     alice.done("version", &json!({})).await;
+
     worker.signal(Signal::SIGTERM);
-    let code = worker.ended().await.code().expect("no signal");
+
+    let status = worker.ended().await;
+    let log = worker.log();
+    let code = status.code().expect("not ended by a signal");
+    assert_ne!(code, 0, "{log}");
     assert!(
-        code != 0
-            && worker
-                .log()
-                .contains("1 requests were not finished in time"),
-        "{code}: {}",
-        worker.log()
+        log.contains("1 requests were not finished in time"),
+        "{log}"
     );
-    drop(asked);
 }
 
+/// Goal: a worker that is stopped during its last check before it is ready finishes the requests
+/// that it has accepted.
+///
+/// Method: the hub with the bucket is paused, so the check does not end. A caller sends a request
+/// that needs the bucket, and the worker is told to stop. The request has to be refused in time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_told_to_stop_while_it_looks_round_finishes_what_it_took() {
+async fn a_worker_stopped_before_it_is_ready_finishes_requests() {
     let (world, mut hub) = World::behind_a_hub().await;
     let settings = world.settings("a");
     world.init(&settings).await.expect("init");
     let app = App::build(settings).await.expect("built");
     let counters = app.counters();
-    // The last look before it is ready asks the truth, which does not answer now.
-    hub.server
-        .process()
-        .signal(Signal::SIGSTOP)
-        .expect("stopped");
+    let alice = world.caller("alice").await;
+    let mut headers = alice.headers();
+    headers.insert("Request-Timeout-Ms", "1000");
+
+    hub.pause();
     let (stop, stopped) = oneshot::channel::<()>();
     let running = tokio::spawn(app.run(async {
         let _ = stopped.await;
     }));
     world.wait_for_worker("a").await;
+
     let before = counters.answered();
-    let alice = world.caller("alice").await;
-    let mut headers = alice.headers();
-    headers.insert("Request-Timeout-Ms", "1000");
-    let asked = tokio::spawn({
+    let request = tokio::spawn({
         let alice = alice.clone();
         async move { alice.ask_with("a.list", headers, b"{}".to_vec()).await }
     });
     alice.done("a.version", &json!({})).await;
     assert_eq!(counters.answered(), before + 1, "the request is under way");
     stop.send(()).expect("running");
-    let reply = tokio::time::timeout(Duration::from_secs(3), asked)
-        .await
-        .expect("in time")
-        .expect("a reply");
-    assert!(
-        reply.body["error"]["status"].as_u64() >= Some(503),
-        "{}",
-        reply.body
-    );
-    let ended = tokio::time::timeout(Duration::from_secs(10), running)
-        .await
-        .expect("it ends")
-        .expect("no panic");
+
+    let reply = tokio::time::timeout(Duration::from_secs(3), request).await;
+    let reply = reply.expect("in time").expect("a reply").body;
+    assert!(reply["error"]["status"].as_u64() >= Some(503), "{reply}");
+    let ended = tokio::time::timeout(Duration::from_secs(10), running).await;
+    let ended = ended.expect("it ends").expect("no panic");
     ended.expect("stopped in order");
-    hub.server
-        .process()
-        .signal(Signal::SIGCONT)
-        .expect("continued");
+    hub.resume();
 }

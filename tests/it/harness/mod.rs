@@ -36,6 +36,16 @@ pub use writers::Writers;
 use std::fs;
 use std::path::Path;
 
+/// How much of something a test does: `usual` in `make test`, `thorough` in `make nightly`, which
+/// sets `THOROUGH`.
+pub fn extent(usual: usize, thorough: usize) -> usize {
+    if std::env::var_os("THOROUGH").is_some() {
+        thorough
+    } else {
+        usual
+    }
+}
+
 /// Copies a directory with everything in it.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");

@@ -108,6 +108,7 @@ fn traceparent(headers: &HeaderMap) -> Option<String> {
 
 async fn reply(client: &Client, question: Message, body: String) {
     let subject = question.reply.expect("a reply subject");
+
     client.publish(subject, body.into()).await.expect("sent");
 }
 

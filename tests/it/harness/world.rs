@@ -1,4 +1,4 @@
-//! One test's own platform, with its workers in this process.
+//! The platform of one test, with its workers in this process.
 
 use super::caller::Caller;
 use super::serial::{Permit, shared};
@@ -20,24 +20,25 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// A NATS server, an auth service and databases, all of one test.
+/// A NATS server, an auth service and databases of one test.
 pub struct World {
     pub nats: NatsServer,
     pub secrets: Secrets,
     pub shared: &'static Shared,
     pub directory: PathBuf,
-    /// How workers reach the truth.
+    /// How workers reach the bucket.
     pub truth: TruthSettings,
-    /// Where the workers of a shard connect, where that is not `nats`.
+    /// Where the workers of a shard connect, if that is not `nats`.
     pub urls: BTreeMap<String, String>,
-    /// Where the auth service connects, where that is not `nats`.
+    /// Where the auth service connects, if that is not `nats`.
     pub auth_url: Option<String>,
     number: usize,
     auth: Option<JoinHandle<()>>,
     _permit: Arc<Permit>,
 }
 
-/// Accounts with one more user who may do anything to the bucket: what an attacker, a mishap or an administrator could.
+/// Returns the accounts with one more user, who may do anything to the bucket, as an attacker, an
+/// accident or an administrator could.
 pub fn with_breaker(accounts: &str) -> String {
     accounts.replacen(
         "    users: [\n",
@@ -54,31 +55,38 @@ pub struct Worker {
 }
 
 impl World {
-    /// Servers with the accounts of `nats/`, and the stand-in auth service; no worker yet.
+    /// Starts servers with the accounts of `nats/`, and the stand-in auth service. There is no
+    /// worker yet.
     pub async fn start() -> Self {
         Self::with_accounts(ACCOUNTS_CONF).await
     }
 
-    /// As [`start`](Self::start), with other accounts.
+    /// Does the same as [`start`](Self::start), with other accounts.
     pub async fn with_accounts(accounts: &str) -> Self {
         let mut world = Self::without_auth(accounts).await;
         world.start_auth().await;
+
         world
     }
 
-    /// As [`with_accounts`](Self::with_accounts), and nobody on the auth subject.
+    /// Does the same as [`with_accounts`](Self::with_accounts), without an auth service.
     pub async fn without_auth(accounts: &str) -> Self {
         Self::try_without_auth(accounts)
             .await
             .expect("a NATS server")
     }
 
-    /// As [`without_auth`](Self::without_auth), or why the server does not take the accounts.
+    /// Does the same as [`without_auth`](Self::without_auth).
+    ///
+    /// # Errors
+    ///
+    /// The server does not accept the accounts.
     pub async fn try_without_auth(accounts: &str) -> anyhow::Result<Self> {
         let permit = shared().await;
         let shared = shared_servers().await;
         let (number, directory) = shared.place();
         let secrets = Secrets::generate()?;
+
         let nats = NatsServer::start_with(
             &shared.servers.nats_server,
             &directory,
@@ -88,6 +96,7 @@ impl World {
             accounts,
         )
         .await?;
+
         Ok(Self::of(nats, secrets, shared, directory, number, permit))
     }
 
@@ -99,15 +108,14 @@ impl World {
         number: usize,
         permit: Arc<Permit>,
     ) -> Self {
-        let (truth, urls, auth_url) = (TruthSettings::default(), BTreeMap::new(), None);
         Self {
             nats,
             secrets,
             shared,
             directory,
-            truth,
-            urls,
-            auth_url,
+            truth: TruthSettings::default(),
+            urls: BTreeMap::new(),
+            auth_url: None,
             number,
             auth: None,
             _permit: permit,
@@ -122,14 +130,16 @@ impl World {
         }
     }
 
-    /// Two shards, `a` and `b`, with a worker each: what most tests are about.
+    /// Starts two shards, `a` and `b`, with one worker each, which is what most tests need.
     pub async fn with_two_shards() -> (Self, Worker, Worker) {
         let world = Self::start().await;
-        let (a, b) = (world.worker("a").await, world.worker("b").await);
+        let a = world.worker("a").await;
+        let b = world.worker("b").await;
+
         (world, a, b)
     }
 
-    /// As [`start_auth`](Self::start_auth), with a way of its own to the server.
+    /// Does the same as [`start_auth`](Self::start_auth), with another URL for the auth service.
     pub async fn start_auth_at(&mut self, url: &str) {
         self.auth_url = Some(url.to_owned());
         self.start_auth().await;
@@ -139,53 +149,68 @@ impl World {
     pub async fn start_auth(&mut self) {
         let url = self.auth_url.clone().unwrap_or_else(|| self.nats.url());
         let secrets = self.secrets.clone();
+
         self.auth = Some(tokio::spawn(async move {
             auth_service::run(&url, &secrets, None, std::future::pending())
                 .await
                 .expect("the auth service");
         }));
+
         let worker = self.connect("auth").await;
         for _ in 0..200 {
-            let asked = worker
+            let reply = worker
                 .request(auth_service::VERIFY_SUBJECT, "{\"token\":\"x\"}".into())
                 .await;
-            if asked.is_ok() {
+            if reply.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+
         panic!("the auth service does not answer");
     }
 
-    /// The settings of a worker of that shard.
+    /// Returns the settings of a worker of that shard.
     pub fn settings(&self, shard: &str) -> Settings {
         let mut settings = Settings::default();
-        settings.nats.url = self.url(shard);
-        settings.truth = self.truth.clone();
-        self.connect_all_as(&mut settings, "worker");
         settings.shard.id = shard.into();
+        settings.truth = self.truth.clone();
+
+        settings.nats.url = self.url(shard);
+        self.connect_as(&mut settings, ["front", "auth", "worker"]);
+
         settings.postgres.url = self.shared.postgres.url(&self.database(shard));
         settings.postgres.connections = 4;
+
         settings.keys.identity = self.secrets.identity.clone();
         settings.keys.encryption = self.secrets.encryption.clone();
+
         settings.auth.issuer = tokens::ISSUER.into();
         settings.auth.audience = tokens::AUDIENCE.into();
         settings.auth.verdict_keys = self.secrets.verdict_jwks().expect("a key set");
         settings.auth.token_keys = self.secrets.token_jwks().expect("a key set");
+
         settings
     }
 
     /// Makes all three connections of these settings those of one user of `nats/accounts.conf`.
     pub fn connect_all_as(&self, settings: &mut Settings, user: &str) {
+        self.connect_as(settings, [user; 3]);
+    }
+
+    /// Sets the users of the connections to callers, to the auth service and to the bucket.
+    fn connect_as(&self, settings: &mut Settings, users: [&str; 3]) {
         let nats = &mut settings.nats;
-        for section in [&mut nats.front, &mut nats.auth, &mut nats.truth] {
-            section.user = user.into();
-            section.password = self.secrets.nats(user).into();
-            section.inbox_prefix = format!("_INBOX_{user}");
+        let connections = [&mut nats.front, &mut nats.auth, &mut nats.truth];
+
+        for (connection, user) in std::iter::zip(connections, users) {
+            connection.user = user.into();
+            connection.password = self.secrets.nats(user).into();
+            connection.inbox_prefix = inbox_prefix(user);
         }
     }
 
-    /// Where the shard's workers connect, and its callers.
+    /// Returns the URL to which the shard's workers and callers connect.
     pub fn url(&self, shard: &str) -> String {
         self.urls
             .get(shard)
@@ -193,7 +218,7 @@ impl World {
             .unwrap_or_else(|| self.nats.url())
     }
 
-    /// What the subjects of the stream API begin with, where `nats` is.
+    /// Returns the beginning of the subjects of the JetStream API at `nats`.
     pub fn api(&self) -> String {
         match self.truth.domain.as_str() {
             "" => "$JS.API".into(),
@@ -201,69 +226,81 @@ impl World {
         }
     }
 
-    /// The shard's database.
+    /// Returns the name of the shard's database.
     pub fn database(&self, shard: &str) -> String {
         format!("it_{}_{shard}", self.number)
     }
 
-    /// What a statement gives in the shard's database, a line each row.
+    /// Returns the result of a statement in the shard's database, one line for each row.
     pub fn query(&self, shard: &str, statement: &str) -> String {
-        // What else is to run on this thread must not wait for it: it may hold what the statement waits for.
-        let ask = || {
+        let run = || {
             self.shared
                 .postgres
                 .query(&self.database(shard), statement)
                 .expect("a statement")
         };
-        tokio::task::block_in_place(ask)
+
+        // Other tasks of this thread have to go on, because the statement may wait for a lock that
+        // one of them holds.
+        tokio::task::block_in_place(run)
     }
 
-    /// Makes the bucket and the shard's database, as `init` does.
+    /// Creates the shard's database, and runs `init`, which creates the bucket and the schema.
     pub async fn init(&self, settings: &Settings) -> anyhow::Result<app::InitReport> {
         self.shared
             .postgres
             .create_database(&self.database(&settings.shard.id))
             .expect("a database");
+
         self.prepare(settings).await
     }
 
-    /// As [`init`](Self::init), with a database that is there.
+    /// Does the same as [`init`](Self::init), with a database that exists.
     pub async fn prepare(&self, settings: &Settings) -> anyhow::Result<app::InitReport> {
         let mut settings = settings.clone();
         self.connect_all_as(&mut settings, "init");
+
         app::init(&settings).await
     }
 
-    /// A worker of that shard, ready.
+    /// Starts a worker of that shard, after `init`, and waits until it is ready.
     pub async fn worker(&self, shard: &str) -> Worker {
         self.worker_with(self.settings(shard)).await
     }
 
-    /// A worker with these settings, ready.
+    /// Starts a worker with these settings, after `init`, and waits until it is ready.
     pub async fn worker_with(&self, settings: Settings) -> Worker {
         self.init(&settings).await.expect("init");
+
         self.try_worker(settings).await.expect("a worker")
     }
 
-    /// A worker with these settings, ready, or why it does not start; without `init`.
+    /// Starts a worker with these settings, without `init`, and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// The worker does not start.
     pub async fn try_worker(&self, mut settings: Settings) -> anyhow::Result<Worker> {
-        let ready = self
-            .directory
-            .join(format!("ready-{}", uuid::Uuid::now_v7()));
+        let name = format!("ready-{}", uuid::Uuid::now_v7());
+        let ready = self.directory.join(name);
         settings.worker.ready_file = ready.clone();
+
         let app = App::build(settings).await?;
         let counters = app.counters();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(app.run(async {
             let _ = stopped.await;
         }));
+
         while !ready.exists() && !running.is_finished() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+
         if !ready.exists() {
             running.await.expect("no panic")?;
             anyhow::bail!("the worker ended before it was ready");
         }
+
         Ok(Worker {
             counters,
             stop: Some(stop),
@@ -271,12 +308,12 @@ impl World {
         })
     }
 
-    /// A connection as one of the users of `nats/accounts.conf`.
+    /// Connects as one of the users of `nats/accounts.conf`.
     pub async fn connect(&self, user: &str) -> Client {
         self.connect_at(&self.nats.url(), user).await
     }
 
-    /// As [`connect`](Self::connect), to another server.
+    /// Does the same as [`connect`](Self::connect), to another server.
     pub async fn connect_at(&self, url: &str, user: &str) -> Client {
         ConnectOptions::with_user_and_password(user.into(), self.secrets.nats(user).into())
             .custom_inbox_prefix(inbox_prefix(user))
@@ -286,123 +323,142 @@ impl World {
             .expect("a connection")
     }
 
-    /// A connection as the user of [`with_breaker`].
+    /// Connects as the user of [`with_breaker`].
     pub async fn connect_breaker(&self) -> Client {
         let options = ConnectOptions::with_user_and_password("breaker".into(), "breaker".into());
+
         options
             .connect(self.nats.url())
             .await
             .expect("a connection")
     }
 
-    /// Waits until a worker of that shard answers: after an outage of NATS everybody comes back in their own time.
+    /// Waits until a worker of that shard answers. After an outage of NATS, each worker reconnects
+    /// in its own time.
     pub async fn wait_for_worker(&self, shard: &str) {
         let client = self.connect("gateway").await;
         let subject = format!("favorites.v1.shard.{shard}.version");
+
         for _ in 0..500 {
             if client.request(subject.clone(), "".into()).await.is_ok() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("no worker of the shard comes back");
+
+        panic!("no worker of the shard answers");
     }
 
-    /// What every worker tells of itself (`$SRV.STATS`), by shard; waits until each of `workers` has answered.
+    /// Returns the statistics of every worker (`$SRV.STATS`), sorted by shard. Waits until
+    /// `workers` of them answer.
     pub async fn stats(&self, workers: usize) -> Vec<Value> {
         let operator = self.connect("operator").await;
-        // One that has lost its connection comes back in its own time, and is asked again.
+
+        // A worker that lost its connection reconnects in its own time, so all are asked again.
         for _ in 0..40 {
-            let inbox = operator.new_inbox();
-            let mut answers = operator
-                .subscribe(inbox.clone())
-                .await
-                .expect("a subscription");
-            operator
-                .publish_with_reply("$SRV.STATS.favorites", inbox, "".into())
-                .await
-                .expect("sent");
-            let mut told: Vec<Value> = Vec::new();
-            while told.len() < workers {
-                match tokio::time::timeout(Duration::from_millis(300), answers.next()).await {
-                    Ok(Some(answer)) if answer.status.is_none() => {
-                        told.push(serde_json::from_slice(&answer.payload).expect("JSON"));
-                    }
-                    _ => break,
-                }
-            }
-            if told.len() == workers {
-                told.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
-                return told;
+            let mut statistics = ask_for_statistics(&operator, workers).await;
+            if statistics.len() == workers {
+                statistics.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
+                return statistics;
             }
         }
+
         panic!("not every worker answers");
     }
 
-    /// The records of the bucket: each key but the barriers', with how many messages it keeps.
+    /// Returns the keys of the bucket's records, without the barriers, and how many messages the
+    /// bucket keeps of each.
     pub async fn records(&self) -> BTreeMap<String, u64> {
-        let operator = self.connect("operator").await;
-        let all = json!({"subjects_filter": "$KV.favorites.>"}).to_string();
-        let answer = operator
-            .request(
-                format!("{}.STREAM.INFO.KV_favorites", self.api()),
-                all.into(),
-            )
-            .await;
-        let answer = answer.expect("an answer");
-        let info: Value = serde_json::from_slice(&answer.payload).expect("JSON");
+        let filter = json!({"subjects_filter": "$KV.favorites.>"});
+        let info = self.stream_info(&filter.to_string()).await;
         assert!(info["error"].is_null(), "{info}");
+
         let subjects = info["state"]["subjects"]
             .as_object()
             .cloned()
             .unwrap_or_default();
-        let records = subjects
+
+        subjects
             .into_iter()
-            .filter(|(subject, _)| !subject.starts_with("$KV.favorites._b."));
-        records
+            .filter(|(subject, _)| !subject.starts_with("$KV.favorites._b."))
             .map(|(subject, count)| (subject, count.as_u64().expect("a count")))
             .collect()
     }
 
-    /// The bytes that the bucket holds.
+    /// Returns how many bytes the bucket stores.
     pub async fn bucket_bytes(&self) -> u64 {
-        let operator = self.connect("operator").await;
-        let answer = operator
-            .request(
-                format!("{}.STREAM.INFO.KV_favorites", self.api()),
-                "".into(),
-            )
-            .await;
-        let info: Value =
-            serde_json::from_slice(&answer.expect("an answer").payload).expect("JSON");
+        let info = self.stream_info("").await;
+
         info["state"]["bytes"].as_u64().expect("a number")
     }
 
-    /// A token of the stand-in auth service.
+    async fn stream_info(&self, request: &str) -> Value {
+        let operator = self.connect("operator").await;
+        let subject = format!("{}.STREAM.INFO.KV_favorites", self.api());
+
+        let reply = operator.request(subject, request.to_owned().into()).await;
+        let reply = reply.expect("a reply");
+
+        serde_json::from_slice(&reply.payload).expect("JSON")
+    }
+
+    /// Returns a token of the stand-in auth service.
     pub fn token(&self, subject: &str, scope: &str, ttl: Duration) -> String {
         tokens::token(&self.secrets, subject, scope, ttl).expect("a token")
     }
 
-    /// Somebody with all scopes, calling through the gateway.
+    /// Returns a caller with all scopes, connected as the gateway.
     pub async fn caller(&self, subject: &str) -> Caller {
         self.caller_at(&self.nats.url(), subject).await
     }
 
-    /// As [`caller`](Self::caller), connected to another server.
+    /// Does the same as [`caller`](Self::caller), connected to another server.
     pub async fn caller_at(&self, url: &str, subject: &str) -> Caller {
         let token = self.token(subject, tokens::ALL_SCOPES, Duration::from_secs(600));
-        Caller::new(self.connect_at(url, "gateway").await, token)
+        let client = self.connect_at(url, "gateway").await;
+
+        Caller::new(client, token)
     }
 }
 
+/// Returns the replies of the workers that answer at once, at most `workers` of them.
+async fn ask_for_statistics(operator: &Client, workers: usize) -> Vec<Value> {
+    let inbox = operator.new_inbox();
+    let mut replies = operator
+        .subscribe(inbox.clone())
+        .await
+        .expect("a subscription");
+    operator
+        .publish_with_reply("$SRV.STATS.favorites", inbox, "".into())
+        .await
+        .expect("sent");
+
+    let mut statistics = Vec::new();
+    while statistics.len() < workers {
+        match tokio::time::timeout(Duration::from_millis(300), replies.next()).await {
+            Ok(Some(reply)) if reply.status.is_none() => {
+                statistics.push(serde_json::from_slice(&reply.payload).expect("JSON"));
+            }
+            _ => break,
+        }
+    }
+
+    statistics
+}
+
 impl Worker {
-    /// Stops it in order, and gives how it ended.
+    /// Stops the worker in order.
+    ///
+    /// # Errors
+    ///
+    /// The worker ended with an error.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let _ = self.stop.take().expect("stopped once").send(());
+
         self.running.await.expect("no panic")
     }
 
-    /// Ends it at once, without order: nothing of it runs on.
+    /// Ends the worker at once, as a crash does.
     pub async fn crash(self) {
         self.running.abort();
         let _ = self.running.await;

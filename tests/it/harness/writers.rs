@@ -1,5 +1,8 @@
-//! Many writers of few owners, who write to the bucket itself, single and in batches, each write upon a known state; and
-//! what has to be true of the bucket afterwards.
+//! Many writers of few owners, which write to the bucket itself, and the checks of what the bucket
+//! then holds.
+//!
+//! Half of the writes are single records and half are batches. Each write is based on the state
+//! that its writer knows.
 
 use super::world::World;
 use gofavorites::domain::Version;
@@ -16,23 +19,37 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 const OWNERS: u8 = 4;
-/// Enough that no key is written so often that the bucket forgets one of its records.
-const ITEMS: u8 = 240;
 
-/// One acknowledged write: the owner, the version of its last record, and its records' values.
+/// So many that no key is written often enough for the bucket to drop one of its records.
+const OWNER_ITEMS: u8 = 240;
+
+/// How long an append may take.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait before the bucket is asked again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often a reader of the bucket may have to begin again.
+const FOLLOW_RETRIES_MAX: usize = 10;
+
+/// One acknowledged write: the owner, the version of its last record, and its records.
 type Acknowledged = (OwnerKey, u64, Vec<NewRecord>);
 
-/// What a writer did.
+/// The records of the bucket, by owner, oldest first.
+type RecordsByOwner = BTreeMap<OwnerKey, Vec<Record>>;
+
+/// What the writers did.
 #[derive(Default)]
-pub struct Done {
+pub struct WritersReport {
     pub acknowledged: Vec<Acknowledged>,
     pub batches: usize,
     pub conflicts: usize,
-    /// Without an answer, and how many of those had been done.
+    /// Writes without an answer.
     pub in_doubt: usize,
+    /// Writes without an answer that had been executed.
     pub landed: usize,
     pub unavailable: usize,
-    /// Looks at an owner whose newest write was not there with all its records.
+    /// How often a writer read an owner whose newest write lacked some of its records.
     pub torn: usize,
 }
 
@@ -40,45 +57,44 @@ pub struct Done {
 pub struct Writers {
     written: Arc<AtomicUsize>,
     wanted: usize,
-    running: Vec<JoinHandle<Done>>,
+    running: Vec<JoinHandle<WritersReport>>,
 }
 
 struct Writer {
     bucket: Bucket,
     keyring: Arc<Keyring>,
     keys: Arc<Vec<OwnerKeys>>,
+    /// The state of each owner, as this writer knows it.
     sets: Vec<OwnerSet>,
-    done: Done,
+    report: WritersReport,
 }
 
 impl Writers {
-    /// `count` writers, connected to those servers in turn, who stop when they have made so many writes together.
+    /// Starts `count` writers, which connect to those servers in turn. They stop when they have
+    /// executed `wanted` writes together.
     pub async fn start(world: &World, urls: &[String], count: usize, wanted: usize) -> Self {
         let keyring = Arc::new(keyring(world));
-        let keys = Arc::new(
-            (0..OWNERS)
-                .map(|_| keyring.new_owner_keys())
-                .collect::<Vec<_>>(),
-        );
-        let (written, mut running) = (Arc::new(AtomicUsize::new(0)), Vec::new());
+        let keys: Vec<_> = (0..OWNERS).map(|_| keyring.new_owner_keys()).collect();
+        let keys = Arc::new(keys);
+        let written = Arc::new(AtomicUsize::new(0));
+
+        let mut running = Vec::new();
         for url in urls.iter().cycle().take(count) {
-            let requester = Requester::start(world.connect_at(url, "worker").await)
-                .await
-                .expect("an inbox");
-            let bucket = Bucket::new(requester, world.truth.clone(), "a");
-            let sets = (0..OWNERS)
-                .map(|number| OwnerSet::empty(owner(number)))
-                .collect();
-            let (keyring, keys) = (keyring.clone(), keys.clone());
+            let client = world.connect_at(url, "worker").await;
+            let requester = Requester::start(client).await.expect("an inbox");
+
             let writer = Writer {
-                bucket,
-                keyring,
-                keys,
-                sets,
-                done: Done::default(),
+                bucket: Bucket::new(requester, world.truth.clone(), "a"),
+                keyring: keyring.clone(),
+                keys: keys.clone(),
+                sets: (0..OWNERS)
+                    .map(|number| OwnerSet::empty(owner(number)))
+                    .collect(),
+                report: WritersReport::default(),
             };
             running.push(tokio::spawn(writer.write(written.clone(), wanted)));
         }
+
         Self {
             written,
             wanted,
@@ -86,13 +102,15 @@ impl Writers {
         }
     }
 
+    /// Returns whether all wanted writes are executed.
     pub fn are_done(&self) -> bool {
         self.written.load(Ordering::SeqCst) >= self.wanted
     }
 
-    /// Waits until so many more writes are made, or all; not longer than a while.
+    /// Waits until `more` further writes are executed, or all, for five seconds at most.
     pub async fn progress(&self, more: usize) {
         let until = (self.written.load(Ordering::SeqCst) + more).min(self.wanted);
+
         for _ in 0..1_000 {
             if self.written.load(Ordering::SeqCst) >= until {
                 return;
@@ -101,19 +119,21 @@ impl Writers {
         }
     }
 
-    /// What they did, together.
-    pub async fn finish(self) -> Done {
-        let mut all = Done::default();
+    /// Waits until all writers have ended, and returns what they did together.
+    pub async fn finish(self) -> WritersReport {
+        let mut all = WritersReport::default();
+
         for writer in self.running {
-            let done = writer.await.expect("no panic");
-            all.acknowledged.extend(done.acknowledged);
-            all.batches += done.batches;
-            all.conflicts += done.conflicts;
-            all.in_doubt += done.in_doubt;
-            all.landed += done.landed;
-            all.unavailable += done.unavailable;
-            all.torn += done.torn;
+            let report = writer.await.expect("no panic");
+            all.acknowledged.extend(report.acknowledged);
+            all.batches += report.batches;
+            all.conflicts += report.conflicts;
+            all.in_doubt += report.in_doubt;
+            all.landed += report.landed;
+            all.unavailable += report.unavailable;
+            all.torn += report.torn;
         }
+
         all
     }
 }
@@ -126,62 +146,71 @@ fn owner(number: u8) -> OwnerKey {
     OwnerKey::from_bytes([number + 1; 16])
 }
 
-fn pick(most: u8) -> u8 {
+/// Returns a random number below `limit`.
+fn pick(limit: u8) -> u8 {
     let [byte] = random::<1>();
-    byte % most
+    byte % limit
 }
 
 impl Writer {
-    async fn write(mut self, written: Arc<AtomicUsize>, wanted: usize) -> Done {
+    async fn write(mut self, written: Arc<AtomicUsize>, wanted: usize) -> WritersReport {
         while written.load(Ordering::SeqCst) < wanted {
             let number = usize::from(pick(OWNERS));
-            // Half of the writes are batches, of two to four.
+            // Half of the writes are batches of two to four records.
             let count = if pick(2) == 0 { 1 } else { 2 + pick(3) };
-            let items: BTreeSet<u8> = (0..count).map(|_| pick(ITEMS)).collect();
-            while !self.once(number, &items).await {}
+            let items: BTreeSet<u8> = (0..count).map(|_| pick(OWNER_ITEMS)).collect();
+
+            while !self.try_write(number, &items).await {}
             written.fetch_add(1, Ordering::SeqCst);
         }
-        self.done
+
+        self.report
     }
 
-    /// Writes upon the state that it knows; whether that was done.
-    async fn once(&mut self, number: usize, items: &BTreeSet<u8>) -> bool {
-        let (owner, expected) = (owner(number as u8), self.sets[number].version());
+    /// Writes once, based on the state that this writer knows. Returns whether the write was
+    /// executed.
+    async fn try_write(&mut self, number: usize, items: &BTreeSet<u8>) -> bool {
+        let owner = owner(number as u8);
+        let expected = self.sets[number].version();
         let records = self.compose(number, items);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        match self
+        let deadline = Instant::now() + APPEND_TIMEOUT;
+
+        let result = self
             .bucket
             .append(&owner, expected, &records, deadline)
-            .await
-        {
-            Ok(version) => self.acknowledged(number, version, records),
+            .await;
+
+        match result {
+            Ok(version) => self.acknowledge(number, version, records),
             Err(AppendError::Conflict) => {
-                self.done.conflicts += 1;
+                self.report.conflicts += 1;
                 self.catch_up(number).await;
                 return false;
             }
             Err(AppendError::InDoubt) => {
-                self.done.in_doubt += 1;
-                let Some(version) = self.landed(number, expected, &records).await else {
+                self.report.in_doubt += 1;
+                let Some(version) = self.settle(number, expected, &records).await else {
                     return false;
                 };
-                self.done.landed += 1;
-                self.acknowledged(number, version, records);
+                self.report.landed += 1;
+                self.acknowledge(number, version, records);
             }
             Err(AppendError::NotWritten(_)) => {
-                self.done.unavailable += 1;
-                sleep(Duration::from_millis(20)).await;
+                self.report.unavailable += 1;
+                sleep(RETRY_PAUSE).await;
                 return false;
             }
             Err(AppendError::Full) => panic!("the bucket is full"),
         }
+
         true
     }
 
     fn compose(&self, number: usize, items: &BTreeSet<u8>) -> Vec<NewRecord> {
         let set = &self.sets[number];
         let mut left = items.len() as u8;
-        let one = |item: &u8| {
+
+        let compose_one = |item: &u8| {
             left -= 1;
             let name = RecordName::Item(ItemKey::from_bytes([*item; 16]));
             let links = Links {
@@ -194,6 +223,7 @@ impl Writer {
                 request: None,
                 deleted: false,
             };
+
             let place = vec![items.len() as u8, left];
             let value = self.keys[number].seal(&owner(number as u8), name, &links, place);
             NewRecord {
@@ -201,46 +231,54 @@ impl Writer {
                 value: value.into(),
             }
         };
-        items.iter().map(one).collect()
+
+        items.iter().map(compose_one).collect()
     }
 
-    fn acknowledged(&mut self, number: usize, version: Version, records: Vec<NewRecord>) {
-        self.done.batches += usize::from(records.len() > 1);
-        self.done
+    fn acknowledge(&mut self, number: usize, version: Version, records: Vec<NewRecord>) {
+        self.report.batches += usize::from(records.len() > 1);
+        self.report
             .acknowledged
             .push((owner(number as u8), version.get(), records));
     }
 
-    /// Learns what others wrote.
+    /// Reads what other writers wrote.
     async fn catch_up(&mut self, number: usize) {
-        let (owner, known) = (owner(number as u8), self.sets[number].version());
-        let Ok(delta) = self.bucket.since(&owner, known).await else {
-            return sleep(Duration::from_millis(20)).await;
+        let owner = owner(number as u8);
+        let version = self.sets[number].version();
+        let Ok(delta) = self.bucket.since(&owner, version).await else {
+            return sleep(RETRY_PAUSE).await;
         };
+
         let set = self.sets[number]
             .apply(&self.keyring, delta.records)
             .expect("an unbroken chain");
-        if self.newest_is_whole(number, &set) {
+
+        if self.newest_write_is_complete(number, &set) {
             self.sets[number] = set;
         } else {
-            self.done.torn += 1;
+            self.report.torn += 1;
         }
     }
 
-    /// As a worker does: the newest write is believed only with all its records.
-    fn newest_is_whole(&self, number: usize, set: &OwnerSet) -> bool {
+    /// Returns whether the newest write has all its records. Like a worker, a writer does not use
+    /// it otherwise.
+    fn newest_write_is_complete(&self, number: usize, set: &OwnerSet) -> bool {
         let write = set.newest_write();
         let Some(last) = write.last() else {
             return true;
         };
+
         let place = self.keys[number]
             .open(&owner(number as u8), last)
-            .expect("sealed by one of these");
+            .expect("sealed by a writer");
+
         place[..] == [write.len() as u8, 0]
     }
 
-    /// The version at which a write in doubt landed; `None` once it never can.
-    async fn landed(
+    /// Settles a write in doubt. Returns the version at which it landed; `None` once it is sure
+    /// that it never will.
+    async fn settle(
         &mut self,
         number: usize,
         expected: Version,
@@ -248,28 +286,31 @@ impl Writer {
     ) -> Option<Version> {
         let owner = owner(number as u8);
         let last = records.last().expect("a record");
+
         loop {
-            let deadline = Instant::now() + Duration::from_secs(5);
-            // Of the two at most one can land; and as soon as the owner is at another version, neither.
-            match self
+            // At most one of the two appends can land, and neither once the owner has another
+            // version.
+            let deadline = Instant::now() + APPEND_TIMEOUT;
+            let result = self
                 .bucket
                 .append(&owner, expected, records, deadline)
-                .await
-            {
+                .await;
+            match result {
                 Ok(version) => return Some(version),
                 Err(AppendError::Conflict) => {}
                 Err(_) => {
-                    sleep(Duration::from_millis(20)).await;
+                    sleep(RETRY_PAUSE).await;
                     continue;
                 }
             }
+
             let confirmed = self.bucket.since_confirmed(&owner, expected).await;
-            let kept = self
+            let history = self
                 .bucket
                 .history(&owner, &last.name, expected, Version::NONE)
                 .await;
-            if let (Ok(_), Ok(kept)) = (confirmed, kept) {
-                return kept
+            if let (Ok(_), Ok(history)) = (confirmed, history) {
+                return history
                     .iter()
                     .find(|record| record.value == last.value)
                     .map(|record| record.version);
@@ -278,8 +319,8 @@ impl Writer {
     }
 }
 
-impl Done {
-    /// How many records were acknowledged.
+impl WritersReport {
+    /// Returns how many records were acknowledged.
     pub fn records(&self) -> usize {
         self.acknowledged
             .iter()
@@ -287,106 +328,125 @@ impl Done {
             .sum()
     }
 
-    /// Reads the whole bucket: every owner's chain has to be unbroken from the first record on, and what is there has to
-    /// be what was acknowledged, neither more nor less. Says how many records there are.
+    /// Reads the complete bucket, and returns how many records it has. Every owner's chain has to
+    /// be unbroken from the first record on, and the bucket has to hold exactly what was
+    /// acknowledged.
     pub async fn check_all(&self, world: &World) -> usize {
-        let requester = Requester::start(world.connect("worker").await)
-            .await
-            .expect("an inbox");
-        let bucket = Bucket::new(requester, world.truth.clone(), "a");
-        let newest = bucket.position().await.expect("a position").newest;
-        let mut follower = bucket.follow(0).await.expect("a follower");
-        let (mut found, mut at, mut passed_over) = (BTreeMap::<OwnerKey, Vec<Record>>::new(), 0, 0);
-        while at < newest {
-            // As the projection does, where the server passed over a message.
-            let Ok(entries) = follower.next_batch(1_000).await else {
-                passed_over += 1;
-                assert!(passed_over < 10, "the bucket cannot be followed");
-                follower = bucket.follow(at).await.expect("a follower");
-                continue;
-            };
-            for entry in entries {
-                at = entry.sequence;
-                if let Some((owner, record)) = entry.record {
-                    found.entry(owner).or_default().push(record);
-                }
-            }
-        }
-        println!("followed to {at}, begun again {passed_over} times");
-        let (keyring, count) = (keyring(world), found.values().map(Vec::len).sum());
-        for (owner, records) in &found {
-            is_an_unbroken_chain(&keyring, *owner, records);
-        }
-        self.is_one_chain(&found);
-        let mut stored: BTreeMap<(OwnerKey, u64), &Record> = BTreeMap::new();
-        for (owner, records) in &found {
-            stored.extend(
-                records
-                    .iter()
-                    .map(|record| ((*owner, record.version.get()), record)),
-            );
-        }
-        for (owner, last, records) in &self.acknowledged {
-            let first = last + 1 - records.len() as u64;
-            for (version, written) in (first..).zip(records) {
-                let kept = stored
-                    .remove(&(*owner, version))
-                    .expect("an acknowledged record is in the bucket, once");
-                assert!(
-                    kept.name == written.name && kept.value == written.value,
-                    "what was acknowledged at {version}"
-                );
-            }
-        }
-        assert!(
-            stored.is_empty(),
-            "{} records are in the bucket that nobody was told of",
-            stored.len()
-        );
-        count
-    }
-}
+        let found = read_all(world).await;
 
-impl Done {
-    /// Each acknowledged write stands upon the one before it: no two upon the same.
-    fn is_one_chain(&self, found: &BTreeMap<OwnerKey, Vec<Record>>) {
+        let keyring = keyring(world);
+        for (owner, records) in &found {
+            check_chain(&keyring, *owner, records);
+        }
+        self.check_order(&found);
+        self.check_values(&found);
+
+        found.values().map(Vec::len).sum()
+    }
+
+    /// Checks that each acknowledged write is based on the one before it, so no two are based on
+    /// the same state.
+    fn check_order(&self, found: &RecordsByOwner) {
         let mut ends: BTreeMap<OwnerKey, BTreeMap<u64, u64>> = BTreeMap::new();
         for (owner, last, records) in &self.acknowledged {
             ends.entry(*owner)
                 .or_default()
                 .insert(*last, records.len() as u64);
         }
+
         for (owner, ends) in ends {
             let mut before = 0;
+
             for (last, count) in ends {
-                let of_it = found[&owner]
+                let versions = last + 1 - count..=last;
+                let write = found[&owner]
                     .iter()
-                    .filter(|record| (last + 1 - count..=last).contains(&record.version.get()));
-                for record in of_it {
-                    assert_eq!(
-                        record.envelope.prev.get(),
-                        before,
-                        "the write before {last}"
-                    );
+                    .filter(|record| versions.contains(&record.version.get()));
+
+                for record in write {
+                    let prev = record.envelope.prev.get();
+                    assert_eq!(prev, before, "the write before {last}");
                 }
+
                 before = last;
             }
         }
     }
+
+    /// Checks that each acknowledged record is in the bucket once, and that no other record is.
+    fn check_values(&self, found: &RecordsByOwner) {
+        let mut stored = BTreeMap::<(OwnerKey, u64), &Record>::new();
+        for (owner, records) in found {
+            for record in records {
+                stored.insert((*owner, record.version.get()), record);
+            }
+        }
+
+        for (owner, last, records) in &self.acknowledged {
+            let first = last + 1 - records.len() as u64;
+
+            for (version, written) in (first..).zip(records) {
+                let record = stored
+                    .remove(&(*owner, version))
+                    .expect("an acknowledged record is in the bucket, once");
+
+                assert!(record.name == written.name, "the name at {version}");
+                assert!(record.value == written.value, "the value at {version}");
+            }
+        }
+
+        let surplus = stored.len();
+        assert_eq!(surplus, 0, "records that were not acknowledged");
+    }
 }
 
-/// Each write names the version and the digest of the state that the writes before it make.
-fn is_an_unbroken_chain(keyring: &Keyring, owner: OwnerKey, records: &[Record]) {
+/// Reads every record of the bucket, as the projection does.
+async fn read_all(world: &World) -> RecordsByOwner {
+    let client = world.connect("worker").await;
+    let requester = Requester::start(client).await.expect("an inbox");
+    let bucket = Bucket::new(requester, world.truth.clone(), "a");
+    let newest = bucket.position().await.expect("a position").newest;
+
+    let mut follower = bucket.follow(0).await.expect("a follower");
+    let mut found = RecordsByOwner::new();
+    let mut at = 0;
+    let mut retries = 0;
+    while at < newest {
+        // If the server skipped a message, the reader begins again, as the projection does.
+        let Ok(entries) = follower.next_batch(1_000).await else {
+            retries += 1;
+            assert!(
+                retries < FOLLOW_RETRIES_MAX,
+                "the bucket cannot be followed"
+            );
+            follower = bucket.follow(at).await.expect("a follower");
+            continue;
+        };
+
+        for entry in entries {
+            at = entry.sequence;
+            if let Some((owner, record)) = entry.record {
+                found.entry(owner).or_default().push(record);
+            }
+        }
+    }
+
+    println!("followed to {at}, begun again {retries} times");
+    found
+}
+
+/// Checks that each write names the version and the digest of the state that the writes before it
+/// make.
+fn check_chain(keyring: &Keyring, owner: OwnerKey, records: &[Record]) {
     let mut set = OwnerSet::empty(owner);
+
     for write in records.chunk_by(|one, next| one.envelope.prev == next.envelope.prev) {
         for record in write {
-            assert_eq!(record.envelope.prev, set.version(), "the write before it");
-            assert_eq!(
-                record.envelope.before,
-                set.digest(),
-                "the set that it was made upon"
-            );
+            let envelope = &record.envelope;
+            assert_eq!(envelope.prev, set.version(), "the write before it");
+            assert_eq!(envelope.before, set.digest(), "the set it is based on");
         }
+
         set = set
             .apply(keyring, write.to_vec())
             .expect("an unbroken chain");

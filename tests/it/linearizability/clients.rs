@@ -1,11 +1,13 @@
-//! Clients who all ask about the same few items of one owner, on three shards, and write down what they saw.
+//! Clients who all ask about the same few items of one owner, on three shards, and record what they
+//! saw.
 //!
-//! An operation lasts from its first attempt to its answer. A write is asked again under its request id until it is
-//! answered; an attempt that got no answer at all stays open, unless a later one tells what became of it.
+//! An operation lasts from its first attempt to its answer. A client repeats a write under its
+//! request id until it is answered. An attempt without an answer stays open, unless a later attempt
+//! shows what became of it.
 
 use super::history::{Entry, History, Worker};
-use super::model::{Change, Op, Told};
-use super::wire::{body, told};
+use super::model::{Answer, Change, Op};
+use super::wire::{answer, request};
 use crate::harness::Caller;
 use gofavorites::seal::random;
 use serde_json::{Value, json};
@@ -21,10 +23,13 @@ pub const CLIENTS: usize = 10;
 pub const OPERATIONS: usize = 9;
 const ITEMS: usize = 4;
 pub const SHARDS: [&str; 3] = ["a", "b", "c"];
-/// How long an attempt may take, as it tells the service.
-const BUDGET: Duration = Duration::from_millis(1_000);
-/// How long an operation is tried, if not said otherwise.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long an attempt may take, as the client tells the service.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// How much longer the client waits for the reply.
+const REPLY_SLACK: Duration = Duration::from_millis(300);
+const RETRY_PAUSE: Duration = Duration::from_millis(30);
+/// How long an operation is retried, unless a test says otherwise.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What all clients of a run share.
 #[derive(Default)]
@@ -32,39 +37,42 @@ pub struct Clock {
     tick: AtomicU64,
     text: AtomicU32,
     /// Whether a fault lasts.
-    pub struck: AtomicBool,
-    /// Operations that were done.
+    pub has_fault: AtomicBool,
+    /// Operations that have ended.
     pub done: AtomicUsize,
-    /// How often the worker of each shard was ended, counted at both ends of its absence.
+    /// How often the worker of each shard was killed or started after that. The number is odd while
+    /// no worker runs.
     pub lives: [AtomicU64; 3],
 }
 
 /// One client of an owner.
 pub struct Client {
-    pub number: usize,
+    number: usize,
     /// Connected to one of the servers, with the owner's token.
-    pub caller: Caller,
-    pub clock: Arc<Clock>,
-    /// How long an operation is tried; after one that was given up it asks no more.
-    pub patience: Duration,
-    gave_up: bool,
-    known: BTreeMap<u8, u64>,
-    owner: u64,
+    caller: Caller,
+    clock: Arc<Clock>,
+    /// How long an operation is retried.
+    pub operation_timeout: Duration,
+    /// Whether an operation was given up. Then the client asks no more.
+    has_given_up: bool,
+    /// The version of each item that the client has seen last; 0 for none.
+    item_versions: BTreeMap<u8, u64>,
+    owner_version: u64,
     entries: Vec<Entry>,
     /// Whether a fault lasted during the present operation.
-    struck: bool,
-    /// What no client should be told.
-    faults: Vec<String>,
+    during_fault: bool,
+    /// Replies that no client should get.
+    unexpected: Vec<String>,
 }
 
 /// How an attempt ended.
 enum Attempt {
-    Told(Told, Option<Worker>),
-    /// Nothing was done.
+    Answered(Answer, Option<Worker>),
+    /// Nothing was executed.
     Refused,
-    /// It may be done by now, and the service says that it will tell.
+    /// The service does not know whether the write was executed, and a repeat will tell.
     InDoubt,
-    /// No answer: it may be done at any time.
+    /// There was no reply: the operation may be executed at any time.
     Lost,
 }
 
@@ -72,246 +80,306 @@ impl Clock {
     fn tick(&self) -> u64 {
         self.tick.fetch_add(1, Ordering::SeqCst)
     }
+
+    /// Waits until so many operations have ended, or the time is up.
+    pub async fn wait_for(&self, done: usize, limit: Duration) {
+        let start = Instant::now();
+
+        while self.done.load(Ordering::SeqCst) < done && start.elapsed() < limit {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
 }
 
-fn pick(most: usize) -> usize {
-    usize::from(u16::from_be_bytes(random::<2>())) % most
+/// Returns a random number below the limit.
+fn pick(limit: usize) -> usize {
+    usize::from(u16::from_be_bytes(random::<2>())) % limit
 }
 
 impl Client {
     pub fn new(number: usize, caller: Caller, clock: Arc<Clock>) -> Self {
-        let (known, entries, faults) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let (patience, gave_up) = (PATIENCE, false);
         Self {
             number,
             caller,
             clock,
-            patience,
-            gave_up,
-            known,
-            owner: 0,
-            entries,
-            struck: false,
-            faults,
+            operation_timeout: OPERATION_TIMEOUT,
+            has_given_up: false,
+            item_versions: BTreeMap::new(),
+            owner_version: 0,
+            entries: Vec::new(),
+            during_fault: false,
+            unexpected: Vec::new(),
         }
     }
 
-    /// Asks so many things, one after the other, with a pause of about that long between.
+    /// Executes so many operations, one after the other, with about that pause between them.
     pub async fn ask_all(mut self, count: usize, pause: Duration) -> Self {
         for _ in 0..count {
-            if self.gave_up {
+            if self.has_given_up {
                 break;
             }
+
             match pick(20) {
                 0..7 => {
-                    let changes = vec![self.change(None)];
-                    self.write(changes).await;
+                    let change = self.random_change();
+                    self.write(vec![change]).await;
                 }
                 7..10 => {
-                    let changes = vec![self.change(Some(false))];
-                    self.write(changes).await;
+                    let deletion = self.change(false);
+                    self.write(vec![deletion]).await;
                 }
                 10..14 => {
-                    let mut changes: Vec<Change> =
-                        (0..2 + pick(2)).map(|_| self.change(None)).collect();
+                    let count = 2 + pick(2);
+                    let mut changes: Vec<_> = (0..count).map(|_| self.random_change()).collect();
                     changes.sort_by_key(|change| change.item);
                     changes.dedup_by_key(|change| change.item);
+
                     self.write(changes).await;
                 }
                 14..18 => self.read(false).await,
                 _ => self.read(true).await,
             }
+
             self.clock.done.fetch_add(1, Ordering::SeqCst);
             sleep(pause.mul_f64(0.5 + pick(100) as f64 / 100.0)).await;
         }
+
         self
     }
 
-    fn change(&self, puts: Option<bool>) -> Change {
+    /// Returns a put, or sometimes a deletion.
+    fn random_change(&self) -> Change {
+        self.change(pick(8) > 0)
+    }
+
+    /// Returns a put or a deletion of a random item. Half of them have a condition.
+    fn change(&self, is_put: bool) -> Change {
         let item = pick(ITEMS) as u8;
-        let puts = puts.unwrap_or(pick(8) > 0);
-        let text = puts.then(|| self.clock.text.fetch_add(1, Ordering::SeqCst));
-        let if_version = (pick(2) == 0).then(|| self.known.get(&item).copied().unwrap_or_default());
+        let text = is_put.then(|| self.clock.text.fetch_add(1, Ordering::SeqCst));
+        let version = self.item_versions.get(&item).copied().unwrap_or_default();
+        let has_condition = pick(2) == 0 && (is_put || version > 0);
+
         Change {
             item,
             text,
-            if_version: if_version.filter(|version| puts || *version > 0),
+            if_version: has_condition.then_some(version),
         }
     }
 
     async fn write(&mut self, changes: Vec<Change>) {
-        let if_owner_version = (pick(8) == 0).then_some(self.owner);
+        let if_owner_version = (pick(8) == 0).then_some(self.owner_version);
         let op = Op::Write {
             changes,
             if_owner_version,
         };
-        let (what, body) = body(&op);
-        let id = uuid::Uuid::now_v7().to_string();
-        let (first, since) = (self.begin(), Instant::now());
-        let mut lost = false;
+        let (operation, body) = request(&op);
+        let request_id = uuid::Uuid::now_v7().to_string();
+        let first = self.begin();
+        let start = Instant::now();
+        let mut is_lost = false;
+
         loop {
             let began = self.clock.tick();
-            match self.attempt(what, &body, &op, Some(&id)).await {
-                // It was this write, whichever attempt did it.
-                Attempt::Told(told @ Told::Written { .. }, worker) => {
-                    return self.ended(op, told, first, worker);
+            let attempt = self.attempt(operation, &body, &op, Some(&request_id)).await;
+
+            match attempt {
+                // It was this write, whichever attempt executed it.
+                Attempt::Answered(answer @ Answer::Written { .. }, worker) => {
+                    return self.record(op, answer, first, worker);
                 }
-                Attempt::Told(told, worker) => {
-                    self.ended(op.clone(), told, began, worker);
-                    if lost {
-                        self.open(op, first);
+                Attempt::Answered(answer, worker) => {
+                    self.record(op.clone(), answer, began, worker);
+
+                    if is_lost {
+                        self.record_open(op, first);
                     }
                     return;
                 }
-                Attempt::Lost => lost = true,
+                Attempt::Lost => is_lost = true,
                 Attempt::InDoubt | Attempt::Refused => {}
             }
-            if since.elapsed() > self.patience {
-                self.gave_up = true;
-                return self.open(op, first);
+
+            if start.elapsed() > self.operation_timeout {
+                self.has_given_up = true;
+
+                return self.record_open(op, first);
             }
-            sleep(Duration::from_millis(30)).await;
+
+            sleep(RETRY_PAUSE).await;
         }
     }
 
+    /// Reads an item, with a strong read or with the default consistency.
     async fn read(&mut self, by_default: bool) {
         let op = Op::Get {
             item: pick(ITEMS) as u8,
         };
-        let (what, mut body) = body(&op);
-        let min_version = (by_default && pick(2) == 0).then_some(self.owner);
+        let (operation, mut body) = request(&op);
+        let min_version = (by_default && pick(2) == 0).then_some(self.owner_version);
         if !by_default {
             body["consistency"] = json!("strong");
-        } else if let Some(least) = min_version {
-            body["min_version"] = json!(least);
+        } else if let Some(min_version) = min_version {
+            body["min_version"] = json!(min_version);
         }
-        let (began, since) = (self.begin(), Instant::now());
-        while !self.gave_up {
-            // Monotonic is what one attempt after the other sees; the newest began last.
-            let latest = if by_default { self.clock.tick() } else { began };
-            if let Attempt::Told(told, worker) = self.attempt(what, &body, &op, None).await {
-                self.ended(op, told, latest, worker);
+
+        let first = self.begin();
+        let start = Instant::now();
+
+        while !self.has_given_up {
+            // A worker's answers must not go back. This is checked against answers that ended
+            // before the attempt began, so the attempt counts and not the operation.
+            let began = if by_default { self.clock.tick() } else { first };
+            let attempt = self.attempt(operation, &body, &op, None).await;
+
+            if let Attempt::Answered(answer, worker) = attempt {
+                self.record(op, answer, began, worker);
+
                 if let Some(entry) = self.entries.last_mut() {
-                    (entry.by_default, entry.min_version) = (by_default, min_version);
+                    entry.by_default = by_default;
+                    entry.min_version = min_version;
                 }
                 return;
             }
-            self.gave_up = since.elapsed() > self.patience;
-            sleep(Duration::from_millis(30)).await;
+
+            self.has_given_up = start.elapsed() > self.operation_timeout;
+            sleep(RETRY_PAUSE).await;
         }
     }
 
+    /// Begins an operation, and returns its first tick.
     fn begin(&mut self) -> u64 {
-        self.struck = self.clock.struck.load(Ordering::SeqCst);
+        self.during_fault = self.clock.has_fault.load(Ordering::SeqCst);
+
         self.clock.tick()
     }
 
-    fn ended(&mut self, op: Op, told: Told, began: u64, worker: Option<Worker>) {
-        self.owner = self.owner.max(told.owner().unwrap_or_default());
-        match (&op, &told) {
-            (Op::Write { changes, .. }, Told::Written { versions }) => {
+    /// Records an answer, and remembers the versions in it.
+    fn record(&mut self, op: Op, answer: Answer, began: u64, worker: Option<Worker>) {
+        let owner_version = answer.owner().unwrap_or_default();
+        self.owner_version = self.owner_version.max(owner_version);
+
+        match (&op, &answer) {
+            (Op::Write { changes, .. }, Answer::Written { versions }) => {
                 for (change, version) in changes.iter().zip(versions) {
-                    self.known.insert(
-                        change.item,
-                        if change.text.is_some() { *version } else { 0 },
-                    );
+                    let version = if change.text.is_some() { *version } else { 0 };
+                    self.item_versions.insert(change.item, version);
                 }
             }
-            (Op::Get { item }, Told::Found { version, .. }) => {
-                self.known.insert(*item, *version);
+            (Op::Get { item }, Answer::Found { version, .. }) => {
+                self.item_versions.insert(*item, *version);
             }
-            (Op::Get { item }, Told::NotFound { .. }) => {
-                self.known.insert(*item, 0);
+            (Op::Get { item }, Answer::NotFound { .. }) => {
+                self.item_versions.insert(*item, 0);
             }
             (
                 Op::Write { changes, .. },
-                Told::Conflict {
-                    at: Some(at), item, ..
+                Answer::Conflict {
+                    index: Some(index),
+                    item,
+                    ..
                 },
             ) => {
-                self.known
-                    .insert(changes[*at].item, item.map_or(0, |(version, _)| version));
+                let version = item.map_or(0, |(version, _)| version);
+                self.item_versions.insert(changes[*index].item, version);
             }
             _ => {}
         }
+
         let ended = self.clock.tick();
         let entry = Entry {
             ended,
             worker,
-            ..self.entry(op, told, began)
+            ..self.entry(op, answer, began)
         };
         self.entries.push(entry);
     }
 
-    fn open(&mut self, op: Op, began: u64) {
-        let entry = self.entry(op, Told::Nothing, began);
+    /// Records an operation without an answer.
+    fn record_open(&mut self, op: Op, began: u64) {
+        let entry = self.entry(op, Answer::Missing, began);
+
         self.entries.push(entry);
     }
 
-    fn entry(&self, op: Op, told: Told, began: u64) -> Entry {
-        let struck = self.struck || self.clock.struck.load(Ordering::SeqCst);
-        let (client, ended, by_default, min_version, worker) =
-            (self.number, u64::MAX, false, None, None);
+    fn entry(&self, op: Op, answer: Answer, began: u64) -> Entry {
         Entry {
-            client,
+            client: self.number,
             op,
-            told,
+            answer,
             began,
-            ended,
-            by_default,
-            min_version,
-            worker,
-            struck,
+            ended: u64::MAX,
+            by_default: false,
+            min_version: None,
+            worker: None,
+            during_fault: self.during_fault || self.clock.has_fault.load(Ordering::SeqCst),
         }
     }
 
-    async fn attempt(&mut self, what: &str, body: &Value, op: &Op, id: Option<&str>) -> Attempt {
+    /// Sends a request once, to a random shard.
+    async fn attempt(
+        &mut self,
+        operation: &str,
+        body: &Value,
+        op: &Op,
+        request_id: Option<&str>,
+    ) -> Attempt {
         let shard = pick(SHARDS.len());
+        let subject = format!("favorites.v1.shard.{}.{operation}", SHARDS[shard]);
         let mut headers = self.caller.headers();
-        headers.insert("Request-Timeout-Ms", BUDGET.as_millis().to_string());
-        if let Some(id) = id {
+        let timeout_ms = ATTEMPT_TIMEOUT.as_millis().to_string();
+        headers.insert("Request-Timeout-Ms", timeout_ms);
+
+        if let Some(id) = request_id {
             headers.insert("Nats-Msg-Id", id);
         }
+
         let life = self.clock.lives[shard].load(Ordering::SeqCst);
-        let subject = format!("favorites.v1.shard.{}.{what}", SHARDS[shard]);
-        let asked =
-            self.caller
-                .client
-                .request_with_headers(subject, headers, body.to_string().into());
-        let asked = timeout(BUDGET + Duration::from_millis(300), asked).await;
-        self.struck |= self.clock.struck.load(Ordering::SeqCst);
-        let reply: Value = match asked {
+        let client = &self.caller.client;
+        let request = client.request_with_headers(subject, headers, body.to_string().into());
+        let reply = timeout(ATTEMPT_TIMEOUT + REPLY_SLACK, request).await;
+        self.during_fault |= self.clock.has_fault.load(Ordering::SeqCst);
+
+        let reply: Value = match reply {
             Ok(Ok(reply)) => serde_json::from_slice(&reply.payload).unwrap_or_default(),
             Ok(Err(error)) if error.kind() == async_nats::RequestErrorKind::NoResponders => {
                 return Attempt::Refused;
             }
             _ => return Attempt::Lost,
         };
-        // An odd life is none: it is being ended, or begun.
-        let same = life.is_multiple_of(2) && life == self.clock.lives[shard].load(Ordering::SeqCst);
-        if let Some(told) = told(op, &reply) {
-            return Attempt::Told(told, same.then_some((shard, life)));
+
+        if let Some(answer) = answer(op, &reply) {
+            // Which worker answered is certain only if the same one ran all the time.
+            let is_running = life.is_multiple_of(2);
+            let is_same = life == self.clock.lives[shard].load(Ordering::SeqCst);
+            let worker = (is_running && is_same).then_some((shard, life));
+
+            return Attempt::Answered(answer, worker);
         }
+
         match reply["error"]["code"].as_str() {
             Some("in_doubt") => Attempt::InDoubt,
             Some("truth_unavailable" | "auth_unavailable" | "overloaded" | "deadline_exceeded") => {
                 Attempt::Refused
             }
             other => {
-                self.faults.push(format!("{what} is answered {other:?}"));
+                self.unexpected
+                    .push(format!("the reply to {operation} is {other:?}"));
                 Attempt::Lost
             }
         }
     }
 }
 
-/// What the clients of one owner saw, together; and what no client should be told.
-pub async fn of_all(clients: Vec<tokio::task::JoinHandle<Client>>) -> (History, Vec<String>) {
-    let (mut history, mut faults) = (History::default(), Vec::new());
+/// Returns what the clients of one owner saw together, and the replies that no client should get.
+pub async fn collect(clients: Vec<tokio::task::JoinHandle<Client>>) -> (History, Vec<String>) {
+    let mut history = History::default();
+    let mut unexpected = Vec::new();
+
     for client in clients {
         let client = client.await.expect("no panic");
         history.entries.extend(client.entries);
-        faults.extend(client.faults);
+        unexpected.extend(client.unexpected);
     }
-    (history, faults)
+
+    (history, unexpected)
 }

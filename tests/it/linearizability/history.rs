@@ -1,33 +1,39 @@
-//! One owner's history as it was seen from outside, and whether it could have been: by the order of one operation after
-//! the other for what is promised to be so, and by the guarantees of a session for the rest.
+//! One owner's history as clients saw it, and whether it is possible. Writes and strong reads must
+//! have a linear order. Default reads must keep the guarantees of sessions.
 
-use super::model::{Change, Hints, Op, Owner, Ret, Seen, Told};
+use super::model::{Answer, Change, Hints, Op, Owner, Ret, VersionBound};
 use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester, SequentialSpec as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long the search for an order may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Which worker answered: the shard, and how often its worker was ended before.
+/// The stack of the search, which is deeply recursive.
+const SEARCH_STACK_BYTES: usize = 256 << 20;
+
+/// The violation of a history without a linear order.
+pub const NO_ORDER: &str = "there is no order";
+
+/// A worker: its shard, and how often that shard's worker was killed or started before.
 pub type Worker = (usize, u64);
 
-/// An operation: what was asked and answered, and the ticks of the clock that all clients share.
+/// An operation and its answer, with the ticks of the clock that all clients share.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub client: usize,
     pub op: Op,
-    pub told: Told,
+    pub answer: Answer,
     pub began: u64,
     pub ended: u64,
-    /// A read by default: it is not promised to be the newest.
+    /// Whether it is a read with the default consistency, which may return an older state.
     pub by_default: bool,
-    /// What it had to hold at least.
+    /// The owner's version that the answer had to take into account at least.
     pub min_version: Option<u64>,
-    /// Who gave the answer, where that is certain.
+    /// The worker that answered, if that is certain.
     pub worker: Option<Worker>,
-    /// Whether a fault lasted while it did.
-    pub struck: bool,
+    /// Whether a fault lasted during the operation.
+    pub during_fault: bool,
 }
 
 /// All operations of one owner.
@@ -36,259 +42,245 @@ pub struct History {
     pub entries: Vec<Entry>,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
+    /// Operations that must have a linear order.
     pub operations: usize,
     pub clients: usize,
+    /// Operations without an answer.
     pub pending: usize,
-    pub struck: usize,
-    pub defaults: usize,
+    pub during_fault: usize,
+    pub default_reads: usize,
     pub took: Duration,
     pub violations: Vec<String>,
 }
 
 impl History {
-    /// Looks for an order, and at the reads that are outside of it.
+    /// Searches for a linear order, and checks the default reads.
     pub async fn check(self) -> Verdict {
-        let began = Instant::now();
-        let counted = self.counted();
+        let start = Instant::now();
+        let counts = self.count();
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        // Deep recursion, and not to be waited for without end.
-        let search = move || sender.send(self.violations());
+
         std::thread::Builder::new()
-            .stack_size(256 << 20)
-            .spawn(search)
+            .stack_size(SEARCH_STACK_BYTES)
+            .spawn(move || sender.send(self.violations()))
             .expect("a thread");
-        let violations = match tokio::time::timeout(PATIENCE, receiver).await {
-            Ok(found) => found.expect("no panic"),
+
+        let violations = match tokio::time::timeout(SEARCH_TIMEOUT, receiver).await {
+            Ok(violations) => violations.expect("no panic"),
             Err(_) => vec!["the search for an order does not end".into()],
         };
+
         Verdict {
-            took: began.elapsed(),
+            took: start.elapsed(),
             violations,
-            ..counted
+            ..counts
         }
     }
 
-    fn counted(&self) -> Verdict {
-        let count =
-            |which: fn(&Entry) -> bool| self.entries.iter().filter(|entry| which(entry)).count();
+    fn count(&self) -> Verdict {
         let clients: BTreeSet<usize> = self.entries.iter().map(|entry| entry.client).collect();
+        let count = |predicate: fn(&Entry) -> bool| {
+            let counted = self.entries.iter().filter(|entry| predicate(entry));
+            counted.count()
+        };
+
         Verdict {
             operations: count(|entry| !entry.by_default),
             clients: clients.len(),
-            pending: count(|entry| entry.told == Told::Nothing),
-            struck: count(|entry| !entry.by_default && entry.struck),
-            defaults: count(|entry| entry.by_default),
+            pending: count(|entry| entry.answer == Answer::Missing),
+            during_fault: count(|entry| !entry.by_default && entry.during_fault),
+            default_reads: count(|entry| entry.by_default),
             ..Verdict::default()
         }
     }
 
     fn violations(&self) -> Vec<String> {
-        let mut found = self.of_sessions();
-        match self.order() {
-            None => found.push(format!("there is no order: {}", self.told())),
-            Some(order) => found.extend(self.of_states(&order)),
+        let mut violations = self.violations_of_sessions();
+
+        match self.find_order() {
+            None => violations.push(format!("{NO_ORDER}: {}", self.listing())),
+            Some(order) => violations.extend(self.violations_of_states(&order)),
         }
-        found
+
+        violations
     }
 
-    /// An order in which every answer is right, if there is one.
-    fn order(&self) -> Option<Vec<(Op, Ret)>> {
-        let entries = self.with_what_was_seen();
-        let mut hints = Hints::default();
-        let mut by_end: Vec<&Entry> = entries
-            .iter()
-            .filter(|entry| entry.told != Told::Nothing)
-            .collect();
-        by_end.sort_by_key(|entry| entry.ended);
-        let mut ranks = BTreeMap::new();
-        for entry in by_end {
-            let Some(owner) = entry.told.owner() else {
-                continue;
-            };
-            if matches!(entry.told, Told::Written { .. }) {
-                hints.writes.insert(owner);
-                continue;
-            }
-            let count = hints.reads.entry(owner).or_default();
-            ranks.insert(entry.began, *count);
-            *count += 1;
-        }
-        let mut events: Vec<(u64, usize, bool)> = Vec::new();
-        for (number, entry) in entries.iter().enumerate() {
-            events.push((entry.began, number, true));
-            if entry.told != Told::Nothing {
-                events.push((entry.ended, number, false));
-            }
-        }
-        events.sort_unstable();
+    /// Returns an order in which every answer is right, if there is one.
+    fn find_order(&self) -> Option<Vec<(Op, Ret)>> {
+        let entries = self.linear_entries();
+        let (hints, ranks) = hints(&entries);
         let mut tester = LinearizabilityTester::new(Owner::new(hints));
-        for (_, number, begins) in events {
-            let entry = &entries[number];
-            // A client goes on after what got no answer, which so needs a thread of its own: the last to be tried.
+
+        for event in events(&entries) {
+            let entry = &entries[event.entry];
+            // A client goes on after an operation without an answer. So that operation needs a
+            // thread of its own: one of the last that are tried.
             let thread = if entry.ended == u64::MAX {
-                1_000 + number
+                1_000 + event.entry
             } else {
                 entry.client
             };
-            if begins {
+
+            if event.is_begin {
                 tester
                     .on_invoke(thread, entry.op.clone())
                     .expect("a well-formed history");
             } else {
-                let rank = ranks.get(&entry.began).copied().unwrap_or_default();
+                let ret = Ret {
+                    answer: entry.answer.clone(),
+                    rank: ranks.get(&entry.began).copied().unwrap_or_default(),
+                };
                 tester
-                    .on_return(
-                        thread,
-                        Ret {
-                            told: entry.told.clone(),
-                            rank,
-                        },
-                    )
+                    .on_return(thread, ret)
                     .expect("a well-formed history");
             }
         }
+
         tester.serialized_history()
     }
 
-    /// What is promised to be in order; where a text was seen of a write without an answer, with its versions.
-    fn with_what_was_seen(&self) -> Vec<Entry> {
-        let mut seen = BTreeMap::new();
-        for entry in &self.entries {
-            match &entry.told {
-                Told::Found { version, text, .. }
-                | Told::Conflict {
-                    item: Some((version, text)),
-                    ..
-                } => {
-                    seen.insert(*text, *version);
-                }
-                _ => {}
-            }
-        }
+    /// Returns the operations that must have a linear order. A write without an answer gets its
+    /// versions if another client has seen one of its texts.
+    fn linear_entries(&self) -> Vec<Entry> {
+        let versions_by_text = self.versions_by_text();
         let mut entries: Vec<Entry> = self
             .entries
             .iter()
             .filter(|entry| !entry.by_default)
             .cloned()
             .collect();
+
         for entry in &mut entries {
             let Op::Write { changes, .. } = &entry.op else {
                 continue;
             };
-            if entry.told != Told::Nothing {
+            if entry.answer != Answer::Missing {
                 continue;
             }
-            let seen_at = |(at, change): (usize, &Change)| {
-                Some(seen.get(&change.text?)?.saturating_sub(at as u64))
+
+            let first_version = |(index, change): (usize, &Change)| {
+                let version = versions_by_text.get(&change.text?)?;
+                Some(version.saturating_sub(index as u64))
             };
-            if let Some(first) = changes.iter().enumerate().find_map(seen_at) {
-                entry.told = Told::Written {
+
+            if let Some(first) = changes.iter().enumerate().find_map(first_version) {
+                entry.answer = Answer::Written {
                     versions: (first..).take(changes.len()).collect(),
                 };
             }
         }
+
         entries
     }
 
-    /// Reads by default tell of a state that was, and of all of it: never of half a batch.
-    fn of_states(&self, order: &[(Op, Ret)]) -> Vec<String> {
-        let mut owner = Owner::new(Hints::default());
-        let mut states = BTreeMap::from([(0, owner.items.clone())]);
-        for (op, ret) in order {
-            match (&ret.told, op) {
-                (Told::Nothing, _) => {
-                    owner.invoke(op);
-                }
-                (told @ Told::Written { versions }, Op::Write { changes, .. }) => {
-                    owner.write(changes, versions);
-                    states.insert(told.owner().unwrap_or_default(), owner.items.clone());
-                }
-                _ => {}
-            }
-        }
-        // What was never answered may have made states of its own.
-        let open = self.entries.iter().any(|entry| entry.told == Told::Nothing);
-        let mut found = Vec::new();
-        for entry in self.entries.iter().filter(|entry| entry.by_default) {
-            let (Op::Get { item }, Some(version)) = (&entry.op, entry.told.owner()) else {
-                continue;
-            };
-            let Some(state) = states.get(&version) else {
-                if !open {
-                    found.push(format!(
-                        "a read tells of what was no state of the owner:{}",
-                        entry.line()
-                    ));
-                }
-                continue;
-            };
-            let there = state.get(item).map(|(version, text)| (*version, *text));
-            let right = match (&entry.told, there) {
-                (Told::Found { version, text, .. }, Some((Seen::Exactly(at), written))) => {
-                    *version == at && *text == written
-                }
-                (Told::NotFound { .. }, None) => true,
-                (_, there) => {
-                    open && there.is_none_or(|(version, _)| matches!(version, Seen::AtLeast(_)))
-                }
-            };
-            if !right {
-                found.push(format!(
-                    "a read tells of an item as it was not then:{}",
-                    entry.line()
-                ));
-            }
-        }
-        found
+    /// Returns the version of each text that an answer shows.
+    fn versions_by_text(&self) -> BTreeMap<u32, u64> {
+        let shown = |entry: &Entry| match &entry.answer {
+            Answer::Found { version, text, .. } => Some((*text, *version)),
+            Answer::Conflict { item, .. } => item.map(|(version, text)| (text, version)),
+            _ => None,
+        };
+
+        self.entries.iter().filter_map(shown).collect()
     }
 
-    /// One reads one's writes where one asks for it, and a worker never goes back.
-    fn of_sessions(&self) -> Vec<String> {
-        let mut found = Vec::new();
+    /// Returns the default reads that do not show a state that existed, and all of it: never half
+    /// of a batch.
+    fn violations_of_states(&self, order: &[(Op, Ret)]) -> Vec<String> {
+        let states = states(order);
+        // A write without an answer may have made a state that is not known exactly.
+        let has_open = self
+            .entries
+            .iter()
+            .any(|entry| entry.answer == Answer::Missing);
+        let mut violations = Vec::new();
+
+        for entry in self.entries.iter().filter(|entry| entry.by_default) {
+            let Op::Get { item } = &entry.op else {
+                continue;
+            };
+            let Some(owner_version) = entry.answer.owner() else {
+                continue;
+            };
+
+            let Some(state) = states.get(&owner_version) else {
+                if !has_open {
+                    let line = entry.line();
+                    violations.push(format!("a read shows a state that never existed:{line}"));
+                }
+                continue;
+            };
+
+            let is_right = match (&entry.answer, state.get(item).copied()) {
+                (
+                    Answer::Found { version, text, .. },
+                    Some((VersionBound::Exactly(item_version), item_text)),
+                ) => *version == item_version && *text == item_text,
+                (Answer::NotFound { .. }, None) => true,
+                (_, None) => has_open,
+                (_, Some((version, _))) => has_open && matches!(version, VersionBound::AtLeast(_)),
+            };
+            if !is_right {
+                let line = entry.line();
+                violations.push(format!("a read shows an item as it was not then:{line}"));
+            }
+        }
+
+        violations
+    }
+
+    /// Returns the answers older than the client asked for, and those in which a worker went back.
+    fn violations_of_sessions(&self) -> Vec<String> {
+        let mut violations = Vec::new();
+
         for entry in &self.entries {
-            if let (Some(least), Some(owner)) = (entry.min_version, entry.told.owner())
-                && owner < least
+            if let (Some(min_version), Some(owner_version)) =
+                (entry.min_version, entry.answer.owner())
+                && owner_version < min_version
             {
-                found.push(format!(
-                    "a read of at least version {least} tells of less:{}",
-                    entry.line()
+                let line = entry.line();
+                violations.push(format!(
+                    "a read of at least version {min_version} shows less:{line}"
                 ));
             }
         }
+
         let mut by_worker: BTreeMap<Worker, Vec<&Entry>> = BTreeMap::new();
         for entry in &self.entries {
             if let Some(worker) = entry.worker {
                 by_worker.entry(worker).or_default().push(entry);
             }
         }
+
         for entries in by_worker.values() {
-            for later in entries
+            let reads = entries
                 .iter()
-                .filter(|entry| matches!(entry.op, Op::Get { .. }))
-            {
-                let before = entries.iter().filter(|entry| entry.ended < later.began);
-                let newest = before.max_by_key(|entry| entry.told.owner());
-                if let Some(newest) =
-                    newest.filter(|newest| newest.told.owner() > later.told.owner())
+                .filter(|entry| matches!(entry.op, Op::Get { .. }));
+
+            for read in reads {
+                let before = entries.iter().filter(|entry| entry.ended < read.began);
+                let newest = before.max_by_key(|entry| entry.answer.owner());
+                if let Some(newest) = newest
+                    && newest.answer.owner() > read.answer.owner()
                 {
-                    found.push(format!(
-                        "a worker went back:{}{}",
-                        newest.line(),
-                        later.line()
-                    ));
+                    let before = newest.line();
+                    let after = read.line();
+                    violations.push(format!("a worker went back:{before}{after}"));
                 }
             }
         }
-        found
+
+        violations
     }
 
-    /// All of it, a line each, without what was written.
-    fn told(&self) -> String {
+    /// Returns a line for each operation, without the texts that were written.
+    fn listing(&self) -> String {
         let mut entries: Vec<&Entry> = self.entries.iter().collect();
         entries.sort_by_key(|entry| entry.began);
+
         entries.into_iter().map(Entry::line).collect()
     }
 }
@@ -298,13 +290,99 @@ impl Entry {
         let Self {
             client,
             op,
-            told,
+            answer,
             began,
             ended,
             worker,
             ..
         } = self;
         let default = if self.by_default { " by default" } else { "" };
-        format!("\n  {began}..{ended} client {client} at {worker:?}:{default} {op:?} -> {told:?}")
+
+        format!("\n  {began}..{ended} client {client} at {worker:?}:{default} {op:?} -> {answer:?}")
     }
+}
+
+/// Returns the hints for the search, and the rank of each answer that changed nothing, by the tick
+/// at which its operation began.
+fn hints(entries: &[Entry]) -> (Hints, BTreeMap<u64, usize>) {
+    let mut hints = Hints::default();
+    let mut ranks = BTreeMap::new();
+    let mut answered: Vec<&Entry> = entries
+        .iter()
+        .filter(|entry| entry.answer != Answer::Missing)
+        .collect();
+    answered.sort_by_key(|entry| entry.ended);
+
+    for entry in answered {
+        let Some(owner_version) = entry.answer.owner() else {
+            continue;
+        };
+
+        if matches!(entry.answer, Answer::Written { .. }) {
+            hints.writes.insert(owner_version);
+            continue;
+        }
+
+        let count = hints.reads.entry(owner_version).or_default();
+        ranks.insert(entry.began, *count);
+        *count += 1;
+    }
+
+    (hints, ranks)
+}
+
+/// The begin or the end of an operation. The order of the fields sorts events by time.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Event {
+    tick: u64,
+    /// The index of the entry.
+    entry: usize,
+    is_begin: bool,
+}
+
+/// Returns the events of these operations in the order of time.
+fn events(entries: &[Entry]) -> Vec<Event> {
+    let mut events = Vec::new();
+
+    for (index, entry) in entries.iter().enumerate() {
+        events.push(Event {
+            tick: entry.began,
+            entry: index,
+            is_begin: true,
+        });
+        if entry.answer != Answer::Missing {
+            events.push(Event {
+                tick: entry.ended,
+                entry: index,
+                is_begin: false,
+            });
+        }
+    }
+
+    events.sort_unstable();
+
+    events
+}
+
+/// Returns the items after each acknowledged write in this order, by the owner's version.
+fn states(order: &[(Op, Ret)]) -> BTreeMap<u64, BTreeMap<u8, (VersionBound, u32)>> {
+    let mut owner = Owner::new(Hints::default());
+    let mut states = BTreeMap::from([(0, owner.items.clone())]);
+
+    for (op, ret) in order {
+        match (&ret.answer, op) {
+            (Answer::Missing, _) => {
+                owner.invoke(op);
+            }
+            (Answer::Written { versions }, Op::Write { changes, .. }) => {
+                owner.write(changes, versions);
+
+                let version = ret.answer.owner().unwrap_or_default();
+                states.insert(version, owner.items.clone());
+            }
+            _ => {}
+        }
+    }
+
+    states
 }

@@ -1,24 +1,27 @@
-//! What one owner's items are allowed to do, one operation after the other: the specification that histories are checked
-//! against.
+//! The specification that histories are checked against: what one owner's items may do, one
+//! operation after the other.
 //!
-//! A version is whatever the bucket gives, so it is part of an answer and not foretold: a write's has to be above the
-//! owner's before. Two hints keep the search short, and forbid no order that could be right: versions rise, so a write is
-//! not tried before all that tells of a lower one; and of reads of one state the first to end is taken first.
+//! The bucket chooses versions, so the model does not predict them. They are part of an answer, and
+//! a write's version must be above the owner's version before it. Two hints keep the search short.
+//! They exclude no order that could be right:
+//!
+//! - Versions rise. So a write is tried only after every answer with a lower version.
+//! - Of several reads of the same state, the one that ended first is taken first.
 
 use stateright::semantics::SequentialSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// One item put, with a text that no other write has, or deleted.
+/// A put or a deletion of one item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub item: u8,
-    /// No text deletes it.
+    /// A text that no other write has. A change without text deletes the item.
     pub text: Option<u32>,
     pub if_version: Option<u64>,
 }
 
-/// What is asked.
+/// An operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Get {
@@ -31,221 +34,276 @@ pub enum Op {
     },
 }
 
-/// What is answered; `owner` is the owner's version that the answer takes into account.
+/// The answer to an operation. `owner` is the owner's version that the answer takes into account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum Answer {
     Found {
         owner: u64,
         version: u64,
         text: u32,
     },
-    /// To a get, or to the change of that place.
+    /// To a get, or to the change with that index.
     NotFound {
         owner: u64,
-        at: usize,
+        index: usize,
     },
-    /// To the change of that place; or to all of a batch, whose owner is at another version.
+    /// To the change with that index. Without an index it is the answer to a batch whose owner is
+    /// at another version.
     Conflict {
         owner: u64,
-        at: Option<usize>,
+        index: Option<usize>,
         item: Option<(u64, u32)>,
     },
     /// The version of each change.
     Written {
         versions: Vec<u64>,
     },
-    /// Nothing: it is not known whether it was done.
-    Nothing,
+    /// There was no answer. It is unknown whether the operation was executed.
+    Missing,
 }
 
-/// An answer, and its place among the answers that tell of the same owner's version and changed nothing.
+/// An answer, and its rank among the answers that changed nothing and have the same owner's
+/// version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ret {
-    pub told: Told,
+    pub answer: Answer,
     pub rank: usize,
 }
 
-/// What a history tells of versions.
+/// The versions in a history's answers.
 #[derive(Debug, Default)]
 pub struct Hints {
     /// The owner's version after each acknowledged write.
     pub writes: BTreeSet<u64>,
-    /// How many answers that changed nothing tell of each version.
+    /// How many answers that changed nothing have each version.
     pub reads: BTreeMap<u64, usize>,
 }
 
-/// A version that is known, or that was given to a write without an answer.
+/// What is known about a version. That of a write without an answer is not known exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum VersionBound {
     Exactly(u64),
     AtLeast(u64),
 }
 
-/// One owner: a version, and the living items.
+/// One owner: a version, and the live items.
 #[derive(Clone, Debug)]
 pub struct Owner {
-    pub version: Seen,
-    pub items: BTreeMap<u8, (Seen, u32)>,
-    /// Answers that told of the present version so far.
-    ranks: usize,
-    /// Nothing fits any more: an unanswered write cannot have been done here.
-    dead: bool,
+    pub version: VersionBound,
+    pub items: BTreeMap<u8, (VersionBound, u32)>,
+    /// The answers so far that changed nothing and have the present version.
+    answers_taken: usize,
+    /// Whether a write without an answer was tried where it cannot have been executed. Then no
+    /// further step is valid.
+    is_impossible: bool,
     hints: Arc<Hints>,
 }
 
-impl Told {
-    /// The owner's version that it tells of.
+impl Answer {
+    /// The owner's version that the answer takes into account.
     pub fn owner(&self) -> Option<u64> {
         match self {
             Self::Found { owner, .. }
             | Self::NotFound { owner, .. }
             | Self::Conflict { owner, .. } => Some(*owner),
             Self::Written { versions } => versions.last().copied(),
-            Self::Nothing => None,
+            Self::Missing => None,
         }
     }
 }
 
-impl Seen {
-    /// Whether it can be that version; from then on it is.
-    fn is(&mut self, version: u64) -> bool {
+impl VersionBound {
+    /// Returns whether it can be that version. If so, it is exactly that version from now on.
+    fn narrow_to(&mut self, version: u64) -> bool {
         let fits = match *self {
-            Self::Exactly(known) => known == version,
-            Self::AtLeast(least) => version >= least,
+            Self::Exactly(exact) => exact == version,
+            Self::AtLeast(min) => version >= min,
         };
+
         if fits {
             *self = Self::Exactly(version);
         }
+
         fits
     }
 
-    fn may_be(mut self, version: u64) -> bool {
-        self.is(version)
+    fn can_be(mut self, version: u64) -> bool {
+        self.narrow_to(version)
     }
 
     /// The lowest version that a later write can have.
-    fn after(self) -> u64 {
+    fn next_min(self) -> u64 {
         match self {
-            Self::Exactly(known) => known + 1,
-            Self::AtLeast(least) => least + 1,
+            Self::Exactly(exact) => exact + 1,
+            Self::AtLeast(min) => min + 1,
         }
     }
 
-    /// The lowest version that nobody has accounted for.
-    fn unseen(self) -> u64 {
+    /// The lowest version whose answers are not all taken.
+    fn first_open(self) -> u64 {
         match self {
-            Self::Exactly(known) => known + 1,
-            Self::AtLeast(least) => least,
+            Self::Exactly(exact) => exact + 1,
+            Self::AtLeast(min) => min,
         }
     }
 }
 
 impl Owner {
-    /// Who has nothing yet.
+    /// An owner without items.
     pub fn new(hints: Hints) -> Self {
-        let version = Seen::Exactly(0);
         Self {
-            version,
+            version: VersionBound::Exactly(0),
             items: BTreeMap::new(),
-            ranks: 0,
-            dead: false,
+            answers_taken: 0,
+            is_impossible: false,
             hints: Arc::new(hints),
         }
     }
 
-    /// Whether all that tells of the present version, and of those up to `next`, was accounted for.
-    fn may_leave_for(&self, next: u64) -> bool {
-        let complete = match self.version {
-            Seen::Exactly(known) => {
-                self.ranks == self.hints.reads.get(&known).copied().unwrap_or_default()
+    /// Returns whether all answers with the present version, and with those below `next`, are
+    /// taken.
+    fn can_leave_for(&self, next: u64) -> bool {
+        let all_taken = match self.version {
+            VersionBound::Exactly(exact) => {
+                let answers = self.hints.reads.get(&exact).copied();
+
+                self.answers_taken == answers.unwrap_or_default()
             }
-            Seen::AtLeast(_) => true,
+            VersionBound::AtLeast(_) => true,
         };
-        let between = self.version.unseen()..next.max(self.version.unseen());
-        complete
+
+        let first = self.version.first_open();
+        let between = first..next.max(first);
+
+        all_taken
             && self.hints.writes.range(between.clone()).next().is_none()
             && self.hints.reads.range(between).next().is_none()
     }
 
-    /// Whether an answer that changed nothing can tell of that version of the owner now.
-    fn tells(&mut self, owner: u64, rank: usize) -> bool {
-        if let Seen::AtLeast(least) = self.version
-            && (owner < least || self.hints.writes.contains(&owner) || !self.may_leave_for(owner))
-        {
-            return false;
+    /// Takes an answer that changed nothing. Returns whether it can have that owner's version and
+    /// that rank now.
+    fn take_answer(&mut self, owner: u64, rank: usize) -> bool {
+        if let VersionBound::AtLeast(min) = self.version {
+            let is_excluded =
+                owner < min || self.hints.writes.contains(&owner) || !self.can_leave_for(owner);
+
+            if is_excluded {
+                return false;
+            }
         }
-        let fits = self.version.is(owner) && self.ranks == rank;
-        self.ranks += 1;
+
+        let fits = self.version.narrow_to(owner) && self.answers_taken == rank;
+        self.answers_taken += 1;
+
         fits
     }
 
-    /// Whether the condition may be true; it is made so where that was open.
-    fn has_version(&mut self, item: u8, wanted: u64) -> bool {
+    /// Returns whether an item can have that version. If that was open, the item has it from now
+    /// on. Version 0 is that of no item.
+    fn narrow_item(&mut self, item: u8, wanted: u64) -> bool {
         match self.items.get_mut(&item) {
-            Some((version, _)) => version.is(wanted),
+            Some((version, _)) => version.narrow_to(wanted),
             None => wanted == 0,
         }
     }
 
-    fn shows(&mut self, item: u8, shown: Option<(u64, u32)>) -> bool {
+    /// Returns whether an answer can show an item so.
+    fn can_show(&mut self, item: u8, shown: Option<(u64, u32)>) -> bool {
         match (self.items.get_mut(&item), shown) {
-            (Some((version, text)), Some((told, told_text))) => {
-                *text == told_text && version.is(told)
+            (Some((version, text)), Some((shown_version, shown_text))) => {
+                *text == shown_text && version.narrow_to(shown_version)
             }
             (None, None) => true,
             _ => false,
         }
     }
 
-    /// Whether nothing speaks against the write.
-    fn takes(&mut self, changes: &[Change], if_owner_version: Option<u64>) -> bool {
-        let living =
-            |change: &Change| change.text.is_some() || self.items.contains_key(&change.item);
-        changes.iter().all(living)
-            && if_owner_version.is_none_or(|wanted| self.version.may_be(wanted))
+    /// Returns whether a write can be executed.
+    fn can_execute(&mut self, changes: &[Change], if_owner_version: Option<u64>) -> bool {
+        let deletes_only_live_items = changes
+            .iter()
+            .all(|change| change.text.is_some() || self.items.contains_key(&change.item));
+
+        deletes_only_live_items
+            && if_owner_version.is_none_or(|wanted| self.version.can_be(wanted))
             && changes.iter().all(|change| {
                 change
                     .if_version
-                    .is_none_or(|wanted| self.has_version(change.item, wanted))
+                    .is_none_or(|wanted| self.narrow_item(change.item, wanted))
             })
     }
 
-    fn apply(&mut self, changes: &[Change], versions: impl Iterator<Item = Seen>) {
+    fn apply(&mut self, changes: &[Change], versions: impl Iterator<Item = VersionBound>) {
         for (change, version) in changes.iter().zip(versions) {
             match change.text {
                 Some(text) => self.items.insert(change.item, (version, text)),
                 None => self.items.remove(&change.item),
             };
+
             self.version = version;
         }
-        self.ranks = 0;
+
+        self.answers_taken = 0;
     }
 
-    /// Makes a write that was acknowledged.
+    /// Executes a write that was acknowledged.
     pub fn write(&mut self, changes: &[Change], versions: &[u64]) {
-        self.apply(changes, versions.iter().copied().map(Seen::Exactly));
+        self.apply(changes, versions.iter().copied().map(VersionBound::Exactly));
     }
 
-    fn is_refused(
+    /// Returns whether a write can have been acknowledged with these versions, and executes it.
+    fn take_write(
         &mut self,
         changes: &[Change],
         if_owner_version: Option<u64>,
-        told: &Told,
+        versions: &[u64],
     ) -> bool {
-        match told {
-            Told::NotFound { at, .. } => changes.get(*at).is_some_and(|change| {
+        let (Some(first), Some(last)) = (versions.first(), versions.last()) else {
+            return false;
+        };
+
+        let is_consecutive = versions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+
+        let fits = versions.len() == changes.len()
+            && is_consecutive
+            && *first >= self.version.next_min()
+            && self.can_leave_for(*last)
+            && self.can_execute(changes, if_owner_version);
+
+        self.write(changes, versions);
+
+        fits
+    }
+
+    /// Returns whether a refusal of a write is right.
+    fn can_refuse(
+        &mut self,
+        changes: &[Change],
+        if_owner_version: Option<u64>,
+        answer: &Answer,
+    ) -> bool {
+        match answer {
+            Answer::NotFound { index, .. } => changes.get(*index).is_some_and(|change| {
                 change.text.is_none() && !self.items.contains_key(&change.item)
             }),
-            Told::Conflict { owner, at, item } => {
+            Answer::Conflict { owner, index, item } => {
                 let owner_differs = if_owner_version.is_some_and(|wanted| wanted != *owner);
-                let Some(at) = at else { return owner_differs };
-                let Some(change) = changes.get(*at) else {
+
+                let Some(index) = index else {
+                    return owner_differs;
+                };
+
+                let Some(change) = changes.get(*index) else {
                     return false;
                 };
-                let differs = change
+
+                let shown_version = item.map_or(0, |(version, _)| version);
+                let item_differs = change
                     .if_version
-                    .is_some_and(|wanted| wanted != item.map_or(0, |(version, _)| version));
-                (differs || owner_differs && changes.len() == 1) && self.shows(change.item, *item)
+                    .is_some_and(|wanted| wanted != shown_version);
+                let is_single = changes.len() == 1;
+
+                (item_differs || owner_differs && is_single) && self.can_show(change.item, *item)
             }
             _ => false,
         }
@@ -256,70 +314,65 @@ impl SequentialSpec for Owner {
     type Op = Op;
     type Ret = Ret;
 
-    /// Does what got no answer.
+    /// Executes a write that got no answer.
     fn invoke(&mut self, op: &Op) -> Ret {
         if let Op::Write {
             changes,
             if_owner_version,
         } = op
         {
-            self.dead |= !self.may_leave_for(0) || !self.takes(changes, *if_owner_version);
-            let first = self.version.after();
-            self.apply(changes, (first..).map(Seen::AtLeast));
+            let is_possible = self.can_leave_for(0) && self.can_execute(changes, *if_owner_version);
+            self.is_impossible |= !is_possible;
+
+            let first = self.version.next_min();
+            self.apply(changes, (first..).map(VersionBound::AtLeast));
         }
+
         Ret {
-            told: Told::Nothing,
+            answer: Answer::Missing,
             rank: 0,
         }
     }
 
     fn is_valid_step(&mut self, op: &Op, ret: &Ret) -> bool {
-        if self.dead {
+        if self.is_impossible {
             return false;
         }
-        match (op, &ret.told) {
+
+        match (op, &ret.answer) {
             (
                 Op::Get { item },
-                Told::Found {
+                Answer::Found {
                     owner,
                     version,
                     text,
                 },
-            ) => self.tells(*owner, ret.rank) && self.shows(*item, Some((*version, *text))),
-            (Op::Get { item }, Told::NotFound { owner, .. }) => {
-                self.tells(*owner, ret.rank) && self.shows(*item, None)
+            ) => {
+                self.take_answer(*owner, ret.rank) && self.can_show(*item, Some((*version, *text)))
             }
+            (Op::Get { item }, Answer::NotFound { owner, .. }) => {
+                self.take_answer(*owner, ret.rank) && self.can_show(*item, None)
+            }
+            (Op::Get { .. }, _) => false,
             (
                 Op::Write {
                     changes,
                     if_owner_version,
                 },
-                Told::Written { versions },
-            ) => {
-                let (Some(first), Some(last)) = (versions.first(), versions.last()) else {
-                    return false;
-                };
-                let in_one_go = versions.len() == changes.len()
-                    && versions.windows(2).all(|two| two[0] + 1 == two[1]);
-                let fits = in_one_go
-                    && *first >= self.version.after()
-                    && self.may_leave_for(*last)
-                    && self.takes(changes, *if_owner_version);
-                self.write(changes, versions);
-                fits
-            }
+                Answer::Written { versions },
+            ) => self.take_write(changes, *if_owner_version, versions),
             (
                 Op::Write {
                     changes,
                     if_owner_version,
                 },
-                told,
+                refusal,
             ) => {
-                told.owner()
-                    .is_some_and(|owner| self.tells(owner, ret.rank))
-                    && self.is_refused(changes, *if_owner_version, told)
+                refusal
+                    .owner()
+                    .is_some_and(|owner| self.take_answer(owner, ret.rank))
+                    && self.can_refuse(changes, *if_owner_version, refusal)
             }
-            _ => false,
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The checker itself: histories that were made by hand, right and wrong.
+//! The checker itself, with histories of a simulated service: right ones, and ones with a planted
+//! violation.
 
 use super::history::{Entry, History};
-use super::model::{Change, Op, Told};
+use super::model::{Answer, Change, Op};
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use std::time::Duration;
 const CLIENTS: usize = 10;
 const OPERATIONS: usize = 90;
 
-/// A service without fault: each operation is done at a moment between its beginning and its end.
+/// A correct service: it executes each operation at one moment between the operation's begin and
+/// end.
 struct Service {
     random: TestRng,
     version: u64,
@@ -20,76 +22,99 @@ struct Service {
 
 impl Service {
     fn new(seed: u8) -> Self {
-        let random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
         Self {
-            random,
+            random: TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]),
             version: 0,
             items: BTreeMap::new(),
             text: 0,
         }
     }
 
-    fn pick(&mut self, most: u32) -> u32 {
-        self.random.next_u32() % most
+    /// Returns a random number below the limit.
+    fn pick(&mut self, limit: u32) -> u32 {
+        self.random.next_u32() % limit
     }
 
+    /// Returns a random operation.
     fn operation(&mut self) -> Op {
         if self.pick(3) == 0 {
-            return Op::Get {
-                item: self.pick(4) as u8,
-            };
+            let item = self.pick(4) as u8;
+            return Op::Get { item };
         }
-        let (first, count) = (self.pick(4) as u8, 1 + self.pick(3) as u8);
-        let mut changes = Vec::new();
-        for item in (0..count).map(|more| (first + more) % 4) {
-            self.text += 1;
-            let text = (self.pick(6) > 0).then_some(self.text);
-            let known = self.items.get(&item).map_or(0, |(version, _)| *version);
-            let if_version = (self.pick(2) == 0).then_some(known);
-            changes.push(Change {
-                item,
-                text,
-                if_version,
-            });
-        }
+
+        let first = self.pick(4) as u8;
+        let count = 1 + self.pick(3) as u8;
+        let items = (0..count).map(|more| (first + more) % 4);
+
         Op::Write {
-            changes,
+            changes: items.map(|item| self.change(item)).collect(),
             if_owner_version: None,
         }
     }
 
-    fn done(&mut self, op: &Op) -> Told {
+    fn change(&mut self, item: u8) -> Change {
+        self.text += 1;
+        let text = (self.pick(6) > 0).then_some(self.text);
+        let version = self.items.get(&item).map_or(0, |(version, _)| *version);
+        let if_version = (self.pick(2) == 0).then_some(version);
+
+        Change {
+            item,
+            text,
+            if_version,
+        }
+    }
+
+    /// Executes an operation.
+    fn execute(&mut self, op: &Op) -> Answer {
+        match op {
+            Op::Get { item } => self.get(*item),
+            Op::Write { changes, .. } => match self.refusal(changes) {
+                Some(refusal) => refusal,
+                None => self.write(changes),
+            },
+        }
+    }
+
+    fn get(&self, item: u8) -> Answer {
         let owner = self.version;
-        let changes = match op {
-            Op::Get { item } => {
-                return match self.items.get(item) {
-                    Some((version, text)) => Told::Found {
-                        owner,
-                        version: *version,
-                        text: *text,
-                    },
-                    None => Told::NotFound { owner, at: 0 },
-                };
-            }
-            Op::Write { changes, .. } => changes,
-        };
-        for (at, change) in changes.iter().enumerate() {
+
+        match self.items.get(&item).copied() {
+            Some((version, text)) => Answer::Found {
+                owner,
+                version,
+                text,
+            },
+            None => Answer::NotFound { owner, index: 0 },
+        }
+    }
+
+    /// Returns the refusal of the first change that cannot be executed.
+    fn refusal(&self, changes: &[Change]) -> Option<Answer> {
+        let owner = self.version;
+
+        for (index, change) in changes.iter().enumerate() {
             let item = self.items.get(&change.item).copied();
             if change.text.is_none() && item.is_none() {
-                return Told::NotFound { owner, at };
+                return Some(Answer::NotFound { owner, index });
             }
-            if change
-                .if_version
-                .is_some_and(|wanted| wanted != item.map_or(0, |(version, _)| version))
-            {
-                return Told::Conflict {
+
+            let version = item.map_or(0, |(version, _)| version);
+            if change.if_version.is_some_and(|wanted| wanted != version) {
+                return Some(Answer::Conflict {
                     owner,
-                    at: Some(at),
+                    index: Some(index),
                     item,
-                };
+                });
             }
         }
+
+        None
+    }
+
+    fn write(&mut self, changes: &[Change]) -> Answer {
         let first = self.version + 1 + u64::from(self.pick(5));
+
         for (version, change) in (first..).zip(changes) {
             match change.text {
                 Some(text) => self.items.insert(change.item, (version, text)),
@@ -97,121 +122,179 @@ impl Service {
             };
             self.version = version;
         }
-        Told::Written {
+
+        Answer::Written {
             versions: (first..).take(changes.len()).collect(),
         }
     }
 }
 
-/// What the clients of a service without fault see, of whom some get no answer to a write.
-fn history(seed: u8, unanswered: usize) -> History {
-    let mut service = Service::new(seed);
-    let (mut entries, mut under_way) = (
-        Vec::new(),
-        BTreeMap::<usize, (u64, Op, Option<Told>)>::new(),
-    );
-    let (mut tick, mut left) = (0, unanswered);
-    while entries.len() < OPERATIONS || !under_way.is_empty() {
-        tick += 1;
-        let client = service.pick(CLIENTS as u32) as usize;
-        match under_way.remove(&client) {
-            None if entries.len() < OPERATIONS => {
-                under_way.insert(client, (tick, service.operation(), None));
-            }
-            None => {}
-            Some((began, op, None)) => {
-                let told = service.done(&op);
-                under_way.insert(client, (began, op, Some(told)));
-            }
-            Some((began, op, Some(told))) => {
-                let lost = left > 0 && matches!(told, Told::Written { .. }) && service.pick(6) == 0;
-                left -= usize::from(lost);
-                let (told, ended) = if lost {
-                    (Told::Nothing, u64::MAX)
-                } else {
-                    (told, tick)
-                };
-                let (by_default, min_version, worker, struck) = (false, None, None, true);
-                entries.push(Entry {
-                    client,
-                    op,
-                    told,
-                    began,
-                    ended,
-                    by_default,
-                    min_version,
-                    worker,
-                    struck,
-                });
-            }
+/// An operation of a client that has not ended.
+struct Pending {
+    began: u64,
+    op: Op,
+    /// `None` until the service has executed it.
+    answer: Option<Answer>,
+}
+
+impl Pending {
+    /// Ends the operation; without an answer if that is lost.
+    fn end(self, client: usize, answer: Answer, tick: u64, is_lost: bool) -> Entry {
+        Entry {
+            client,
+            op: self.op,
+            answer: if is_lost { Answer::Missing } else { answer },
+            began: self.began,
+            ended: if is_lost { u64::MAX } else { tick },
+            by_default: false,
+            min_version: None,
+            worker: None,
+            during_fault: true,
         }
     }
+}
+
+/// Returns what the clients of a correct service see. So many of their writes, at most, get no
+/// answer.
+fn history(seed: u8, unanswered_max: usize) -> History {
+    let mut service = Service::new(seed);
+    let mut entries = Vec::new();
+    let mut pending = BTreeMap::<usize, Pending>::new();
+    let mut unanswered_left = unanswered_max;
+    let mut tick = 0;
+
+    while entries.len() < OPERATIONS || !pending.is_empty() {
+        tick += 1;
+        let client = service.pick(CLIENTS as u32) as usize;
+
+        let Some(mut operation) = pending.remove(&client) else {
+            if entries.len() < OPERATIONS {
+                let operation = Pending {
+                    began: tick,
+                    op: service.operation(),
+                    answer: None,
+                };
+                pending.insert(client, operation);
+            }
+            continue;
+        };
+
+        let Some(answer) = operation.answer.take() else {
+            operation.answer = Some(service.execute(&operation.op));
+            pending.insert(client, operation);
+            continue;
+        };
+
+        let is_written = matches!(answer, Answer::Written { .. });
+        let is_lost = unanswered_left > 0 && is_written && service.pick(6) == 0;
+        unanswered_left -= usize::from(is_lost);
+        entries.push(operation.end(client, answer, tick, is_lost));
+    }
+
     History { entries }
 }
 
-/// Changes the history at the first place from its middle on that takes it; whether there is one.
-fn spoil(history: &mut History, which: impl FnMut(&mut Entry) -> bool) -> bool {
+/// Changes the first entry, from the middle on, that the function can change. Asserts that there is
+/// one.
+#[track_caller]
+fn spoil(history: &mut History, change: impl FnMut(&mut Entry) -> bool) {
     let middle = history.entries.len() / 2;
-    history.entries[middle..].iter_mut().any(which)
+
+    assert!(history.entries[middle..].iter_mut().any(change));
 }
 
-async fn violations(history: History) -> usize {
+/// Makes a read return an older owner's version.
+fn return_old_version(entry: &mut Entry) -> bool {
+    match &mut entry.answer {
+        Answer::Found { owner, .. } if *owner > 40 => {
+            *owner -= 30;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Makes a write succeed although its condition names an older version.
+fn ignore_condition(entry: &mut Entry) -> bool {
+    let Op::Write { changes, .. } = &mut entry.op else {
+        return false;
+    };
+    if !matches!(entry.answer, Answer::Written { .. }) {
+        return false;
+    }
+
+    for change in changes {
+        if let Some(version) = change.if_version.filter(|version| *version > 0) {
+            change.if_version = Some(version - 1);
+            return true;
+        }
+    }
+
+    false
+}
+
+/// Makes a read miss an item.
+fn miss_item(entry: &mut Entry) -> bool {
+    if let Answer::Found { owner, .. } = entry.answer {
+        entry.answer = Answer::NotFound { owner, index: 0 };
+        return true;
+    }
+
+    false
+}
+
+async fn count_violations(history: History) -> usize {
     let verdict = history.check().await;
+
     assert!(verdict.took < Duration::from_secs(20), "{:?}", verdict.took);
+
     verdict.violations.len()
 }
 
+/// Goal: the checker finds an order for every history of a correct service, also if answers are
+/// lost.
+///
+/// Method: forty histories from different seeds, with up to four lost answers each.
 #[tokio::test]
-async fn what_a_service_without_fault_tells_has_an_order_also_where_answers_are_lost() {
+async fn a_correct_services_histories_are_linearizable() {
     let mut longest = Duration::ZERO;
+
     for seed in 0..40 {
         let verdict = history(seed, usize::from(seed % 5)).check().await;
+
         assert_eq!(verdict.violations, Vec::<String>::new(), "seed {seed}");
         assert_eq!(verdict.clients, CLIENTS);
         longest = longest.max(verdict.took);
     }
+
     println!("the longest of 40 checks took {longest:?}");
 }
 
-/// Each of these is found in every history, with answers missing or not.
+/// Goal: the checker detects each kind of violation in every history, with lost answers or without.
+///
+/// Method: one entry of a correct history is changed: to a stale read, a lost update or a wrong
+/// refusal.
 #[tokio::test]
-async fn what_cannot_have_been_is_found() {
+async fn each_kind_of_violation_is_detected() {
     for seed in 0..12 {
-        let made = || history(seed, usize::from(seed % 3));
-        let mut old = made();
-        assert!(spoil(&mut old, |entry| match &mut entry.told {
-            Told::Found { owner, .. } if *owner > 40 => {
-                *owner -= 30;
-                true
-            }
-            _ => false,
-        }));
-        assert!(violations(old).await > 0, "seed {seed}: a stale read");
-        let mut lost = made();
-        assert!(spoil(&mut lost, |entry| {
-            match (&mut entry.op, &entry.told) {
-                (Op::Write { changes, .. }, Told::Written { .. }) => {
-                    changes.iter_mut().any(|change| {
-                        let upon = change.if_version.filter(|version| *version > 0);
-                        change.if_version = upon.map(|version| version - 1).or(change.if_version);
-                        upon.is_some()
-                    })
-                }
-                _ => false,
-            }
-        }));
-        assert!(violations(lost).await > 0, "seed {seed}: a lost update");
-        let mut refused = made();
-        assert!(spoil(&mut refused, |entry| match entry.told {
-            Told::Found { owner, .. } => {
-                entry.told = Told::NotFound { owner, at: 0 };
-                true
-            }
-            _ => false,
-        }));
+        let correct = || history(seed, usize::from(seed % 3));
+
+        let mut stale = correct();
+        spoil(&mut stale, return_old_version);
+        assert!(count_violations(stale).await > 0, "seed {seed}: stale read");
+
+        let mut lost_update = correct();
+        spoil(&mut lost_update, ignore_condition);
         assert!(
-            violations(refused).await > 0,
-            "seed {seed}: a wrong refusal"
+            count_violations(lost_update).await > 0,
+            "seed {seed}: lost update"
+        );
+
+        let mut wrong_refusal = correct();
+        spoil(&mut wrong_refusal, miss_item);
+        assert!(
+            count_violations(wrong_refusal).await > 0,
+            "seed {seed}: wrong refusal"
         );
     }
 }

@@ -1,93 +1,89 @@
-//! How an operation is asked for on the wire, and what a reply tells.
+//! An operation as a request on the wire, and a reply as an answer of the model.
 
-use super::model::{Change, Op, Told};
+use super::model::{Answer, Change, Op};
 use serde_json::{Value, json};
+
+/// Returns the name of the operation that executes a change.
+fn name(change: &Change) -> &'static str {
+    if change.text.is_some() {
+        "put"
+    } else {
+        "delete"
+    }
+}
 
 fn fields(change: &Change) -> Value {
     let mut fields = json!({"kind": "text", "id": format!("item-{}", change.item)});
+
     if let Some(text) = change.text {
         fields["data"] = json!({"text": format!("a-favourite-text-{text}")});
     }
     if let Some(version) = change.if_version {
         fields["if_version"] = json!(version);
     }
+
     fields
 }
 
-/// The operation's name, and its body.
-pub fn body(op: &Op) -> (&'static str, Value) {
-    let name = |change: &Change| {
-        if change.text.is_some() {
-            "put"
-        } else {
-            "delete"
-        }
+fn batch(changes: &[Change]) -> Value {
+    let op = |change| {
+        let mut op = fields(change);
+        op["op"] = json!(name(change));
+
+        op
     };
-    let (changes, condition) = match op {
-        Op::Get { item } => return ("get", json!({"kind": "text", "id": format!("item-{item}")})),
+    let ops: Vec<Value> = changes.iter().map(op).collect();
+
+    json!({"mode": "atomic", "ops": ops})
+}
+
+/// Returns the name of the wire's operation, and the body of the request.
+pub fn request(op: &Op) -> (&'static str, Value) {
+    let (changes, if_owner_version) = match op {
+        Op::Get { item } => {
+            let id = format!("item-{item}");
+
+            return ("get", json!({"kind": "text", "id": id}));
+        }
         Op::Write {
             changes,
             if_owner_version,
-        } => (changes.as_slice(), if_owner_version),
+        } => (changes, if_owner_version),
     };
-    let (what, mut body) = match changes {
-        [one] => (name(one), fields(one)),
-        several => {
-            let op = |change| {
-                let mut op = fields(change);
-                op["op"] = json!(name(change));
-                op
-            };
-            let ops: Vec<Value> = several.iter().map(op).collect();
-            ("batch", json!({"mode": "atomic", "ops": ops}))
-        }
+
+    let (operation, mut body) = match &changes[..] {
+        [change] => (name(change), fields(change)),
+        several => ("batch", batch(several)),
     };
-    if let Some(version) = condition {
+
+    if let Some(version) = if_owner_version {
         body["if_owner_version"] = json!(version);
     }
-    (what, body)
+
+    (operation, body)
 }
 
-/// An item as a reply shows it: version and text.
+/// Returns the version and the text of an item in a reply.
 fn item(shown: &Value) -> Option<(u64, u32)> {
-    let text = shown["data"]["text"]
-        .as_str()?
-        .rsplit('-')
-        .next()?
-        .parse()
-        .ok()?;
-    Some((shown["version"].as_u64()?, text))
+    let version = shown["version"].as_u64()?;
+    let text = shown["data"]["text"].as_str()?;
+    let number = text.rsplit('-').next()?.parse().ok()?;
+
+    Some((version, number))
 }
 
-/// What a reply tells; `None` if it is another refusal than one of the data.
-pub fn told(op: &Op, reply: &Value) -> Option<Told> {
+/// Returns the answer of a reply; `None` for a refusal that says nothing about the data.
+pub fn answer(op: &Op, reply: &Value) -> Option<Answer> {
     let error = &reply["error"];
     if error.is_object() {
-        let details = &error["details"];
-        let owner = details["owner_version"].as_u64();
-        let at = details["op"].as_u64().map(|at| at as usize);
-        return match error["code"].as_str()? {
-            "not_found" => Some(Told::NotFound {
-                owner: owner?,
-                at: at.unwrap_or_default(),
-            }),
-            "version_conflict" => {
-                let single = matches!(op, Op::Write { changes, .. } if changes.len() == 1);
-                let at = if single { Some(0) } else { at };
-                Some(Told::Conflict {
-                    owner: owner?,
-                    at,
-                    item: item(&details["item"]),
-                })
-            }
-            _ => None,
-        };
+        return refusal(op, error);
     }
+
     let owner = reply["owner_version"].as_u64()?;
     let versions: Vec<u64> = match (op, reply["results"].as_array()) {
         (Op::Get { .. }, _) => {
             let (version, text) = item(&reply["item"])?;
-            return Some(Told::Found {
+            return Some(Answer::Found {
                 owner,
                 version,
                 text,
@@ -96,8 +92,31 @@ pub fn told(op: &Op, reply: &Value) -> Option<Told> {
         (_, None) => vec![reply["item"]["version"].as_u64()?],
         (_, Some(results)) => results
             .iter()
-            .map(|one| one["item"]["version"].as_u64())
+            .map(|result| result["item"]["version"].as_u64())
             .collect::<Option<_>>()?,
     };
-    (versions.last() == Some(&owner)).then_some(Told::Written { versions })
+
+    (versions.last() == Some(&owner)).then_some(Answer::Written { versions })
+}
+
+fn refusal(op: &Op, error: &Value) -> Option<Answer> {
+    let details = &error["details"];
+    let owner = details["owner_version"].as_u64();
+    let index = details["op"].as_u64().map(|index| index as usize);
+
+    match error["code"].as_str()? {
+        "not_found" => Some(Answer::NotFound {
+            owner: owner?,
+            index: index.unwrap_or_default(),
+        }),
+        "version_conflict" => {
+            let is_single = matches!(op, Op::Write { changes, .. } if changes.len() == 1);
+            Some(Answer::Conflict {
+                owner: owner?,
+                index: if is_single { Some(0) } else { index },
+                item: item(&details["item"]),
+            })
+        }
+        _ => None,
+    }
 }
