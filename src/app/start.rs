@@ -119,6 +119,9 @@ pub(super) async fn check_refusals(
     // does not show that.
     let front = &connections.front;
     while let Err(error) = front.round_trip().await {
+        if let Some(refused) = front.events.refused() {
+            bail!("{}", missing_right(Role::Front, &refused));
+        }
         warn!(
             error = format!("{error:#}"),
             "waiting for the server of the callers"

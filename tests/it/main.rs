@@ -8,6 +8,7 @@
 mod harness;
 
 mod accounts;
+mod arrivals;
 mod asyncapi;
 mod auth;
 mod bad_input;
@@ -20,6 +21,7 @@ mod consistency;
 mod contract;
 mod deadline;
 mod dev;
+mod direct;
 mod discovery;
 mod flood;
 mod heavy;

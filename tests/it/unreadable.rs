@@ -27,7 +27,7 @@ const REQUEST: &str = "mark-of-a-request-88c3";
 const OPERATION: &str = "mark-of-an-operation-41d9";
 
 /// The NATS accounts in which messages of a request travel.
-const ACCOUNTS: [&str; 3] = ["TRUTH", "AUTH", "GATEWAY"];
+const ACCOUNTS: [&str; 4] = ["TRUTH", "SERVICE", "AUTH", "GATEWAY"];
 
 /// The subjects on which a caller's words have to travel: to the worker, to the auth service, and
 /// back.
@@ -35,7 +35,7 @@ const REQUEST_PATH: [&str; 5] = [
     "favorites.v1.",
     "auth.v1.verify",
     "_R_.",
-    "_INBOX_worker.",
+    "_INBOX_auth.",
     "_INBOX.",
 ];
 
@@ -401,7 +401,7 @@ fn check_store(mut world: World, marks: &[String]) {
 /// service.
 ///
 /// Method: a caller sends marked data through every operation to a worker that logs all it can.
-/// Insiders receive every message of three accounts. Then a dump of Postgres, the logs, the
+/// Insiders receive every message of four accounts. Then a dump of Postgres, the logs, the
 /// messages and the files of the bucket are searched for the marks. A mark that is planted in each
 /// of them shows that the search finds it.
 #[tokio::test(flavor = "multi_thread")]

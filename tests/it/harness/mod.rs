@@ -22,7 +22,6 @@ mod writers;
 pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
 pub use cluster::Cluster;
-pub use hub_of_three::HubOfThree;
 pub use leaves::Leaves;
 pub use process::Process;
 
@@ -30,7 +29,7 @@ pub use proxy::Proxy;
 pub use serial::{exclusive, shared};
 pub use servers::{dump, dump_all, kept_directory};
 pub use verifier::Verifier;
-pub use world::{Worker, World, with_breaker};
+pub use world::{Worker, World, with_breaker, with_user_in};
 pub use writers::Writers;
 
 use std::fs;

@@ -40,11 +40,19 @@ pub struct World {
 /// Returns the accounts with one more user, who may do anything to the bucket, as an attacker, an
 /// accident or an administrator could.
 pub fn with_breaker(accounts: &str) -> String {
-    accounts.replacen(
-        "    users: [\n",
-        "    users: [\n      { user: breaker, password: breaker }\n",
-        1,
-    )
+    with_user_in(accounts, "TRUTH", "breaker")
+}
+
+/// Returns the accounts with one more user in one of them, who may do whatever that account may.
+/// Its password is its name.
+pub fn with_user_in(accounts: &str, account: &str, user: &str) -> String {
+    let (before, after) = accounts
+        .split_once(&format!("  {account} {{\n"))
+        .expect("an account");
+    let (head, users) = after.split_once("users: [\n").expect("users");
+    let user = format!("      {{ user: {user}, password: {user} }}");
+
+    format!("{before}  {account} {{\n{head}users: [\n{user}\n{users}")
 }
 
 /// A worker in this process.
@@ -321,6 +329,25 @@ impl World {
             .connect(url)
             .await
             .expect("a connection")
+    }
+
+    /// Connects as a user of [`with_user_in`], who may send also what the client library would
+    /// refuse.
+    pub async fn connect_added(&self, user: &str) -> Client {
+        ConnectOptions::with_user_and_password(user.into(), user.into())
+            .skip_subject_validation(true)
+            .connect(self.nats.url())
+            .await
+            .expect("a connection")
+    }
+
+    /// Returns the settings of a worker that answers callers as a user of [`with_user_in`].
+    pub fn settings_with_front(&self, shard: &str, user: &str) -> Settings {
+        let mut settings = self.settings(shard);
+        settings.nats.front.user = user.into();
+        settings.nats.front.password = user.into();
+
+        settings
     }
 
     /// Connects as the user of [`with_breaker`].
