@@ -1,7 +1,8 @@
-//! The connection to NATS, and the events that it reports.
+//! A connection to NATS, and the events that it reports.
 
-use crate::config::NatsSettings;
+use crate::config::{NatsSettings, Role};
 use anyhow::Context as _;
+use async_nats::client::RequestErrorKind;
 use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,9 @@ const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an error of the server counts. A permission that is still missing causes another one.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
+
+/// A subject without subscribers, so that the server itself answers a request.
+pub(super) const NO_RESPONDER_SUBJECT: &str = "_INBOX.nobody";
 
 /// A connection that is made again when it is lost.
 pub(super) struct Connection {
@@ -49,11 +53,11 @@ impl ConnectionEvents {
 }
 
 impl Connection {
-    /// Connects under `name`, and waits while no server can be reached.
-    pub async fn wait_for(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
+    /// Connects for `role` under `name`, and waits while no server can be reached.
+    pub async fn wait_for(settings: &NatsSettings, role: Role, name: &str) -> anyhow::Result<Self> {
         let mut attempts: u32 = 0;
         loop {
-            let error = match Self::open(settings, name).await {
+            let error = match Self::open(settings, role, name).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             };
@@ -76,11 +80,12 @@ impl Connection {
         }
     }
 
-    /// Connects under `name`.
+    /// Connects for `role` under `name`.
     ///
     /// # Errors
     /// No server can be reached, or the server does not accept the user.
-    pub async fn open(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
+    pub async fn open(settings: &NatsSettings, role: Role, name: &str) -> anyhow::Result<Self> {
+        let user = settings.user(role);
         let (connections, reconnects) = watch::channel(0);
         let (missed, gaps) = watch::channel(0);
         let events = Arc::new(ConnectionEvents::default());
@@ -88,24 +93,29 @@ impl Connection {
 
         let mut options = ConnectOptions::new()
             .name(name)
-            .custom_inbox_prefix(&settings.inbox_prefix)
+            .custom_inbox_prefix(&user.inbox_prefix)
             .connection_timeout(ROUND_TRIP_TIMEOUT)
             .subscription_capacity(settings.queue_messages)
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
-                record(&event, &connections, &missed, &recorded);
+                record(role, &event, &connections, &missed, &recorded);
                 async {}
             });
-        if !settings.user.is_empty() {
-            options = options.user_and_password(settings.user.clone(), settings.password.clone());
+        if settings.ignore_discovered {
+            options = options.ignore_discovered_servers();
+        }
+        if !user.user.is_empty() {
+            options = options.user_and_password(user.user.clone(), user.password.clone());
         }
 
-        let servers: Vec<&str> = settings.url.split(',').map(str::trim).collect();
+        let servers: Vec<&str> = settings.url(role).split(',').map(str::trim).collect();
         let client = options.connect(servers).await.with_context(|| {
+            let section = role.name();
             format!(
-                "NATS cannot be reached with nats.url, nats.user and nats.password (user {:?})",
-                settings.user
+                "NATS cannot be reached with nats.url, nats.{section}.user and \
+                 nats.{section}.password (user {:?})",
+                user.user
             )
         })?;
 
@@ -125,6 +135,22 @@ impl Connection {
             .context("NATS does not answer")?
             .context("NATS is unavailable")
     }
+
+    /// Waits until the server has processed everything that was sent before: it answers a later
+    /// request. Needs the right to publish to `_INBOX.>`.
+    pub async fn round_trip(&self) -> anyhow::Result<()> {
+        let request = self.client.request(NO_RESPONDER_SUBJECT, "".into());
+        let answer = tokio::time::timeout(ROUND_TRIP_TIMEOUT, request)
+            .await
+            .context("NATS does not answer")?;
+
+        match answer {
+            Err(error) if error.kind() != RequestErrorKind::NoResponders => {
+                Err(error).context("NATS is unavailable")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How long to wait before the next attempt: longer after each failure, up to a second. A random
@@ -139,11 +165,13 @@ fn delay(attempts: usize) -> Duration {
 
 /// Records an event of the connection in the counters and the log.
 fn record(
+    role: Role,
     event: &Event,
     connections: &watch::Sender<u64>,
     missed: &watch::Sender<u64>,
     events: &ConnectionEvents,
 ) {
+    let connection = role.name();
     let is_watched = |subscription: &u64| {
         [0, *subscription].contains(&events.watched_subscription.load(Ordering::Relaxed))
     };
@@ -160,27 +188,27 @@ fn record(
         Event::Connected => {
             connections.send_modify(|count| *count += 1);
             events.connected.fetch_add(1, Ordering::Relaxed);
-            info!("connected to NATS");
+            info!(connection, "connected to NATS");
         }
-        Event::Disconnected => warn!("disconnected from NATS"),
+        Event::Disconnected => warn!(connection, "disconnected from NATS"),
         Event::SlowConsumer(subscription) => {
             let dropped = events.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 warn!(
-                    subscription,
-                    dropped, "the queue of a subscription is full, messages are lost"
+                    connection,
+                    subscription, dropped, "the queue of a subscription is full, messages are lost"
                 );
             }
         }
         // This is the only sign of a missing permission.
         Event::ServerError(error) => {
             let error = error.to_string();
-            error!(error, "the NATS server reports an error");
+            error!(connection, error, "the NATS server reports an error");
             *events
                 .refused
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = Some((error, Instant::now()));
         }
-        other => info!(event = %other, "event of the NATS connection"),
+        other => info!(connection, event = %other, "event of the NATS connection"),
     }
 }

@@ -1,6 +1,7 @@
 //! From a message to its reply: the reply wall first, then a permit, then the operation. Every
 //! admitted message gets exactly one reply.
 
+use super::connect::NO_RESPONDER_SUBJECT;
 use super::stats::Counters;
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
@@ -31,8 +32,6 @@ const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 const QUIET_TIME: Duration = Duration::from_millis(100);
 /// A number of messages that the server cannot read, since it takes nine digits at most.
 const UNREADABLE_COUNT: u64 = u64::MAX;
-/// A subject without subscribers, so that the server itself answers a request.
-const NO_RESPONDER_SUBJECT: &str = "_INBOX.nobody";
 
 /// Takes messages, and answers each one.
 pub(super) struct Dispatcher {

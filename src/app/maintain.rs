@@ -3,7 +3,7 @@
 
 use super::connect::Connection;
 use super::start::{check_server, wait_for};
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::maintenance::{Maintainer, Round};
 use crate::owners::OwnersError;
 use crate::requester::Requester;
@@ -30,7 +30,8 @@ impl Maintenance {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-        let connection = Connection::wait_for(&settings.nats, "gofavorites maintain").await?;
+        let connection =
+            Connection::wait_for(&settings.nats, Role::Truth, "gofavorites maintain").await?;
         check_server(&connection.client.server_info())?;
 
         let requester = Requester::start(connection.client.clone()).await?;

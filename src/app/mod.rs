@@ -2,6 +2,7 @@
 //! order.
 
 mod connect;
+mod connections;
 mod discovery;
 mod dispatch;
 mod health;
@@ -17,7 +18,7 @@ pub use stats::{Counters, DropCounts};
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::handler::Service;
 use crate::owners::{Owners, OwnersSettings};
 use crate::requester::Requester;
@@ -27,6 +28,7 @@ use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
 use anyhow::Context as _;
 use connect::{Connection, ConnectionEvents};
+use connections::Connections;
 use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
 use health::Health;
@@ -41,7 +43,7 @@ use tracing::{error, info, warn};
 
 /// A worker that is ready to run.
 pub struct App {
-    connection: Connection,
+    connections: Connections,
     dispatcher: Arc<Dispatcher>,
     discovery: Discovery,
     bucket: Bucket,
@@ -61,7 +63,7 @@ pub async fn init(settings: &Settings) -> anyhow::Result<InitReport> {
     settings.check()?;
     let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-    let connection = Connection::open(&settings.nats, "gofavorites init").await?;
+    let connection = Connection::open(&settings.nats, Role::Truth, "gofavorites init").await?;
     check_server(&connection.client.server_info())?;
 
     let requester = Requester::start(connection.client.clone()).await?;
@@ -92,15 +94,17 @@ fn reply_wall(settings: &Settings) -> ReplyWall {
     ReplyWall {
         prefixes: settings.worker.reply_prefixes.clone(),
         max_bytes: settings.worker.reply_subject_bytes,
-        own_prefix: settings.nats.inbox_prefix.clone(),
+        own_prefixes: Role::ALL
+            .map(|role| settings.nats.user(role).inbox_prefix.clone())
+            .into(),
     }
 }
 
-fn health(dispatcher: &Dispatcher, connection: &Connection) -> Health {
+fn health(dispatcher: &Dispatcher, connections: &Connections) -> Health {
     Health {
         service: dispatcher.service.clone(),
         counters: dispatcher.counters.clone(),
-        events: connection.events.clone(),
+        events: connections.events(),
         permits: dispatcher.permits.clone(),
     }
 }
@@ -134,12 +138,12 @@ impl App {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-        let connection = Connection::wait_for(&settings.nats, "gofavorites worker").await?;
-        let events = &*connection.events;
-        check_server(&connection.client.server_info())?;
+        let connections = Connections::wait_for(&settings.nats, "gofavorites worker").await?;
+        let events = &*connections.truth.events;
 
-        let requester = Requester::start(connection.client.clone()).await?;
-        let auth = Authenticator::new(requester.clone(), settings.auth.clone())?;
+        let requester = Requester::start(connections.auth.client.clone()).await?;
+        let auth = Authenticator::new(requester, settings.auth.clone())?;
+        let requester = Requester::start(connections.truth.client.clone()).await?;
         let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
         wait_for("the bucket", events, || {
             bucket.check(keyring.fingerprints())
@@ -166,10 +170,10 @@ impl App {
 
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
         let wall = Arc::new(reply_wall(&settings));
-        let client = connection.client.clone();
+        let client = connections.front.client.clone();
         let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), client.clone());
         let discovery = Discovery {
-            health: health(&dispatcher, &connection),
+            health: health(&dispatcher, &connections),
             client,
             subjects,
             wall,
@@ -180,7 +184,7 @@ impl App {
         };
 
         Ok(Self {
-            connection,
+            connections,
             dispatcher: Arc::new(dispatcher),
             discovery,
             bucket,
@@ -249,10 +253,12 @@ impl App {
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
         let finished = timeout(grace, handlers.wait()).await.is_ok();
 
-        let flushed = self.connection.flush().await;
-        // The answer to a later request shows that the server has taken the replies. If the bucket
-        // is unavailable, there is none, and the stop goes on.
-        let _ = self.bucket.position().await;
+        // A flush does not show that the server has taken the replies; its answer to a later request
+        // does.
+        let flushed = match self.connections.front.flush().await {
+            Ok(()) => self.connections.front.round_trip().await,
+            failed => failed,
+        };
 
         drop(tasks);
         // Hosting may be under way. The stop does not wait for its end.
@@ -271,7 +277,7 @@ impl App {
 
         tasks.start("projection", {
             let owners = owners.clone();
-            let reconnects = self.connection.reconnects.clone();
+            let reconnects = self.connections.truth.reconnects.clone();
             async move { owners.project(reconnects).await }
         })?;
         tasks.start("cursor_listener", {
@@ -288,8 +294,9 @@ impl App {
         })?;
 
         let auth = &self.dispatcher.service.auth;
-        let (subscription, revocations) = auth.hear_revocations(self.connection.gaps.clone()).await?;
-        self.connection
+        let connection = &self.connections.auth;
+        let (subscription, revocations) = auth.hear_revocations(connection.gaps.clone()).await?;
+        connection
             .events
             .watched_subscription
             .store(subscription, Ordering::Relaxed);
@@ -301,9 +308,9 @@ impl App {
     /// Checks that the server has accepted the subscriptions, and reports that the worker is ready.
     /// Returns only if one of the two fails.
     async fn be_ready(&self) -> anyhow::Error {
-        self.dispatcher.service.auth.knock().await;
+        let auth = &self.dispatcher.service.auth;
 
-        let ready = match check_refusals(&self.bucket, &self.connection.events).await {
+        let ready = match check_refusals(&self.connections, auth, &self.bucket).await {
             Ok(()) => self.report_ready(),
             Err(error) => Err(error),
         };

@@ -1,10 +1,9 @@
-//! The connections that the operators' tools use: those of a worker, without the part that answers
-//! callers.
+//! The connections that the operators' tools use: those of a worker to the bucket and to Postgres.
 
 use super::connect::Connection;
 use super::owners_settings;
 use super::start::check_server;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::maintenance::Operator;
 use crate::owners::Owners;
 use crate::requester::Requester;
@@ -28,7 +27,7 @@ impl OperatorSession {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-        let connection = Connection::open(&settings.nats, name).await?;
+        let connection = Connection::open(&settings.nats, Role::Truth, name).await?;
         check_server(&connection.client.server_info())?;
 
         let requester = Requester::start(connection.client.clone()).await?;

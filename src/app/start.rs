@@ -2,9 +2,12 @@
 //! ends the start, with a message that says what to do.
 
 use super::connect::ConnectionEvents;
+use super::connections::Connections;
+use crate::auth::Authenticator;
+use crate::config::Role;
 use crate::requester::{CallError, Transient};
 use crate::truth::{Bucket, TruthError};
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use async_nats::ServerInfo;
 use std::fmt::Display;
 use std::time::Duration;
@@ -24,7 +27,7 @@ const SERVER_VERSION_MIN: (u64, u64) = (2, 15);
 /// for.
 ///
 /// # Errors
-/// An error that waiting would not mend, or a permission that is missing.
+/// An error that waiting would not mend, or a permission that the connection of `events` lacks.
 pub(super) async fn wait_for<T, E, F>(
     what: &str,
     events: &ConnectionEvents,
@@ -42,7 +45,7 @@ where
         };
 
         if let Some(refused) = events.refused() {
-            return Err(anyhow::Error::new(error).context(missing_right(&refused)));
+            return Err(anyhow::Error::new(error).context(missing_right(Role::Truth, &refused)));
         }
         if !error.is_unavailable() {
             return Err(error.into());
@@ -96,7 +99,7 @@ pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> 
             // Not every error is a missing right: a bucket may also be full, for example.
             sleep(REFUSAL_DELAY_MAX).await;
             if let Some(refused) = events.refused() {
-                bail!("{}", missing_right(&refused));
+                bail!("{}", missing_right(Role::Truth, &refused));
             }
             warn!(%error, "cannot check at start whether the worker may {right} the bucket");
         }
@@ -105,27 +108,47 @@ pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> 
     Ok(())
 }
 
-/// Fails if the server has refused something, such as a subscription, since the connection was
+/// Fails if a server has refused something, such as a subscription, since the connections were
 /// made.
 pub(super) async fn check_refusals(
+    connections: &Connections,
+    auth: &Authenticator,
     bucket: &Bucket,
-    events: &ConnectionEvents,
 ) -> anyhow::Result<()> {
     // The answer to a later request shows that the server has processed the subscriptions. A flush
     // does not show that.
-    wait_for("the bucket", events, || bucket.position())
-        .await
-        .context("cannot check whether the server accepted the subscriptions")?;
+    let front = &connections.front;
+    while let Err(error) = front.round_trip().await {
+        if let Some(refused) = front.events.refused() {
+            bail!("{}", missing_right(Role::Front, &refused));
+        }
+        warn!(
+            error = format!("{error:#}"),
+            "waiting for the server of the callers"
+        );
+        sleep(RETRY_PAUSE).await;
+    }
+    wait_for(
+        "the server of the auth service",
+        &connections.auth.events,
+        || auth.knock(),
+    )
+    .await?;
+    wait_for("the bucket", &connections.truth.events, || {
+        bucket.position()
+    })
+    .await?;
     sleep(REFUSAL_DELAY_MAX).await;
 
-    match events.refused() {
-        Some(refused) => bail!("{}", missing_right(&refused)),
+    match connections.events().refused().first() {
+        Some((role, refused)) => bail!("{}", missing_right(*role, refused)),
         None => Ok(()),
     }
 }
 
-fn missing_right(refused: &str) -> String {
-    format!("the NATS user lacks a right, see nats/accounts.conf: {refused}")
+fn missing_right(role: Role, refused: &str) -> String {
+    let role = role.name();
+    format!("the NATS user of nats.{role} lacks a right, see nats/accounts.conf: {refused}")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The command line, as people and scripts use it: the program itself runs against real workers.
 
-use crate::harness::{Caller, Proxy, World, isin, with_breaker};
+use crate::harness::{Caller, Proxy, World, isin, with_user_in};
 use crate::maintain::{delete, maintain, settings};
 use async_nats::{Client, Message};
 use futures::StreamExt as _;
@@ -832,7 +832,9 @@ async fn check_through_relay(alice: &Person) {
 /// deletes an item between two pages of a walk, and runs maintenance.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_from_zero_are_complete_despite_maintenance() {
-    let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
+    // The relay is a caller in the workers' own account.
+    let accounts = with_user_in(ACCOUNTS_CONF, "SERVICE", "breaker");
+    let world = World::with_accounts(&accounts).await;
     let _a = world.worker("a").await;
     let caller = world.caller("alice").await;
     let alice = Person::new(&world, &caller);

@@ -42,9 +42,7 @@ fn slow_consumers(world: &World) -> usize {
 
 fn maintenance_settings(world: &World) -> Settings {
     let mut settings = world.settings("a");
-    settings.nats.user = "maintain".into();
-    settings.nats.password = world.secrets.nats("maintain").into();
-    settings.nats.inbox_prefix = "_INBOX_maintain".into();
+    world.connect_all_as(&mut settings, "maintain");
 
     settings
 }

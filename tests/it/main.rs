@@ -8,6 +8,7 @@
 mod harness;
 
 mod accounts;
+mod arrivals;
 mod asyncapi;
 mod auth;
 mod bad_input;
@@ -20,11 +21,13 @@ mod consistency;
 mod contract;
 mod deadline;
 mod dev;
+mod direct;
 mod discovery;
 mod flood;
 mod heavy;
 mod history;
 mod hosting;
+mod hub_of_three;
 mod interleavings;
 mod item;
 mod layers;

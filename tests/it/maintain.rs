@@ -16,9 +16,7 @@ use std::time::Duration;
 /// The settings of maintenance that forgets every deletion, however young.
 pub(crate) fn settings(world: &World) -> Settings {
     let mut settings = world.settings("a");
-    settings.nats.user = "maintain".into();
-    settings.nats.password = world.secrets.nats("maintain").into();
-    settings.nats.inbox_prefix = "_INBOX_maintain".into();
+    world.connect_all_as(&mut settings, "maintain");
     settings.maintain.deletions_d = 0;
 
     settings

@@ -7,6 +7,7 @@ mod by_hand;
 mod caller;
 mod cluster;
 mod hub;
+mod hub_of_three;
 mod leaves;
 pub mod load;
 mod process;
@@ -28,7 +29,7 @@ pub use proxy::Proxy;
 pub use serial::{exclusive, shared};
 pub use servers::{dump, dump_all, kept_directory};
 pub use verifier::Verifier;
-pub use world::{Worker, World, with_breaker};
+pub use world::{Worker, World, with_breaker, with_user_in};
 pub use writers::Writers;
 
 use std::fs;

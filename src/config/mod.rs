@@ -1,6 +1,10 @@
 //! The settings: the defaults, overridden by a file, overridden by the environment. They are read
 //! once and checked together.
 
+mod nats;
+
+pub use nats::{NatsSettings, NatsTlsSettings, NatsUserSettings, Role};
+
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
 use crate::maintenance::MaintainSettings;
@@ -18,7 +22,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The connection to NATS.
+    /// The connections to NATS.
     pub nats: NatsSettings,
     /// This worker's subjects, its start and its stop.
     pub worker: WorkerSettings,
@@ -48,24 +52,6 @@ pub struct Settings {
     pub limits: Limits,
     /// The log.
     pub log: LogSettings,
-}
-
-/// The connection to NATS.
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NatsSettings {
-    /// The server as `nats://host:port`, or several separated by commas.
-    #[serde(serialize_with = "without_password")]
-    pub url: String,
-    /// The user; empty connects without one.
-    pub user: String,
-    /// The user's password.
-    #[serde(serialize_with = "hidden")]
-    pub password: String,
-    /// The prefix of this worker's inboxes. The worker's permissions name it too.
-    pub inbox_prefix: String,
-    /// How many messages of one subscription may wait in memory. More are lost, and counted.
-    pub queue_messages: usize,
 }
 
 /// This worker's subjects, its start and its stop.
@@ -129,18 +115,6 @@ pub enum LogFormat {
     Human,
 }
 
-impl Default for NatsSettings {
-    fn default() -> Self {
-        Self {
-            url: "nats://127.0.0.1:4222".into(),
-            user: String::new(),
-            password: String::new(),
-            inbox_prefix: "_INBOX_worker".into(),
-            queue_messages: 65_536,
-        }
-    }
-}
-
 impl Default for WorkerSettings {
     fn default() -> Self {
         Self {
@@ -175,14 +149,6 @@ impl WorkerSettings {
     }
 }
 
-impl fmt::Debug for NatsSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsSettings")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for KeySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeySettings")
@@ -195,6 +161,9 @@ pub enum SettingsError {
     /// A setting cannot be read. The source of the error names it.
     #[error("the settings cannot be read: {0}")]
     Unreadable(#[from] config::ConfigError),
+    /// A setting has another place now.
+    #[error("{0}")]
+    Moved(String),
     /// The settings can be read, but values are invalid.
     #[error("the settings are invalid:\n  {}", .0.join("\n  "))]
     Invalid(Vec<String>),
@@ -239,7 +208,12 @@ impl Settings {
             }
         }
 
-        Ok(builder.build()?.try_deserialize()?)
+        let settings = builder.build()?;
+        if let Some(message) = nats::moved_field(&settings) {
+            return Err(SettingsError::Moved(message));
+        }
+
+        Ok(settings.try_deserialize()?)
     }
 
     /// Checks all settings together, so that one start reports everything that is wrong.
@@ -323,10 +297,16 @@ impl Settings {
             self.postgres.call_ms > 0,
             "postgres.call_ms: more than 0 milliseconds",
         );
-        require(
-            !self.worker.reply_prefixes.contains(&self.nats.inbox_prefix),
-            "nats.inbox_prefix: must be none of worker.reply_prefixes, which callers use",
-        );
+        for role in Role::ALL {
+            let prefixes = &self.worker.reply_prefixes;
+            require(
+                !prefixes.contains(&self.nats.user(role).inbox_prefix),
+                &format!(
+                    "nats.{}.inbox_prefix: must be none of worker.reply_prefixes, which callers use",
+                    role.name()
+                ),
+            );
+        }
         require(
             self.nats.queue_messages > 0,
             "nats.queue_messages: at least 1 message",
@@ -498,7 +478,8 @@ mod tests {
     fn no_secret_is_printed() {
         let mut settings = Settings::default();
         settings.keys.identity = "hush".into();
-        settings.nats.password = "hush".into();
+        settings.nats.truth.password = "hush".into();
+        settings.nats.truth.url = "nats://u:hush@h".into();
         settings.postgres.url = "hush".into();
 
         let printed = format!("{settings:?}");
