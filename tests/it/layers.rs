@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The modules by layer. A module may name the modules of lower layers, and of its own layer only itself.
 const LAYERS: [&[&str]; 7] = [
     &["domain"],
-    &["wire", "seal", "requester", "breaker", "build"],
+    &["wire", "seal", "front", "requester", "breaker", "build"],
     &["auth", "truth", "shard"],
     &["owners"],
     &["handler", "maintenance"],
