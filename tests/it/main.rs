@@ -22,6 +22,7 @@ mod deadline;
 mod dev;
 mod discovery;
 mod flood;
+mod front;
 mod heavy;
 mod history;
 mod hosting;
