@@ -17,7 +17,7 @@
 //! | layer | modules | may name |
 //! |---|---|---|
 //! | 0 | [`domain`] | nothing of ours |
-//! | 1 | [`wire`], [`seal`], [`requester`], [`breaker`], [`build`] | 0 |
+//! | 1 | [`wire`], [`seal`], [`front`], [`requester`], [`breaker`], [`build`] | 0 |
 //! | 2 | [`auth`], [`truth`], [`shard`] | 0, 1 |
 //! | 3 | [`owners`] | 0 to 2 |
 //! | 4 | [`handler`], [`maintenance`] | 0 to 3 |
@@ -49,6 +49,7 @@ pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod domain;
+pub mod front;
 pub mod handler;
 pub mod maintenance;
 pub mod owners;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// itself.
 const LAYERS: [&[&str]; 7] = [
     &["domain"],
-    &["wire", "seal", "requester", "breaker", "build"],
+    &["wire", "seal", "front", "requester", "breaker", "build"],
     &["auth", "truth", "shard"],
     &["owners"],
     &["handler", "maintenance"],

@@ -24,6 +24,7 @@ mod dev;
 mod direct;
 mod discovery;
 mod flood;
+mod front;
 mod heavy;
 mod history;
 mod hosting;
