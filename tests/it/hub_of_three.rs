@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 const WRITES: usize = 3_000;
 const WRITERS: usize = 6;
 
+/// How many records of a key the bucket keeps: so many that it forgets none of them.
+const HISTORY: i64 = 64;
+
 /// Goal: no acknowledged write is lost when a server of the hub is killed.
 ///
 /// Method: writers at both leaves write through their links. Three times the bucket's leader is
@@ -14,7 +17,7 @@ const WRITERS: usize = 6;
 /// every acknowledged record must be in the bucket, and every chain unbroken.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_write_is_lost_when_a_server_of_the_hub_is_killed() {
-    let (mut world, mut hub) = World::with_a_hub_of_three().await;
+    let (mut world, mut hub) = World::with_a_hub_of_three_and(HISTORY).await;
     world.truth.call_ms = 1_000;
     let urls = [world.nats.url(), hub.b.url()];
     let writers = Writers::start(&world, &urls, WRITERS, WRITES).await;

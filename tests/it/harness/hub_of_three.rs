@@ -9,6 +9,7 @@ use gofavorites::dev::nats::NatsServer;
 use gofavorites::dev::network::wait_for_the_hub;
 use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, Role};
 use gofavorites::dev::secrets::Secrets;
+use gofavorites::truth::TruthSettings;
 
 /// The servers other than the leaf of shard `a`, which is the world's own server.
 pub struct HubOfThree {
@@ -22,6 +23,12 @@ impl World {
     /// Starts the hub's servers, two leaves, and the auth service at the leaf of shard `a`, with
     /// the configurations of `nats/`, and creates the bucket. There is no worker yet.
     pub async fn with_a_hub_of_three() -> (Self, HubOfThree) {
+        Self::with_a_hub_of_three_and(TruthSettings::default().history).await
+    }
+
+    /// Does the same as [`with_a_hub_of_three`](Self::with_a_hub_of_three), with a bucket that keeps
+    /// `history` records of each key.
+    pub async fn with_a_hub_of_three_and(history: i64) -> (Self, HubOfThree) {
         let permit = shared().await;
         let shared = shared_servers().await;
         let (number, directory) = shared.place();
@@ -59,6 +66,7 @@ impl World {
         let mut world = Self::of(a, secrets.clone(), shared, place, number, permit);
         world.truth.domain = HUB_DOMAIN.into();
         world.truth.replicas = 3;
+        world.truth.history = history;
         world.urls.insert("b".into(), b.url());
         world.wait_for_three_replicas().await;
         world.start_auth().await;
