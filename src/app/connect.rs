@@ -16,9 +16,6 @@ const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an error of the server counts. A permission that is still missing causes another one.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
-/// A subject without subscribers, so that the server itself answers a request.
-pub(super) const NO_RESPONDER_SUBJECT: &str = "_INBOX.nobody";
-
 /// A connection that is made again when it is lost.
 pub(super) struct Connection {
     pub client: Client,
@@ -137,9 +134,10 @@ impl Connection {
     }
 
     /// Waits until the server has processed everything that was sent before: it answers a later
-    /// request. Needs the right to publish to `_INBOX.>`.
+    /// request. That goes to a new inbox of this connection, where nobody is, so that the server
+    /// itself answers. Needs the right to publish to the connection's own inboxes.
     pub async fn round_trip(&self) -> anyhow::Result<()> {
-        let request = self.client.request(NO_RESPONDER_SUBJECT, "".into());
+        let request = self.client.request(self.client.new_inbox(), "".into());
         let answer = tokio::time::timeout(ROUND_TRIP_TIMEOUT, request)
             .await
             .context("NATS does not answer")?;

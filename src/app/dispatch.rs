@@ -1,7 +1,6 @@
 //! From a message to its reply: the reply wall first, then a permit, then the operation. Every
 //! admitted message gets exactly one reply.
 
-use super::connect::NO_RESPONDER_SUBJECT;
 use super::stats::Counters;
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
@@ -129,10 +128,11 @@ impl Dispatcher {
         handlers: &TaskTracker,
     ) -> Result<(), UnsubscribeError> {
         subscriber.unsubscribe_after(UNREADABLE_COUNT).await?;
-        // Any answer will do. Without one the connection is down, and nothing more comes.
+        // The server itself answers, because nobody is at a new inbox. Without an answer the
+        // connection is down, and nothing more comes.
         let _ = timeout(
             UNSUBSCRIBE_TIMEOUT,
-            self.client.request(NO_RESPONDER_SUBJECT, Bytes::new()),
+            self.client.request(self.client.new_inbox(), Bytes::new()),
         )
         .await;
 

@@ -729,7 +729,6 @@ impl Forbidden {
             REVOKED,
             PING,
             "_INBOX_worker.x",
-            "_INBOX_front.x",
         ];
         let front = Self::new(
             "front",
