@@ -536,7 +536,7 @@ async fn config_shows_what_is_in_force_and_hides_secrets() {
     let world = World::start().await;
     let alice = Person::new(&world, &world.caller("alice").await);
     let file = world.directory.join("worker.toml");
-    let text = "[shard]\nid = \"a\"\n[nats]\npassword = \"hush\"\n[postgres]\nurl = \"postgres://u:hush@h/d\"\n\
+    let text = "[shard]\nid = \"a\"\n[nats.truth]\nuser = \"u\"\npassword = \"hush\"\n[postgres]\nurl = \"postgres://u:hush@h/d\"\n\
                 [keys]\nidentity = \"hush\"\nencryption = \"hush\"\n[auth]\nissuer = \"i\"\nverdict_keys = \"k\"\n";
     std::fs::write(&file, text).expect("written");
     let file = file.to_str().expect("UTF-8");

@@ -9,8 +9,15 @@ use std::path::{Path, PathBuf};
 /// The modules by layer. A module may name the modules of lower layers, and of its own layer only itself.
 const LAYERS: [&[&str]; 7] = [
     &["domain"],
-    &["wire", "seal", "requester", "breaker", "build"],
-    &["auth", "truth", "shard"],
+    &[
+        "wire",
+        "seal",
+        "requester",
+        "breaker",
+        "build",
+        "secret_file",
+    ],
+    &["auth", "truth", "shard", "nats"],
     &["owners"],
     &["handler", "maintenance"],
     &["app", "config", "telemetry", "shutdown", "dev"],

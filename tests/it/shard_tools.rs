@@ -1,7 +1,7 @@
 //! What operators have for a shard: to look at it, to compare it with the bucket, and to build it anew.
 
 use crate::harness::{Caller, World, copy};
-use gofavorites::app::OperatorSession;
+use gofavorites::app::{OperatorSession, WaitLimit};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::maintenance::{Comparison, Difference, Verifier};
 use serde_json::{Value, json};
@@ -170,7 +170,7 @@ async fn each_kind_of_damage_is_found_told_apart_and_mended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_merely_on_its_way_is_no_difference() {
     let (world, workers, owners) = with_some_owners(3).await;
-    let session = OperatorSession::open(&world.settings("a"), "test")
+    let session = OperatorSession::open(&world.settings("a"), "test", WaitLimit::FOREVER)
         .await
         .expect("a session");
     let verifier = Verifier::new(session.operator.clone());

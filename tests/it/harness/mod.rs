@@ -5,8 +5,10 @@
 
 mod by_hand;
 mod caller;
+mod certificates;
 mod cluster;
 mod hub;
+mod jwt;
 mod leaves;
 pub mod load;
 mod process;
@@ -20,7 +22,9 @@ mod writers;
 
 pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
+pub use certificates::{Authority, Certificate};
 pub use cluster::Cluster;
+pub use jwt::Operator;
 pub use leaves::Leaves;
 pub use process::Process;
 

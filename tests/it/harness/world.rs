@@ -231,7 +231,7 @@ impl World {
     pub async fn prepare(&self, settings: &Settings) -> anyhow::Result<app::InitReport> {
         let mut settings = settings.clone();
         self.connect_all_as(&mut settings, "init");
-        app::init(&settings).await
+        app::init(&settings, app::WaitLimit::FOREVER).await
     }
 
     /// A worker of that shard, ready.
