@@ -1,9 +1,12 @@
 //! A connection to NATS, and the events that it reports.
 
+use super::server::check_server;
+use super::wait_limit::{StillUnavailable, WaitLimit};
 use crate::config::{NatsSettings, Role};
+use crate::nats::Credentials;
 use anyhow::Context as _;
 use async_nats::client::RequestErrorKind;
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ConnectError, ConnectErrorKind, Event, rustls};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,8 +30,10 @@ pub(super) struct Connection {
 }
 
 /// What the connection's events have reported.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ConnectionEvents {
+    /// What the connection is for.
+    pub role: Role,
     /// Connections made.
     pub connected: AtomicU64,
     /// Messages lost because a subscription's queue was full.
@@ -40,6 +45,16 @@ pub(super) struct ConnectionEvents {
 }
 
 impl ConnectionEvents {
+    fn new(role: Role) -> Self {
+        Self {
+            role,
+            connected: AtomicU64::default(),
+            overflowed: AtomicU64::default(),
+            watched_subscription: AtomicU64::default(),
+            refused: Mutex::default(),
+        }
+    }
+
     /// The server's last error, if it came within [`REFUSAL_TTL`]. This is the only sign of a
     /// missing permission.
     pub fn refused(&self) -> Option<String> {
@@ -47,11 +62,26 @@ impl ConnectionEvents {
         _ = refused.take_if(|(_, at)| at.elapsed() >= REFUSAL_TTL);
         refused.as_ref().map(|(error, _)| error.clone())
     }
+
+    /// The same as a message for an operator.
+    pub fn missing_right(&self) -> Option<String> {
+        let refused = self.refused()?;
+        let role = self.role.name();
+
+        Some(format!(
+            "the NATS user of nats.{role} lacks a right, see nats/accounts.conf: {refused}"
+        ))
+    }
 }
 
 impl Connection {
-    /// Connects for `role` under `name`, and waits while no server can be reached.
-    pub async fn wait_for(settings: &NatsSettings, role: Role, name: &str) -> anyhow::Result<Self> {
+    /// Connects for `role` under `name`, and waits while no server can be reached, up to `limit`.
+    pub async fn wait_for(
+        settings: &NatsSettings,
+        role: Role,
+        name: &str,
+        limit: WaitLimit,
+    ) -> anyhow::Result<Self> {
         let mut attempts: u32 = 0;
         loop {
             let error = match Self::open(settings, role, name).await {
@@ -59,13 +89,7 @@ impl Connection {
                 Err(error) => error,
             };
 
-            // A host name without an address, a server that is down, or one that does not answer:
-            // each may pass without a change of the settings.
-            let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
-            if !matches!(
-                kind,
-                Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
-            ) {
+            if !may_pass(&error) {
                 return Err(error);
             }
 
@@ -73,22 +97,28 @@ impl Connection {
             if attempts.is_power_of_two() {
                 warn!(error = format!("{error:#}"), "waiting for NATS");
             }
-            tokio::time::sleep(delay(attempts as usize)).await;
+            if !limit.pause(delay(attempts as usize)).await {
+                return Err(error.context(StillUnavailable("NATS".to_owned())));
+            }
         }
     }
 
     /// Connects for `role` under `name`.
     ///
     /// # Errors
-    /// No server can be reached, or the server does not accept the user.
-    pub async fn open(settings: &NatsSettings, role: Role, name: &str) -> anyhow::Result<Self> {
+    /// No server can be reached, or the server does not accept the user, or is too old.
+    async fn open(settings: &NatsSettings, role: Role, name: &str) -> anyhow::Result<Self> {
         let user = settings.user(role);
         let (connections, reconnects) = watch::channel(0);
         let (missed, gaps) = watch::channel(0);
-        let events = Arc::new(ConnectionEvents::default());
+        let events = Arc::new(ConnectionEvents::new(role));
         let recorded = events.clone();
 
-        let mut options = ConnectOptions::new()
+        let access = settings
+            .access(role)
+            .with_context(|| format!("nats.{} cannot be used", role.name()))?;
+        let options = access
+            .options()
             .name(name)
             .custom_inbox_prefix(&user.inbox_prefix)
             .connection_timeout(ROUND_TRIP_TIMEOUT)
@@ -96,25 +126,15 @@ impl Connection {
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
-                record(role, &event, &connections, &missed, &recorded);
+                record(&event, &connections, &missed, &recorded);
                 async {}
             });
-        if settings.ignore_discovered {
-            options = options.ignore_discovered_servers();
-        }
-        if !user.user.is_empty() {
-            options = options.user_and_password(user.user.clone(), user.password.clone());
-        }
 
-        let servers: Vec<&str> = settings.url(role).split(',').map(str::trim).collect();
-        let client = options.connect(servers).await.with_context(|| {
-            let section = role.name();
-            format!(
-                "NATS cannot be reached with nats.url, nats.{section}.user and \
-                 nats.{section}.password (user {:?})",
-                user.user
-            )
-        })?;
+        let client = options
+            .connect(access.servers())
+            .await
+            .with_context(|| unreachable(role, access.credentials()))?;
+        check_server(&client.server_info())?;
 
         Ok(Self {
             client,
@@ -151,6 +171,46 @@ impl Connection {
     }
 }
 
+/// Names the settings to look at, if there is no connection with these credentials.
+fn unreachable(role: Role, credentials: &Credentials) -> String {
+    let section = format!("nats.{}", role.name());
+    let with = if !credentials.creds_file.as_os_str().is_empty() {
+        format!("{section}.creds_file")
+    } else if !credentials.nkey_seed.is_empty() {
+        format!("{section}.nkey_seed")
+    } else if !credentials.token.is_empty() {
+        format!("{section}.token")
+    } else if !credentials.user.is_empty() {
+        let user = &credentials.user;
+        format!("{section}.user and {section}.password (user {user:?})")
+    } else {
+        "no credentials".to_owned()
+    };
+
+    format!("NATS cannot be reached for {section}, with nats.url, nats.tls and {with}")
+}
+
+/// Returns whether the connection may succeed later, without a change of the settings: a host name
+/// without an address, a server that is down, or one that does not answer.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
+    let is_down = matches!(
+        kind,
+        Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
+    );
+
+    // The client reports a certificate that is not accepted as an error of the socket.
+    is_down && !error.chain().any(is_tls_error)
+}
+
+fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
 /// How long to wait before the next attempt: longer after each failure, up to a second. A random
 /// part keeps workers from reconnecting all at once.
 fn delay(attempts: usize) -> Duration {
@@ -163,13 +223,12 @@ fn delay(attempts: usize) -> Duration {
 
 /// Records an event of the connection in the counters and the log.
 fn record(
-    role: Role,
     event: &Event,
     connections: &watch::Sender<u64>,
     missed: &watch::Sender<u64>,
     events: &ConnectionEvents,
 ) {
-    let connection = role.name();
+    let connection = events.role.name();
     let is_watched = |subscription: &u64| {
         [0, *subscription].contains(&events.watched_subscription.load(Ordering::Relaxed))
     };

@@ -2,7 +2,7 @@
 //! the other two as they are.
 
 use super::connect::{Connection, ConnectionEvents};
-use super::start::check_server;
+use super::wait_limit::WaitLimit;
 use crate::config::{NatsSettings, Role};
 use std::sync::Arc;
 
@@ -25,14 +25,9 @@ pub(super) struct WorkerEvents {
 }
 
 impl Connections {
-    /// Connects all three under `name`, and checks the servers. Waits while a server cannot be
-    /// reached.
+    /// Connects all three under `name`. Waits while a server cannot be reached.
     pub async fn wait_for(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
-        let open = async |role| {
-            let connection = Connection::wait_for(settings, role, name).await?;
-            check_server(&connection.client.server_info())?;
-            anyhow::Ok(connection)
-        };
+        let open = |role| Connection::wait_for(settings, role, name, WaitLimit::FOREVER);
 
         Ok(Self {
             truth: open(Role::Truth).await?,
@@ -54,14 +49,16 @@ impl WorkerEvents {
     /// What the servers have refused lately: the connection's role, and the server's last error on
     /// it.
     pub fn refused(&self) -> Vec<(Role, String)> {
-        let all = [
-            (Role::Front, &self.front),
-            (Role::Auth, &self.auth),
-            (Role::Truth, &self.truth),
-        ];
-
-        all.into_iter()
-            .filter_map(|(role, events)| Some((role, events.refused()?)))
+        [&self.front, &self.auth, &self.truth]
+            .into_iter()
+            .filter_map(|events| Some((events.role, events.refused()?)))
             .collect()
+    }
+
+    /// The first connection's error that an operator has to mend, if there is one.
+    pub fn missing_right(&self) -> Option<String> {
+        [&self.front, &self.auth, &self.truth]
+            .into_iter()
+            .find_map(|events| events.missing_right())
     }
 }

@@ -8,13 +8,17 @@ mod dispatch;
 mod health;
 mod maintain;
 mod operator;
+mod server;
 mod start;
 mod stats;
 mod tasks;
+mod wait;
+mod wait_limit;
 
 pub use maintain::Maintenance;
 pub use operator::OperatorSession;
 pub use stats::{Counters, DropCounts};
+pub use wait_limit::{StillUnavailable, WaitLimit};
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
@@ -27,12 +31,12 @@ use crate::shard::Store;
 use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
 use anyhow::Context as _;
-use connect::{Connection, ConnectionEvents};
+use connect::Connection;
 use connections::Connections;
 use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
 use health::Health;
-use start::{check_refusals, check_rights, check_server, wait_for};
+use start::{check_refusals, check_rights};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,6 +44,7 @@ use tasks::Tasks;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
+use wait::Wait;
 
 /// A worker that is ready to run.
 pub struct App {
@@ -59,25 +64,46 @@ pub struct InitReport {
 }
 
 /// Creates the bucket if there is none, and migrates the shard's Postgres to this version's schema.
-pub async fn init(settings: &Settings) -> anyhow::Result<InitReport> {
+/// Waits for what is only unavailable, up to `limit`.
+pub async fn init(settings: &Settings, limit: WaitLimit) -> anyhow::Result<InitReport> {
     settings.check()?;
     let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-    let connection = Connection::open(&settings.nats, Role::Truth, "gofavorites init").await?;
-    check_server(&connection.client.server_info())?;
+    let name = "gofavorites init";
+    let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
 
     let requester = Requester::start(connection.client.clone()).await?;
     let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-    let bucket_created = bucket.init(keyring.fingerprints()).await?;
+    let wait = Wait {
+        limit,
+        events: Some(&connection.events),
+    };
+    let bucket_created = wait
+        .until_available("the bucket", || bucket.init(keyring.fingerprints()))
+        .await?;
 
     let store = Store::new(&settings.postgres)?;
-    store
-        .migrate()
+    wait.until_available("Postgres", || store.migrate())
         .await
         .context("cannot migrate Postgres to this version's schema")?;
     store.close().await;
 
     Ok(InitReport { bucket_created })
+}
+
+/// Connects to the shard's Postgres and checks its schema, for a command that needs nothing else.
+/// Waits while it is unavailable, up to `limit`.
+pub async fn open_postgres(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Store> {
+    let wait = Wait {
+        limit,
+        events: None,
+    };
+
+    let store = Store::new(&settings.postgres)?;
+    wait.until_available("Postgres", || store.check_schema())
+        .await?;
+
+    Ok(store)
 }
 
 fn owners_settings(settings: &Settings) -> OwnersSettings {
@@ -114,13 +140,16 @@ fn health(dispatcher: &Dispatcher, connections: &Connections) -> Health {
 async fn open_store(
     settings: &Settings,
     bucket: &Bucket,
-    events: &ConnectionEvents,
+    wait: &Wait<'_>,
 ) -> anyhow::Result<Store> {
     let store = Store::new(&settings.postgres)?;
-    wait_for("Postgres", events, || store.check_schema()).await?;
+    wait.until_available("Postgres", || store.check_schema())
+        .await?;
 
-    let position = wait_for("the bucket", events, || bucket.position()).await?;
-    wait_for("Postgres", events, || {
+    let position = wait
+        .until_available("the bucket", || bucket.position())
+        .await?;
+    wait.until_available("Postgres", || {
         store.begin_cursor(bucket.name(), &position.created, position.newest)
     })
     .await?;
@@ -140,17 +169,19 @@ impl App {
 
         let connections = Connections::wait_for(&settings.nats, "gofavorites worker").await?;
         let events = &*connections.truth.events;
+        let wait = Wait {
+            limit: WaitLimit::FOREVER,
+            events: Some(events),
+        };
 
         let requester = Requester::start(connections.auth.client.clone()).await?;
         let auth = Authenticator::new(requester, settings.auth.clone())?;
         let requester = Requester::start(connections.truth.client.clone()).await?;
         let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-        wait_for("the bucket", events, || {
-            bucket.check(keyring.fingerprints())
-        })
-        .await?;
+        wait.until_available("the bucket", || bucket.check(keyring.fingerprints()))
+            .await?;
         check_rights(&bucket, events).await?;
-        let store = open_store(&settings, &bucket, events).await?;
+        let store = open_store(&settings, &bucket, &wait).await?;
 
         let shard = settings.shard.id.clone();
         let owners = Owners::new(

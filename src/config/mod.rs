@@ -2,8 +2,9 @@
 //! once and checked together.
 
 mod nats;
+mod secrets;
 
-pub use nats::{NatsSettings, NatsTlsSettings, NatsUserSettings, Role};
+pub use nats::{NatsSettings, NatsUserSettings, Role};
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
@@ -90,9 +91,13 @@ pub struct KeySettings {
     /// The key of the keyed hashes that stand for owners: 32 bytes in base64.
     #[serde(serialize_with = "hidden")]
     pub identity: String,
+    /// A file that holds it.
+    pub identity_file: PathBuf,
     /// The key that wraps the owners' data keys: 32 bytes in base64.
     #[serde(serialize_with = "hidden")]
     pub encryption: String,
+    /// A file that holds it.
+    pub encryption_file: PathBuf,
 }
 
 /// The log.
@@ -151,7 +156,10 @@ impl WorkerSettings {
 
 impl fmt::Debug for KeySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeySettings")
+        f.debug_struct("KeySettings")
+            .field("identity_file", &self.identity_file)
+            .field("encryption_file", &self.encryption_file)
+            .finish_non_exhaustive()
     }
 }
 
@@ -192,7 +200,8 @@ impl Settings {
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
         let environment = config::Environment::with_prefix("GOFAVORITES")
             .prefix_separator("__")
-            .separator("__");
+            .separator("__")
+            .ignore_empty(true);
 
         let mut builder = config::Config::builder();
         if let Some(file) = file {
@@ -202,7 +211,7 @@ impl Settings {
 
         for list in LIST_SETTINGS {
             let variable = format!("GOFAVORITES__{}", list.replace('.', "__").to_uppercase());
-            if let Ok(text) = std::env::var(variable) {
+            if let Some(text) = std::env::var(variable).ok().filter(|text| !text.is_empty()) {
                 builder = builder
                     .set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
             }
@@ -213,7 +222,11 @@ impl Settings {
             return Err(SettingsError::Moved(message));
         }
 
-        Ok(settings.try_deserialize()?)
+        secrets::check_given_once(&settings)?;
+
+        let mut settings: Self = settings.try_deserialize()?;
+        secrets::read_files(&mut settings)?;
+        Ok(settings)
     }
 
     /// Checks all settings together, so that one start reports everything that is wrong.
@@ -245,10 +258,6 @@ impl Settings {
 
     /// Checks the settings that have no usable default.
     fn check_required(&self, require: &mut impl FnMut(bool, &str)) {
-        require(
-            !self.nats.url.is_empty(),
-            "nats.url: name the NATS server, as nats://host:port",
-        );
         require(
             !self.postgres.url.is_empty(),
             "postgres.url: name the shard's database",
@@ -298,6 +307,10 @@ impl Settings {
             "postgres.call_ms: more than 0 milliseconds",
         );
         for role in Role::ALL {
+            if let Err(error) = self.nats.access(role) {
+                require(false, &format!("nats.{}: {error}", role.name()));
+            }
+
             let prefixes = &self.worker.reply_prefixes;
             require(
                 !prefixes.contains(&self.nats.user(role).inbox_prefix),
@@ -479,6 +492,8 @@ mod tests {
         let mut settings = Settings::default();
         settings.keys.identity = "hush".into();
         settings.nats.truth.password = "hush".into();
+        settings.nats.front.token = "hush".into();
+        settings.nats.auth.nkey_seed = "hush".into();
         settings.nats.truth.url = "nats://u:hush@h".into();
         settings.postgres.url = "hush".into();
 

@@ -2,6 +2,7 @@
 //! to the auth service, and one to the bucket.
 
 use super::{hidden, without_password};
+use crate::nats::{Access, AccessError, Credentials, Secret, TlsSettings};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -29,7 +30,7 @@ pub struct NatsSettings {
     /// Whether to use only the servers of `url`, and not those of the cluster that they name.
     pub ignore_discovered: bool,
     /// TLS.
-    pub tls: NatsTlsSettings,
+    pub tls: TlsSettings,
     /// The connection on which callers reach the worker.
     #[serde(deserialize_with = "front_user")]
     pub front: NatsUserSettings,
@@ -41,21 +42,6 @@ pub struct NatsSettings {
     pub truth: NatsUserSettings,
 }
 
-/// TLS to the NATS servers.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NatsTlsSettings {
-    /// Whether a server that does not offer TLS is refused.
-    pub required: bool,
-    /// A PEM file of the authorities that may sign servers' certificates; empty: those of the
-    /// operating system.
-    pub ca_file: PathBuf,
-    /// A PEM file of the client's certificate; empty: none.
-    pub cert_file: PathBuf,
-    /// A PEM file of the key of that certificate.
-    pub key_file: PathBuf,
-}
-
 /// One connection: its server, its user and its inboxes.
 #[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -63,18 +49,24 @@ pub struct NatsUserSettings {
     /// The server, or several, if this connection has others than `nats.url`.
     #[serde(serialize_with = "without_password")]
     pub url: String,
-    /// The user; empty connects without one.
+    /// The user.
     pub user: String,
     /// The user's password.
     #[serde(serialize_with = "hidden")]
     pub password: String,
+    /// A file that holds the password.
+    pub password_file: PathBuf,
     /// A token, in the place of user and password.
     #[serde(serialize_with = "hidden")]
     pub token: String,
-    /// The seed of the user's nkey.
+    /// A file that holds the token.
+    pub token_file: PathBuf,
+    /// The seed of the user's nkey, in the place of user and password.
     #[serde(serialize_with = "hidden")]
     pub nkey_seed: String,
-    /// A file with the user's JWT and nkey.
+    /// A file that holds that seed.
+    pub nkey_seed_file: PathBuf,
+    /// A file with the user's JWT and the seed of the user's nkey, in the place of the others.
     pub creds_file: PathBuf,
     /// The prefix of this connection's inboxes. The user's permissions name it too.
     pub inbox_prefix: String,
@@ -112,12 +104,21 @@ impl NatsSettings {
         }
     }
 
-    /// The servers of the role's connection, separated by commas.
-    pub fn url(&self, role: Role) -> &str {
-        match self.user(role).url.as_str() {
+    /// Returns how the role's connection is made: its own servers and credentials, else the shared
+    /// servers, else the credentials in the servers' URLs.
+    pub fn access(&self, role: Role) -> Result<Access, AccessError> {
+        let user = self.user(role);
+        let url = match user.url.as_str() {
             "" => &self.url,
             own => own,
-        }
+        };
+
+        Access::new(
+            url,
+            user.credentials(),
+            self.tls.clone(),
+            self.ignore_discovered,
+        )
     }
 }
 
@@ -127,6 +128,21 @@ impl NatsUserSettings {
         Self {
             inbox_prefix: role.inbox_prefix().to_owned(),
             ..Self::default()
+        }
+    }
+
+    fn credentials(&self) -> Credentials {
+        let secret = |text: &String, file: &PathBuf| Secret {
+            text: text.clone(),
+            file: file.clone(),
+        };
+
+        Credentials {
+            user: self.user.clone(),
+            password: secret(&self.password, &self.password_file),
+            token: secret(&self.token, &self.token_file),
+            nkey_seed: secret(&self.nkey_seed, &self.nkey_seed_file),
+            creds_file: self.creds_file.clone(),
         }
     }
 
@@ -159,7 +175,7 @@ impl Default for NatsSettings {
             url: "nats://127.0.0.1:4222".into(),
             queue_messages: 65_536,
             ignore_discovered: false,
-            tls: NatsTlsSettings::default(),
+            tls: TlsSettings::default(),
             front: NatsUserSettings::of(Role::Front),
             auth: NatsUserSettings::of(Role::Auth),
             truth: NatsUserSettings::of(Role::Truth),
@@ -184,6 +200,9 @@ impl fmt::Debug for NatsUserSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NatsUserSettings")
             .field("user", &self.user)
+            .field("password_file", &self.password_file)
+            .field("token_file", &self.token_file)
+            .field("nkey_seed_file", &self.nkey_seed_file)
             .field("creds_file", &self.creds_file)
             .field("inbox_prefix", &self.inbox_prefix)
             .finish_non_exhaustive()
@@ -234,13 +253,22 @@ mod tests {
 
     #[test]
     fn a_connection_without_servers_of_its_own_uses_the_shared_ones() {
-        let nats = read("[nats]\nurl = \"nats://all\"\n[nats.auth]\nurl = \"nats://auth\"\n")
-            .expect("well formed")
-            .nats;
+        let text = "[nats]\nurl = \"nats://u:p@all\"\n\
+                    [nats.auth]\nurl = \"nats://auth\"\n\
+                    [nats.truth]\nuser = \"worker\"\n";
+        let nats = read(text).expect("well formed").nats;
 
-        let urls = Role::ALL.map(|role| nats.url(role));
+        let reached = Role::ALL.map(|role| {
+            let access = nats.access(role).expect("consistent");
+            let host = access.servers()[0].host().to_owned();
+            (host, access.credentials().user.clone())
+        });
 
-        assert_eq!(urls, ["nats://all", "nats://auth", "nats://all"]);
+        let expected = [("all", "u"), ("auth", ""), ("all", "worker")];
+        assert_eq!(
+            reached,
+            expected.map(|(host, user)| (host.to_owned(), user.to_owned()))
+        );
     }
 
     #[test]

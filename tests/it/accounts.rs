@@ -4,7 +4,7 @@
 use crate::harness::{Verifier, World, isin, shared};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
 use futures::StreamExt as _;
-use gofavorites::app::Maintenance;
+use gofavorites::app::{Maintenance, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
@@ -301,7 +301,7 @@ async fn check_maintenance(world: &World) -> Result<(), String> {
     settings.maintain.deletions_d = 0;
 
     let round = async {
-        Maintenance::build(&settings)
+        Maintenance::build(&settings, WaitLimit::FOREVER)
             .await?
             .once()
             .await

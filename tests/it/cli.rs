@@ -580,7 +580,7 @@ async fn config_shows_effective_settings_and_hides_secrets() {
     let path = world.directory.join("worker.toml");
     let file = path.to_str().expect("UTF-8");
     let text = "[shard]\nid = \"a\"\n\
-                [nats]\npassword = \"hush\"\n\
+                [nats.truth]\nuser = \"u\"\npassword = \"hush\"\n\
                 [postgres]\nurl = \"postgres://u:hush@h/d\"\n\
                 [keys]\nidentity = \"hush\"\nencryption = \"hush\"\n\
                 [auth]\nissuer = \"i\"\nverdict_keys = \"k\"\n";

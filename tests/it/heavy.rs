@@ -3,7 +3,7 @@
 
 use crate::harness::{Caller, Proxy, World, Writers, with_breaker};
 use async_nats::Client;
-use gofavorites::app::Maintenance;
+use gofavorites::app::{Maintenance, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::maintenance::Round;
@@ -48,7 +48,7 @@ fn maintenance_settings(world: &World) -> Settings {
 }
 
 async fn maintenance(world: &World) -> Maintenance {
-    Maintenance::build(&maintenance_settings(world))
+    Maintenance::build(&maintenance_settings(world), WaitLimit::FOREVER)
         .await
         .expect("built")
 }

@@ -5,9 +5,11 @@
 
 mod by_hand;
 mod caller;
+mod certificates;
 mod cluster;
 mod hub;
 mod hub_of_three;
+mod jwt;
 mod leaves;
 pub mod load;
 mod process;
@@ -21,7 +23,9 @@ mod writers;
 
 pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
+pub use certificates::{Authority, Certificate};
 pub use cluster::Cluster;
+pub use jwt::Operator;
 pub use leaves::Leaves;
 pub use process::Process;
 

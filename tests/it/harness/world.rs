@@ -268,7 +268,7 @@ impl World {
         let mut settings = settings.clone();
         self.connect_all_as(&mut settings, "init");
 
-        app::init(&settings).await
+        app::init(&settings, app::WaitLimit::FOREVER).await
     }
 
     /// Starts a worker of that shard, after `init`, and waits until it is ready.
