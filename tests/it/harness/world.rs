@@ -301,12 +301,26 @@ impl World {
             .expect("a connection")
     }
 
-    /// Waits until a worker of that shard answers: after an outage of NATS everybody comes back in their own time.
+    /// Waits until a worker of that shard answers and has its other two connections: after an outage of NATS each
+    /// connection comes back in its own time.
     pub async fn wait_for_worker(&self, shard: &str) {
         let client = self.connect("gateway").await;
         let subject = format!("favorites.v1.shard.{shard}.version");
+        let is_connected = |told: &Value| {
+            let nats = &told["data"]["nats"];
+            told["data"]["shard"] == shard
+                && nats["auth"]["connected"] == true
+                && nats["truth"]["connected"] == true
+        };
         for _ in 0..500 {
-            if client.request(subject.clone(), "".into()).await.is_ok() {
+            let answers = client.request(subject.clone(), "".into()).await.is_ok();
+            if answers
+                && self
+                    .try_stats("gateway", usize::MAX)
+                    .await
+                    .iter()
+                    .any(is_connected)
+            {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -316,33 +330,40 @@ impl World {
 
     /// What every worker tells of itself (`$SRV.STATS`), by shard; waits until each of `workers` has answered.
     pub async fn stats(&self, workers: usize) -> Vec<Value> {
-        let operator = self.connect("operator").await;
         // One that has lost its connection comes back in its own time, and is asked again.
         for _ in 0..40 {
-            let inbox = operator.new_inbox();
-            let mut answers = operator
-                .subscribe(inbox.clone())
-                .await
-                .expect("a subscription");
-            operator
-                .publish_with_reply("$SRV.STATS.favorites", inbox, "".into())
-                .await
-                .expect("sent");
-            let mut told: Vec<Value> = Vec::new();
-            while told.len() < workers {
-                match tokio::time::timeout(Duration::from_millis(300), answers.next()).await {
-                    Ok(Some(answer)) if answer.status.is_none() => {
-                        told.push(serde_json::from_slice(&answer.payload).expect("JSON"));
-                    }
-                    _ => break,
-                }
-            }
+            let told = self.try_stats("operator", workers).await;
             if told.len() == workers {
-                told.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
                 return told;
             }
         }
         panic!("not every worker answers");
+    }
+
+    /// What workers tell of themselves to that user: those that answer soon, and so many at most.
+    async fn try_stats(&self, user: &str, workers: usize) -> Vec<Value> {
+        let operator = self.connect(user).await;
+        let inbox = operator.new_inbox();
+        let mut answers = operator
+            .subscribe(inbox.clone())
+            .await
+            .expect("a subscription");
+        operator
+            .publish_with_reply("$SRV.STATS.favorites", inbox, "".into())
+            .await
+            .expect("sent");
+
+        let mut told: Vec<Value> = Vec::new();
+        while told.len() < workers {
+            match tokio::time::timeout(Duration::from_millis(300), answers.next()).await {
+                Ok(Some(answer)) if answer.status.is_none() => {
+                    told.push(serde_json::from_slice(&answer.payload).expect("JSON"));
+                }
+                _ => break,
+            }
+        }
+        told.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
+        told
     }
 
     /// The records of the bucket: each key but the barriers', with how many messages it keeps.
