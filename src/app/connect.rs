@@ -7,7 +7,7 @@ use crate::nats::Credentials;
 use anyhow::Context as _;
 use async_nats::client::RequestErrorKind;
 use async_nats::{Client, ConnectError, ConnectErrorKind, Event, rustls};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -36,6 +36,8 @@ pub(super) struct ConnectionEvents {
     pub role: Role,
     /// Connections made.
     pub connected: AtomicU64,
+    /// Whether the connection is up.
+    pub is_up: AtomicBool,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
     /// The id of the one subscription whose lost messages count as a gap; 0 while there is none.
@@ -49,6 +51,7 @@ impl ConnectionEvents {
         Self {
             role,
             connected: AtomicU64::default(),
+            is_up: AtomicBool::default(),
             overflowed: AtomicU64::default(),
             watched_subscription: AtomicU64::default(),
             refused: Mutex::default(),
@@ -245,9 +248,13 @@ fn record(
         Event::Connected => {
             connections.send_modify(|count| *count += 1);
             events.connected.fetch_add(1, Ordering::Relaxed);
+            events.is_up.store(true, Ordering::Relaxed);
             info!(connection, "connected to NATS");
         }
-        Event::Disconnected => warn!(connection, "disconnected from NATS"),
+        Event::Disconnected => {
+            events.is_up.store(false, Ordering::Relaxed);
+            warn!(connection, "disconnected from NATS");
+        }
         Event::SlowConsumer(subscription) => {
             let dropped = events.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {

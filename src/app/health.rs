@@ -115,6 +115,7 @@ impl Health {
                 "lost_to_full_queues": self.events.front.overflowed.load(Ordering::Relaxed),
             },
             "nats": {
+                "connected": self.events.front.is_up.load(Ordering::Relaxed),
                 "connections": self.events.front.connected.load(Ordering::Relaxed),
                 "auth": connection(&self.events.auth),
                 "truth": connection(&self.events.truth),
@@ -158,6 +159,7 @@ fn breaker(breaker: &Breaker) -> Value {
 
 fn connection(events: &ConnectionEvents) -> Value {
     json!({
+        "connected": events.is_up.load(Ordering::Relaxed),
         "connections": events.connected.load(Ordering::Relaxed),
         "lost_to_full_queues": events.overflowed.load(Ordering::Relaxed),
     })

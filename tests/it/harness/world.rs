@@ -360,15 +360,24 @@ impl World {
             .expect("a connection")
     }
 
-    /// Waits until a worker of that shard answers. After an outage of NATS, each worker reconnects
-    /// in its own time.
+    /// Waits until a worker of that shard answers and has its other two connections. After an
+    /// outage of NATS, each connection is made again in its own time.
     pub async fn wait_for_worker(&self, shard: &str) {
         let client = self.connect("gateway").await;
         let subject = format!("favorites.v1.shard.{shard}.version");
+        let is_connected = |statistics: &Value| {
+            let nats = &statistics["data"]["nats"];
+            statistics["data"]["shard"] == shard
+                && nats["auth"]["connected"] == true
+                && nats["truth"]["connected"] == true
+        };
 
         for _ in 0..500 {
             if client.request(subject.clone(), "".into()).await.is_ok() {
-                return;
+                let statistics = ask_for_statistics(&client, usize::MAX).await;
+                if statistics.iter().any(is_connected) {
+                    return;
+                }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
