@@ -26,7 +26,12 @@ pub(super) struct Health {
 impl Health {
     /// What the worker lacks: the part in one word, and what that means. Empty if it is healthy.
     fn reasons(&self) -> Vec<Value> {
-        let Service { owners, auth, .. } = &self.service;
+        let Service {
+            owners,
+            auth,
+            limits,
+            ..
+        } = &self.service;
         let truth = owners.truth();
         let reason = |part: &str, why: String| json!({"part": part, "why": why});
         let mut reasons = Vec::new();
@@ -73,6 +78,10 @@ impl Health {
             ));
         }
 
+        for problem in limits.payload_problems() {
+            reasons.push(reason("limits", problem));
+        }
+
         if let Some(refused) = self.events.refused() {
             reasons.push(reason(
                 "rights",
@@ -99,6 +108,10 @@ impl Health {
         let newest = owners.continuity().newest();
         let dropped = self.counters.dropped();
         let reasons = self.reasons();
+        let in_flight = limits
+            .current()
+            .in_flight
+            .saturating_sub(self.permits.available_permits());
 
         json!({
             "shard": shard,
@@ -106,7 +119,7 @@ impl Health {
             "reasons": reasons,
             "requests": {
                 "answered": self.counters.answered(),
-                "in_flight": limits.in_flight.saturating_sub(self.permits.available_permits()),
+                "in_flight": in_flight,
                 "refused_for_load": self.counters.refused_for_load(),
                 "dropped_without_reply_subject": dropped.no_reply_subject,
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,

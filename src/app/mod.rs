@@ -7,6 +7,7 @@ mod dispatch;
 mod health;
 mod maintain;
 mod operator;
+mod payload;
 mod start;
 mod stats;
 mod tasks;
@@ -18,7 +19,7 @@ pub use stats::{Counters, DropCounts};
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
 use crate::config::Settings;
-use crate::handler::Service;
+use crate::handler::{LimitsInForce, Service};
 use crate::owners::{Owners, OwnersSettings};
 use crate::requester::Requester;
 use crate::seal::Keyring;
@@ -136,7 +137,10 @@ impl App {
 
         let connection = Connection::wait_for(&settings.nats, "gofavorites worker").await?;
         let events = &*connection.events;
-        check_server(&connection.client.server_info())?;
+        let server = connection.client.server_info();
+        check_server(&server)?;
+        let limits = LimitsInForce::new(settings.limits.clone(), server.max_payload);
+        payload::check(&limits)?;
 
         let requester = Requester::start(connection.client.clone()).await?;
         let auth = Authenticator::new(requester.clone(), settings.auth.clone())?;
@@ -159,7 +163,7 @@ impl App {
         let service = Service {
             owners,
             auth,
-            limits: settings.limits.clone(),
+            limits,
             build: BuildInfo::of_this_program(),
             shard: shard.clone(),
         };
@@ -288,12 +292,16 @@ impl App {
         })?;
 
         let auth = &self.dispatcher.service.auth;
-        let (subscription, revocations) = auth.hear_revocations(self.connection.gaps.clone()).await?;
+        let (subscription, revocations) =
+            auth.hear_revocations(self.connection.gaps.clone()).await?;
         self.connection
             .events
             .watched_subscription
             .store(subscription, Ordering::Relaxed);
         tasks.start("revocations", revocations)?;
+        let limits = self.dispatcher.service.limits.clone();
+        let client = self.connection.client.clone();
+        tasks.start("payload_watch", payload::watch(client, limits))?;
 
         Ok(tasks)
     }
