@@ -29,6 +29,7 @@ pub const REVOKED_SUBJECT: &str = "auth.v1.revoked";
 /// Checks tokens, and signs verdicts and revocations.
 pub struct AuthService {
     signing: EncodingKey,
+    kid: String,
     tokens: DecodingKey,
     /// The file to which `dev revoke` appends revocations; none in tests.
     revoked: Option<PathBuf>,
@@ -59,6 +60,7 @@ impl AuthService {
 
         Ok(Self {
             signing,
+            kid: secrets.verdict_kid()?,
             tokens: DecodingKey::from_jwk(key)?,
             revoked: None,
         })
@@ -95,7 +97,7 @@ impl AuthService {
     pub fn sign(&self, typ: &str, claims: &Value) -> anyhow::Result<String> {
         let header = Header {
             typ: Some(typ.into()),
-            kid: Some("verdict".into()),
+            kid: Some(self.kid.clone()),
             ..Header::new(Algorithm::EdDSA)
         };
 

@@ -27,6 +27,7 @@ mod history;
 mod hosting;
 mod interleavings;
 mod item;
+mod key_rotation;
 mod layers;
 mod linearizability;
 mod links;
