@@ -10,6 +10,7 @@ mod harness;
 mod accounts;
 mod asyncapi;
 mod auth;
+mod auth_document;
 mod bad_input;
 mod batch;
 mod changes;
