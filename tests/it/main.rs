@@ -23,6 +23,7 @@ mod dev;
 mod discovery;
 mod flood;
 mod front;
+mod front_access;
 mod heavy;
 mod history;
 mod hosting;
