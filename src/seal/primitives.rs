@@ -38,7 +38,7 @@ pub(super) fn derive(secret: &[u8], label: &str) -> [u8; 32] {
     out
 }
 
-/// Derives the key of a keyed hash, as [`derive`] does.
+/// Derives the key of a keyed hash, as [`derive()`] does.
 pub(super) fn hmac_key(secret: &[u8], label: &str) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, &derive(secret, label))
 }

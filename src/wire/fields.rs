@@ -53,7 +53,7 @@ impl Fields {
         }
     }
 
-    /// Returns a text in the object of this name, as [`peek`](Self::look) does.
+    /// Returns a text in the object of this name, as [`peek`](Self::peek) does.
     pub fn peek_in(&self, object: &str, name: &str) -> Option<&str> {
         match self.remaining.get(object)? {
             Value::Map(fields) => match fields.get(name)? {
