@@ -578,13 +578,18 @@ impl Report {
             .unwrap_or_default()
     }
 
-    /// Returns the time of the slowest read that began between the two moments.
-    pub fn slowest_read(&self, from: Instant, to: Instant) -> Duration {
-        self.observations()
+    /// Returns the time within which that share of the reads that began between the two moments
+    /// was answered.
+    pub fn read_quantile(&self, share: f64, from: Instant, to: Instant) -> Duration {
+        let mut times: Vec<Duration> = self
+            .observations()
             .filter(|request| !request.is_write && request.at >= from && request.at < to)
             .map(|request| request.took)
-            .max()
-            .unwrap_or_default()
+            .collect();
+        times.sort();
+
+        let rank = (times.len() as f64 * share) as usize;
+        times[rank.min(times.len() - 1)]
     }
 
     /// Returns how long after that moment the last request ended that was not served normally.
