@@ -8,7 +8,7 @@ use crate::domain::{ItemId, Kind, Timestamp, Version};
 use crate::seal::{
     Body, Content, Links, OwnerKeys, Part, Record, RecordName, RequestHash, SealError, UserId,
 };
-use crate::truth::NewRecord;
+use crate::truth::{AppendError, NewRecord};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -126,6 +126,22 @@ impl Owners {
             name,
             value: value.into(),
         })
+    }
+
+    /// Sends the write, which lands only if the owner is still at the snapshot's version.
+    pub(super) async fn send(
+        &self,
+        snapshot: &Snapshot,
+        sealed: &Sealed,
+        deadline: tokio::time::Instant,
+    ) -> Result<Version, AppendError> {
+        let owner = snapshot.owner();
+        let version = snapshot.version();
+
+        self.0
+            .bucket
+            .append(owner, version, &sealed.records, deadline)
+            .await
     }
 
     /// Keeps the acknowledged write in memory, so that the next request need not fetch it. Returns

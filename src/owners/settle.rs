@@ -69,18 +69,7 @@ impl Owners {
         sealed: &Sealed,
         deadline: Instant,
     ) -> Result<Option<Settled>, OwnersError> {
-        let appended = self
-            .0
-            .bucket
-            .append(
-                snapshot.owner(),
-                snapshot.version(),
-                &sealed.records,
-                deadline,
-            )
-            .await;
-
-        match appended {
+        match self.send(snapshot, sealed, deadline).await {
             Ok(version) => Ok(Some(Settled::Done(
                 self.adopt(entry, snapshot, sealed, version)?,
             ))),

@@ -191,18 +191,7 @@ impl Owners {
     ) -> Result<Attempt, OwnersError> {
         let sealed = self.seal_draft(user, snapshot, intent, draft)?;
 
-        let appended = self
-            .0
-            .bucket
-            .append(
-                snapshot.owner(),
-                snapshot.version(),
-                &sealed.records,
-                deadline,
-            )
-            .await;
-
-        match appended {
+        match self.send(snapshot, &sealed, deadline).await {
             Ok(version) => Ok(Attempt::Done(
                 self.adopt(entry, snapshot, &sealed, version)?,
             )),

@@ -441,18 +441,17 @@ async fn check_operator(world: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// Goal: no grant of `nats/accounts.conf` is superfluous.
-///
-/// Method: for each grant, a platform runs with accounts that lack it. Callers, the worker, `init`,
-/// `maintain`, the auth service and the operator do their work there; one of them must fail. A few
-/// tries with all grants run among the others, so that no failure comes from a busy machine.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_grant_of_the_accounts_is_needed() {
-    let _permit = shared().await;
-    let mut grants = grants(ACCOUNTS_CONF);
-    // A single server has no links to leaves. links.rs checks the grants of links.
-    grants.retain(|grant| !grant.name.starts_with("leaf"));
-    let with_all = (0..4).map(|_| (ALL_GRANTS.to_owned(), ACCOUNTS_CONF.to_owned()));
+/// Tries the accounts without each of these grants, and that often with all of them, which has to
+/// succeed. Returns the names of the grants without which the try succeeds too.
+pub async fn unneeded_grants<F>(
+    grants: &[Grant],
+    tries_with_all: usize,
+    try_accounts: impl Fn(String) -> F,
+) -> Vec<String>
+where
+    F: Future<Output = Result<(), String>> + Send + 'static,
+{
+    let with_all = (0..tries_with_all).map(|_| (ALL_GRANTS.to_owned(), ACCOUNTS_CONF.to_owned()));
     let without_one = grants
         .iter()
         .map(|grant| (grant.name.clone(), grant.removed_from(ACCOUNTS_CONF)));
@@ -461,10 +460,11 @@ async fn every_grant_of_the_accounts_is_needed() {
     let mut tries = JoinSet::new();
     for (name, conf) in with_all.chain(without_one) {
         let permits = permits.clone();
+        let attempt = try_accounts(conf);
         tries.spawn(async move {
             let _permit = permits.acquire().await.expect("open");
 
-            (name, all_users_can_work(&conf).await)
+            (name, attempt.await)
         });
     }
 
@@ -485,9 +485,28 @@ async fn every_grant_of_the_accounts_is_needed() {
     }
 
     println!("{} grants were removed, one at a time", grants.len());
+    unneeded
+}
 
-    let names = unneeded.join("\n");
-    assert!(unneeded.is_empty(), "no user needs:\n{names}");
+/// Goal: no grant of `nats/accounts.conf` is superfluous.
+///
+/// Method: for each grant, a platform runs with accounts that lack it. Callers, the worker, `init`,
+/// `maintain`, the auth service and the operator do their work there; one of them must fail. A few
+/// tries with all grants run among the others, so that no failure comes from a busy machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_grant_of_the_accounts_is_needed() {
+    let _permit = shared().await;
+    let mut grants = grants(ACCOUNTS_CONF);
+    // A single server has no links to leaves. links.rs checks the grants of links.
+    grants.retain(|grant| !grant.name.starts_with("leaf"));
+    let unneeded = unneeded_grants(
+        &grants,
+        4,
+        |conf| async move { all_users_can_work(&conf).await },
+    );
+    let names = unneeded.await.join("\n");
+    assert!(names.is_empty(), "no user needs:\n{names}");
+
     assert!(
         grants.len() > 30,
         "the grants are read from the configuration: {grants:#?}"

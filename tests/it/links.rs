@@ -1,6 +1,6 @@
 //! The rights of the links between a hub and its leaves: each grant is needed.
 
-use crate::accounts::{Grant, ask, grants};
+use crate::accounts::{Grant, ask, grants, unneeded_grants};
 use crate::harness::{Caller, Leaves, World};
 use async_nats::{Client, HeaderMap};
 use futures::StreamExt as _;
@@ -9,23 +9,14 @@ use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens
 use gofavorites::dev::role::{ACCOUNTS_CONF, LEAF_ACCOUNTS_CONF};
 use gofavorites::dev::tokens::unix_now;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long one try may take, also on a busy machine.
 const TRY_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// How many configurations are tried at the same time.
-const CONCURRENT_TRIES_MAX: usize = 4;
-
 /// How long a reply may take.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The name of a try with all grants.
-const ALL_GRANTS: &str = "nothing";
 
 /// Returns settings with short time limits, because most tries lack something.
 fn settings_with_short_limits(world: &World, shard: &str) -> Settings {
@@ -276,42 +267,9 @@ async fn every_grant_of_a_link_is_needed() {
         .into_iter()
         .filter(|grant| grant.name.starts_with("leaf"))
         .collect();
-    let with_all = (0..2).map(|_| (ALL_GRANTS.to_owned(), ACCOUNTS_CONF.to_owned()));
-    let without_one = grants
-        .iter()
-        .map(|grant| (grant.name.clone(), grant.removed_from(ACCOUNTS_CONF)));
-
-    let permits = Arc::new(Semaphore::new(CONCURRENT_TRIES_MAX));
-    let mut tries = JoinSet::new();
-    for (name, conf) in with_all.chain(without_one) {
-        let permits = permits.clone();
-        tries.spawn(async move {
-            let _permit = permits.acquire().await.expect("open");
-
-            (name, try_configuration(conf).await)
-        });
-    }
-
-    let mut unneeded = Vec::new();
-    for (name, outcome) in tries.join_all().await {
-        if name == ALL_GRANTS {
-            outcome.expect("with all grants the links carry everything");
-            continue;
-        }
-
-        match outcome {
-            Ok(()) => unneeded.push(name),
-            Err(error) => {
-                let first_line = error.lines().next().unwrap_or_default();
-                println!("without {name}\n    {first_line}");
-            }
-        }
-    }
-
-    println!("{} grants were removed, one at a time", grants.len());
-
-    let names = unneeded.join("\n");
-    assert!(unneeded.is_empty(), "no user needs:\n{names}");
+    let unneeded = unneeded_grants(&grants, 2, try_configuration);
+    let names = unneeded.await.join("\n");
+    assert!(names.is_empty(), "no user needs:\n{names}");
     assert!(
         grants.len() > 20,
         "the grants are read from the configuration: {grants:#?}"

@@ -2,16 +2,15 @@
 //! without limit, and no task is left behind.
 
 use crate::harness::load::Load;
-use crate::harness::{Caller, exclusive};
+use crate::harness::{Caller, exclusive, start_platform};
 use async_nats::ConnectOptions;
 use futures::StreamExt as _;
 use gofavorites::dev::process::ChildProcess;
-use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
+use gofavorites::dev::{Platform, tokens};
 use gofavorites::seal::random;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -161,23 +160,6 @@ async fn caller(platform: &Platform, name: &str) -> Caller {
     let token = tokens::token(secrets, name, tokens::ALL_SCOPES, lifetime);
 
     Caller::new(client, token.expect("a token"))
-}
-
-/// Starts a platform with two shards of two workers each, below that directory.
-async fn start_platform(directory: &Path) -> Platform {
-    let options = PlatformOptions {
-        topology: Topology::Single,
-        home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
-        state: directory.join("dev"),
-        fresh: true,
-        program: PathBuf::from(env!("CARGO_BIN_EXE_gofavorites")),
-        shards: vec!["a".into(), "b".into()],
-        workers: 2,
-        usual_ports: false,
-        fsync: true,
-    };
-
-    Platform::start(options, |_| {}).await.expect("a platform")
 }
 
 /// Injects a fault every ten seconds for that time. Returns how often each kind came, and the

@@ -2,12 +2,11 @@
 //!
 //! A kill does not test fsync. These tests say nothing about a loss of power.
 
-use crate::harness::{extent, isin, kept_directory, shared};
+use crate::harness::{extent, isin, kept_directory, shared, start_platform};
 use async_nats::{Client, ConnectOptions, HeaderMap};
-use gofavorites::dev::{Platform, PlatformOptions, Topology, tokens};
+use gofavorites::dev::{Platform, tokens};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -225,23 +224,6 @@ async fn connect(platform: &Platform) -> Client {
         .connect(platform.nats_url())
         .await
         .expect("a connection")
-}
-
-/// Starts a platform with two shards of two workers each, below that directory.
-async fn start_platform(directory: &Path) -> Platform {
-    let options = PlatformOptions {
-        topology: Topology::Single,
-        home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
-        state: directory.join("dev"),
-        fresh: true,
-        program: PathBuf::from(env!("CARGO_BIN_EXE_gofavorites")),
-        shards: vec!["a".into(), "b".into()],
-        workers: 2,
-        usual_ports: false,
-        fsync: true,
-    };
-
-    Platform::start(options, |_| {}).await.expect("a platform")
 }
 
 /// Starts the writers of a round, each with its own owner and all on one connection.

@@ -26,7 +26,7 @@ pub use process::Process;
 
 pub use proxy::Proxy;
 pub use serial::{exclusive, shared};
-pub use servers::{dump, dump_all, kept_directory};
+pub use servers::{dump, dump_all, kept_directory, start_platform};
 pub use verifier::Verifier;
 pub use world::{Worker, World, with_breaker};
 pub use writers::Writers;

@@ -3,6 +3,7 @@
 use gofavorites::config::LogSettings;
 use gofavorites::dev::fetch::{Servers, servers};
 use gofavorites::dev::postgres::{PostgresOptions, PostgresServer};
+use gofavorites::dev::{Platform, PlatformOptions, Topology};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -111,6 +112,23 @@ pub fn kept_directory() -> PathBuf {
     fs::create_dir_all(&directory).expect("a directory");
 
     directory
+}
+
+/// Starts a platform with two shards of two workers each, below that directory.
+pub async fn start_platform(directory: &Path) -> Platform {
+    let options = PlatformOptions {
+        topology: Topology::Single,
+        home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
+        state: directory.join("dev"),
+        fresh: true,
+        program: PathBuf::from(env!("CARGO_BIN_EXE_gofavorites")),
+        shards: vec!["a".into(), "b".into()],
+        workers: 2,
+        usual_ports: false,
+        fsync: true,
+    };
+
+    Platform::start(options, |_| {}).await.expect("a platform")
 }
 
 /// Removes what earlier runs left on the disk. A run's directory has the name of its process, and
