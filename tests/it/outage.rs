@@ -37,9 +37,14 @@ const BUCKET_CODES: [&str; 4] = [
     "overloaded",
 ];
 
-fn print_report(scenario: &str, report: &Report, start: Instant, end: Instant) {
+fn print_report(
+    scenario: &str,
+    report: &Report,
+    start: Instant,
+    breakers_open: Instant,
+    end: Instant,
+) {
     let [writes, reads] = report.counts();
-    let breakers_open = start + BREAKERS_OPEN;
 
     println!("{scenario}: writes {writes:?}");
     println!("{scenario}: reads {reads:?}");
@@ -84,6 +89,28 @@ async fn settings_with_proxy(world: &World, shard: &str) -> (Settings, Proxy) {
     (settings, proxy)
 }
 
+/// Waits until the breakers of these workers for the bucket are open, and returns when they were. A
+/// worker learns of the outage by its own calls only, so one may learn of it much later.
+async fn wait_until_breakers_open(world: &World, workers: usize) -> Instant {
+    let start = Instant::now();
+
+    loop {
+        let is_open = world.stats(workers).await.iter().all(|worker| {
+            let truth = &worker["data"]["truth"];
+            truth["reads"]["state"] == "open" && truth["writes"]["state"] == "open"
+        });
+        if is_open {
+            return Instant::now();
+        }
+
+        assert!(
+            start.elapsed() < RECOVERY_TIMEOUT * 2,
+            "a breaker is closed"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Sends a `list` that is refused with that code, and checks that the refusal comes at once.
 async fn check_refused_at_once(caller: &Caller, code: &str) -> Reply {
     let start = Instant::now();
@@ -125,7 +152,7 @@ async fn postgres_fails(scenario: &str, fail: impl FnOnce(&Proxy)) {
     recover(&load, 400, 100).await;
     let mut report = load.stop().await;
 
-    print_report(scenario, &report, start, end);
+    print_report(scenario, &report, start, start + BREAKERS_OPEN, end);
     report.only(&[], &[Outcome::Pending]);
     let slowest = report.slowest(start + BREAKERS_OPEN, end);
     assert!(slowest <= NOT_WAITED, "waited for Postgres: {slowest:?}");
@@ -201,7 +228,7 @@ async fn a_slow_postgres_does_not_slow_down_cached_owners() {
     recover(&load, 200, 50).await;
     let mut report = load.stop().await;
 
-    print_report("slow Postgres", &report, start, end);
+    print_report("slow Postgres", &report, start, start + BREAKERS_OPEN, end);
     report.only(&[], &[Outcome::Pending]);
     // If reads waited for Postgres, each of them would take two delays.
     let nearly_all = report.read_quantile(0.9, start, end);
@@ -215,9 +242,9 @@ async fn a_slow_postgres_does_not_slow_down_cached_owners() {
 /// Goal: while the bucket is unavailable, reads of cached owners go on and are marked stale, and
 /// writes are refused; once the breakers are open, nothing waits. Afterwards all is normal.
 ///
-/// Method: three workers on two shards under load lose the hub with the bucket for three seconds:
-/// its process is paused (`frozen`), or the link to it is cut. Meanwhile an owner that no shard
-/// hosts asks for the first time, and the workers' statistics are read.
+/// Method: three workers on two shards under load lose the hub with the bucket until a second after
+/// all of them noticed: its process is paused (`frozen`), or the link to it is cut. Meanwhile an
+/// owner that no shard hosts asks for the first time, and the workers' statistics are read.
 async fn bucket_fails(scenario: &str, frozen: bool) {
     let _permit = exclusive().await;
     let (world, mut hub) = World::behind_a_hub().await;
@@ -233,7 +260,8 @@ async fn bucket_fails(scenario: &str, frozen: bool) {
     } else {
         hub.link.cut();
     }
-    tokio::time::sleep(OUTAGE).await;
+    let breakers_open = wait_until_breakers_open(&world, 3).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
 
     let newcomer = world.caller("newcomer").await;
     let refused = check_refused_at_once(&newcomer, "truth_unavailable").await;
@@ -254,14 +282,14 @@ async fn bucket_fails(scenario: &str, frozen: bool) {
     recover(&load, 300, 100).await;
     let mut report = load.stop().await;
 
-    print_report(scenario, &report, start, end);
+    print_report(scenario, &report, start, breakers_open, end);
     report.only(&BUCKET_CODES, &[Outcome::Pending, Outcome::Stale]);
     let [_, reads] = report.counts();
     assert!(
         reads.contains_key(&Outcome::Stale),
         "reads go on and are marked stale"
     );
-    let slowest = report.slowest(start + BREAKERS_OPEN, end);
+    let slowest = report.slowest(breakers_open, end);
     assert!(
         slowest <= NOT_WAITED,
         "with open breakers a reply took {slowest:?}"
@@ -427,7 +455,7 @@ async fn auth_service_fails(scenario: &str, frozen: bool) {
     recover(&load, 200, 50).await;
     let mut report = load.stop().await;
 
-    print_report(scenario, &report, start, end);
+    print_report(scenario, &report, start, start + BREAKERS_OPEN, end);
     // Until the breaker is open, a question to a frozen service takes all of the caller's time.
     let codes: &[&str] = if frozen {
         &["auth_unavailable", "deadline_exceeded"]
@@ -470,7 +498,13 @@ async fn the_other_shard_serves_when_all_workers_of_one_crash() {
     load.progress(200).await;
     let mut report = load.stop().await;
 
-    print_report("all workers of a shard gone", &report, start, end);
+    print_report(
+        "all workers of a shard gone",
+        &report,
+        start,
+        start + BREAKERS_OPEN,
+        end,
+    );
     report.only(&["in_doubt"], &[Outcome::NoReply, Outcome::Pending]);
     check_report(&mut report, &["a", "b"], end).await;
 }
@@ -499,7 +533,13 @@ async fn a_rolling_restart_shows_callers_no_error() {
     let end = Instant::now();
     let mut report = load.stop().await;
 
-    print_report("rolling restart", &report, start, end);
+    print_report(
+        "rolling restart",
+        &report,
+        start,
+        start + BREAKERS_OPEN,
+        end,
+    );
     report.only(&[], &[Outcome::Pending]);
     report.verify(&["a", "b"]).await;
     report.is_clean();
@@ -526,7 +566,7 @@ async fn a_kill_of_the_nats_server_loses_nothing() {
     recover(&load, 200, 50).await;
     let mut report = load.stop().await;
 
-    print_report("NATS killed", &report, start, end);
+    print_report("NATS killed", &report, start, start + BREAKERS_OPEN, end);
     let codes = [&BUCKET_CODES[..], &["auth_unavailable"]].concat();
     let others = [Outcome::NoReply, Outcome::Pending, Outcome::Stale];
     report.only(&codes, &others);
