@@ -53,6 +53,12 @@ pub trait Transient {
     fn is_unavailable(&self) -> bool;
 }
 
+impl Transient for CallError {
+    fn is_unavailable(&self) -> bool {
+        true
+    }
+}
+
 impl Requester {
     /// Subscribes to a new inbox on `client`.
     pub async fn start(client: Client) -> Result<Self, async_nats::SubscribeError> {

@@ -31,8 +31,6 @@ const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
 const QUIET_TIME: Duration = Duration::from_millis(100);
 /// A number of messages that the server cannot read, since it takes nine digits at most.
 const UNREADABLE_COUNT: u64 = u64::MAX;
-/// A subject without subscribers, so that the server itself answers a request.
-const NO_RESPONDER_SUBJECT: &str = "_INBOX.nobody";
 
 /// Takes messages, and answers each one.
 pub(super) struct Dispatcher {
@@ -130,10 +128,11 @@ impl Dispatcher {
         handlers: &TaskTracker,
     ) -> Result<(), UnsubscribeError> {
         subscriber.unsubscribe_after(UNREADABLE_COUNT).await?;
-        // Any answer will do. Without one the connection is down, and nothing more comes.
+        // The server itself answers, because nobody is at a new inbox. Without an answer the
+        // connection is down, and nothing more comes.
         let _ = timeout(
             UNSUBSCRIBE_TIMEOUT,
-            self.client.request(NO_RESPONDER_SUBJECT, Bytes::new()),
+            self.client.request(self.client.new_inbox(), Bytes::new()),
         )
         .await;
 

@@ -2,6 +2,7 @@
 //! worse than degraded.
 
 use super::connect::ConnectionEvents;
+use super::connections::WorkerEvents;
 use super::stats::Counters;
 use crate::breaker::Breaker;
 use crate::handler::Service;
@@ -19,7 +20,7 @@ const STALL_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Health {
     pub service: Service,
     pub counters: Arc<Counters>,
-    pub events: Arc<ConnectionEvents>,
+    pub events: WorkerEvents,
     pub permits: Arc<Semaphore>,
 }
 
@@ -73,10 +74,11 @@ impl Health {
             ));
         }
 
-        if let Some(refused) = self.events.refused() {
+        for (role, refused) in self.events.refused() {
+            let role = role.name();
             reasons.push(reason(
                 "rights",
-                format!("the NATS server has refused something: {refused}"),
+                format!("the NATS server has refused something to nats.{role}: {refused}"),
             ));
         }
 
@@ -110,9 +112,14 @@ impl Health {
                 "refused_for_load": self.counters.refused_for_load(),
                 "dropped_without_reply_subject": dropped.no_reply_subject,
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
-                "lost_to_full_queues": self.events.overflowed.load(Ordering::Relaxed),
+                "lost_to_full_queues": self.events.front.overflowed.load(Ordering::Relaxed),
             },
-            "nats": {"connections": self.events.connected.load(Ordering::Relaxed)},
+            "nats": {
+                "connected": self.events.front.is_up.load(Ordering::Relaxed),
+                "connections": self.events.front.connected.load(Ordering::Relaxed),
+                "auth": connection(&self.events.auth),
+                "truth": connection(&self.events.truth),
+            },
             "cache": {
                 "owners": cache.owners,
                 "bytes": cache.bytes,
@@ -148,4 +155,12 @@ impl Health {
 fn breaker(breaker: &Breaker) -> Value {
     let state = if breaker.is_open() { "open" } else { "closed" };
     json!({"state": state, "opened": breaker.opened()})
+}
+
+fn connection(events: &ConnectionEvents) -> Value {
+    json!({
+        "connected": events.is_up.load(Ordering::Relaxed),
+        "connections": events.connected.load(Ordering::Relaxed),
+        "lost_to_full_queues": events.overflowed.load(Ordering::Relaxed),
+    })
 }

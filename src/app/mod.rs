@@ -2,22 +2,27 @@
 //! order.
 
 mod connect;
+mod connections;
 mod discovery;
 mod dispatch;
 mod health;
 mod maintain;
 mod operator;
+mod server;
 mod start;
 mod stats;
 mod tasks;
+mod wait;
+mod wait_limit;
 
 pub use maintain::Maintenance;
 pub use operator::OperatorSession;
 pub use stats::{Counters, DropCounts};
+pub use wait_limit::{StillUnavailable, WaitLimit};
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::handler::Service;
 use crate::owners::{Owners, OwnersSettings};
 use crate::requester::Requester;
@@ -26,11 +31,12 @@ use crate::shard::Store;
 use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
 use anyhow::Context as _;
-use connect::{Connection, ConnectionEvents};
+use connect::Connection;
+use connections::Connections;
 use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
 use health::Health;
-use start::{check_refusals, check_rights, check_server, wait_for};
+use start::{check_refusals, check_rights};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -38,10 +44,11 @@ use tasks::Tasks;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
+use wait::Wait;
 
 /// A worker that is ready to run.
 pub struct App {
-    connection: Connection,
+    connections: Connections,
     dispatcher: Arc<Dispatcher>,
     discovery: Discovery,
     bucket: Bucket,
@@ -57,25 +64,46 @@ pub struct InitReport {
 }
 
 /// Creates the bucket if there is none, and migrates the shard's Postgres to this version's schema.
-pub async fn init(settings: &Settings) -> anyhow::Result<InitReport> {
+/// Waits for what is only unavailable, up to `limit`.
+pub async fn init(settings: &Settings, limit: WaitLimit) -> anyhow::Result<InitReport> {
     settings.check()?;
     let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-    let connection = Connection::open(&settings.nats, "gofavorites init").await?;
-    check_server(&connection.client.server_info())?;
+    let name = "gofavorites init";
+    let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
 
     let requester = Requester::start(connection.client.clone()).await?;
     let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-    let bucket_created = bucket.init(keyring.fingerprints()).await?;
+    let wait = Wait {
+        limit,
+        events: Some(&connection.events),
+    };
+    let bucket_created = wait
+        .until_available("the bucket", || bucket.init(keyring.fingerprints()))
+        .await?;
 
     let store = Store::new(&settings.postgres)?;
-    store
-        .migrate()
+    wait.until_available("Postgres", || store.migrate())
         .await
         .context("cannot migrate Postgres to this version's schema")?;
     store.close().await;
 
     Ok(InitReport { bucket_created })
+}
+
+/// Connects to the shard's Postgres and checks its schema, for a command that needs nothing else.
+/// Waits while it is unavailable, up to `limit`.
+pub async fn open_postgres(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Store> {
+    let wait = Wait {
+        limit,
+        events: None,
+    };
+
+    let store = Store::new(&settings.postgres)?;
+    wait.until_available("Postgres", || store.check_schema())
+        .await?;
+
+    Ok(store)
 }
 
 fn owners_settings(settings: &Settings) -> OwnersSettings {
@@ -92,15 +120,17 @@ fn reply_wall(settings: &Settings) -> ReplyWall {
     ReplyWall {
         prefixes: settings.worker.reply_prefixes.clone(),
         max_bytes: settings.worker.reply_subject_bytes,
-        own_prefix: settings.nats.inbox_prefix.clone(),
+        own_prefixes: Role::ALL
+            .map(|role| settings.nats.user(role).inbox_prefix.clone())
+            .into(),
     }
 }
 
-fn health(dispatcher: &Dispatcher, connection: &Connection) -> Health {
+fn health(dispatcher: &Dispatcher, connections: &Connections) -> Health {
     Health {
         service: dispatcher.service.clone(),
         counters: dispatcher.counters.clone(),
-        events: connection.events.clone(),
+        events: connections.events(),
         permits: dispatcher.permits.clone(),
     }
 }
@@ -110,13 +140,16 @@ fn health(dispatcher: &Dispatcher, connection: &Connection) -> Health {
 async fn open_store(
     settings: &Settings,
     bucket: &Bucket,
-    events: &ConnectionEvents,
+    wait: &Wait<'_>,
 ) -> anyhow::Result<Store> {
     let store = Store::new(&settings.postgres)?;
-    wait_for("Postgres", events, || store.check_schema()).await?;
+    wait.until_available("Postgres", || store.check_schema())
+        .await?;
 
-    let position = wait_for("the bucket", events, || bucket.position()).await?;
-    wait_for("Postgres", events, || {
+    let position = wait
+        .until_available("the bucket", || bucket.position())
+        .await?;
+    wait.until_available("Postgres", || {
         store.begin_cursor(bucket.name(), &position.created, position.newest)
     })
     .await?;
@@ -134,19 +167,21 @@ impl App {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-        let connection = Connection::wait_for(&settings.nats, "gofavorites worker").await?;
-        let events = &*connection.events;
-        check_server(&connection.client.server_info())?;
+        let connections = Connections::wait_for(&settings.nats, "gofavorites worker").await?;
+        let events = &*connections.truth.events;
+        let wait = Wait {
+            limit: WaitLimit::FOREVER,
+            events: Some(events),
+        };
 
-        let requester = Requester::start(connection.client.clone()).await?;
-        let auth = Authenticator::new(requester.clone(), settings.auth.clone())?;
+        let requester = Requester::start(connections.auth.client.clone()).await?;
+        let auth = Authenticator::new(requester, settings.auth.clone())?;
+        let requester = Requester::start(connections.truth.client.clone()).await?;
         let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-        wait_for("the bucket", events, || {
-            bucket.check(keyring.fingerprints())
-        })
-        .await?;
+        wait.until_available("the bucket", || bucket.check(keyring.fingerprints()))
+            .await?;
         check_rights(&bucket, events).await?;
-        let store = open_store(&settings, &bucket, events).await?;
+        let store = open_store(&settings, &bucket, &wait).await?;
 
         let shard = settings.shard.id.clone();
         let owners = Owners::new(
@@ -166,10 +201,10 @@ impl App {
 
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
         let wall = Arc::new(reply_wall(&settings));
-        let client = connection.client.clone();
+        let client = connections.front.client.clone();
         let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), client.clone());
         let discovery = Discovery {
-            health: health(&dispatcher, &connection),
+            health: health(&dispatcher, &connections),
             client,
             subjects,
             wall,
@@ -180,7 +215,7 @@ impl App {
         };
 
         Ok(Self {
-            connection,
+            connections,
             dispatcher: Arc::new(dispatcher),
             discovery,
             bucket,
@@ -249,10 +284,12 @@ impl App {
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
         let finished = timeout(grace, handlers.wait()).await.is_ok();
 
-        let flushed = self.connection.flush().await;
-        // The answer to a later request shows that the server has taken the replies. If the bucket
-        // is unavailable, there is none, and the stop goes on.
-        let _ = self.bucket.position().await;
+        // A flush does not show that the server has taken the replies; its answer to a later request
+        // does.
+        let flushed = match self.connections.front.flush().await {
+            Ok(()) => self.connections.front.round_trip().await,
+            failed => failed,
+        };
 
         drop(tasks);
         // Hosting may be under way. The stop does not wait for its end.
@@ -271,7 +308,7 @@ impl App {
 
         tasks.start("projection", {
             let owners = owners.clone();
-            let reconnects = self.connection.reconnects.clone();
+            let reconnects = self.connections.truth.reconnects.clone();
             async move { owners.project(reconnects).await }
         })?;
         tasks.start("cursor_listener", {
@@ -288,9 +325,9 @@ impl App {
         })?;
 
         let auth = &self.dispatcher.service.auth;
-        let (subscription, revocations) =
-            auth.hear_revocations(self.connection.gaps.clone()).await?;
-        self.connection
+        let connection = &self.connections.auth;
+        let (subscription, revocations) = auth.hear_revocations(connection.gaps.clone()).await?;
+        connection
             .events
             .watched_subscription
             .store(subscription, Ordering::Relaxed);
@@ -302,9 +339,9 @@ impl App {
     /// Checks that the server has accepted the subscriptions, and reports that the worker is ready.
     /// Returns only if one of the two fails.
     async fn be_ready(&self) -> anyhow::Error {
-        self.dispatcher.service.auth.knock().await;
+        let auth = &self.dispatcher.service.auth;
 
-        let ready = match check_refusals(&self.bucket, &self.connection.events).await {
+        let ready = match check_refusals(&self.connections, auth, &self.bucket).await {
             Ok(()) => self.report_ready(),
             Err(error) => Err(error),
         };

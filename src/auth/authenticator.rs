@@ -113,7 +113,10 @@ impl Authenticator {
             let requester = requester.clone();
             let subject = settings.verify_subject.clone();
             let limit = probe_limit(&settings);
-            move || probe(requester.clone(), subject.clone(), limit)
+            move || {
+                let probe = probe(requester.clone(), subject.clone(), limit);
+                async move { probe.await.is_ok() }
+            }
         });
 
         Ok(Self(Arc::new(Inner {
@@ -140,10 +143,17 @@ impl Authenticator {
 
     /// Asks once and ignores the answer. If this worker may not ask, the server reports a
     /// permissions violation on the connection.
-    pub async fn knock(&self) {
+    ///
+    /// # Errors
+    /// The question was not sent, because the connection is down.
+    pub async fn knock(&self) -> Result<(), CallError> {
         let requester = self.0.requester.clone();
         let subject = self.0.settings.verify_subject.clone();
-        let _ = probe(requester, subject, probe_limit(&self.0.settings)).await;
+
+        match probe(requester, subject, probe_limit(&self.0.settings)).await {
+            Err(CallError::NotConnected) => Err(CallError::NotConnected),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the counters.
@@ -393,13 +403,13 @@ fn probe_limit(settings: &AuthSettings) -> Duration {
     Duration::from_millis(settings.timeout_ms / 4)
 }
 
-/// Asks about the empty token, and returns whether any answer comes.
-async fn probe(requester: Requester, subject: String, limit: Duration) -> bool {
+/// Asks about the empty token; any answer will do.
+async fn probe(requester: Requester, subject: String, limit: Duration) -> Result<(), CallError> {
     let question = serde_json::json!({ "token": "" }).to_string().into();
     let deadline = tokio::time::Instant::now() + limit;
 
     requester
         .ask(subject, HeaderMap::new(), question, deadline)
         .await
-        .is_ok()
+        .map(drop)
 }

@@ -26,6 +26,9 @@ pub const VERIFY_SUBJECT: &str = "auth.v1.verify";
 /// The subject on which revocations are published.
 pub const REVOKED_SUBJECT: &str = "auth.v1.revoked";
 
+/// Its NATS user. The user `auth` is the workers', who ask it.
+const USER: &str = "auth_service";
+
 /// Checks tokens, and signs verdicts and revocations.
 pub struct AuthService {
     signing: EncodingKey,
@@ -175,7 +178,7 @@ pub async fn revoke(
 
 async fn connect(url: &str, secrets: &Secrets) -> anyhow::Result<Client> {
     Ok(
-        ConnectOptions::with_user_and_password("auth".into(), secrets.nats("auth").into())
+        ConnectOptions::with_user_and_password(USER.into(), secrets.nats(USER).into())
             .name("gofavorites dev auth")
             .retry_on_initial_connect()
             .connect(url)

@@ -4,7 +4,7 @@
 use super::auth_service::{REVOKED_SUBJECT, VERIFY_SUBJECT};
 use super::network::Topology;
 use super::role::HUB_DOMAIN;
-use super::secrets::{Secrets, write_private};
+use super::secrets::{Secrets, inbox_prefix, write_private};
 use super::tokens::{ALL_SCOPES, token};
 use serde_json::{Value, json};
 use std::fs;
@@ -87,6 +87,8 @@ impl PlatformDescription<'_> {
 
     fn description(&self, secrets: &Secrets, tokens: &Value) -> Value {
         let user = |name: &str| json!({"user": name, "password": secrets.nats(name)});
+        let mut direct = user("direct");
+        direct["inbox_prefix"] = inbox_prefix("direct").into();
         let shard = |shard: &Shard<'_>| {
             let workers: Vec<Value> = shard
                 .workers
@@ -115,8 +117,8 @@ impl PlatformDescription<'_> {
             "topology": self.topology.name(),
             "nats_url": self.nats_url,
             "users": {
-                "gateway": user("gateway"), "gateway2": user("gateway2"),
-                "auth": user("auth"), "operator": user("operator"),
+                "gateway": user("gateway"), "gateway2": user("gateway2"), "direct": direct,
+                "auth": user("auth_service"), "operator": user("operator"),
             },
             "shards": self.shards.iter().map(shard).collect::<Vec<_>>(),
             "tokens": tokens,
@@ -164,6 +166,7 @@ mod tests {
         assert_eq!(json["servers"]["postgres"]["pid"], 2);
         assert_eq!(json["servers"]["hub"]["pid"], 6);
         assert!(json["users"]["operator"]["password"].is_string());
+        assert_eq!(json["users"]["direct"]["inbox_prefix"], "_INBOX.direct");
         assert!(json["tokens"]["bob"].is_string());
 
         for name in ["dev.json", "alice.env"] {

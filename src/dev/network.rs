@@ -77,7 +77,7 @@ impl Network {
         for (number, shard) in (0..).zip(shards) {
             let role = Role::Leaf {
                 name: format!("leaf-{shard}"),
-                hub: port,
+                hub: vec![port],
             };
             let usual = usual.map(|port| port + number);
             servers.push(

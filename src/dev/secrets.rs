@@ -15,18 +15,32 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The NATS users of `nats/accounts.conf`, and the user of a cluster's routes.
-pub const NATS_USERS: [&str; 10] = [
+pub const NATS_USERS: [&str; 14] = [
     "worker",
+    "front",
+    "auth",
     "init",
     "maintain",
     "operator",
-    "auth",
+    "auth_service",
     "gateway",
     "gateway2",
+    "direct",
     "leaf",
+    "leaf_service",
     "leaf_auth",
     "route",
 ];
+
+/// The prefix of the inboxes that `nats/accounts.conf` grants to a user.
+pub fn inbox_prefix(user: &str) -> String {
+    match user {
+        "worker" | "front" | "auth" | "init" | "maintain" => format!("_INBOX_{user}"),
+        // A calling service in the workers' account: its name is a part of its inbox.
+        "direct" => "_INBOX.direct".into(),
+        _ => "_INBOX".into(),
+    }
+}
 
 /// The secrets of one development platform.
 #[derive(Clone, Serialize, Deserialize)]

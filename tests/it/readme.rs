@@ -488,7 +488,7 @@ impl<'a> SettingRow<'a> {
 
     /// Whether it is about a field that the settings show under that name.
     fn is_about(&self, name: &str) -> bool {
-        self.section == name || self.field.rsplit('.').next() == Some(name)
+        self.section == name || self.field.split('.').any(|part| part == name)
     }
 }
 

@@ -1,6 +1,11 @@
 //! The settings: the defaults, overridden by a file, overridden by the environment. They are read
 //! once and checked together.
 
+mod nats;
+mod secrets;
+
+pub use nats::{NatsSettings, NatsUserSettings, Role};
+
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
 use crate::maintenance::MaintainSettings;
@@ -18,7 +23,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The connection to NATS.
+    /// The connections to NATS.
     pub nats: NatsSettings,
     /// This worker's subjects, its start and its stop.
     pub worker: WorkerSettings,
@@ -48,24 +53,6 @@ pub struct Settings {
     pub limits: Limits,
     /// The log.
     pub log: LogSettings,
-}
-
-/// The connection to NATS.
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NatsSettings {
-    /// The server as `nats://host:port`, or several separated by commas.
-    #[serde(serialize_with = "without_password")]
-    pub url: String,
-    /// The user; empty connects without one.
-    pub user: String,
-    /// The user's password.
-    #[serde(serialize_with = "hidden")]
-    pub password: String,
-    /// The prefix of this worker's inboxes. The worker's permissions name it too.
-    pub inbox_prefix: String,
-    /// How many messages of one subscription may wait in memory. More are lost, and counted.
-    pub queue_messages: usize,
 }
 
 /// This worker's subjects, its start and its stop.
@@ -104,9 +91,13 @@ pub struct KeySettings {
     /// The key of the keyed hashes that stand for owners: 32 bytes in base64.
     #[serde(serialize_with = "hidden")]
     pub identity: String,
+    /// A file that holds it.
+    pub identity_file: PathBuf,
     /// The key that wraps the owners' data keys: 32 bytes in base64.
     #[serde(serialize_with = "hidden")]
     pub encryption: String,
+    /// A file that holds it.
+    pub encryption_file: PathBuf,
 }
 
 /// The log.
@@ -127,18 +118,6 @@ pub enum LogFormat {
     Json,
     /// Text, for people.
     Human,
-}
-
-impl Default for NatsSettings {
-    fn default() -> Self {
-        Self {
-            url: "nats://127.0.0.1:4222".into(),
-            user: String::new(),
-            password: String::new(),
-            inbox_prefix: "_INBOX_worker".into(),
-            queue_messages: 65_536,
-        }
-    }
 }
 
 impl Default for WorkerSettings {
@@ -175,17 +154,12 @@ impl WorkerSettings {
     }
 }
 
-impl fmt::Debug for NatsSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NatsSettings")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
-}
-
 impl fmt::Debug for KeySettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeySettings")
+        f.debug_struct("KeySettings")
+            .field("identity_file", &self.identity_file)
+            .field("encryption_file", &self.encryption_file)
+            .finish_non_exhaustive()
     }
 }
 
@@ -195,6 +169,9 @@ pub enum SettingsError {
     /// A setting cannot be read. The source of the error names it.
     #[error("the settings cannot be read: {0}")]
     Unreadable(#[from] config::ConfigError),
+    /// A setting has another place now.
+    #[error("{0}")]
+    Moved(String),
     /// The settings can be read, but values are invalid.
     #[error("the settings are invalid:\n  {}", .0.join("\n  "))]
     Invalid(Vec<String>),
@@ -223,7 +200,8 @@ impl Settings {
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
         let environment = config::Environment::with_prefix("GOFAVORITES")
             .prefix_separator("__")
-            .separator("__");
+            .separator("__")
+            .ignore_empty(true);
 
         let mut builder = config::Config::builder();
         if let Some(file) = file {
@@ -233,13 +211,22 @@ impl Settings {
 
         for list in LIST_SETTINGS {
             let variable = format!("GOFAVORITES__{}", list.replace('.', "__").to_uppercase());
-            if let Ok(text) = std::env::var(variable) {
+            if let Some(text) = std::env::var(variable).ok().filter(|text| !text.is_empty()) {
                 builder = builder
                     .set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
             }
         }
 
-        Ok(builder.build()?.try_deserialize()?)
+        let settings = builder.build()?;
+        if let Some(message) = nats::moved_field(&settings) {
+            return Err(SettingsError::Moved(message));
+        }
+
+        secrets::check_given_once(&settings)?;
+
+        let mut settings: Self = settings.try_deserialize()?;
+        secrets::read_files(&mut settings)?;
+        Ok(settings)
     }
 
     /// Checks all settings together, so that one start reports everything that is wrong.
@@ -271,10 +258,6 @@ impl Settings {
 
     /// Checks the settings that have no usable default.
     fn check_required(&self, require: &mut impl FnMut(bool, &str)) {
-        require(
-            !self.nats.url.is_empty(),
-            "nats.url: name the NATS server, as nats://host:port",
-        );
         require(
             !self.postgres.url.is_empty(),
             "postgres.url: name the shard's database",
@@ -323,10 +306,20 @@ impl Settings {
             self.postgres.call_ms > 0,
             "postgres.call_ms: more than 0 milliseconds",
         );
-        require(
-            !self.worker.reply_prefixes.contains(&self.nats.inbox_prefix),
-            "nats.inbox_prefix: must be none of worker.reply_prefixes, which callers use",
-        );
+        for role in Role::ALL {
+            if let Err(error) = self.nats.access(role) {
+                require(false, &format!("nats.{}: {error}", role.name()));
+            }
+
+            let prefixes = &self.worker.reply_prefixes;
+            require(
+                !prefixes.contains(&self.nats.user(role).inbox_prefix),
+                &format!(
+                    "nats.{}.inbox_prefix: must be none of worker.reply_prefixes, which callers use",
+                    role.name()
+                ),
+            );
+        }
         require(
             self.nats.queue_messages > 0,
             "nats.queue_messages: at least 1 message",
@@ -498,7 +491,10 @@ mod tests {
     fn no_secret_is_printed() {
         let mut settings = Settings::default();
         settings.keys.identity = "hush".into();
-        settings.nats.password = "hush".into();
+        settings.nats.truth.password = "hush".into();
+        settings.nats.front.token = "hush".into();
+        settings.nats.auth.nkey_seed = "hush".into();
+        settings.nats.truth.url = "nats://u:hush@h".into();
         settings.postgres.url = "hush".into();
 
         let printed = format!("{settings:?}");

@@ -1,0 +1,173 @@
+//! Everything that is needed to connect, checked.
+
+use super::credentials::{Credentials, CredentialsError};
+use super::servers::{Servers, ServersError};
+use super::tls::TlsSettings;
+use async_nats::{Auth, AuthError, ConnectOptions, ServerAddr};
+use std::sync::Arc;
+
+/// The servers, the credentials and TLS of a connection.
+#[derive(Clone, Debug)]
+pub struct Access {
+    servers: Vec<ServerAddr>,
+    credentials: Arc<Credentials>,
+    tls: TlsSettings,
+    ignore_discovered: bool,
+}
+
+/// Why there can be no connection with these servers, credentials and TLS settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// The list of servers cannot be used.
+    #[error("the servers cannot be used: {0}")]
+    Servers(#[from] ServersError),
+    /// There are several kinds of credentials, or a password without a user.
+    #[error(
+        "give user and password, or a token, or an nkey's seed, or a credentials file: one of them, and each secret once"
+    )]
+    Credentials,
+    /// A certificate without its key, or a key without a certificate.
+    #[error("a client's certificate and its key belong together: give both files or neither")]
+    Tls,
+}
+
+impl Access {
+    /// Returns how to connect to the servers of `urls`, which are separated by commas.
+    ///
+    /// If `credentials` are empty, those in the URLs count.
+    pub fn new(
+        urls: &str,
+        credentials: Credentials,
+        tls: TlsSettings,
+        ignore_discovered: bool,
+    ) -> Result<Self, AccessError> {
+        let servers = Servers::parse(urls)?;
+
+        let credentials = match servers.credentials {
+            Some(in_url) if credentials.is_empty() => in_url,
+            _ => credentials,
+        };
+        if !credentials.is_consistent() {
+            return Err(AccessError::Credentials);
+        }
+        if !tls.is_consistent() {
+            return Err(AccessError::Tls);
+        }
+
+        Ok(Self {
+            servers: servers.addresses,
+            credentials: Arc::new(credentials),
+            tls,
+            ignore_discovered,
+        })
+    }
+
+    /// The servers, without credentials.
+    pub fn servers(&self) -> Vec<ServerAddr> {
+        self.servers.clone()
+    }
+
+    /// TLS.
+    pub fn tls(&self) -> &TlsSettings {
+        &self.tls
+    }
+
+    /// Whether to use only these servers, and not those that they name.
+    pub fn ignores_discovered(&self) -> bool {
+        self.ignore_discovered
+    }
+
+    /// The credentials.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Returns what the client sends to the server; see [`Credentials::login`]. The files are read
+    /// where they block nobody.
+    pub async fn login(&self, nonce: Vec<u8>) -> Result<Auth, LoginError> {
+        let credentials = self.credentials.clone();
+        let login = tokio::task::spawn_blocking(move || credentials.login(&nonce));
+
+        Ok(login.await??)
+    }
+
+    /// Returns the options of the client. It reads the files of credentials and of TLS again each
+    /// time that it connects.
+    pub fn options(&self) -> ConnectOptions {
+        let mut options = if self.credentials.is_empty() {
+            ConnectOptions::new()
+        } else {
+            let access = self.clone();
+            ConnectOptions::with_auth_callback(move |nonce| {
+                let access = access.clone();
+                async move {
+                    let login = access.login(nonce).await;
+                    login
+                        .map_err(|error| AuthError::new(format!("{:#}", anyhow::Error::new(error))))
+                }
+            })
+        };
+
+        options = options.require_tls(self.tls.required);
+        if !self.tls.ca_file.as_os_str().is_empty() {
+            options = options.add_root_certificates(self.tls.ca_file.clone());
+        }
+        if !self.tls.cert_file.as_os_str().is_empty() {
+            let (cert, key) = (self.tls.cert_file.clone(), self.tls.key_file.clone());
+            options = options.add_client_certificate(cert, key);
+        }
+        if self.ignore_discovered {
+            options = options.ignore_discovered_servers();
+        }
+
+        options
+    }
+}
+
+/// Why the credentials could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// They cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The program is ending.
+    #[error(transparent)]
+    Ending(#[from] tokio::task::JoinError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nats::Secret;
+
+    fn user(name: &str) -> Credentials {
+        Credentials {
+            user: name.into(),
+            password: Secret::from("p".to_owned()),
+            ..Credentials::default()
+        }
+    }
+
+    #[test]
+    fn credentials_of_their_own_count_before_those_in_the_url() {
+        let access = |credentials| {
+            Access::new("nats://url:p@h", credentials, TlsSettings::default(), false)
+                .expect("consistent")
+        };
+
+        assert_eq!(access(Credentials::default()).credentials().user, "url");
+        assert_eq!(access(user("own")).credentials().user, "own");
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        let tls = TlsSettings {
+            cert_file: "cert.pem".into(),
+            ..TlsSettings::default()
+        };
+
+        let error = Access::new("nats://h", user("u"), tls, false).err();
+
+        assert_eq!(error, Some(AccessError::Tls));
+    }
+}

@@ -1,0 +1,12 @@
+//! How to reach NATS: the servers, the credentials and TLS. Workers, the operators' commands and the
+//! callers' commands use the same ones.
+
+mod access;
+mod credentials;
+mod servers;
+mod tls;
+
+pub use access::{Access, AccessError};
+pub use credentials::{Credentials, CredentialsError, Secret};
+pub use servers::ServersError;
+pub use tls::TlsSettings;

@@ -1,0 +1,521 @@
+//! The front's connection on a real server: what it does for a worker, and what a stranger's bytes do to it.
+
+use crate::harness::{ByHand, World};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use gofavorites::front::{
+    Credential, Credentials, Front, FrontError, FrontSettings, FrontState, HeaderBlock, Message,
+    Subscription, Unreadable,
+};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long anything may take.
+const TEST_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// One account in which everybody hears everybody, so that what a stranger writes arrives as it was written.
+const OPEN_ACCOUNT: &str = "
+accounts { SERVICE { users: [
+  { user: worker, password: $WORKER_PASSWORD }
+  { user: gateway, password: $GATEWAY_PASSWORD }
+  { nkey: UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4 }
+] } }
+";
+
+/// The same, where the worker may hear and publish little.
+const NARROW_ACCOUNT: &str = "
+accounts { SERVICE { users: [
+  { user: worker, password: $WORKER_PASSWORD, permissions: {
+    subscribe: [\"a\", \"b g\"], publish: [\"_INBOX.>\"] } }
+  { user: gateway, password: $GATEWAY_PASSWORD }
+] } }
+";
+
+/// The seed of the nkey above, which the documentation of NATS shows.
+const NKEY_SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
+
+fn settings(world: &World) -> FrontSettings {
+    FrontSettings {
+        servers: vec![world.nats.url()],
+        name: "front".into(),
+        credentials: Credentials::fixed(Credential::Password {
+            user: "worker".into(),
+            password: world.secrets.nats("worker").into(),
+        }),
+        ..FrontSettings::default()
+    }
+}
+
+async fn connect(world: &World) -> Front {
+    Front::connect(settings(world)).await.expect("a connection")
+}
+
+async fn subscribe(front: &Front, subject: &str, group: Option<&str>) -> Subscription {
+    let subscription = front.subscribe(subject, group).expect("a subject");
+    flush(front).await;
+    subscription
+}
+
+async fn flush(front: &Front) {
+    timeout(TEST_TIME_MAX, front.flush())
+        .await
+        .expect("in time")
+        .expect("a connection");
+}
+
+async fn next(subscription: &mut Subscription) -> Message {
+    timeout(TEST_TIME_MAX, subscription.next())
+        .await
+        .expect("in time")
+        .expect("a message")
+}
+
+async fn wait_for(front: &Front, what: impl Fn(&FrontState) -> bool) {
+    let mut state = front.state();
+    timeout(TEST_TIME_MAX, state.wait_for(|state| what(state)))
+        .await
+        .expect("in time")
+        .expect("a connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_messages_arrive_in_order_and_their_replies_too() {
+    let world = World::without_auth(OPEN_ACCOUNT).await;
+    let front = connect(&world).await;
+    let mut requests = subscribe(&front, "work.>", Some("workers")).await;
+    let client = world.connect("gateway").await;
+    let inbox = client.new_inbox();
+    let mut replies = client.subscribe(inbox.clone()).await.expect("subscribed");
+
+    let answering = tokio::spawn(async move {
+        for number in 0..10_000 {
+            let request = next(&mut requests).await;
+            let headers = request.headers.expect("readable");
+            assert_eq!(headers.get("number"), Some(number.to_string().as_str()));
+            assert_eq!(request.payload, number.to_string());
+            let reply = request.reply.expect("a reply subject");
+            let reply = reply.as_str().expect("text");
+            front
+                .publish(reply, &headers, &request.payload)
+                .await
+                .expect("published");
+        }
+        front
+    });
+    for number in 0..10_000 {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Number", number.to_string());
+        let subject = format!("work.{}", number % 7);
+        client
+            .publish_with_reply_and_headers(
+                subject,
+                inbox.clone(),
+                headers,
+                number.to_string().into(),
+            )
+            .await
+            .expect("sent");
+    }
+
+    for number in 0..10_000 {
+        let reply = timeout(TEST_TIME_MAX, replies.next())
+            .await
+            .expect("in time");
+        let reply = reply.expect("a reply");
+        assert_eq!(reply.payload, number.to_string());
+        let headers = reply.headers.expect("headers");
+        assert_eq!(
+            headers.get("Number").map(|value| value.as_str()),
+            Some(number.to_string().as_str())
+        );
+    }
+    let front = answering.await.expect("answered");
+    assert_eq!(front.counters().dropped(), 0);
+    assert!(front.rtt().await.expect("an answer") < Duration::from_secs(1));
+    front.close().await.expect("closed in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stranger_writes_ends_nothing() {
+    let world = World::without_auth(OPEN_ACCOUNT).await;
+    let front = connect(&world).await;
+    let mut messages = subscribe(&front, "work.>", Some("workers")).await;
+    let mut stranger = ByHand::connect(&world, "gateway").await;
+
+    for headers in [
+        &b"NATS/1.0\r\nX: a\rb\r\n\r\n"[..],
+        b"\0\r\r\xff",
+        b"\r\n\r\n",
+    ] {
+        stranger.publish(b"work.a", b"r", headers, b"body").await;
+        let message = next(&mut messages).await;
+        assert_eq!(message.headers, Err(Unreadable));
+        assert_eq!(&message.payload[..], b"body");
+    }
+    stranger
+        .publish(
+            b"work.\xff\x0b",
+            b"r.\xc2\xa0\xfe",
+            b"NATS/1.0\r\nA: b\r\n\r\n",
+            b"",
+        )
+        .await;
+    let message = next(&mut messages).await;
+    assert_eq!(message.subject.as_bytes(), b"work.\xff\x0b");
+    assert_eq!(message.subject.as_str(), Err(Unreadable));
+    assert_eq!(message.reply.expect("one").as_str(), Err(Unreadable));
+    assert_eq!(message.headers.expect("readable").get("a"), Some("b"));
+
+    assert_eq!(front.state().borrow().connections, 1);
+    assert_eq!(front.counters().unreadable(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_under_load_loses_nothing() {
+    let world = World::without_auth(OPEN_ACCOUNT).await;
+    for _ in 0..10 {
+        // Two members: what the one that stops did not get, the other has.
+        let (first, second) = (connect(&world).await, connect(&world).await);
+        let mut stopping = subscribe(&first, "work", Some("workers")).await;
+        let mut staying = subscribe(&second, "work", Some("workers")).await;
+        let client = world.connect("gateway").await;
+        let publishing = tokio::spawn(async move {
+            for number in 0..20_000 {
+                client
+                    .publish("work", number.to_string().into())
+                    .await
+                    .expect("sent");
+            }
+            client.flush().await.expect("flushed");
+        });
+
+        let stopped = tokio::spawn(async move {
+            let mut count = 0;
+            while count < 2_000 {
+                next(&mut stopping).await;
+                count += 1;
+            }
+            stopping.stop();
+            while timeout(TEST_TIME_MAX, stopping.next())
+                .await
+                .expect("in time")
+                .is_some()
+            {
+                count += 1;
+            }
+            count
+        });
+        publishing.await.expect("published");
+        let stopped = stopped.await.expect("stopped");
+        let mut count = 0;
+        while let Ok(Some(_)) = timeout(Duration::from_millis(300), staying.next()).await {
+            count += 1;
+        }
+
+        assert_eq!(stopped + count, 20_000, "{stopped} and {count}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_comes_back_when_the_server_does() {
+    let mut world = World::without_auth(OPEN_ACCOUNT).await;
+    let front = connect(&world).await;
+    let mut messages = subscribe(&front, "work", Some("workers")).await;
+
+    for connections in 2..4 {
+        world.nats.stop().expect("stopped");
+        wait_for(&front, |state| !state.is_connected).await;
+        world.nats.restart().await.expect("a server");
+        wait_for(&front, |state| state.is_connected).await;
+        flush(&front).await;
+
+        let client = world.connect("gateway").await;
+        client.publish("work", "again".into()).await.expect("sent");
+        assert_eq!(next(&mut messages).await.payload, "again");
+        assert_eq!(front.state().borrow().connections, connections);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_that_is_taken_away_shows_at_once_and_heals_once_it_is_given_back() {
+    let mut world = World::without_auth(OPEN_ACCOUNT).await;
+    let front = connect(&world).await;
+    let mut wide = subscribe(&front, "c", Some("g")).await;
+    let mut kept = subscribe(&front, "a", None).await;
+    assert!(front.state().borrow().denied.is_empty());
+    let accounts = world.directory.join("accounts.conf");
+
+    fs::write(&accounts, NARROW_ACCOUNT).expect("written");
+    world
+        .nats
+        .process()
+        .signal(Signal::SIGHUP)
+        .expect("reloaded");
+    wait_for(&front, |state| state.denied == ["c"]).await;
+    front
+        .publish("elsewhere", &HeaderBlock::new(), b"")
+        .await
+        .expect("taken");
+    wait_for(&front, |state| {
+        let refused = state.refused.as_ref();
+        refused.is_some_and(|refused| refused.text.contains("Publish to \"elsewhere\""))
+    })
+    .await;
+    assert_eq!(front.counters().publish_denied(), 1);
+
+    fs::write(&accounts, OPEN_ACCOUNT).expect("written");
+    world
+        .nats
+        .process()
+        .signal(Signal::SIGHUP)
+        .expect("reloaded");
+    wait_for(&front, |state| state.denied.is_empty()).await;
+    let client = world.connect("gateway").await;
+    for (subject, messages) in [("c", &mut wide), ("a", &mut kept)] {
+        client.publish(subject, "heard".into()).await.expect("sent");
+        assert_eq!(next(messages).await.payload, "heard");
+        let more = timeout(Duration::from_millis(200), messages.next()).await;
+        assert!(more.is_err(), "once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_is_denied_from_the_start_shows_after_a_flush() {
+    let world = World::without_auth(NARROW_ACCOUNT).await;
+    let front = connect(&world).await;
+
+    let _denied = subscribe(&front, "b", None).await;
+    assert_eq!(front.state().borrow().denied, ["b"]);
+    let _allowed = subscribe(&front, "b", Some("g")).await;
+    assert_eq!(front.state().borrow().denied, ["b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readable_messages_are_those_that_the_published_client_reads() {
+    let world = World::without_auth(OPEN_ACCOUNT).await;
+    let front = connect(&world).await;
+    let mut ours = subscribe(&front, "work.>", None).await;
+    let client = world.connect("worker").await;
+    let mut theirs = client.subscribe("work.>").await.expect("subscribed");
+    client.flush().await.expect("flushed");
+    let mut stranger = ByHand::connect(&world, "gateway").await;
+
+    let bodies = [&b""[..], b"x", b"a\r\nMSG work 1 2\r\n", &[0xff; 70_000]];
+    let blocks = [
+        &b"NATS/1.0\r\n\r\n"[..],
+        b"NATS/1.0\r\nA: b\r\n\r\n",
+        b"NATS/1.0\r\nA: b\r\nA:  c \r\na: d\r\n\r\n",
+        b"NATS/1.0\r\nA: b\r\n c\r\n\td\r\nE:\r\n f\r\n\r\n",
+        b"NATS/1.0\r\nA: b\r\n\r\nB: c:d\r\n\r\n",
+        b"NATS/1.0\nA:b\n\n",
+        "NATS/1.0\r\nA: \u{a0}é\0 \r\n\r\n".as_bytes(),
+        b"NATS/1.0 503\r\n\r\n",
+        b"NATS/1.0 404 No Messages\r\nA: b\r\n\r\n",
+    ];
+    let mut sent = 0;
+    for body in bodies {
+        for block in blocks {
+            stranger
+                .publish(b"work.a.b", b"some.inbox", block, body)
+                .await;
+            sent += 1;
+        }
+        let line = format!("PUB work.x\t \tsome.inbox {}\r\n", body.len());
+        stranger
+            .send(&[line.as_bytes(), body, b"\r\n"].concat())
+            .await;
+        let line = format!("PUB work.y {}\r\n", body.len());
+        stranger
+            .send(&[line.as_bytes(), body, b"\r\n"].concat())
+            .await;
+        sent += 2;
+    }
+
+    for number in 0..sent {
+        let one = next(&mut ours).await;
+        let other = timeout(TEST_TIME_MAX, theirs.next())
+            .await
+            .expect("in time");
+        assert_same(number, one, other.expect("a message"));
+    }
+}
+
+fn assert_same(number: usize, ours: Message, theirs: async_nats::Message) {
+    let case = format!("message {number}");
+    assert_eq!(ours.subject.as_str(), Ok(theirs.subject.as_str()), "{case}");
+    let reply = ours
+        .reply
+        .as_ref()
+        .map(|reply| reply.as_str().expect("text"));
+    assert_eq!(reply, theirs.reply.as_deref(), "{case}");
+    assert_eq!(ours.payload, theirs.payload, "{case}");
+    assert_eq!(ours.length, theirs.length, "{case}");
+
+    let headers = ours.headers.expect("readable");
+    assert_eq!(
+        headers.status(),
+        theirs.status.map(|status| status.as_u16()),
+        "{case}"
+    );
+    let description = Some(headers.description()).filter(|text| !text.is_empty());
+    assert_eq!(description, theirs.description.as_deref(), "{case}");
+    let map = theirs.headers.unwrap_or_default();
+    let mut theirs: Vec<(String, String)> = Vec::new();
+    for (name, values) in map.iter() {
+        let name = AsRef::<str>::as_ref(name);
+        theirs.extend(
+            values
+                .iter()
+                .map(|value| (name.to_owned(), value.as_str().to_owned())),
+        );
+    }
+    let mut ours: Vec<(String, String)> = headers
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    // The client does not keep the order of names; both keep that of the values of one name.
+    ours.sort_by(|(one, _), (other, _)| one.cmp(other));
+    theirs.sort_by(|(one, _), (other, _)| one.cmp(other));
+    assert_eq!(ours, theirs, "{case}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_connects_with_each_credential_and_with_no_other() {
+    let world = World::without_auth(OPEN_ACCOUNT).await;
+    let place = world.nats.url().replace("nats://", "");
+    let password = world.secrets.nats("worker");
+
+    let by = |credential: Credential| FrontSettings {
+        credentials: Credentials::fixed(credential),
+        ..settings(&world)
+    };
+    let in_url = FrontSettings {
+        servers: vec![format!("nats://work%65r:{password}@{place}")],
+        credentials: Credentials::default(),
+        ..settings(&world)
+    };
+    for settings in [in_url, by(Credential::Nkey(NKEY_SEED.into()))] {
+        let front = Front::connect(settings).await.expect("a connection");
+        flush(&front).await;
+    }
+
+    let wrong = Credential::Password {
+        user: "worker".into(),
+        password: "wrong".into(),
+    };
+    for credential in [Credential::None, wrong, Credential::Token("x".into())] {
+        let error = Front::connect(by(credential))
+            .await
+            .err()
+            .expect("an error");
+        assert!(
+            matches!(error, FrontError::Authentication { .. }),
+            "{error}"
+        );
+        assert!(!error.is_temporary());
+    }
+}
+
+/// Runs openssl, which makes certificates.
+fn openssl(directory: &Path, arguments: &str) {
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(directory)
+        .output()
+        .expect("openssl");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {errors}");
+}
+
+/// A certificate authority, a server's certificate and a client's.
+fn make_certificates() -> PathBuf {
+    let directory = crate::harness::kept_directory();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout";
+    for authority in ["ca", "other"] {
+        openssl(
+            &directory,
+            &format!(
+                "req -x509 {key} {authority}.key -out {authority}.pem -days 2 -subj /CN={authority}"
+            ),
+        );
+    }
+    fs::write(directory.join("san"), "subjectAltName=DNS:localhost\n").expect("written");
+    for name in ["server", "client"] {
+        openssl(
+            &directory,
+            &format!("req {key} {name}.key -out {name}.csr -subj /CN={name}"),
+        );
+        openssl(
+            &directory,
+            &format!(
+                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile san"
+            ),
+        );
+    }
+    directory
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_checked_both_ways_and_its_files_are_read_again() {
+    let directory = make_certificates();
+    let file = |name: &str| directory.join(name);
+    let tls = format!(
+        "{OPEN_ACCOUNT}\ntls {{ cert_file: {0}/server.pem, key_file: {0}/server.key, ca_file: {0}/ca.pem, verify: true }}\n",
+        directory.display()
+    );
+    let mut world = World::without_auth(&tls).await;
+    let port = world
+        .nats
+        .url()
+        .rsplit(':')
+        .next()
+        .expect("a port")
+        .to_owned();
+    fs::copy(file("ca.pem"), file("trusted.pem")).expect("copied");
+    let mut good = settings(&world);
+    good.servers = vec![format!("nats://localhost:{port}")];
+    good.tls.ca_file = Some(file("trusted.pem"));
+    good.tls.certificate_file = Some(file("client.pem"));
+    good.tls.key_file = Some(file("client.key"));
+
+    let front = Front::connect(good.clone()).await.expect("a connection");
+    let mut messages = subscribe(&front, "work", None).await;
+
+    let mut untrusted = good.clone();
+    untrusted.tls.ca_file = Some(file("other.pem"));
+    let mut wrong_name = good.clone();
+    wrong_name.servers = vec![format!("tls://127.0.0.1:{port}")];
+    for settings in [untrusted, wrong_name] {
+        let error = Front::connect(settings).await.err().expect("an error");
+        assert!(matches!(error, FrontError::Tls { .. }), "{error:?}");
+    }
+    let mut anonymous = good.clone();
+    anonymous.tls.certificate_file = None;
+    anonymous.tls.key_file = None;
+    assert!(Front::connect(anonymous).await.is_err());
+
+    // A file that is wrong while the server starts again, and right later.
+    fs::copy(file("other.pem"), file("trusted.pem")).expect("copied");
+    world.nats.stop().expect("stopped");
+    world.nats.restart().await.expect("a server");
+    wait_for(&front, |state| {
+        state.lost.as_ref().is_some_and(|lost| lost.contains("TLS"))
+    })
+    .await;
+    fs::copy(file("ca.pem"), file("trusted.pem")).expect("copied");
+    wait_for(&front, |state| state.is_connected).await;
+    flush(&front).await;
+    front
+        .publish(
+            "work",
+            &HeaderBlock::new(),
+            &Bytes::from_static(b"to itself"),
+        )
+        .await
+        .expect("published");
+    assert_eq!(next(&mut messages).await.payload, "to itself");
+}
