@@ -96,6 +96,7 @@ impl Discovery {
             .health
             .service
             .limits
+            .current()
             .described(&self.health.service.owners)
             .to_string();
 

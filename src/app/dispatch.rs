@@ -4,9 +4,10 @@
 use super::stats::Counters;
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
-    BodyLimits, Code, Encoding, HeaderLimits, Operation, Refusal, ReplyError, ReplyWall,
-    RequestHeaders, Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
+    BodyLimits, Code, Encoding, Operation, Refusal, ReplyError, ReplyWall, RequestHeaders, Scope,
+    Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
 };
+use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, Message, Subject, Subscriber, UnsubscribeError};
 use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _};
@@ -51,6 +52,17 @@ struct Incoming {
     arrived: Instant,
 }
 
+/// A reply as it is sent.
+struct Reply {
+    headers: HeaderMap,
+    body: Bytes,
+    /// The code, if it is a refusal.
+    refused: Option<Code>,
+}
+
+/// A reply is larger than the server's `max_payload`.
+struct TooLarge;
+
 /// The subscriptions of a worker, each read by a task of its own.
 pub(super) struct Subscriptions {
     readers: JoinSet<()>,
@@ -59,7 +71,7 @@ pub(super) struct Subscriptions {
 
 impl Dispatcher {
     pub fn new(service: Service, subjects: Subjects, wall: Arc<ReplyWall>, client: Client) -> Self {
-        let permits = Arc::new(Semaphore::new(service.limits.in_flight));
+        let permits = Arc::new(Semaphore::new(service.limits.current().in_flight));
         Self {
             service,
             counters: Arc::default(),
@@ -202,12 +214,13 @@ impl Dispatcher {
             "this worker is at its limit of requests: ask again",
         )
         .with("retry_after_ms", 100)
-        .with("in_flight", self.service.limits.in_flight);
+        .with("in_flight", self.service.limits.current().in_flight);
 
         let encoding = encoding_asked(request.message.headers.as_ref());
-        let headers = error_headers(encoding, &id, &refusal);
-        let body = encode(&refusal.body(), encoding).into();
-        self.send(&request.reply, headers, body).await;
+        let reply = Reply::refused(&refusal, encoding, &id);
+        if self.send(&request.reply, reply).await.is_err() {
+            warn!("cannot send a reply: the NATS server's max_payload is too small for any");
+        }
         info!(
             request_id = %id,
             code = refusal.code().as_str(),
@@ -236,21 +249,10 @@ impl Dispatcher {
             .instrument(span.clone())
             .await;
 
-        let (headers, body, refused) = match &answer {
-            Ok(body) => (reply_headers(encoding, &id), encode(body, encoding), None),
-            Err(failure) => {
-                if let Failure::Internal(error) = failure {
-                    span.in_scope(|| error!(error = format!("{error:#}"), "request {id} failed"));
-                }
-                let refusal = failure.refusal(&id);
-                let body = encode(&refusal.body(), encoding);
-                let headers = error_headers(encoding, &id, &refusal);
-                (headers, body, Some(refusal.code()))
-            }
-        };
-        // Not held while the reply waits to be sent: the body is in `body` by now.
-        drop(answer);
-        self.send(&reply, headers, body.into()).await;
+        if let Err(Failure::Internal(error)) = &answer {
+            span.in_scope(|| error!(error = format!("{error:#}"), "request {id} failed"));
+        }
+        let refused = self.reply(&reply, operation, answer, encoding, &id).await;
 
         let took = arrived.elapsed();
         if let Some(operation) = operation {
@@ -278,9 +280,7 @@ impl Dispatcher {
             return (Encoding::default(), Err(refusal.into()));
         }
 
-        let limits = HeaderLimits {
-            token_bytes: self.service.limits.token_bytes,
-        };
+        let limits = self.service.limits.current().headers();
         let headers = match RequestHeaders::parse(message.headers.as_ref(), &limits) {
             Ok(headers) => headers,
             Err((encoding, refusal)) => return (encoding, Err(refusal.into())),
@@ -304,7 +304,7 @@ impl Dispatcher {
         message: Message,
         arrived: Instant,
     ) -> Result<Value, Failure> {
-        let limits = &self.service.limits;
+        let limits = self.service.limits.current();
         let operation = operation.ok_or_else(|| {
             Refusal::bad_request("there is no such operation; see the contract's table")
         })?;
@@ -341,15 +341,100 @@ impl Dispatcher {
         Box::pin(self.service.handle(request)).await
     }
 
-    async fn send(&self, reply: &Subject, headers: HeaderMap, body: Bytes) {
-        match self
+    /// Sends the reply, or a smaller one if the server would not take it. Returns the code if it is
+    /// a refusal.
+    async fn reply(
+        &self,
+        subject: &Subject,
+        operation: Option<Operation>,
+        answer: Result<Value, Failure>,
+        encoding: Encoding,
+        id: &str,
+    ) -> Option<Code> {
+        let capacity = self.service.limits.reply_capacity();
+        let reply = match &answer {
+            Ok(body) => Reply::done(body, encoding, id),
+            Err(failure) => Reply::refused(&failure.refusal(id), encoding, id),
+        };
+        let used = reply.body.len();
+        let refused = reply.refused;
+        if used <= capacity && self.send(subject, reply).await.is_ok() {
+            return refused;
+        }
+
+        // The client knows a smaller `max_payload` a moment before the limits in force do.
+        let capacity = capacity.min(used.saturating_sub(1));
+        let smaller = smaller_answer(answer, operation, id, (used, capacity));
+        let reply = Reply::refused(&smaller, encoding, id);
+        let refused = reply.refused;
+        if self.send(subject, reply).await.is_err() {
+            warn!("cannot send a reply: the NATS server's max_payload is too small for any");
+        }
+        refused
+    }
+
+    /// Sends a reply.
+    ///
+    /// # Errors
+    /// It is larger than the server's `max_payload`.
+    async fn send(&self, subject: &Subject, reply: Reply) -> Result<(), TooLarge> {
+        let sent = self
             .client
-            .publish_with_headers(reply.clone(), headers, body)
-            .await
-        {
+            .publish_with_headers(subject.clone(), reply.headers, reply.body)
+            .await;
+        match sent {
             Ok(()) => self.counters.record_reply(),
+            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+                return Err(TooLarge);
+            }
             Err(error) => warn!(%error, "cannot send a reply"),
         }
+
+        Ok(())
+    }
+}
+
+impl Reply {
+    fn done(body: &Value, encoding: Encoding, id: &str) -> Self {
+        Self {
+            headers: reply_headers(encoding, id),
+            body: encode(body, encoding).into(),
+            refused: None,
+        }
+    }
+
+    fn refused(refusal: &Refusal, encoding: Encoding, id: &str) -> Self {
+        Self {
+            headers: error_headers(encoding, id, refusal),
+            body: encode(&refusal.body(), encoding).into(),
+            refused: Some(refusal.code()),
+        }
+    }
+}
+
+/// What is answered in place of an answer that is too large: it takes `used` bytes, and `limit` fit.
+///
+/// Pages and writes keep to the limit by themselves. So this is for an item that was stored while
+/// the limit was larger, and for a write that was done just before the limit became smaller.
+fn smaller_answer(
+    answer: Result<Value, Failure>,
+    operation: Option<Operation>,
+    id: &str,
+    (used, limit): (usize, usize),
+) -> Refusal {
+    match answer {
+        Err(failure) => failure.refusal(id).without("item"),
+        Ok(_) if operation.and_then(Operation::scope) == Some(Scope::Write) => Refusal::new(
+            Code::InDoubt,
+            "it may be written, and the reply does not fit the NATS server's max_payload: \
+             read the item",
+        ),
+        Ok(_) => Refusal::new(
+            Code::TooLarge,
+            format!("the reply takes {used} bytes, and the NATS server takes {limit}"),
+        )
+        .with("used", used)
+        .with("limit", limit),
     }
 }
 

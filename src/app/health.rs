@@ -27,7 +27,12 @@ pub(super) struct Health {
 impl Health {
     /// What the worker lacks: the part in one word, and what that means. Empty if it is healthy.
     fn reasons(&self) -> Vec<Value> {
-        let Service { owners, auth, .. } = &self.service;
+        let Service {
+            owners,
+            auth,
+            limits,
+            ..
+        } = &self.service;
         let truth = owners.truth();
         let reason = |part: &str, why: String| json!({"part": part, "why": why});
         let mut reasons = Vec::new();
@@ -74,6 +79,10 @@ impl Health {
             ));
         }
 
+        for problem in limits.payload_problems() {
+            reasons.push(reason("limits", problem));
+        }
+
         for (role, refused) in self.events.refused() {
             let role = role.name();
             reasons.push(reason(
@@ -101,6 +110,10 @@ impl Health {
         let newest = owners.continuity().newest();
         let dropped = self.counters.dropped();
         let reasons = self.reasons();
+        let in_flight = limits
+            .current()
+            .in_flight
+            .saturating_sub(self.permits.available_permits());
 
         json!({
             "shard": shard,
@@ -108,7 +121,7 @@ impl Health {
             "reasons": reasons,
             "requests": {
                 "answered": self.counters.answered(),
-                "in_flight": limits.in_flight.saturating_sub(self.permits.available_permits()),
+                "in_flight": in_flight,
                 "refused_for_load": self.counters.refused_for_load(),
                 "dropped_without_reply_subject": dropped.no_reply_subject,
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,

@@ -8,6 +8,7 @@ mod dispatch;
 mod health;
 mod maintain;
 mod operator;
+mod payload;
 mod server;
 mod start;
 mod stats;
@@ -23,7 +24,7 @@ pub use wait_limit::{StillUnavailable, WaitLimit};
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
 use crate::config::{Role, Settings};
-use crate::handler::Service;
+use crate::handler::{LimitsInForce, Service};
 use crate::owners::{Owners, OwnersSettings};
 use crate::requester::Requester;
 use crate::seal::Keyring;
@@ -173,6 +174,9 @@ impl App {
             limit: WaitLimit::FOREVER,
             events: Some(events),
         };
+        let max_payload = connections.front.client.server_info().max_payload;
+        let limits = LimitsInForce::new(settings.limits.clone(), max_payload);
+        payload::check(&limits)?;
 
         let requester = Requester::start(connections.auth.client.clone()).await?;
         let auth = Authenticator::new(requester, settings.auth.clone())?;
@@ -194,7 +198,7 @@ impl App {
         let service = Service {
             owners,
             auth,
-            limits: settings.limits.clone(),
+            limits,
             build: BuildInfo::of_this_program(),
             shard: shard.clone(),
         };
@@ -332,6 +336,9 @@ impl App {
             .watched_subscription
             .store(subscription, Ordering::Relaxed);
         tasks.start("revocations", revocations)?;
+        let limits = self.dispatcher.service.limits.clone();
+        let client = self.connection.client.clone();
+        tasks.start("payload_watch", payload::watch(client, limits))?;
 
         Ok(tasks)
     }

@@ -22,6 +22,19 @@ pub const ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// In a refusal: its code and message in one line (NATS services, ADR-32).
 pub const ERROR: &str = "Nats-Service-Error";
 
+/// The bytes of a header block around its headers: the version and the empty line.
+pub(super) const HEADER_FRAME_BYTES: usize = "NATS/1.0\r\n\r\n".len();
+/// The longest value of `Content-Type` that a client is expected to send, in bytes.
+const CONTENT_TYPE_BYTES_MAX: usize = 128;
+/// The longest value of `Request-Timeout-Ms` and of `traceparent` that a client is expected to send,
+/// in bytes.
+const SHORT_VALUE_BYTES_MAX: usize = 64;
+
+/// The length of a header as it is sent, with a value of this length, in bytes.
+pub(super) const fn header_bytes(name: &str, value_bytes: usize) -> usize {
+    name.len() + ": \r\n".len() + value_bytes
+}
+
 /// The limits on headers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +46,19 @@ pub struct HeaderLimits {
 impl Default for HeaderLimits {
     fn default() -> Self {
         Self { token_bytes: 8_192 }
+    }
+}
+
+impl HeaderLimits {
+    /// The length of the headers that a request needs at most, as they are sent, in bytes. Other
+    /// headers of the caller come on top.
+    pub fn request_header_bytes(&self) -> usize {
+        HEADER_FRAME_BYTES
+            + header_bytes(AUTHORIZATION, "Bearer ".len() + self.token_bytes)
+            + header_bytes(CONTENT_TYPE, CONTENT_TYPE_BYTES_MAX)
+            + header_bytes(NATS_MSG_ID, RequestKey::LENGTH_MAX)
+            + header_bytes(REQUEST_TIMEOUT_MS, SHORT_VALUE_BYTES_MAX)
+            + header_bytes(TRACEPARENT, SHORT_VALUE_BYTES_MAX)
     }
 }
 

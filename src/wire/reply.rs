@@ -1,7 +1,9 @@
 //! Builds the headers of a reply.
 
 use super::error::truncate;
-use super::header::{CONTENT_TYPE, ERROR, ERROR_CODE, REQUEST_ID};
+use super::header::{
+    CONTENT_TYPE, ERROR, ERROR_CODE, HEADER_FRAME_BYTES, REQUEST_ID, header_bytes,
+};
 use super::{Encoding, Refusal};
 use async_nats::HeaderMap;
 
@@ -9,6 +11,17 @@ use async_nats::HeaderMap;
 const ERROR_BYTES_MAX: usize = 512;
 /// The maximum length of `Request-Id`, in bytes. The ids that a worker creates are shorter.
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// The maximum length of a status, in bytes.
+const STATUS_BYTES_MAX: usize = 3;
+/// The maximum length of a `Content-Type` that a reply has, in bytes.
+const CONTENT_TYPE_BYTES_MAX: usize = "application/json".len();
+
+/// The maximum length of the headers of a reply as they are sent, in bytes.
+pub const REPLY_HEADER_BYTES_MAX: usize = HEADER_FRAME_BYTES
+    + header_bytes(CONTENT_TYPE, CONTENT_TYPE_BYTES_MAX)
+    + header_bytes(REQUEST_ID, REQUEST_ID_BYTES_MAX)
+    + header_bytes(ERROR_CODE, STATUS_BYTES_MAX)
+    + header_bytes(ERROR, ERROR_BYTES_MAX);
 
 /// Returns the headers of every reply: the encoding of the body, and the id of the request in the
 /// log.
@@ -55,6 +68,29 @@ mod tests {
         assert_eq!(value(&headers, "Content-Type"), Some("application/cbor"));
         assert_eq!(value(&headers, "Request-Id"), Some("r1"));
         assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn no_reply_has_longer_headers_than_the_maximum() {
+        let refusal = Refusal::new(Code::BadRequest, "é".repeat(600));
+        let sent = |encoding| {
+            let headers = error_headers(encoding, &"r".repeat(200), &refusal);
+            let lines = headers.iter().map(|(name, values)| {
+                let name: &str = name.as_ref();
+                format!("{name}: {}\r\n", values[0].as_str()).len()
+            });
+            "NATS/1.0\r\n\r\n".len() + lines.sum::<usize>()
+        };
+
+        for encoding in [Encoding::Json, Encoding::Cbor] {
+            let longest = sent(encoding);
+            // A cut in the middle of a character leaves a few bytes unused.
+            let range = REPLY_HEADER_BYTES_MAX - 8..=REPLY_HEADER_BYTES_MAX;
+            assert!(
+                range.contains(&longest),
+                "{longest} of {REPLY_HEADER_BYTES_MAX}"
+            );
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod list;
 mod maintain;
 mod malformed;
 mod outage;
+mod payload;
 mod projection;
 mod readme;
 mod reply_wall;
