@@ -72,6 +72,13 @@ impl Health {
             ));
         }
 
+        if let Some(error) = auth.key_error() {
+            reasons.push(reason(
+                "auth",
+                format!("the former keys of the auth service are in force: {error}"),
+            ));
+        }
+
         if let Some(behind) = owners.behind().filter(|behind| *behind >= STALL_MAX) {
             reasons.push(reason(
                 "projection",
@@ -146,6 +153,7 @@ impl Health {
                 "kept": counts.kept,
                 "revocations": counts.revocations,
                 "forged_revocations": counts.forged_revocations,
+                "key_reloads": counts.key_reloads,
             },
             "truth": {
                 "reads": breaker(truth.reading()),

@@ -339,6 +339,7 @@ impl App {
         let limits = self.dispatcher.service.limits.clone();
         let client = self.connection.client.clone();
         tasks.start("payload_watch", payload::watch(client, limits))?;
+        tasks.start("key_reload", auth.clone().reload_keys())?;
 
         Ok(tasks)
     }

@@ -7,8 +7,8 @@
 //! asked for again.
 
 use super::Principal;
-use super::keys::{Demands, KeySet};
-use serde::Deserialize;
+use super::claims::{Demands, JwtError};
+use super::keys::KeySet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,28 +17,21 @@ const TYP: &str = "secevent+jwt";
 /// bug.
 const REVOCATIONS_MAX: usize = 100_000;
 
-#[derive(Deserialize)]
-struct Claims {
-    iss: String,
-    iat: u64,
-    sub: Option<String>,
-    sid: Option<String>,
-    events: serde_json::Map<String, serde_json::Value>,
-}
-
 /// A revocation of all tokens of a user, of a session, or of a user within a session.
 #[derive(Clone)]
 pub(super) struct Revocation {
     issuer: String,
     subject: Option<String>,
     session: Option<String>,
-    /// The time of the signature, in seconds since the Unix epoch.
+    /// The time of the signature, in whole seconds since the Unix epoch, rounded down.
     issued_at: u64,
 }
 
 impl Revocation {
-    /// Reads a message. Returns `None` unless the auth service signed it, for this service, and not
-    /// in the future.
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// The auth service did not sign it, it is not for this service, or it is of the future.
     pub(super) fn read(
         keys: &KeySet,
         issuer: &str,
@@ -46,7 +39,7 @@ impl Revocation {
         leeway_s: u64,
         text: &str,
         now: u64,
-    ) -> Option<Self> {
+    ) -> Result<Self, JwtError> {
         let demands = Demands {
             issuer: Some(issuer),
             audience: Some(audience),
@@ -54,16 +47,27 @@ impl Revocation {
             expires: false,
             leeway_s,
         };
-        let claims: Claims = keys.verify(text, &demands)?;
+        let claims = keys.verify(text, &demands, now)?;
 
-        let names_somebody = claims.sub.is_some() || claims.sid.is_some();
-        (names_somebody && !claims.events.is_empty() && claims.iat <= now.saturating_add(leeway_s))
-            .then_some(Self {
-                issuer: claims.iss,
-                subject: claims.sub,
-                session: claims.sid,
-                issued_at: claims.iat,
-            })
+        let iat = claims.require_date("iat")?;
+        if iat.is_future(now, leeway_s) {
+            return Err(claims.wrong("iat"));
+        }
+        if claims.require_object("events", "events.")?.is_empty() {
+            return Err(claims.wrong("events"));
+        }
+        let subject = claims.text("sub")?.map(str::to_owned);
+        let session = claims.text("sid")?.map(str::to_owned);
+        if subject.is_none() && session.is_none() {
+            return Err(claims.wrong("sub"));
+        }
+
+        Ok(Self {
+            issuer: claims.require_text("iss")?.to_owned(),
+            subject,
+            session,
+            issued_at: iat.whole_seconds(),
+        })
     }
 
     /// Returns whether it applies to this caller: the issuer must match, and the subject and the

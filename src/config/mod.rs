@@ -178,7 +178,11 @@ pub enum SettingsError {
 }
 
 /// The settings that hold lists. In the environment their entries are separated by commas.
-const LIST_SETTINGS: [&str; 2] = ["worker.reply_prefixes", "auth.algorithms"];
+const LIST_SETTINGS: [&str; 3] = [
+    "worker.reply_prefixes",
+    "auth.algorithms",
+    "auth.token_issuers",
+];
 
 /// Writes a secret as `(hidden)`, or as empty if there is none.
 fn hidden<S: Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
@@ -274,9 +278,21 @@ impl Settings {
             !self.auth.issuer.is_empty(),
             "auth.issuer: name the issuer of the auth service's verdicts",
         );
+        let given = |text: &str, file: &Path| (!text.is_empty(), !file.as_os_str().is_empty());
+        let verdict_keys = given(&self.auth.verdict_keys, &self.auth.verdict_keys_file);
         require(
-            !self.auth.verdict_keys.is_empty(),
-            "auth.verdict_keys: give the auth service's public keys as a JWK set",
+            verdict_keys != (false, false),
+            "auth.verdict_keys: give the auth service's public keys as a JWK set, or a file of them \
+             as auth.verdict_keys_file",
+        );
+        require(
+            verdict_keys != (true, true),
+            "auth.verdict_keys, auth.verdict_keys_file: give one of them, not both",
+        );
+        let token_keys = given(&self.auth.token_keys, &self.auth.token_keys_file);
+        require(
+            token_keys != (true, true),
+            "auth.token_keys, auth.token_keys_file: give one of them, not both",
         );
     }
 
@@ -435,6 +451,25 @@ mod tests {
             "auth.verdict_keys",
         ] {
             assert!(error.contains(setting), "{setting} is missing in: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_come_from_a_setting_or_a_file_and_not_from_both() {
+        let problems = |settings: &Settings| settings.check().expect_err("no shard").to_string();
+        let mut settings = Settings::default();
+        settings.auth.verdict_keys_file = "keys.json".into();
+        settings.auth.token_keys_file = "keys.json".into();
+
+        let error = problems(&settings);
+        assert!(!error.contains("auth.verdict_keys"), "{error}");
+        assert!(!error.contains("auth.token_keys"), "{error}");
+
+        settings.auth.verdict_keys = "{}".into();
+        settings.auth.token_keys = "{}".into();
+        let error = problems(&settings);
+        for setting in ["auth.verdict_keys_file", "auth.token_keys_file"] {
+            assert!(error.contains(&format!("{setting}: give one")), "{error}");
         }
     }
 

@@ -32,6 +32,7 @@ const USER: &str = "auth_service";
 /// Checks tokens, and signs verdicts and revocations.
 pub struct AuthService {
     signing: EncodingKey,
+    kid: String,
     tokens: DecodingKey,
     /// The file to which `dev revoke` appends revocations; none in tests.
     revoked: Option<PathBuf>,
@@ -62,6 +63,7 @@ impl AuthService {
 
         Ok(Self {
             signing,
+            kid: secrets.verdict_kid()?,
             tokens: DecodingKey::from_jwk(key)?,
             revoked: None,
         })
@@ -98,7 +100,7 @@ impl AuthService {
     pub fn sign(&self, typ: &str, claims: &Value) -> anyhow::Result<String> {
         let header = Header {
             typ: Some(typ.into()),
-            kid: Some("verdict".into()),
+            kid: Some(self.kid.clone()),
             ..Header::new(Algorithm::EdDSA)
         };
 

@@ -7,7 +7,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -121,12 +121,31 @@ impl Secrets {
 
     /// The public key of verdicts, as a JWK set.
     pub fn verdict_jwks(&self) -> anyhow::Result<String> {
-        jwks("verdict", &self.verdict_key()?)
+        Ok(json!({"keys": [self.verdict_jwk()?]}).to_string())
+    }
+
+    /// The public key of verdicts, as a JWK.
+    pub fn verdict_jwk(&self) -> anyhow::Result<Value> {
+        jwk(&self.verdict_kid()?, &self.verdict_key()?)
+    }
+
+    /// The id of the key of verdicts. Each key has another.
+    pub fn verdict_kid(&self) -> anyhow::Result<String> {
+        let public = public_key(&self.verdict_key()?)?;
+        Ok(format!("verdict-{}", &public[..8]))
     }
 
     /// The public key of tokens, as a JWK set.
     pub fn token_jwks(&self) -> anyhow::Result<String> {
-        jwks("token", &self.token_key()?)
+        Ok(json!({"keys": [jwk("token", &self.token_key()?)?]}).to_string())
+    }
+
+    /// Returns the same secrets with another key of verdicts.
+    pub fn with_new_verdict_key(&self) -> anyhow::Result<Self> {
+        Ok(Self {
+            verdict_key: signing_key()?,
+            ..self.clone()
+        })
     }
 }
 
@@ -162,15 +181,21 @@ fn signing_key() -> anyhow::Result<String> {
     Ok(STANDARD.encode(key.as_ref()))
 }
 
-/// Returns the JWK set (RFC 7517) of an Ed25519 key (RFC 8037).
-fn jwks(kid: &str, pkcs8: &[u8]) -> anyhow::Result<String> {
+/// Returns the public key of an Ed25519 key, in base64url.
+fn public_key(pkcs8: &[u8]) -> anyhow::Result<String> {
     let pair =
         Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| anyhow::anyhow!("not a signing key"))?;
-    let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+
+    Ok(URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()))
+}
+
+/// Returns the JWK (RFC 7517) of an Ed25519 key (RFC 8037).
+fn jwk(kid: &str, pkcs8: &[u8]) -> anyhow::Result<Value> {
+    let x = public_key(pkcs8)?;
     let key =
         json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": x});
 
-    Ok(json!({ "keys": [key] }).to_string())
+    Ok(key)
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod hosting;
 mod hub_of_three;
 mod interleavings;
 mod item;
+mod key_rotation;
 mod layers;
 mod linearizability;
 mod links;
