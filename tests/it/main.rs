@@ -11,6 +11,7 @@ mod accounts;
 mod arrivals;
 mod asyncapi;
 mod auth;
+mod auth_document;
 mod bad_input;
 mod batch;
 mod changes;

@@ -53,7 +53,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 /// Returns a document's section of that heading.
-fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     let (_, section) = document
         .split_once(&format!("\n## {heading}\n"))
         .expect("a section of that heading");
