@@ -1,5 +1,5 @@
 use super::super::commands;
-use super::super::protocol::Unreadable;
+use super::super::headers::Unreadable;
 use super::*;
 use proptest::prelude::*;
 

@@ -10,9 +10,13 @@
 //! accepted is what the published client accepts: a line may end in `\n` alone, a line that begins with white space
 //! continues the value before it, and empty lines count for nothing.
 
-use super::protocol::Unreadable;
 use crate::domain::opaque_debug;
 use bytes::BytesMut;
+
+/// What another client wrote and nobody can read: a header block, or a subject that is not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it cannot be read")]
+pub struct Unreadable;
 
 /// What every block begins with.
 const VERSION: &str = "NATS/1.0";

@@ -1,15 +1,10 @@
 //! What a server sends, as types.
 
-use super::headers::HeaderBlock;
+use super::headers::{HeaderBlock, Unreadable};
 use crate::domain::opaque_debug;
 use bytes::Bytes;
 use serde::Deserialize;
 use std::borrow::Cow;
-
-/// What another client wrote and nobody can read: a header block, or a subject that is not UTF-8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it cannot be read")]
-pub struct Unreadable;
 
 /// A subject as it arrived. Another client chose it, so it may be anything without spaces and line breaks.
 #[derive(Clone, PartialEq, Eq)]
