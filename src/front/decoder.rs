@@ -156,7 +156,7 @@ impl Decoder {
                 let has_headers = verb == b"HMSG";
                 let head = Head::parse(&line, rest, has_headers)
                     .ok_or_else(|| ProtocolError::Line(shown(&line)))?;
-                return Ok(self.begin_body(head));
+                Ok(self.begin_body(head))
             }
             b"PING" => Ok(Some(ServerOp::Ping)),
             b"PONG" => Ok(Some(ServerOp::Pong)),

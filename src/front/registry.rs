@@ -65,8 +65,8 @@ impl Registry {
         self.routes.insert(sid, route);
     }
 
-    pub fn remove(&mut self, sid: u64) -> bool {
-        self.routes.remove(&sid).is_some()
+    pub fn remove(&mut self, sid: u64) -> Option<Route> {
+        self.routes.remove(&sid)
     }
 
     /// Hands a message to its subscription. It never waits: when the queue is full the message is dropped.
@@ -95,7 +95,7 @@ impl Registry {
     /// until the server says so.
     pub fn subscribe(&mut self, out: &mut BytesMut, which: impl Fn(&Route) -> bool) {
         for (sid, route) in &mut self.routes {
-            if which(route) {
+            if which(route) && route.ending.is_none() {
                 route.is_denied = false;
                 let group = route.queue_group.as_deref();
                 commands::subscribe(out, &route.subject, group, *sid);

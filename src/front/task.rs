@@ -32,7 +32,7 @@ enum End {
     /// It is lost.
     Lost(LostReason),
     /// Another one follows it.
-    Followed(Link),
+    Followed(Box<Link>),
     /// This program wants no more.
     Closed(Option<oneshot::Sender<()>>),
 }
@@ -55,7 +55,7 @@ impl Task {
         loop {
             match self.drive(&mut link, &mut session).await {
                 End::Followed(next) => {
-                    (link, session) = self.follow(link, session, next);
+                    (link, session) = self.follow(link, session, *next);
                 }
                 End::Lost(reason) => {
                     let is_closing = session.is_closing;
@@ -147,7 +147,7 @@ impl Task {
                     }
                 }
                 opened = opened(&mut session.replacement) => match opened {
-                    Ok(next) => return End::Followed(next),
+                    Ok(next) => return End::Followed(Box::new(next)),
                     Err(error) => {
                         warn!(%error, "another connection to NATS could not be opened: this one goes on");
                         session.replace_at = Some(Instant::now() + denied_delay());
@@ -263,7 +263,7 @@ impl Task {
     }
 
     fn take_refusal(&mut self, text: String, session: &mut Session) {
-        error!(text, "the NATS server refuses something");
+        error!(error = text, "the NATS server refuses something");
         let refused = Refused::parse(&text);
         let refusal = Refusal {
             text,
@@ -309,8 +309,11 @@ impl Task {
                 }
             }
             Command::Forget { sid } => {
-                if self.registry.remove(sid) {
+                if let Some(route) = self.registry.remove(sid) {
                     commands::unsubscribe(control, sid, None);
+                    if route.is_denied {
+                        self.tell_denied(session);
+                    }
                 }
             }
             Command::Flush(waiter) => session.ping(control, Waiter::Flush(waiter)),
