@@ -1,16 +1,13 @@
 //! The front's connection on a real server: what it does for a worker, and what a stranger's bytes do to it.
 
 use crate::harness::{ByHand, World};
-use bytes::Bytes;
 use futures::StreamExt as _;
 use gofavorites::front::{
-    Credential, Credentials, Front, FrontError, FrontSettings, FrontState, HeaderBlock, Message,
-    Subscription, Unreadable,
+    Credential, Credentials, Front, FrontSettings, FrontState, HeaderBlock, Message, Subscription,
+    Unreadable,
 };
 use nix::sys::signal::Signal;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -18,7 +15,7 @@ use tokio::time::timeout;
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// One account in which everybody hears everybody, so that what a stranger writes arrives as it was written.
-const OPEN_ACCOUNT: &str = "
+pub const OPEN_ACCOUNT: &str = "
 accounts { SERVICE { users: [
   { user: worker, password: $WORKER_PASSWORD }
   { user: gateway, password: $GATEWAY_PASSWORD }
@@ -35,10 +32,7 @@ accounts { SERVICE { users: [
 ] } }
 ";
 
-/// The seed of the nkey above, which the documentation of NATS shows.
-const NKEY_SEED: &str = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY";
-
-fn settings(world: &World) -> FrontSettings {
+pub fn settings(world: &World) -> FrontSettings {
     FrontSettings {
         servers: vec![world.nats.url()],
         name: "front".into(),
@@ -54,27 +48,27 @@ async fn connect(world: &World) -> Front {
     Front::connect(settings(world)).await.expect("a connection")
 }
 
-async fn subscribe(front: &Front, subject: &str, group: Option<&str>) -> Subscription {
+pub async fn subscribe(front: &Front, subject: &str, group: Option<&str>) -> Subscription {
     let subscription = front.subscribe(subject, group).expect("a subject");
     flush(front).await;
     subscription
 }
 
-async fn flush(front: &Front) {
+pub async fn flush(front: &Front) {
     timeout(TEST_TIME_MAX, front.flush())
         .await
         .expect("in time")
         .expect("a connection");
 }
 
-async fn next(subscription: &mut Subscription) -> Message {
+pub async fn next(subscription: &mut Subscription) -> Message {
     timeout(TEST_TIME_MAX, subscription.next())
         .await
         .expect("in time")
         .expect("a message")
 }
 
-async fn wait_for(front: &Front, what: impl Fn(&FrontState) -> bool) {
+pub async fn wait_for(front: &Front, what: impl Fn(&FrontState) -> bool) {
     let mut state = front.state();
     timeout(TEST_TIME_MAX, state.wait_for(|state| what(state)))
         .await
@@ -381,141 +375,4 @@ fn assert_same(number: usize, ours: Message, theirs: async_nats::Message) {
     ours.sort_by(|(one, _), (other, _)| one.cmp(other));
     theirs.sort_by(|(one, _), (other, _)| one.cmp(other));
     assert_eq!(ours, theirs, "{case}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn it_connects_with_each_credential_and_with_no_other() {
-    let world = World::without_auth(OPEN_ACCOUNT).await;
-    let place = world.nats.url().replace("nats://", "");
-    let password = world.secrets.nats("worker");
-
-    let by = |credential: Credential| FrontSettings {
-        credentials: Credentials::fixed(credential),
-        ..settings(&world)
-    };
-    let in_url = FrontSettings {
-        servers: vec![format!("nats://work%65r:{password}@{place}")],
-        credentials: Credentials::default(),
-        ..settings(&world)
-    };
-    for settings in [in_url, by(Credential::Nkey(NKEY_SEED.into()))] {
-        let front = Front::connect(settings).await.expect("a connection");
-        flush(&front).await;
-    }
-
-    let wrong = Credential::Password {
-        user: "worker".into(),
-        password: "wrong".into(),
-    };
-    for credential in [Credential::None, wrong, Credential::Token("x".into())] {
-        let error = Front::connect(by(credential))
-            .await
-            .err()
-            .expect("an error");
-        assert!(
-            matches!(error, FrontError::Authentication { .. }),
-            "{error}"
-        );
-        assert!(!error.is_temporary());
-    }
-}
-
-/// Runs openssl, which makes certificates.
-fn openssl(directory: &Path, arguments: &str) {
-    let output = Command::new("openssl")
-        .args(arguments.split(' '))
-        .current_dir(directory)
-        .output()
-        .expect("openssl");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments}: {errors}");
-}
-
-/// A certificate authority, a server's certificate and a client's.
-fn make_certificates() -> PathBuf {
-    let directory = crate::harness::kept_directory();
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout";
-    for authority in ["ca", "other"] {
-        openssl(
-            &directory,
-            &format!(
-                "req -x509 {key} {authority}.key -out {authority}.pem -days 2 -subj /CN={authority}"
-            ),
-        );
-    }
-    fs::write(directory.join("san"), "subjectAltName=DNS:localhost\n").expect("written");
-    for name in ["server", "client"] {
-        openssl(
-            &directory,
-            &format!("req {key} {name}.key -out {name}.csr -subj /CN={name}"),
-        );
-        openssl(
-            &directory,
-            &format!(
-                "x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out {name}.pem -days 2 -extfile san"
-            ),
-        );
-    }
-    directory
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn tls_is_checked_both_ways_and_its_files_are_read_again() {
-    let directory = make_certificates();
-    let file = |name: &str| directory.join(name);
-    let tls = format!(
-        "{OPEN_ACCOUNT}\ntls {{ cert_file: {0}/server.pem, key_file: {0}/server.key, ca_file: {0}/ca.pem, verify: true }}\n",
-        directory.display()
-    );
-    let mut world = World::without_auth(&tls).await;
-    let port = world
-        .nats
-        .url()
-        .rsplit(':')
-        .next()
-        .expect("a port")
-        .to_owned();
-    fs::copy(file("ca.pem"), file("trusted.pem")).expect("copied");
-    let mut good = settings(&world);
-    good.servers = vec![format!("nats://localhost:{port}")];
-    good.tls.ca_file = Some(file("trusted.pem"));
-    good.tls.certificate_file = Some(file("client.pem"));
-    good.tls.key_file = Some(file("client.key"));
-
-    let front = Front::connect(good.clone()).await.expect("a connection");
-    let mut messages = subscribe(&front, "work", None).await;
-
-    let mut untrusted = good.clone();
-    untrusted.tls.ca_file = Some(file("other.pem"));
-    let mut wrong_name = good.clone();
-    wrong_name.servers = vec![format!("tls://127.0.0.1:{port}")];
-    for settings in [untrusted, wrong_name] {
-        let error = Front::connect(settings).await.err().expect("an error");
-        assert!(matches!(error, FrontError::Tls { .. }), "{error:?}");
-    }
-    let mut anonymous = good.clone();
-    anonymous.tls.certificate_file = None;
-    anonymous.tls.key_file = None;
-    assert!(Front::connect(anonymous).await.is_err());
-
-    // A file that is wrong while the server starts again, and right later.
-    fs::copy(file("other.pem"), file("trusted.pem")).expect("copied");
-    world.nats.stop().expect("stopped");
-    world.nats.restart().await.expect("a server");
-    wait_for(&front, |state| {
-        state.lost.as_ref().is_some_and(|lost| lost.contains("TLS"))
-    })
-    .await;
-    fs::copy(file("ca.pem"), file("trusted.pem")).expect("copied");
-    wait_for(&front, |state| state.is_connected).await;
-    flush(&front).await;
-    front
-        .publish(
-            "work",
-            &HeaderBlock::new(),
-            &Bytes::from_static(b"to itself"),
-        )
-        .await
-        .expect("published");
-    assert_eq!(next(&mut messages).await.payload, "to itself");
 }

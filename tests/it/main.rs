@@ -27,6 +27,7 @@ mod direct;
 mod discovery;
 mod flood;
 mod front;
+mod front_access;
 mod heavy;
 mod history;
 mod hosting;
