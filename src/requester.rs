@@ -6,25 +6,36 @@
 //! messages).
 
 use async_nats::connection::State;
-use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
+use async_nats::{Client, HeaderMap, Message, StatusCode, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// The calls that wait for replies, by their ids.
 type PendingCalls = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
 
 /// Sends requests, and routes each reply to the call that waits for it.
+///
+/// The client's task ends if it panics, as it does over some header blocks. Then the client is of no
+/// use any more, and whoever owns the connection [replaces](Self::replace) it.
 #[derive(Clone)]
 pub struct Requester {
-    client: Client,
-    inbox: Arc<str>,
-    pending: PendingCalls,
+    channel: Arc<RwLock<Arc<Channel>>>,
     next_id: Arc<AtomicU64>,
+}
+
+/// A client and the inbox on it.
+struct Channel {
+    client: Client,
+    inbox: String,
+    pending: PendingCalls,
+    /// Cancelled when the client's task has ended.
+    ended: CancellationToken,
 }
 
 /// Why a call has no answer.
@@ -61,28 +72,41 @@ impl Transient for CallError {
 
 impl Requester {
     /// Subscribes to a new inbox on `client`.
-    pub async fn start(client: Client) -> Result<Self, async_nats::SubscribeError> {
-        let inbox: Arc<str> = client.new_inbox().into();
-        let replies = client.subscribe(format!("{inbox}.*")).await?;
-        let pending = PendingCalls::default();
-        tokio::spawn(route_replies(replies, pending.clone()));
+    pub async fn start(client: Client) -> Result<Self, SubscribeError> {
+        let channel = Channel::open(client).await?;
 
         Ok(Self {
-            client,
-            inbox,
-            pending,
+            channel: Arc::new(RwLock::new(Arc::new(channel))),
             next_id: Arc::default(),
         })
     }
 
-    /// The connection that the requests use.
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// Sends all further requests through `client`.
+    pub async fn replace(&self, client: Client) -> Result<(), SubscribeError> {
+        let channel = Arc::new(Channel::open(client).await?);
+        *self.channel.write().unwrap_or_else(PoisonError::into_inner) = channel;
+
+        Ok(())
+    }
+
+    fn channel(&self) -> Arc<Channel> {
+        let channel = self.channel.read().unwrap_or_else(PoisonError::into_inner);
+        channel.clone()
+    }
+
+    /// The client that the requests use now.
+    pub fn client(&self) -> Client {
+        self.channel().client.clone()
     }
 
     /// Returns whether the connection is up, as far as the client knows.
     pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.channel().is_connected()
+    }
+
+    /// Waits until the task of the client has ended.
+    pub async fn ended(&self) {
+        self.channel().ended.cancelled().await;
     }
 
     /// Sends a request; its replies come to the returned [`Call`].
@@ -96,22 +120,23 @@ impl Requester {
         payload: Bytes,
         deadline: Instant,
     ) -> Result<Call, CallError> {
-        if !self.is_connected() {
+        let channel = self.channel();
+        if !channel.is_connected() {
             return Err(CallError::NotConnected);
         }
 
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();
-        lock(&self.pending).insert(id, sender);
+        lock(&channel.pending).insert(id, sender);
         let call = Call {
             id,
             replies,
-            pending: self.pending.clone(),
+            pending: channel.pending.clone(),
             deadline,
         };
 
-        let reply = format!("{}.{id}", self.inbox);
-        let publish = self
+        let reply = format!("{}.{id}", channel.inbox);
+        let publish = channel
             .client
             .publish_with_reply_and_headers(subject, reply, headers, payload);
         match timeout_at(deadline, publish).await {
@@ -133,6 +158,36 @@ impl Requester {
             .await?
             .next()
             .await
+    }
+}
+
+impl Channel {
+    async fn open(client: Client) -> Result<Self, SubscribeError> {
+        let inbox = client.new_inbox();
+        let replies = client.subscribe(format!("{inbox}.*")).await?;
+        let pending = PendingCalls::default();
+        let ended = CancellationToken::new();
+
+        tokio::spawn({
+            let (pending, ended) = (pending.clone(), ended.clone());
+            async move {
+                route_replies(replies, &pending).await;
+                ended.cancel();
+                // The calls under way end: nothing more comes.
+                lock(&pending).clear();
+            }
+        });
+
+        Ok(Self {
+            client,
+            inbox,
+            pending,
+            ended,
+        })
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.ended.is_cancelled() && self.client.connection_state() == State::Connected
     }
 }
 
@@ -169,7 +224,7 @@ impl Drop for Call {
 }
 
 /// Sends each reply to its call, by the last token of the reply's subject.
-async fn route_replies(mut replies: Subscriber, pending: PendingCalls) {
+async fn route_replies(mut replies: Subscriber, pending: &PendingCalls) {
     while let Some(message) = replies.next().await {
         let id = message
             .subject
@@ -177,7 +232,7 @@ async fn route_replies(mut replies: Subscriber, pending: PendingCalls) {
             .next()
             .and_then(|token| token.parse::<u64>().ok());
 
-        if let Some(sender) = id.and_then(|id| lock(&pending).get(&id).cloned()) {
+        if let Some(sender) = id.and_then(|id| lock(pending).get(&id).cloned()) {
             // This fails if the call was dropped at this moment; its reply is not needed then.
             let _ = sender.send(message);
         }

@@ -1,25 +1,32 @@
-//! A connection to NATS, and the events that it reports.
+//! A connection of the published client to NATS, and the events that it reports.
 
-use super::server::check_server;
+use super::server::check_server_version;
 use super::wait_limit::{StillUnavailable, WaitLimit};
 use crate::config::{NatsSettings, Role};
 use crate::nats::Credentials;
+use crate::requester::Requester;
 use anyhow::Context as _;
-use async_nats::client::RequestErrorKind;
 use async_nats::{Client, ConnectError, ConnectErrorKind, Event, rustls};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-/// How long it may take to connect, and to flush what waits to be sent.
-const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it may take to connect, and until the server answers.
+pub(super) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an error of the server counts. A permission that is still missing causes another one.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
-/// A connection that is made again when it is lost.
+/// How often a connection is opened again while the server refuses one of its subscriptions; the
+/// same again is added at random.
+const DENIED_PAUSE: Duration = Duration::from_secs(1);
+/// How long the server's refusal of a subscription may take, after the connection was made.
+const DENIED_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// A connection of the published client. It is made again when it is lost.
 pub(super) struct Connection {
     pub client: Client,
     /// Counts the connections made, the first one included.
@@ -27,6 +34,18 @@ pub(super) struct Connection {
     /// Counts the moments in which messages may have been missed.
     pub gaps: watch::Receiver<u64>,
     pub events: Arc<ConnectionEvents>,
+    opener: Opener,
+}
+
+/// Opens clients for one purpose, whose events are recorded together.
+#[derive(Clone)]
+pub(super) struct Opener {
+    settings: NatsSettings,
+    role: Role,
+    name: String,
+    reconnects: watch::Sender<u64>,
+    gaps: watch::Sender<u64>,
+    events: Arc<ConnectionEvents>,
 }
 
 /// What the connection's events have reported.
@@ -40,8 +59,8 @@ pub(super) struct ConnectionEvents {
     pub is_up: AtomicBool,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
-    /// The id of the one subscription whose lost messages count as a gap; 0 while there is none.
-    pub watched_subscription: AtomicU64,
+    /// Told when the server refuses a subscription.
+    denied: Notify,
     /// The server's last error, and when it came.
     refused: Mutex<Option<(String, Instant)>>,
 }
@@ -53,7 +72,7 @@ impl ConnectionEvents {
             connected: AtomicU64::default(),
             is_up: AtomicBool::default(),
             overflowed: AtomicU64::default(),
-            watched_subscription: AtomicU64::default(),
+            denied: Notify::default(),
             refused: Mutex::default(),
         }
     }
@@ -68,13 +87,18 @@ impl ConnectionEvents {
 
     /// The same as a message for an operator.
     pub fn missing_right(&self) -> Option<String> {
-        let refused = self.refused()?;
-        let role = self.role.name();
-
-        Some(format!(
-            "the NATS user of nats.{role} lacks a right, see nats/accounts.conf: {refused}"
-        ))
+        Some(missing_right(self.role, &self.refused()?))
     }
+
+    fn set_refused(&self, refused: Option<(String, Instant)>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+}
+
+/// Returns the message for an operator about what a server refused to the user of `role`.
+pub(super) fn missing_right(role: Role, refused: &str) -> String {
+    let role = role.name();
+    format!("the NATS user of nats.{role} lacks a right, see nats/accounts.conf: {refused}")
 }
 
 impl Connection {
@@ -85,10 +109,35 @@ impl Connection {
         name: &str,
         limit: WaitLimit,
     ) -> anyhow::Result<Self> {
+        let opener = Opener {
+            settings: settings.clone(),
+            role,
+            name: name.to_owned(),
+            reconnects: watch::Sender::new(0),
+            gaps: watch::Sender::new(0),
+            events: Arc::new(ConnectionEvents::new(role)),
+        };
+
+        Ok(Self {
+            client: opener.wait_for(limit).await?,
+            reconnects: opener.reconnects.subscribe(),
+            gaps: opener.gaps.subscribe(),
+            events: opener.events.clone(),
+            opener,
+        })
+    }
+
+    pub fn opener(&self) -> Opener {
+        self.opener.clone()
+    }
+}
+
+impl Opener {
+    async fn wait_for(&self, limit: WaitLimit) -> anyhow::Result<Client> {
         let mut attempts: u32 = 0;
         loop {
-            let error = match Self::open(settings, role, name).await {
-                Ok(connection) => return Ok(connection),
+            let error = match self.open().await {
+                Ok(client) => return Ok(client),
                 Err(error) => error,
             };
 
@@ -106,76 +155,158 @@ impl Connection {
         }
     }
 
-    /// Connects for `role` under `name`.
+    /// Connects.
     ///
     /// # Errors
     /// No server can be reached, or the server does not accept the user, or is too old.
-    async fn open(settings: &NatsSettings, role: Role, name: &str) -> anyhow::Result<Self> {
-        let user = settings.user(role);
-        let (connections, reconnects) = watch::channel(0);
-        let (missed, gaps) = watch::channel(0);
-        let events = Arc::new(ConnectionEvents::new(role));
-        let recorded = events.clone();
+    async fn open(&self) -> anyhow::Result<Client> {
+        let Self { settings, role, .. } = self;
+        let user = settings.user(*role);
+        let recorder = self.clone();
 
         let access = settings
-            .access(role)
+            .access(*role)
             .with_context(|| format!("nats.{} cannot be used", role.name()))?;
         let options = access
             .options()
-            .name(name)
+            .name(&self.name)
             .custom_inbox_prefix(&user.inbox_prefix)
             .connection_timeout(ROUND_TRIP_TIMEOUT)
             .subscription_capacity(settings.queue_messages)
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
-                record(&event, &connections, &missed, &recorded);
+                recorder.record(&event);
                 async {}
             });
 
         let client = options
             .connect(access.servers())
             .await
-            .with_context(|| unreachable(role, access.credentials()))?;
-        check_server(&client.server_info())?;
+            .with_context(|| unreachable(*role, access.credentials()))?;
+        check_server_version(&client.server_info().version)?;
 
-        Ok(Self {
-            client,
-            reconnects,
-            gaps,
-            events,
-        })
+        Ok(client)
     }
 
-    /// Waits until everything that was sent before is on its way to the server.
-    pub async fn flush(&self) -> anyhow::Result<()> {
-        let flush = self.client.flush();
-        tokio::time::timeout(ROUND_TRIP_TIMEOUT, flush)
-            .await
-            .context("NATS does not answer")?
-            .context("NATS is unavailable")
-    }
-
-    /// Waits until the server has processed everything that was sent before: it answers a later
-    /// request. That goes to a new inbox of this connection, where nobody is, so that the server
-    /// itself answers. Needs the right to publish to the connection's own inboxes.
-    pub async fn round_trip(&self) -> anyhow::Result<()> {
-        let request = self.client.request(self.client.new_inbox(), "".into());
-        let answer = tokio::time::timeout(ROUND_TRIP_TIMEOUT, request)
-            .await
-            .context("NATS does not answer")?;
-
-        match answer {
-            Err(error) if error.kind() != RequestErrorKind::NoResponders => {
-                Err(error).context("NATS is unavailable")
+    /// Keeps the connection of `requester` in use. Never returns.
+    ///
+    /// An unreadable message may end the client's task for good: it is replaced. While the server
+    /// refuses a subscription, because a reload took a right away, the connection is opened again
+    /// and again: nothing comes when the right is given back.
+    pub async fn keep(self, requester: Requester) {
+        loop {
+            tokio::select! {
+                () = requester.ended() => self.replace(&requester).await,
+                () = self.events.denied.notified() => self.reopen(&requester).await,
             }
-            _ => Ok(()),
+        }
+    }
+
+    async fn replace(&self, requester: &Requester) {
+        let connection = self.role.name();
+        warn!(connection, "the NATS client has ended: it is replaced");
+        self.lost();
+
+        loop {
+            let replaced = match self.wait_for(WaitLimit::FOREVER).await {
+                Ok(client) => requester.replace(client).await.map_err(Into::into),
+                Err(error) => Err(error),
+            };
+            match replaced {
+                Ok(()) => return,
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    error!(connection, error, "the NATS client cannot be replaced");
+                }
+            }
+            sleep(DENIED_PAUSE).await;
+        }
+    }
+
+    async fn reopen(&self, requester: &Requester) {
+        let [jitter] = crate::seal::random::<1>();
+        sleep(DENIED_PAUSE.mul_f64(1.0 + f64::from(jitter) / 256.0)).await;
+
+        let mut reconnects = self.reconnects.subscribe();
+        // This fails if the client has ended; then it is replaced.
+        let _ = requester.client().force_reconnect().await;
+        let reconnected = timeout(ROUND_TRIP_TIMEOUT, reconnects.changed()).await;
+        sleep(DENIED_DELAY_MAX).await;
+
+        // A subscription that is refused again has told so by now.
+        let is_denied = timeout(Duration::ZERO, self.events.denied.notified())
+            .await
+            .is_ok();
+        if is_denied || reconnected.is_err() {
+            self.events.denied.notify_one();
+        } else {
+            self.events.set_refused(None);
+            info!(
+                connection = self.role.name(),
+                "the NATS server accepts the subscriptions again"
+            );
+        }
+    }
+
+    fn lost(&self) {
+        self.events.is_up.store(false, Ordering::Relaxed);
+        self.gaps.send_modify(|count| *count += 1);
+    }
+
+    /// Records an event of the client in the counters and the log.
+    fn record(&self, event: &Event) {
+        let events = &self.events;
+        let connection = self.role.name();
+
+        match event {
+            Event::Connected => {
+                self.gaps.send_modify(|count| *count += 1);
+                self.reconnects.send_modify(|count| *count += 1);
+                events.connected.fetch_add(1, Ordering::Relaxed);
+                events.is_up.store(true, Ordering::Relaxed);
+                info!(connection, "connected to NATS");
+            }
+            Event::Disconnected => {
+                self.lost();
+                warn!(connection, "disconnected from NATS");
+            }
+            Event::SlowConsumer(subscription) => {
+                self.gaps.send_modify(|count| *count += 1);
+                let dropped = events.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
+                if dropped.is_power_of_two() {
+                    warn!(
+                        connection,
+                        subscription,
+                        dropped,
+                        "the queue of a subscription is full, messages are lost"
+                    );
+                }
+            }
+            // This is the only sign of a missing permission.
+            Event::ServerError(error) => {
+                let error = error.to_string();
+                error!(connection, error, "the NATS server reports an error");
+                if is_denied_subscription(&error) {
+                    self.gaps.send_modify(|count| *count += 1);
+                    events.denied.notify_one();
+                }
+                events.set_refused(Some((error, Instant::now())));
+            }
+            other => info!(connection, event = %other, "event of the NATS connection"),
         }
     }
 }
 
+/// Returns whether the server's error is about a subscription. The protocol has only text for it,
+/// and the client changes the case of its letters.
+fn is_denied_subscription(error: &str) -> bool {
+    let error = error.to_ascii_lowercase();
+    error.contains("permissions violation for subscription")
+}
+
 /// Names the settings to look at, if there is no connection with these credentials.
-fn unreachable(role: Role, credentials: &Credentials) -> String {
+pub(super) fn unreachable(role: Role, credentials: &Credentials) -> String {
     let section = format!("nats.{}", role.name());
     let with = if !credentials.creds_file.as_os_str().is_empty() {
         format!("{section}.creds_file")
@@ -216,63 +347,10 @@ fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// How long to wait before the next attempt: longer after each failure, up to a second. A random
 /// part keeps workers from reconnecting all at once.
-fn delay(attempts: usize) -> Duration {
+pub(super) fn delay(attempts: usize) -> Duration {
     let step = Duration::from_millis(50) * 2u32.saturating_pow(attempts.min(5) as u32);
     let step = step.min(Duration::from_secs(1));
 
     let [jitter] = crate::seal::random::<1>();
     step.mul_f64(0.5 + f64::from(jitter) / 512.0)
-}
-
-/// Records an event of the connection in the counters and the log.
-fn record(
-    event: &Event,
-    connections: &watch::Sender<u64>,
-    missed: &watch::Sender<u64>,
-    events: &ConnectionEvents,
-) {
-    let connection = events.role.name();
-    let is_watched = |subscription: &u64| {
-        [0, *subscription].contains(&events.watched_subscription.load(Ordering::Relaxed))
-    };
-    let is_gap = match event {
-        Event::Connected | Event::Disconnected => true,
-        Event::SlowConsumer(subscription) => is_watched(subscription),
-        _ => false,
-    };
-    if is_gap {
-        missed.send_modify(|count| *count += 1);
-    }
-
-    match event {
-        Event::Connected => {
-            connections.send_modify(|count| *count += 1);
-            events.connected.fetch_add(1, Ordering::Relaxed);
-            events.is_up.store(true, Ordering::Relaxed);
-            info!(connection, "connected to NATS");
-        }
-        Event::Disconnected => {
-            events.is_up.store(false, Ordering::Relaxed);
-            warn!(connection, "disconnected from NATS");
-        }
-        Event::SlowConsumer(subscription) => {
-            let dropped = events.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
-            if dropped.is_power_of_two() {
-                warn!(
-                    connection,
-                    subscription, dropped, "the queue of a subscription is full, messages are lost"
-                );
-            }
-        }
-        // This is the only sign of a missing permission.
-        Event::ServerError(error) => {
-            let error = error.to_string();
-            error!(connection, error, "the NATS server reports an error");
-            *events
-                .refused
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some((error, Instant::now()));
-        }
-        other => info!(connection, event = %other, "event of the NATS connection"),
-    }
 }

@@ -1,25 +1,36 @@
 //! The three connections of a worker. Each is made again by itself, so what ends one of them leaves
 //! the other two as they are.
 
-use super::connect::{Connection, ConnectionEvents};
+use super::connect::{Connection, ConnectionEvents, ROUND_TRIP_TIMEOUT};
+use super::connect::{delay, missing_right, unreachable};
+use super::server::check_server_version;
 use super::wait_limit::WaitLimit;
 use crate::config::{NatsSettings, Role};
+use crate::front::{Front, FrontSettings};
+use anyhow::Context as _;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+/// How long what the server refused on the front counts. A permission that is still missing is
+/// refused again.
+const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
 /// The connections of a worker.
 pub(super) struct Connections {
     /// Callers: requests, discovery, and the replies to both.
-    pub front: Connection,
+    pub front: Front,
     /// The auth service: verdicts and revocations.
     pub auth: Connection,
     /// The bucket.
     pub truth: Connection,
 }
 
-/// What the events of the three connections have reported.
+/// What the three connections report.
 #[derive(Clone)]
 pub(super) struct WorkerEvents {
-    pub front: Arc<ConnectionEvents>,
+    pub front: Front,
     pub auth: Arc<ConnectionEvents>,
     pub truth: Arc<ConnectionEvents>,
 }
@@ -32,33 +43,90 @@ impl Connections {
         Ok(Self {
             truth: open(Role::Truth).await?,
             auth: open(Role::Auth).await?,
-            front: open(Role::Front).await?,
+            front: open_front(settings, name).await?,
         })
     }
 
     pub fn events(&self) -> WorkerEvents {
         WorkerEvents {
-            front: self.front.events.clone(),
+            front: self.front.clone(),
             auth: self.auth.events.clone(),
             truth: self.truth.events.clone(),
         }
     }
 }
 
+/// Connects to the callers' server, and waits while none can be reached.
+async fn open_front(settings: &NatsSettings, name: &str) -> anyhow::Result<Front> {
+    let access = settings
+        .access(Role::Front)
+        .context("nats.front cannot be used")?;
+    let front_settings = FrontSettings {
+        queue_messages: settings.queue_messages,
+        connect_timeout: ROUND_TRIP_TIMEOUT,
+        ..access.front(name)
+    };
+
+    let mut attempts: u32 = 0;
+    loop {
+        let error = match Front::connect(front_settings.clone()).await {
+            Ok(front) => {
+                check_server_version(&front.info().version)?;
+                return Ok(front);
+            }
+            Err(error) => error,
+        };
+
+        let is_temporary = error.is_temporary();
+        let error =
+            anyhow::Error::new(error).context(unreachable(Role::Front, access.credentials()));
+        if !is_temporary {
+            return Err(error);
+        }
+
+        attempts += 1;
+        if attempts.is_power_of_two() {
+            warn!(error = format!("{error:#}"), "waiting for NATS");
+        }
+        sleep(delay(attempts as usize)).await;
+    }
+}
+
+/// Waits until the server of the callers has taken everything that was sent to it before.
+pub(super) async fn flush(front: &Front) -> anyhow::Result<()> {
+    timeout(ROUND_TRIP_TIMEOUT, front.flush())
+        .await
+        .context("NATS does not answer")?
+        .context("NATS is unavailable")
+}
+
 impl WorkerEvents {
     /// What the servers have refused lately: the connection's role, and the server's last error on
     /// it.
     pub fn refused(&self) -> Vec<(Role, String)> {
-        [&self.front, &self.auth, &self.truth]
+        let others = [&self.auth, &self.truth]
             .into_iter()
-            .filter_map(|events| Some((events.role, events.refused()?)))
+            .filter_map(|events| Some((events.role, events.refused()?)));
+
+        self.refused_to_front()
+            .map(|refused| (Role::Front, refused))
+            .into_iter()
+            .chain(others)
             .collect()
     }
 
     /// The first connection's error that an operator has to mend, if there is one.
     pub fn missing_right(&self) -> Option<String> {
-        [&self.front, &self.auth, &self.truth]
-            .into_iter()
-            .find_map(|events| events.missing_right())
+        let (role, refused) = self.refused().into_iter().next()?;
+        Some(missing_right(role, &refused))
+    }
+
+    fn refused_to_front(&self) -> Option<String> {
+        let state = self.front.state();
+        let state = state.borrow();
+        let refused = state.refused.as_ref()?;
+
+        let counts = !state.denied.is_empty() || refused.at.elapsed() < REFUSAL_TTL;
+        counts.then(|| refused.text.clone())
     }
 }

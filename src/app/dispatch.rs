@@ -2,23 +2,24 @@
 //! admitted message gets exactly one reply.
 
 use super::stats::Counters;
+use crate::front::{
+    Front, HeaderBlock, InvalidSubject, Message, PublishError, RawSubject, Subscription,
+};
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
-    BodyLimits, Code, Encoding, Operation, Refusal, ReplyError, ReplyWall, RequestHeaders, Scope,
-    Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
+    BodyLimits, Code, Encoding, Operation, Refusal, ReplyError, ReplyHeaders, ReplyWall,
+    RequestHeaders, Scope, Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
 };
-use async_nats::client::PublishErrorKind;
-use async_nats::{Client, HeaderMap, Message, Subject, Subscriber, UnsubscribeError};
-use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
@@ -26,12 +27,6 @@ use uuid::Uuid;
 
 /// The longest part of a caller's time that is reserved for the reply to travel back.
 const REPLY_TIME_MAX: Duration = Duration::from_millis(100);
-/// How long the server may take to end a subscription.
-const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longer than the server takes to hand over a message that it has matched.
-const QUIET_TIME: Duration = Duration::from_millis(100);
-/// A number of messages that the server cannot read, since it takes nine digits at most.
-const UNREADABLE_COUNT: u64 = u64::MAX;
 
 /// Takes messages, and answers each one.
 pub(super) struct Dispatcher {
@@ -40,7 +35,7 @@ pub(super) struct Dispatcher {
     pub permits: Arc<Semaphore>,
     subjects: Subjects,
     wall: Arc<ReplyWall>,
-    client: Client,
+    front: Front,
 }
 
 /// A request whose reply subject is admitted.
@@ -48,14 +43,14 @@ struct Incoming {
     /// The operation that its subject names; `None` if there is no such operation.
     operation: Option<Operation>,
     message: Message,
-    reply: Subject,
+    reply: String,
     arrived: Instant,
 }
 
 /// A reply as it is sent.
 struct Reply {
-    headers: HeaderMap,
-    body: Bytes,
+    headers: HeaderBlock,
+    body: Vec<u8>,
     /// The code, if it is a refusal.
     refused: Option<Code>,
 }
@@ -70,7 +65,7 @@ pub(super) struct Subscriptions {
 }
 
 impl Dispatcher {
-    pub fn new(service: Service, subjects: Subjects, wall: Arc<ReplyWall>, client: Client) -> Self {
+    pub fn new(service: Service, subjects: Subjects, wall: Arc<ReplyWall>, front: Front) -> Self {
         let permits = Arc::new(Semaphore::new(service.limits.current().in_flight));
         Self {
             service,
@@ -78,80 +73,51 @@ impl Dispatcher {
             permits,
             subjects,
             wall,
-            client,
+            front,
         }
     }
 
     /// Subscribes to every subject of this worker.
-    pub async fn subscribe(
+    pub fn subscribe(
         self: &Arc<Self>,
         group: &str,
         handlers: &TaskTracker,
-    ) -> anyhow::Result<Subscriptions> {
+    ) -> Result<Subscriptions, InvalidSubject> {
         let mut readers = JoinSet::new();
         let stop = CancellationToken::new();
         for subject in self.subjects.subscriptions() {
-            let subscriber = self
-                .client
-                .queue_subscribe(subject, group.to_owned())
-                .await?;
+            let subscription = self.front.subscribe(&subject, Some(group))?;
             readers.spawn(
                 self.clone()
-                    .read(subscriber, handlers.clone(), stop.clone()),
+                    .read(subscription, handlers.clone(), stop.clone()),
             );
         }
 
         Ok(Subscriptions { readers, stop })
     }
 
-    /// Reads one subscription to its end. After `stop`, unsubscribes and reads what the server had
-    /// sent before.
+    /// Reads one subscription to its end. After `stop`, that is when everything was read that the
+    /// server had sent.
     async fn read(
         self: Arc<Self>,
-        mut subscriber: Subscriber,
+        mut subscription: Subscription,
         handlers: TaskTracker,
         stop: CancellationToken,
     ) {
+        let mut is_stopping = false;
         loop {
             let message = tokio::select! {
-                message = subscriber.next() => message,
-                () = stop.cancelled() => break,
+                message = subscription.next() => message,
+                () = stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    subscription.stop();
+                    continue;
+                }
             };
+
             let Some(message) = message else { return };
             self.take(message, &handlers).await;
         }
-
-        if let Err(error) = self.read_out(&mut subscriber, &handlers).await {
-            warn!(%error, "cannot end a subscription in order");
-        }
-    }
-
-    /// Ends a subscription and reads what was sent before.
-    ///
-    /// The client's own `drain` forgets the subscription before the server has ended it, and loses
-    /// what comes in between. So this unsubscribes after a number of messages that the server
-    /// cannot read. The server then ends the subscription at once, while the client goes on
-    /// reading. The server's answer to a later request comes after the subscription's messages,
-    /// except for one that it was just about to hand over. So the subscription is read until it is
-    /// quiet after that answer.
-    async fn read_out(
-        self: &Arc<Self>,
-        subscriber: &mut Subscriber,
-        handlers: &TaskTracker,
-    ) -> Result<(), UnsubscribeError> {
-        subscriber.unsubscribe_after(UNREADABLE_COUNT).await?;
-        // The server itself answers, because nobody is at a new inbox. Without an answer the
-        // connection is down, and nothing more comes.
-        let _ = timeout(
-            UNSUBSCRIBE_TIMEOUT,
-            self.client.request(self.client.new_inbox(), Bytes::new()),
-        )
-        .await;
-
-        while let Ok(Some(message)) = timeout(QUIET_TIME, subscriber.next()).await {
-            self.take(message, handlers).await;
-        }
-        subscriber.unsubscribe().await
     }
 
     /// Checks the reply subject, finds the operation, and takes a permit. A task of its own answers
@@ -159,13 +125,17 @@ impl Dispatcher {
     async fn take(self: &Arc<Self>, message: Message, handlers: &TaskTracker) {
         let arrived = Instant::now();
 
-        let reply = match self.wall.admits(message.reply.as_deref()) {
-            Ok(()) => message.reply.clone(),
-            Err(error) => return self.drop_unanswered(error),
+        let reply = message.reply.as_ref().map(RawSubject::to_string_lossy);
+        if let Err(error) = self.wall.admits(reply.as_deref()) {
+            return self.drop_unanswered(error);
+        }
+        let Some(reply) = reply.map(Cow::into_owned) else {
+            return;
         };
-        let Some(reply) = reply else { return };
 
-        let operation = self.subjects.operation_of(&message.subject);
+        let operation = self
+            .subjects
+            .operation_of(&message.subject.to_string_lossy());
         let request = Incoming {
             operation,
             message,
@@ -216,7 +186,8 @@ impl Dispatcher {
         .with("retry_after_ms", 100)
         .with("in_flight", self.service.limits.current().in_flight);
 
-        let encoding = encoding_asked(request.message.headers.as_ref());
+        let headers = request.message.headers.iter().flat_map(HeaderBlock::iter);
+        let encoding = encoding_asked(headers);
         let reply = Reply::refused(&refusal, encoding, &id);
         if self.send(&request.reply, reply).await.is_err() {
             warn!("cannot send a reply: the NATS server's max_payload is too small for any");
@@ -273,15 +244,15 @@ impl Dispatcher {
         arrived: Instant,
         span: &Span,
     ) -> (Encoding, Result<Value, Failure>) {
-        // Only servers write a status. Here it means that the client could not read the header
-        // block.
-        if message.status.is_some() {
+        // Only servers write a status.
+        let readable = message.headers.as_ref().ok();
+        let Some(headers) = readable.filter(|headers| headers.status().is_none()) else {
             let refusal = Refusal::bad_request("the headers cannot be read");
             return (Encoding::default(), Err(refusal.into()));
-        }
+        };
 
         let limits = self.service.limits.current().headers();
-        let headers = match RequestHeaders::parse(message.headers.as_ref(), &limits) {
+        let headers = match RequestHeaders::parse(headers.iter(), &limits) {
             Ok(headers) => headers,
             Err((encoding, refusal)) => return (encoding, Err(refusal.into())),
         };
@@ -345,7 +316,7 @@ impl Dispatcher {
     /// a refusal.
     async fn reply(
         &self,
-        subject: &Subject,
+        subject: &str,
         operation: Option<Operation>,
         answer: Result<Value, Failure>,
         encoding: Encoding,
@@ -362,7 +333,7 @@ impl Dispatcher {
             return refused;
         }
 
-        // The client knows a smaller `max_payload` a moment before the limits in force do.
+        // The connection knows a smaller `max_payload` a moment before the limits in force do.
         let capacity = capacity.min(used.saturating_sub(1));
         let smaller = smaller_answer(answer, operation, id, (used, capacity));
         let reply = Reply::refused(&smaller, encoding, id);
@@ -377,16 +348,11 @@ impl Dispatcher {
     ///
     /// # Errors
     /// It is larger than the server's `max_payload`.
-    async fn send(&self, subject: &Subject, reply: Reply) -> Result<(), TooLarge> {
-        let sent = self
-            .client
-            .publish_with_headers(subject.clone(), reply.headers, reply.body)
-            .await;
-        match sent {
+    async fn send(&self, subject: &str, reply: Reply) -> Result<(), TooLarge> {
+        let sent = self.front.publish(subject, &reply.headers, &reply.body);
+        match sent.await {
             Ok(()) => self.counters.record_reply(),
-            Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-                return Err(TooLarge);
-            }
+            Err(PublishError::TooLong { .. }) => return Err(TooLarge),
             Err(error) => warn!(%error, "cannot send a reply"),
         }
 
@@ -397,19 +363,30 @@ impl Dispatcher {
 impl Reply {
     fn done(body: &Value, encoding: Encoding, id: &str) -> Self {
         Self {
-            headers: reply_headers(encoding, id),
-            body: encode(body, encoding).into(),
+            headers: header_block(&reply_headers(encoding, id)),
+            body: encode(body, encoding),
             refused: None,
         }
     }
 
     fn refused(refusal: &Refusal, encoding: Encoding, id: &str) -> Self {
         Self {
-            headers: error_headers(encoding, id, refusal),
-            body: encode(&refusal.body(), encoding).into(),
+            headers: header_block(&error_headers(encoding, id, refusal)),
+            body: encode(&refusal.body(), encoding),
             refused: Some(refusal.code()),
         }
     }
+}
+
+fn header_block(headers: &ReplyHeaders) -> HeaderBlock {
+    let mut block = HeaderBlock::new();
+    for (name, value) in headers {
+        if let Err(error) = block.append(name, value) {
+            warn!(%error, name, "a header of a reply cannot be sent");
+        }
+    }
+
+    block
 }
 
 /// What is answered in place of an answer that is too large: it takes `used` bytes, and `limit` fit.

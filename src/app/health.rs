@@ -3,6 +3,7 @@
 
 use super::connect::ConnectionEvents;
 use super::connections::WorkerEvents;
+use super::echo::Echo;
 use super::stats::Counters;
 use crate::breaker::Breaker;
 use crate::handler::Service;
@@ -21,6 +22,7 @@ pub(super) struct Health {
     pub service: Service,
     pub counters: Arc<Counters>,
     pub events: WorkerEvents,
+    pub echo: Echo,
     pub permits: Arc<Semaphore>,
 }
 
@@ -90,6 +92,20 @@ impl Health {
             reasons.push(reason("limits", problem));
         }
 
+        for subject in &self.events.front.state().borrow().denied {
+            reasons.push(reason(
+                "front",
+                format!("the NATS server does not let nats.front subscribe to {subject}"),
+            ));
+        }
+
+        if self.echo.is_silent() {
+            reasons.push(reason(
+                "front",
+                "the connection to the callers' server carries no messages".into(),
+            ));
+        }
+
         for (role, refused) in self.events.refused() {
             let role = role.name();
             reasons.push(reason(
@@ -132,11 +148,11 @@ impl Health {
                 "refused_for_load": self.counters.refused_for_load(),
                 "dropped_without_reply_subject": dropped.no_reply_subject,
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
-                "lost_to_full_queues": self.events.front.overflowed.load(Ordering::Relaxed),
+                "lost_to_full_queues": self.events.front.counters().dropped(),
             },
             "nats": {
-                "connected": self.events.front.is_up.load(Ordering::Relaxed),
-                "connections": self.events.front.connected.load(Ordering::Relaxed),
+                "connected": self.events.front.is_connected(),
+                "connections": self.events.front.state().borrow().connections,
                 "auth": connection(&self.events.auth),
                 "truth": connection(&self.events.truth),
             },

@@ -5,6 +5,7 @@ mod connect;
 mod connections;
 mod discovery;
 mod dispatch;
+mod echo;
 mod health;
 mod maintain;
 mod operator;
@@ -33,13 +34,13 @@ use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
 use anyhow::Context as _;
 use connect::Connection;
-use connections::Connections;
+use connections::{Connections, flush};
 use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
+use echo::Echo;
 use health::Health;
 use start::{check_refusals, check_rights};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tasks::Tasks;
 use tokio::time::timeout;
@@ -50,8 +51,11 @@ use wait::Wait;
 /// A worker that is ready to run.
 pub struct App {
     connections: Connections,
+    /// Of the connections to the auth service and to the bucket.
+    requesters: (Requester, Requester),
     dispatcher: Arc<Dispatcher>,
     discovery: Discovery,
+    echo: Echo,
     bucket: Bucket,
     store: Store,
     settings: Settings,
@@ -127,8 +131,9 @@ fn reply_wall(settings: &Settings) -> ReplyWall {
     }
 }
 
-fn health(dispatcher: &Dispatcher, connections: &Connections) -> Health {
+fn health(dispatcher: &Dispatcher, connections: &Connections, echo: Echo) -> Health {
     Health {
+        echo,
         service: dispatcher.service.clone(),
         counters: dispatcher.counters.clone(),
         events: connections.events(),
@@ -174,14 +179,18 @@ impl App {
             limit: WaitLimit::FOREVER,
             events: Some(events),
         };
-        let max_payload = connections.front.client.server_info().max_payload;
+        let max_payload = connections.front.info().max_payload;
         let limits = LimitsInForce::new(settings.limits.clone(), max_payload);
         payload::check(&limits)?;
 
-        let requester = Requester::start(connections.auth.client.clone()).await?;
-        let auth = Authenticator::new(requester, settings.auth.clone())?;
-        let requester = Requester::start(connections.truth.client.clone()).await?;
-        let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
+        let auth_requester = Requester::start(connections.auth.client.clone()).await?;
+        let auth = Authenticator::new(auth_requester.clone(), settings.auth.clone())?;
+        let truth_requester = Requester::start(connections.truth.client.clone()).await?;
+        let bucket = Bucket::new(
+            truth_requester.clone(),
+            settings.truth.clone(),
+            &settings.shard.id,
+        );
         wait.until_available("the bucket", || bucket.check(keyring.fingerprints()))
             .await?;
         check_rights(&bucket, events).await?;
@@ -205,11 +214,12 @@ impl App {
 
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
         let wall = Arc::new(reply_wall(&settings));
-        let client = connections.front.client.clone();
-        let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), client.clone());
+        let front = connections.front.clone();
+        let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), front.clone());
+        let echo = Echo::default();
         let discovery = Discovery {
-            health: health(&dispatcher, &connections),
-            client,
+            health: health(&dispatcher, &connections, echo.clone()),
+            front,
             subjects,
             wall,
             queue_group: settings.worker.queue_group.clone(),
@@ -220,8 +230,10 @@ impl App {
 
         Ok(Self {
             connections,
+            requesters: (auth_requester, truth_requester),
             dispatcher: Arc::new(dispatcher),
             discovery,
+            echo,
             bucket,
             store,
             settings,
@@ -240,12 +252,11 @@ impl App {
     /// requests were not finished in time.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut tasks = self.start_tasks().await?;
-        let discovery = tasks.start("discovery", self.discovery.clone().start().await?)?;
+        let discovery = tasks.start("discovery", self.discovery.clone().start()?)?;
         let handlers = TaskTracker::new();
         let mut subscriptions = self
             .dispatcher
-            .subscribe(&self.settings.worker.queue_group, &handlers)
-            .await?;
+            .subscribe(&self.settings.worker.queue_group, &handlers)?;
 
         // Requests come in from here on. However this ends, those that were taken are finished.
         let ended = tokio::select! {
@@ -288,12 +299,7 @@ impl App {
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
         let finished = timeout(grace, handlers.wait()).await.is_ok();
 
-        // A flush does not show that the server has taken the replies; its answer to a later request
-        // does.
-        let flushed = match self.connections.front.flush().await {
-            Ok(()) => self.connections.front.round_trip().await,
-            failed => failed,
-        };
+        let flushed = flush(&self.connections.front).await;
 
         drop(tasks);
         // Hosting may be under way. The stop does not wait for its end.
@@ -329,19 +335,29 @@ impl App {
         })?;
 
         let auth = &self.dispatcher.service.auth;
-        let connection = &self.connections.auth;
-        let (subscription, revocations) = auth.hear_revocations(connection.gaps.clone()).await?;
-        connection
-            .events
-            .watched_subscription
-            .store(subscription, Ordering::Relaxed);
-        tasks.start("revocations", revocations)?;
-        let limits = self.dispatcher.service.limits.clone();
-        let client = self.connection.client.clone();
-        tasks.start("payload_watch", payload::watch(client, limits))?;
+        let gaps = self.connections.auth.gaps.clone();
+        tasks.start("revocations", auth.hear_revocations(gaps).await?)?;
         tasks.start("key_reload", auth.clone().reload_keys())?;
+        self.start_connection_tasks(&mut tasks)?;
 
         Ok(tasks)
+    }
+
+    /// Starts the tasks that look after the three connections.
+    fn start_connection_tasks(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        let front = self.connections.front.clone();
+        let limits = self.dispatcher.service.limits.clone();
+        tasks.start("payload_watch", payload::watch(front.clone(), limits))?;
+        let prefix = &self.settings.nats.front.inbox_prefix;
+        tasks.start("front_echo", self.echo.clone().start(front, prefix)?)?;
+
+        let (auth, truth) = &self.requesters;
+        let opener = self.connections.auth.opener();
+        tasks.start("auth_connection", opener.keep(auth.clone()))?;
+        let opener = self.connections.truth.opener();
+        tasks.start("truth_connection", opener.keep(truth.clone()))?;
+
+        Ok(())
     }
 
     /// Checks that the server has accepted the subscriptions, and reports that the worker is ready.

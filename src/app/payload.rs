@@ -1,14 +1,9 @@
 //! Compares the limits on requests and replies with the `max_payload` of the NATS server that the
 //! worker is connected to.
 
+use crate::front::Front;
 use crate::handler::LimitsInForce;
-use async_nats::Client;
-use std::time::Duration;
 use tracing::{info, warn};
-
-/// How often the server's `max_payload` is looked at: it changes with a new connection, and the
-/// event of that comes before the client has the new server's information.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Fails if the limits do not fit the server's `max_payload`.
 pub(super) fn check(limits: &LimitsInForce) -> anyhow::Result<()> {
@@ -22,12 +17,13 @@ pub(super) fn check(limits: &LimitsInForce) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps the limits in force within the `max_payload` of the server that `client` is connected to.
-/// Never returns.
-pub(super) async fn watch(client: Client, limits: LimitsInForce) {
-    loop {
-        tokio::time::sleep(LOOK_INTERVAL).await;
-        observe(client.server_info().max_payload, &limits);
+/// Keeps the limits in force within the `max_payload` of the server that `front` is connected to.
+/// Returns when the connection is closed.
+pub(super) async fn watch(front: Front, limits: LimitsInForce) {
+    let mut state = front.state();
+    while state.changed().await.is_ok() {
+        let max_payload = state.borrow_and_update().info.max_payload;
+        observe(max_payload, &limits);
     }
 }
 

@@ -2,7 +2,7 @@
 //! ends the start, with a message that says what to do.
 
 use super::connect::ConnectionEvents;
-use super::connections::Connections;
+use super::connections::{Connections, flush};
 use super::wait::Wait;
 use super::wait_limit::WaitLimit;
 use crate::auth::Authenticator;
@@ -60,11 +60,10 @@ pub(super) async fn check_refusals(
     auth: &Authenticator,
     bucket: &Bucket,
 ) -> anyhow::Result<()> {
-    // The answer to a later request shows that the server has processed the subscriptions. A flush
-    // does not show that.
-    let front = &connections.front;
-    while let Err(error) = front.round_trip().await {
-        if let Some(refused) = front.events.missing_right() {
+    // The server has processed the subscriptions once it answers what was sent after them.
+    let events = connections.events();
+    while let Err(error) = flush(&connections.front).await {
+        if let Some(refused) = events.missing_right() {
             bail!(refused);
         }
         warn!(
@@ -85,7 +84,7 @@ pub(super) async fn check_refusals(
         .await?;
     sleep(REFUSAL_DELAY_MAX).await;
 
-    match connections.events().missing_right() {
+    match events.missing_right() {
         Some(refused) => bail!(refused),
         None => Ok(()),
     }

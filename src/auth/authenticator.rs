@@ -13,7 +13,7 @@ use crate::requester::{CallError, Requester};
 use crate::seal::sha256;
 use crate::wire::TraceContext;
 use crate::wire::header::TRACEPARENT;
-use async_nats::{HeaderMap, SubscribeError};
+use async_nats::{HeaderMap, SubscribeError, Subscriber};
 use futures::future::{self, BoxFuture, Shared};
 use futures::{FutureExt as _, StreamExt as _};
 use std::collections::HashMap;
@@ -50,6 +50,9 @@ const ASK_ATTEMPTS_MAX: usize = 3;
 
 /// How often the files of keys are read again.
 const KEY_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pause between two attempts to hear revocations through a client that was replaced.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The answer to a question under way, shared by all requests with the same token.
 type PendingAnswer = Shared<BoxFuture<'static, Result<Principal, AuthError>>>;
@@ -195,23 +198,19 @@ impl Authenticator {
         }
     }
 
-    /// Subscribes to revocations. Returns the subscription's id and a future that handles the
-    /// revocations while it runs.
+    /// Subscribes to revocations. The returned future handles them while it runs.
     ///
     /// `gaps` counts the moments in which a revocation may have been missed; each of them empties
     /// the verdict cache.
     pub async fn hear_revocations(
         &self,
         mut gaps: watch::Receiver<u64>,
-    ) -> Result<(u64, impl Future<Output = ()> + Send + use<>), SubscribeError> {
-        // No queue group, because every worker needs every revocation.
-        let subject = self.0.settings.revoked_subject.clone();
-        let mut messages = self.0.requester.client().subscribe(subject).await?;
-        let subscription_id = messages.sid();
+    ) -> Result<impl Future<Output = ()> + Send + use<>, SubscribeError> {
         let inner = self.0.clone();
+        let mut messages = inner.subscribe_to_revocations().await?;
         gaps.mark_unchanged();
 
-        let handle_messages = async move {
+        Ok(async move {
             loop {
                 tokio::select! {
                     biased;
@@ -221,13 +220,11 @@ impl Authenticator {
                     },
                     message = messages.next() => match message {
                         Some(message) => inner.revoke(&message.payload),
-                        None => return,
+                        None => messages = inner.subscribe_again().await,
                     },
                 }
             }
-        };
-
-        Ok((subscription_id, handle_messages))
+        })
     }
 
     /// Returns the caller that `token` identifies: from the cache, or from the auth service.
@@ -416,6 +413,29 @@ impl Inner {
             text,
             unix_now(),
         )
+    }
+
+    /// Subscribes to revocations.
+    async fn subscribe_to_revocations(&self) -> Result<Subscriber, SubscribeError> {
+        // No queue group, because every worker needs every revocation.
+        let subject = self.settings.revoked_subject.clone();
+        self.requester.client().subscribe(subject).await
+    }
+
+    /// Subscribes to revocations once the client that has ended is replaced.
+    async fn subscribe_again(&self) -> Subscriber {
+        loop {
+            tokio::time::sleep(SUBSCRIBE_PAUSE).await;
+            if !self.requester.is_connected() {
+                continue;
+            }
+
+            if let Ok(messages) = self.subscribe_to_revocations().await {
+                // Verdicts may have come before this subscription.
+                self.forget_all();
+                return messages;
+            }
+        }
     }
 
     /// Drops every cached verdict, because a revocation may have been missed.

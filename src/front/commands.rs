@@ -1,6 +1,7 @@
 //! What a client sends, as bytes.
 
 use super::headers::HeaderBlock;
+use super::login::Login;
 use bytes::BytesMut;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -23,7 +24,7 @@ pub(super) struct Connect<'a> {
     pub headers: bool,
     pub no_responders: bool,
     #[serde(flatten)]
-    pub proof: &'a super::auth::Proof,
+    pub login: &'a Login,
 }
 
 /// Whether a subject can be sent: it is not empty, has no white space and no control characters, and is not too long.

@@ -1,6 +1,5 @@
 //! Why there is no connection, and why something could not be sent.
 
-use super::auth::CredentialError;
 use super::protocol::ProtocolError;
 use super::server::InvalidUrl;
 use super::tls::TlsError;
@@ -48,9 +47,9 @@ pub enum FrontError {
     /// Files that TLS cannot be done with.
     #[error("TLS cannot be set up")]
     TlsFiles(#[from] TlsError),
-    /// A credential that nothing can be made of.
+    /// The credentials cannot be read, or nothing can be made of them.
     #[error("the credentials cannot be used")]
-    Credentials(#[from] CredentialError),
+    Login(#[source] io::Error),
     /// A server that does not take this user.
     #[error("the server {server} does not accept the credentials: {reason}")]
     Authentication {
@@ -120,7 +119,7 @@ impl FrontError {
     pub(super) fn is_everywhere(&self) -> bool {
         matches!(
             self,
-            Self::Authentication { .. } | Self::Credentials(_) | Self::TlsFiles(_)
+            Self::Authentication { .. } | Self::Login(_) | Self::TlsFiles(_)
         )
     }
 }

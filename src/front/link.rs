@@ -1,6 +1,5 @@
 //! One connection to one server, from the socket to the first PONG.
 
-use super::auth::{Credential, Proof};
 use super::commands::{self, Connect};
 use super::decoder::Decoder;
 use super::error::FrontError;
@@ -88,27 +87,17 @@ impl Link {
             .map_err(lost)?;
         socket.set_nodelay(true).map_err(lost)?;
 
-        let (socket, info, decoder, has_tls) = if settings.tls.first {
-            let mut socket = secure(Box::new(socket), &server, settings).await?;
-            let mut decoder = Decoder::new(FIRST_PAYLOAD_BYTES_MAX);
-            let info = read_info(&mut socket, &mut decoder, &server).await?;
-            (socket, info, decoder, true)
-        } else {
-            let mut socket: Box<dyn Socket> = Box::new(socket);
-            let mut decoder = Decoder::new(FIRST_PAYLOAD_BYTES_MAX);
-            let info = read_info(&mut socket, &mut decoder, &server).await?;
-            match wants_tls(&info, &server, settings)? {
-                // What came before TLS and is not the INFO may be anyone's.
-                true if !decoder.is_empty() => return Err(not_nats(&server, ProtocolError::End)),
-                true => (
-                    secure(socket, &server, settings).await?,
-                    info,
-                    decoder,
-                    true,
-                ),
-                false => (socket, info, decoder, false),
+        let mut socket: Box<dyn Socket> = Box::new(socket);
+        let mut decoder = Decoder::new(FIRST_PAYLOAD_BYTES_MAX);
+        let info = read_info(&mut socket, &mut decoder, &server).await?;
+        let has_tls = wants_tls(&info, &server, settings)?;
+        if has_tls {
+            // What came before TLS and is not the INFO may be anyone's.
+            if !decoder.is_empty() {
+                return Err(not_nats(&server, ProtocolError::End));
             }
-        };
+            socket = secure(socket, &server, settings).await?;
+        }
 
         let (read, write) = tokio::io::split(socket);
         let mut link = Self {
@@ -132,7 +121,8 @@ impl Link {
 
     /// Sends CONNECT, and waits until the server has accepted it.
     async fn introduce(&mut self, settings: &FrontSettings) -> Result<(), FrontError> {
-        let proof = prove(&self.server, &self.info, settings).await?;
+        let login = settings.login.login(self.info.nonce.clone()).await;
+        let login = login.map_err(FrontError::Login)?;
         let connect = Connect {
             verbose: false,
             pedantic: false,
@@ -144,7 +134,7 @@ impl Link {
             echo: true,
             headers: true,
             no_responders: true,
-            proof: &proof,
+            login: &login,
         };
         commands::connect(&mut self.writer.control, &connect)
             .map_err(|source| not_nats(&self.server, ProtocolError::Info(source)))?;
@@ -326,20 +316,4 @@ async fn secure(
     let connector = settings.tls.connector().await?;
     let stream = connector.connect(name, socket).await.map_err(failed)?;
     Ok(Box::new(stream))
-}
-
-/// What CONNECT carries: of the credential as it is now or, without one, of the server's URL.
-async fn prove(
-    server: &Server,
-    info: &ServerInfo,
-    settings: &FrontSettings,
-) -> Result<Proof, FrontError> {
-    let credential = match (settings.credentials.read().await?, &server.login) {
-        (Credential::None, Some((user, password))) => Credential::Password {
-            user: user.clone(),
-            password: password.clone(),
-        },
-        (credential, _) => credential,
-    };
-    Ok(credential.prove(&info.nonce)?)
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - `decoder`, `headers`, `protocol`: what a server sends. `commands`: what a client sends. No input or output.
-//! - `auth`, `nkey`, `tls`, `server`: who the worker is to which server.
+//! - `login`, `tls`, `server`: who the worker is to which server.
 //! - `link`: one connection to one server. `task`: the connection that goes on over links that are lost.
 //! - `registry`, `subscription`, `outbox`: the bounded queues on either side of it.
 //!
@@ -19,7 +19,6 @@
 //! one is sent once or, if its connection is lost under way, perhaps not at all. It never waits for a reader: when the
 //! queue of a subscription is full, its newest message is dropped and counted.
 
-mod auth;
 mod commands;
 mod connection;
 mod decoder;
@@ -27,7 +26,7 @@ mod drain;
 mod error;
 mod headers;
 mod link;
-mod nkey;
+mod login;
 mod outbox;
 mod pool;
 mod protocol;
@@ -45,11 +44,10 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
-pub use auth::{Credential, CredentialError, Credentials};
 pub use connection::Front;
 pub use error::{Disconnected, FrontError, InvalidSubject, PublishError};
 pub use headers::{HeaderBlock, InvalidHeader, Unreadable};
-pub use nkey::InvalidSeed;
+pub use login::{Login, LoginSource};
 pub use protocol::{Message, ProtocolError, RawSubject, ServerInfo};
 pub use server::InvalidUrl;
 pub use settings::FrontSettings;

@@ -1,13 +1,12 @@
 //! Where a server is: its URL, read.
 
-use crate::domain::opaque_debug;
 use std::net::IpAddr;
 
 /// The port of a URL that names none.
 const USUAL_PORT: u16 = 4222;
 
 /// A server that can be connected to.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     /// A name or an address, an IPv6 address without its brackets.
     pub host: String,
@@ -16,20 +15,16 @@ pub(super) struct Server {
     pub needs_tls: bool,
     /// The name that its certificate has, where that is not `host`.
     pub tls_name: Option<String>,
-    /// The user and the password of its URL.
-    pub login: Option<(String, String)>,
 }
 
-// Its URL may hold a password.
-opaque_debug!(Server);
-
-/// A text that is not a server's URL. The text is not shown, because it may hold a password.
+/// A text that is not a server's URL. The text is not shown, because it may hold a
+/// password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a server's URL must be [nats://|tls://][user[:password]@]host[:port]")]
+#[error("a server's URL must be [nats://|tls://]host[:port]")]
 pub struct InvalidUrl;
 
 impl Server {
-    /// Reads a URL: `nats://`, `tls://` or no scheme. User and password are percent-decoded.
+    /// Reads a URL: `nats://`, `tls://` or no scheme, and no user.
     pub fn parse(url: &str) -> Result<Self, InvalidUrl> {
         let (scheme, rest) = url.trim().split_once("://").unwrap_or(("nats", url.trim()));
         let needs_tls = match scheme.to_ascii_lowercase().as_str() {
@@ -38,18 +33,13 @@ impl Server {
             _ => return Err(InvalidUrl),
         };
 
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
-        let (login, place) = match rest.rsplit_once('@') {
-            Some((login, place)) => (Some(parse_login(login)?), place),
-            None => (None, rest),
-        };
+        let place = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = parse_place(place)?;
         Ok(Self {
             host: host.to_owned(),
             port,
             needs_tls,
             tls_name: None,
-            login,
         })
     }
 
@@ -58,7 +48,6 @@ impl Server {
     pub fn discovered(&self, place: &str, has_tls: bool) -> Result<Self, InvalidUrl> {
         let mut other = Self::parse(place)?;
         other.needs_tls |= has_tls;
-        other.login.clone_from(&self.login);
         if is_address(&other.host) {
             other.tls_name = Some(self.tls_name().to_owned()).filter(|name| !is_address(name));
         }
@@ -86,11 +75,6 @@ impl Server {
 
 fn is_address(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok()
-}
-
-fn parse_login(login: &str) -> Result<(String, String), InvalidUrl> {
-    let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    Ok((percent_decode(user)?, percent_decode(password)?))
 }
 
 fn parse_place(place: &str) -> Result<(&str, u16), InvalidUrl> {
@@ -121,26 +105,6 @@ fn parse_place(place: &str) -> Result<(&str, u16), InvalidUrl> {
     Ok((host, port))
 }
 
-fn percent_decode(text: &str) -> Result<String, InvalidUrl> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, others @ ..] = rest {
-        if *first != b'%' {
-            bytes.push(*first);
-            rest = others;
-            continue;
-        }
-        let (digits, others) = others.split_at_checked(2).ok_or(InvalidUrl)?;
-        let digits = std::str::from_utf8(digits).map_err(|_| InvalidUrl)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(InvalidUrl);
-        }
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| InvalidUrl)?);
-        rest = others;
-    }
-    String::from_utf8(bytes).map_err(|_| InvalidUrl)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,21 +129,6 @@ mod tests {
                 (server.place(), server.needs_tls),
                 (place.into(), needs_tls)
             );
-            assert_eq!(server.login, None);
-        }
-    }
-
-    #[test]
-    fn user_and_password_are_percent_decoded() {
-        for (url, user, password) in [
-            ("nats://u:p@a", "u", "p"),
-            ("nats://u%40x:p%3a%2F%25@a:1", "u@x", "p:/%"),
-            ("u@a", "u", ""),
-            ("nats://u:p:q@r@a", "u", "p:q@r"),
-            ("nats://%C3%A9:@a", "é", ""),
-        ] {
-            let login = server(url).login;
-            assert_eq!(login, Some((user.to_owned(), password.to_owned())), "{url}");
         }
     }
 
@@ -197,9 +146,7 @@ mod tests {
             "[::1",
             "[::1]x",
             "[a]:1",
-            "nats://u:%4@a",
-            "nats://u:%+4@a",
-            "nats://%ff@a",
+            "nats://u:p@a",
         ] {
             assert_eq!(Server::parse(url), Err(InvalidUrl), "{url}");
         }
@@ -207,10 +154,10 @@ mod tests {
 
     #[test]
     fn a_discovered_server_is_as_the_one_that_named_it() {
-        let named = server("nats://u:p@nats.example:1");
+        let named = server("nats://nats.example:1");
 
         let address = named.discovered("10.0.0.1:4", true).expect("a place");
-        assert!(address.needs_tls && address.login == named.login);
+        assert!(address.needs_tls);
         assert_eq!(address.tls_name(), "nats.example");
 
         let name = named.discovered("other.example:4", false).expect("a place");

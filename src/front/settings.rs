@@ -1,18 +1,18 @@
 //! How a worker connects.
 
-use super::auth::Credentials;
+use super::login::LoginSource;
 use super::tls::TlsSettings;
 use std::time::Duration;
 
 /// How a worker connects.
 #[derive(Clone, Debug)]
 pub struct FrontSettings {
-    /// The servers' URLs: `[nats://|tls://][user[:password]@]host[:port]`.
+    /// The servers' URLs: `[nats://|tls://]host[:port]`.
     pub servers: Vec<String>,
     /// The connection's name, which operators see.
     pub name: String,
-    /// Who the worker is. Without a credential the user and the password of the server's URL count.
-    pub credentials: Credentials,
+    /// Who the worker is.
+    pub login: LoginSource,
     /// How TLS is done.
     pub tls: TlsSettings,
     /// How many messages of one subscription may wait in memory. More are dropped, and counted.
@@ -32,7 +32,7 @@ impl Default for FrontSettings {
         Self {
             servers: vec!["nats://127.0.0.1:4222".to_owned()],
             name: String::new(),
-            credentials: Credentials::default(),
+            login: LoginSource::default(),
             tls: TlsSettings::default(),
             queue_messages: 65_536,
             queue_bytes: 64 << 20,

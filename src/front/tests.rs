@@ -132,9 +132,12 @@ async fn wait_for(front: &Front, what: impl Fn(&FrontState) -> bool) {
 async fn it_says_who_it_is_and_takes_messages() {
     let script = Script::start().await;
     let mut settings = script.settings();
-    settings.credentials = Credentials::fixed(Credential::Password {
-        user: "u".into(),
-        password: "p".into(),
+    settings.login = LoginSource::new(|_| {
+        Ok(Login {
+            user: Some("u".into()),
+            password: Some("p".into()),
+            ..Login::default()
+        })
     });
     let (front, connect) = tokio::join!(Front::connect(settings), async {
         let mut peer = script.greet(json!({})).await;
@@ -257,9 +260,12 @@ async fn it_comes_back_with_its_subscriptions_and_fresh_credentials() {
     let script = Script::start().await;
     let mut settings = script.settings();
     let asked = std::sync::atomic::AtomicU64::new(0);
-    settings.credentials = Credentials::from_source(move || {
+    settings.login = LoginSource::new(move |_| {
         let count = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        Ok(Credential::Token(format!("t{count}")))
+        Ok(Login {
+            token: Some(format!("t{count}")),
+            ..Login::default()
+        })
     });
     let (front, mut peer) = connected(&script, settings).await;
     let mut first = front.subscribe("a", Some("g")).expect("a subject");

@@ -1,5 +1,6 @@
 //! TLS: which certificates are trusted, and which one is shown.
 
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,20 +9,21 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 
-/// How TLS is done. The files are read at each connect, so that certificates that have changed are taken up without a
-/// restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// TLS to the NATS servers. The files are read at each connect, so certificates that have changed
+/// are taken up without a restart.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TlsSettings {
-    /// Whether a connection without TLS is none. Without this, TLS is used if the server asks for it.
+    /// Whether a server that does not offer TLS is refused. Otherwise TLS is used if the server
+    /// asks for it.
     pub required: bool,
-    /// Whether TLS begins before the server's first word, as `handshake_first` has it on the server's side.
-    pub first: bool,
-    /// The certificates that are trusted, in PEM; those of the system if none.
-    pub ca_file: Option<PathBuf>,
-    /// The client's own certificate and what vouches for it, in PEM.
-    pub certificate_file: Option<PathBuf>,
-    /// The key of that certificate, in PEM.
-    pub key_file: Option<PathBuf>,
+    /// A PEM file of the authorities that may sign servers' certificates; empty: those of the
+    /// operating system.
+    pub ca_file: PathBuf,
+    /// A PEM file of the client's certificate and what vouches for it; empty: none.
+    pub cert_file: PathBuf,
+    /// A PEM file of the key of that certificate.
+    pub key_file: PathBuf,
 }
 
 /// Files that TLS cannot be done with.
@@ -51,6 +53,11 @@ pub enum TlsError {
 }
 
 impl TlsSettings {
+    /// Returns whether a certificate comes with its key, or neither is given.
+    pub fn is_consistent(&self) -> bool {
+        is_empty(&self.cert_file) == is_empty(&self.key_file)
+    }
+
     /// What makes TLS of a connection, with the files as they are now.
     pub(super) async fn connector(&self) -> Result<TlsConnector, TlsError> {
         let settings = self.clone();
@@ -63,43 +70,45 @@ impl TlsSettings {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots()?);
-        match (&self.certificate_file, &self.key_file) {
-            (None, None) => Ok(builder.with_no_client_auth()),
-            (Some(certificate), Some(key)) => {
-                let chain = certificates(certificate)?;
-                let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::File {
-                    path: key.clone(),
-                    source,
-                })?;
-                Ok(builder.with_client_auth_cert(chain, key)?)
-            }
-            _ => Err(TlsError::Pair),
+        if !self.is_consistent() {
+            return Err(TlsError::Pair);
         }
+        if is_empty(&self.cert_file) {
+            return Ok(builder.with_no_client_auth());
+        }
+
+        let chain = certificates(&self.cert_file)?;
+        let key =
+            PrivateKeyDer::from_pem_file(&self.key_file).map_err(|source| TlsError::File {
+                path: self.key_file.clone(),
+                source,
+            })?;
+        Ok(builder.with_client_auth_cert(chain, key)?)
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
-        match &self.ca_file {
-            Some(file) => {
-                for certificate in certificates(file)? {
-                    roots.add(certificate)?;
-                }
-            }
-            None => {
-                let native = rustls_native_certs::load_native_certs();
-                roots.add_parsable_certificates(native.certs);
-                if roots.is_empty() {
-                    let errors: Vec<String> =
-                        native.errors.iter().map(ToString::to_string).collect();
-                    return Err(TlsError::Roots(errors.join("; ")));
-                }
+        let mut errors = vec!["the file of authorities has none".to_owned()];
+
+        if is_empty(&self.ca_file) {
+            let native = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(native.certs);
+            errors = native.errors.iter().map(ToString::to_string).collect();
+        } else {
+            for certificate in certificates(&self.ca_file)? {
+                roots.add(certificate)?;
             }
         }
-        if roots.is_empty() {
-            return Err(TlsError::Roots("the CA file has none".to_owned()));
+
+        match roots.is_empty() {
+            true => Err(TlsError::Roots(errors.join("; "))),
+            false => Ok(roots),
         }
-        Ok(roots)
     }
+}
+
+fn is_empty(path: &Path) -> bool {
+    path.as_os_str().is_empty()
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -125,9 +134,8 @@ mod tests {
 
     #[tokio::test]
     async fn files_that_are_not_there_are_an_error() {
-        let missing = || Some(PathBuf::from("/nowhere/at/all.pem"));
+        let missing = || PathBuf::from("/nowhere/at/all.pem");
         let half = TlsSettings {
-            ca_file: None,
             key_file: missing(),
             ..TlsSettings::default()
         };
@@ -149,7 +157,7 @@ mod tests {
         let file = directory.path().join("ca.pem");
         std::fs::write(&file, "nothing\n").expect("written");
         let settings = TlsSettings {
-            ca_file: Some(file),
+            ca_file: file,
             ..TlsSettings::default()
         };
 

@@ -2,8 +2,11 @@
 
 use super::credentials::{Credentials, CredentialsError};
 use super::servers::{Servers, ServersError};
-use super::tls::TlsSettings;
+use crate::front::{FrontSettings, Login, LoginSource, TlsSettings};
 use async_nats::{Auth, AuthError, ConnectOptions, ServerAddr};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::io;
 use std::sync::Arc;
 
 /// The servers, the credentials and TLS of a connection.
@@ -91,6 +94,29 @@ impl Access {
         Ok(login.await??)
     }
 
+    /// Returns the settings of a front with that name. It reads the files of credentials and of TLS
+    /// again each time that it connects.
+    pub fn front(&self, name: &str) -> FrontSettings {
+        let url = |server: &ServerAddr| {
+            let (scheme, host, port) = (server.scheme(), server.host(), server.port());
+            format!("{scheme}://{host}:{port}")
+        };
+        let credentials = self.credentials.clone();
+        let login = move |nonce: &str| {
+            let auth = credentials.login(nonce.as_bytes());
+            auth.map(front_login).map_err(io::Error::other)
+        };
+
+        FrontSettings {
+            servers: self.servers.iter().map(url).collect(),
+            name: name.to_owned(),
+            login: LoginSource::new(login),
+            tls: self.tls.clone(),
+            ignore_discovered: self.ignore_discovered,
+            ..FrontSettings::default()
+        }
+    }
+
     /// Returns the options of the client. It reads the files of credentials and of TLS again each
     /// time that it connects.
     pub fn options(&self) -> ConnectOptions {
@@ -121,6 +147,17 @@ impl Access {
         }
 
         options
+    }
+}
+
+fn front_login(auth: Auth) -> Login {
+    Login {
+        user: auth.username,
+        password: auth.password,
+        token: auth.token,
+        nkey: auth.nkey,
+        jwt: auth.jwt,
+        signature: auth.signature.map(|bytes| URL_SAFE_NO_PAD.encode(bytes)),
     }
 }
 

@@ -4,9 +4,8 @@
 mod access;
 mod credentials;
 mod servers;
-mod tls;
 
+pub use crate::front::TlsSettings;
 pub use access::{Access, AccessError};
 pub use credentials::{Credentials, CredentialsError, Secret};
 pub use servers::ServersError;
-pub use tls::TlsSettings;

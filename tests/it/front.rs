@@ -3,7 +3,7 @@
 use crate::harness::{ByHand, World};
 use futures::StreamExt as _;
 use gofavorites::front::{
-    Credential, Credentials, Front, FrontSettings, FrontState, HeaderBlock, Message, Subscription,
+    Front, FrontSettings, FrontState, HeaderBlock, Login, LoginSource, Message, Subscription,
     Unreadable,
 };
 use nix::sys::signal::Signal;
@@ -15,11 +15,10 @@ use tokio::time::timeout;
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// One account in which everybody hears everybody, so that what a stranger writes arrives as it was written.
-pub const OPEN_ACCOUNT: &str = "
+const OPEN_ACCOUNT: &str = "
 accounts { SERVICE { users: [
   { user: worker, password: $WORKER_PASSWORD }
   { user: gateway, password: $GATEWAY_PASSWORD }
-  { nkey: UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4 }
 ] } }
 ";
 
@@ -32,13 +31,18 @@ accounts { SERVICE { users: [
 ] } }
 ";
 
-pub fn settings(world: &World) -> FrontSettings {
+fn settings(world: &World) -> FrontSettings {
+    let password = world.secrets.nats("worker").to_owned();
+
     FrontSettings {
         servers: vec![world.nats.url()],
         name: "front".into(),
-        credentials: Credentials::fixed(Credential::Password {
-            user: "worker".into(),
-            password: world.secrets.nats("worker").into(),
+        login: LoginSource::new(move |_| {
+            Ok(Login {
+                user: Some("worker".into()),
+                password: Some(password.clone()),
+                ..Login::default()
+            })
         }),
         ..FrontSettings::default()
     }
@@ -48,27 +52,27 @@ async fn connect(world: &World) -> Front {
     Front::connect(settings(world)).await.expect("a connection")
 }
 
-pub async fn subscribe(front: &Front, subject: &str, group: Option<&str>) -> Subscription {
+async fn subscribe(front: &Front, subject: &str, group: Option<&str>) -> Subscription {
     let subscription = front.subscribe(subject, group).expect("a subject");
     flush(front).await;
     subscription
 }
 
-pub async fn flush(front: &Front) {
+async fn flush(front: &Front) {
     timeout(TEST_TIME_MAX, front.flush())
         .await
         .expect("in time")
         .expect("a connection");
 }
 
-pub async fn next(subscription: &mut Subscription) -> Message {
+async fn next(subscription: &mut Subscription) -> Message {
     timeout(TEST_TIME_MAX, subscription.next())
         .await
         .expect("in time")
         .expect("a message")
 }
 
-pub async fn wait_for(front: &Front, what: impl Fn(&FrontState) -> bool) {
+async fn wait_for(front: &Front, what: impl Fn(&FrontState) -> bool) {
     let mut state = front.state();
     timeout(TEST_TIME_MAX, state.wait_for(|state| what(state)))
         .await

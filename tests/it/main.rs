@@ -27,7 +27,6 @@ mod direct;
 mod discovery;
 mod flood;
 mod front;
-mod front_access;
 mod heavy;
 mod history;
 mod hosting;
