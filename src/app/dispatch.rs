@@ -389,7 +389,8 @@ fn header_block(headers: &ReplyHeaders) -> HeaderBlock {
     block
 }
 
-/// What is answered in place of an answer that is too large: it takes `used` bytes, and `limit` fit.
+/// What is answered in place of an answer that is too large: it takes `used` bytes, and `limit`
+/// fit.
 ///
 /// Pages and writes keep to the limit by themselves. So this is for an item that was stored while
 /// the limit was larger, and for a write that was done just before the limit became smaller.

@@ -6,7 +6,8 @@ use bytes::BytesMut;
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// The longest subject, in bytes. A server takes lines of at most 4,096 bytes and ends the connection over a longer one.
+/// The longest subject, in bytes. A server takes lines of at most 4,096 bytes and ends the
+/// connection over a longer one.
 pub const SUBJECT_BYTES_MAX: usize = 3_072;
 
 /// Who this client is: what CONNECT carries.
@@ -27,7 +28,8 @@ pub(super) struct Connect<'a> {
     pub login: &'a Login,
 }
 
-/// Whether a subject can be sent: it is not empty, has no white space and no control characters, and is not too long.
+/// Whether a subject can be sent: it is not empty, has no white space and no control characters,
+/// and is not too long.
 pub(super) fn is_subject(subject: &str) -> bool {
     let is_sendable = |byte: u8| !byte.is_ascii_whitespace() && !byte.is_ascii_control();
     (1..=SUBJECT_BYTES_MAX).contains(&subject.len()) && subject.bytes().all(is_sendable)

@@ -18,7 +18,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// A connection on which a worker answers callers. A clone is the same connection, which ends with its last handle.
+/// A connection on which a worker answers callers. A clone is the same connection, which ends with
+/// its last handle.
 #[derive(Clone)]
 pub struct Front {
     shared: Arc<Shared>,
@@ -28,10 +29,12 @@ pub struct Front {
 }
 
 impl Front {
-    /// Connects: tries each server once, in random order. From then on the connection is opened again when it is lost.
+    /// Connects: tries each server once, in random order. From then on the connection is opened
+    /// again when it is lost.
     ///
     /// # Errors
-    /// When no server takes it. A credential or a certificate that is wrong ends the attempt at the first server.
+    /// When no server takes it. A credential or a certificate that is wrong ends the attempt at the
+    /// first server.
     pub async fn connect(settings: FrontSettings) -> Result<Self, FrontError> {
         let pool = Pool::new(&settings.servers, settings.ignore_discovered)?;
         let link = Link::open_any(pool.shuffled(), &settings).await?;
@@ -66,8 +69,8 @@ impl Front {
         })
     }
 
-    /// Subscribes, as a member of a queue group if one is named. Whether the server lets this user do that shows in
-    /// [`state`](Self::state): after a [`flush`](Self::flush) it is known.
+    /// Subscribes, as a member of a queue group if one is named. Whether the server lets this user
+    /// do that shows in [`state`](Self::state): after a [`flush`](Self::flush) it is known.
     ///
     /// # Errors
     /// When no subject or queue group can be spelled so.
@@ -100,8 +103,8 @@ impl Front {
         Ok(Subscription::new(sid, messages, waiting_bytes, commands))
     }
 
-    /// Publishes a message. It waits while too much waits to be written, and otherwise only takes the message: what is
-    /// published while there is no connection is sent on the next one.
+    /// Publishes a message. It waits while too much waits to be written, and otherwise only takes
+    /// the message: what is published while there is no connection is sent on the next one.
     ///
     /// # Errors
     /// When the server would not take the message, or the connection is closed.
@@ -114,8 +117,8 @@ impl Front {
         self.shared.outbox.publish(subject, headers, payload).await
     }
 
-    /// Ends when the server has taken everything that was published and subscribed to before. It waits for the server's
-    /// answer as long as the connection stands, so give it a time limit.
+    /// Ends when the server has taken everything that was published and subscribed to before. It
+    /// waits for the server's answer as long as the connection stands, so give it a time limit.
     ///
     /// # Errors
     /// When the connection is lost before, or there is none.

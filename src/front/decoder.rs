@@ -1,17 +1,20 @@
 //! Reads what a server sends, from bytes as they come.
 //!
-//! It does no input and no output of its own, so a test can cut the bytes wherever it likes. It never fails over what
-//! another client wrote: subjects, headers and payloads. It fails over what only the server writes: verbs and lengths.
+//! It does no input and no output of its own, so a test can cut the bytes wherever it likes. It
+//! never fails over what another client wrote: subjects, headers and payloads. It fails over what
+//! only the server writes: verbs and lengths.
 //!
-//! What it holds is bounded: a line by [`LINE_BYTES_MAX`], an INFO by [`INFO_BYTES_MAX`], a message by the server's
-//! `max_payload` and what servers add to headers. A message that is longer is skipped.
+//! What it holds is bounded: a line by [`LINE_BYTES_MAX`], an INFO by [`INFO_BYTES_MAX`], a message
+//! by the server's `max_payload` and what servers add to headers. A message that is longer is
+//! skipped.
 
 use super::headers::HeaderBlock;
 use super::protocol::{Message, ProtocolError, RawSubject, ServerOp};
 use bytes::{Buf as _, Bytes, BytesMut};
 
-/// The longest line, in bytes. A server takes lines of 4,096 bytes from its clients unless its operator raised
-/// `max_control_line`, and a caller may use up all of it. So there is room for sixteen times that.
+/// The longest line, in bytes. A server takes lines of 4,096 bytes from its clients unless its
+/// operator raised `max_control_line`, and a caller may use up all of it. So there is room for
+/// sixteen times that.
 pub const LINE_BYTES_MAX: usize = 65_536;
 /// The longest INFO, in bytes. It names every server of the cluster.
 pub const INFO_BYTES_MAX: usize = 1 << 20;
@@ -212,8 +215,8 @@ impl Decoder {
 }
 
 impl Head {
-    /// Reads `subject sid [reply] [header bytes] bytes`. Spaces alone part them: any other white space may be part of a
-    /// subject, since the server takes it for a character like any other.
+    /// Reads `subject sid [reply] [header bytes] bytes`. Spaces alone part them: any other white
+    /// space may be part of a subject, since the server takes it for a character like any other.
     fn parse(line: &Bytes, rest: &[u8], has_headers: bool) -> Option<Self> {
         let mut parts = rest
             .split(|byte| *byte == b' ')

@@ -1,4 +1,5 @@
-//! The end of a connection that another one has followed: it writes and reads what is left, so that nothing is lost.
+//! The end of a connection that another one has followed: it writes and reads what is left, so that
+//! nothing is lost.
 
 use super::commands;
 use super::link::Link;
@@ -13,7 +14,8 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-/// Longer than a server takes to hand over a message that it had matched before a subscription ended.
+/// Longer than a server takes to hand over a message that it had matched before a subscription
+/// ended.
 const QUIET_TIME: Duration = Duration::from_millis(100);
 /// How long it may take.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);

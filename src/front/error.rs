@@ -107,7 +107,8 @@ pub struct InvalidSubject;
 pub struct Disconnected;
 
 impl FrontError {
-    /// Whether it may pass without a change of settings: a server that is not up, or does not answer.
+    /// Whether it may pass without a change of settings: a server that is not up, or does not
+    /// answer.
     pub fn is_temporary(&self) -> bool {
         matches!(
             self,

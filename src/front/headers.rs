@@ -6,9 +6,10 @@
 //! \r\n
 //! ```
 //!
-//! A caller writes the block, and the server passes it on without a look at it. So every byte of it is input. What is
-//! accepted is what the published client accepts: a line may end in `\n` alone, a line that begins with white space
-//! continues the value before it, and empty lines count for nothing.
+//! A caller writes the block, and the server passes it on without a look at it. So every byte of it
+//! is input. What is accepted is what the published client accepts: a line may end in `\n` alone, a
+//! line that begins with white space continues the value before it, and empty lines count for
+//! nothing.
 
 use crate::domain::opaque_debug;
 use bytes::BytesMut;
@@ -42,8 +43,8 @@ struct Field {
 // It may hold a token.
 opaque_debug!(HeaderBlock);
 
-/// A header that cannot be written: the name is empty, is not printable ASCII or has a colon; or the value has a line
-/// break.
+/// A header that cannot be written: the name is empty, is not printable ASCII or has a colon; or
+/// the value has a line break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a header's name or value has a character that a header cannot have")]
 pub struct InvalidHeader;
@@ -57,8 +58,8 @@ impl HeaderBlock {
     /// Reads a block.
     ///
     /// # Errors
-    /// When it is not text, or not in the form above; when a value has a carriage return, or the status is not a number
-    /// from 100 to 999.
+    /// When it is not text, or not in the form above; when a value has a carriage return, or the
+    /// status is not a number from 100 to 999.
     pub fn parse(block: &[u8]) -> Result<Self, Unreadable> {
         let text = std::str::from_utf8(block).map_err(|_| Unreadable)?;
         let mut lines = text.lines();

@@ -52,8 +52,8 @@ pub(super) struct Writer {
 }
 
 impl Link {
-    /// Connects to the first of the servers that takes it. One that does not know the user ends the attempt: the others
-    /// of its cluster do not know it either.
+    /// Connects to the first of the servers that takes it. One that does not know the user ends the
+    /// attempt: the others of its cluster do not know it either.
     pub async fn open_any(
         servers: Vec<Server>,
         settings: &FrontSettings,

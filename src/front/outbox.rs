@@ -1,8 +1,8 @@
 //! What waits to be written: messages that are published faster than the server takes them.
 //!
-//! It is bounded. Who publishes waits while it is full. It outlives a connection: messages of which the lost connection
-//! had written no byte are sent on the next one. So a message is sent once or, with a connection that is lost, perhaps
-//! not at all; it is never sent twice.
+//! It is bounded. Who publishes waits while it is full. It outlives a connection: messages of which
+//! the lost connection had written no byte are sent on the next one. So a message is sent once or,
+//! with a connection that is lost, perhaps not at all; it is never sent twice.
 
 use super::commands;
 use super::error::PublishError;
@@ -258,7 +258,8 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever a connection is lost, what follows on the next one begins with a message of which nothing was sent.
+        /// Wherever a connection is lost, what follows on the next one begins with a message of
+        /// which nothing was sent.
         #[test]
         fn a_message_is_never_sent_twice_nor_cut(
             payloads in prop::collection::vec("[a-z]{0,9}", 0..6),

@@ -29,7 +29,8 @@ impl Pool {
         })
     }
 
-    /// Takes up the servers that a connected one names, in the place of those that were named before.
+    /// Takes up the servers that a connected one names, in the place of those that were named
+    /// before.
     pub fn discover(&mut self, by: &Server, has_tls: bool, info: &ServerInfo) {
         if self.ignore_discovered || info.connect_urls.is_empty() {
             return;
@@ -51,7 +52,8 @@ impl Pool {
         servers.into_iter().map(|(_, server)| server).collect()
     }
 
-    /// All servers except one, in random order. That one may be there under two names: its INFO tells.
+    /// All servers except one, in random order. That one may be there under two names: its INFO
+    /// tells.
     pub fn others(&self, than: &Server) -> Vec<Server> {
         let mut servers = self.shuffled();
         servers.retain(|server| !server.is_at(than));
@@ -59,14 +61,15 @@ impl Pool {
     }
 }
 
-/// How long to wait after so many attempts: longer after each, up to a second, and not as long as the others do, so that
-/// workers do not all come back in one moment.
+/// How long to wait after so many attempts: longer after each, up to a second, and not as long as
+/// the others do, so that workers do not all come back in one moment.
 pub(super) fn delay(attempts: u32) -> Duration {
     let step = DELAY_MIN * 2_u32.saturating_pow(attempts.min(5));
     step.min(DELAY_MAX).mul_f64(0.5 + random() / 2.0)
 }
 
-/// How long to wait before the connection is opened again because a subscription is denied: one to two seconds.
+/// How long to wait before the connection is opened again because a subscription is denied: one to
+/// two seconds.
 pub(super) fn denied_delay() -> Duration {
     DELAY_MAX.mul_f64(1.0 + random())
 }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// A subject as it arrived. Another client chose it, so it may be anything without spaces and line breaks.
+/// A subject as it arrived. Another client chose it, so it may be anything without spaces and line
+/// breaks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RawSubject(Bytes);
 

@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// Longer than a server takes to hand over a message that it had matched before a subscription ended.
+/// Longer than a server takes to hand over a message that it had matched before a subscription
+/// ended.
 const QUIET_TIME: Duration = Duration::from_millis(100);
 /// How long messages of a subscription that has ended are waited for at most.
 const QUIET_TIME_MAX: Duration = Duration::from_secs(2);
@@ -42,7 +43,8 @@ pub(super) struct Queue {
 pub(super) enum Ending {
     /// The server has not said yet that it has ended it.
     Asked,
-    /// The server has ended it. It may still hand over a message that it had matched before, so the end is a quiet moment.
+    /// The server has ended it. It may still hand over a message that it had matched before, so the
+    /// end is a quiet moment.
     Quiet { until: Instant, latest: Instant },
 }
 
@@ -69,7 +71,8 @@ impl Registry {
         self.routes.remove(&sid)
     }
 
-    /// Hands a message to its subscription. It never waits: when the queue is full the message is dropped.
+    /// Hands a message to its subscription. It never waits: when the queue is full the message is
+    /// dropped.
     pub fn deliver(&mut self, message: Message) {
         let Some(route) = self.routes.get_mut(&message.sid) else {
             return;
@@ -91,8 +94,8 @@ impl Registry {
         }
     }
 
-    /// Writes the commands that subscribe: to what is shared by a queue group, or to the rest. Nothing counts as denied
-    /// until the server says so.
+    /// Writes the commands that subscribe: to what is shared by a queue group, or to the rest.
+    /// Nothing counts as denied until the server says so.
     pub fn subscribe(&mut self, out: &mut BytesMut, which: impl Fn(&Route) -> bool) {
         for (sid, route) in &mut self.routes {
             if which(route) && route.ending.is_none() {

@@ -43,8 +43,9 @@ impl Server {
         })
     }
 
-    /// A server that this one named: `host:port`. It is as this one is: with TLS if the connection to this one has it, and
-    /// with this one's name in its certificate if it is named by its address alone.
+    /// A server that this one named: `host:port`. It is as this one is: with TLS if the connection
+    /// to this one has it, and with this one's name in its certificate if it is named by its
+    /// address alone.
     pub fn discovered(&self, place: &str, has_tls: bool) -> Result<Self, InvalidUrl> {
         let mut other = Self::parse(place)?;
         other.needs_tls |= has_tls;

@@ -1,4 +1,5 @@
-//! What a server refuses with `-ERR`. The protocol has only text for it, and this is the one place that reads the text.
+//! What a server refuses with `-ERR`. The protocol has only text for it, and this is the one place
+//! that reads the text.
 
 /// What a server refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]

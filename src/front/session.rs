@@ -17,7 +17,8 @@ const PROBES_MAX: usize = 2;
 pub(super) enum Waiter {
     /// To see whether the server is there.
     Probe,
-    /// After the subscriptions of a new connection: what the server denies of them comes before the answer.
+    /// After the subscriptions of a new connection: what the server denies of them comes before the
+    /// answer.
     Subscribed,
     /// After everything that was published before.
     Flush(oneshot::Sender<()>),
@@ -34,7 +35,8 @@ pub(super) struct Session {
     pub waiters: VecDeque<Waiter>,
     /// When the next PING is due.
     pub ping_at: Instant,
-    /// When to try another connection, because a subscription is denied or the server is about to end.
+    /// When to try another connection, because a subscription is denied or the server is about to
+    /// end.
     pub replace_at: Option<Instant>,
     /// The attempt to open that connection.
     pub replacement: Option<BoxFuture<'static, Result<Link, FrontError>>>,
@@ -45,13 +47,14 @@ pub(super) struct Session {
 
 /// How far this connection has followed another one.
 pub(super) enum Handover {
-    /// The shared subscriptions are asked for. Once the server has them, the one before may end its own.
+    /// The shared subscriptions are asked for. Once the server has them, the one before may end its
+    /// own.
     Joining {
         leave: oneshot::Sender<()>,
         left: oneshot::Receiver<()>,
     },
-    /// The one before ends its subscriptions. Then those are asked for that are not shared: two connections would hear each
-    /// message twice.
+    /// The one before ends its subscriptions. Then those are asked for that are not shared: two
+    /// connections would hear each message twice.
     Leaving { left: oneshot::Receiver<()> },
 }
 

@@ -21,7 +21,8 @@ pub struct FrontSettings {
     pub queue_bytes: usize,
     /// How long a server may take to let the worker in.
     pub connect_timeout: Duration,
-    /// How often the server is asked whether it is there. The connection is given up after two PINGs without an answer.
+    /// How often the server is asked whether it is there. The connection is given up after two
+    /// PINGs without an answer.
     pub ping_interval: Duration,
     /// Whether only the servers that are named here are connected to, and none that those name.
     pub ignore_discovered: bool,

@@ -21,7 +21,8 @@ pub(super) enum Command {
     Stop { sid: u64 },
     /// The end of a subscription that nobody reads any more.
     Forget { sid: u64 },
-    /// An answer once the server has taken everything that was sent before; none if the connection is lost until then.
+    /// An answer once the server has taken everything that was sent before; none if the connection
+    /// is lost until then.
     Flush(oneshot::Sender<()>),
     /// As `Flush`, and the end of the connection.
     Close(oneshot::Sender<()>),

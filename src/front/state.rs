@@ -12,8 +12,9 @@ pub struct FrontState {
     pub is_connected: bool,
     /// How many connections there were so far, the one that stands included.
     pub connections: u64,
-    /// The subjects that the server does not let this user subscribe to. While there is one, the worker does not hear
-    /// everything that it should; the connection is opened again every second or two until there is none.
+    /// The subjects that the server does not let this user subscribe to. While there is one, the
+    /// worker does not hear everything that it should; the connection is opened again every second
+    /// or two until there is none.
     pub denied: Vec<String>,
     /// What the server refused last.
     pub refused: Option<Refusal>,

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
-/// The messages of a subject. It ends when it was told to and everything was read, or when the connection was closed. A
-/// connection that is lost does not end it: it goes on with the next one.
+/// The messages of a subject. It ends when it was told to and everything was read, or when the
+/// connection was closed. A connection that is lost does not end it: it goes on with the next one.
 pub struct Subscription {
     sid: u64,
     messages: mpsc::Receiver<Message>,
@@ -38,11 +38,12 @@ impl Subscription {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    /// Ends the subscription without losing a message. It does not wait: read on until [`next`](Self::next) returns `None`.
+    /// Ends the subscription without losing a message. It does not wait: read on until
+    /// [`next`](Self::next) returns `None`.
     ///
-    /// The server is told UNSUB, then PING. What it sent before its PONG comes before the PONG, and is delivered. One
-    /// message may come later: the server may be about to hand over one that it matched before the UNSUB. So the end is
-    /// a moment after the PONG in which none came.
+    /// The server is told UNSUB, then PING. What it sent before its PONG comes before the PONG, and
+    /// is delivered. One message may come later: the server may be about to hand over one that it
+    /// matched before the UNSUB. So the end is a moment after the PONG in which none came.
     pub fn stop(&mut self) {
         // The task has ended: so has this.
         let _ = self.commands.send(Command::Stop { sid: self.sid });

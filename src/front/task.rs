@@ -1,4 +1,5 @@
-//! The task that owns the connection: it reads, writes, and opens the next one when this one is lost.
+//! The task that owns the connection: it reads, writes, and opens the next one when this one is
+//! lost.
 
 use super::commands;
 use super::drain::Drain;
@@ -282,7 +283,8 @@ impl Task {
         }
     }
 
-    /// Publishes what is denied. Nothing comes when the right is given back, so another connection has to find out.
+    /// Publishes what is denied. Nothing comes when the right is given back, so another connection
+    /// has to find out.
     fn tell_denied(&self, session: &mut Session) {
         let denied = self.registry.denied();
         if !denied.is_empty() && session.replace_at.is_none() {

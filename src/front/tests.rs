@@ -378,7 +378,8 @@ async fn a_denied_subscription_is_known_and_tried_again_on_another_connection() 
     let (mut second, subscribed) = script.accept().await;
     assert_eq!(subscribed, ["SUB a g 1"], "the shared ones first");
     second.send("PONG\r\n").await;
-    // Only now does the first connection end its own, and only then does the second ask for the others.
+    // Only now does the first connection end its own, and only then does the second ask for the
+    // others.
     let left = peer.until("PING\r\n").await;
     assert!(
         left.contains("UNSUB 1\r\n") && left.contains("UNSUB 2\r\n"),

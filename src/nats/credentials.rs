@@ -6,8 +6,8 @@ use nkeys::KeyPair;
 use std::fmt;
 use std::path::PathBuf;
 
-/// The credentials of one connection. At most one kind of them is given: user and password, a token,
-/// an nkey, or a credentials file.
+/// The credentials of one connection. At most one kind of them is given: user and password, a
+/// token, an nkey, or a credentials file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.

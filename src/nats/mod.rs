@@ -1,5 +1,5 @@
-//! How to reach NATS: the servers, the credentials and TLS. Workers, the operators' commands and the
-//! callers' commands use the same ones.
+//! How to reach NATS: the servers, the credentials and TLS. Workers, the operators' commands and
+//! the callers' commands use the same ones.
 
 mod access;
 mod credentials;

@@ -1,4 +1,5 @@
-//! The front's connection on a real server: what it does for a worker, and what a stranger's bytes do to it.
+//! The front's connection on a real server: what it does for a worker, and what a stranger's bytes
+//! do to it.
 
 use crate::harness::{ByHand, World};
 use futures::StreamExt as _;
@@ -14,7 +15,8 @@ use tokio::time::timeout;
 /// How long anything may take.
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// One account in which everybody hears everybody, so that what a stranger writes arrives as it was written.
+/// One account in which everybody hears everybody, so that what a stranger writes arrives as it was
+/// written.
 const OPEN_ACCOUNT: &str = "
 accounts { SERVICE { users: [
   { user: worker, password: $WORKER_PASSWORD }
