@@ -13,8 +13,8 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// How long what the server refused on the front counts. A permission that is still missing is
-/// refused again.
+/// How long a reply that the server refused counts. A permission that is still missing is refused
+/// again.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
 /// The connections of a worker.
@@ -126,7 +126,12 @@ impl WorkerEvents {
         let state = state.borrow();
         let refused = state.refused.as_ref()?;
 
-        let counts = !state.denied.is_empty() || refused.at.elapsed() < REFUSAL_TTL;
+        // What is denied is known as long as it is; a message only once, when it is published.
+        let counts = if refused.is_of_a_subscription() {
+            !state.denied.is_empty()
+        } else {
+            refused.at.elapsed() < REFUSAL_TTL
+        };
         counts.then(|| refused.text.clone())
     }
 }

@@ -1,6 +1,7 @@
 //! How the connection is: for health, discovery and the log.
 
 use super::protocol::ServerInfo;
+use super::server_error::Refused;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -31,6 +32,13 @@ pub struct Refusal {
     pub text: String,
     /// When.
     pub at: Instant,
+}
+
+impl Refusal {
+    /// Returns whether it is a subscription that the server refused.
+    pub fn is_of_a_subscription(&self) -> bool {
+        matches!(Refused::parse(&self.text), Refused::Subscription(_))
+    }
 }
 
 /// What the connection has counted since it was first opened.

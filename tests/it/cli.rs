@@ -404,7 +404,7 @@ async fn a_write_stays_in_doubt_until_a_reply_settles_it() {
     let world = World::without_auth(ACCOUNTS_CONF).await;
     let caller = world.caller("alice").await;
     let alice = Person::new(&world, &caller);
-    let stand_in = world.connect("worker").await;
+    let stand_in = world.connect("front").await;
     let requests = stand_in
         .queue_subscribe("favorites.v1.put", "favorites".into())
         .await

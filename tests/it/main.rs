@@ -48,6 +48,7 @@ mod reply_wall;
 mod reproducible;
 mod retry;
 mod revocation;
+mod separation;
 mod shard_tools;
 mod soak;
 mod startup;

@@ -68,8 +68,11 @@ impl World {
             format!("auth.verdict_keys = {:?}", auth.verdict_keys),
             format!("auth.token_keys = {:?}", auth.token_keys),
         ];
+        // Moved into place, because a program that was started before may be reading it.
         let file = self.directory.join(format!("shard-{shard}.toml"));
-        std::fs::write(&file, text.join("\n")).expect("written");
+        let draft = file.with_extension("draft");
+        std::fs::write(&draft, text.join("\n")).expect("written");
+        std::fs::rename(&draft, &file).expect("moved");
 
         file
     }

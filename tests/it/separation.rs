@@ -1,0 +1,180 @@
+//! The three connections of a worker: what ends one of them leaves the other two as they are, and a
+//! connection that hears nothing any more is noticed.
+
+use crate::harness::{ByHand, Proxy, World};
+use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
+use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::dev::tokens::unix_now;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How long a worker may take to notice something, and to make a connection again.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Header blocks over which the published client loses its connection. Over the last one it panics.
+const UNREADABLE: [&[u8]; 4] = [
+    b"NATS/1.0\r\nno colon\r\n\r\n",
+    b"NATS/2.0\r\n\r\n",
+    b"NATS/1.0\r\nX: \xff\xfe\r\n\r\n",
+    b"NATS/1.0\r\nX: a\rb\r\n\r\n",
+];
+
+/// Waits until the statistics of the only worker are as expected, and returns them.
+async fn wait_for_stats(world: &World, is_expected: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+
+    loop {
+        let data = world.stats(1).await[0]["data"].clone();
+        if is_expected(&data) {
+            return data;
+        }
+
+        assert!(start.elapsed() < NOTICE_TIMEOUT, "{data}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn auth_connections(data: &Value) -> u64 {
+    data["nats"]["auth"]["connections"]
+        .as_u64()
+        .expect("a number")
+}
+
+/// Goal: an unreadable message of the auth service ends its connection, and no other. It is made
+/// again, and revocations are heard on it.
+///
+/// Method: a client by hand publishes such messages as revocations, one kind after the other. After
+/// each kind a new caller is let in, and their tokens are revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_message_ends_the_auth_connection_alone() {
+    let world = World::start().await;
+    let _worker = world.worker("a").await;
+    let service = AuthService::new(&world.secrets).expect("keys");
+    let honest = world.connect("auth_service").await;
+    let mut by_hand = ByHand::connect(&world, "auth_service").await;
+
+    for (number, headers) in UNREADABLE.into_iter().enumerate() {
+        let before = auth_connections(&world.stats(1).await[0]["data"]);
+        let name = format!("caller-{number}");
+        let caller = world.caller(&name).await;
+
+        by_hand
+            .publish(REVOKED_SUBJECT.as_bytes(), b"_INBOX.none", headers, b"{}")
+            .await;
+        let data = wait_for_stats(&world, |data| auth_connections(data) > before).await;
+
+        assert_eq!(data["nats"]["connections"], 1, "the callers' connection");
+        assert_eq!(data["nats"]["truth"]["connections"], 1, "the bucket's");
+        let start = Instant::now();
+        while caller.ask("a.list", &json!({})).await.body["error"].is_object() {
+            assert!(start.elapsed() < NOTICE_TIMEOUT, "nobody is let in");
+        }
+
+        let revoked = RevokedTokens {
+            sub: Some(name),
+            sid: None,
+            iat: unix_now(),
+        };
+        let heard = data["auth"]["revocations"].as_u64().expect("a number");
+        let revocation = service.revocation(&revoked).expect("signed");
+        honest
+            .publish(REVOKED_SUBJECT, revocation.into())
+            .await
+            .expect("sent");
+        wait_for_stats(&world, |data| {
+            data["auth"]["revocations"].as_u64() > Some(heard)
+        })
+        .await;
+    }
+}
+
+/// Goal: a worker that loses the auth service's server serves the callers that it knows, and its
+/// connections to callers and bucket stay.
+///
+/// Method: the worker's auth connection goes through a proxy, which is cut and healed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_auth_connection_leaves_the_others_alone() {
+    let world = World::start().await;
+    let proxy = Proxy::start(&world.nats.url().replace("nats://", "")).await;
+    let mut settings = world.settings("a");
+    settings.nats.auth.url = format!("nats://127.0.0.1:{}", proxy.port());
+    let _worker = world.worker_with(settings).await;
+    let known = world.caller("known").await;
+    known.put_text("a", "note", "x").await;
+    let newcomer = world.caller("newcomer").await;
+
+    proxy.cut();
+    wait_for_stats(&world, |data| data["nats"]["auth"]["connected"] == false).await;
+    let refused = newcomer.ask("a.list", &json!({})).await;
+
+    refused.refusal("auth_unavailable");
+    let data = &world.stats(1).await[0]["data"];
+    assert_eq!(data["nats"]["connections"], 1);
+    assert_eq!(data["nats"]["truth"]["connections"], 1);
+
+    proxy.heal();
+    wait_for_stats(&world, |data| {
+        data["nats"]["auth"]["connected"] == true && data["state"] == "healthy"
+    })
+    .await;
+    newcomer.done("a.list", &json!({})).await;
+}
+
+/// Makes the server take up this configuration of its accounts, and waits until it has.
+async fn reload(world: &mut World, accounts: &str) {
+    let log = world.directory.join("nats.log");
+    let count_reloads = || {
+        let log = fs::read_to_string(&log).expect("a log");
+        log.matches("Reloaded server configuration").count()
+    };
+    let before = count_reloads();
+
+    fs::write(world.directory.join("accounts.conf"), accounts).expect("written");
+    let process = world.nats.process();
+    process.signal(Signal::SIGHUP).expect("sent");
+
+    let start = Instant::now();
+    while count_reloads() == before {
+        assert!(start.elapsed() < NOTICE_TIMEOUT, "it is not taken up");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Takes a grant away while a worker runs, waits until the worker names that in its statistics,
+/// gives the grant back, and waits until the worker is healthy.
+async fn take_away_and_give_back(grant: &str, part: &str, text: &str) {
+    let mut world = World::start().await;
+    let _worker = world.worker("a").await;
+    let caller = world.caller("alice").await;
+    let narrowed = ACCOUNTS_CONF.replacen(grant, "\"nothing\" #", 1);
+    assert_ne!(narrowed, ACCOUNTS_CONF, "the grant is in the file");
+
+    reload(&mut world, &narrowed).await;
+    let names_it = |data: &Value| {
+        let reasons = data["reasons"].as_array().expect("reasons");
+        reasons.iter().any(|reason| {
+            let why = reason["why"].as_str().unwrap_or_default();
+            reason["part"] == part && why.contains(text)
+        })
+    };
+    wait_for_stats(&world, names_it).await;
+
+    reload(&mut world, ACCOUNTS_CONF).await;
+    wait_for_stats(&world, |data| data["state"] == "healthy").await;
+
+    caller.done("a.list", &json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_hears_no_requests_says_so_until_it_does() {
+    take_away_and_give_back("\"favorites.v1.> favorites\"", "front", "favorites.v1.").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_hears_no_revocations_says_so_until_it_does() {
+    // Other users have grants for the same subject, without this comment.
+    let grant = "\"auth.v1.revoked\"                             # revocations";
+    take_away_and_give_back(grant, "rights", "auth.v1.revoked").await;
+}
