@@ -16,6 +16,7 @@ use std::time::Duration;
   gofavorites dev
   gofavorites dev --fresh
   gofavorites dev --topology leaf
+  gofavorites dev --tls
   gofavorites dev token --sub carol --scope 'favorites:read' --ttl 60s
   gofavorites dev restart worker-a-0")]
 pub(super) struct Dev {
@@ -30,6 +31,9 @@ pub(super) struct Dev {
     /// The topology of the NATS servers: one, or a hub with a leaf for each shard
     #[arg(long, value_enum, default_value = "single")]
     topology: Topology,
+    /// Let clients of the NATS servers use TLS, with certificates made for this platform
+    #[arg(long)]
+    tls: bool,
 }
 
 #[derive(Subcommand)]
@@ -152,6 +156,7 @@ impl Dev {
             fresh,
             program: std::env::current_exe().context("this program's own path")?,
             topology: self.topology,
+            tls: self.tls,
             shards: vec!["a".into(), "b".into()],
             workers: 2,
             usual_ports: true,

@@ -3,10 +3,11 @@
 //! It speaks the protocol of a real auth service but is no substitute for one: its signing key is
 //! in a plain file of the development platform.
 
+use super::connect;
 use super::secrets::Secrets;
 use super::tokens::{AUDIENCE, ISSUER, unix_now};
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Message};
+use async_nats::{Client, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt as _;
@@ -179,13 +180,13 @@ pub async fn revoke(
 }
 
 async fn connect(url: &str, secrets: &Secrets) -> anyhow::Result<Client> {
-    Ok(
-        ConnectOptions::with_user_and_password(USER.into(), secrets.nats(USER).into())
-            .name("gofavorites dev auth")
-            .retry_on_initial_connect()
-            .connect(url)
-            .await?,
-    )
+    let client = connect::options(secrets, USER)?
+        .name("gofavorites dev auth")
+        .retry_on_initial_connect()
+        .connect(url)
+        .await?;
+
+    Ok(client)
 }
 
 /// Answers requests for a verdict until `shutdown` completes.

@@ -8,7 +8,7 @@ use super::secrets::{Secrets, inbox_prefix, write_private};
 use super::tokens::{ALL_SCOPES, token};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The people of the tour.
@@ -19,6 +19,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// What runs: addresses, and process ids as `u32`.
 pub(super) struct PlatformDescription<'a> {
     pub topology: Topology,
+    /// The file of the authority that signed the NATS servers' certificates, if they use TLS.
+    pub ca_file: Option<PathBuf>,
     pub nats_url: String,
     pub nats: u32,
     /// URL and process id of the hub, where there is one.
@@ -66,7 +68,7 @@ impl PlatformDescription<'_> {
 
         for name in PEOPLE {
             let token = token(secrets, name, ALL_SCOPES, TOKEN_TTL)?;
-            let variables = format!(
+            let mut variables = format!(
                 "export GOFAVORITES_URL={}\n\
                  export GOFAVORITES_USER=gateway\n\
                  export GOFAVORITES_PASSWORD={}\n\
@@ -74,6 +76,12 @@ impl PlatformDescription<'_> {
                 self.nats_url,
                 secrets.nats("gateway"),
             );
+            if let Some(file) = &self.ca_file {
+                // The second one is for the `nats` program.
+                for name in ["GOFAVORITES_TLS_CA", "NATS_CA"] {
+                    variables += &format!("export {name}='{}'\n", file.display());
+                }
+            }
             write_private(&state.join(format!("{name}.env")), &variables)?;
             tokens.insert(name.to_owned(), token.into());
         }
@@ -116,6 +124,7 @@ impl PlatformDescription<'_> {
         json!({
             "topology": self.topology.name(),
             "nats_url": self.nats_url,
+            "tls": self.ca_file.as_ref().map(|file| json!({"ca_file": file})),
             "users": {
                 "gateway": user("gateway"), "gateway2": user("gateway2"), "direct": direct,
                 "auth": user("auth_service"), "operator": user("operator"),
@@ -146,6 +155,7 @@ mod tests {
         };
         let running = PlatformDescription {
             topology: Topology::Leaf,
+            ca_file: None,
             nats_url: url,
             nats: 1,
             hub: Some(("nats://127.0.0.1:6".to_owned(), 6)),

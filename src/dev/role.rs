@@ -6,6 +6,8 @@ use super::secrets::Secrets;
 pub const ACCOUNTS_CONF: &str = include_str!("../../nats/accounts.conf");
 /// The accounts and permissions of a leaf.
 pub const LEAF_ACCOUNTS_CONF: &str = include_str!("../../nats/leaf-accounts.conf");
+/// TLS for clients.
+pub(super) const TLS_CONF: &str = include_str!("../../nats/tls.conf");
 const SERVER_CONF: &str = include_str!("../../nats/server.conf");
 const CLUSTER_CONF: &str = include_str!("../../nats/cluster.conf");
 const HUB_CONF: &str = include_str!("../../nats/hub.conf");
@@ -79,7 +81,7 @@ impl Role {
     /// server parses them like text in its files.
     pub(super) fn variables(&self, secrets: &Secrets) -> Vec<(&'static str, String)> {
         let url = |user: &str, port: &u16| {
-            format!("\"nats://{user}:{}@127.0.0.1:{port}\"", secrets.nats(user))
+            format!("\"tls://{user}:{}@127.0.0.1:{port}\"", secrets.nats(user))
         };
         let urls = |user: &str, ports: &[u16]| {
             let all: Vec<_> = ports.iter().map(|port| url(user, port)).collect();
@@ -152,6 +154,7 @@ mod tests {
                 .map(|(name, _)| name.to_owned())
                 .collect();
             variables.extend(secrets.nats_variables().map(|(name, _)| name));
+            variables.extend(["TLS_CA", "TLS_CERT", "TLS_KEY"].map(str::to_owned));
 
             for text in [role.configuration().1, role.accounts().1] {
                 let code = text.lines().filter_map(|line| line.split('#').next());

@@ -1,6 +1,7 @@
 //! The secrets of a development platform, generated once: passwords, the installation's keys, and
 //! the signing keys.
 
+use super::certificates::ServerCertificates;
 use crate::seal::random;
 use anyhow::Context as _;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -57,6 +58,9 @@ pub struct Secrets {
     verdict_key: String,
     /// Its key for tokens: PKCS #8, base64.
     token_key: String,
+    /// The certificates of the NATS servers.
+    #[serde(default)]
+    pub certificates: ServerCertificates,
 }
 
 impl Secrets {
@@ -72,11 +76,12 @@ impl Secrets {
             encryption: STANDARD.encode(random::<32>()),
             verdict_key: signing_key()?,
             token_key: signing_key()?,
+            certificates: ServerCertificates::generate()?,
         })
     }
 
-    /// Reads the secrets from a file, and creates the file if it does not exist. A user without a
-    /// password gets one.
+    /// Reads the secrets from a file, and creates the file if it does not exist. What an
+    /// earlier version did not have is added.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
         let mut secrets = if file.exists() {
             serde_json::from_str(&fs::read_to_string(file)?).with_context(|| {
@@ -90,7 +95,11 @@ impl Secrets {
         for user in NATS_USERS {
             secrets.nats.entry(user.to_owned()).or_insert_with(password);
         }
-        if !file.exists() || secrets.nats.len() > users {
+        let has_certificates = !secrets.certificates.authority.is_empty();
+        if !has_certificates {
+            secrets.certificates = ServerCertificates::generate()?;
+        }
+        if !file.exists() || secrets.nats.len() > users || !has_certificates {
             write_private(file, &serde_json::to_string_pretty(&secrets)?)?;
         }
 

@@ -15,6 +15,8 @@ pub(super) struct SettingsFor<'a> {
     /// The file that the worker writes when it is ready; empty: none.
     pub ready_file: &'a Path,
     pub nats_url: &'a str,
+    /// The file of the authority that signed the NATS servers' certificates; empty: no TLS.
+    pub ca_file: &'a Path,
     /// The JetStream domain of the bucket; empty: the server's own.
     pub domain: &'a str,
     pub postgres_url: &'a str,
@@ -37,8 +39,10 @@ impl SettingsFor<'_> {
             ("inbox_prefix", &inbox),
         ];
 
-        let sections: [(&str, &[(&str, &str)]); 10] = [
+        let ca_file = self.ca_file.display().to_string();
+        let sections: [(&str, &[(&str, &str)]); 11] = [
             ("nats", &[("url", self.nats_url)]),
+            ("nats.tls", &[("ca_file", &ca_file)]),
             ("nats.front", &front),
             ("nats.auth", &auth),
             ("nats.truth", &truth),

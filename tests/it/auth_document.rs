@@ -197,7 +197,7 @@ async fn a_worker_takes_the_example_of_the_document_and_nothing_less() {
         &Some(inactive),
     );
     set_answer(&example.header, &end);
-    let auth = world.connect("auth").await;
+    let auth = world.connect("auth_service").await;
     let revoke = async |claims: &Value, ignored: u64| {
         let mut claims = claims.clone();
         move_time(&mut claims["iat"], age + 1.0);

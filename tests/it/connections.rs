@@ -2,14 +2,16 @@
 //! in files.
 
 use crate::harness::{Authority, Certificate, Operator, Proxy, World};
+use futures::StreamExt as _;
 use gofavorites::config::{NatsUserSettings, Settings};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use nkeys::KeyPair;
+use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 /// The settings of shard `a`, where each connection logs in as that user, with its default inboxes.
@@ -317,6 +319,54 @@ async fn a_server_without_tls_is_refused_where_tls_is_required() {
     let user = ["--url", &url, "--user", "gateway", "--password-file", file];
     let (code, text) = version(&[&user[..], &["--tls-required"]].concat()).await;
     assert_eq!(code, 8, "{text}");
+}
+
+/// Goal: a worker goes on at another server of the cluster, except with `nats.ignore_discovered`.
+///
+/// Method: two workers know one of three servers by its address. Only one of them may use what the
+/// server says about the others. Then that server stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_not_named_are_used_unless_they_are_to_be_ignored() {
+    let (mut world, cluster) = World::cluster(ACCOUNTS_CONF).await;
+    let following = world.worker("a").await;
+    let mut settings = world.settings("b");
+    settings.nats.ignore_discovered = true;
+    let ignoring = world.worker_with(settings).await;
+    assert_eq!(world.stats(2).await.len(), 2);
+
+    world.nats.stop().expect("stopped");
+    let operator = world.connect_at(&cluster.others[0].url(), "operator").await;
+    let shards = async || {
+        let inbox = operator.new_inbox();
+        let mut replies = operator.subscribe(inbox.clone()).await.expect("subscribed");
+        let asked = operator.publish_with_reply("$SRV.PING.favorites", inbox, "".into());
+        asked.await.expect("sent");
+
+        let mut shards = Vec::new();
+        let limit = Duration::from_secs(1);
+        while let Ok(Some(reply)) = tokio::time::timeout(limit, replies.next()).await {
+            if reply.status.is_none() {
+                let reply: Value = serde_json::from_slice(&reply.payload).expect("JSON");
+                shards.push(
+                    reply["metadata"]["shard"]
+                        .as_str()
+                        .expect("a shard")
+                        .to_owned(),
+                );
+            }
+        }
+        shards
+    };
+    let start = Instant::now();
+    while shards().await != ["a"] {
+        assert!(start.elapsed() < Duration::from_secs(30), "it is not found");
+    }
+
+    // Both get the time in which the first one came back, once more.
+    tokio::time::sleep(start.elapsed()).await;
+    assert_eq!(shards().await, ["a"]);
+    following.crash().await;
+    ignoring.crash().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

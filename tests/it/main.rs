@@ -42,6 +42,7 @@ mod maintain;
 mod malformed;
 mod outage;
 mod payload;
+mod postgres_tls;
 mod projection;
 mod readme;
 mod reply_wall;

@@ -122,6 +122,71 @@ async fn a_lost_auth_connection_leaves_the_others_alone() {
     newcomer.done("a.list", &json!({})).await;
 }
 
+/// Goal: a connection that carries no messages is noticed, although it stands and answers PING.
+///
+/// Method: a proxy sends what the worker publishes to its own inbox elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_carries_nothing_is_noticed() {
+    let granted = "\"_INBOX_front.>\"                              # to itself";
+    let accounts = ACCOUNTS_CONF.replace(granted, "\"_INBOX_other.>\"  # to itself");
+    assert_ne!(accounts, ACCOUNTS_CONF, "the grant is in the file");
+    let world = World::with_accounts(&accounts).await;
+    let server = world.nats.url().replace("nats://", "");
+    let proxy = Proxy::rewriting_requests(&server, "PUB _INBOX_front.", "PUB _INBOX_other.").await;
+    let mut settings = world.settings("a");
+    settings.nats.front.url = format!("nats://127.0.0.1:{}", proxy.port());
+
+    let _worker = world.worker_with(settings).await;
+
+    wait_for_stats(&world, |data| {
+        let reasons = data["reasons"].as_array().expect("reasons");
+        let is_silent = |reason: &Value| {
+            let why = reason["why"].as_str().unwrap_or_default();
+            reason["part"] == "front" && why.contains("carries no messages")
+        };
+        reasons.iter().any(is_silent)
+    })
+    .await;
+}
+
+/// Goal: a record with an unreadable header block, which only somebody with a worker's rights can
+/// store, stops the projection, and no request. Once its key is purged the projection goes on.
+///
+/// Method: a client by hand publishes such a record as the user of a worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_record_stops_the_projection_until_it_is_purged() {
+    let world = World::start().await;
+    let _worker = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    alice.put_text("a", "note", "before").await;
+    let mut by_hand = ByHand::connect(&world, "worker").await;
+    let key = "$KV.favorites.garbage";
+
+    by_hand
+        .publish(key.as_bytes(), b"_INBOX.none", UNREADABLE[0], b"{}")
+        .await;
+    wait_for_stats(&world, |data| {
+        data["nats"]["truth"]["connections"].as_u64() > Some(3)
+    })
+    .await;
+    let put = alice.put_text("a", "note", "meanwhile").await;
+    let get = json!({"kind": "text", "id": "note"});
+    assert_eq!(alice.done("a.get", &get).await["item"], put["item"]);
+
+    let maintain = world.connect("maintain").await;
+    let purge = json!({ "filter": key }).to_string();
+    let purged = maintain
+        .request("$JS.API.STREAM.PURGE.KV_favorites", purge.into())
+        .await
+        .expect("an answer");
+    let purged: Value = serde_json::from_slice(&purged.payload).expect("JSON");
+    assert_eq!(purged["purged"], 1, "{purged}");
+    wait_for_stats(&world, |data| {
+        data["projection"]["lag"] == 0 && data["state"] == "healthy"
+    })
+    .await;
+}
+
 /// Makes the server take up this configuration of its accounts, and waits until it has.
 async fn reload(world: &mut World, accounts: &str) {
     let log = world.directory.join("nats.log");

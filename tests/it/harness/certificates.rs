@@ -1,14 +1,12 @@
-//! A certificate authority of a test, and the certificates that it signs.
+//! A certificate authority of a test, and the certificates that it signs, in files.
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
+use gofavorites::dev::certificates;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// An authority whose files lie in a directory.
 pub struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    signer: certificates::Authority,
     directory: PathBuf,
     name: String,
 }
@@ -21,16 +19,13 @@ pub struct Certificate {
 
 impl Authority {
     pub fn new(directory: &Path, name: &str) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-
         let this = Self {
-            issuer: CertifiedIssuer::self_signed(params, key).expect("signed"),
+            signer: certificates::Authority::generate().expect("a key"),
             directory: directory.to_owned(),
             name: name.to_owned(),
         };
-        fs::write(this.file(), this.issuer.pem()).expect("written");
+        fs::write(this.file(), this.signer.pem()).expect("written");
+
         this
     }
 
@@ -39,23 +34,17 @@ impl Authority {
         self.directory.join(format!("{}.pem", self.name))
     }
 
-    /// Signs a certificate for servers and clients at 127.0.0.1.
+    /// Signs a certificate for servers and clients on this machine.
     pub fn sign(&self, name: &str) -> Certificate {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".into()]).expect("an address");
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
-        let key = KeyPair::generate().expect("a key");
-        let signed = params.signed_by(&key, &self.issuer).expect("signed");
-
+        let signed = self.signer.sign().expect("signed");
         let file = |end: &str| self.directory.join(format!("{}-{name}.{end}", self.name));
-        let certificate = Certificate {
+
+        let files = Certificate {
             cert: file("cert.pem"),
             key: file("key.pem"),
         };
-        fs::write(&certificate.cert, signed.pem()).expect("written");
-        fs::write(&certificate.key, key.serialize_pem()).expect("written");
-        certificate
+        fs::write(&files.cert, signed.cert).expect("written");
+        fs::write(&files.key, signed.key).expect("written");
+        files
     }
 }
