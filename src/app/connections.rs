@@ -13,9 +13,11 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// How long a reply that the server refused counts. A permission that is still missing is refused
-/// again.
+/// How long something that the front's server refused counts, except a subscription.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
+
+/// The pause between two attempts to flush.
+const FLUSH_PAUSE: Duration = Duration::from_millis(50);
 
 /// The connections of a worker.
 pub(super) struct Connections {
@@ -92,12 +94,18 @@ async fn open_front(settings: &NatsSettings, name: &str) -> anyhow::Result<Front
     }
 }
 
-/// Waits until the server of the callers has taken everything that was sent to it before.
+/// Waits until the server of the callers has taken everything that was sent to it before. If the
+/// connection is lost meanwhile, the next one may still do it in time.
 pub(super) async fn flush(front: &Front) -> anyhow::Result<()> {
-    timeout(ROUND_TRIP_TIMEOUT, front.flush())
+    let flushed = async {
+        while front.flush().await.is_err() {
+            sleep(FLUSH_PAUSE).await;
+        }
+    };
+
+    timeout(ROUND_TRIP_TIMEOUT, flushed)
         .await
-        .context("NATS does not answer")?
-        .context("NATS is unavailable")
+        .context("the callers' NATS server does not answer")
 }
 
 impl WorkerEvents {
@@ -121,12 +129,12 @@ impl WorkerEvents {
         Some(missing_right(role, &refused))
     }
 
+    /// What the front's server refused. A subscription counts as long as it is denied.
     fn refused_to_front(&self) -> Option<String> {
         let state = self.front.state();
         let state = state.borrow();
         let refused = state.refused.as_ref()?;
 
-        // What is denied is known as long as it is; a message only once, when it is published.
         let counts = if refused.is_of_a_subscription() {
             !state.denied.is_empty()
         } else {

@@ -301,6 +301,8 @@ impl Dispatcher {
             nesting: limits.nesting,
         };
         let body = decode(&message.payload, headers.encoding, &body_limits)?;
+        // Not held while the operation waits: its parts are in `headers` and `body` by now.
+        drop(message);
 
         // In a box, because the compiler cannot handle a future as deeply nested as a request's.
         let request = Request {

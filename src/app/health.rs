@@ -149,6 +149,7 @@ impl Health {
                 "dropped_without_reply_subject": dropped.no_reply_subject,
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
                 "lost_to_full_queues": self.events.front.counters().dropped(),
+                "replies_refused_by_the_server": self.events.front.counters().refused_replies(),
             },
             "nats": {
                 "connected": self.events.front.is_connected(),

@@ -12,6 +12,7 @@ use crate::seal::Keyring;
 use crate::truth::Bucket;
 use std::time::Duration;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 /// The name in its barrier's key. It is no shard's name, because workers may not write that key.
@@ -21,7 +22,7 @@ const BARRIER_NAME: &str = "maintain";
 pub struct Maintenance {
     maintainer: Maintainer,
     pause: Duration,
-    _connection: Connection,
+    _keeping: AbortOnDropHandle<()>,
 }
 
 impl Maintenance {
@@ -35,7 +36,7 @@ impl Maintenance {
         let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
 
         let requester = Requester::start(connection.client.clone()).await?;
-        let bucket = Bucket::new(requester, settings.truth.clone(), BARRIER_NAME);
+        let bucket = Bucket::new(requester.clone(), settings.truth.clone(), BARRIER_NAME);
         let wait = Wait {
             limit,
             events: Some(&connection.events),
@@ -48,7 +49,7 @@ impl Maintenance {
         Ok(Self {
             maintainer: Maintainer::new(keyring, bucket, rules, settings.limits.keys),
             pause,
-            _connection: connection,
+            _keeping: AbortOnDropHandle::new(tokio::spawn(connection.opener().keep(requester))),
         })
     }
 

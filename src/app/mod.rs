@@ -182,6 +182,8 @@ impl App {
         let max_payload = connections.front.info().max_payload;
         let limits = LimitsInForce::new(settings.limits.clone(), max_payload);
         payload::check(&limits)?;
+        let max_payload = connections.truth.client.server_info().max_payload;
+        payload::check_truth(&settings.limits, max_payload)?;
 
         let auth_requester = Requester::start(connections.auth.client.clone()).await?;
         let auth = Authenticator::new(auth_requester.clone(), settings.auth.clone())?;
@@ -294,10 +296,13 @@ impl App {
             under_way = handlers.len(),
             "stopping: no more requests are taken"
         );
-        subscriptions.stop().await;
-        handlers.close();
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
-        let finished = timeout(grace, handlers.wait()).await.is_ok();
+        let finish = async {
+            subscriptions.stop().await;
+            handlers.close();
+            handlers.wait().await;
+        };
+        let finished = timeout(grace, finish).await.is_ok();
 
         let flushed = flush(&self.connections.front).await;
 

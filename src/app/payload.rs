@@ -2,8 +2,11 @@
 //! worker is connected to.
 
 use crate::front::Front;
-use crate::handler::LimitsInForce;
+use crate::handler::{Limits, LimitsInForce};
 use tracing::{info, warn};
+
+/// What a record has beside its item: the clear part, the cipher's overhead and headers, in bytes.
+const RECORD_FRAME_BYTES: usize = 4_096;
 
 /// Fails if the limits do not fit the server's `max_payload`.
 pub(super) fn check(limits: &LimitsInForce) -> anyhow::Result<()> {
@@ -17,13 +20,30 @@ pub(super) fn check(limits: &LimitsInForce) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Fails if the server of the bucket does not take the largest record that the limits allow.
+pub(super) fn check_truth(limits: &Limits, max_payload: usize) -> anyhow::Result<()> {
+    let most = limits.record_bytes().saturating_add(RECORD_FRAME_BYTES);
+    anyhow::ensure!(
+        most <= max_payload,
+        "a record has up to {most} bytes with these limits, and the max_payload of the bucket's \
+         NATS server is {max_payload}: lower limits.request_bytes or limits.batch, or raise \
+         max_payload"
+    );
+
+    Ok(())
+}
+
 /// Keeps the limits in force within the `max_payload` of the server that `front` is connected to.
 /// Returns when the connection is closed.
 pub(super) async fn watch(front: Front, limits: LimitsInForce) {
     let mut state = front.state();
-    while state.changed().await.is_ok() {
+    loop {
         let max_payload = state.borrow_and_update().info.max_payload;
         observe(max_payload, &limits);
+
+        if state.changed().await.is_err() {
+            return;
+        }
     }
 }
 

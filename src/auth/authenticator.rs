@@ -220,7 +220,10 @@ impl Authenticator {
                     },
                     message = messages.next() => match message {
                         Some(message) => inner.revoke(&message.payload),
-                        None => messages = inner.subscribe_again().await,
+                        None => {
+                            inner.forget_all();
+                            messages = inner.subscribe_again().await;
+                        }
                     },
                 }
             }

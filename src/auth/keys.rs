@@ -4,8 +4,8 @@ use super::claims::{Claims, Demands, JwtError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::io;
 
@@ -48,7 +48,8 @@ struct Header {
     alg: String,
     typ: Option<String>,
     kid: Option<String>,
-    crit: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
 }
 
 /// A key set that cannot be used.
@@ -66,6 +67,12 @@ pub enum KeySetError {
     /// This service does not support the algorithm.
     #[error("auth.algorithms: {0} is not one of EdDSA, Ed25519, ES256, RS256")]
     Algorithm(String),
+}
+
+/// Reads a field of any value, also `null`: it is there.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer)?;
+    Ok(true)
 }
 
 impl KeySet {
@@ -130,7 +137,7 @@ impl KeySet {
         if demands.typ.is_some() && header.typ.as_deref() != demands.typ {
             return Err(JwtError::Header("typ"));
         }
-        if header.crit.is_some() {
+        if header.crit {
             return Err(JwtError::Header("crit"));
         }
         let named = algorithm(&header.alg).ok_or(JwtError::Header("alg"))?;

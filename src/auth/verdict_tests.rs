@@ -247,6 +247,10 @@ fn a_header_that_is_wrong_is_named() {
             JwtError::Header("crit"),
         ),
         (
+            json!({"alg": "EdDSA", "typ": TYP, "crit": null}),
+            JwtError::Header("crit"),
+        ),
+        (
             json!({"alg": "EdDSA", "typ": TYP, "kid": "2"}),
             JwtError::Signature,
         ),

@@ -223,7 +223,7 @@ mod tests {
         };
         let error = |arguments: &[&str]| {
             let error = nats(arguments).access("nats://h", &Place::default());
-            error.err().expect("a contradiction").to_string()
+            error.expect_err("a contradiction").to_string()
         };
 
         assert!(error(&["--tls-cert", "a"]).contains("--tls-key"));

@@ -1,6 +1,7 @@
 //! The handle of the connection.
 
-use super::commands::is_subject;
+use super::context::Context;
+use super::encoder::is_subject;
 use super::error::{Disconnected, FrontError, InvalidSubject, PublishError};
 use super::headers::HeaderBlock;
 use super::link::Link;
@@ -9,32 +10,31 @@ use super::pool::Pool;
 use super::protocol::ServerInfo;
 use super::registry::{Queue, Registry, Route};
 use super::settings::FrontSettings;
-use super::shared::{Command, Commands, Shared};
+use super::shared::{Command, CommandSender, Shared};
 use super::state::{FrontCounters, FrontState};
 use super::subscription::Subscription;
 use super::task::Task;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// A connection on which a worker answers callers. A clone is the same connection, which ends with
-/// its last handle.
+/// A connection on which a worker answers callers. Clones share the connection. It ends when the
+/// last clone and the last subscription are dropped.
 #[derive(Clone)]
 pub struct Front {
     shared: Arc<Shared>,
-    commands: Commands,
+    commands: CommandSender,
     settings: Arc<FrontSettings>,
     next_sid: Arc<AtomicU64>,
 }
 
 impl Front {
-    /// Connects: tries each server once, in random order. From then on the connection is opened
-    /// again when it is lost.
+    /// Connects: tries each server once, in random order. From then on, a lost connection is opened
+    /// again without end.
     ///
     /// # Errors
-    /// When no server takes it. A credential or a certificate that is wrong ends the attempt at the
-    /// first server.
+    /// Fails when no server accepts the connection, with the error of the last one. Credentials
+    /// that a server refuses, and files of TLS that cannot be used, end the attempt at once.
     pub async fn connect(settings: FrontSettings) -> Result<Self, FrontError> {
         let pool = Pool::new(&settings.servers, settings.ignore_discovered)?;
         let link = Link::open_any(pool.shuffled(), &settings).await?;
@@ -51,16 +51,21 @@ impl Front {
             counters: counters.clone(),
         });
         shared.outbox.set_max_payload(link.info.max_payload);
+
         let settings = Arc::new(settings);
         let (commands, received) = mpsc::unbounded_channel();
-        let task = Task {
+        let context = Context {
             settings: settings.clone(),
             shared: shared.clone(),
-            commands: received,
             pool,
             registry: Registry::new(counters),
         };
+        let task = Task {
+            context,
+            commands: received,
+        };
         tokio::spawn(task.run(link));
+
         Ok(Self {
             shared,
             commands,
@@ -69,11 +74,12 @@ impl Front {
         })
     }
 
-    /// Subscribes, as a member of a queue group if one is named. Whether the server lets this user
-    /// do that shows in [`state`](Self::state): after a [`flush`](Self::flush) it is known.
+    /// Subscribes, as a member of a queue group if one is named. If the server denies it, the
+    /// subject stands in [`state`](Self::state) after a [`flush`](Self::flush).
     ///
     /// # Errors
-    /// When no subject or queue group can be spelled so.
+    /// Fails when the subject or the queue group has characters that cannot be sent, or is too
+    /// long.
     pub fn subscribe(
         &self,
         subject: &str,
@@ -97,17 +103,18 @@ impl Front {
             is_denied: false,
             ending: None,
         };
-        // Once the connection is closed, the subscription ends at once.
+
+        // This fails if the connection is closed. The subscription ends at once then.
         let _ = self.commands.send(Command::Subscribe { sid, route });
         let commands = self.commands.clone();
         Ok(Subscription::new(sid, messages, waiting_bytes, commands))
     }
 
-    /// Publishes a message. It waits while too much waits to be written, and otherwise only takes
-    /// the message: what is published while there is no connection is sent on the next one.
+    /// Queues a message. It waits while the queue is full. A message that is queued while there is
+    /// no connection is sent on the next one.
     ///
     /// # Errors
-    /// When the server would not take the message, or the connection is closed.
+    /// Fails when the server would not accept the message, or the connection is closed.
     pub async fn publish(
         &self,
         subject: &str,
@@ -117,23 +124,24 @@ impl Front {
         self.shared.outbox.publish(subject, headers, payload).await
     }
 
-    /// Ends when the server has taken everything that was published and subscribed to before. It
-    /// waits for the server's answer as long as the connection stands, so give it a time limit.
+    /// Waits until the server has processed everything that was published and subscribed to before.
+    /// It waits for the server's answer as long as the connection is open, so give it a time limit.
     ///
     /// # Errors
-    /// When the connection is lost before, or there is none.
+    /// Fails when the connection is lost first, or there is none.
     pub async fn flush(&self) -> Result<(), Disconnected> {
         self.ask(Command::Flush).await
     }
 
-    /// As [`flush`](Self::flush), and then ends the connection. All subscriptions end.
+    /// Flushes as [`flush`](Self::flush) does, then ends the connection and all subscriptions.
     ///
     /// # Errors
-    /// When the connection is lost before, or there is none. It has ended then, too.
+    /// Fails when the connection is lost first, or there is none. It has ended then, too.
     pub async fn close(self) -> Result<(), Disconnected> {
         self.ask(Command::Close).await
     }
 
+    /// Sends a command, and waits for its answer.
     async fn ask(
         &self,
         command: impl FnOnce(oneshot::Sender<()>) -> Command,
@@ -142,35 +150,26 @@ impl Front {
         self.commands
             .send(command(sender))
             .map_err(|_| Disconnected)?;
+
         receiver.await.map_err(|_| Disconnected)
     }
 
-    /// How long the server takes to answer, what waits to be written included.
-    ///
-    /// # Errors
-    /// As [`flush`](Self::flush).
-    pub async fn rtt(&self) -> Result<Duration, Disconnected> {
-        let began = Instant::now();
-        self.flush().await?;
-        Ok(began.elapsed())
-    }
-
-    /// Whether there is a connection.
+    /// Returns whether there is a connection.
     pub fn is_connected(&self) -> bool {
         self.shared.state.borrow().is_connected
     }
 
-    /// The server of the newest connection, as it is now.
+    /// Returns what the server of the newest connection reported last.
     pub fn info(&self) -> Arc<ServerInfo> {
         self.shared.state.borrow().info.clone()
     }
 
-    /// How the connection is, now and from now on.
+    /// Returns the state of the connection, which can be watched for changes.
     pub fn state(&self) -> watch::Receiver<FrontState> {
         self.shared.state.subscribe()
     }
 
-    /// What was counted so far.
+    /// Returns the counts so far.
     pub fn counters(&self) -> &FrontCounters {
         &self.shared.counters
     }

@@ -1,34 +1,38 @@
-use super::super::commands;
+use super::super::encoder;
 use super::super::headers::Unreadable;
+use super::super::protocol::ServerInfo;
 use super::*;
 use proptest::prelude::*;
 
-/// The server's bound in these tests, in bytes.
+/// The server's `max_payload` in these tests, in bytes.
 const MAX_PAYLOAD: usize = 1_024;
 
-/// Everything that is decoded from bytes that come in these pieces.
+/// Decodes bytes that arrive in these pieces.
 fn decode_all<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<Vec<ServerOp>, ProtocolError> {
     let mut decoder = Decoder::new(MAX_PAYLOAD);
     let mut ops = Vec::new();
+
     for piece in pieces {
-        decoder.room().extend_from_slice(piece);
+        decoder.read_buffer().extend_from_slice(piece);
         while let Some(op) = decoder.decode()? {
             ops.push(op);
         }
     }
+
     Ok(ops)
 }
 
-fn one(bytes: &[u8]) -> ServerOp {
+fn decode_one(bytes: &[u8]) -> ServerOp {
     let mut ops = decode_all([bytes]).expect("the protocol's");
+
     assert_eq!(ops.len(), 1, "{}", bytes.escape_ascii());
     ops.remove(0)
 }
 
 fn message(bytes: &[u8]) -> Message {
-    match one(bytes) {
+    match decode_one(bytes) {
         ServerOp::Message(message) => *message,
         other => panic!("{other:?}"),
     }
@@ -36,50 +40,66 @@ fn message(bytes: &[u8]) -> Message {
 
 #[test]
 fn every_verb_is_read() {
-    assert_eq!(one(b"PING\r\n"), ServerOp::Ping);
-    assert_eq!(one(b"PONG\r\n"), ServerOp::Pong);
-    assert_eq!(one(b"+OK\r\n"), ServerOp::Ok);
-    assert_eq!(
-        one(b"-ERR 'Authorization Violation'\r\n"),
-        ServerOp::Error("Authorization Violation".into())
-    );
-
-    let ServerOp::Info(info) = one(
-        b"INFO {\"version\":\"2.15.1\",\"max_payload\":5,\"ldm\":true,\"connect_urls\":[\"a:1\"],\"new\":[]} \r\n",
-    ) else {
-        panic!("no INFO");
+    let info = ServerInfo {
+        version: "2.15.1".into(),
+        max_payload: 5,
+        connect_urls: vec!["a:1".into()],
+        lame_duck: true,
+        ..ServerInfo::default()
     };
-    assert_eq!(info.version, "2.15.1");
-    assert_eq!((info.max_payload, info.lame_duck), (5, true));
-    assert_eq!(info.connect_urls, ["a:1"]);
+    let info_line = b"INFO {\"version\":\"2.15.1\",\"max_payload\":5,\"ldm\":true,\
+        \"connect_urls\":[\"a:1\"],\"new\":[]} \r\n";
+
+    for (line, expected) in [
+        (&b"PING\r\n"[..], ServerOp::Ping),
+        (b"PONG\r\n", ServerOp::Pong),
+        (b"+OK\r\n", ServerOp::Ok),
+        (
+            b"-ERR 'Authorization Violation'\r\n",
+            ServerOp::Error("Authorization Violation".into()),
+        ),
+        (info_line, ServerOp::Info(Box::new(info))),
+    ] {
+        assert_eq!(decode_one(line), expected);
+    }
 }
 
 #[test]
 fn a_message_is_read_with_and_without_reply_and_headers() {
+    let mut headers = HeaderBlock::new();
+    headers.append("A", "b").expect("valid");
+
     let plain = message(b"MSG a.b 7 3\r\nx\r\n\r\n");
-    assert_eq!((plain.sid, plain.subject.as_str()), (7, Ok("a.b")));
-    assert_eq!((plain.reply, &plain.payload[..]), (None, &b"x\r\n"[..]));
-    assert_eq!((plain.headers, plain.length), (Ok(HeaderBlock::new()), 6));
+    let with_reply = message(b"MSG a 7 r.s 0\r\n\r\n");
+    let with_both = message(b"HMSG a 7 r 19 20\r\nNATS/1.0\r\nA:  b\r\n\r\nx\r\n");
+    let with_headers = message(b"HMSG a 7 12 12\r\nNATS/1.0\r\n\r\n\r\n");
 
-    let asked = message(b"MSG a 7 r.s 0\r\n\r\n");
-    assert_eq!(asked.reply.expect("a reply subject").as_str(), Ok("r.s"));
+    assert_eq!(plain.sid, 7);
+    assert_eq!(plain.subject.as_str(), Ok("a.b"));
+    assert_eq!(plain.reply, None);
+    assert_eq!(&plain.payload[..], b"x\r\n");
+    assert_eq!(plain.headers, Ok(HeaderBlock::new()));
+    assert_eq!(plain.length, 6);
 
-    let headers = message(b"HMSG a 7 r 19 20\r\nNATS/1.0\r\nA:  b\r\n\r\nx\r\n");
-    assert_eq!(headers.headers.expect("readable").get("a"), Some("b"));
-    assert_eq!(&headers.payload[..], b"x");
+    let reply = with_reply.reply.expect("a reply subject");
+    assert_eq!(reply.as_str(), Ok("r.s"));
 
-    let no_reply = message(b"HMSG a 7 12 12\r\nNATS/1.0\r\n\r\n\r\n");
-    assert!(no_reply.reply.is_none() && no_reply.payload.is_empty());
+    assert_eq!(with_both.headers, Ok(headers));
+    assert_eq!(&with_both.payload[..], b"x");
+
+    assert_eq!(with_headers.reply, None);
+    assert!(with_headers.payload.is_empty());
 }
 
 #[test]
 fn what_another_client_wrote_ends_nothing() {
     let headers = message(b"HMSG a 7 r 4 6\r\n\xff\0\r\nhi\r\n");
+    let subject = message(b"MSG a.\xff\x0b\xc2\xa0 7 r.\xfe 2\r\nhi\r\n");
+
     assert_eq!(headers.headers, Err(Unreadable));
     assert_eq!(&headers.payload[..], b"hi");
     assert_eq!(headers.reply.expect("a reply subject").as_str(), Ok("r"));
 
-    let subject = message(b"MSG a.\xff\x0b\xc2\xa0 7 r.\xfe 2\r\nhi\r\n");
     assert_eq!(subject.subject.as_str(), Err(Unreadable));
     assert_eq!(subject.subject.to_string_lossy(), "a.\u{fffd}\u{b}\u{a0}");
     assert_eq!(subject.reply.expect("one").as_str(), Err(Unreadable));
@@ -95,14 +115,14 @@ fn a_message_beyond_the_bound_is_skipped() {
     let mut decoder = Decoder::new(MAX_PAYLOAD);
     let mut ops = Vec::new();
     for piece in bytes.chunks(1_000) {
-        decoder.room().extend_from_slice(piece);
+        decoder.read_buffer().extend_from_slice(piece);
         while let Some(op) = decoder.decode().expect("the protocol's") {
             ops.push(op);
         }
         assert!(decoder.buffer.len() <= 1_000, "nothing of it is kept");
     }
 
-    assert_eq!(ops, [ServerOp::TooLong { sid: 7, length }, ServerOp::Ping]);
+    assert_eq!(ops, [ServerOp::TooLong { length }, ServerOp::Ping]);
     assert!(decoder.is_empty());
 }
 
@@ -128,23 +148,27 @@ fn what_a_server_never_sends_is_an_error() {
         &[b'x'; LINE_BYTES_MAX + 2],
     ] {
         let decoded = decode_all([bytes]);
-        assert!(decoded.is_err(), "{}: {decoded:?}", shown(bytes));
+        let case = bytes[..bytes.len().min(64)].escape_ascii();
+        assert!(decoded.is_err(), "{case}: {decoded:?}");
     }
 }
 
 #[test]
 fn an_info_may_be_longer_than_other_lines() {
-    let name = "x".repeat(LINE_BYTES_MAX * 2);
-    let info = format!("INFO {{\"server_name\":\"{name}\"}}\r\n");
+    let version = "x".repeat(LINE_BYTES_MAX * 2);
+    let line = format!("INFO {{\"version\":\"{version}\"}}\r\n");
 
-    assert!(matches!(one(info.as_bytes()), ServerOp::Info(info) if info.server_name == name));
+    let op = decode_one(line.as_bytes());
+
+    assert!(matches!(op, ServerOp::Info(info) if info.version == version));
 }
 
-/// What a server may send, as bytes: for each op, one way to write it.
+/// The bytes of one thing that a server may send.
 fn any_op() -> impl Strategy<Value = Vec<u8>> {
     let subject = "[a-z.\u{e9}\u{b}]{1,20}";
     let body = prop::collection::vec(any::<u8>(), 0..60);
     let headers = prop::collection::vec(any::<u8>(), 1..60);
+
     prop_oneof![
         Just(b"PING\r\n".to_vec()),
         Just(b"PONG\r\n".to_vec()),
@@ -156,7 +180,8 @@ fn any_op() -> impl Strategy<Value = Vec<u8>> {
             [line.as_bytes(), &body, b"\r\n"].concat()
         }),
         (subject, subject, headers, body).prop_map(|(subject, reply, headers, body)| {
-            let (head, all) = (headers.len(), headers.len() + body.len());
+            let head = headers.len();
+            let all = head + body.len();
             let line = format!("HMSG {subject} 1 {reply} {head} {all}\r\n");
             [line.as_bytes(), &headers, &body, b"\r\n"].concat()
         }),
@@ -179,20 +204,22 @@ fn cut<'a>(bytes: &'a [u8], places: &[prop::sample::Index]) -> Vec<&'a [u8]> {
         .collect()
 }
 
-/// Arbitrary bytes, most of which look like the protocol's for a while.
+/// Arbitrary bytes, most of which begin like the protocol's.
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         any_op(),
         prop::collection::vec(any::<u8>(), 0..40),
         "(H?MSG|INFO|PING|-ERR)( [a-z0-9]{0,10}){0,6}\r\n".prop_map(String::into_bytes),
     ];
+
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
 fn assert_bounded(bytes: &[u8], places: &[prop::sample::Index]) {
     let mut decoder = Decoder::new(MAX_PAYLOAD);
+
     for piece in cut(bytes, places) {
-        decoder.room().extend_from_slice(piece);
+        decoder.read_buffer().extend_from_slice(piece);
         while let Ok(Some(_)) = decoder.decode() {}
         assert!(decoder.buffer.capacity() <= 2 * INFO_BYTES_MAX);
     }
@@ -200,7 +227,7 @@ fn assert_bounded(bytes: &[u8], places: &[prop::sample::Index]) {
 
 proptest! {
     #[test]
-    fn any_cutting_gives_the_same_messages(
+    fn any_cuts_give_the_same_messages(
         ops in prop::collection::vec(any_op(), 0..12),
         places in prop::collection::vec(any::<prop::sample::Index>(), 0..20),
     ) {
@@ -232,10 +259,10 @@ proptest! {
         let mut headers = HeaderBlock::new();
         headers.append("A-Header", &value).expect("valid");
         let mut sent = BytesMut::new();
-        commands::publish(&mut sent, &subject, &headers, &payload);
-        commands::publish(&mut sent, &subject, &HeaderBlock::new(), &payload);
+        encoder::publish(&mut sent, &subject, &headers, &payload);
+        encoder::publish(&mut sent, &subject, &HeaderBlock::new(), &payload);
 
-        // A server adds the id of the subscription, and passes on the rest.
+        // A server adds the id of the subscription, and passes the rest on.
         let mut sent = sent.freeze();
         let mut bytes = Vec::new();
         for (from, to) in [("HPUB ", "HMSG "), ("PUB ", "MSG ")] {
@@ -270,11 +297,12 @@ fn line_end(bytes: &[u8]) -> usize {
         .expect("an end of line")
 }
 
-/// Takes minutes: run by the nightly checks.
+/// Runs in the nightly checks, because it takes minutes.
 #[test]
 #[ignore = "a fuzz test: many cases"]
 fn fuzz_the_decoder() {
     let config = ProptestConfig::with_cases(1_000_000);
+
     proptest!(config, |(
         bytes in any_bytes(),
         places in prop::collection::vec(any::<prop::sample::Index>(), 0..20),

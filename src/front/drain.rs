@@ -1,79 +1,81 @@
-//! The end of a connection that another one has followed: it writes and reads what is left, so that
-//! nothing is lost.
+//! The end of a replaced link: writes and reads what is left, so that no message is lost.
 
-use super::commands;
+use super::encoder;
 use super::link::Link;
 use super::outbox::Outbox;
-use super::protocol::ServerOp;
-use super::registry::Registry;
+use super::protocol::{ProtocolError, ServerOp};
+use super::registry::{QUIET_TIME, Registry};
 use super::session::Waiter;
+use super::shared::Shared;
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-/// Longer than a server takes to hand over a message that it had matched before a subscription
-/// ended.
-const QUIET_TIME: Duration = Duration::from_millis(100);
-/// How long it may take.
+/// The longest time that a replaced link stays open.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// A connection that another one has followed.
+/// A replaced link.
 pub(super) struct Drain {
     pub link: Link,
-    /// The subscriptions, as they were on it.
+    /// The subscriptions of the link.
     pub registry: Registry,
     pub waiters: VecDeque<Waiter>,
-    /// Comes, or is dropped, when the subscriptions may end here.
+    /// Takes back what cannot be sent on the replaced link any more.
+    pub shared: Arc<Shared>,
+    /// Resolves, or is dropped, when the subscriptions may end here.
     pub leave: oneshot::Receiver<()>,
 }
 
 impl Drain {
-    /// Reads to the end. `left` is dropped as soon as the server has ended the subscriptions.
+    /// Reads to the end. Drops `left` as soon as the server has ended the subscriptions.
     pub async fn run(mut self, left: oneshot::Sender<()>) {
-        let ended = timeout(DRAIN_TIME_MAX, self.read_out(left)).await;
-        debug!(
-            ?ended,
-            "a connection that another one has followed has ended"
-        );
+        let result = timeout(DRAIN_TIME_MAX, self.read_rest(left)).await;
+
+        debug!(?result, "closing a replaced connection to NATS");
+        self.shared.outbox.put_back(self.link.writer.take_unsent());
         self.link.writer.shut_down().await;
     }
 
-    async fn read_out(&mut self, left: oneshot::Sender<()>) -> io::Result<()> {
+    async fn read_rest(&mut self, left: oneshot::Sender<()>) -> io::Result<()> {
         let mut left = Some(left);
         let mut is_leaving = false;
-        // Nothing is published here any more.
-        let nothing = Outbox::default();
+        // Nothing new is published here.
+        let empty_outbox = Outbox::default();
+
         loop {
             let writer = &mut self.link.writer;
             if !writer.is_busy() {
-                writer.fill(&nothing);
+                writer.fill(&empty_outbox);
             }
+
             tokio::select! {
                 read = self.link.reader.read() => read?,
                 written = writer.write(), if writer.is_busy() => written?,
                 _ = &mut self.leave, if !is_leaving => {
                     is_leaving = true;
                     self.registry.unsubscribe_all(&mut writer.control);
-                    commands::ping(&mut writer.control);
+                    encoder::ping(&mut writer.control);
                     self.waiters.push_back(Waiter::Left);
                 }
                 () = sleep(QUIET_TIME), if left.is_none() => return Ok(()),
             }
-            self.take_all(&mut left).map_err(io::Error::other)?;
+
+            self.handle_received(&mut left).map_err(io::Error::other)?;
         }
     }
 
-    fn take_all(
+    fn handle_received(
         &mut self,
         left: &mut Option<oneshot::Sender<()>>,
-    ) -> Result<(), super::protocol::ProtocolError> {
+    ) -> Result<(), ProtocolError> {
         while let Some(op) = self.link.reader.decoder.decode()? {
             match op {
                 ServerOp::Message(message) => self.registry.deliver(*message),
-                ServerOp::Ping => commands::pong(&mut self.link.writer.control),
+                ServerOp::Ping => encoder::pong(&mut self.link.writer.control),
                 ServerOp::Pong => match self.waiters.pop_front() {
                     Some(Waiter::Flush(waiter) | Waiter::Close(waiter)) => {
                         let _ = waiter.send(());
@@ -87,6 +89,7 @@ impl Drain {
                 | ServerOp::TooLong { .. } => {}
             }
         }
+
         Ok(())
     }
 }

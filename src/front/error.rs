@@ -1,9 +1,10 @@
-//! Why there is no connection, and why something could not be sent.
+//! The errors of the connection.
 
 use super::protocol::ProtocolError;
 use super::server::InvalidUrl;
 use super::tls::TlsError;
 use std::io;
+use tokio_rustls::rustls;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -11,15 +12,15 @@ pub enum FrontError {
     /// No server is named.
     #[error("no server is named")]
     NoServers,
-    /// A URL that is none.
+    /// An invalid URL.
     #[error(transparent)]
     Url(#[from] InvalidUrl),
-    /// A server that cannot be reached, or that went away.
+    /// A server that cannot be reached, or that closed the connection.
     #[error("the server {server} cannot be reached")]
     Unreachable {
         /// The server.
         server: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -29,33 +30,34 @@ pub enum FrontError {
         /// The server.
         server: String,
     },
-    /// A server without TLS, where TLS is required.
+    /// A server that does not offer TLS, although TLS is required.
     #[error("the server {server} offers no TLS, which is required")]
     NoTls {
         /// The server.
         server: String,
     },
-    /// TLS that failed: an unknown certificate, another name in it, or no certificate of ours.
+    /// A failed TLS handshake: an untrusted certificate, another name in it, or a missing client
+    /// certificate.
     #[error("TLS with the server {server} fails")]
     Tls {
         /// The server.
         server: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// Files that TLS cannot be done with.
+    /// Files of TLS that cannot be used.
     #[error("TLS cannot be set up")]
     TlsFiles(#[from] TlsError),
-    /// The credentials cannot be read, or nothing can be made of them.
+    /// Credentials that cannot be read or used.
     #[error("the credentials cannot be used")]
     Login(#[source] io::Error),
-    /// A server that does not take this user.
+    /// A server that does not accept this user.
     #[error("the server {server} does not accept the credentials: {reason}")]
     Authentication {
         /// The server.
         server: String,
-        /// What it said.
+        /// The server's text.
         reason: String,
     },
     /// A server that refuses the connection for another reason.
@@ -63,7 +65,7 @@ pub enum FrontError {
     Refused {
         /// The server.
         server: String,
-        /// What it said.
+        /// The server's text.
         reason: String,
     },
     /// Something that is not a NATS server.
@@ -71,7 +73,7 @@ pub enum FrontError {
     Protocol {
         /// The server.
         server: String,
-        /// What it sent.
+        /// The cause.
         #[source]
         source: ProtocolError,
     },
@@ -83,12 +85,12 @@ pub enum PublishError {
     /// A subject that is empty, too long, or has white space or control characters.
     #[error("this subject cannot be sent")]
     Subject,
-    /// A message that is longer than the server takes.
-    #[error("the message has {length} bytes with its headers; the server takes {max}")]
+    /// A message longer than the server accepts.
+    #[error("the message has {length} bytes with its headers; the server accepts {max}")]
     TooLong {
         /// Its length with its headers, in bytes.
         length: usize,
-        /// What the server takes, in bytes.
+        /// What the server accepts, in bytes.
         max: usize,
     },
     /// The connection was closed by this program.
@@ -101,26 +103,39 @@ pub enum PublishError {
 #[error("this subject or queue group cannot be subscribed to")]
 pub struct InvalidSubject;
 
-/// The connection was lost, or there was none, so it is not known what the server took.
+/// The connection was lost, or there was none, so what the server has processed is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection to NATS is lost")]
 pub struct Disconnected;
 
 impl FrontError {
-    /// Whether it may pass without a change of settings: a server that is not up, or does not
-    /// answer.
+    /// Returns whether another attempt may succeed without a change of settings: the server is
+    /// down, does not answer, or refuses something else than the user.
     pub fn is_temporary(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Refused { .. }
-        )
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Refused { .. } => true,
+            // Without an error of TLS itself, the connection was lost during the handshake.
+            Self::Tls { source, .. } => !source
+                .get_ref()
+                .is_some_and(|error| error.is::<rustls::Error>()),
+            _ => false,
+        }
     }
 
-    /// Whether another server of the same cluster would say the same.
-    pub(super) fn is_everywhere(&self) -> bool {
+    /// Returns whether all servers of the cluster would cause the same error.
+    pub(super) fn is_cluster_wide(&self) -> bool {
         matches!(
             self,
             Self::Authentication { .. } | Self::Login(_) | Self::TlsFiles(_)
         )
     }
+}
+
+/// Returns an error and its causes in one line.
+pub(super) fn with_sources(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| source.source());
+
+    sources.fold(error.to_string(), |text, source| {
+        format!("{text}: {source}")
+    })
 }

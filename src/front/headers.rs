@@ -1,4 +1,4 @@
-//! Header blocks: what stands between the line of a message and its payload.
+//! Header blocks. A header block stands between the line of a message and its payload.
 //!
 //! ```text
 //! NATS/1.0[ status[ description]]\r\n
@@ -6,33 +6,35 @@
 //! \r\n
 //! ```
 //!
-//! A caller writes the block, and the server passes it on without a look at it. So every byte of it
-//! is input. What is accepted is what the published client accepts: a line may end in `\n` alone, a
-//! line that begins with white space continues the value before it, and empty lines count for
-//! nothing.
+//! A caller writes the block, and the server passes it on unchecked. So every byte of it is
+//! untrusted input. The parser accepts what the published client accepts: a line may end in `\n`
+//! alone, a line that begins with white space continues the value before it, and empty lines are
+//! ignored.
 
 use crate::domain::opaque_debug;
 use bytes::BytesMut;
 
-/// What another client wrote and nobody can read: a header block, or a subject that is not UTF-8.
+/// A malformed header block, or a subject that is not UTF-8. Another client wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it cannot be read")]
 pub struct Unreadable;
 
-/// What every block begins with.
+/// The beginning of every block.
 const VERSION: &str = "NATS/1.0";
+
+/// The maximum number of headers: each takes more memory than it may have bytes.
+const FIELDS_MAX: usize = 256;
 
 /// The headers of a message, in the order in which they came.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeaderBlock {
     status: Option<u16>,
-    description: String,
-    /// All names and values, one after the other.
+    /// All names and values, concatenated.
     text: String,
     fields: Vec<Field>,
 }
 
-/// Where a header stands in the text.
+/// The position of a header in the text.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Field {
     name: usize,
@@ -40,27 +42,27 @@ struct Field {
     end: usize,
 }
 
-// It may hold a token.
+// The headers may hold a token.
 opaque_debug!(HeaderBlock);
 
-/// A header that cannot be written: the name is empty, is not printable ASCII or has a colon; or
+/// A header that cannot be written. The name is empty, has a colon or is not printable ASCII, or
 /// the value has a line break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a header's name or value has a character that a header cannot have")]
 pub struct InvalidHeader;
 
 impl HeaderBlock {
-    /// A block without headers.
+    /// Creates a block without headers.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads a block.
+    /// Parses a block.
     ///
     /// # Errors
-    /// When it is not text, or not in the form above; when a value has a carriage return, or the
-    /// status is not a number from 100 to 999.
-    pub fn parse(block: &[u8]) -> Result<Self, Unreadable> {
+    /// Fails when the block is not UTF-8 or does not have the form above, when a value has a
+    /// carriage return, or when the status is not a number from 100 to 999.
+    pub(super) fn parse(block: &[u8]) -> Result<Self, Unreadable> {
         let text = std::str::from_utf8(block).map_err(|_| Unreadable)?;
         let mut lines = text.lines();
         let first = lines.next().ok_or(Unreadable)?;
@@ -85,28 +87,33 @@ impl HeaderBlock {
         if is_open {
             headers.close_field()?;
         }
+
         Ok(headers)
     }
 
-    /// The version, then what only servers write: a status and its description.
+    /// Reads the version, and the status that only servers write. Its description is ignored.
     fn read_first_line(&mut self, line: &str) -> Result<(), Unreadable> {
         let rest = line.strip_prefix(VERSION).ok_or(Unreadable)?.trim();
         if rest.is_empty() {
             return Ok(());
         }
 
-        let (status, description) = rest.split_once(' ').unwrap_or((rest, ""));
+        let status = rest.split(' ').next().unwrap_or(rest);
         self.status = Some(parse_status(status.trim())?);
-        description.trim().clone_into(&mut self.description);
         Ok(())
     }
 
-    /// Begins a header, whose value may go on in the next lines.
+    /// Begins a header. The next lines may continue its value.
     fn open_field(&mut self, line: &str) -> Result<(), Unreadable> {
+        if self.fields.len() >= FIELDS_MAX {
+            return Err(Unreadable);
+        }
+
         let (name, value) = line.split_once(':').ok_or(Unreadable)?;
         if !is_name(name) {
             return Err(Unreadable);
         }
+
         self.push(name, value.trim_start());
         Ok(())
     }
@@ -128,6 +135,7 @@ impl HeaderBlock {
         let start = self.text.len();
         self.text.push_str(name);
         self.text.push_str(value);
+
         self.fields.push(Field {
             name: start,
             value: start + name.len(),
@@ -135,39 +143,30 @@ impl HeaderBlock {
         });
     }
 
-    /// Adds a header, after those that are there.
+    /// Appends a header.
     ///
     /// # Errors
-    /// When no header can have this name or value.
+    /// Fails when no header can have this name or value.
     pub fn append(&mut self, name: &str, value: &str) -> Result<(), InvalidHeader> {
         if name.is_empty() || !is_name(name) || value.contains(['\r', '\n']) {
             return Err(InvalidHeader);
         }
+
         self.push(name, value);
         Ok(())
     }
 
-    /// The status. Only servers write one, so a request that has one is not a caller's.
+    /// Returns the status. Only servers write one, so a request with a status is not from a caller.
     pub fn status(&self) -> Option<u16> {
         self.status
     }
 
-    /// What the status means, in words; empty where the server wrote none.
-    pub fn description(&self) -> &str {
-        &self.description
-    }
-
-    /// Whether there is no header. A status does not count as one.
-    pub fn is_empty(&self) -> bool {
+    /// Returns whether there is no header. A status does not count as one.
+    pub(super) fn is_empty(&self) -> bool {
         self.fields.is_empty()
     }
 
-    /// The number of headers.
-    pub fn len(&self) -> usize {
-        self.fields.len()
-    }
-
-    /// Names and values, in order.
+    /// Returns the names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter().map(|field| {
             (
@@ -177,39 +176,28 @@ impl HeaderBlock {
         })
     }
 
-    /// The values of all headers of that name, in any case of its letters.
-    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.iter()
-            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-    }
-
-    /// The first value of that name, in any case of its letters.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter()
-            .find(|(known, _)| known.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-    }
-
-    /// Writes the block. A status is not written, because only servers write one.
-    pub fn write(&self, out: &mut BytesMut) {
+    /// Writes the block without the status, which only servers write.
+    pub(super) fn write(&self, out: &mut BytesMut) {
         out.reserve(self.wire_len());
         out.extend_from_slice(VERSION.as_bytes());
         out.extend_from_slice(b"\r\n");
+
         for (name, value) in self.iter() {
             for part in [name, ": ", value, "\r\n"] {
                 out.extend_from_slice(part.as_bytes());
             }
         }
+
         out.extend_from_slice(b"\r\n");
     }
 
-    /// How many bytes [`write`](Self::write) writes.
-    pub fn wire_len(&self) -> usize {
+    /// Returns the number of bytes that [`write`](Self::write) writes.
+    pub(super) fn wire_len(&self) -> usize {
         let lines: usize = self
             .iter()
             .map(|(name, value)| name.len() + value.len() + ": \r\n".len())
             .sum();
+
         VERSION.len() + lines + "\r\n\r\n".len()
     }
 }
@@ -219,14 +207,15 @@ fn is_name(name: &str) -> bool {
         .all(|byte| byte.is_ascii_graphic() && byte != b':')
 }
 
-/// Three digits, the first of them not 0.
+/// Parses a status of three digits, of which the first is not 0.
 fn parse_status(text: &str) -> Result<u16, Unreadable> {
     let is_status =
         text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
-    match is_status {
-        true => text.parse().map_err(|_| Unreadable),
-        false => Err(Unreadable),
+
+    if !is_status {
+        return Err(Unreadable);
     }
+    text.parse().map_err(|_| Unreadable)
 }
 
 #[cfg(test)]

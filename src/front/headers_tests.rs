@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 fn read(block: &str) -> Vec<(String, String)> {
     let headers = HeaderBlock::parse(block.as_bytes()).expect("a readable block");
+
     headers
         .iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -17,7 +18,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn what_the_published_client_reads_is_read_as_it_reads_it() {
+fn blocks_are_read_as_the_published_client_reads_them() {
     for (block, expected) in [
         ("NATS/1.0\r\n\r\n", &[][..]),
         ("NATS/1.0", &[]),
@@ -31,7 +32,7 @@ fn what_the_published_client_reads_is_read_as_it_reads_it() {
             &[("A", "b"), ("B", "c")],
         ),
         ("NATS/1.0\r\nA: b\r\n c\r\n\td \r\n\r\n", &[("A", "b c\td")]),
-        // Only what stands in the first line of a value loses the white space before it.
+        // Only the first line of a value loses the white space before it.
         ("NATS/1.0\r\nA:\r\n c\r\n\r\n", &[("A", " c")]),
         ("NATS/1.0\r\nA: b\r\n\u{a0}c\r\n\r\n", &[("A", "b\u{a0}c")]),
         ("NATS/1.0\r\nA: b\r\r\n\r\n", &[("A", "b")]),
@@ -75,34 +76,24 @@ fn what_the_published_client_cannot_read_is_unreadable() {
 }
 
 #[test]
-fn a_status_is_read_with_its_description() {
-    for (line, status, description) in [
-        ("NATS/1.0 503", 503, ""),
-        ("NATS/1.0503", 503, ""),
-        ("NATS/1.0  404   No Messages ", 404, "No Messages"),
-        ("NATS/1.0 100 Idle Heartbeat", 100, "Idle Heartbeat"),
+fn a_status_is_read_with_or_without_a_description() {
+    for (line, status) in [
+        ("NATS/1.0 503", 503),
+        ("NATS/1.0503", 503),
+        ("NATS/1.0  404   No Messages ", 404),
+        ("NATS/1.0 100 Idle Heartbeat", 100),
     ] {
         let headers = HeaderBlock::parse(line.as_bytes()).expect("a readable block");
+
         assert_eq!(headers.status(), Some(status), "{line}");
-        assert_eq!(headers.description(), description, "{line}");
-        assert!(headers.is_empty());
+        assert!(headers.is_empty(), "{line}");
     }
 }
 
 #[test]
-fn a_name_is_found_in_any_case() {
-    let headers = HeaderBlock::parse(b"NATS/1.0\r\nAccept: a\r\nX: b\r\naCCept: c\r\n\r\n");
-    let headers = headers.expect("a readable block");
-
-    assert_eq!(headers.get_all("ACCEPT").collect::<Vec<_>>(), ["a", "c"]);
-    assert_eq!(headers.get("x"), Some("b"));
-    assert_eq!(headers.get("y"), None);
-    assert_eq!(headers.len(), 3);
-}
-
-#[test]
-fn what_would_break_the_block_is_not_written() {
+fn a_header_that_would_break_the_block_is_refused() {
     let mut headers = HeaderBlock::new();
+
     for (name, value) in [
         ("A", "b\rc"),
         ("A", "b\nc"),
@@ -113,6 +104,7 @@ fn what_would_break_the_block_is_not_written() {
     ] {
         assert_eq!(headers.append(name, value), Err(InvalidHeader), "{name}");
     }
+
     assert!(headers.is_empty());
 }
 
@@ -150,7 +142,9 @@ proptest! {
 
     #[test]
     fn anything_after_the_version_is_read_or_unreadable(rest in "[\\r\\n a:\\t\u{a0}é]{0,40}") {
-        if let Ok(headers) = HeaderBlock::parse(format!("NATS/1.0\r\n{rest}").as_bytes()) {
+        let block = format!("NATS/1.0\r\n{rest}");
+
+        if let Ok(headers) = HeaderBlock::parse(block.as_bytes()) {
             for (name, value) in headers.iter() {
                 prop_assert!(is_name(name) && !value.contains(['\r', '\n']));
             }

@@ -32,7 +32,9 @@ pub struct Login {
 /// Where the login comes from. It is called at each connect, so credentials that have changed in a
 /// file are taken up without a restart.
 #[derive(Clone)]
-pub struct LoginSource(Arc<dyn Fn(&str) -> io::Result<Login> + Send + Sync>);
+pub struct LoginSource(Arc<Callback>);
+
+type Callback = dyn Fn(&str) -> io::Result<Login> + Send + Sync;
 
 opaque_debug!(Login, LoginSource);
 

@@ -1,10 +1,10 @@
-//! What waits to be written: messages that are published faster than the server takes them.
+//! The queue of published messages that wait to be written.
 //!
-//! It is bounded. Who publishes waits while it is full. It outlives a connection: messages of which
-//! the lost connection had written no byte are sent on the next one. So a message is sent once or,
-//! with a connection that is lost, perhaps not at all; it is never sent twice.
+//! It is bounded: publishers wait while it is full. It outlives a link: messages of which the lost
+//! link had written no byte are sent on the next one. So a message is sent once or, if its link is
+//! lost, perhaps not at all. It is never sent twice.
 
-use super::commands;
+use super::encoder;
 use super::error::PublishError;
 use super::headers::HeaderBlock;
 use bytes::{Buf as _, BytesMut};
@@ -12,11 +12,12 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+use tracing::warn;
 
-/// With this much in it, publishers wait, in bytes.
+/// The size from which on publishers wait, in bytes.
 const OUTBOX_BYTES_MAX: usize = 1 << 20;
 
-/// What waits to be written.
+/// The queue of published messages that wait to be written.
 #[derive(Default)]
 pub(super) struct Outbox {
     messages: Mutex<Messages>,
@@ -26,35 +27,36 @@ pub(super) struct Outbox {
     closed: AtomicBool,
 }
 
-/// Encoded messages, and where each ends.
+/// Encoded messages, and the position where each ends.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Messages {
     bytes: BytesMut,
     ends: VecDeque<usize>,
 }
 
-/// What is being written: messages, then commands that concern this one connection.
+/// What a link is writing: messages, then commands that concern this link alone.
 #[derive(Default)]
 pub(super) struct Chunk {
     bytes: BytesMut,
-    /// How much of it was written.
+    /// The number of bytes that were written.
     written: usize,
     messages_len: usize,
     ends: VecDeque<usize>,
 }
 
 impl Outbox {
-    /// Takes a message; waits while it is full.
+    /// Queues a message. Waits while the queue is full.
     pub async fn publish(
         &self,
         subject: &str,
         headers: &HeaderBlock,
         payload: &[u8],
     ) -> Result<(), PublishError> {
-        if !commands::is_subject(subject) {
+        if !encoder::is_subject(subject) {
             return Err(PublishError::Subject);
         }
-        let length = commands::publish_len(headers, payload);
+
+        let length = encoder::publish_len(headers, payload);
         let max = self.max_payload.load(Ordering::Relaxed);
         if length > max {
             return Err(PublishError::TooLong { length, max });
@@ -63,6 +65,7 @@ impl Outbox {
         loop {
             let mut drained = std::pin::pin!(self.drained.notified());
             drained.as_mut().enable();
+
             if self.closed.load(Ordering::Acquire) {
                 return Err(PublishError::Closed);
             }
@@ -78,7 +81,8 @@ impl Outbox {
         if messages.bytes.len() >= OUTBOX_BYTES_MAX {
             return false;
         }
-        commands::publish(&mut messages.bytes, subject, headers, payload);
+
+        encoder::publish(&mut messages.bytes, subject, headers, payload);
         let end = messages.bytes.len();
         messages.ends.push_back(end);
         drop(messages);
@@ -87,12 +91,12 @@ impl Outbox {
         true
     }
 
-    /// Ends when there may be something to write.
+    /// Waits until there may be something to write.
     pub async fn filled(&self) {
         self.filled.notified().await;
     }
 
-    /// Takes everything out, and appends the commands of one connection.
+    /// Takes everything out, and appends the commands of one link.
     pub fn take(&self, control: &mut BytesMut) -> Chunk {
         let mut messages = self.lock();
         let taken = Messages {
@@ -110,30 +114,36 @@ impl Outbox {
             written: 0,
             ends: taken.ends,
         };
-        match chunk.bytes.is_empty() {
-            true => chunk.bytes = control.split(),
-            false => chunk.bytes.extend_from_slice(&control.split()),
+        if chunk.bytes.is_empty() {
+            chunk.bytes = control.split();
+        } else {
+            chunk.bytes.extend_from_slice(&control.split());
         }
         chunk
     }
 
-    /// Puts messages back before those that are there.
+    /// Puts messages back, before those that were queued since.
     pub fn put_back(&self, mut before: Messages) {
         let mut messages = self.lock();
+
         let shift = before.bytes.len();
         before.bytes.extend_from_slice(&messages.bytes);
         before
             .ends
             .extend(messages.ends.iter().map(|end| end + shift));
         *messages = before;
+        messages.drop_longer_than(self.max_payload.load(Ordering::Relaxed));
     }
 
-    /// Follows the server's `max_payload`.
+    /// Applies the server's `max_payload`.
     pub fn set_max_payload(&self, max_payload: usize) {
-        self.max_payload.store(max_payload, Ordering::Relaxed);
+        let before = self.max_payload.swap(max_payload, Ordering::Relaxed);
+        if max_payload < before {
+            self.lock().drop_longer_than(max_payload);
+        }
     }
 
-    /// Takes no more messages.
+    /// Refuses all further messages.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.drained.notify_waiters();
@@ -144,31 +154,55 @@ impl Outbox {
     }
 }
 
+impl Messages {
+    /// Drops the messages that the server would not take: it would end the connection over one.
+    fn drop_longer_than(&mut self, max_payload: usize) {
+        let mut start = 0;
+        let mut kept = Self::default();
+
+        for end in &self.ends {
+            let message = &self.bytes[start..*end];
+            if encoder::payload_len(message) <= max_payload {
+                kept.bytes.extend_from_slice(message);
+                kept.ends.push_back(kept.bytes.len());
+            } else {
+                warn!("dropped a reply that is longer than the new server's max_payload");
+            }
+            start = *end;
+        }
+
+        if kept.ends.len() < self.ends.len() {
+            *self = kept;
+        }
+    }
+}
+
 impl Chunk {
-    /// Whether all of it is written.
+    /// Returns whether all of it is written.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    /// What is left to write.
+    /// Returns the bytes that are left to write.
     pub fn rest(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Notes that so many bytes more are written.
+    /// Records that the next `count` bytes are written.
     pub fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
         self.written += count;
     }
 
-    /// The messages of which no byte was written.
+    /// Returns the messages of which no byte was written.
     pub fn into_unsent(mut self) -> Messages {
         while self.ends.front().is_some_and(|end| *end < self.written) {
             self.ends.pop_front();
         }
+
         let start = match self.written {
             0 => 0,
-            // The message that ends here was begun, or is complete.
+            // The message that ends here was written in part, or completely.
             _ => self.ends.pop_front().unwrap_or(self.messages_len),
         };
         if start >= self.messages_len || start < self.written {
@@ -178,6 +212,7 @@ impl Chunk {
         self.bytes.truncate(self.messages_len - self.written);
         self.bytes.advance(start - self.written);
         self.ends.iter_mut().for_each(|end| *end -= start);
+
         Messages {
             bytes: self.bytes,
             ends: self.ends,
@@ -212,21 +247,24 @@ mod tests {
         let chunk = outbox.take(&mut control);
 
         assert_eq!(chunk.rest(), b"PUB a 1\r\nx\r\nPING\r\n");
-        assert!(control.is_empty() && outbox.take(&mut control).is_empty());
+        assert!(control.is_empty());
+        assert!(outbox.take(&mut control).is_empty());
     }
 
     #[test]
-    fn what_the_server_would_end_the_connection_over_is_not_sent() {
+    fn what_would_end_the_connection_is_not_sent() {
         let outbox = outbox();
         outbox.set_max_payload(2);
+        let headers = HeaderBlock::new();
+
+        let too_long = publish(&outbox, b"xyz");
+        let two_subjects = outbox.publish("a b", &headers, b"").now_or_never();
 
         assert_eq!(
-            publish(&outbox, b"xyz"),
+            too_long,
             Some(Err(PublishError::TooLong { length: 3, max: 2 }))
         );
-        let headers = HeaderBlock::new();
-        let subject = outbox.publish("a b", &headers, b"");
-        assert_eq!(subject.now_or_never(), Some(Err(PublishError::Subject)));
+        assert_eq!(two_subjects, Some(Err(PublishError::Subject)));
     }
 
     #[tokio::test]
@@ -258,8 +296,7 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever a connection is lost, what follows on the next one begins with a message of
-        /// which nothing was sent.
+        /// Wherever a link is lost, the next one begins with a message of which nothing was sent.
         #[test]
         fn a_message_is_never_sent_twice_nor_cut(
             payloads in prop::collection::vec("[a-z]{0,9}", 0..6),
@@ -269,9 +306,10 @@ mod tests {
             let outbox = outbox();
             let encode = |payload: &String| {
                 let mut bytes = BytesMut::new();
-                commands::publish(&mut bytes, "a", &HeaderBlock::new(), payload.as_bytes());
+                encoder::publish(&mut bytes, "a", &HeaderBlock::new(), payload.as_bytes());
                 bytes
             };
+
             for payload in &payloads {
                 prop_assert_eq!(publish(&outbox, payload.as_bytes()), Some(Ok(())));
             }
@@ -292,6 +330,7 @@ mod tests {
             });
             let expected: Vec<u8> = unsent.chain(&later).flat_map(encode).collect();
             let again = outbox.take(&mut BytesMut::new());
+
             prop_assert_eq!(again.rest(), &expected[..]);
             prop_assert_eq!(again.ends.back().copied().unwrap_or(0), expected.len());
         }

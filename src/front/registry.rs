@@ -1,6 +1,6 @@
-//! The subscriptions of a connection, and the way of a message to its own.
+//! The subscriptions of a connection. The registry routes each message to its subscription.
 
-use super::commands;
+use super::encoder;
 use super::protocol::Message;
 use super::server_error::DeniedSubscription;
 use super::state::FrontCounters;
@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// Longer than a server takes to hand over a message that it had matched before a subscription
-/// ended.
-const QUIET_TIME: Duration = Duration::from_millis(100);
-/// How long messages of a subscription that has ended are waited for at most.
+/// The time without messages after which a subscription has ended. It is longer than a server takes
+/// to send a message that it had matched before the UNSUB.
+pub(super) const QUIET_TIME: Duration = Duration::from_millis(100);
+/// The longest wait for the last messages of a subscription.
 const QUIET_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// A subscription, as the connection knows it.
+/// A subscription, from the side of the connection.
 #[derive(Clone)]
 pub(super) struct Route {
     pub subject: String,
@@ -29,22 +29,22 @@ pub(super) struct Route {
     pub ending: Option<Ending>,
 }
 
-/// The way into a subscription's queue.
+/// The sending end of a subscription's queue.
 #[derive(Clone)]
 pub(super) struct Queue {
     pub sender: mpsc::Sender<Message>,
-    /// How many bytes wait in it.
+    /// The number of bytes that wait in it.
     pub waiting_bytes: Arc<AtomicUsize>,
     pub bytes_max: usize,
 }
 
-/// How far the end of a subscription has come.
+/// How far a subscription has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// The server has not said yet that it has ended it.
-    Asked,
-    /// The server has ended it. It may still hand over a message that it had matched before, so the
-    /// end is a quiet moment.
+    /// UNSUB is sent, and the server has not processed it yet.
+    Requested,
+    /// The server has processed the UNSUB. It may still send a message that it had matched before,
+    /// so the subscription ends after a time without messages.
     Quiet { until: Instant, latest: Instant },
 }
 
@@ -71,8 +71,8 @@ impl Registry {
         self.routes.remove(&sid)
     }
 
-    /// Hands a message to its subscription. It never waits: when the queue is full the message is
-    /// dropped.
+    /// Delivers a message to its subscription. It never waits: when the queue is full, the message
+    /// is dropped.
     pub fn deliver(&mut self, message: Message) {
         let Some(route) = self.routes.get_mut(&message.sid) else {
             return;
@@ -80,73 +80,73 @@ impl Registry {
         if let Some(Ending::Quiet { until, latest }) = &mut route.ending {
             *until = (Instant::now() + QUIET_TIME).min(*latest);
         }
-        if message.headers.is_err() {
-            self.counters.count_unreadable();
-        }
+
         if !route.queue.push(message) {
             let dropped = self.counters.count_dropped();
             if dropped.is_power_of_two() {
                 warn!(
                     subject = route.subject,
-                    dropped, "a subscription's queue is full: messages are dropped"
+                    dropped, "the queue of a subscription is full, dropping messages"
                 );
             }
         }
     }
 
-    /// Writes the commands that subscribe: to what is shared by a queue group, or to the rest.
-    /// Nothing counts as denied until the server says so.
-    pub fn subscribe(&mut self, out: &mut BytesMut, which: impl Fn(&Route) -> bool) {
+    /// Writes the commands that make the selected subscriptions. They count as allowed until the
+    /// server denies them again.
+    pub fn subscribe(&mut self, out: &mut BytesMut, is_selected: impl Fn(&Route) -> bool) {
         for (sid, route) in &mut self.routes {
-            if which(route) && route.ending.is_none() {
+            if is_selected(route) && route.ending.is_none() {
                 route.is_denied = false;
                 let group = route.queue_group.as_deref();
-                commands::subscribe(out, &route.subject, group, *sid);
+                encoder::subscribe(out, &route.subject, group, *sid);
             }
         }
     }
 
-    /// Writes the commands that end all of them.
+    /// Writes the commands that end all subscriptions.
     pub fn unsubscribe_all(&self, out: &mut BytesMut) {
         for sid in self.routes.keys() {
-            commands::unsubscribe(out, *sid, None);
+            encoder::unsubscribe(out, *sid);
         }
     }
 
-    /// Notes that a server denies a subscription.
+    /// Records that the server denies a subscription.
     pub fn deny(&mut self, denied: &DeniedSubscription) {
         for (sid, route) in &mut self.routes {
-            let is_it = match denied.sid {
+            let is_denied = match denied.sid {
                 Some(denied) => *sid == denied,
                 None => route.subject == denied.subject && route.queue_group == denied.queue_group,
             };
-            route.is_denied |= is_it;
+            route.is_denied |= is_denied;
         }
     }
 
-    /// The subjects that are denied, in order.
+    /// Returns the denied subjects, in order.
     pub fn denied(&self) -> Vec<String> {
         let denied = self.routes.values().filter(|route| route.is_denied);
         let mut subjects: Vec<String> = denied.map(|route| route.subject.clone()).collect();
+
         subjects.sort_unstable();
         subjects.dedup();
         subjects
     }
 
-    /// Begins the end of a subscription; `false` if there is none, or its end has begun.
+    /// Begins to end a subscription. Returns `false` if there is none, or if its end has begun.
     pub fn stop(&mut self, sid: u64) -> bool {
         match self.routes.get_mut(&sid) {
             Some(route) if route.ending.is_none() => {
-                route.ending = Some(Ending::Asked);
+                route.ending = Some(Ending::Requested);
                 true
             }
             _ => false,
         }
     }
 
-    /// Notes that the server has ended a subscription.
+    /// Records that the server has processed the UNSUB of a subscription.
     pub fn stopped(&mut self, sid: u64) {
         let now = Instant::now();
+
         if let Some(route) = self.routes.get_mut(&sid) {
             route.ending = Some(Ending::Quiet {
                 until: now + QUIET_TIME,
@@ -155,40 +155,43 @@ impl Registry {
         }
     }
 
-    /// The earliest moment at which an end may be complete.
+    /// Returns the earliest time at which a subscription may have ended.
     pub fn next_end(&self) -> Option<Instant> {
         let ends = self.routes.values().filter_map(|route| match route.ending {
             Some(Ending::Quiet { until, .. }) => Some(until),
             _ => None,
         });
+
         ends.min()
     }
 
-    /// Removes the subscriptions whose end is complete.
+    /// Removes the subscriptions that have ended.
     pub fn remove_ended(&mut self) {
         let now = Instant::now();
+
         self.routes.retain(
             |_, route| !matches!(route.ending, Some(Ending::Quiet { until, .. }) if until <= now),
         );
     }
 
-    /// Removes the subscriptions whose end has begun: their connection is no more.
+    /// Removes the subscriptions whose end has begun, because their link has ended.
     pub fn remove_ending(&mut self) {
         self.routes.retain(|_, route| route.ending.is_none());
     }
 }
 
 impl Queue {
-    /// Whether the message was taken.
+    /// Queues a message. Returns `false` if the queue is full.
     fn push(&self, message: Message) -> bool {
         let length = message.length;
         let waiting = self.waiting_bytes.fetch_add(length, Ordering::Relaxed);
-        let is_taken = waiting.saturating_add(length) <= self.bytes_max
+
+        let is_queued = waiting.saturating_add(length) <= self.bytes_max
             && self.sender.try_send(message).is_ok();
-        if !is_taken {
+        if !is_queued {
             self.waiting_bytes.fetch_sub(length, Ordering::Relaxed);
         }
-        is_taken
+        is_queued
     }
 }
 
@@ -229,6 +232,7 @@ mod tests {
             ending: None,
         };
         registry.insert(1, route);
+
         (registry, receiver, counters)
     }
 
@@ -239,11 +243,13 @@ mod tests {
         registry.deliver(message(1, 8));
         registry.deliver(message(1, 3));
         assert_eq!(counters.dropped(), 1, "too many bytes");
+
         registry.deliver(message(1, 2));
         registry.deliver(message(1, 0));
         assert_eq!(counters.dropped(), 2, "too many messages");
+
         registry.deliver(message(9, 0));
-        assert_eq!(counters.dropped(), 2, "nobody's");
+        assert_eq!(counters.dropped(), 2, "an unknown subscription");
 
         assert_eq!(receiver.try_recv().expect("one").length, 8);
         assert_eq!(receiver.try_recv().expect("one").length, 2);
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_denial_is_its_subscriptions() {
+    fn a_denial_concerns_its_subscription_only() {
         let (mut registry, _receiver, _) = registry("a", Some("g"));
         let mut denied = DeniedSubscription {
             subject: "a".into(),
@@ -260,7 +266,8 @@ mod tests {
         };
 
         registry.deny(&denied);
-        assert!(registry.denied().is_empty(), "another one");
+        assert!(registry.denied().is_empty(), "another subscription");
+
         denied.queue_group = Some("g".into());
         registry.deny(&denied);
         assert_eq!(registry.denied(), ["a"]);
@@ -268,7 +275,7 @@ mod tests {
         let mut out = BytesMut::new();
         registry.subscribe(&mut out, |_| true);
         assert_eq!(&out[..], b"SUB a g 1\r\n");
-        assert!(registry.denied().is_empty(), "asked for again");
+        assert!(registry.denied().is_empty(), "requested again");
 
         denied.queue_group = None;
         denied.sid = Some(1);
@@ -277,19 +284,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_end_is_a_quiet_moment_after_the_servers_word() {
+    async fn a_subscription_ends_after_a_time_without_messages() {
         let (mut registry, mut receiver, _) = registry("a", None);
-        assert!(registry.stop(1) && !registry.stop(1) && !registry.stop(2));
+        assert!(registry.stop(1));
+        assert!(!registry.stop(1), "again");
+        assert!(!registry.stop(2), "an unknown subscription");
         assert_eq!(registry.next_end(), None);
 
         registry.stopped(1);
         tokio::time::advance(QUIET_TIME / 2).await;
         registry.deliver(message(1, 1));
         let end = registry.next_end().expect("an end");
-        assert_eq!(end, Instant::now() + QUIET_TIME, "a message puts it off");
+        assert_eq!(end, Instant::now() + QUIET_TIME, "a message postpones it");
 
         tokio::time::advance(QUIET_TIME).await;
         registry.remove_ended();
-        assert!(receiver.recv().await.is_some() && receiver.recv().await.is_none());
+        assert!(receiver.recv().await.is_some());
+        assert!(receiver.recv().await.is_none());
     }
 }

@@ -1,30 +1,29 @@
-//! Where a server is: its URL, read.
+//! The address of a server, parsed from a URL.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-/// The port of a URL that names none.
-const USUAL_PORT: u16 = 4222;
+/// The port of a URL without a port.
+const DEFAULT_PORT: u16 = 4222;
 
-/// A server that can be connected to.
+/// A server to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
-    /// A name or an address, an IPv6 address without its brackets.
+    /// A name or an IP address; an IPv6 address without its brackets.
     pub host: String,
     pub port: u16,
-    /// Whether a connection without TLS is none.
+    /// Whether a connection without TLS is refused.
     pub needs_tls: bool,
-    /// The name that its certificate has, where that is not `host`.
+    /// The name in its certificate, if that is not `host`.
     pub tls_name: Option<String>,
 }
 
-/// A text that is not a server's URL. The text is not shown, because it may hold a
-/// password.
+/// A text that is not a server's URL. The error does not quote it, because it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a server's URL must be [nats://|tls://]host[:port]")]
 pub struct InvalidUrl;
 
 impl Server {
-    /// Reads a URL: `nats://`, `tls://` or no scheme, and no user.
+    /// Parses a URL: `nats://`, `tls://` or no scheme, and no user.
     pub fn parse(url: &str) -> Result<Self, InvalidUrl> {
         let (scheme, rest) = url.trim().split_once("://").unwrap_or(("nats", url.trim()));
         let needs_tls = match scheme.to_ascii_lowercase().as_str() {
@@ -33,8 +32,9 @@ impl Server {
             _ => return Err(InvalidUrl),
         };
 
-        let place = rest.strip_suffix('/').unwrap_or(rest);
-        let (host, port) = parse_place(place)?;
+        let address = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = parse_address(address)?;
+
         Ok(Self {
             host: host.to_owned(),
             port,
@@ -43,67 +43,74 @@ impl Server {
         })
     }
 
-    /// A server that this one named: `host:port`. It is as this one is: with TLS if the connection
-    /// to this one has it, and with this one's name in its certificate if it is named by its
-    /// address alone.
-    pub fn discovered(&self, place: &str, has_tls: bool) -> Result<Self, InvalidUrl> {
-        let mut other = Self::parse(place)?;
+    /// Parses the `host:port` of a server that this one names. The other server needs TLS if the
+    /// connection to this one has it. If it is named by an IP address, its certificate has to have
+    /// this one's name.
+    pub fn discovered(&self, address: &str, has_tls: bool) -> Result<Self, InvalidUrl> {
+        let mut other = Self::parse(address)?;
+
         other.needs_tls |= has_tls;
-        if is_address(&other.host) {
-            other.tls_name = Some(self.tls_name().to_owned()).filter(|name| !is_address(name));
+        if is_ip(&other.host) {
+            other.tls_name = Some(self.tls_name().to_owned()).filter(|name| !is_ip(name));
         }
         Ok(other)
     }
 
-    /// The name that its certificate has.
+    /// Returns the name in its certificate.
     pub fn tls_name(&self) -> &str {
         self.tls_name.as_deref().unwrap_or(&self.host)
     }
 
-    /// Where it is, for people.
-    pub fn place(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
+    /// Returns its `host:port`.
+    pub fn address(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
         }
     }
 
-    /// Whether both are at the same place.
-    pub fn is_at(&self, other: &Self) -> bool {
+    /// Returns whether both have the same host and port.
+    pub fn has_same_address(&self, other: &Self) -> bool {
         self.host == other.host && self.port == other.port
     }
 }
 
-fn is_address(host: &str) -> bool {
+fn is_ip(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok()
 }
 
-fn parse_place(place: &str) -> Result<(&str, u16), InvalidUrl> {
-    let (host, port) = match place.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or(InvalidUrl)?;
-            let is_address = host.parse::<std::net::Ipv6Addr>().is_ok();
-            is_address.then_some(()).ok_or(InvalidUrl)?;
-            (
-                host,
-                port.strip_prefix(':').or(port.is_empty().then_some("")),
-            )
-        }
-        None => {
-            let (host, port) = place.split_once(':').unwrap_or((place, ""));
-            (host, Some(port))
-        }
+/// Splits `host[:port]` or `[IPv6 address][:port]`.
+fn parse_address(address: &str) -> Result<(&str, u16), InvalidUrl> {
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => parse_ipv6(rest)?,
+        None => address.split_once(':').unwrap_or((address, "")),
     };
 
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
     if host.is_empty() || !host.chars().all(is_allowed) {
         return Err(InvalidUrl);
     }
-    let port = match port.ok_or(InvalidUrl)? {
-        "" => USUAL_PORT,
+
+    let port = match port {
+        "" => DEFAULT_PORT,
         port => port.parse().map_err(|_| InvalidUrl)?,
     };
     Ok((host, port))
+}
+
+/// Splits what follows the `[` of an IPv6 address: the address, and the port or nothing.
+fn parse_ipv6(rest: &str) -> Result<(&str, &str), InvalidUrl> {
+    let (host, rest) = rest.split_once(']').ok_or(InvalidUrl)?;
+    if host.parse::<Ipv6Addr>().is_err() {
+        return Err(InvalidUrl);
+    }
+
+    match rest.strip_prefix(':') {
+        Some(port) => Ok((host, port)),
+        None if rest.is_empty() => Ok((host, "")),
+        None => Err(InvalidUrl),
+    }
 }
 
 #[cfg(test)]
@@ -116,8 +123,8 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_read() {
-        for (url, place, needs_tls) in [
+    fn a_url_is_parsed() {
+        for (url, address, needs_tls) in [
             ("nats://a.b:1", "a.b:1", false),
             ("a", "a:4222", false),
             ("10.0.0.1:5", "10.0.0.1:5", false),
@@ -126,15 +133,14 @@ mod tests {
             ("[::1]", "[::1]:4222", false),
         ] {
             let server = server(url);
-            assert_eq!(
-                (server.place(), server.needs_tls),
-                (place.into(), needs_tls)
-            );
+
+            assert_eq!(server.address(), address, "{url}");
+            assert_eq!(server.needs_tls, needs_tls, "{url}");
         }
     }
 
     #[test]
-    fn what_is_no_url_is_refused_and_not_shown() {
+    fn an_invalid_url_is_refused() {
         for url in [
             "",
             "nats://",
@@ -154,24 +160,25 @@ mod tests {
     }
 
     #[test]
-    fn a_discovered_server_is_as_the_one_that_named_it() {
+    fn a_discovered_server_inherits_tls_and_the_name() {
         let named = server("nats://nats.example:1");
 
-        let address = named.discovered("10.0.0.1:4", true).expect("a place");
-        assert!(address.needs_tls);
-        assert_eq!(address.tls_name(), "nats.example");
+        let by_ip = named.discovered("10.0.0.1:4", true).expect("an address");
+        let by_name = named
+            .discovered("other.example:4", false)
+            .expect("an address");
+        let third = by_ip.discovered("10.0.0.2:4", true).expect("an address");
 
-        let name = named.discovered("other.example:4", false).expect("a place");
-        assert!(!name.needs_tls);
-        assert_eq!(name.tls_name(), "other.example");
-
-        let third = address.discovered("10.0.0.2:4", true).expect("a place");
+        assert!(by_ip.needs_tls);
+        assert_eq!(by_ip.tls_name(), "nats.example");
+        assert!(!by_name.needs_tls);
+        assert_eq!(by_name.tls_name(), "other.example");
         assert_eq!(third.tls_name(), "nats.example");
     }
 
     proptest! {
         #[test]
-        fn any_text_is_a_url_or_none(url in "(nats://)?[a-z:@%\\[\\]./é]{0,30}") {
+        fn any_text_is_parsed_or_refused(url in "(nats://)?[a-z:@%\\[\\]./é]{0,30}") {
             let _ = Server::parse(&url);
         }
     }

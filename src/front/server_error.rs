@@ -1,12 +1,12 @@
-//! What a server refuses with `-ERR`. The protocol has only text for it, and this is the one place
-//! that reads the text.
+//! What a server refuses with `-ERR`. The protocol has no codes for it, only text. Only this file
+//! reads the text.
 
 /// What a server refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum ServerError {
     /// A subscription.
     Subscription(DeniedSubscription),
-    /// Messages to a subject.
+    /// A message to a subject.
     Publish,
     /// Something else.
     Other,
@@ -17,11 +17,11 @@ pub(super) enum Refused {
 pub(super) struct DeniedSubscription {
     pub subject: String,
     pub queue_group: Option<String>,
-    /// Its id. A server names it when it ends a subscription that it had taken.
+    /// Its id. A server names it when it ends a subscription that it had accepted.
     pub sid: Option<u64>,
 }
 
-impl Refused {
+impl ServerError {
     /// Reads the text of an `-ERR`:
     ///
     /// ```text
@@ -34,6 +34,7 @@ impl Refused {
         if text.starts_with("Permissions Violation for Publish") {
             return Self::Publish;
         }
+
         let Some(rest) = text.strip_prefix("Permissions Violation for Subscription to ") else {
             return Self::Other;
         };
@@ -50,14 +51,15 @@ impl Refused {
     }
 }
 
-/// Whether a server refuses the user, so that trying again does not help.
+/// Returns whether a server refuses the user, so that another attempt does not help.
 pub(super) fn is_authentication(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let is_late = text.contains("authentication timeout");
+
     !is_late && (text.contains("authorization violation") || text.contains("authentication"))
 }
 
-/// What stands in quotation marks at the beginning, and what follows.
+/// Returns the text between the quotation marks at the beginning, and the rest.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('"')?.split_once('"')
 }
@@ -67,8 +69,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn denied(subject: &str, queue_group: Option<&str>, sid: Option<u64>) -> Refused {
-        Refused::Subscription(DeniedSubscription {
+    fn denied(subject: &str, queue_group: Option<&str>, sid: Option<u64>) -> ServerError {
+        ServerError::Subscription(DeniedSubscription {
             subject: subject.into(),
             queue_group: queue_group.map(Into::into),
             sid,
@@ -76,8 +78,8 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_is_told_from_the_others() {
-        for (text, refused) in [
+    fn each_refusal_is_recognised() {
+        for (text, expected) in [
             (
                 "Permissions Violation for Subscription to \"a.>\"",
                 denied("a.>", None, None),
@@ -92,21 +94,21 @@ mod tests {
             ),
             (
                 "Permissions Violation for Publish to \"a\"",
-                Refused::Publish,
+                ServerError::Publish,
             ),
             (
                 "Permissions Violation for Subscription to a",
-                Refused::Other,
+                ServerError::Other,
             ),
-            ("Slow Consumer", Refused::Other),
-            ("", Refused::Other),
+            ("Slow Consumer", ServerError::Other),
+            ("", ServerError::Other),
         ] {
-            assert_eq!(Refused::parse(text), refused, "{text}");
+            assert_eq!(ServerError::parse(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn an_authentication_that_fails_is_told_from_one_that_was_late() {
+    fn a_failed_authentication_differs_from_a_late_one() {
         for (text, expected) in [
             ("Authorization Violation", true),
             ("User Authentication Expired", true),
@@ -121,8 +123,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in "(Permissions Violation for Subscription to )?[a\"( sid]{0,20}") {
-            let _ = Refused::parse(&text);
+        fn any_text_is_read(
+            text in "(Permissions Violation for Subscription to )?[a\"( sid]{0,20}",
+        ) {
+            let _ = ServerError::parse(&text);
         }
     }
 }

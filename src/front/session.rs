@@ -1,6 +1,6 @@
-//! What waits on one connection for the server's answers.
+//! What one link waits for: the server's answers, and its replacement.
 
-use super::commands;
+use super::encoder;
 use super::error::FrontError;
 use super::link::Link;
 use bytes::BytesMut;
@@ -10,51 +10,50 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// So many PINGs without an answer end a connection.
+/// The number of unanswered PINGs that end a link.
 const PROBES_MAX: usize = 2;
 
-/// Why a PING was sent. The server answers them in order.
+/// Why a PING was sent. The server answers PINGs in order.
 pub(super) enum Waiter {
-    /// To see whether the server is there.
+    /// Checks whether the server answers.
     Probe,
-    /// After the subscriptions of a new connection: what the server denies of them comes before the
-    /// answer.
+    /// Follows the subscriptions of a new link: the server sends its denials before the answer.
     Subscribed,
-    /// After everything that was published before.
+    /// Follows everything that was published before.
     Flush(oneshot::Sender<()>),
-    /// After the end of a subscription.
+    /// Follows the UNSUB of one subscription.
     Stop(u64),
-    /// After everything else: the connection is closed.
+    /// Follows everything else: the connection is closed.
     Close(oneshot::Sender<()>),
-    /// After the end of all subscriptions, on a connection that another one has followed.
+    /// Follows the UNSUBs of all subscriptions, on a replaced link.
     Left,
 }
 
-/// What waits on one connection.
+/// The state of one link.
 pub(super) struct Session {
     pub waiters: VecDeque<Waiter>,
     /// When the next PING is due.
     pub ping_at: Instant,
-    /// When to try another connection, because a subscription is denied or the server is about to
-    /// end.
+    /// When to try another link, because a subscription is denied or the server is about to shut
+    /// down.
     pub replace_at: Option<Instant>,
-    /// The attempt to open that connection.
+    /// The attempt to open that link.
     pub replacement: Option<BoxFuture<'static, Result<Link, FrontError>>>,
     pub handover: Option<Handover>,
-    /// Whether it is the last one.
+    /// Whether the connection is being closed, so that no other link follows.
     pub is_closing: bool,
 }
 
-/// How far this connection has followed another one.
+/// How far this link has taken over from the one that it replaces.
 pub(super) enum Handover {
-    /// The shared subscriptions are asked for. Once the server has them, the one before may end its
-    /// own.
+    /// The shared subscriptions are requested. Once the server has them, the replaced link may end
+    /// its own.
     Joining {
         leave: oneshot::Sender<()>,
         left: oneshot::Receiver<()>,
     },
-    /// The one before ends its subscriptions. Then those are asked for that are not shared: two
-    /// connections would hear each message twice.
+    /// The replaced link ends its subscriptions. After that, this link requests those that are not
+    /// shared: two links would receive each message twice.
     Leaving { left: oneshot::Receiver<()> },
 }
 
@@ -72,24 +71,25 @@ impl Session {
 
     /// Sends a PING, whose answer is for `waiter`.
     pub fn ping(&mut self, control: &mut BytesMut, waiter: Waiter) {
-        commands::ping(control);
+        encoder::ping(control);
         self.waiters.push_back(waiter);
     }
 
-    /// Sends the PING that is due; `false` if the server has left too many unanswered.
+    /// Sends the PING that is due. Returns `false` if the server has left too many unanswered.
     pub fn probe(&mut self, control: &mut BytesMut, ping_interval: Duration) -> bool {
         let is_probe = |waiter: &&Waiter| matches!(waiter, Waiter::Probe);
         if self.waiters.iter().filter(is_probe).count() >= PROBES_MAX {
             return false;
         }
+
         self.ping(control, Waiter::Probe);
         self.ping_at = Instant::now() + ping_interval;
         true
     }
 }
 
-/// Ends when the attempt to open another connection has.
-pub(super) async fn opened(
+/// Waits until the attempt to open another link has ended.
+pub(super) async fn replacement_opened(
     replacement: &mut Option<BoxFuture<'static, Result<Link, FrontError>>>,
 ) -> Result<Link, FrontError> {
     match replacement {
@@ -102,11 +102,11 @@ pub(super) async fn opened(
     }
 }
 
-/// Ends when the connection before has ended its subscriptions.
-pub(super) async fn left(handover: &mut Option<Handover>) {
+/// Waits until the replaced link has ended its subscriptions.
+pub(super) async fn predecessor_left(handover: &mut Option<Handover>) {
     match handover {
         Some(Handover::Leaving { left }) => {
-            // It is dropped, whether the subscriptions have ended or their connection.
+            // The other half is dropped in both cases: the subscriptions or their link have ended.
             let _ = left.await;
             *handover = None;
         }

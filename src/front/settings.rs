@@ -1,30 +1,29 @@
-//! How a worker connects.
+//! The settings of a worker's connection.
 
 use super::login::LoginSource;
 use super::tls::TlsSettings;
 use std::time::Duration;
 
-/// How a worker connects.
+/// The settings of a worker's connection.
 #[derive(Clone, Debug)]
 pub struct FrontSettings {
     /// The servers' URLs: `[nats://|tls://]host[:port]`.
     pub servers: Vec<String>,
-    /// The connection's name, which operators see.
+    /// The name of the connection, which the server shows to operators.
     pub name: String,
-    /// Who the worker is.
+    /// The credentials.
     pub login: LoginSource,
-    /// How TLS is done.
+    /// The settings of TLS.
     pub tls: TlsSettings,
-    /// How many messages of one subscription may wait in memory. More are dropped, and counted.
+    /// The most messages of one subscription that may wait in memory. More are dropped and counted.
     pub queue_messages: usize,
-    /// How many bytes of one subscription may wait in memory. More are dropped, and counted.
+    /// The most bytes of one subscription that may wait in memory. More are dropped and counted.
     pub queue_bytes: usize,
-    /// How long a server may take to let the worker in.
+    /// The time limit for one server to accept the connection.
     pub connect_timeout: Duration,
-    /// How often the server is asked whether it is there. The connection is given up after two
-    /// PINGs without an answer.
+    /// The time between two PINGs. The connection is given up after two PINGs without an answer.
     pub ping_interval: Duration,
-    /// Whether only the servers that are named here are connected to, and none that those name.
+    /// Whether to connect to the servers named here only, and to none that those servers name.
     pub ignore_discovered: bool,
 }
 

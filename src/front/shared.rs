@@ -15,18 +15,22 @@ pub(super) struct Shared {
 
 /// What a handle asks of the task.
 pub(super) enum Command {
-    /// A new subscription.
+    /// Makes a subscription.
     Subscribe { sid: u64, route: Route },
-    /// The end of a subscription, without a loss.
+    /// Ends a subscription without losing a message.
     Stop { sid: u64 },
-    /// The end of a subscription that nobody reads any more.
+    /// Removes a subscription that has no reader any more.
     Forget { sid: u64 },
-    /// An answer once the server has taken everything that was sent before; none if the connection
-    /// is lost until then.
+    /// Answers once the server has processed everything that was sent before. The sender is dropped
+    /// if the link is lost first.
     Flush(oneshot::Sender<()>),
-    /// As `Flush`, and the end of the connection.
+    /// As `Flush`, and ends the connection.
     Close(oneshot::Sender<()>),
 }
 
-/// The way to the task. It is not bounded: its users are few, and each waits for what it asked.
-pub(super) type Commands = mpsc::UnboundedSender<Command>;
+/// Sends commands to the task. The queue has no bound: only the worker's own code fills it, and
+/// callers cannot make it send many.
+pub(super) type CommandSender = mpsc::UnboundedSender<Command>;
+
+/// The task's end of that queue.
+pub(super) type CommandReceiver = mpsc::UnboundedReceiver<Command>;

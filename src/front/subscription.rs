@@ -1,7 +1,7 @@
-//! A subscription, as its reader has it.
+//! A subscription, from the side of its reader.
 
 use super::protocol::Message;
-use super::shared::{Command, Commands};
+use super::shared::{Command, CommandSender};
 use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
-/// The messages of a subject. It ends when it was told to and everything was read, or when the
-/// connection was closed. A connection that is lost does not end it: it goes on with the next one.
+/// The messages of a subject. It ends once it was stopped and everything was read, or when the
+/// connection is closed. It outlives a lost connection, and continues on the next one.
 pub struct Subscription {
     sid: u64,
     messages: mpsc::Receiver<Message>,
     waiting_bytes: Arc<AtomicUsize>,
-    commands: Commands,
+    commands: CommandSender,
 }
 
 impl Subscription {
@@ -23,7 +23,7 @@ impl Subscription {
         sid: u64,
         messages: mpsc::Receiver<Message>,
         waiting_bytes: Arc<AtomicUsize>,
-        commands: Commands,
+        commands: CommandSender,
     ) -> Self {
         Self {
             sid,
@@ -33,28 +33,30 @@ impl Subscription {
         }
     }
 
-    /// The next message; `None` at the end. It may be dropped at any time without a loss.
+    /// Returns the next message, or `None` at the end. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Option<Message> {
         std::future::poll_fn(|context| self.poll(context)).await
     }
 
-    /// Ends the subscription without losing a message. It does not wait: read on until
+    /// Ends the subscription without losing a message. It does not wait: continue to read until
     /// [`next`](Self::next) returns `None`.
     ///
-    /// The server is told UNSUB, then PING. What it sent before its PONG comes before the PONG, and
-    /// is delivered. One message may come later: the server may be about to hand over one that it
-    /// matched before the UNSUB. So the end is a moment after the PONG in which none came.
+    /// The connection sends UNSUB, then PING. All messages that arrive before the PONG are
+    /// delivered. A message may arrive even later, if the server had matched it before the UNSUB.
+    /// So the subscription ends a short time after the PONG, once no more messages arrive.
     pub fn stop(&mut self) {
-        // The task has ended: so has this.
+        // This fails if the connection is closed, and the subscription has ended then.
         let _ = self.commands.send(Command::Stop { sid: self.sid });
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Message>> {
         let polled = self.messages.poll_recv(context);
+
         if let Poll::Ready(Some(message)) = &polled {
             self.waiting_bytes
                 .fetch_sub(message.length, Ordering::Relaxed);
         }
+
         polled
     }
 }

@@ -1,4 +1,4 @@
-//! TLS: which certificates are trusted, and which one is shown.
+//! TLS: the trusted certificates, and the certificate of the client.
 
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -9,39 +9,39 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 
-/// TLS to the NATS servers. The files are read at each connect, so certificates that have changed
-/// are taken up without a restart.
+/// TLS to the NATS servers. The files are read for each connection, so changed certificates take
+/// effect without a restart.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSettings {
     /// Whether a server that does not offer TLS is refused. Otherwise TLS is used if the server
     /// asks for it.
     pub required: bool,
-    /// A PEM file of the authorities that may sign servers' certificates; empty: those of the
-    /// operating system.
+    /// A PEM file of the authorities that may sign servers' certificates. If it is empty, those of
+    /// the operating system may.
     pub ca_file: PathBuf,
-    /// A PEM file of the client's certificate and what vouches for it; empty: none.
+    /// A PEM file of the client's certificate and its chain; empty for none.
     pub cert_file: PathBuf,
-    /// A PEM file of the key of that certificate.
+    /// A PEM file of the key of that certificate; empty for none.
     pub key_file: PathBuf,
 }
 
-/// Files that TLS cannot be done with.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file that cannot be read, or is no PEM.
+    /// A file that cannot be read, or is not PEM.
     #[error("{} cannot be read", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: pem::Error,
     },
-    /// No certificate is trusted.
+    /// No trusted certificate.
     #[error("there is no certificate to trust: {0}")]
     Roots(String),
-    /// One of certificate and key without the other.
+    /// A certificate without a key, or a key without a certificate.
     #[error("a client's certificate needs its key, and the key its certificate")]
     Pair,
     /// Certificates or a key that cannot be used.
@@ -58,7 +58,7 @@ impl TlsSettings {
         is_empty(&self.cert_file) == is_empty(&self.key_file)
     }
 
-    /// What makes TLS of a connection, with the files as they are now.
+    /// Returns a connector that uses the files as they are now.
     pub(super) async fn connector(&self) -> Result<TlsConnector, TlsError> {
         let settings = self.clone();
         let config = tokio::task::spawn_blocking(move || settings.config()).await??;
@@ -70,6 +70,7 @@ impl TlsSettings {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(self.roots()?);
+
         if !self.is_consistent() {
             return Err(TlsError::Pair);
         }
@@ -100,9 +101,10 @@ impl TlsSettings {
             }
         }
 
-        match roots.is_empty() {
-            true => Err(TlsError::Roots(errors.join("; "))),
-            false => Ok(roots),
+        if roots.is_empty() {
+            Err(TlsError::Roots(errors.join("; ")))
+        } else {
+            Ok(roots)
         }
     }
 }
@@ -120,7 +122,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         })
 }
 
-/// A name that no certificate can have.
+/// The error of a host name that no certificate can have.
 pub(super) fn invalid_name() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
@@ -133,7 +135,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn files_that_are_not_there_are_an_error() {
+    async fn missing_files_are_an_error() {
         let missing = || PathBuf::from("/nowhere/at/all.pem");
         let half = TlsSettings {
             key_file: missing(),
@@ -144,11 +146,11 @@ mod tests {
             ..TlsSettings::default()
         };
 
-        assert!(half.connector().await.is_err());
-        assert!(matches!(
-            ca.connector().await.err(),
-            Some(TlsError::File { .. })
-        ));
+        let no_certificate = half.connector().await.err();
+        let no_ca = ca.connector().await.err();
+
+        assert!(matches!(no_certificate, Some(TlsError::Pair)));
+        assert!(matches!(no_ca, Some(TlsError::File { .. })));
     }
 
     #[tokio::test]

@@ -133,16 +133,20 @@ impl Limits {
         Value::Object(limits.collect())
     }
 
-    /// The approximate size of the largest possible owner, in bytes. Each item may be the last one
-    /// of a batch whose other operations were refused; their refusals are stored with the item.
+    /// The approximate size of the largest possible owner, in bytes.
     pub fn heaviest_owner_bytes(&self) -> u64 {
+        self.items.saturating_mul(self.record_bytes()) as u64
+    }
+
+    /// The approximate size of the largest possible record, in bytes. Its item may be the last one
+    /// of a batch whose other operations were refused; their refusals are stored with the item.
+    pub fn record_bytes(&self) -> usize {
         let refused = self
             .batch
             .saturating_mul(REFUSAL_BYTES)
             .min(self.reply_bytes);
 
-        self.items
-            .saturating_mul(self.request_bytes.saturating_add(refused)) as u64
+        self.request_bytes.saturating_add(refused)
     }
 
     /// The limits on the headers of a request.

@@ -134,7 +134,9 @@ impl Access {
             })
         };
 
-        options = options.require_tls(self.tls.required);
+        // The other servers of a cluster say where they are, and not that they have TLS.
+        let has_tls = self.servers.iter().any(ServerAddr::tls_required);
+        options = options.require_tls(self.tls.required || has_tls);
         if !self.tls.ca_file.as_os_str().is_empty() {
             options = options.add_root_certificates(self.tls.ca_file.clone());
         }

@@ -87,12 +87,12 @@ fn changed(value: &Value, pointer: &str, new: &Option<Value>) -> Value {
     changed
 }
 
+/// A pointer to a field, and its new value; none removes it.
+type Change = (&'static str, Option<Value>);
+
 /// Changes of the header and of the claims that must be refused, each with a pointer and a value;
 /// without one the field is removed.
-fn refused_changes() -> (
-    Vec<(&'static str, Option<Value>)>,
-    Vec<(&'static str, Option<Value>)>,
-) {
+fn refused_changes() -> (Vec<Change>, Vec<Change>) {
     let headers = vec![
         ("/typ", None),
         ("/typ", Some(json!("JWT"))),

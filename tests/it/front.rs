@@ -1,5 +1,5 @@
-//! The front's connection on a real server: what it does for a worker, and what a stranger's bytes
-//! do to it.
+//! The workers' connection for callers, on a real server: its promises to a worker, and its
+//! resistance to malformed bytes from other clients.
 
 use crate::harness::{ByHand, World};
 use futures::StreamExt as _;
@@ -12,11 +12,10 @@ use std::fs;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long anything may take.
+/// The time limit of each step.
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// One account in which everybody hears everybody, so that what a stranger writes arrives as it was
-/// written.
+/// One account without permissions, so that the bytes of any client arrive as they were sent.
 const OPEN_ACCOUNT: &str = "
 accounts { SERVICE { users: [
   { user: worker, password: $WORKER_PASSWORD }
@@ -24,7 +23,7 @@ accounts { SERVICE { users: [
 ] } }
 ";
 
-/// The same, where the worker may hear and publish little.
+/// The same account, in which the worker may subscribe and publish little.
 const NARROW_ACCOUNT: &str = "
 accounts { SERVICE { users: [
   { user: worker, password: $WORKER_PASSWORD, permissions: {
@@ -56,6 +55,7 @@ async fn connect(world: &World) -> Front {
 
 async fn subscribe(front: &Front, subject: &str, group: Option<&str>) -> Subscription {
     let subscription = front.subscribe(subject, group).expect("a subject");
+
     flush(front).await;
     subscription
 }
@@ -74,16 +74,22 @@ async fn next(subscription: &mut Subscription) -> Message {
         .expect("a message")
 }
 
-async fn wait_for(front: &Front, what: impl Fn(&FrontState) -> bool) {
+async fn wait_for(front: &Front, is_reached: impl Fn(&FrontState) -> bool) {
     let mut state = front.state();
-    timeout(TEST_TIME_MAX, state.wait_for(|state| what(state)))
+
+    timeout(TEST_TIME_MAX, state.wait_for(|state| is_reached(state)))
         .await
         .expect("in time")
         .expect("a connection");
 }
 
+/// The only header of a message.
+fn header(headers: &HeaderBlock) -> Option<(&str, &str)> {
+    headers.iter().next()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_thousand_messages_arrive_in_order_and_their_replies_too() {
+async fn ten_thousand_requests_and_replies_arrive_in_order() {
     let world = World::without_auth(OPEN_ACCOUNT).await;
     let front = connect(&world).await;
     let mut requests = subscribe(&front, "work.>", Some("workers")).await;
@@ -94,9 +100,11 @@ async fn ten_thousand_messages_arrive_in_order_and_their_replies_too() {
     let answering = tokio::spawn(async move {
         for number in 0..10_000 {
             let request = next(&mut requests).await;
+            let number = number.to_string();
             let headers = request.headers.expect("readable");
-            assert_eq!(headers.get("number"), Some(number.to_string().as_str()));
-            assert_eq!(request.payload, number.to_string());
+            assert_eq!(header(&headers), Some(("Number", number.as_str())));
+            assert_eq!(request.payload, number);
+
             let reply = request.reply.expect("a reply subject");
             let reply = reply.as_str().expect("text");
             front
@@ -106,6 +114,7 @@ async fn ten_thousand_messages_arrive_in_order_and_their_replies_too() {
         }
         front
     });
+
     for number in 0..10_000 {
         let mut headers = async_nats::HeaderMap::new();
         headers.insert("Number", number.to_string());
@@ -133,14 +142,14 @@ async fn ten_thousand_messages_arrive_in_order_and_their_replies_too() {
             Some(number.to_string().as_str())
         );
     }
+
     let front = answering.await.expect("answered");
     assert_eq!(front.counters().dropped(), 0);
-    assert!(front.rtt().await.expect("an answer") < Duration::from_secs(1));
     front.close().await.expect("closed in order");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_stranger_writes_ends_nothing() {
+async fn malformed_messages_end_nothing() {
     let world = World::without_auth(OPEN_ACCOUNT).await;
     let front = connect(&world).await;
     let mut messages = subscribe(&front, "work.>", Some("workers")).await;
@@ -152,10 +161,12 @@ async fn what_a_stranger_writes_ends_nothing() {
         b"\r\n\r\n",
     ] {
         stranger.publish(b"work.a", b"r", headers, b"body").await;
+
         let message = next(&mut messages).await;
         assert_eq!(message.headers, Err(Unreadable));
         assert_eq!(&message.payload[..], b"body");
     }
+
     stranger
         .publish(
             b"work.\xff\x0b",
@@ -164,25 +175,28 @@ async fn what_a_stranger_writes_ends_nothing() {
             b"",
         )
         .await;
-    let message = next(&mut messages).await;
-    assert_eq!(message.subject.as_bytes(), b"work.\xff\x0b");
-    assert_eq!(message.subject.as_str(), Err(Unreadable));
-    assert_eq!(message.reply.expect("one").as_str(), Err(Unreadable));
-    assert_eq!(message.headers.expect("readable").get("a"), Some("b"));
 
+    let message = next(&mut messages).await;
+    assert_eq!(message.subject.as_str(), Err(Unreadable));
+    assert_eq!(message.subject.to_string_lossy(), "work.\u{fffd}\u{b}");
+    assert_eq!(message.reply.expect("one").as_str(), Err(Unreadable));
+    let headers = message.headers.expect("readable");
+    assert_eq!(header(&headers), Some(("A", "b")));
     assert_eq!(front.state().borrow().connections, 1);
-    assert_eq!(front.counters().unreadable(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_under_load_loses_nothing() {
     let world = World::without_auth(OPEN_ACCOUNT).await;
+
     for _ in 0..10 {
-        // Two members: what the one that stops did not get, the other has.
-        let (first, second) = (connect(&world).await, connect(&world).await);
+        // One member of the queue group stops: the other receives what the first did not.
+        let first = connect(&world).await;
+        let second = connect(&world).await;
         let mut stopping = subscribe(&first, "work", Some("workers")).await;
         let mut staying = subscribe(&second, "work", Some("workers")).await;
         let client = world.connect("gateway").await;
+
         let publishing = tokio::spawn(async move {
             for number in 0..20_000 {
                 client
@@ -199,6 +213,7 @@ async fn stopping_under_load_loses_nothing() {
                 next(&mut stopping).await;
                 count += 1;
             }
+
             stopping.stop();
             while timeout(TEST_TIME_MAX, stopping.next())
                 .await
@@ -210,18 +225,18 @@ async fn stopping_under_load_loses_nothing() {
             count
         });
         publishing.await.expect("published");
-        let stopped = stopped.await.expect("stopped");
-        let mut count = 0;
+        let before = stopped.await.expect("stopped");
+        let mut rest = 0;
         while let Ok(Some(_)) = timeout(Duration::from_millis(300), staying.next()).await {
-            count += 1;
+            rest += 1;
         }
 
-        assert_eq!(stopped + count, 20_000, "{stopped} and {count}");
+        assert_eq!(before + rest, 20_000, "{before} and {rest}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_comes_back_when_the_server_does() {
+async fn a_restarted_server_is_connected_to_again() {
     let mut world = World::without_auth(OPEN_ACCOUNT).await;
     let front = connect(&world).await;
     let mut messages = subscribe(&front, "work", Some("workers")).await;
@@ -241,7 +256,7 @@ async fn it_comes_back_when_the_server_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_right_that_is_taken_away_shows_at_once_and_heals_once_it_is_given_back() {
+async fn a_removed_permission_shows_and_heals_once_it_is_back() {
     let mut world = World::without_auth(OPEN_ACCOUNT).await;
     let front = connect(&world).await;
     let mut wide = subscribe(&front, "c", Some("g")).await;
@@ -256,16 +271,13 @@ async fn a_right_that_is_taken_away_shows_at_once_and_heals_once_it_is_given_bac
         .signal(Signal::SIGHUP)
         .expect("reloaded");
     wait_for(&front, |state| state.denied == ["c"]).await;
+
     front
         .publish("elsewhere", &HeaderBlock::new(), b"")
         .await
-        .expect("taken");
-    wait_for(&front, |state| {
-        let refused = state.refused.as_ref();
-        refused.is_some_and(|refused| refused.text.contains("Publish to \"elsewhere\""))
-    })
-    .await;
-    assert_eq!(front.counters().publish_denied(), 1);
+        .expect("queued");
+    flush(&front).await;
+    assert_eq!(front.counters().refused_replies(), 1);
 
     fs::write(&accounts, OPEN_ACCOUNT).expect("written");
     world
@@ -274,28 +286,31 @@ async fn a_right_that_is_taken_away_shows_at_once_and_heals_once_it_is_given_bac
         .signal(Signal::SIGHUP)
         .expect("reloaded");
     wait_for(&front, |state| state.denied.is_empty()).await;
+
     let client = world.connect("gateway").await;
     for (subject, messages) in [("c", &mut wide), ("a", &mut kept)] {
-        client.publish(subject, "heard".into()).await.expect("sent");
-        assert_eq!(next(messages).await.payload, "heard");
+        client.publish(subject, "again".into()).await.expect("sent");
+
+        assert_eq!(next(messages).await.payload, "again");
         let more = timeout(Duration::from_millis(200), messages.next()).await;
         assert!(more.is_err(), "once");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_that_is_denied_from_the_start_shows_after_a_flush() {
+async fn a_denied_subscription_shows_after_a_flush() {
     let world = World::without_auth(NARROW_ACCOUNT).await;
     let front = connect(&world).await;
 
     let _denied = subscribe(&front, "b", None).await;
     assert_eq!(front.state().borrow().denied, ["b"]);
+
     let _allowed = subscribe(&front, "b", Some("g")).await;
     assert_eq!(front.state().borrow().denied, ["b"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readable_messages_are_those_that_the_published_client_reads() {
+async fn messages_are_read_as_the_published_client_reads_them() {
     let world = World::without_auth(OPEN_ACCOUNT).await;
     let front = connect(&world).await;
     let mut ours = subscribe(&front, "work.>", None).await;
@@ -324,6 +339,7 @@ async fn readable_messages_are_those_that_the_published_client_reads() {
                 .await;
             sent += 1;
         }
+
         let line = format!("PUB work.x\t \tsome.inbox {}\r\n", body.len());
         stranger
             .send(&[line.as_bytes(), body, b"\r\n"].concat())
@@ -361,8 +377,7 @@ fn assert_same(number: usize, ours: Message, theirs: async_nats::Message) {
         theirs.status.map(|status| status.as_u16()),
         "{case}"
     );
-    let description = Some(headers.description()).filter(|text| !text.is_empty());
-    assert_eq!(description, theirs.description.as_deref(), "{case}");
+
     let map = theirs.headers.unwrap_or_default();
     let mut theirs: Vec<(String, String)> = Vec::new();
     for (name, values) in map.iter() {
@@ -373,11 +388,13 @@ fn assert_same(number: usize, ours: Message, theirs: async_nats::Message) {
                 .map(|value| (name.to_owned(), value.as_str().to_owned())),
         );
     }
+
     let mut ours: Vec<(String, String)> = headers
         .iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    // The client does not keep the order of names; both keep that of the values of one name.
+
+    // The client does not keep the order of names; both keep the order of the values of one name.
     ours.sort_by(|(one, _), (other, _)| one.cmp(other));
     theirs.sort_by(|(one, _), (other, _)| one.cmp(other));
     assert_eq!(ours, theirs, "{case}");
