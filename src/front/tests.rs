@@ -502,18 +502,20 @@ async fn closing_sends_everything_and_ends_the_subscriptions() {
 }
 
 #[tokio::test]
-async fn a_denied_message_is_reported_and_ends_nothing() {
+async fn a_refused_reply_is_counted_and_ends_nothing() {
     let script = Script::start().await;
     let (front, mut peer) = connected(&script, script.settings()).await;
 
     peer.send("-ERR 'Permissions Violation for Publish to \"x\"'\r\n")
         .await;
-    wait_for(&front, |state| state.refused.is_some()).await;
     let (flushed, ()) = tokio::join!(front.flush(), async {
         peer.until("PING\r\n").await;
         peer.send("PONG\r\n").await;
     });
 
     assert_eq!(flushed, Ok(()));
-    assert!(front.state().borrow().denied.is_empty());
+    assert_eq!(front.counters().refused_replies(), 1);
+    let state = front.state();
+    assert!(state.borrow().denied.is_empty());
+    assert!(state.borrow().refused.is_none());
 }
