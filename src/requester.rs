@@ -1,7 +1,7 @@
-//! Requests to other NATS subjects, all answered on one inbox.
+//! Requests to other NATS subjects. All replies arrive on one inbox.
 //!
-//! The client's own `request` keeps an entry for each request that times out, takes one reply only,
-//! and may wait for ever while the connection is down and its queue is full. A call of this module
+//! The client's own `request` keeps an entry for each request that times out, takes only one reply,
+//! and may wait forever while the connection is down and its queue is full. A call of this module
 //! ends by its deadline, leaves nothing behind, and may have many replies (a direct get of several
 //! messages).
 
@@ -21,8 +21,8 @@ type PendingCalls = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
 
 /// Sends requests, and routes each reply to the call that waits for it.
 ///
-/// The client's task ends if it panics, as it does over some header blocks. Then the client is of no
-/// use any more, and whoever owns the connection [replaces](Self::replace) it.
+/// Some header blocks make the client's task panic, which ends it. The owner of the connection then
+/// has to [replace](Self::replace) the client.
 #[derive(Clone)]
 pub struct Requester {
     channel: Arc<RwLock<Arc<Channel>>>,
@@ -94,7 +94,7 @@ impl Requester {
         channel.clone()
     }
 
-    /// The client that the requests use now.
+    /// Returns the client that the requests use now.
     pub fn client(&self) -> Client {
         self.channel().client.clone()
     }
@@ -104,15 +104,15 @@ impl Requester {
         self.channel().is_connected()
     }
 
-    /// Waits until the task of the client has ended.
+    /// Waits until the client's task has ended.
     pub async fn ended(&self) {
         self.channel().ended.cancelled().await;
     }
 
-    /// Sends a request; its replies come to the returned [`Call`].
+    /// Sends a request. Its replies arrive at the returned [`Call`].
     ///
     /// Fails at once while the connection is down. Otherwise the client would queue the request,
-    /// and it could arrive long after the caller was told that it failed.
+    /// and the request could arrive long after the caller has received an error.
     pub async fn send(
         &self,
         subject: String,
@@ -128,6 +128,12 @@ impl Requester {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();
         lock(&channel.pending).insert(id, sender);
+        if channel.ended.is_cancelled() {
+            // The client has ended meanwhile, so nothing ends this call any more.
+            lock(&channel.pending).remove(&id);
+            return Err(CallError::NotConnected);
+        }
+
         let call = Call {
             id,
             replies,
@@ -139,6 +145,7 @@ impl Requester {
         let publish = channel
             .client
             .publish_with_reply_and_headers(subject, reply, headers, payload);
+
         match timeout_at(deadline, publish).await {
             Ok(Ok(())) => Ok(call),
             Ok(Err(_)) => Err(CallError::NotConnected),
@@ -169,11 +176,14 @@ impl Channel {
         let ended = CancellationToken::new();
 
         tokio::spawn({
-            let (pending, ended) = (pending.clone(), ended.clone());
+            let pending = pending.clone();
+            let ended = ended.clone();
+
             async move {
                 route_replies(replies, &pending).await;
+
                 ended.cancel();
-                // The calls under way end: nothing more comes.
+                // Ends the calls under way, because no more replies arrive.
                 lock(&pending).clear();
             }
         });
@@ -200,7 +210,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Extends the deadline for further replies; never shortens it.
+    /// Extends the deadline for further replies. It never shortens the deadline.
     pub fn extend(&mut self, deadline: Instant) {
         self.deadline = self.deadline.max(deadline);
     }

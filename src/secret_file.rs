@@ -1,9 +1,9 @@
-//! Secrets that stand in files of their own, as a platform mounts them.
+//! Secrets in files of their own, as container platforms mount them.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A file that should hold a secret, and does not.
+/// Why a secret cannot be read from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     /// The file cannot be read.
@@ -48,7 +48,9 @@ mod tests {
             (" hush \r\n", " hush "),
         ] {
             std::fs::write(file.path(), text).expect("written");
-            assert_eq!(read_secret(file.path()).expect("readable"), secret);
+            let read = read_secret(file.path()).expect("readable");
+
+            assert_eq!(read, secret);
         }
     }
 
@@ -56,15 +58,13 @@ mod tests {
     fn a_file_without_a_secret_is_named() {
         let file = tempfile::NamedTempFile::new().expect("a file");
 
-        let empty = read_secret(file.path()).expect_err("empty").to_string();
-        let missing = read_secret(Path::new("/nowhere/secret"))
-            .expect_err("missing")
-            .to_string();
+        let path = file.path().display().to_string();
+        let nowhere = Path::new("/nowhere/secret");
 
-        assert!(
-            empty.contains(&file.path().display().to_string()),
-            "{empty}"
-        );
+        let empty = read_secret(file.path()).expect_err("empty").to_string();
+        let missing = read_secret(nowhere).expect_err("missing").to_string();
+
+        assert!(empty.contains(&path), "{empty}");
         assert!(missing.contains("/nowhere/secret"), "{missing}");
     }
 }

@@ -14,22 +14,23 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-/// How long it may take to connect, and until the server answers.
+/// The longest time to connect, and the longest time until the server answers.
 pub(super) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an error of the server counts. A permission that is still missing causes another one.
+/// How long an error of the server counts. A permission that is still missing causes another error.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
-/// How often a connection is opened again while the server refuses one of its subscriptions; the
-/// same again is added at random.
+/// The pause before a connection is opened again while the server refuses one of its subscriptions.
+/// A random time of up to the same length is added.
 const DENIED_PAUSE: Duration = Duration::from_secs(1);
-/// How long the server's refusal of a subscription may take, after the connection was made.
+
+/// The longest time from a new connection to the server's refusal of a subscription on it.
 const DENIED_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// A connection of the published client. It is made again when it is lost.
+/// A connection of the published client, which opens it again when it is lost.
 pub(super) struct Connection {
     pub client: Client,
-    /// Counts the connections made, the first one included.
+    /// Counts the times that the connection was opened, the first one included.
     pub reconnects: watch::Receiver<u64>,
     /// Counts the moments in which messages may have been missed.
     pub gaps: watch::Receiver<u64>,
@@ -53,13 +54,13 @@ pub(super) struct Opener {
 pub(super) struct ConnectionEvents {
     /// What the connection is for.
     pub role: Role,
-    /// Connections made.
+    /// How often the connection was opened.
     pub connected: AtomicU64,
     /// Whether the connection is up.
     pub is_up: AtomicBool,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
-    /// Told when the server refuses a subscription.
+    /// Notified when the server refuses a subscription.
     denied: Notify,
     /// The server's last error, and when it came.
     refused: Mutex<Option<(String, Instant)>>,
@@ -77,15 +78,16 @@ impl ConnectionEvents {
         }
     }
 
-    /// The server's last error, if it came within [`REFUSAL_TTL`]. This is the only sign of a
-    /// missing permission.
+    /// Returns the server's last error, if it came within [`REFUSAL_TTL`]. This is the only sign of
+    /// a missing permission.
     pub fn refused(&self) -> Option<String> {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         _ = refused.take_if(|(_, at)| at.elapsed() >= REFUSAL_TTL);
+
         refused.as_ref().map(|(error, _)| error.clone())
     }
 
-    /// The same as a message for an operator.
+    /// Returns the same error as a message for an operator.
     pub fn missing_right(&self) -> Option<String> {
         Some(missing_right(self.role, &self.refused()?))
     }
@@ -98,6 +100,7 @@ impl ConnectionEvents {
 /// Returns the message for an operator about what a server refused to the user of `role`.
 pub(super) fn missing_right(role: Role, refused: &str) -> String {
     let role = role.name();
+
     format!("the NATS user of nats.{role} lacks a right, see nats/accounts.conf: {refused}")
 }
 
@@ -135,13 +138,14 @@ impl Connection {
 impl Opener {
     async fn wait_for(&self, limit: WaitLimit) -> anyhow::Result<Client> {
         let mut attempts: u32 = 0;
+
         loop {
             let error = match self.open().await {
                 Ok(client) => return Ok(client),
                 Err(error) => error,
             };
 
-            if !may_pass(&error) {
+            if !is_temporary(&error) {
                 return Err(error);
             }
 
@@ -149,6 +153,7 @@ impl Opener {
             if attempts.is_power_of_two() {
                 warn!(error = format!("{error:#}"), "waiting for NATS");
             }
+
             if !limit.pause(delay(attempts as usize)).await {
                 return Err(error.context(StillUnavailable("NATS".to_owned())));
             }
@@ -158,7 +163,8 @@ impl Opener {
     /// Connects.
     ///
     /// # Errors
-    /// No server can be reached, or the server does not accept the user, or is too old.
+    ///
+    /// Fails if no server can be reached, or if the server does not accept the user or is too old.
     async fn open(&self) -> anyhow::Result<Client> {
         let Self { settings, role, .. } = self;
         let user = settings.user(*role);
@@ -191,9 +197,11 @@ impl Opener {
 
     /// Keeps the connection of `requester` in use. Never returns.
     ///
-    /// An unreadable message may end the client's task for good: it is replaced. While the server
-    /// refuses a subscription, because a reload took a right away, the connection is opened again
-    /// and again: nothing comes when the right is given back.
+    /// An unreadable message may end the client's task for good. Then another client replaces it.
+    ///
+    /// A reload of the server's accounts may take a right away, so that the server refuses a
+    /// subscription. It reports nothing when the right is given back. So the connection is opened
+    /// again at intervals until the server accepts the subscription.
     pub async fn keep(self, requester: Requester) {
         loop {
             tokio::select! {
@@ -205,7 +213,7 @@ impl Opener {
 
     async fn replace(&self, requester: &Requester) {
         let connection = self.role.name();
-        warn!(connection, "the NATS client has ended: it is replaced");
+        warn!(connection, "the NATS client has ended, replacing it");
         self.lost();
 
         loop {
@@ -213,13 +221,18 @@ impl Opener {
                 Ok(client) => requester.replace(client).await.map_err(Into::into),
                 Err(error) => Err(error),
             };
+
             match replaced {
                 Ok(()) => return,
                 Err(error) => {
                     let error = format!("{error:#}");
-                    error!(connection, error, "the NATS client cannot be replaced");
+                    error!(
+                        connection,
+                        error, "cannot replace the NATS client, will retry"
+                    );
                 }
             }
+
             sleep(DENIED_PAUSE).await;
         }
     }
@@ -229,12 +242,12 @@ impl Opener {
         sleep(DENIED_PAUSE.mul_f64(1.0 + f64::from(jitter) / 256.0)).await;
 
         let mut reconnects = self.reconnects.subscribe();
-        // This fails if the client has ended; then it is replaced.
+        // This fails if the client has ended, and the client is replaced then.
         let _ = requester.client().force_reconnect().await;
         let reconnected = timeout(ROUND_TRIP_TIMEOUT, reconnects.changed()).await;
         sleep(DENIED_DELAY_MAX).await;
 
-        // A subscription that is refused again has told so by now.
+        // If the server refuses a subscription again, it has reported that by now.
         let is_denied = timeout(Duration::ZERO, self.events.denied.notified())
             .await
             .is_ok();
@@ -302,10 +315,12 @@ impl Opener {
 /// and the client changes the case of its letters.
 fn is_denied_subscription(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
+
     error.contains("permissions violation for subscription")
 }
 
-/// Names the settings to look at, if there is no connection with these credentials.
+/// Returns the message that names the settings to check when there is no connection with these
+/// credentials.
 pub(super) fn unreachable(role: Role, credentials: &Credentials) -> String {
     let section = format!("nats.{}", role.name());
     let with = if !credentials.creds_file.as_os_str().is_empty() {
@@ -324,9 +339,9 @@ pub(super) fn unreachable(role: Role, credentials: &Credentials) -> String {
     format!("NATS cannot be reached for {section}, with nats.url, nats.tls and {with}")
 }
 
-/// Returns whether the connection may succeed later, without a change of the settings: a host name
-/// without an address, a server that is down, or one that does not answer.
-fn may_pass(error: &anyhow::Error) -> bool {
+/// Returns whether the connection may succeed later without a change of the settings: the host name
+/// has no address, or the server is down or does not answer.
+fn is_temporary(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
     let is_down = matches!(
         kind,
@@ -345,8 +360,8 @@ fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
     error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
-/// How long to wait before the next attempt: longer after each failure, up to a second. A random
-/// part keeps workers from reconnecting all at once.
+/// Returns the pause before the next attempt. It grows with each failure, up to a second. A random
+/// part keeps workers from reconnecting all at the same time.
 pub(super) fn delay(attempts: usize) -> Duration {
     let step = Duration::from_millis(50) * 2u32.saturating_pow(attempts.min(5) as u32);
     let step = step.min(Duration::from_secs(1));

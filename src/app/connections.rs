@@ -1,5 +1,5 @@
-//! The three connections of a worker. Each is made again by itself, so what ends one of them leaves
-//! the other two as they are.
+//! The three connections of a worker. Each is opened again on its own, so the loss of one does not
+//! affect the other two.
 
 use super::connect::{Connection, ConnectionEvents, ROUND_TRIP_TIMEOUT};
 use super::connect::{delay, missing_right, unreachable};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// How long something that the front's server refused counts, except a subscription.
+/// How long an error of the callers' server counts, unless it is about a subscription.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
 /// The pause between two attempts to flush.
@@ -70,6 +70,7 @@ async fn open_front(settings: &NatsSettings, name: &str) -> anyhow::Result<Front
     };
 
     let mut attempts: u32 = 0;
+
     loop {
         let error = match Front::connect(front_settings.clone()).await {
             Ok(front) => {
@@ -94,8 +95,8 @@ async fn open_front(settings: &NatsSettings, name: &str) -> anyhow::Result<Front
     }
 }
 
-/// Waits until the server of the callers has taken everything that was sent to it before. If the
-/// connection is lost meanwhile, the next one may still do it in time.
+/// Waits until the callers' server has processed everything that was sent to it before. If the
+/// connection is lost meanwhile, the flush may still succeed on the next one in time.
 pub(super) async fn flush(front: &Front) -> anyhow::Result<()> {
     let flushed = async {
         while front.flush().await.is_err() {
@@ -109,8 +110,8 @@ pub(super) async fn flush(front: &Front) -> anyhow::Result<()> {
 }
 
 impl WorkerEvents {
-    /// What the servers have refused lately: the connection's role, and the server's last error on
-    /// it.
+    /// Returns what the servers refused recently: the connection's role, and the server's last
+    /// error on it.
     pub fn refused(&self) -> Vec<(Role, String)> {
         let others = [&self.auth, &self.truth]
             .into_iter()
@@ -123,23 +124,24 @@ impl WorkerEvents {
             .collect()
     }
 
-    /// The first connection's error that an operator has to mend, if there is one.
+    /// Returns the message for an operator about the first of these errors, if there is one.
     pub fn missing_right(&self) -> Option<String> {
         let (role, refused) = self.refused().into_iter().next()?;
         Some(missing_right(role, &refused))
     }
 
-    /// What the front's server refused. A subscription counts as long as it is denied.
+    /// Returns what the callers' server refused. A subscription counts as long as it is denied.
     fn refused_to_front(&self) -> Option<String> {
         let state = self.front.state();
         let state = state.borrow();
         let refused = state.refused.as_ref()?;
 
-        let counts = if refused.is_of_a_subscription() {
+        let is_current = if refused.is_of_a_subscription() {
             !state.denied.is_empty()
         } else {
             refused.at.elapsed() < REFUSAL_TTL
         };
-        counts.then(|| refused.text.clone())
+
+        is_current.then(|| refused.text.clone())
     }
 }

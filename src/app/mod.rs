@@ -370,7 +370,7 @@ impl App {
     async fn be_ready(&self) -> anyhow::Error {
         let auth = &self.dispatcher.service.auth;
 
-        let ready = match check_refusals(&self.connections, auth, &self.bucket).await {
+        let ready = match check_refusals(&self.connections, &self.echo, auth, &self.bucket).await {
             Ok(()) => self.report_ready(),
             Err(error) => Err(error),
         };

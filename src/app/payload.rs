@@ -5,7 +5,8 @@ use crate::front::Front;
 use crate::handler::{Limits, LimitsInForce};
 use tracing::{info, warn};
 
-/// What a record has beside its item: the clear part, the cipher's overhead and headers, in bytes.
+/// The size of what a record has in addition to its item, in bytes: the clear part, the cipher's
+/// overhead and headers.
 const RECORD_FRAME_BYTES: usize = 4_096;
 
 /// Fails if the limits do not fit the server's `max_payload`.
@@ -22,12 +23,12 @@ pub(super) fn check(limits: &LimitsInForce) -> anyhow::Result<()> {
 
 /// Fails if the server of the bucket does not take the largest record that the limits allow.
 pub(super) fn check_truth(limits: &Limits, max_payload: usize) -> anyhow::Result<()> {
-    let most = limits.record_bytes().saturating_add(RECORD_FRAME_BYTES);
+    let max_bytes = limits.record_bytes().saturating_add(RECORD_FRAME_BYTES);
     anyhow::ensure!(
-        most <= max_payload,
-        "a record has up to {most} bytes with these limits, and the max_payload of the bucket's \
-         NATS server is {max_payload}: lower limits.request_bytes or limits.batch, or raise \
-         max_payload"
+        max_bytes <= max_payload,
+        "a record has up to {max_bytes} bytes with these limits, and the max_payload of the \
+         bucket's NATS server is {max_payload}: lower limits.request_bytes or limits.batch, or \
+         raise max_payload"
     );
 
     Ok(())
@@ -37,9 +38,10 @@ pub(super) fn check_truth(limits: &Limits, max_payload: usize) -> anyhow::Result
 /// Returns when the connection is closed.
 pub(super) async fn watch(front: Front, limits: LimitsInForce) {
     let mut state = front.state();
+
     loop {
         let max_payload = state.borrow_and_update().info.max_payload;
-        observe(max_payload, &limits);
+        apply(max_payload, &limits);
 
         if state.changed().await.is_err() {
             return;
@@ -47,8 +49,8 @@ pub(super) async fn watch(front: Front, limits: LimitsInForce) {
     }
 }
 
-/// Takes the server's `max_payload`, and logs what it means if it is another than before.
-fn observe(max_payload: usize, limits: &LimitsInForce) {
+/// Applies the server's `max_payload`, and logs whether the limits fit it if it has changed.
+fn apply(max_payload: usize, limits: &LimitsInForce) {
     if !limits.set_max_payload(max_payload) {
         return;
     }
@@ -61,6 +63,26 @@ fn observe(max_payload: usize, limits: &LimitsInForce) {
         warn!(
             max_payload,
             "the limits do not fit the NATS server: {problem}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_whose_records_do_not_fit_is_refused() {
+        let limits = Limits::default();
+        let max_bytes = limits.record_bytes() + RECORD_FRAME_BYTES;
+
+        let fitting = check_truth(&limits, max_bytes);
+        let error = check_truth(&limits, max_bytes - 1).expect_err("too small");
+
+        assert!(fitting.is_ok());
+        assert!(
+            error.to_string().contains("limits.request_bytes"),
+            "{error}"
         );
     }
 }

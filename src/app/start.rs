@@ -1,20 +1,25 @@
 //! The checks before a worker is ready. It waits for what is unavailable. Anything that is wrong
 //! ends the start, with a message that says what to do.
 
-use super::connect::ConnectionEvents;
+use super::connect::{ConnectionEvents, missing_right};
 use super::connections::{Connections, flush};
+use super::echo::Echo;
 use super::wait::Wait;
 use super::wait_limit::WaitLimit;
 use crate::auth::Authenticator;
+use crate::config::Role;
+use crate::front::Front;
 use crate::requester::CallError;
 use crate::truth::{Bucket, TruthError};
 use anyhow::bail;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 /// The pause between two attempts to reach the server of the callers.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How long a message to the worker's own inbox may take until the start looks for a reason.
+const ECHO_LIMIT: Duration = Duration::from_secs(5);
 /// How long the server's report of a missing permission may take, after its answer to a later
 /// request.
 const REFUSAL_DELAY_MAX: Duration = Duration::from_millis(100);
@@ -57,6 +62,7 @@ pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> 
 /// made.
 pub(super) async fn check_refusals(
     connections: &Connections,
+    echo: &Echo,
     auth: &Authenticator,
     bucket: &Bucket,
 ) -> anyhow::Result<()> {
@@ -84,8 +90,30 @@ pub(super) async fn check_refusals(
         .await?;
     sleep(REFUSAL_DELAY_MAX).await;
 
-    match events.missing_right() {
-        Some(refused) => bail!(refused),
-        None => Ok(()),
+    if let Some(refused) = events.missing_right() {
+        bail!(refused);
     }
+
+    check_echo(&connections.front, echo).await
+}
+
+/// Waits until a message to the worker's own inbox comes back from the callers' server.
+///
+/// # Errors
+/// The server refuses it.
+async fn check_echo(front: &Front, echo: &Echo) -> anyhow::Result<()> {
+    while timeout(ECHO_LIMIT, echo.arrived()).await.is_err() {
+        // Replies may have been refused too, because of their subjects.
+        if front.counters().refused_replies() > 0 {
+            bail!(
+                "{}",
+                missing_right(Role::Front, "a message to its own inbox does not come back")
+            );
+        }
+        warn!(
+            "waiting for the server of the callers: a message to an own inbox does not come back"
+        );
+    }
+
+    Ok(())
 }

@@ -51,7 +51,7 @@ const ASK_ATTEMPTS_MAX: usize = 3;
 /// How often the files of keys are read again.
 const KEY_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The pause between two attempts to hear revocations through a client that was replaced.
+/// The pause between two attempts to subscribe to revocations again after the client ended.
 const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The answer to a question under way, shared by all requests with the same token.
@@ -93,7 +93,7 @@ pub struct AuthCounts {
     pub revocations: u64,
     /// Messages on the revocation subject that were not valid revocations.
     pub forged_revocations: u64,
-    /// How often a changed file of keys was put in force.
+    /// How often the keys of a changed file were put in force.
     pub key_reloads: u64,
 }
 
@@ -154,7 +154,8 @@ impl Authenticator {
     /// permissions violation on the connection.
     ///
     /// # Errors
-    /// The question was not sent, because the connection is down.
+    ///
+    /// Fails if the question was not sent because the connection is down.
     pub async fn knock(&self) -> Result<(), CallError> {
         let requester = self.0.requester.clone();
         let subject = self.0.settings.verify_subject.clone();
@@ -177,19 +178,19 @@ impl Authenticator {
         }
     }
 
-    /// Why a file of keys cannot be used now, if one cannot. The keys that were read from it before
-    /// are in force.
+    /// Returns why a file of keys is unusable now, or `None` if all are usable. The keys that were
+    /// read from the file before stay in force.
     pub fn key_error(&self) -> Option<String> {
         self.0.key_sources().find_map(KeySource::error)
     }
 
-    /// Reads the files of keys again and again, and puts their keys in force when they change.
+    /// Reads the files of keys at regular intervals, and puts their keys in force when they change.
     /// Never returns.
     pub async fn reload_keys(self) {
         loop {
             tokio::time::sleep(KEY_RELOAD_INTERVAL).await;
 
-            // In a thread of its own, because a file may be on a slow network.
+            // On a thread that may block, because a file may be on a slow network.
             let inner = self.0.clone();
             let reloaded = tokio::task::spawn_blocking(move || inner.reload_keys()).await;
             if let Err(error) = reloaded {
@@ -267,7 +268,8 @@ impl Authenticator {
         let token = token.to_owned();
         let trace = trace.map(TraceContext::header);
         let question = tokio::spawn(async move {
-            // A panic must not leave the question in `in_flight`: nobody could ask about this token again.
+            // A panic must not leave the question in `in_flight`, because nobody could ask about
+            // this token again.
             let answer = AssertUnwindSafe(inner.fetch_verdict(hash, &token, trace))
                 .catch_unwind()
                 .await
@@ -313,7 +315,7 @@ impl Inner {
         iter::once(&self.verdict_keys).chain(&self.token_keys)
     }
 
-    /// Reads each file of keys once more.
+    /// Reads each file of keys again.
     fn reload_keys(&self) {
         for source in self.key_sources() {
             let setting = source.setting();
@@ -324,6 +326,7 @@ impl Inner {
                         // The removed key may have signed any of the cached verdicts.
                         self.forget_all();
                     }
+
                     self.key_reloads.fetch_add(1, Ordering::Relaxed);
                     info!(
                         keys,
@@ -425,7 +428,7 @@ impl Inner {
         self.requester.client().subscribe(subject).await
     }
 
-    /// Subscribes to revocations once the client that has ended is replaced.
+    /// Subscribes to revocations again, as soon as the client that ended is replaced.
     async fn subscribe_again(&self) -> Subscriber {
         loop {
             tokio::time::sleep(SUBSCRIBE_PAUSE).await;
@@ -434,7 +437,7 @@ impl Inner {
             }
 
             if let Ok(messages) = self.subscribe_to_revocations().await {
-                // Verdicts may have come before this subscription.
+                // A cached verdict may have been revoked before this subscription began.
                 self.forget_all();
                 return messages;
             }
@@ -500,7 +503,7 @@ fn verdict_keys(settings: &AuthSettings) -> Result<KeySource, KeySetError> {
     }
 }
 
-/// The keys of callers' tokens, if the settings have some.
+/// Returns the keys of callers' tokens, if the settings name any.
 fn token_keys(settings: &AuthSettings) -> Result<Option<KeySource>, KeySetError> {
     let algorithms = &settings.algorithms;
     if !settings.token_keys.is_empty() {
@@ -517,7 +520,7 @@ fn probe_limit(settings: &AuthSettings) -> Duration {
     Duration::from_millis(settings.timeout_ms / 4)
 }
 
-/// Asks about the empty token; any answer will do.
+/// Asks about the empty token. Any answer counts as a success.
 async fn probe(requester: Requester, subject: String, limit: Duration) -> Result<(), CallError> {
     let question = serde_json::json!({ "token": "" }).to_string().into();
     let deadline = tokio::time::Instant::now() + limit;

@@ -29,17 +29,18 @@ impl NumericDate {
         (seconds >= 0.0).then_some(Self(seconds))
     }
 
-    /// The time in whole seconds, rounded down. A time too large for the type is its maximum.
+    /// Returns the time in whole seconds, rounded down. A time too large for the type is its
+    /// maximum.
     pub fn whole_seconds(self) -> u64 {
         self.0 as u64
     }
 
-    /// Returns whether it is before `now`, in seconds, by more than `leeway_s`.
+    /// Returns whether the time is more than `leeway_s` before `now`, in seconds.
     fn is_past(self, now: u64, leeway_s: u64) -> bool {
         self.0 + (leeway_s as f64) < now as f64
     }
 
-    /// Returns whether it is after `now`, in seconds, by more than `leeway_s`.
+    /// Returns whether the time is more than `leeway_s` after `now`, in seconds.
     pub fn is_future(self, now: u64, leeway_s: u64) -> bool {
         self.0 > now as f64 + leeway_s as f64
     }
@@ -61,7 +62,7 @@ pub(super) struct Demands<'a> {
 #[derive(Debug)]
 pub(super) struct Claims {
     fields: Map<String, Value>,
-    /// What stands before a claim's name in errors.
+    /// The prefix of the claims' names in errors.
     path: &'static str,
 }
 
@@ -105,7 +106,7 @@ impl Claims {
         }
     }
 
-    /// The error that this claim is missing or wrong.
+    /// Returns the error that this claim is missing or wrong.
     pub fn wrong(&self, name: &str) -> JwtError {
         JwtError::Claim(format!("{}{name}", self.path))
     }
@@ -131,7 +132,7 @@ impl Claims {
             .ok_or_else(|| self.wrong(name))
     }
 
-    /// An object of claims; `path` stands before their names in errors.
+    /// Returns an object of claims. In errors `path` is the prefix of their names.
     pub fn require_object(&self, name: &str, path: &'static str) -> Result<Self, JwtError> {
         let fields = self.get(name, Value::as_object)?;
         let fields = fields.ok_or_else(|| self.wrong(name))?.clone();
@@ -144,7 +145,7 @@ impl Claims {
         self.fields.is_empty()
     }
 
-    /// A claim that `read` accepts; `None` if it is absent or null.
+    /// Returns a claim that `read` accepts, or `None` if it is absent or null.
     fn get<'a, T>(
         &'a self,
         name: &str,
@@ -179,6 +180,7 @@ mod tests {
     fn with(claim: &str, value: Value) -> Value {
         let mut claims = json!({"iss": "iss", "aud": "us", "exp": 101, "nbf": 99});
         claims[claim] = value;
+
         claims
     }
 
@@ -216,24 +218,22 @@ mod tests {
 
         for (claim, value) in cases {
             let claims = with(claim, value);
-            assert_eq!(
-                check(&claims),
-                Err(JwtError::Claim(claim.into())),
-                "{claims}"
-            );
+
+            let checked = check(&claims);
+
+            assert_eq!(checked, Err(JwtError::Claim(claim.into())), "{claims}");
         }
     }
 
     #[test]
     fn a_claim_within_an_object_is_named_with_its_path() {
         let claims = Claims::parse(b"{\"a\": {\"b\": 1}}").expect("an object");
+
         let within = claims.require_object("a", "a.").expect("an object");
+        let missing = claims.require_object("c", "c.").err();
 
         assert_eq!(within.text("b"), Err(JwtError::Claim("a.b".into())));
-        assert_eq!(
-            claims.require_object("c", "c.").err(),
-            Some(JwtError::Claim("c".into()))
-        );
+        assert_eq!(missing, Some(JwtError::Claim("c".into())));
     }
 
     #[test]

@@ -26,18 +26,18 @@ struct WatchedFile {
 struct FileState {
     /// The text of the keys in force.
     text: String,
-    /// Why the file cannot be used now, if it cannot.
+    /// Why the file is unusable now. `None` if it is usable.
     error: Option<String>,
 }
 
-/// What reading the file again led to.
+/// The result of reading the file again.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reload {
     /// The keys are the same as before.
     Unchanged,
-    /// Other keys are in force. `removed` is true if one of the former keys is not among them.
+    /// Other keys are in force. `removed` is true if a former key is missing among them.
     Replaced { keys: usize, removed: bool },
-    /// The file became unusable, for this reason. The former keys stay in force.
+    /// The file became unusable, with this error. The former keys stay in force.
     Failed(String),
 }
 
@@ -79,26 +79,26 @@ impl KeySource {
         })
     }
 
-    /// The keys in force.
+    /// Returns the keys in force.
     pub(super) fn current(&self) -> Arc<KeySet> {
         let keys = self.current.read().unwrap_or_else(PoisonError::into_inner);
         keys.clone()
     }
 
-    /// The setting that names where the keys come from.
+    /// Returns the field of the settings that errors name.
     pub(super) fn setting(&self) -> &'static str {
         self.setting
     }
 
-    /// Why the file cannot be used now, if it cannot.
+    /// Returns why the file is unusable now, or `None` if it is usable.
     pub(super) fn error(&self) -> Option<String> {
         self.file.as_ref()?.state().error.clone()
     }
 
-    /// Reads the file again, if there is one, and puts its keys in force if they are others.
+    /// Reads the file again, if there is one, and puts its keys in force if they have changed.
     ///
-    /// The text is compared, and not the file's times: a file that was written twice within the
-    /// resolution of its times would keep the first keys in force.
+    /// It compares the file's text, not its times. If a file is written twice within the
+    /// resolution of its times, the times would not show the second change.
     pub(super) fn reload(&self) -> Reload {
         let Some(file) = &self.file else {
             return Reload::Unchanged;
@@ -117,6 +117,7 @@ impl KeySource {
             let keys = KeySet::parse(self.setting, &text, &self.algorithms)?;
             Ok((text, keys))
         });
+
         match loaded {
             Ok((text, keys)) => {
                 *state = FileState { text, error: None };
@@ -143,6 +144,7 @@ impl KeySource {
         };
 
         *current = Arc::new(keys);
+
         replaced
     }
 }
@@ -163,6 +165,7 @@ fn read(path: &Path) -> io::Result<String> {
     if read as u64 > FILE_BYTES_MAX {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge));
     }
+
     Ok(text)
 }
 
@@ -188,9 +191,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("keys.json");
         let write = |text: &str| fs::write(&path, text).expect("written");
+
         write(&set(&[jwk(1)]));
         let source =
             KeySource::file("verdict_keys_file", &path, &["EdDSA".into()]).expect("a key set");
+
         assert_eq!(source.reload(), Reload::Unchanged);
 
         write(&set(&[jwk(1), jwk(2)]));

@@ -1,4 +1,4 @@
-//! The public keys of the auth service, and the check of signatures by them.
+//! The public keys of the auth service, and the verification of signatures with them.
 
 use super::claims::{Claims, Demands, JwtError};
 use base64::Engine as _;
@@ -52,7 +52,7 @@ struct Header {
     crit: bool,
 }
 
-/// A key set that cannot be used.
+/// Why a key set cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
     /// The file cannot be read.
@@ -69,9 +69,10 @@ pub enum KeySetError {
     Algorithm(String),
 }
 
-/// Reads a field of any value, also `null`: it is there.
+/// Reads a field of any value, `null` included. Returns `true`, because the field is present.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     IgnoredAny::deserialize(deserializer)?;
+
     Ok(true)
 }
 
@@ -109,7 +110,7 @@ impl KeySet {
         }
     }
 
-    /// The number of usable keys.
+    /// Returns the number of usable keys.
     pub(super) fn count(&self) -> usize {
         self.keys.len()
     }
@@ -157,14 +158,15 @@ impl KeySet {
 
         let claims = Claims::parse(&payload)?;
         claims.check(demands, now)?;
+
         Ok(claims)
     }
 }
 
 impl Key {
     /// Returns a key with its one algorithm: the algorithm that the key names, or else the first
-    /// allowed one of its type. `None` if the key is for another purpose, or for no allowed
-    /// algorithm.
+    /// allowed one of its type. Returns `None` if the key is for another purpose or for an
+    /// algorithm that is not allowed.
     fn usable(jwk: Jwk, allowed: &[Algorithm]) -> Option<Self> {
         let is_for_signatures = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
             && jwk
@@ -194,6 +196,7 @@ impl Key {
     /// Returns whether the header of a JWT can mean this key.
     fn fits(&self, algorithm: Algorithm, kid: Option<&str>) -> bool {
         let own_kid = self.jwk.kid.as_deref();
+
         self.algorithm == algorithm && (kid.is_none() || own_kid.is_none() || own_kid == kid)
     }
 }
@@ -216,8 +219,10 @@ impl Jwk {
     }
 }
 
-/// The algorithm of that name, if this service supports it. `Ed25519` (RFC 9864) is a newer name
-/// of what `EdDSA` means with a key of that curve, the only one here.
+/// Returns the algorithm of that name, if this service supports it.
+///
+/// `Ed25519` (RFC 9864) is a newer name of `EdDSA` with a key of that curve, which is the only
+/// supported curve.
 fn algorithm(name: &str) -> Option<Algorithm> {
     match name {
         "EdDSA" | "Ed25519" => Some(Algorithm::EdDSA),

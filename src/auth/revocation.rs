@@ -31,7 +31,9 @@ impl Revocation {
     /// Reads a message.
     ///
     /// # Errors
-    /// The auth service did not sign it, it is not for this service, or it is of the future.
+    ///
+    /// Fails if the auth service did not sign the message, if it is for another service or issued
+    /// in the future, or if it has no event, or neither a `sub` nor a `sid`.
     pub(super) fn read(
         keys: &KeySet,
         issuer: &str,
@@ -56,6 +58,7 @@ impl Revocation {
         if claims.require_object("events", "events.")?.is_empty() {
             return Err(claims.wrong("events"));
         }
+
         let subject = claims.text("sub")?.map(str::to_owned);
         let session = claims.text("sid")?.map(str::to_owned);
         if subject.is_none() && session.is_none() {
@@ -70,8 +73,8 @@ impl Revocation {
         })
     }
 
-    /// Returns whether it applies to this caller: the issuer must match, and the subject and the
-    /// session must match if the revocation names them.
+    /// Returns whether the revocation applies to this caller. The issuer must match. The subject
+    /// and the session must match if the revocation names them.
     pub(super) fn is_about(&self, principal: &Principal) -> bool {
         let user = principal.user();
         let subject_matches = self
@@ -98,8 +101,8 @@ pub(super) struct RevocationLog {
 struct LogEntries {
     /// The revocations, and when each of them arrived.
     revocations: Vec<(Instant, Revocation)>,
-    /// The last time at which a revocation may have been missed. The missed one may apply to any
-    /// verdict that was asked for before this.
+    /// The last time at which a revocation may have been missed. The missed revocation may apply to
+    /// any verdict that was asked for before this time.
     gap_at: Option<Instant>,
 }
 
@@ -154,6 +157,7 @@ impl RevocationLog {
             .revocations
             .iter()
             .filter(|(at, revocation)| at.elapsed() < self.life && revocation.is_about(principal));
+
         let is_revoked = relevant
             .clone()
             .any(|(at, revocation)| *at < asked_at && signed_at < revocation.issued_at);
@@ -219,6 +223,7 @@ mod tests {
         let before = Instant::now();
         let standing =
             |subject: &str, signed_at| log.standing(&caller(subject, "1"), before, signed_at);
+
         assert_eq!(standing("s", 99), Standing::Good);
 
         log.add(revocation(Some("s"), None));

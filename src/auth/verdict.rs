@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 const TYP: &str = "token-introspection+jwt";
 
-/// What a verdict must satisfy before it is trusted.
+/// What a verdict must satisfy, so that it is trusted.
 pub(super) struct Terms {
     pub issuer: String,
     /// The issuers of tokens that a verdict may name, in addition to `issuer`.
@@ -45,10 +45,10 @@ impl From<JwtError> for VerdictError {
 
 /// Checks and reads a verdict about `token`; `now` is in seconds since the Unix epoch.
 ///
-/// The owner is named by the verdict's `iss` and the `sub` within the introspection. An `iss` within
-/// the introspection is the issuer of the token, which only has to be an expected one: the owner
-/// stays the same when an auth service begins to send it, and revocations name the same `iss` and
-/// `sub`.
+/// The verdict's `iss` and the `sub` within the introspection name the owner. An `iss` within the
+/// introspection is the issuer of the token. It only has to be an expected one, and is no part of
+/// the owner's name. So an owner stays the same when an auth service begins to send it, and
+/// revocations name the same `iss` and `sub`.
 pub(super) fn read(
     keys: &KeySet,
     terms: &Terms,
@@ -88,6 +88,7 @@ pub(super) fn read(
     {
         return Err(introspection.wrong("iss").into());
     }
+
     // Rounded down, so that no fraction of a second keeps an expired token alive.
     let expires_at = introspection.date("exp")?.map(|exp| exp.whole_seconds());
     if expires_at.is_some_and(|exp| exp <= now) {

@@ -1,5 +1,5 @@
-//! The options with which the commands reach NATS. What is not given comes from the environment or
-//! from a context.
+//! The options with which the commands connect to NATS. Missing options come from the environment
+//! or from a context.
 
 use super::contexts::{Place, check_private};
 use super::failed::CommandError;
@@ -8,7 +8,7 @@ use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The NATS server, and how the command logs in there.
+/// The NATS server, and how the command logs in.
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct NatsOptions {
@@ -24,13 +24,13 @@ pub(super) struct NatsOptions {
     /// A file that holds that password
     #[arg(long, env = "GOFAVORITES_PASSWORD_FILE", value_name = "FILE")]
     password_file: Option<OsString>,
-    /// A file that holds a NATS token, in the place of user and password
+    /// A file that holds a NATS token, instead of user and password
     #[arg(long, env = "GOFAVORITES_NATS_TOKEN_FILE", value_name = "FILE")]
     nats_token_file: Option<OsString>,
-    /// A file that holds the seed of an nkey, in the place of user and password
+    /// A file that holds the seed of an nkey, instead of user and password
     #[arg(long, env = "GOFAVORITES_NKEY_FILE", value_name = "FILE")]
     nkey_file: Option<OsString>,
-    /// A credentials file of NATS (JWT and nkey), in the place of user and password
+    /// A credentials file of NATS (JWT and nkey), instead of user and password
     #[arg(long, env = "GOFAVORITES_CREDS", value_name = "FILE")]
     creds: Option<OsString>,
     /// The prefix of the inboxes for replies [default: _INBOX]
@@ -50,28 +50,28 @@ pub(super) struct NatsOptions {
     tls_required: bool,
 }
 
-/// A value that is given. An empty variable of the environment counts as not given.
+/// Returns the value, if it is given. An empty environment variable counts as not given.
 pub(super) fn given<T: Clone>(value: Option<&T>, is_empty: impl Fn(&T) -> bool) -> Option<T> {
     value.filter(|value| !is_empty(value)).cloned()
 }
 
-/// The text of an option, if one is given.
+/// Returns the text of an option, if it is given.
 pub(super) fn text(value: Option<&String>) -> Option<String> {
     given(value, String::is_empty)
 }
 
-/// The path of an option, if one is given.
+/// Returns the path of an option, if it is given.
 pub(super) fn path(value: Option<&OsString>) -> Option<PathBuf> {
     given(value, |value| value.is_empty()).map(PathBuf::from)
 }
 
 impl NatsOptions {
-    /// The servers, if an option, the environment or the context names some.
+    /// Returns the servers, if an option, the environment or the context names some.
     pub fn url(&self, context: &Place) -> Option<String> {
         text(self.url.as_ref()).or_else(|| context.url.clone())
     }
 
-    /// The prefix of inboxes, if one is given.
+    /// Returns the prefix of inboxes, if one is given.
     pub fn inbox_prefix(&self, context: &Place) -> Option<String> {
         text(self.inbox_prefix.as_ref()).or_else(|| context.inbox_prefix.clone())
     }
@@ -79,7 +79,8 @@ impl NatsOptions {
     /// Returns how to connect to `url`.
     ///
     /// # Errors
-    /// The options contradict each other, or others may read a file with a secret.
+    ///
+    /// Fails if the options contradict each other, or if other users may read a file with a secret.
     pub fn access(&self, url: &str, context: &Place) -> anyhow::Result<Access> {
         let credentials = self.credentials(context);
         let files = [
@@ -88,11 +89,10 @@ impl NatsOptions {
             &credentials.nkey_seed.file,
             &credentials.creds_file,
         ];
-        for file in files
-            .into_iter()
-            .filter(|file| !file.as_os_str().is_empty())
-        {
-            check_private(file)?;
+        for file in files {
+            if !file.as_os_str().is_empty() {
+                check_private(file)?;
+            }
         }
 
         Access::new(url, credentials, self.tls(context), false).map_err(|error| {
@@ -107,8 +107,8 @@ impl NatsOptions {
         })
     }
 
-    /// The credentials of the options, else those of the context. Only user and password may come
-    /// from both.
+    /// Returns the credentials of the options, or else those of the context. Only user and password
+    /// may come from both.
     fn credentials(&self, context: &Place) -> Credentials {
         let file = |value| path(value).unwrap_or_default();
         let own = Credentials {
@@ -135,19 +135,20 @@ impl NatsOptions {
             return others;
         }
 
-        let is_password = own.user.is_empty() != own.password.is_empty();
-        if is_password && own.user.is_empty() {
+        let is_half_given = own.user.is_empty() != own.password.is_empty();
+        if is_half_given && own.user.is_empty() {
             return Credentials {
                 user: others.user,
                 ..own
             };
         }
-        if is_password {
+        if is_half_given {
             return Credentials {
                 password: others.password,
                 ..own
             };
         }
+
         own
     }
 
@@ -178,6 +179,7 @@ mod tests {
 
     fn credentials(arguments: &[&str], context: &Place) -> Credentials {
         let arguments = [&["command"], arguments].concat();
+
         Command::parse_from(arguments).nats.credentials(context)
     }
 
@@ -190,10 +192,11 @@ mod tests {
     }
 
     #[test]
-    fn what_no_option_gives_comes_from_the_context() {
-        assert_eq!(credentials(&[], &home()), home().credentials());
-
+    fn missing_options_come_from_the_context() {
+        let without_options = credentials(&[], &home());
         let other_password = credentials(&["--password", "p"], &home());
+
+        assert_eq!(without_options, home().credentials());
         assert_eq!(other_password.user, "home");
         assert_eq!(other_password.password, Secret::from("p".to_owned()));
     }
@@ -201,10 +204,10 @@ mod tests {
     #[test]
     fn other_credentials_replace_those_of_the_context() {
         let creds = credentials(&["--creds", "a.creds"], &home());
+        let in_url = credentials(&["--url", "nats://u:p@h"], &home());
+
         assert_eq!(creds.user, "");
         assert_eq!(creds.creds_file, PathBuf::from("a.creds"));
-
-        let in_url = credentials(&["--url", "nats://u:p@h"], &home());
         assert!(in_url.is_empty());
     }
 
@@ -217,25 +220,19 @@ mod tests {
 
     #[test]
     fn options_that_contradict_each_other_are_named() {
-        let nats = |arguments: &[&str]| {
-            let arguments = [&["command"], arguments].concat();
-            Command::parse_from(arguments).nats
-        };
-        let error = |arguments: &[&str]| {
-            let error = nats(arguments).access("nats://h", &Place::default());
+        let error = |arguments: &str| {
+            let arguments = ["command"].into_iter().chain(arguments.split(' '));
+            let nats = Command::parse_from(arguments).nats;
+            let error = nats.access("nats://h", &Place::default());
             error.expect_err("a contradiction").to_string()
         };
 
-        assert!(error(&["--tls-cert", "a"]).contains("--tls-key"));
-        assert!(error(&["--password", "p"]).contains("--user"));
-        let twice = error(&[
-            "--user",
-            "u",
-            "--password",
-            "p",
-            "--password-file",
-            "/dev/null",
-        ]);
+        let without_key = error("--tls-cert a");
+        let without_user = error("--password p");
+        let twice = error("--user u --password p --password-file /dev/null");
+
+        assert!(without_key.contains("--tls-key"), "{without_key}");
+        assert!(without_user.contains("--user"), "{without_user}");
         assert!(
             twice.contains("--password-file") || twice.contains("/dev/null"),
             "{twice}"

@@ -27,7 +27,7 @@ pub struct NatsSettings {
     pub url: String,
     /// How many messages of one subscription may wait in memory. More are lost, and counted.
     pub queue_messages: usize,
-    /// Whether to use only the servers of `url`, and not those of the cluster that they name.
+    /// Whether to use only the servers of `url`, and not the other servers that they announce.
     pub ignore_discovered: bool,
     /// TLS.
     pub tls: TlsSettings,
@@ -56,17 +56,17 @@ pub struct NatsUserSettings {
     pub password: String,
     /// A file that holds the password.
     pub password_file: PathBuf,
-    /// A token, in the place of user and password.
+    /// A token, instead of user and password.
     #[serde(serialize_with = "hidden")]
     pub token: String,
     /// A file that holds the token.
     pub token_file: PathBuf,
-    /// The seed of the user's nkey, in the place of user and password.
+    /// The seed of the user's nkey, instead of user and password.
     #[serde(serialize_with = "hidden")]
     pub nkey_seed: String,
     /// A file that holds that seed.
     pub nkey_seed_file: PathBuf,
-    /// A file with the user's JWT and the seed of the user's nkey, in the place of the others.
+    /// A file with the user's JWT and the seed of the user's nkey, instead of other credentials.
     pub creds_file: PathBuf,
     /// The prefix of this connection's inboxes. The user's permissions name it too.
     pub inbox_prefix: String,
@@ -76,7 +76,7 @@ impl Role {
     /// Every role.
     pub const ALL: [Self; 3] = [Self::Front, Self::Auth, Self::Truth];
 
-    /// The name of the role's section below `nats`.
+    /// Returns the name of the role's section below `nats`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Front => "front",
@@ -95,7 +95,7 @@ impl Role {
 }
 
 impl NatsSettings {
-    /// The settings of the role's own connection.
+    /// Returns the settings of the role's connection.
     pub fn user(&self, role: Role) -> &NatsUserSettings {
         match role {
             Role::Front => &self.front,
@@ -104,13 +104,14 @@ impl NatsSettings {
         }
     }
 
-    /// Returns how the role's connection is made: its own servers and credentials, else the shared
-    /// servers, else the credentials in the servers' URLs.
+    /// Returns what the role's connection needs. It uses its own servers, or else the shared ones,
+    /// and its own credentials, or else those in the servers' URLs.
     pub fn access(&self, role: Role) -> Result<Access, AccessError> {
         let user = self.user(role);
-        let url = match user.url.as_str() {
-            "" => &self.url,
-            own => own,
+        let url = if user.url.is_empty() {
+            &self.url
+        } else {
+            &user.url
         };
 
         Access::new(
@@ -123,7 +124,7 @@ impl NatsSettings {
 }
 
 impl NatsUserSettings {
-    /// The settings of a connection that names nothing of its own.
+    /// Returns the default settings of the role's connection.
     fn of(role: Role) -> Self {
         Self {
             inbox_prefix: role.inbox_prefix().to_owned(),
@@ -146,7 +147,7 @@ impl NatsUserSettings {
         }
     }
 
-    /// Reads the section of that role.
+    /// Reads the role's section.
     fn read<'de, D: Deserializer<'de>>(deserializer: D, role: Role) -> Result<Self, D::Error> {
         let mut user = Self::deserialize(deserializer)?;
         if user.inbox_prefix.is_empty() {
@@ -209,11 +210,11 @@ impl fmt::Debug for NatsUserSettings {
     }
 }
 
-/// Fields of `nats` that every connection has for itself by now.
+/// The fields that moved from `nats` into the sections of the connections.
 const MOVED_FIELDS: [&str; 3] = ["user", "password", "inbox_prefix"];
 
-/// Returns the message for the first field of `nats` that has moved into the sections of the
-/// connections, if there is one.
+/// Returns the message for the first of the moved fields that the settings still have in `nats`, if
+/// there is one.
 pub(super) fn moved_field(settings: &config::Config) -> Option<String> {
     let nats = settings.get_table("nats").ok()?;
     let field = MOVED_FIELDS
@@ -240,13 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn each_connection_keeps_its_inboxes_if_the_file_names_only_its_user() {
-        let nats = read("[nats.front]\nuser = \"front\"\n[nats.truth]\nuser = \"worker\"\n")
-            .expect("well formed")
-            .nats;
+    fn a_section_with_only_a_user_keeps_the_default_inboxes() {
+        let text = "[nats.front]\nuser = \"front\"\n[nats.truth]\nuser = \"worker\"\n";
+
+        let nats = read(text).expect("well formed").nats;
 
         let prefixes = Role::ALL.map(|role| nats.user(role).inbox_prefix.as_str());
-
         assert_eq!(prefixes, ["_INBOX_front", "_INBOX_auth", "_INBOX_worker"]);
         assert_eq!(nats.front.user, "front");
     }
@@ -264,19 +264,17 @@ mod tests {
             (host, access.credentials().user.clone())
         });
 
-        let expected = [("all", "u"), ("auth", ""), ("all", "worker")];
-        assert_eq!(
-            reached,
-            expected.map(|(host, user)| (host.to_owned(), user.to_owned()))
-        );
+        let expected = [("all", "u"), ("auth", ""), ("all", "worker")]
+            .map(|(host, user)| (host.to_owned(), user.to_owned()));
+        assert_eq!(reached, expected);
     }
 
     #[test]
     fn a_field_that_has_moved_is_refused_with_its_new_place() {
         for field in MOVED_FIELDS {
-            let error = read(&format!("[nats]\n{field} = \"hush\"\n"))
-                .expect_err("moved")
-                .to_string();
+            let text = format!("[nats]\n{field} = \"hush\"\n");
+
+            let error = read(&text).expect_err("moved").to_string();
 
             assert!(error.contains(&format!("nats.truth.{field}")), "{error}");
             assert!(!error.contains("hush"), "{error}");

@@ -1,9 +1,9 @@
-//! Secrets that are given as files: a setting `x` may stand in the file that `x_file` names.
+//! Secrets in files: instead of a setting `x`, the setting `x_file` may name a file that holds it.
 
 use super::{Settings, SettingsError};
 use crate::secret_file::read_secret;
 
-/// Every setting that may be given as a file.
+/// All settings that may be given as a file.
 const SECRETS: [&str; 12] = [
     "nats.front.password",
     "nats.front.token",
@@ -19,7 +19,8 @@ const SECRETS: [&str; 12] = [
     "keys.encryption",
 ];
 
-/// Fails if a secret is given twice: as it is and as a file. Neither may silently count more.
+/// Fails if a secret is given both as text and as a file, because neither may silently take
+/// precedence.
 pub(super) fn check_given_once(settings: &config::Config) -> Result<(), SettingsError> {
     let is_given = |name: &str| {
         settings
@@ -39,8 +40,8 @@ pub(super) fn check_given_once(settings: &config::Config) -> Result<(), Settings
     }
 }
 
-/// Reads the files of the secrets that are needed once. Those of `nats` are read at each
-/// connection.
+/// Reads the files of the secrets that are used once. The connections read the files of `nats`
+/// each time that they connect.
 pub(super) fn read_files(settings: &mut Settings) -> Result<(), SettingsError> {
     let Settings { postgres, keys, .. } = settings;
     let secrets = [
@@ -62,6 +63,7 @@ pub(super) fn read_files(settings: &mut Settings) -> Result<(), SettingsError> {
         if file.as_os_str().is_empty() {
             continue;
         }
+
         match read_secret(file) {
             Ok(text) => *secret = text,
             Err(error) => {
@@ -91,15 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_may_stand_in_a_file_of_its_own() {
+    fn a_file_may_hold_a_secret() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("identity");
         fs::write(&file, "hush\n").expect("written");
 
         let settings = read(&format!("keys.identity_file = {file:?}\n")).expect("well formed");
 
-        assert_eq!(settings.keys.identity, "hush");
         let shown = settings.shown().expect("TOML");
+        assert_eq!(settings.keys.identity, "hush");
         assert!(!shown.contains("hush"), "{shown}");
         assert!(shown.contains(&file.display().to_string()), "{shown}");
     }
@@ -132,11 +134,11 @@ mod tests {
         }
     }
 
-    /// The names of all settings that end in `_file` and stand beside one without it.
-    fn pairs(prefix: &str, table: &toml::Table, found: &mut BTreeSet<String>) {
+    /// Finds the names of all settings for which there is another one with the suffix `_file`.
+    fn find_pairs(prefix: &str, table: &toml::Table, found: &mut BTreeSet<String>) {
         for (name, value) in table {
             if let toml::Value::Table(section) = value {
-                pairs(&format!("{prefix}{name}."), section, found);
+                find_pairs(&format!("{prefix}{name}."), section, found);
             } else if table.contains_key(&format!("{name}_file")) {
                 found.insert(format!("{prefix}{name}"));
             }
@@ -146,11 +148,12 @@ mod tests {
     #[test]
     fn the_list_names_every_secret_that_has_a_file() {
         let shown = Settings::default().shown().expect("TOML");
+        let table: toml::Table = toml::from_str(&shown).expect("TOML");
         let mut found = BTreeSet::new();
 
-        pairs("", &toml::from_str(&shown).expect("TOML"), &mut found);
+        find_pairs("", &table, &mut found);
 
-        // Public keys, whose files a worker reads again while it runs.
+        // These are public keys. A worker reads their files again while it runs.
         for public in ["auth.verdict_keys", "auth.token_keys"] {
             assert!(found.remove(public), "{public}");
         }

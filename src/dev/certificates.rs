@@ -1,4 +1,4 @@
-//! The certificates of a development platform: an authority, and what it signs for the servers.
+//! The certificates of a development platform: an authority, and those that it signs for servers.
 
 use anyhow::Context as _;
 use rcgen::{
@@ -24,7 +24,8 @@ pub struct Certificate {
     pub key: String,
 }
 
-/// What the NATS servers of a platform show to each other and to clients, in PEM.
+/// The certificates that the NATS servers of a platform present to each other and to clients, in
+/// PEM.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct ServerCertificates {
     /// The authority's own certificate.
@@ -50,10 +51,11 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
 
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+
         Ok(Self(issuer))
     }
 
-    /// The authority's own certificate, in PEM.
+    /// Returns the authority's own certificate, in PEM.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
@@ -76,7 +78,7 @@ impl Authority {
 }
 
 impl ServerCertificates {
-    /// Generates an authority, and a certificate of it for all servers of a platform.
+    /// Generates an authority, and one certificate that it signs for all servers of a platform.
     pub fn generate() -> anyhow::Result<Self> {
         let authority = Authority::generate()?;
 
@@ -105,7 +107,6 @@ impl ServerCertificates {
         }
 
         fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600))?;
-
         Ok(files)
     }
 }

@@ -1,4 +1,4 @@
-//! How the parts of a development platform connect to its NATS servers.
+//! How the processes of a development platform connect to its NATS servers.
 
 use super::secrets::Secrets;
 use anyhow::Context as _;
@@ -8,11 +8,11 @@ use async_nats::rustls::pki_types::pem::PemObject as _;
 use async_nats::rustls::{ClientConfig, RootCertStore, crypto};
 use std::sync::Arc;
 
-/// Returns the options to connect as that NATS user. Where a server offers TLS, they trust the
+/// Returns the options to connect as that NATS user. If a server offers TLS, the client trusts the
 /// platform's own authority.
 pub fn options(secrets: &Secrets, user: &str) -> anyhow::Result<ConnectOptions> {
     let authority = CertificateDer::from_pem_slice(secrets.certificates.authority.as_bytes())
-        .map_err(|_| anyhow::anyhow!("the platform's authority is no certificate"))?;
+        .map_err(|_| anyhow::anyhow!("the platform's authority is not a certificate"))?;
     let mut roots = RootCertStore::empty();
     roots.add(authority)?;
 

@@ -151,3 +151,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_block_has_a_bounded_number_of_headers() {
+    let block = |count: usize| format!("NATS/1.0\r\n{}\r\n", "a:\r\n".repeat(count));
+
+    assert!(HeaderBlock::parse(block(FIELDS_MAX).as_bytes()).is_ok());
+    assert!(HeaderBlock::parse(block(FIELDS_MAX + 1).as_bytes()).is_err());
+}

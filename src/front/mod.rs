@@ -6,9 +6,11 @@
 //! that a caller writes is an error:
 //!
 //! ```text
-//! socket ─► link ─► decoder ─► task ─► registry ─► subscription ─► worker
-//!             ▲                                                      │
-//!             └──────────── outbox ◄──────────────── publish ◄───────┘
+//!               one link                 the task                      the handles
+//!
+//! server ─► socket ─► decoder ─► drive ─► receive ─► registry ─► subscription ─► worker
+//!                                                                                   │
+//! server ◄─ socket ◄──────────── drive ◄──────────── outbox ◄──── connection ◄──────┘
 //! ```
 //!
 //! - `decoder`, `headers`, `protocol`: what a server sends. `encoder`: what a client sends. None of

@@ -267,6 +267,30 @@ mod tests {
         assert_eq!(two_subjects, Some(Err(PublishError::Subject)));
     }
 
+    #[test]
+    fn what_a_new_server_would_not_take_is_dropped() {
+        let outbox = outbox();
+        let mut headers = HeaderBlock::new();
+        headers.append("a", "b").expect("a header");
+        for payload in [&b"long"[..], b"x"] {
+            assert_eq!(publish(&outbox, payload), Some(Ok(())));
+        }
+        outbox
+            .publish("h", &headers, b"y")
+            .now_or_never()
+            .expect("room")
+            .expect("queued");
+
+        outbox.set_max_payload(3);
+
+        let mut before = Outbox::default().take(&mut BytesMut::new()).into_unsent();
+        encoder::publish(&mut before.bytes, "b", &HeaderBlock::new(), b"long");
+        before.ends.push_back(before.bytes.len());
+        outbox.put_back(before);
+        let chunk = outbox.take(&mut BytesMut::new());
+        assert_eq!(chunk.rest(), b"PUB a 1\r\nx\r\n");
+    }
+
     #[tokio::test]
     async fn publishers_wait_while_it_is_full() {
         let outbox = outbox();

@@ -1,4 +1,4 @@
-//! Everything that is needed to connect, checked.
+//! Everything that a connection needs: servers, credentials and TLS, checked.
 
 use super::credentials::{Credentials, CredentialsError};
 use super::servers::{Servers, ServersError};
@@ -18,7 +18,7 @@ pub struct Access {
     ignore_discovered: bool,
 }
 
-/// Why there can be no connection with these servers, credentials and TLS settings.
+/// Why these servers, credentials and TLS settings cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
     /// The list of servers cannot be used.
@@ -37,7 +37,7 @@ pub enum AccessError {
 impl Access {
     /// Returns how to connect to the servers of `urls`, which are separated by commas.
     ///
-    /// If `credentials` are empty, those in the URLs count.
+    /// If `credentials` are empty, those in the URLs are used.
     pub fn new(
         urls: &str,
         credentials: Credentials,
@@ -65,28 +65,28 @@ impl Access {
         })
     }
 
-    /// The servers, without credentials.
+    /// Returns the servers, without credentials.
     pub fn servers(&self) -> Vec<ServerAddr> {
         self.servers.clone()
     }
 
-    /// TLS.
+    /// Returns the TLS settings.
     pub fn tls(&self) -> &TlsSettings {
         &self.tls
     }
 
-    /// Whether to use only these servers, and not those that they name.
+    /// Returns whether to use only these servers, and not those that they announce.
     pub fn ignores_discovered(&self) -> bool {
         self.ignore_discovered
     }
 
-    /// The credentials.
+    /// Returns the credentials.
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Returns what the client sends to the server; see [`Credentials::login`]. The files are read
-    /// where they block nobody.
+    /// Returns what the client sends to the server; see [`Credentials::login`]. It reads the files
+    /// on a thread that may block.
     pub async fn login(&self, nonce: Vec<u8>) -> Result<Auth, LoginError> {
         let credentials = self.credentials.clone();
         let login = tokio::task::spawn_blocking(move || credentials.login(&nonce));
@@ -94,11 +94,14 @@ impl Access {
         Ok(login.await??)
     }
 
-    /// Returns the settings of a front with that name. It reads the files of credentials and of TLS
-    /// again each time that it connects.
+    /// Returns the settings of a front with that name. The front reads the files of credentials and
+    /// of TLS again each time that it connects.
     pub fn front(&self, name: &str) -> FrontSettings {
         let url = |server: &ServerAddr| {
-            let (scheme, host, port) = (server.scheme(), server.host(), server.port());
+            let scheme = server.scheme();
+            let host = server.host();
+            let port = server.port();
+
             format!("{scheme}://{host}:{port}")
         };
         let credentials = self.credentials.clone();
@@ -117,8 +120,8 @@ impl Access {
         }
     }
 
-    /// Returns the options of the client. It reads the files of credentials and of TLS again each
-    /// time that it connects.
+    /// Returns the options of the published client. The client reads the files of credentials and
+    /// of TLS again each time that it connects.
     pub fn options(&self) -> ConnectOptions {
         let mut options = if self.credentials.is_empty() {
             ConnectOptions::new()
@@ -127,21 +130,23 @@ impl Access {
             ConnectOptions::with_auth_callback(move |nonce| {
                 let access = access.clone();
                 async move {
-                    let login = access.login(nonce).await;
-                    login
+                    access
+                        .login(nonce)
+                        .await
                         .map_err(|error| AuthError::new(format!("{:#}", anyhow::Error::new(error))))
                 }
             })
         };
 
-        // The other servers of a cluster say where they are, and not that they have TLS.
+        // The servers of a cluster announce their addresses, and not whether they require TLS.
         let has_tls = self.servers.iter().any(ServerAddr::tls_required);
         options = options.require_tls(self.tls.required || has_tls);
         if !self.tls.ca_file.as_os_str().is_empty() {
             options = options.add_root_certificates(self.tls.ca_file.clone());
         }
         if !self.tls.cert_file.as_os_str().is_empty() {
-            let (cert, key) = (self.tls.cert_file.clone(), self.tls.key_file.clone());
+            let cert = self.tls.cert_file.clone();
+            let key = self.tls.key_file.clone();
             options = options.add_client_certificate(cert, key);
         }
         if self.ignore_discovered {
@@ -166,7 +171,7 @@ fn front_login(auth: Auth) -> Login {
 /// Why the credentials could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// They cannot be used.
+    /// The credentials cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     /// The program is ending.
@@ -188,14 +193,17 @@ mod tests {
     }
 
     #[test]
-    fn credentials_of_their_own_count_before_those_in_the_url() {
+    fn separate_credentials_are_used_before_those_in_the_url() {
         let access = |credentials| {
             Access::new("nats://url:p@h", credentials, TlsSettings::default(), false)
                 .expect("consistent")
         };
 
-        assert_eq!(access(Credentials::default()).credentials().user, "url");
-        assert_eq!(access(user("own")).credentials().user, "own");
+        let without = access(Credentials::default());
+        let with = access(user("own"));
+
+        assert_eq!(without.credentials().user, "url");
+        assert_eq!(with.credentials().user, "own");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Who connects: the credentials that a NATS server accepts.
+//! The credentials with which a connection logs in to a NATS server.
 
 use crate::secret_file::{SecretFileError, read_secret};
 use async_nats::Auth;
@@ -6,8 +6,8 @@ use nkeys::KeyPair;
 use std::fmt;
 use std::path::PathBuf;
 
-/// The credentials of one connection. At most one kind of them is given: user and password, a
-/// token, an nkey, or a credentials file.
+/// The credentials of one connection. At most one kind is given: user and password, a token, an
+/// nkey, or a credentials file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.
@@ -34,11 +34,11 @@ pub struct Secret {
 /// Why the credentials cannot be used. No message repeats a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// A file of them cannot be read.
+    /// A file with a secret cannot be read.
     #[error(transparent)]
     File(#[from] SecretFileError),
-    /// The seed is none.
-    #[error("the seed of the nkey is not one: it begins with SU")]
+    /// The seed of the nkey is malformed.
+    #[error("the seed of the nkey is malformed: a user's seed begins with SU")]
     Seed,
     /// The credentials file lacks the JWT or the seed.
     #[error(
@@ -89,8 +89,8 @@ impl Credentials {
         *self == Self::default()
     }
 
-    /// Returns whether one kind of credentials is given, or none: it is complete, no two of them
-    /// compete, and no secret is given both as it is and as a file.
+    /// Returns whether the credentials are unambiguous: at most one kind is given, a password has a
+    /// user, and no secret is given both as text and as a file.
     pub fn is_consistent(&self) -> bool {
         let kinds = [
             !self.user.is_empty(),
@@ -98,18 +98,16 @@ impl Credentials {
             !self.nkey_seed.is_empty(),
             !self.creds_file.as_os_str().is_empty(),
         ];
-        let is_complete = !self.user.is_empty() || self.password.is_empty();
+        let kinds_count = kinds.into_iter().filter(|is_given| *is_given).count();
+        let has_user = !self.user.is_empty() || self.password.is_empty();
         let secrets = [&self.password, &self.token, &self.nkey_seed];
 
-        kinds.into_iter().filter(|given| *given).count() <= 1
-            && is_complete
-            && !secrets.into_iter().any(Secret::is_given_twice)
+        kinds_count <= 1 && has_user && !secrets.into_iter().any(Secret::is_given_twice)
     }
 
     /// Returns what the client sends to the server. `nonce` is what the server asks to be signed.
     ///
-    /// The files are read each time, so credentials that were replaced count from the next
-    /// connection on.
+    /// It reads the files each time, so replaced credentials are used from the next connection on.
     pub fn login(&self, nonce: &[u8]) -> Result<Auth, CredentialsError> {
         let mut auth = Auth::new();
 
@@ -133,10 +131,11 @@ impl Credentials {
 
     fn read_creds_file(&self) -> Result<(String, KeyPair), CredentialsError> {
         let text = read_secret(&self.creds_file)?;
-        let is_none = || CredentialsError::CredsFile(self.creds_file.display().to_string());
+        let malformed = || CredentialsError::CredsFile(self.creds_file.display().to_string());
 
-        let jwt = block(&text, "NATS USER JWT").ok_or_else(is_none)?;
-        let seed = block(&text, "USER NKEY SEED").ok_or_else(is_none)?;
+        let jwt = block(&text, "NATS USER JWT").ok_or_else(malformed)?;
+        let seed = block(&text, "USER NKEY SEED").ok_or_else(malformed)?;
+
         Ok((jwt.to_owned(), read_seed(seed)?))
     }
 }
@@ -169,6 +168,7 @@ mod tests {
     fn file(text: &str) -> NamedTempFile {
         let mut file = NamedTempFile::new().expect("a file");
         file.write_all(text.as_bytes()).expect("written");
+
         file
     }
 
@@ -196,10 +196,8 @@ mod tests {
         std::fs::write(file.path(), "second").expect("written");
         let second = credentials.login(b"").expect("readable").password;
 
-        assert_eq!(
-            (first.as_deref(), second.as_deref()),
-            (Some("first"), Some("second"))
-        );
+        assert_eq!(first.as_deref(), Some("first"));
+        assert_eq!(second.as_deref(), Some("second"));
     }
 
     #[test]
@@ -212,18 +210,16 @@ mod tests {
 
         let auth = credentials.login(b"nonce").expect("a seed");
 
-        assert_eq!(auth.nkey, Some(key.public_key()));
         let signature = auth.signature.expect("signed");
+        assert_eq!(auth.nkey, Some(key.public_key()));
         assert!(key.verify(b"nonce", &signature).is_ok());
     }
 
     #[test]
-    fn a_credentials_file_gives_the_jwt_and_signs_the_nonce() {
+    fn a_credentials_file_has_the_jwt_and_signs_the_nonce() {
         let key = KeyPair::new_user();
-        let file = file(&creds(
-            "header.claims.signature",
-            &key.seed().expect("a seed"),
-        ));
+        let seed = key.seed().expect("a seed");
+        let file = file(&creds("header.claims.signature", &seed));
         let credentials = Credentials {
             creds_file: file.path().into(),
             ..Credentials::default()
@@ -231,8 +227,8 @@ mod tests {
 
         let auth = credentials.login(b"nonce").expect("complete");
 
-        assert_eq!(auth.jwt.as_deref(), Some("header.claims.signature"));
         let signature = auth.signature.expect("signed");
+        assert_eq!(auth.jwt.as_deref(), Some("header.claims.signature"));
         assert!(key.verify(b"nonce", &signature).is_ok());
     }
 
@@ -249,13 +245,15 @@ mod tests {
                 creds_file: file.path().into(),
                 ..Credentials::default()
             };
+
             let error = credentials.login(b"").err().expect("unusable").to_string();
+
             assert!(!error.contains("hush"), "{error}");
         }
     }
 
     #[test]
-    fn two_kinds_of_credentials_compete() {
+    fn at_most_one_kind_of_credentials_may_be_given() {
         let user = Credentials {
             user: "u".into(),
             password: Secret::from("p".to_owned()),
@@ -265,7 +263,7 @@ mod tests {
             token: Secret::from("t".to_owned()),
             ..user.clone()
         };
-        let nobodys_password = Credentials {
+        let password_only = Credentials {
             user: String::new(),
             ..user.clone()
         };
@@ -273,7 +271,7 @@ mod tests {
         assert!(Credentials::default().is_consistent());
         assert!(user.is_consistent());
         assert!(!both.is_consistent());
-        assert!(!nobodys_password.is_consistent());
+        assert!(!password_only.is_consistent());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! How to reach NATS: the servers, the credentials and TLS. Workers, the operators' commands and
-//! the callers' commands use the same ones.
+//! How to connect to NATS: the servers, the credentials and TLS. Workers, the operators' commands
+//! and the callers' commands share this module.
 
 mod access;
 mod credentials;

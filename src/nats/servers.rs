@@ -7,13 +7,13 @@ use percent_encoding::percent_decode_str;
 /// Why a list of servers cannot be used. No message repeats a URL, because it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServersError {
-    /// There is no server in it.
+    /// The list is empty.
     #[error("it names no server")]
     Empty,
     /// A URL is malformed, or its scheme is neither `nats` nor `tls`.
     #[error("a server is nats://host:port or tls://host:port, and this is not")]
     Malformed,
-    /// User or password are not UTF-8 after percent-decoding.
+    /// The user or the password is not UTF-8 after percent-decoding.
     #[error("user or password in it cannot be percent-decoded")]
     NotText,
     /// Two URLs name different users.
@@ -28,8 +28,8 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Reads URLs that are separated by commas. `user:password@` and `token@` before a host are
-    /// taken out, and percent-decoded.
+    /// Parses URLs that are separated by commas. It removes `user:password@` and `token@` before a
+    /// host, and percent-decodes them.
     pub(super) fn parse(urls: &str) -> Result<Self, ServersError> {
         let mut addresses = Vec::new();
         let mut credentials: Option<Credentials> = None;
@@ -45,7 +45,10 @@ impl Servers {
 
             let Some(userinfo) = userinfo else { continue };
             let found = read_userinfo(userinfo)?;
-            if credentials.as_ref().is_some_and(|known| *known != found) {
+            if credentials
+                .as_ref()
+                .is_some_and(|earlier| *earlier != found)
+            {
                 return Err(ServersError::SeveralUsers);
             }
             credentials = Some(found);
@@ -54,6 +57,7 @@ impl Servers {
         if addresses.is_empty() {
             return Err(ServersError::Empty);
         }
+
         Ok(Self {
             addresses,
             credentials,
@@ -61,7 +65,7 @@ impl Servers {
     }
 }
 
-/// Splits a URL into the URL without what stands before the host, and that.
+/// Splits a URL into the URL without its userinfo (RFC 3986), and the userinfo.
 fn split_userinfo(url: &str) -> (String, Option<&str>) {
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |scheme| scheme + 3));
 
@@ -79,7 +83,7 @@ fn read_userinfo(userinfo: &str) -> Result<Credentials, ServersError> {
             .map_err(|_| ServersError::NotText)
     };
 
-    // As in every NATS client: a name alone is a token.
+    // As in every NATS client, a name alone is a token.
     match userinfo.split_once(':') {
         Some((user, password)) => Ok(Credentials {
             user: decode(user)?,
@@ -108,22 +112,22 @@ mod tests {
 
     #[test]
     fn several_servers_are_separated_by_commas() {
-        assert_eq!(hosts("nats://a:1, b:2 ,tls://c,"), ["a:1", "b:2", "c:4222"]);
+        let hosts = hosts("nats://a:1, b:2 ,tls://c,");
+
+        assert_eq!(hosts, ["a:1", "b:2", "c:4222"]);
     }
 
     #[test]
     fn user_and_password_are_percent_decoded_and_taken_out() {
-        let servers = Servers::parse("nats://wor%40ker:p%2Cw%3A%25@h:1,nats://i").expect("fine");
+        let urls = "nats://wor%40ker:p%2Cw%3A%25@h:1,nats://i";
+
+        let servers = Servers::parse(urls).expect("well formed");
 
         let credentials = servers.credentials.expect("some");
+        let has_user = servers.addresses.iter().any(ServerAddr::has_user_pass);
         assert_eq!(credentials.user, "wor@ker");
         assert_eq!(credentials.password, Secret::from("p,w:%".to_owned()));
-        assert!(
-            servers
-                .addresses
-                .iter()
-                .all(|server| !server.has_user_pass())
-        );
+        assert!(!has_user);
     }
 
     #[test]
@@ -136,16 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn the_same_user_may_stand_in_each_url_and_another_may_not() {
-        assert!(Servers::parse("nats://u:p@a,nats://u:p@b,nats://c").is_ok());
-
+    fn all_urls_have_the_same_user_or_none() {
+        let same = Servers::parse("nats://u:p@a,nats://u:p@b,nats://c");
         let error = Servers::parse("nats://u:p@a,nats://v:p@b").err();
 
+        assert!(same.is_ok());
         assert_eq!(error, Some(ServersError::SeveralUsers));
     }
 
     #[test]
-    fn what_is_no_server_is_refused_and_not_repeated() {
+    fn an_invalid_url_is_refused_and_not_repeated() {
         let table = [
             ("", ServersError::Empty),
             (" , ", ServersError::Empty),
@@ -156,6 +160,7 @@ mod tests {
 
         for (urls, expected) in table {
             let error = Servers::parse(urls).err().expect("refused");
+
             assert_eq!(error, expected, "{urls}");
             assert!(!error.to_string().contains("hush"));
         }

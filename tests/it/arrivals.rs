@@ -1,5 +1,5 @@
-//! Each change notification and each reply to discovery arrives exactly once, whatever server a
-//! caller is connected to: no subject is carried by two links of a leaf.
+//! Each change notification and each reply to discovery arrives exactly once at each server that a
+//! caller may be connected to: no two links of a leaf carry the same subject.
 
 use crate::harness::{Caller, World};
 use async_nats::{Client, Subscriber};
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long messages may take to arrive, and how long a second copy would be waited for.
+/// How long messages may take to arrive, and how long the tests wait for a second copy.
 const ARRIVAL_TIME: Duration = Duration::from_millis(700);
 
 /// How many notifications are expected.
@@ -38,8 +38,8 @@ async fn count_discovered(client: &Client, subject: &str) -> usize {
     count(&mut replies).await
 }
 
-/// Checks from each server, as callers in both kinds of account and as operator, that each of the
-/// workers answers discovery once.
+/// Checks at each server that each of the workers answers discovery once: for callers in both kinds
+/// of account, and for an operator.
 async fn check_discovery(world: &World, urls: &[(&str, String)], workers: usize) {
     for (place, url) in urls {
         for user in ["gateway", "direct", "operator"] {
@@ -53,8 +53,8 @@ async fn check_discovery(world: &World, urls: &[(&str, String)], workers: usize)
     }
 }
 
-/// Writes, and returns how many notifications each listener received: one in each kind of account
-/// at each server, with a wildcard and without.
+/// Writes, and returns how many notifications each listener received. There are listeners at each
+/// server and in each kind of account, both with a wildcard and without.
 async fn count_notifications(
     world: &World,
     urls: &[(&str, String)],
@@ -90,16 +90,19 @@ async fn count_notifications(
     for (key, _client, mut messages) in listeners {
         counts.insert(key, count(&mut messages).await);
     }
+
     counts
 }
 
-/// Checks both for a platform with these servers, which has a worker on each of two shards.
+/// Checks discovery and notifications on a platform with these servers and with a worker on each of
+/// two shards.
 async fn check(world: &World, urls: &[(&str, String)]) {
     check_discovery(world, urls, 2).await;
 
     let counts = count_notifications(world, urls).await;
     assert_eq!(counts.len(), 4 * urls.len());
-    // The owner's first write has a second record: its key.
+
+    // The owner's first write has a second record: the owner's key.
     let expected = counts.values().next().copied().expect("a listener");
     assert!(expected == WRITES || expected == WRITES + 1, "{counts:?}");
     for (listener, count) in &counts {
@@ -108,7 +111,7 @@ async fn check(world: &World, urls: &[(&str, String)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_leaves_of_one_hub() {
+async fn messages_arrive_once_with_leaves_of_one_hub() {
     let (world, leaves) = World::with_leaves().await;
     let _workers = (world.worker("a").await, world.worker("b").await);
     let urls = [
@@ -121,7 +124,7 @@ async fn with_leaves_of_one_hub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_leaves_of_a_hub_of_three() {
+async fn messages_arrive_once_with_leaves_of_a_hub_of_three() {
     let (world, hub) = World::with_a_hub_of_three().await;
     let _workers = (world.worker("a").await, world.worker("b").await);
     let urls = [
@@ -135,7 +138,7 @@ async fn with_leaves_of_a_hub_of_three() {
     check(&world, &urls).await;
 }
 
-/// Goal: the tests above would see a message that arrives twice.
+/// Goal: the tests above notice a message that arrives twice.
 ///
 /// Method: the link of the requests carries the notifications too, as the link of the bucket does.
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,5 @@
-//! The example of docs/operations.md of what an auth service answers: a worker takes it, and takes
-//! nothing with a required part missing or wrong.
+//! The example in docs/operations.md of an auth service's answer: a worker accepts it, and accepts
+//! no answer in which a required part is missing or wrong.
 
 use crate::harness::{Caller, Verifier, World};
 use crate::readme::{blocks, section, text};
@@ -11,6 +11,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How long a worker may take to notice a change.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The JSON blocks of the section, in their order.
 struct Example {
@@ -25,6 +28,7 @@ impl Example {
     fn read() -> Self {
         let document = text("docs/operations.md");
         let section = section(&document, "What an auth service has to answer");
+
         let found: Vec<Value> = blocks(section)
             .into_iter()
             .filter(|(language, _)| language == "json")
@@ -42,14 +46,22 @@ impl Example {
         }
     }
 
-    /// The claims with the times moved to the present. All else stays as it is in the document.
+    /// Returns the claims with the times moved to the present. Everything else is as in the
+    /// document.
     fn current_claims(&self) -> Value {
         let mut claims = self.claims.clone();
-        let age = now() - claims["iat"].as_f64().expect("a time");
+        let age = age(&claims);
+
         move_time(&mut claims["iat"], age);
         move_time(&mut claims["token_introspection"]["exp"], age);
+
         claims
     }
+}
+
+/// Returns how long ago the claims were issued, in seconds.
+fn age(claims: &Value) -> f64 {
+    now() - claims["iat"].as_f64().expect("a time")
 }
 
 fn now() -> f64 {
@@ -63,7 +75,7 @@ fn move_time(time: &mut Value, by: f64) {
     *time = json!(time.as_f64().expect("a time") + by);
 }
 
-/// Signs a header and claims as they stand.
+/// Signs a header and claims without a change.
 fn sign(world: &World, header: &Value, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(header), part(claims));
@@ -73,7 +85,7 @@ fn sign(world: &World, header: &Value, claims: &Value) -> String {
     format!("{message}.{signature}")
 }
 
-/// The value with the field at this path removed, or replaced if there is a new value.
+/// Returns the value with the field at this path removed, or replaced if there is a new value.
 fn changed(value: &Value, pointer: &str, new: &Option<Value>) -> Value {
     let mut changed = value.clone();
     let (parent, field) = pointer.rsplit_once('/').expect("a pointer");
@@ -84,16 +96,16 @@ fn changed(value: &Value, pointer: &str, new: &Option<Value>) -> Value {
         Some(new) => object.insert(field.to_owned(), new.clone()),
         None => object.remove(field),
     };
+
     changed
 }
 
-/// A pointer to a field, and its new value; none removes it.
+/// A pointer to a field, and its new value. Without a value the field is removed.
 type Change = (&'static str, Option<Value>);
 
-/// Changes of the header and of the claims that must be refused, each with a pointer and a value;
-/// without one the field is removed.
-fn refused_changes() -> (Vec<Change>, Vec<Change>) {
-    let headers = vec![
+/// Returns the changes of the header with which a worker must refuse the answer.
+fn refused_headers() -> Vec<Change> {
+    vec![
         ("/typ", None),
         ("/typ", Some(json!("JWT"))),
         ("/alg", None),
@@ -101,8 +113,12 @@ fn refused_changes() -> (Vec<Change>, Vec<Change>) {
         ("/alg", Some(json!("ES256"))),
         ("/kid", Some(json!("another"))),
         ("/crit", Some(json!(["exp"]))),
-    ];
-    let claims = vec![
+    ]
+}
+
+/// Returns the changes of the claims with which a worker must refuse the answer.
+fn refused_claims() -> Vec<Change> {
+    vec![
         ("/iss", None),
         ("/iss", Some(json!("https://other.example.com"))),
         ("/aud", None),
@@ -122,30 +138,52 @@ fn refused_changes() -> (Vec<Change>, Vec<Change>) {
             "/token_introspection/iss",
             Some(json!("https://other.example.com")),
         ),
-    ];
-
-    (headers, claims)
+    ]
 }
 
-/// Waits until the worker answers with anything but a refusal because of the auth service.
-async fn until_known(caller: &Caller) -> Value {
-    let begun = Instant::now();
+/// Checks that the worker refuses the current answer of the auth service, `answer`.
+async fn check_refused(caller: &Caller, answer: &Value) {
+    let reply = caller.ask("a.list", &json!({})).await;
+
+    assert_eq!(reply.body["error"]["code"], "auth_unavailable", "{answer}");
+}
+
+/// Waits until the worker's reply is not a refusal because of the auth service.
+async fn wait_for_reply(caller: &Caller) -> Value {
+    let start = Instant::now();
+
     loop {
         let body = caller.ask("a.list", &json!({})).await.body;
         if body["error"]["code"] != "auth_unavailable" {
             return body;
         }
-        assert!(begun.elapsed() < Duration::from_secs(5), "{body}");
+
+        assert!(start.elapsed() < NOTICE_TIMEOUT, "{body}");
     }
 }
 
-/// Goal: the document's example is what a worker takes, and each part that it calls required is.
+/// Signs these claims of a revocation at the present time, and publishes them.
+async fn publish_revocation(world: &World, header: &Value, claims: &Value) {
+    let auth = world.connect("auth_service").await;
+    let mut claims = claims.clone();
+    let age = age(&claims);
+    move_time(&mut claims["iat"], age + 1.0);
+    let message = sign(world, header, &claims);
+
+    auth.publish(REVOKED_SUBJECT, message.into())
+        .await
+        .expect("sent");
+    auth.flush().await.expect("sent");
+}
+
+/// Goal: a worker accepts the document's example, and each part that the document calls required is
+/// required.
 ///
-/// Method: the auth service signs the example's header and claims, with the times moved to the
-/// present. Then it leaves out or changes one part after the other. At last it revokes the token as
-/// the example does.
+/// Method: the auth service leaves out or changes one part of the example's header and claims after
+/// the other. Then it signs them without a change, except that the times are moved to the present.
+/// At last it revokes the token as the example does, first without an event.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_takes_the_example_of_the_document_and_nothing_less() {
+async fn a_worker_accepts_the_example_and_nothing_less() {
     let example = Example::read();
     let world = World::without_auth(ACCOUNTS_CONF).await;
     let answer = Arc::new(Mutex::new(String::new()));
@@ -168,55 +206,38 @@ async fn a_worker_takes_the_example_of_the_document_and_nothing_less() {
     let _worker = world.worker_with(settings).await;
     let caller = world.caller("alice").await.with_token(token);
 
-    let (headers, claims) = refused_changes();
-    for (pointer, new) in headers {
+    for (pointer, new) in refused_headers() {
         let header = changed(&example.header, pointer, &new);
         set_answer(&header, &example.current_claims());
-        let reply = caller.ask("a.list", &json!({})).await;
-        assert_eq!(reply.body["error"]["code"], "auth_unavailable", "{header}");
+        check_refused(&caller, &header).await;
     }
-    for (pointer, new) in claims {
+    for (pointer, new) in refused_claims() {
         let claims = changed(&example.current_claims(), pointer, &new);
         set_answer(&example.header, &claims);
-        let reply = caller.ask("a.list", &json!({})).await;
-        assert_eq!(reply.body["error"]["code"], "auth_unavailable", "{claims}");
+        check_refused(&caller, &claims).await;
     }
 
     set_answer(&example.header, &example.current_claims());
-    let listed = until_known(&caller).await;
+    let listed = wait_for_reply(&caller).await;
     assert_eq!(listed, json!({"items": [], "owner_version": 0}));
     let question = verifier.questions().pop().expect("a question");
     assert_eq!(question.token, token);
 
-    let without_event = changed(&example.event_claims, "/events", &Some(json!({})));
-    let age = now() - example.event_claims["iat"].as_f64().expect("a time");
-    let inactive = json!({"active": false});
-    let end = changed(
-        &example.current_claims(),
-        "/token_introspection",
-        &Some(inactive),
-    );
-    set_answer(&example.header, &end);
-    let auth = world.connect("auth_service").await;
-    let revoke = async |claims: &Value, ignored: u64| {
-        let mut claims = claims.clone();
-        move_time(&mut claims["iat"], age + 1.0);
-        let message = sign(&world, &example.event_header, &claims);
-        auth.publish(REVOKED_SUBJECT, message.into())
-            .await
-            .expect("sent");
+    let inactive = Some(json!({"active": false}));
+    let claims = changed(&example.current_claims(), "/token_introspection", &inactive);
+    set_answer(&example.header, &claims);
 
-        let begun = Instant::now();
-        while world.stats(1).await[0]["data"]["auth"]["forged_revocations"] != ignored {
-            assert!(begun.elapsed() < Duration::from_secs(5), "it was counted");
-        }
-    };
-    revoke(&without_event, 1).await;
+    let without_event = changed(&example.event_claims, "/events", &Some(json!({})));
+    publish_revocation(&world, &example.event_header, &without_event).await;
+    let start = Instant::now();
+    while world.stats(1).await[0]["data"]["auth"]["forged_revocations"] != 1 {
+        assert!(start.elapsed() < NOTICE_TIMEOUT, "it is not counted");
+    }
     caller.done("a.list", &json!({})).await;
 
-    revoke(&example.event_claims, 1).await;
-    let begun = Instant::now();
+    publish_revocation(&world, &example.event_header, &example.event_claims).await;
+    let start = Instant::now();
     while caller.ask("a.list", &json!({})).await.body["error"]["code"] != "unauthenticated" {
-        assert!(begun.elapsed() < Duration::from_secs(5), "revoked");
+        assert!(start.elapsed() < NOTICE_TIMEOUT, "it is not revoked");
     }
 }

@@ -19,6 +19,7 @@ const QUIET_TIME: Duration = Duration::from_millis(500);
 fn with_a_hostile_service() -> String {
     let at = ACCOUNTS_CONF.find("      { user: direct,").expect("a user");
     let end = at + ACCOUNTS_CONF[at..].find("} }\n").expect("an end") + 4;
+
     let hostile = ACCOUNTS_CONF[at..end]
         .replace("$DIRECT_PASSWORD", "mallory")
         .replace("direct", "mallory");
@@ -26,8 +27,8 @@ fn with_a_hostile_service() -> String {
     [&ACCOUNTS_CONF[..end], &hostile, &ACCOUNTS_CONF[end..]].concat()
 }
 
-/// Connects as the hostile service, which sends also what the client library would refuse. The
-/// receiver gets what the server reports to it.
+/// Connects as the hostile service. It also sends what the client library would refuse. The
+/// receiver gets the errors that the server reports to the service.
 async fn mallory(world: &World) -> (Client, mpsc::UnboundedReceiver<String>) {
     let (sender, errors) = mpsc::unbounded_channel();
     let client = ConnectOptions::with_user_and_password("mallory".into(), "mallory".into())
@@ -61,7 +62,7 @@ async fn next_error(errors: &mut mpsc::UnboundedReceiver<String>) -> String {
         .expect("open")
 }
 
-/// Returns whether a text arrives.
+/// Returns whether a message with that text arrives.
 async fn receives(messages: &mut Subscriber, text: &str) -> bool {
     while let Ok(Some(message)) = timeout(QUIET_TIME, messages.next()).await {
         if String::from_utf8_lossy(&message.payload).contains(text) {
@@ -104,6 +105,7 @@ async fn no_service_receives_the_replies_to_another() {
     let mut own = mallory.subscribe("_INBOX.mallory.>").await.expect("sent");
     mallory.flush().await.expect("sent");
     alice.put_text("a", "note", "a secret of alice's").await;
+
     assert!(!receives(&mut own, "a secret").await);
 }
 
@@ -141,7 +143,8 @@ async fn operators_do_not_receive_the_replies_to_a_service() {
 
 /// Goal: a service reaches neither the bucket nor the auth service, and can send no reply.
 ///
-/// Method: it publishes to their subjects. The server refuses each, and the bucket is unchanged.
+/// Method: it publishes to their subjects. The server refuses each message, and the bucket is
+/// unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_service_reaches_anything_but_the_workers() {
     let world = World::with_accounts(&with_a_hostile_service()).await;
@@ -181,6 +184,7 @@ async fn no_reply_subject_of_a_service_becomes_a_command() {
     alice.put_text("a", "note", "x").await;
     let before = world.records().await;
     let (mallory, mut errors) = mallory(&world).await;
+
     let send = async |reply: &str| {
         mallory
             .publish_with_reply("favorites.v1.version", reply.to_owned(), "".into())
@@ -213,10 +217,10 @@ async fn no_reply_subject_of_a_service_becomes_a_command() {
         .expect("an honest request is answered");
 
     let counted = worker.counters.dropped().hostile_reply_subject;
-    assert_eq!(counted, dropped.len() as u64);
-    assert_eq!(world.records().await, before);
     let stats = world.stats(1).await;
     let reasons = stats[0]["data"]["reasons"].as_array();
+    assert_eq!(counted, dropped.len() as u64);
+    assert_eq!(world.records().await, before);
     assert!(reasons.is_none_or(Vec::is_empty), "{reasons:?}");
 }
 
@@ -234,12 +238,14 @@ async fn the_front_may_publish_replies_only() {
         .await
         .expect("subscribed");
     front.flush().await.expect("sent");
+
     tokio::spawn(async move {
         while let Some(request) = requests.next().await {
             let subject = request.reply.expect("a reply subject");
             front.publish(subject, "{}".into()).await.expect("sent");
         }
     });
+
     let listener = world.connect("worker").await;
     let mut inbox = listener.subscribe("_INBOX_worker.>").await.expect("sent");
     listener.flush().await.expect("sent");
@@ -261,8 +267,8 @@ async fn the_front_may_publish_replies_only() {
         .request("favorites.v1.version", "".into())
         .await
         .expect("a reply");
-    assert_eq!(reply.payload, json!({}).to_string());
 
+    assert_eq!(reply.payload, json!({}).to_string());
     assert_eq!(world.records().await, before);
     assert!(!receives(&mut inbox, "").await);
 }

@@ -1,22 +1,23 @@
-//! The hub of production: three servers that replicate the bucket, with a leaf for each shard.
+//! A hub as in production: three servers that replicate the bucket, with a leaf for each shard.
 
 use crate::harness::{World, Writers};
 use std::time::{Duration, Instant};
 
-/// How many records are written, by how many writers.
+/// How many records the writers write.
 const WRITES: usize = 3_000;
+/// The number of writers.
 const WRITERS: usize = 6;
 
-/// How many records of a key the bucket keeps: so many that it forgets none of them.
+/// How many records of a key the bucket keeps. It is so large that the bucket forgets no record.
 const HISTORY: i64 = 64;
 
 /// Goal: no acknowledged write is lost when a server of the hub is killed.
 ///
 /// Method: writers at both leaves write through their links. Three times the bucket's leader is
-/// killed with `kill -9` and started again once the others have gone on without it. In the end
+/// killed with `kill -9`, and started again after the others have continued without it. In the end
 /// every acknowledged record must be in the bucket, and every chain unbroken.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_acknowledged_write_is_lost_when_a_server_of_the_hub_is_killed() {
+async fn killing_a_server_of_the_hub_loses_no_acknowledged_write() {
     let (mut world, mut hub) = World::with_a_hub_of_three_and(HISTORY).await;
     world.truth.call_ms = 1_000;
     let urls = [world.nats.url(), hub.b.url()];
@@ -45,7 +46,7 @@ async fn no_acknowledged_write_is_lost_when_a_server_of_the_hub_is_killed() {
     while !writers.are_done() {
         assert!(
             start.elapsed() < Duration::from_secs(200),
-            "the writers do not get on"
+            "the writers make no progress"
         );
         writers.progress(WRITES).await;
     }

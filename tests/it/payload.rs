@@ -1,4 +1,4 @@
-//! The limits and the NATS server's `max_payload`: each request gets its one reply, also at the
+//! The limits and the NATS server's `max_payload`: each request gets exactly one reply, also at the
 //! limit.
 
 use crate::harness::{Caller, World};
@@ -9,25 +9,29 @@ use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// The accounts of `nats/` on a server with this `max_payload`, in bytes.
+/// Returns the accounts of `nats/` for a server with this `max_payload`, in bytes.
 fn accounts(max_payload: usize) -> String {
     format!("{ACCOUNTS_CONF}\nmax_payload: {max_payload}\n")
 }
 
-/// Settings whose limits just fit that `max_payload`.
+/// Returns settings whose limits just fit that `max_payload`.
 fn fitting_settings(world: &World, max_payload: usize) -> Settings {
     let mut settings = world.settings("a");
     settings.limits.reply_bytes = max_payload - REPLY_HEADER_BYTES_MAX;
     settings.limits.request_bytes = max_payload - settings.limits.headers().request_header_bytes();
+    // A record also keeps the refusals of a batch, and has to fit as well.
+    settings.limits.batch = 1;
+
     settings
 }
 
 async fn start_error(world: &World, settings: Settings) -> String {
     let refused = world.try_worker(settings).await.err();
+
     format!("{:#}", refused.expect("refused"))
 }
 
-/// The length of a reply's body, with no refusal in it.
+/// Returns the length of a reply's body. The reply must not be a refusal.
 async fn reply_bytes(caller: &Caller, operation: &str, body: &Value) -> usize {
     let reply = caller
         .client
@@ -38,8 +42,10 @@ async fn reply_bytes(caller: &Caller, operation: &str, body: &Value) -> usize {
         )
         .await
         .expect("a reply");
+
     let value: Value = serde_json::from_slice(&reply.payload).expect("JSON");
     assert!(value["error"].is_null(), "{value}");
+
     reply.payload.len()
 }
 
@@ -50,20 +56,23 @@ async fn restart_with(world: &mut World, max_payload: usize) {
     let file = world.directory.join("accounts.conf");
     fs::write(file, accounts(max_payload)).expect("written");
     world.nats.restart().await.expect("restarted");
+
     world.start_auth().await;
     world.wait_for_worker("a").await;
 
-    let begun = Instant::now();
-    let in_force = || async {
+    let limit_in_force = || async {
         let caller = world.caller("alice").await;
         let limits = caller.done("a.limits", &json!({})).await;
-        limits["limits"]["reply_bytes"]["value"]
-            .as_u64()
-            .expect("a number") as usize
+        let limit = limits["limits"]["reply_bytes"]["value"].as_u64();
+        limit.expect("a number") as usize
     };
     let expected = (max_payload - REPLY_HEADER_BYTES_MAX).min(786_432);
-    while in_force().await != expected {
-        assert!(begun.elapsed() < Duration::from_secs(10), "not noticed");
+    let start = Instant::now();
+    while limit_in_force().await != expected {
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it is not noticed"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -83,11 +92,9 @@ async fn limits_that_do_not_fit_the_server_are_refused_at_start() {
     let mut settings = fitting.clone();
     settings.limits.reply_bytes += 1;
     let error = start_error(&world, settings).await;
-    let most = format!(
-        "limits.reply_bytes to at most {}",
-        fitting.limits.reply_bytes
-    );
-    assert!(error.contains(&most), "{error}");
+    let limit = fitting.limits.reply_bytes;
+    let advice = format!("limits.reply_bytes to at most {limit}");
+    assert!(error.contains(&advice), "{error}");
     assert!(!error.contains("limits.request_bytes"), "{error}");
 
     let mut settings = fitting.clone();
@@ -95,16 +102,14 @@ async fn limits_that_do_not_fit_the_server_are_refused_at_start() {
     let error = start_error(&world, settings).await;
     assert!(error.contains("limits.request_bytes to at most"), "{error}");
 
-    world
-        .try_worker(fitting)
-        .await
-        .expect("exactly at the limit");
+    let worker = world.try_worker(fitting).await;
+    worker.expect("exactly at the limit");
 }
 
 /// Goal: at the limit, each page is one reply, and the pages together have all items.
 ///
-/// Method: a worker whose `limits.reply_bytes` just fits a small `max_payload` lists more items than
-/// fit a page.
+/// Method: a worker whose `limits.reply_bytes` just fits a small `max_payload` lists more items
+/// than fit into one page.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_keep_to_a_small_payload() {
     const MAX_PAYLOAD: usize = 64_000;
@@ -113,10 +118,9 @@ async fn pages_keep_to_a_small_payload() {
         .worker_with(fitting_settings(&world, MAX_PAYLOAD))
         .await;
     let alice = world.caller("alice").await;
+    let text = "x".repeat(5_000);
     for number in 0..40 {
-        alice
-            .put_text("a", &format!("t{number}"), &"x".repeat(5_000))
-            .await;
+        alice.put_text("a", &format!("t{number}"), &text).await;
     }
 
     let mut seen = 0;
@@ -124,6 +128,7 @@ async fn pages_keep_to_a_small_payload() {
     loop {
         let length = reply_bytes(&alice, "list", &body).await;
         assert!(length <= MAX_PAYLOAD - REPLY_HEADER_BYTES_MAX, "{length}");
+
         let page = alice.done("a.list", &body).await;
         seen += page["items"].as_array().expect("items").len();
         match &page["next_cursor"] {
@@ -131,27 +136,28 @@ async fn pages_keep_to_a_small_payload() {
             cursor => body["cursor"] = cursor.clone(),
         }
     }
+
     assert_eq!(seen, 40);
 }
 
-/// Goal: after the worker has connected to a server with a smaller `max_payload`, each request still
-/// gets exactly one reply.
+/// Goal: after the worker has connected to a server with a smaller `max_payload`, each request
+/// still gets exactly one reply.
 ///
-/// Method: one item's reply is exactly as long as the server takes, then one byte longer. The other
-/// replies are pages, conflicts and repetitions.
+/// Method: one item's reply is exactly as long as the server accepts, then one byte longer. The
+/// other replies are pages, conflicts and repetitions.
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_reconnect_to_a_smaller_payload_each_request_has_its_reply() {
+async fn each_request_has_a_reply_after_the_payload_shrinks() {
     let mut world = World::start().await;
     let _worker = world.worker("a").await;
     let alice = world.caller("alice").await;
+
     let large = json!({"kind": "text", "id": "large", "data": {"text": "x".repeat(60_000)}});
     let larger = json!({"kind": "text", "id": "larger", "data": {"text": "x".repeat(60_010)}});
     alice.ask_once("a.put", "first", &larger).await;
-    let both = alice.done("a.put", &large).await["owner_version"].clone();
+    let version_of_both = alice.done("a.put", &large).await["owner_version"].clone();
+    let text = "x".repeat(10_000);
     for number in 0..10 {
-        alice
-            .put_text("a", &format!("t{number}"), &"x".repeat(10_000))
-            .await;
+        alice.put_text("a", &format!("t{number}"), &text).await;
     }
     let id = json!({"kind": "text", "id": "large"});
     let length = reply_bytes(&alice, "get", &id).await;
@@ -159,11 +165,9 @@ async fn after_a_reconnect_to_a_smaller_payload_each_request_has_its_reply() {
     restart_with(&mut world, length + REPLY_HEADER_BYTES_MAX).await;
     let alice = world.caller("alice").await;
 
-    assert_eq!(
-        reply_bytes(&alice, "get", &id).await,
-        length,
-        "exactly the limit"
-    );
+    let length_at_limit = reply_bytes(&alice, "get", &id).await;
+    assert_eq!(length_at_limit, length, "exactly the limit");
+
     let stats = world.stats(1).await;
     let reasons = stats[0]["data"]["reasons"].to_string();
     assert!(reasons.contains("limits.reply_bytes"), "{reasons}");
@@ -175,23 +179,26 @@ async fn after_a_reconnect_to_a_smaller_payload_each_request_has_its_reply() {
     let refused = alice.ask("a.get", &id).await;
     let details = &refused.refusal("too_large")["details"];
     assert_eq!(*details, json!({"used": length, "limit": length - 1}));
+
     let conflict = json!({"kind": "text", "id": "large", "if_version": 999});
     let refused = alice.ask("a.delete", &conflict).await;
     let details = &refused.refusal("version_conflict")["details"];
     assert!(details.get("item").is_none(), "{details}");
+
     let repeated = alice.ask_once("a.put", "first", &larger).await;
     repeated.refusal("in_doubt");
+
     let again = json!({"kind": "text", "id": "large", "data": {"text": "y".repeat(59_500)}});
     alice.ask("a.put", &again).await.refusal("too_large");
 
-    let small = alice
-        .ask("a.changes", &json!({"since": both, "limit": 500}))
-        .await;
+    let changes = json!({"since": version_of_both, "limit": 500});
+    let small = alice.ask("a.changes", &changes).await;
     assert_eq!(small.body["more"], true);
     assert_eq!(small.body["items"].as_array().expect("items").len(), 5);
 
     restart_with(&mut world, 1 << 20).await;
     let alice = world.caller("alice").await;
+
     assert_eq!(reply_bytes(&alice, "get", &id).await, length);
     assert_eq!(world.stats(1).await[0]["data"]["state"], "healthy");
 }

@@ -1,7 +1,8 @@
-//! TLS to Postgres: `sslmode` and `sslrootcert` in `postgres.url` do what the settings promise.
+//! TLS to Postgres: `sslmode` and `sslrootcert` in `postgres.url` have the documented effect.
 //!
-//! The server of the tests has no TLS, so a proxy in front of it has: as a connection pooler would,
-//! it takes the client's request for TLS, and passes on in clear what it decrypts.
+//! The Postgres server of the tests has no TLS, so the tests put a proxy in front of it. Like a
+//! connection pooler, the proxy accepts the client's request for TLS, and forwards what it decrypts
+//! in clear.
 
 use crate::harness::{Authority, Certificate, World};
 use gofavorites::app;
@@ -21,7 +22,7 @@ use tokio_rustls::rustls::{ServerConfig, crypto};
 /// SSLRequest).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// A Postgres with TLS. Dropping it ends it.
+/// A Postgres with TLS. Dropping it stops it.
 struct TlsPostgres {
     port: u16,
     /// How many connections use TLS.
@@ -46,16 +47,14 @@ impl TlsPostgres {
         let port = listener.local_addr().expect("an address").port();
         let connections = Arc::new(AtomicUsize::new(0));
         let accepting = tokio::spawn({
-            let (target, connections) = (target.to_owned(), connections.clone());
+            let target = target.to_owned();
+            let connections = connections.clone();
+
             async move {
                 while let Ok((client, _)) = listener.accept().await {
-                    let serving = serve(
-                        client,
-                        acceptor.clone(),
-                        target.clone(),
-                        connections.clone(),
-                    );
-                    tokio::spawn(serving);
+                    let acceptor = acceptor.clone();
+                    let connections = connections.clone();
+                    tokio::spawn(serve(client, acceptor, target.clone(), connections));
                 }
             }
         });
@@ -95,6 +94,7 @@ async fn serve(
         return;
     };
     connections.fetch_add(1, Ordering::SeqCst);
+
     let mut server = TcpStream::connect(target).await.expect("Postgres");
     // Either side may end the connection.
     let _ = copy_bidirectional(&mut client, &mut server).await;
@@ -110,10 +110,13 @@ fn settings_at(world: &World, port: u16, parameters: &str) -> Settings {
     settings
 }
 
+/// Returns the address of the world's Postgres.
 fn target(world: &World) -> String {
     let url = world.settings("a").postgres.url;
     let (_, rest) = url.split_once('@').expect("a user");
-    rest.split_once('/').expect("a database").0.to_owned()
+    let (target, _) = rest.split_once('/').expect("a database");
+
+    target.to_owned()
 }
 
 /// Tries once to reach Postgres, and returns the error with its causes.
@@ -132,19 +135,15 @@ async fn a_worker_uses_tls_and_checks_the_certificate() {
     let world = World::start().await;
     let authority = Authority::new(&world.directory, "postgres-ca");
     let postgres = TlsPostgres::start(&target(&world), &authority.sign("postgres")).await;
-    let trusting = format!(
-        "sslmode=verify-full&sslrootcert={}",
-        authority.file().display()
-    );
+    let ca = authority.file();
+    let trusting = format!("sslmode=verify-full&sslrootcert={}", ca.display());
+    let settings = settings_at(&world, postgres.port, &trusting);
 
-    let worker = world
-        .worker_with(settings_at(&world, postgres.port, &trusting))
-        .await;
+    let worker = world.worker_with(settings).await;
     let alice = world.caller("alice").await;
     let put = alice.put_text("a", "note", "x").await;
-    let got = alice
-        .done("a.get", &json!({"kind": "text", "id": "note"}))
-        .await;
+    let id = json!({"kind": "text", "id": "note"});
+    let got = alice.done("a.get", &id).await;
 
     assert_eq!(got["item"], put["item"]);
     assert!(postgres.connections() > 0, "TLS is used");

@@ -1,5 +1,5 @@
-//! The three connections of a worker: what ends one of them leaves the other two as they are, and a
-//! connection that hears nothing any more is noticed.
+//! The three connections of a worker: the loss of one does not affect the other two, and a
+//! connection that receives nothing any more is noticed.
 
 use crate::harness::{ByHand, Proxy, World};
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// How long a worker may take to notice something, and to make a connection again.
+/// How long a worker may take to notice a change, and to open a connection again.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Header blocks over which the published client loses its connection. Over the last one it panics.
@@ -42,11 +42,11 @@ fn auth_connections(data: &Value) -> u64 {
         .expect("a number")
 }
 
-/// Goal: an unreadable message of the auth service ends its connection, and no other. It is made
-/// again, and revocations are heard on it.
+/// Goal: an unreadable message of the auth service ends the connection to it, and no other
+/// connection. The worker opens the connection again, and receives revocations on it.
 ///
-/// Method: a client by hand publishes such messages as revocations, one kind after the other. After
-/// each kind a new caller is let in, and their tokens are revoked.
+/// Method: a client without a library publishes such messages as revocations, one kind after the
+/// other. After each kind a new caller is accepted, and this caller's tokens are revoked.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_message_ends_the_auth_connection_alone() {
     let world = World::start().await;
@@ -67,9 +67,10 @@ async fn an_unreadable_message_ends_the_auth_connection_alone() {
 
         assert_eq!(data["nats"]["connections"], 1, "the callers' connection");
         assert_eq!(data["nats"]["truth"]["connections"], 1, "the bucket's");
+
         let start = Instant::now();
         while caller.ask("a.list", &json!({})).await.body["error"].is_object() {
-            assert!(start.elapsed() < NOTICE_TIMEOUT, "nobody is let in");
+            assert!(start.elapsed() < NOTICE_TIMEOUT, "no caller is accepted");
         }
 
         let revoked = RevokedTokens {
@@ -77,21 +78,22 @@ async fn an_unreadable_message_ends_the_auth_connection_alone() {
             sid: None,
             iat: unix_now(),
         };
-        let heard = data["auth"]["revocations"].as_u64().expect("a number");
+        let received = data["auth"]["revocations"].as_u64().expect("a number");
         let revocation = service.revocation(&revoked).expect("signed");
         honest
             .publish(REVOKED_SUBJECT, revocation.into())
             .await
             .expect("sent");
+
         wait_for_stats(&world, |data| {
-            data["auth"]["revocations"].as_u64() > Some(heard)
+            data["auth"]["revocations"].as_u64() > Some(received)
         })
         .await;
     }
 }
 
-/// Goal: a worker that loses the auth service's server serves the callers that it knows, and its
-/// connections to callers and bucket stay.
+/// Goal: a worker that loses the auth service's server still serves the callers whose verdicts it
+/// has cached, and its connections to callers and bucket stay.
 ///
 /// Method: the worker's auth connection goes through a proxy, which is cut and healed.
 #[tokio::test(flavor = "multi_thread")]
@@ -101,8 +103,8 @@ async fn a_lost_auth_connection_leaves_the_others_alone() {
     let mut settings = world.settings("a");
     settings.nats.auth.url = format!("nats://127.0.0.1:{}", proxy.port());
     let _worker = world.worker_with(settings).await;
-    let known = world.caller("known").await;
-    known.put_text("a", "note", "x").await;
+    let cached = world.caller("cached").await;
+    cached.put_text("a", "note", "x").await;
     let newcomer = world.caller("newcomer").await;
 
     proxy.cut();
@@ -122,9 +124,10 @@ async fn a_lost_auth_connection_leaves_the_others_alone() {
     newcomer.done("a.list", &json!({})).await;
 }
 
-/// Goal: a connection that carries no messages is noticed, although it stands and answers PING.
+/// Goal: a connection that carries no messages is noticed, although it is up and the server answers
+/// PING on it.
 ///
-/// Method: a proxy sends what the worker publishes to its own inbox elsewhere.
+/// Method: a proxy changes the subject of the messages that the worker publishes to its own inbox.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_carries_nothing_is_noticed() {
     let granted = "\"_INBOX_front.>\"                              # to itself";
@@ -149,10 +152,11 @@ async fn a_connection_that_carries_nothing_is_noticed() {
     .await;
 }
 
-/// Goal: a record with an unreadable header block, which only somebody with a worker's rights can
-/// store, stops the projection, and no request. Once its key is purged the projection goes on.
+/// Goal: a record with an unreadable header block stops the projection, and no request. Only a
+/// client with a worker's rights can store such a record. The projection continues after the
+/// record's key is purged.
 ///
-/// Method: a client by hand publishes such a record as the user of a worker.
+/// Method: a client without a library publishes such a record as the user of a worker.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_record_stops_the_projection_until_it_is_purged() {
     let world = World::start().await;
@@ -169,9 +173,11 @@ async fn an_unreadable_record_stops_the_projection_until_it_is_purged() {
         data["nats"]["truth"]["connections"].as_u64() > Some(3)
     })
     .await;
+
     let put = alice.put_text("a", "note", "meanwhile").await;
-    let get = json!({"kind": "text", "id": "note"});
-    assert_eq!(alice.done("a.get", &get).await["item"], put["item"]);
+    let id = json!({"kind": "text", "id": "note"});
+    let got = alice.done("a.get", &id).await;
+    assert_eq!(got["item"], put["item"]);
 
     let maintain = world.connect("maintain").await;
     let purge = json!({ "filter": key }).to_string();
@@ -181,13 +187,14 @@ async fn an_unreadable_record_stops_the_projection_until_it_is_purged() {
         .expect("an answer");
     let purged: Value = serde_json::from_slice(&purged.payload).expect("JSON");
     assert_eq!(purged["purged"], 1, "{purged}");
+
     wait_for_stats(&world, |data| {
         data["projection"]["lag"] == 0 && data["state"] == "healthy"
     })
     .await;
 }
 
-/// Makes the server take up this configuration of its accounts, and waits until it has.
+/// Makes the server load this configuration of its accounts, and waits until it has loaded it.
 async fn reload(world: &mut World, accounts: &str) {
     let log = world.directory.join("nats.log");
     let count_reloads = || {
@@ -202,13 +209,13 @@ async fn reload(world: &mut World, accounts: &str) {
 
     let start = Instant::now();
     while count_reloads() == before {
-        assert!(start.elapsed() < NOTICE_TIMEOUT, "it is not taken up");
+        assert!(start.elapsed() < NOTICE_TIMEOUT, "it is not loaded");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Takes a grant away while a worker runs, waits until the worker names that in its statistics,
-/// gives the grant back, and waits until the worker is healthy.
+/// Takes a grant away while a worker runs, and waits until the worker's statistics name the part
+/// and the text. Then it gives the grant back, and waits until the worker is healthy.
 async fn take_away_and_give_back(grant: &str, part: &str, text: &str) {
     let mut world = World::start().await;
     let _worker = world.worker("a").await;
@@ -217,6 +224,7 @@ async fn take_away_and_give_back(grant: &str, part: &str, text: &str) {
     assert_ne!(narrowed, ACCOUNTS_CONF, "the grant is in the file");
 
     reload(&mut world, &narrowed).await;
+
     let names_it = |data: &Value| {
         let reasons = data["reasons"].as_array().expect("reasons");
         reasons.iter().any(|reason| {
@@ -233,12 +241,12 @@ async fn take_away_and_give_back(grant: &str, part: &str, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_hears_no_requests_says_so_until_it_does() {
+async fn a_worker_without_requests_is_degraded_until_it_has_them() {
     take_away_and_give_back("\"favorites.v1.> favorites\"", "front", "favorites.v1.").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_hears_no_revocations_says_so_until_it_does() {
+async fn a_worker_without_revocations_is_degraded_meanwhile() {
     // Other users have grants for the same subject, without this comment.
     let grant = "\"auth.v1.revoked\"                             # revocations";
     take_away_and_give_back(grant, "rights", "auth.v1.revoked").await;

@@ -1,4 +1,5 @@
-//! The operators' commands wait for what is unavailable, as a worker does, and `--wait` bounds it.
+//! The operators' commands wait for an unavailable dependency, as a worker does. `--wait` bounds
+//! the wait.
 
 use crate::harness::{Proxy, World};
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ const COMMANDS: [(&[&str], &str); 4] = [
     (&["replay"], "worker"),
 ];
 
-/// The command with the settings of shard `a`, reaching NATS and Postgres over these URLs.
+/// Returns the command with the settings of shard `a`, which reaches NATS through that proxy and
+/// Postgres at that URL.
 fn command(
     world: &World,
     (arguments, user): (&[&str], &str),
@@ -34,21 +36,24 @@ fn command(
             format!("_INBOX_{user}"),
         )
         .env("GOFAVORITES__POSTGRES__URL", postgres);
+
     command
 }
 
-/// A proxy to the Postgres of shard `a`, and the URL through it.
+/// Returns a proxy to the Postgres of shard `a`, and the URL through the proxy.
 async fn postgres(world: &World) -> (Proxy, String) {
     let url = world.settings("a").postgres.url;
     let (start, rest) = url.split_once('@').expect("a user");
     let (target, database) = rest.split_once('/').expect("a database");
+
     let proxy = Proxy::start(target).await;
     let url = format!("{start}@127.0.0.1:{}/{database}", proxy.port());
+
     (proxy, url)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_command_waits_until_nats_and_postgres_are_there() {
+async fn each_command_waits_for_nats_and_postgres() {
     let world = World::start().await;
     world.init(&world.settings("a")).await.expect("init");
     let nats = Proxy::start(&world.nats.url().replace("nats://", "")).await;
@@ -56,46 +61,39 @@ async fn each_command_waits_until_nats_and_postgres_are_there() {
     nats.cut();
     postgres.cut();
 
-    let mut running = Vec::new();
-    for one in COMMANDS {
-        running.push((
-            one.0,
-            command(&world, one, &nats, &url)
-                .spawn()
-                .expect("it starts"),
-        ));
-    }
     let evict = (&["shard", "evict", "--days", "90"][..], "worker");
-    running.push((
-        evict.0,
-        command(&world, evict, &nats, &url)
-            .spawn()
-            .expect("it starts"),
-    ));
+    let mut running = Vec::new();
+    for (arguments, user) in COMMANDS.into_iter().chain([evict]) {
+        let mut command = command(&world, (arguments, user), &nats, &url);
+        running.push((arguments, command.spawn().expect("it starts")));
+    }
 
-    for heal in [&nats, &postgres] {
+    for proxy in [&nats, &postgres] {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
+
         for (arguments, child) in &mut running {
             let needs_postgres = arguments[0] != "maintain";
-            if needs_postgres || std::ptr::eq(heal, &nats) {
+            if needs_postgres || std::ptr::eq(proxy, &nats) {
                 let ended = child.try_wait().expect("a status");
                 assert!(ended.is_none(), "{arguments:?} does not wait: {ended:?}");
             }
         }
-        heal.heal();
+
+        proxy.heal();
     }
 
     for (arguments, child) in running {
         let limit = Duration::from_secs(30);
         let output = tokio::time::timeout(limit, child.wait_with_output()).await;
-        let output = output.expect("both are there").expect("an end");
+        let output = output.expect("it ends in time").expect("an output");
+
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {text}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_wait_is_bounded() {
+async fn the_wait_option_bounds_the_wait() {
     let world = World::start().await;
     world.init(&world.settings("a")).await.expect("init");
     let nats = Proxy::start(&world.nats.url().replace("nats://", "")).await;
@@ -107,10 +105,12 @@ async fn the_wait_is_bounded() {
         if nats_is_cut {
             nats.cut();
         }
+
         for (arguments, user) in COMMANDS {
             if arguments[0] == "maintain" && !nats_is_cut {
                 continue;
             }
+
             for (wait, at_least) in [("0", 0), ("2s", 2)] {
                 let arguments = [arguments, &["--wait", wait]].concat();
                 let start = Instant::now();
