@@ -125,9 +125,10 @@ async fn a_lost_auth_connection_leaves_the_others_alone() {
 }
 
 /// Goal: a connection that carries no messages is noticed, although it is up and the server answers
-/// PING on it.
+/// PING on it. A worker with such a connection is not ready.
 ///
-/// Method: a proxy changes the subject of the messages that the worker publishes to its own inbox.
+/// Method: a proxy changes the subject of the messages that a starting worker publishes to its own
+/// inbox. Discovery works, so the worker's statistics have the reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_carries_nothing_is_noticed() {
     let granted = "\"_INBOX_front.>\"                              # to itself";
@@ -139,17 +140,20 @@ async fn a_connection_that_carries_nothing_is_noticed() {
     let mut settings = world.settings("a");
     settings.nats.front.url = format!("nats://127.0.0.1:{}", proxy.port());
 
-    let _worker = world.worker_with(settings).await;
+    world.init(&settings).await.expect("init");
 
-    wait_for_stats(&world, |data| {
+    let noticed = wait_for_stats(&world, |data| {
         let reasons = data["reasons"].as_array().expect("reasons");
         let is_silent = |reason: &Value| {
             let why = reason["why"].as_str().unwrap_or_default();
             reason["part"] == "front" && why.contains("carries no messages")
         };
         reasons.iter().any(is_silent)
-    })
-    .await;
+    });
+    tokio::select! {
+        _ = noticed => {}
+        _ = world.try_worker(settings) => panic!("the worker is ready, or has ended"),
+    }
 }
 
 /// Goal: a record with an unreadable header block stops the projection, and no request. Only a
