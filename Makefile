@@ -7,12 +7,12 @@ HISTORIES = 200
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help run demo test soak linearizability nightly lint doc spelling fmt sqlx
+.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling fmt sqlx
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Build, and run the complete platform on this machine until Ctrl-C (ARGS=--fresh starts over, ARGS="--topology leaf" has a hub and leaves)
+run: ## Build, and run the complete platform on this machine until Ctrl-C (ARGS=--fresh starts over, ARGS=--tls uses TLS, ARGS="--topology leaf" has a hub and leaves)
 	cargo build --locked
 	$(PROGRAM) dev $(ARGS)
 
@@ -30,10 +30,14 @@ soak: ## Inject random faults for SOAK_S seconds (600) while everything is check
 linearizability: ## Check that HISTORIES histories (200) of concurrent clients under faults are linearizable
 	HISTORIES=$(HISTORIES) cargo test --locked --test it -- --ignored --nocapture linearizability
 
+fuzz: ## Give the reader of the callers' connection a million inputs
+	cargo test --locked --lib -- --ignored fuzz_the_decoder
+
 nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, 1,000 histories
 	THOROUGH=1 .ci/busy $(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory soak
 	$(MAKE) --no-print-directory linearizability HISTORIES=1000
+	$(MAKE) --no-print-directory fuzz
 
 lint: ## Check format and lints, with the development platform and without it
 	cargo fmt --check

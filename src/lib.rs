@@ -17,8 +17,8 @@
 //! | layer | modules | may name |
 //! |---|---|---|
 //! | 0 | [`domain`] | nothing of ours |
-//! | 1 | [`wire`], [`seal`], [`requester`], [`breaker`], [`build`] | 0 |
-//! | 2 | [`auth`], [`truth`], [`shard`] | 0, 1 |
+//! | 1 | [`wire`], [`seal`], [`front`], [`requester`], [`breaker`], [`build`], [`secret_file`] | 0 |
+//! | 2 | [`auth`], [`truth`], [`shard`], [`nats`] | 0, 1 |
 //! | 3 | [`owners`] | 0 to 2 |
 //! | 4 | [`handler`], [`maintenance`] | 0 to 3 |
 //! | 5 | [`app`], [`config`], [`telemetry`], [`shutdown`], `dev` | all below |
@@ -49,11 +49,14 @@ pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod domain;
+pub mod front;
 pub mod handler;
 pub mod maintenance;
+pub mod nats;
 pub mod owners;
 pub mod requester;
 pub mod seal;
+pub mod secret_file;
 pub mod shard;
 pub mod shutdown;
 pub mod telemetry;

@@ -1,30 +1,41 @@
-//! Requests to other NATS subjects, all answered on one inbox.
+//! Requests to other NATS subjects. All replies arrive on one inbox.
 //!
-//! The client's own `request` keeps an entry for each request that times out, takes one reply only,
-//! and may wait for ever while the connection is down and its queue is full. A call of this module
+//! The client's own `request` keeps an entry for each request that times out, takes only one reply,
+//! and may wait forever while the connection is down and its queue is full. A call of this module
 //! ends by its deadline, leaves nothing behind, and may have many replies (a direct get of several
 //! messages).
 
 use async_nats::connection::State;
-use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
+use async_nats::{Client, HeaderMap, Message, StatusCode, SubscribeError, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 /// The calls that wait for replies, by their ids.
 type PendingCalls = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
 
 /// Sends requests, and routes each reply to the call that waits for it.
+///
+/// Some header blocks make the client's task panic, which ends it. The owner of the connection then
+/// has to [replace](Self::replace) the client.
 #[derive(Clone)]
 pub struct Requester {
-    client: Client,
-    inbox: Arc<str>,
-    pending: PendingCalls,
+    channel: Arc<RwLock<Arc<Channel>>>,
     next_id: Arc<AtomicU64>,
+}
+
+/// A client and the inbox on it.
+struct Channel {
+    client: Client,
+    inbox: String,
+    pending: PendingCalls,
+    /// Cancelled when the client's task has ended.
+    ended: CancellationToken,
 }
 
 /// Why a call has no answer.
@@ -53,36 +64,55 @@ pub trait Transient {
     fn is_unavailable(&self) -> bool;
 }
 
+impl Transient for CallError {
+    fn is_unavailable(&self) -> bool {
+        true
+    }
+}
+
 impl Requester {
     /// Subscribes to a new inbox on `client`.
-    pub async fn start(client: Client) -> Result<Self, async_nats::SubscribeError> {
-        let inbox: Arc<str> = client.new_inbox().into();
-        let replies = client.subscribe(format!("{inbox}.*")).await?;
-        let pending = PendingCalls::default();
-        tokio::spawn(route_replies(replies, pending.clone()));
+    pub async fn start(client: Client) -> Result<Self, SubscribeError> {
+        let channel = Channel::open(client).await?;
 
         Ok(Self {
-            client,
-            inbox,
-            pending,
+            channel: Arc::new(RwLock::new(Arc::new(channel))),
             next_id: Arc::default(),
         })
     }
 
-    /// The connection that the requests use.
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// Sends all further requests through `client`.
+    pub async fn replace(&self, client: Client) -> Result<(), SubscribeError> {
+        let channel = Arc::new(Channel::open(client).await?);
+        *self.channel.write().unwrap_or_else(PoisonError::into_inner) = channel;
+
+        Ok(())
+    }
+
+    fn channel(&self) -> Arc<Channel> {
+        let channel = self.channel.read().unwrap_or_else(PoisonError::into_inner);
+        channel.clone()
+    }
+
+    /// Returns the client that the requests use now.
+    pub fn client(&self) -> Client {
+        self.channel().client.clone()
     }
 
     /// Returns whether the connection is up, as far as the client knows.
     pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == State::Connected
+        self.channel().is_connected()
     }
 
-    /// Sends a request; its replies come to the returned [`Call`].
+    /// Waits until the client's task has ended.
+    pub async fn ended(&self) {
+        self.channel().ended.cancelled().await;
+    }
+
+    /// Sends a request. Its replies arrive at the returned [`Call`].
     ///
     /// Fails at once while the connection is down. Otherwise the client would queue the request,
-    /// and it could arrive long after the caller was told that it failed.
+    /// and the request could arrive long after the caller has received an error.
     pub async fn send(
         &self,
         subject: String,
@@ -90,24 +120,32 @@ impl Requester {
         payload: Bytes,
         deadline: Instant,
     ) -> Result<Call, CallError> {
-        if !self.is_connected() {
+        let channel = self.channel();
+        if !channel.is_connected() {
             return Err(CallError::NotConnected);
         }
 
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();
-        lock(&self.pending).insert(id, sender);
+        lock(&channel.pending).insert(id, sender);
+        if channel.ended.is_cancelled() {
+            // The client has ended meanwhile, so nothing ends this call any more.
+            lock(&channel.pending).remove(&id);
+            return Err(CallError::NotConnected);
+        }
+
         let call = Call {
             id,
             replies,
-            pending: self.pending.clone(),
+            pending: channel.pending.clone(),
             deadline,
         };
 
-        let reply = format!("{}.{id}", self.inbox);
-        let publish = self
+        let reply = format!("{}.{id}", channel.inbox);
+        let publish = channel
             .client
             .publish_with_reply_and_headers(subject, reply, headers, payload);
+
         match timeout_at(deadline, publish).await {
             Ok(Ok(())) => Ok(call),
             Ok(Err(_)) => Err(CallError::NotConnected),
@@ -130,6 +168,39 @@ impl Requester {
     }
 }
 
+impl Channel {
+    async fn open(client: Client) -> Result<Self, SubscribeError> {
+        let inbox = client.new_inbox();
+        let replies = client.subscribe(format!("{inbox}.*")).await?;
+        let pending = PendingCalls::default();
+        let ended = CancellationToken::new();
+
+        tokio::spawn({
+            let pending = pending.clone();
+            let ended = ended.clone();
+
+            async move {
+                route_replies(replies, &pending).await;
+
+                ended.cancel();
+                // Ends the calls under way, because no more replies arrive.
+                lock(&pending).clear();
+            }
+        });
+
+        Ok(Self {
+            client,
+            inbox,
+            pending,
+            ended,
+        })
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.ended.is_cancelled() && self.client.connection_state() == State::Connected
+    }
+}
+
 /// A request under way. Dropping it ends it; later replies are discarded.
 pub struct Call {
     id: u64,
@@ -139,7 +210,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// Extends the deadline for further replies; never shortens it.
+    /// Extends the deadline for further replies. It never shortens the deadline.
     pub fn extend(&mut self, deadline: Instant) {
         self.deadline = self.deadline.max(deadline);
     }
@@ -163,7 +234,7 @@ impl Drop for Call {
 }
 
 /// Sends each reply to its call, by the last token of the reply's subject.
-async fn route_replies(mut replies: Subscriber, pending: PendingCalls) {
+async fn route_replies(mut replies: Subscriber, pending: &PendingCalls) {
     while let Some(message) = replies.next().await {
         let id = message
             .subject
@@ -171,7 +242,7 @@ async fn route_replies(mut replies: Subscriber, pending: PendingCalls) {
             .next()
             .and_then(|token| token.parse::<u64>().ok());
 
-        if let Some(sender) = id.and_then(|id| lock(&pending).get(&id).cloned()) {
+        if let Some(sender) = id.and_then(|id| lock(pending).get(&id).cloned()) {
             // This fails if the call was dropped at this moment; its reply is not needed then.
             let _ = sender.send(message);
         }

@@ -1,70 +1,151 @@
-//! The connection to NATS, and the events that it reports.
+//! A connection of the published client to NATS, and the events that it reports.
 
-use crate::config::NatsSettings;
+use super::server::check_server_version;
+use super::wait_limit::{StillUnavailable, WaitLimit};
+use crate::config::{NatsSettings, Role};
+use crate::nats::Credentials;
+use crate::requester::Requester;
 use anyhow::Context as _;
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event};
-use std::sync::atomic::{AtomicU64, Ordering};
+use async_nats::{Client, ConnectError, ConnectErrorKind, Event, rustls};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-/// How long it may take to connect, and to flush what waits to be sent.
-const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time to connect, and the longest time until the server answers.
+pub(super) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an error of the server counts. A permission that is still missing causes another one.
+/// How long an error of the server counts. A permission that is still missing causes another error.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
-/// A connection that is made again when it is lost.
+/// The pause before a connection is opened again while the server refuses one of its subscriptions.
+/// A random time of up to the same length is added.
+const DENIED_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest time from a new connection to the server's refusal of a subscription on it.
+const DENIED_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// A connection of the published client, which opens it again when it is lost.
 pub(super) struct Connection {
     pub client: Client,
-    /// Counts the connections made, the first one included.
+    /// Counts the times that the connection was opened, the first one included.
     pub reconnects: watch::Receiver<u64>,
     /// Counts the moments in which messages may have been missed.
     pub gaps: watch::Receiver<u64>,
     pub events: Arc<ConnectionEvents>,
+    opener: Opener,
+}
+
+/// Opens clients for one purpose, whose events are recorded together.
+#[derive(Clone)]
+pub(super) struct Opener {
+    settings: NatsSettings,
+    role: Role,
+    name: String,
+    reconnects: watch::Sender<u64>,
+    gaps: watch::Sender<u64>,
+    events: Arc<ConnectionEvents>,
 }
 
 /// What the connection's events have reported.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ConnectionEvents {
-    /// Connections made.
+    /// What the connection is for.
+    pub role: Role,
+    /// How often the connection was opened.
     pub connected: AtomicU64,
+    /// Whether the connection is up.
+    pub is_up: AtomicBool,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
-    /// The id of the one subscription whose lost messages count as a gap; 0 while there is none.
-    pub watched_subscription: AtomicU64,
+    /// Notified when the server refuses a subscription.
+    denied: Notify,
     /// The server's last error, and when it came.
     refused: Mutex<Option<(String, Instant)>>,
 }
 
 impl ConnectionEvents {
-    /// The server's last error, if it came within [`REFUSAL_TTL`]. This is the only sign of a
-    /// missing permission.
+    fn new(role: Role) -> Self {
+        Self {
+            role,
+            connected: AtomicU64::default(),
+            is_up: AtomicBool::default(),
+            overflowed: AtomicU64::default(),
+            denied: Notify::default(),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Returns the server's last error, if it came within [`REFUSAL_TTL`]. This is the only sign of
+    /// a missing permission.
     pub fn refused(&self) -> Option<String> {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         _ = refused.take_if(|(_, at)| at.elapsed() >= REFUSAL_TTL);
+
         refused.as_ref().map(|(error, _)| error.clone())
+    }
+
+    /// Returns the same error as a message for an operator.
+    pub fn missing_right(&self) -> Option<String> {
+        Some(missing_right(self.role, &self.refused()?))
+    }
+
+    fn set_refused(&self, refused: Option<(String, Instant)>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
 }
 
+/// Returns the message for an operator about what a server refused to the user of `role`.
+pub(super) fn missing_right(role: Role, refused: &str) -> String {
+    let role = role.name();
+
+    format!("the NATS user of nats.{role} lacks a right, see nats/accounts.conf: {refused}")
+}
+
 impl Connection {
-    /// Connects under `name`, and waits while no server can be reached.
-    pub async fn wait_for(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
+    /// Connects for `role` under `name`, and waits while no server can be reached, up to `limit`.
+    pub async fn wait_for(
+        settings: &NatsSettings,
+        role: Role,
+        name: &str,
+        limit: WaitLimit,
+    ) -> anyhow::Result<Self> {
+        let opener = Opener {
+            settings: settings.clone(),
+            role,
+            name: name.to_owned(),
+            reconnects: watch::Sender::new(0),
+            gaps: watch::Sender::new(0),
+            events: Arc::new(ConnectionEvents::new(role)),
+        };
+
+        Ok(Self {
+            client: opener.wait_for(limit).await?,
+            reconnects: opener.reconnects.subscribe(),
+            gaps: opener.gaps.subscribe(),
+            events: opener.events.clone(),
+            opener,
+        })
+    }
+
+    pub fn opener(&self) -> Opener {
+        self.opener.clone()
+    }
+}
+
+impl Opener {
+    async fn wait_for(&self, limit: WaitLimit) -> anyhow::Result<Client> {
         let mut attempts: u32 = 0;
+
         loop {
-            let error = match Self::open(settings, name).await {
-                Ok(connection) => return Ok(connection),
+            let error = match self.open().await {
+                Ok(client) => return Ok(client),
                 Err(error) => error,
             };
 
-            // A host name without an address, a server that is down, or one that does not answer:
-            // each may pass without a change of the settings.
-            let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
-            if !matches!(
-                kind,
-                Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
-            ) {
+            if !is_temporary(&error) {
                 return Err(error);
             }
 
@@ -72,115 +153,219 @@ impl Connection {
             if attempts.is_power_of_two() {
                 warn!(error = format!("{error:#}"), "waiting for NATS");
             }
-            tokio::time::sleep(delay(attempts as usize)).await;
+
+            if !limit.pause(delay(attempts as usize)).await {
+                return Err(error.context(StillUnavailable("NATS".to_owned())));
+            }
         }
     }
 
-    /// Connects under `name`.
+    /// Connects.
     ///
     /// # Errors
-    /// No server can be reached, or the server does not accept the user.
-    pub async fn open(settings: &NatsSettings, name: &str) -> anyhow::Result<Self> {
-        let (connections, reconnects) = watch::channel(0);
-        let (missed, gaps) = watch::channel(0);
-        let events = Arc::new(ConnectionEvents::default());
-        let recorded = events.clone();
+    ///
+    /// Fails if no server can be reached, or if the server does not accept the user or is too old.
+    async fn open(&self) -> anyhow::Result<Client> {
+        let Self { settings, role, .. } = self;
+        let user = settings.user(*role);
+        let recorder = self.clone();
 
-        let mut options = ConnectOptions::new()
-            .name(name)
-            .custom_inbox_prefix(&settings.inbox_prefix)
+        let access = settings
+            .access(*role)
+            .with_context(|| format!("nats.{} cannot be used", role.name()))?;
+        let options = access
+            .options()
+            .name(&self.name)
+            .custom_inbox_prefix(&user.inbox_prefix)
             .connection_timeout(ROUND_TRIP_TIMEOUT)
             .subscription_capacity(settings.queue_messages)
             .ping_interval(Duration::from_secs(5))
             .reconnect_delay_callback(delay)
             .event_callback(move |event| {
-                record(&event, &connections, &missed, &recorded);
+                recorder.record(&event);
                 async {}
             });
-        if !settings.user.is_empty() {
-            options = options.user_and_password(settings.user.clone(), settings.password.clone());
-        }
 
-        let servers: Vec<&str> = settings.url.split(',').map(str::trim).collect();
-        let client = options.connect(servers).await.with_context(|| {
-            format!(
-                "NATS cannot be reached with nats.url, nats.user and nats.password (user {:?})",
-                settings.user
-            )
-        })?;
+        let client = options
+            .connect(access.servers())
+            .await
+            .with_context(|| unreachable(*role, access.credentials()))?;
+        check_server_version(&client.server_info().version)?;
 
-        Ok(Self {
-            client,
-            reconnects,
-            gaps,
-            events,
-        })
+        Ok(client)
     }
 
-    /// Waits until everything that was sent before is on its way to the server.
-    pub async fn flush(&self) -> anyhow::Result<()> {
-        let flush = self.client.flush();
-        tokio::time::timeout(ROUND_TRIP_TIMEOUT, flush)
+    /// Keeps the connection of `requester` in use. Never returns.
+    ///
+    /// An unreadable message may end the client's task for good. Then another client replaces it.
+    ///
+    /// A reload of the server's accounts may take a right away, so that the server refuses a
+    /// subscription. It reports nothing when the right is given back. So the connection is opened
+    /// again at intervals until the server accepts the subscription.
+    pub async fn keep(self, requester: Requester) {
+        loop {
+            tokio::select! {
+                () = requester.ended() => self.replace(&requester).await,
+                () = self.events.denied.notified() => self.reopen(&requester).await,
+            }
+        }
+    }
+
+    async fn replace(&self, requester: &Requester) {
+        let connection = self.role.name();
+        warn!(connection, "the NATS client has ended, replacing it");
+        self.lost();
+
+        loop {
+            let replaced = match self.wait_for(WaitLimit::FOREVER).await {
+                Ok(client) => requester.replace(client).await.map_err(Into::into),
+                Err(error) => Err(error),
+            };
+
+            match replaced {
+                Ok(()) => return,
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    error!(
+                        connection,
+                        error, "cannot replace the NATS client, will retry"
+                    );
+                }
+            }
+
+            sleep(DENIED_PAUSE).await;
+        }
+    }
+
+    async fn reopen(&self, requester: &Requester) {
+        let [jitter] = crate::seal::random::<1>();
+        sleep(DENIED_PAUSE.mul_f64(1.0 + f64::from(jitter) / 256.0)).await;
+
+        let mut reconnects = self.reconnects.subscribe();
+        // This fails if the client has ended, and the client is replaced then.
+        let _ = requester.client().force_reconnect().await;
+        let reconnected = timeout(ROUND_TRIP_TIMEOUT, reconnects.changed()).await;
+        sleep(DENIED_DELAY_MAX).await;
+
+        // If the server refuses a subscription again, it has reported that by now.
+        let is_denied = timeout(Duration::ZERO, self.events.denied.notified())
             .await
-            .context("NATS does not answer")?
-            .context("NATS is unavailable")
+            .is_ok();
+        if is_denied || reconnected.is_err() {
+            self.events.denied.notify_one();
+        } else {
+            self.events.set_refused(None);
+            info!(
+                connection = self.role.name(),
+                "the NATS server accepts the subscriptions again"
+            );
+        }
+    }
+
+    fn lost(&self) {
+        self.events.is_up.store(false, Ordering::Relaxed);
+        self.gaps.send_modify(|count| *count += 1);
+    }
+
+    /// Records an event of the client in the counters and the log.
+    fn record(&self, event: &Event) {
+        let events = &self.events;
+        let connection = self.role.name();
+
+        match event {
+            Event::Connected => {
+                self.gaps.send_modify(|count| *count += 1);
+                self.reconnects.send_modify(|count| *count += 1);
+                events.connected.fetch_add(1, Ordering::Relaxed);
+                events.is_up.store(true, Ordering::Relaxed);
+                info!(connection, "connected to NATS");
+            }
+            Event::Disconnected => {
+                self.lost();
+                warn!(connection, "disconnected from NATS");
+            }
+            Event::SlowConsumer(subscription) => {
+                self.gaps.send_modify(|count| *count += 1);
+                let dropped = events.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
+                if dropped.is_power_of_two() {
+                    warn!(
+                        connection,
+                        subscription,
+                        dropped,
+                        "the queue of a subscription is full, messages are lost"
+                    );
+                }
+            }
+            // This is the only sign of a missing permission.
+            Event::ServerError(error) => {
+                let error = error.to_string();
+                error!(connection, error, "the NATS server reports an error");
+                if is_denied_subscription(&error) {
+                    self.gaps.send_modify(|count| *count += 1);
+                    events.denied.notify_one();
+                }
+                events.set_refused(Some((error, Instant::now())));
+            }
+            other => info!(connection, event = %other, "event of the NATS connection"),
+        }
     }
 }
 
-/// How long to wait before the next attempt: longer after each failure, up to a second. A random
-/// part keeps workers from reconnecting all at once.
-fn delay(attempts: usize) -> Duration {
+/// Returns whether the server's error is about a subscription. The protocol has only text for it,
+/// and the client changes the case of its letters.
+fn is_denied_subscription(error: &str) -> bool {
+    let error = error.to_ascii_lowercase();
+
+    error.contains("permissions violation for subscription")
+}
+
+/// Returns the message that names the settings to check when there is no connection with these
+/// credentials.
+pub(super) fn unreachable(role: Role, credentials: &Credentials) -> String {
+    let section = format!("nats.{}", role.name());
+    let with = if !credentials.creds_file.as_os_str().is_empty() {
+        format!("{section}.creds_file")
+    } else if !credentials.nkey_seed.is_empty() {
+        format!("{section}.nkey_seed")
+    } else if !credentials.token.is_empty() {
+        format!("{section}.token")
+    } else if !credentials.user.is_empty() {
+        let user = &credentials.user;
+        format!("{section}.user and {section}.password (user {user:?})")
+    } else {
+        "no credentials".to_owned()
+    };
+
+    format!("NATS cannot be reached for {section}, with nats.url, nats.tls and {with}")
+}
+
+/// Returns whether the connection may succeed later without a change of the settings: the host name
+/// has no address, or the server is down or does not answer.
+fn is_temporary(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
+    let is_down = matches!(
+        kind,
+        Some(ConnectErrorKind::Io | ConnectErrorKind::Dns | ConnectErrorKind::TimedOut)
+    );
+
+    // The client reports a certificate that is not accepted as an error of the socket.
+    is_down && !error.chain().any(is_tls_error)
+}
+
+fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+/// Returns the pause before the next attempt. It grows with each failure, up to a second. A random
+/// part keeps workers from reconnecting all at the same time.
+pub(super) fn delay(attempts: usize) -> Duration {
     let step = Duration::from_millis(50) * 2u32.saturating_pow(attempts.min(5) as u32);
     let step = step.min(Duration::from_secs(1));
 
     let [jitter] = crate::seal::random::<1>();
     step.mul_f64(0.5 + f64::from(jitter) / 512.0)
-}
-
-/// Records an event of the connection in the counters and the log.
-fn record(
-    event: &Event,
-    connections: &watch::Sender<u64>,
-    missed: &watch::Sender<u64>,
-    events: &ConnectionEvents,
-) {
-    let is_watched = |subscription: &u64| {
-        [0, *subscription].contains(&events.watched_subscription.load(Ordering::Relaxed))
-    };
-    let is_gap = match event {
-        Event::Connected | Event::Disconnected => true,
-        Event::SlowConsumer(subscription) => is_watched(subscription),
-        _ => false,
-    };
-    if is_gap {
-        missed.send_modify(|count| *count += 1);
-    }
-
-    match event {
-        Event::Connected => {
-            connections.send_modify(|count| *count += 1);
-            events.connected.fetch_add(1, Ordering::Relaxed);
-            info!("connected to NATS");
-        }
-        Event::Disconnected => warn!("disconnected from NATS"),
-        Event::SlowConsumer(subscription) => {
-            let dropped = events.overflowed.fetch_add(1, Ordering::Relaxed) + 1;
-            if dropped.is_power_of_two() {
-                warn!(
-                    subscription,
-                    dropped, "the queue of a subscription is full, messages are lost"
-                );
-            }
-        }
-        // This is the only sign of a missing permission.
-        Event::ServerError(error) => {
-            let error = error.to_string();
-            error!(error, "the NATS server reports an error");
-            *events
-                .refused
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some((error, Instant::now()));
-        }
-        other => info!(event = %other, "event of the NATS connection"),
-    }
 }

@@ -6,8 +6,8 @@
 
 use super::health::Health;
 use crate::domain::Timestamp;
+use crate::front::{Front, HeaderBlock, InvalidSubject, Message, RawSubject, Subscription};
 use crate::wire::{Operation, ReplyWall, Subjects, request_schema};
-use async_nats::{Client, Message, SubscribeError, Subscriber};
 use futures::StreamExt as _;
 use futures::stream::{SelectAll, select_all};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use tracing::warn;
 #[derive(Clone)]
 pub(super) struct Discovery {
     pub health: Health,
-    pub client: Client,
+    pub front: Front,
     pub subjects: Subjects,
     pub wall: Arc<ReplyWall>,
     pub queue_group: String,
@@ -32,25 +32,27 @@ pub(super) struct Discovery {
 
 impl Discovery {
     /// Subscribes. The returned future answers requests for as long as it is polled.
-    pub async fn start(self) -> Result<impl Future<Output = ()> + Send + use<>, SubscribeError> {
+    pub fn start(self) -> Result<impl Future<Output = ()> + Send + use<>, InvalidSubject> {
         let own = format!("$SRV.*.{}", self.name);
         let mut requests = Vec::new();
         for subject in ["$SRV.*".to_owned(), format!("{own}.{}", self.id), own] {
-            requests.push(self.client.subscribe(subject).await?);
+            requests.push(self.front.subscribe(&subject, None)?);
         }
 
         Ok(self.answer_all(select_all(requests)))
     }
 
-    async fn answer_all(self, mut requests: SelectAll<Subscriber>) {
+    async fn answer_all(self, mut requests: SelectAll<Subscription>) {
+        let headers = HeaderBlock::new();
         while let Some(request) = requests.next().await {
-            let Some(answer) = self.answer(&request) else {
+            let reply = request.reply.as_ref().map(RawSubject::to_string_lossy);
+            let reply = reply.as_deref();
+            let Some((reply, answer)) = reply.zip(self.answer(&request, reply)) else {
                 continue;
             };
 
-            if let Some(reply) = request.reply
-                && let Err(error) = self.client.publish(reply, answer.to_string().into()).await
-            {
+            let body = answer.to_string();
+            if let Err(error) = self.front.publish(reply, &headers, body.as_bytes()).await {
                 warn!(%error, "cannot send a reply of the services protocol");
             }
         }
@@ -58,13 +60,15 @@ impl Discovery {
 
     /// The answer. `None` if the verb is unknown, the headers cannot be read, or the reply subject
     /// is not admitted.
-    fn answer(&self, request: &Message) -> Option<Value> {
-        if request.status.is_some() {
+    fn answer(&self, request: &Message, reply: Option<&str>) -> Option<Value> {
+        let headers = request.headers.as_ref().ok()?;
+        // Only servers write a status.
+        if headers.status().is_some() {
             return None;
         }
-        self.wall.admits(request.reply.as_deref()).ok()?;
+        self.wall.admits(reply).ok()?;
 
-        let verb = request.subject.split('.').nth(1)?;
+        let verb = request.subject.as_str().ok()?.split('.').nth(1)?;
         let (kind, fields) = match verb {
             "PING" => ("ping", json!({})),
             "INFO" => ("info", self.info()),
@@ -96,6 +100,7 @@ impl Discovery {
             .health
             .service
             .limits
+            .current()
             .described(&self.health.service.owners)
             .to_string();
 

@@ -2,22 +2,24 @@
 //! admitted message gets exactly one reply.
 
 use super::stats::Counters;
+use crate::front::{
+    Front, HeaderBlock, InvalidSubject, Message, PublishError, RawSubject, Subscription,
+};
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
-    BodyLimits, Code, Encoding, HeaderLimits, Operation, Refusal, ReplyError, ReplyWall,
-    RequestHeaders, Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
+    BodyLimits, Code, Encoding, Operation, Refusal, ReplyError, ReplyHeaders, ReplyWall,
+    RequestHeaders, Scope, Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
 };
-use async_nats::{Client, HeaderMap, Message, Subject, Subscriber, UnsubscribeError};
-use bytes::Bytes;
-use futures::{FutureExt as _, StreamExt as _};
+use futures::FutureExt as _;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
@@ -25,14 +27,6 @@ use uuid::Uuid;
 
 /// The longest part of a caller's time that is reserved for the reply to travel back.
 const REPLY_TIME_MAX: Duration = Duration::from_millis(100);
-/// How long the server may take to end a subscription.
-const UNSUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longer than the server takes to hand over a message that it has matched.
-const QUIET_TIME: Duration = Duration::from_millis(100);
-/// A number of messages that the server cannot read, since it takes nine digits at most.
-const UNREADABLE_COUNT: u64 = u64::MAX;
-/// A subject without subscribers, so that the server itself answers a request.
-const NO_RESPONDER_SUBJECT: &str = "_INBOX.nobody";
 
 /// Takes messages, and answers each one.
 pub(super) struct Dispatcher {
@@ -41,7 +35,7 @@ pub(super) struct Dispatcher {
     pub permits: Arc<Semaphore>,
     subjects: Subjects,
     wall: Arc<ReplyWall>,
-    client: Client,
+    front: Front,
 }
 
 /// A request whose reply subject is admitted.
@@ -49,9 +43,20 @@ struct Incoming {
     /// The operation that its subject names; `None` if there is no such operation.
     operation: Option<Operation>,
     message: Message,
-    reply: Subject,
+    reply: String,
     arrived: Instant,
 }
+
+/// A reply as it is sent.
+struct Reply {
+    headers: HeaderBlock,
+    body: Vec<u8>,
+    /// The code, if it is a refusal.
+    refused: Option<Code>,
+}
+
+/// A reply is larger than the server's `max_payload`.
+struct TooLarge;
 
 /// The subscriptions of a worker, each read by a task of its own.
 pub(super) struct Subscriptions {
@@ -60,87 +65,59 @@ pub(super) struct Subscriptions {
 }
 
 impl Dispatcher {
-    pub fn new(service: Service, subjects: Subjects, wall: Arc<ReplyWall>, client: Client) -> Self {
-        let permits = Arc::new(Semaphore::new(service.limits.in_flight));
+    pub fn new(service: Service, subjects: Subjects, wall: Arc<ReplyWall>, front: Front) -> Self {
+        let permits = Arc::new(Semaphore::new(service.limits.current().in_flight));
         Self {
             service,
             counters: Arc::default(),
             permits,
             subjects,
             wall,
-            client,
+            front,
         }
     }
 
     /// Subscribes to every subject of this worker.
-    pub async fn subscribe(
+    pub fn subscribe(
         self: &Arc<Self>,
         group: &str,
         handlers: &TaskTracker,
-    ) -> anyhow::Result<Subscriptions> {
+    ) -> Result<Subscriptions, InvalidSubject> {
         let mut readers = JoinSet::new();
         let stop = CancellationToken::new();
         for subject in self.subjects.subscriptions() {
-            let subscriber = self
-                .client
-                .queue_subscribe(subject, group.to_owned())
-                .await?;
+            let subscription = self.front.subscribe(&subject, Some(group))?;
             readers.spawn(
                 self.clone()
-                    .read(subscriber, handlers.clone(), stop.clone()),
+                    .read(subscription, handlers.clone(), stop.clone()),
             );
         }
 
         Ok(Subscriptions { readers, stop })
     }
 
-    /// Reads one subscription to its end. After `stop`, unsubscribes and reads what the server had
-    /// sent before.
+    /// Reads one subscription to its end. After `stop`, that is when everything was read that the
+    /// server had sent.
     async fn read(
         self: Arc<Self>,
-        mut subscriber: Subscriber,
+        mut subscription: Subscription,
         handlers: TaskTracker,
         stop: CancellationToken,
     ) {
+        let mut is_stopping = false;
         loop {
             let message = tokio::select! {
-                message = subscriber.next() => message,
-                () = stop.cancelled() => break,
+                message = subscription.next() => message,
+                () = stop.cancelled(), if !is_stopping => {
+                    is_stopping = true;
+                    subscription.stop();
+                    continue;
+                }
             };
+
             let Some(message) = message else { return };
             self.take(message, &handlers).await;
         }
-
-        if let Err(error) = self.read_out(&mut subscriber, &handlers).await {
-            warn!(%error, "cannot end a subscription in order");
-        }
-    }
-
-    /// Ends a subscription and reads what was sent before.
-    ///
-    /// The client's own `drain` forgets the subscription before the server has ended it, and loses
-    /// what comes in between. So this unsubscribes after a number of messages that the server
-    /// cannot read. The server then ends the subscription at once, while the client goes on
-    /// reading. The server's answer to a later request comes after the subscription's messages,
-    /// except for one that it was just about to hand over. So the subscription is read until it is
-    /// quiet after that answer.
-    async fn read_out(
-        self: &Arc<Self>,
-        subscriber: &mut Subscriber,
-        handlers: &TaskTracker,
-    ) -> Result<(), UnsubscribeError> {
-        subscriber.unsubscribe_after(UNREADABLE_COUNT).await?;
-        // Any answer will do. Without one the connection is down, and nothing more comes.
-        let _ = timeout(
-            UNSUBSCRIBE_TIMEOUT,
-            self.client.request(NO_RESPONDER_SUBJECT, Bytes::new()),
-        )
-        .await;
-
-        while let Ok(Some(message)) = timeout(QUIET_TIME, subscriber.next()).await {
-            self.take(message, handlers).await;
-        }
-        subscriber.unsubscribe().await
     }
 
     /// Checks the reply subject, finds the operation, and takes a permit. A task of its own answers
@@ -148,13 +125,17 @@ impl Dispatcher {
     async fn take(self: &Arc<Self>, message: Message, handlers: &TaskTracker) {
         let arrived = Instant::now();
 
-        let reply = match self.wall.admits(message.reply.as_deref()) {
-            Ok(()) => message.reply.clone(),
-            Err(error) => return self.drop_unanswered(error),
+        let reply = message.reply.as_ref().map(RawSubject::to_string_lossy);
+        if let Err(error) = self.wall.admits(reply.as_deref()) {
+            return self.drop_unanswered(error);
+        }
+        let Some(reply) = reply.map(Cow::into_owned) else {
+            return;
         };
-        let Some(reply) = reply else { return };
 
-        let operation = self.subjects.operation_of(&message.subject);
+        let operation = self
+            .subjects
+            .operation_of(&message.subject.to_string_lossy());
         let request = Incoming {
             operation,
             message,
@@ -203,12 +184,14 @@ impl Dispatcher {
             "this worker is at its limit of requests: ask again",
         )
         .with("retry_after_ms", 100)
-        .with("in_flight", self.service.limits.in_flight);
+        .with("in_flight", self.service.limits.current().in_flight);
 
-        let encoding = encoding_asked(request.message.headers.as_ref());
-        let headers = error_headers(encoding, &id, &refusal);
-        let body = encode(&refusal.body(), encoding).into();
-        self.send(&request.reply, headers, body).await;
+        let headers = request.message.headers.iter().flat_map(HeaderBlock::iter);
+        let encoding = encoding_asked(headers);
+        let reply = Reply::refused(&refusal, encoding, &id);
+        if self.send(&request.reply, reply).await.is_err() {
+            warn!("cannot send a reply: the NATS server's max_payload is too small for any");
+        }
         info!(
             request_id = %id,
             code = refusal.code().as_str(),
@@ -237,21 +220,10 @@ impl Dispatcher {
             .instrument(span.clone())
             .await;
 
-        let (headers, body, refused) = match &answer {
-            Ok(body) => (reply_headers(encoding, &id), encode(body, encoding), None),
-            Err(failure) => {
-                if let Failure::Internal(error) = failure {
-                    span.in_scope(|| error!(error = format!("{error:#}"), "request {id} failed"));
-                }
-                let refusal = failure.refusal(&id);
-                let body = encode(&refusal.body(), encoding);
-                let headers = error_headers(encoding, &id, &refusal);
-                (headers, body, Some(refusal.code()))
-            }
-        };
-        // Not held while the reply waits to be sent: the body is in `body` by now.
-        drop(answer);
-        self.send(&reply, headers, body.into()).await;
+        if let Err(Failure::Internal(error)) = &answer {
+            span.in_scope(|| error!(error = format!("{error:#}"), "request {id} failed"));
+        }
+        let refused = self.reply(&reply, operation, answer, encoding, &id).await;
 
         let took = arrived.elapsed();
         if let Some(operation) = operation {
@@ -272,17 +244,15 @@ impl Dispatcher {
         arrived: Instant,
         span: &Span,
     ) -> (Encoding, Result<Value, Failure>) {
-        // Only servers write a status. Here it means that the client could not read the header
-        // block.
-        if message.status.is_some() {
+        // Only servers write a status.
+        let readable = message.headers.as_ref().ok();
+        let Some(headers) = readable.filter(|headers| headers.status().is_none()) else {
             let refusal = Refusal::bad_request("the headers cannot be read");
             return (Encoding::default(), Err(refusal.into()));
-        }
-
-        let limits = HeaderLimits {
-            token_bytes: self.service.limits.token_bytes,
         };
-        let headers = match RequestHeaders::parse(message.headers.as_ref(), &limits) {
+
+        let limits = self.service.limits.current().headers();
+        let headers = match RequestHeaders::parse(headers.iter(), &limits) {
             Ok(headers) => headers,
             Err((encoding, refusal)) => return (encoding, Err(refusal.into())),
         };
@@ -305,7 +275,7 @@ impl Dispatcher {
         message: Message,
         arrived: Instant,
     ) -> Result<Value, Failure> {
-        let limits = &self.service.limits;
+        let limits = self.service.limits.current();
         let operation = operation.ok_or_else(|| {
             Refusal::bad_request("there is no such operation; see the contract's table")
         })?;
@@ -331,6 +301,8 @@ impl Dispatcher {
             nesting: limits.nesting,
         };
         let body = decode(&message.payload, headers.encoding, &body_limits)?;
+        // Not held while the operation waits: its parts are in `headers` and `body` by now.
+        drop(message);
 
         // In a box, because the compiler cannot handle a future as deeply nested as a request's.
         let request = Request {
@@ -342,15 +314,107 @@ impl Dispatcher {
         Box::pin(self.service.handle(request)).await
     }
 
-    async fn send(&self, reply: &Subject, headers: HeaderMap, body: Bytes) {
-        match self
-            .client
-            .publish_with_headers(reply.clone(), headers, body)
-            .await
-        {
+    /// Sends the reply, or a smaller one if the server would not take it. Returns the code if it is
+    /// a refusal.
+    async fn reply(
+        &self,
+        subject: &str,
+        operation: Option<Operation>,
+        answer: Result<Value, Failure>,
+        encoding: Encoding,
+        id: &str,
+    ) -> Option<Code> {
+        let capacity = self.service.limits.reply_capacity();
+        let reply = match &answer {
+            Ok(body) => Reply::done(body, encoding, id),
+            Err(failure) => Reply::refused(&failure.refusal(id), encoding, id),
+        };
+        let used = reply.body.len();
+        let refused = reply.refused;
+        if used <= capacity && self.send(subject, reply).await.is_ok() {
+            return refused;
+        }
+
+        // The connection knows a smaller `max_payload` a moment before the limits in force do.
+        let capacity = capacity.min(used.saturating_sub(1));
+        let smaller = smaller_answer(answer, operation, id, (used, capacity));
+        let reply = Reply::refused(&smaller, encoding, id);
+        let refused = reply.refused;
+        if self.send(subject, reply).await.is_err() {
+            warn!("cannot send a reply: the NATS server's max_payload is too small for any");
+        }
+        refused
+    }
+
+    /// Sends a reply.
+    ///
+    /// # Errors
+    /// It is larger than the server's `max_payload`.
+    async fn send(&self, subject: &str, reply: Reply) -> Result<(), TooLarge> {
+        let sent = self.front.publish(subject, &reply.headers, &reply.body);
+        match sent.await {
             Ok(()) => self.counters.record_reply(),
+            Err(PublishError::TooLong { .. }) => return Err(TooLarge),
             Err(error) => warn!(%error, "cannot send a reply"),
         }
+
+        Ok(())
+    }
+}
+
+impl Reply {
+    fn done(body: &Value, encoding: Encoding, id: &str) -> Self {
+        Self {
+            headers: header_block(&reply_headers(encoding, id)),
+            body: encode(body, encoding),
+            refused: None,
+        }
+    }
+
+    fn refused(refusal: &Refusal, encoding: Encoding, id: &str) -> Self {
+        Self {
+            headers: header_block(&error_headers(encoding, id, refusal)),
+            body: encode(&refusal.body(), encoding),
+            refused: Some(refusal.code()),
+        }
+    }
+}
+
+fn header_block(headers: &ReplyHeaders) -> HeaderBlock {
+    let mut block = HeaderBlock::new();
+    for (name, value) in headers {
+        if let Err(error) = block.append(name, value) {
+            warn!(%error, name, "a header of a reply cannot be sent");
+        }
+    }
+
+    block
+}
+
+/// What is answered in place of an answer that is too large: it takes `used` bytes, and `limit`
+/// fit.
+///
+/// Pages and writes keep to the limit by themselves. So this is for an item that was stored while
+/// the limit was larger, and for a write that was done just before the limit became smaller.
+fn smaller_answer(
+    answer: Result<Value, Failure>,
+    operation: Option<Operation>,
+    id: &str,
+    (used, limit): (usize, usize),
+) -> Refusal {
+    match answer {
+        Err(failure) => failure.refusal(id).without("item"),
+        Ok(_) if operation.and_then(Operation::scope) == Some(Scope::Write) => Refusal::new(
+            Code::InDoubt,
+            "it may be written, and the reply does not fit the NATS server's max_payload: \
+             read the item",
+        ),
+        Ok(_) => Refusal::new(
+            Code::TooLarge,
+            format!("the reply takes {used} bytes, and the NATS server takes {limit}"),
+        )
+        .with("used", used)
+        .with("limit", limit),
     }
 }
 

@@ -2,6 +2,8 @@
 //! worse than degraded.
 
 use super::connect::ConnectionEvents;
+use super::connections::WorkerEvents;
+use super::echo::Echo;
 use super::stats::Counters;
 use crate::breaker::Breaker;
 use crate::handler::Service;
@@ -19,14 +21,20 @@ const STALL_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Health {
     pub service: Service,
     pub counters: Arc<Counters>,
-    pub events: Arc<ConnectionEvents>,
+    pub events: WorkerEvents,
+    pub echo: Echo,
     pub permits: Arc<Semaphore>,
 }
 
 impl Health {
     /// What the worker lacks: the part in one word, and what that means. Empty if it is healthy.
     fn reasons(&self) -> Vec<Value> {
-        let Service { owners, auth, .. } = &self.service;
+        let Service {
+            owners,
+            auth,
+            limits,
+            ..
+        } = &self.service;
         let truth = owners.truth();
         let reason = |part: &str, why: String| json!({"part": part, "why": why});
         let mut reasons = Vec::new();
@@ -66,6 +74,13 @@ impl Health {
             ));
         }
 
+        if let Some(error) = auth.key_error() {
+            reasons.push(reason(
+                "auth",
+                format!("the former keys of the auth service are in force: {error}"),
+            ));
+        }
+
         if let Some(behind) = owners.behind().filter(|behind| *behind >= STALL_MAX) {
             reasons.push(reason(
                 "projection",
@@ -73,10 +88,29 @@ impl Health {
             ));
         }
 
-        if let Some(refused) = self.events.refused() {
+        for problem in limits.payload_problems() {
+            reasons.push(reason("limits", problem));
+        }
+
+        for subject in &self.events.front.state().borrow().denied {
+            reasons.push(reason(
+                "front",
+                format!("the NATS server does not let nats.front subscribe to {subject}"),
+            ));
+        }
+
+        if self.echo.is_silent() {
+            reasons.push(reason(
+                "front",
+                "the connection to the callers' server carries no messages".into(),
+            ));
+        }
+
+        for (role, refused) in self.events.refused() {
+            let role = role.name();
             reasons.push(reason(
                 "rights",
-                format!("the NATS server has refused something: {refused}"),
+                format!("the NATS server has refused something to nats.{role}: {refused}"),
             ));
         }
 
@@ -99,6 +133,10 @@ impl Health {
         let newest = owners.continuity().newest();
         let dropped = self.counters.dropped();
         let reasons = self.reasons();
+        let in_flight = limits
+            .current()
+            .in_flight
+            .saturating_sub(self.permits.available_permits());
 
         json!({
             "shard": shard,
@@ -106,13 +144,19 @@ impl Health {
             "reasons": reasons,
             "requests": {
                 "answered": self.counters.answered(),
-                "in_flight": limits.in_flight.saturating_sub(self.permits.available_permits()),
+                "in_flight": in_flight,
                 "refused_for_load": self.counters.refused_for_load(),
                 "dropped_without_reply_subject": dropped.no_reply_subject,
                 "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
-                "lost_to_full_queues": self.events.overflowed.load(Ordering::Relaxed),
+                "lost_to_full_queues": self.events.front.counters().dropped(),
+                "replies_refused_by_the_server": self.events.front.counters().refused_replies(),
             },
-            "nats": {"connections": self.events.connected.load(Ordering::Relaxed)},
+            "nats": {
+                "connected": self.events.front.is_connected(),
+                "connections": self.events.front.state().borrow().connections,
+                "auth": connection(&self.events.auth),
+                "truth": connection(&self.events.truth),
+            },
             "cache": {
                 "owners": cache.owners,
                 "bytes": cache.bytes,
@@ -126,6 +170,7 @@ impl Health {
                 "kept": counts.kept,
                 "revocations": counts.revocations,
                 "forged_revocations": counts.forged_revocations,
+                "key_reloads": counts.key_reloads,
             },
             "truth": {
                 "reads": breaker(truth.reading()),
@@ -148,4 +193,12 @@ impl Health {
 fn breaker(breaker: &Breaker) -> Value {
     let state = if breaker.is_open() { "open" } else { "closed" };
     json!({"state": state, "opened": breaker.opened()})
+}
+
+fn connection(events: &ConnectionEvents) -> Value {
+    json!({
+        "connected": events.is_up.load(Ordering::Relaxed),
+        "connections": events.connected.load(Ordering::Relaxed),
+        "lost_to_full_queues": events.overflowed.load(Ordering::Relaxed),
+    })
 }

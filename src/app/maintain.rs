@@ -2,8 +2,9 @@
 //! because no worker may purge.
 
 use super::connect::Connection;
-use super::start::{check_server, wait_for};
-use crate::config::Settings;
+use super::wait::Wait;
+use super::wait_limit::WaitLimit;
+use crate::config::{Role, Settings};
 use crate::maintenance::{Maintainer, Round};
 use crate::owners::OwnersError;
 use crate::requester::Requester;
@@ -11,6 +12,7 @@ use crate::seal::Keyring;
 use crate::truth::Bucket;
 use std::time::Duration;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 /// The name in its barrier's key. It is no shard's name, because workers may not write that key.
@@ -20,32 +22,34 @@ const BARRIER_NAME: &str = "maintain";
 pub struct Maintenance {
     maintainer: Maintainer,
     pause: Duration,
-    _connection: Connection,
+    _keeping: AbortOnDropHandle<()>,
 }
 
 impl Maintenance {
     /// Connects, and checks the server, and the bucket against the keys and the settings. Waits for
-    /// what is only unavailable.
-    pub async fn build(settings: &Settings) -> anyhow::Result<Self> {
+    /// what is only unavailable, up to `limit`.
+    pub async fn build(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Self> {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-        let connection = Connection::wait_for(&settings.nats, "gofavorites maintain").await?;
-        check_server(&connection.client.server_info())?;
+        let name = "gofavorites maintain";
+        let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
 
         let requester = Requester::start(connection.client.clone()).await?;
-        let bucket = Bucket::new(requester, settings.truth.clone(), BARRIER_NAME);
-        wait_for("the bucket", &connection.events, || {
-            bucket.check(keyring.fingerprints())
-        })
-        .await?;
+        let bucket = Bucket::new(requester.clone(), settings.truth.clone(), BARRIER_NAME);
+        let wait = Wait {
+            limit,
+            events: Some(&connection.events),
+        };
+        wait.until_available("the bucket", || bucket.check(keyring.fingerprints()))
+            .await?;
 
         let rules = settings.maintain.clone();
         let pause = Duration::from_secs(rules.pause_s);
         Ok(Self {
             maintainer: Maintainer::new(keyring, bucket, rules, settings.limits.keys),
             pause,
-            _connection: connection,
+            _keeping: AbortOnDropHandle::new(tokio::spawn(connection.opener().keep(requester))),
         })
     }
 

@@ -2,23 +2,30 @@
 //! order.
 
 mod connect;
+mod connections;
 mod discovery;
 mod dispatch;
+mod echo;
 mod health;
 mod maintain;
 mod operator;
+mod payload;
+mod server;
 mod start;
 mod stats;
 mod tasks;
+mod wait;
+mod wait_limit;
 
 pub use maintain::Maintenance;
 pub use operator::OperatorSession;
 pub use stats::{Counters, DropCounts};
+pub use wait_limit::{StillUnavailable, WaitLimit};
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
-use crate::config::Settings;
-use crate::handler::Service;
+use crate::config::{Role, Settings};
+use crate::handler::{LimitsInForce, Service};
 use crate::owners::{Owners, OwnersSettings};
 use crate::requester::Requester;
 use crate::seal::Keyring;
@@ -26,24 +33,29 @@ use crate::shard::Store;
 use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
 use anyhow::Context as _;
-use connect::{Connection, ConnectionEvents};
+use connect::Connection;
+use connections::{Connections, flush};
 use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
+use echo::Echo;
 use health::Health;
-use start::{check_refusals, check_rights, check_server, wait_for};
+use start::{check_refusals, check_rights};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tasks::Tasks;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
+use wait::Wait;
 
 /// A worker that is ready to run.
 pub struct App {
-    connection: Connection,
+    connections: Connections,
+    /// Of the connections to the auth service and to the bucket.
+    requesters: (Requester, Requester),
     dispatcher: Arc<Dispatcher>,
     discovery: Discovery,
+    echo: Echo,
     bucket: Bucket,
     store: Store,
     settings: Settings,
@@ -57,25 +69,46 @@ pub struct InitReport {
 }
 
 /// Creates the bucket if there is none, and migrates the shard's Postgres to this version's schema.
-pub async fn init(settings: &Settings) -> anyhow::Result<InitReport> {
+/// Waits for what is only unavailable, up to `limit`.
+pub async fn init(settings: &Settings, limit: WaitLimit) -> anyhow::Result<InitReport> {
     settings.check()?;
     let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-    let connection = Connection::open(&settings.nats, "gofavorites init").await?;
-    check_server(&connection.client.server_info())?;
+    let name = "gofavorites init";
+    let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
 
     let requester = Requester::start(connection.client.clone()).await?;
     let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-    let bucket_created = bucket.init(keyring.fingerprints()).await?;
+    let wait = Wait {
+        limit,
+        events: Some(&connection.events),
+    };
+    let bucket_created = wait
+        .until_available("the bucket", || bucket.init(keyring.fingerprints()))
+        .await?;
 
     let store = Store::new(&settings.postgres)?;
-    store
-        .migrate()
+    wait.until_available("Postgres", || store.migrate())
         .await
         .context("cannot migrate Postgres to this version's schema")?;
     store.close().await;
 
     Ok(InitReport { bucket_created })
+}
+
+/// Connects to the shard's Postgres and checks its schema, for a command that needs nothing else.
+/// Waits while it is unavailable, up to `limit`.
+pub async fn open_postgres(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Store> {
+    let wait = Wait {
+        limit,
+        events: None,
+    };
+
+    let store = Store::new(&settings.postgres)?;
+    wait.until_available("Postgres", || store.check_schema())
+        .await?;
+
+    Ok(store)
 }
 
 fn owners_settings(settings: &Settings) -> OwnersSettings {
@@ -92,15 +125,18 @@ fn reply_wall(settings: &Settings) -> ReplyWall {
     ReplyWall {
         prefixes: settings.worker.reply_prefixes.clone(),
         max_bytes: settings.worker.reply_subject_bytes,
-        own_prefix: settings.nats.inbox_prefix.clone(),
+        own_prefixes: Role::ALL
+            .map(|role| settings.nats.user(role).inbox_prefix.clone())
+            .into(),
     }
 }
 
-fn health(dispatcher: &Dispatcher, connection: &Connection) -> Health {
+fn health(dispatcher: &Dispatcher, connections: &Connections, echo: Echo) -> Health {
     Health {
+        echo,
         service: dispatcher.service.clone(),
         counters: dispatcher.counters.clone(),
-        events: connection.events.clone(),
+        events: connections.events(),
         permits: dispatcher.permits.clone(),
     }
 }
@@ -110,13 +146,16 @@ fn health(dispatcher: &Dispatcher, connection: &Connection) -> Health {
 async fn open_store(
     settings: &Settings,
     bucket: &Bucket,
-    events: &ConnectionEvents,
+    wait: &Wait<'_>,
 ) -> anyhow::Result<Store> {
     let store = Store::new(&settings.postgres)?;
-    wait_for("Postgres", events, || store.check_schema()).await?;
+    wait.until_available("Postgres", || store.check_schema())
+        .await?;
 
-    let position = wait_for("the bucket", events, || bucket.position()).await?;
-    wait_for("Postgres", events, || {
+    let position = wait
+        .until_available("the bucket", || bucket.position())
+        .await?;
+    wait.until_available("Postgres", || {
         store.begin_cursor(bucket.name(), &position.created, position.newest)
     })
     .await?;
@@ -134,19 +173,30 @@ impl App {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-        let connection = Connection::wait_for(&settings.nats, "gofavorites worker").await?;
-        let events = &*connection.events;
-        check_server(&connection.client.server_info())?;
+        let connections = Connections::wait_for(&settings.nats, "gofavorites worker").await?;
+        let events = &*connections.truth.events;
+        let wait = Wait {
+            limit: WaitLimit::FOREVER,
+            events: Some(events),
+        };
+        let max_payload = connections.front.info().max_payload;
+        let limits = LimitsInForce::new(settings.limits.clone(), max_payload);
+        payload::check(&limits)?;
+        let max_payload = connections.truth.client.server_info().max_payload;
+        payload::check_truth(&settings.limits, max_payload)?;
 
-        let requester = Requester::start(connection.client.clone()).await?;
-        let auth = Authenticator::new(requester.clone(), settings.auth.clone())?;
-        let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-        wait_for("the bucket", events, || {
-            bucket.check(keyring.fingerprints())
-        })
-        .await?;
+        let auth_requester = Requester::start(connections.auth.client.clone()).await?;
+        let auth = Authenticator::new(auth_requester.clone(), settings.auth.clone())?;
+        let truth_requester = Requester::start(connections.truth.client.clone()).await?;
+        let bucket = Bucket::new(
+            truth_requester.clone(),
+            settings.truth.clone(),
+            &settings.shard.id,
+        );
+        wait.until_available("the bucket", || bucket.check(keyring.fingerprints()))
+            .await?;
         check_rights(&bucket, events).await?;
-        let store = open_store(&settings, &bucket, events).await?;
+        let store = open_store(&settings, &bucket, &wait).await?;
 
         let shard = settings.shard.id.clone();
         let owners = Owners::new(
@@ -159,18 +209,19 @@ impl App {
         let service = Service {
             owners,
             auth,
-            limits: settings.limits.clone(),
+            limits,
             build: BuildInfo::of_this_program(),
             shard: shard.clone(),
         };
 
         let subjects = Subjects::new(&settings.worker.prefix, &shard)?;
         let wall = Arc::new(reply_wall(&settings));
-        let client = connection.client.clone();
-        let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), client.clone());
+        let front = connections.front.clone();
+        let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), front.clone());
+        let echo = Echo::default();
         let discovery = Discovery {
-            health: health(&dispatcher, &connection),
-            client,
+            health: health(&dispatcher, &connections, echo.clone()),
+            front,
             subjects,
             wall,
             queue_group: settings.worker.queue_group.clone(),
@@ -180,9 +231,11 @@ impl App {
         };
 
         Ok(Self {
-            connection,
+            connections,
+            requesters: (auth_requester, truth_requester),
             dispatcher: Arc::new(dispatcher),
             discovery,
+            echo,
             bucket,
             store,
             settings,
@@ -201,12 +254,11 @@ impl App {
     /// requests were not finished in time.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut tasks = self.start_tasks().await?;
-        let discovery = tasks.start("discovery", self.discovery.clone().start().await?)?;
+        let discovery = tasks.start("discovery", self.discovery.clone().start()?)?;
         let handlers = TaskTracker::new();
         let mut subscriptions = self
             .dispatcher
-            .subscribe(&self.settings.worker.queue_group, &handlers)
-            .await?;
+            .subscribe(&self.settings.worker.queue_group, &handlers)?;
 
         // Requests come in from here on. However this ends, those that were taken are finished.
         let ended = tokio::select! {
@@ -244,15 +296,15 @@ impl App {
             under_way = handlers.len(),
             "stopping: no more requests are taken"
         );
-        subscriptions.stop().await;
-        handlers.close();
         let grace = Duration::from_millis(self.settings.worker.grace_ms);
-        let finished = timeout(grace, handlers.wait()).await.is_ok();
+        let finish = async {
+            subscriptions.stop().await;
+            handlers.close();
+            handlers.wait().await;
+        };
+        let finished = timeout(grace, finish).await.is_ok();
 
-        let flushed = self.connection.flush().await;
-        // The answer to a later request shows that the server has taken the replies. If the bucket
-        // is unavailable, there is none, and the stop goes on.
-        let _ = self.bucket.position().await;
+        let flushed = flush(&self.connections.front).await;
 
         drop(tasks);
         // Hosting may be under way. The stop does not wait for its end.
@@ -271,7 +323,7 @@ impl App {
 
         tasks.start("projection", {
             let owners = owners.clone();
-            let reconnects = self.connection.reconnects.clone();
+            let reconnects = self.connections.truth.reconnects.clone();
             async move { owners.project(reconnects).await }
         })?;
         tasks.start("cursor_listener", {
@@ -288,23 +340,37 @@ impl App {
         })?;
 
         let auth = &self.dispatcher.service.auth;
-        let (subscription, revocations) =
-            auth.hear_revocations(self.connection.gaps.clone()).await?;
-        self.connection
-            .events
-            .watched_subscription
-            .store(subscription, Ordering::Relaxed);
-        tasks.start("revocations", revocations)?;
+        let gaps = self.connections.auth.gaps.clone();
+        tasks.start("revocations", auth.hear_revocations(gaps).await?)?;
+        tasks.start("key_reload", auth.clone().reload_keys())?;
+        self.start_connection_tasks(&mut tasks)?;
 
         Ok(tasks)
+    }
+
+    /// Starts the tasks that look after the three connections.
+    fn start_connection_tasks(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        let front = self.connections.front.clone();
+        let limits = self.dispatcher.service.limits.clone();
+        tasks.start("payload_watch", payload::watch(front.clone(), limits))?;
+        let prefix = &self.settings.nats.front.inbox_prefix;
+        tasks.start("front_echo", self.echo.clone().start(front, prefix)?)?;
+
+        let (auth, truth) = &self.requesters;
+        let opener = self.connections.auth.opener();
+        tasks.start("auth_connection", opener.keep(auth.clone()))?;
+        let opener = self.connections.truth.opener();
+        tasks.start("truth_connection", opener.keep(truth.clone()))?;
+
+        Ok(())
     }
 
     /// Checks that the server has accepted the subscriptions, and reports that the worker is ready.
     /// Returns only if one of the two fails.
     async fn be_ready(&self) -> anyhow::Error {
-        self.dispatcher.service.auth.knock().await;
+        let auth = &self.dispatcher.service.auth;
 
-        let ready = match check_refusals(&self.bucket, &self.connection.events).await {
+        let ready = match check_refusals(&self.connections, &self.echo, auth, &self.bucket).await {
             Ok(()) => self.report_ready(),
             Err(error) => Err(error),
         };

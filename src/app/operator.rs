@@ -1,15 +1,14 @@
-//! The connections that the operators' tools use: those of a worker, without the part that answers
-//! callers.
+//! The connections that the operators' tools use: those of a worker to the bucket and to Postgres.
 
 use super::connect::Connection;
-use super::owners_settings;
-use super::start::check_server;
-use crate::config::Settings;
+use super::wait::Wait;
+use super::wait_limit::WaitLimit;
+use super::{open_store, owners_settings};
+use crate::config::{Role, Settings};
 use crate::maintenance::Operator;
 use crate::owners::Owners;
 use crate::requester::Requester;
 use crate::seal::Keyring;
-use crate::shard::Store;
 use crate::truth::Bucket;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,24 +22,22 @@ pub struct OperatorSession {
 
 impl OperatorSession {
     /// Connects as a worker does, and checks the bucket against the keys and the settings, and the
-    /// schema of Postgres. Does not wait for anything that is unavailable.
-    pub async fn open(settings: &Settings, name: &str) -> anyhow::Result<Self> {
+    /// schema of Postgres. Waits for what is only unavailable, up to `limit`.
+    pub async fn open(settings: &Settings, name: &str, limit: WaitLimit) -> anyhow::Result<Self> {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-        let connection = Connection::open(&settings.nats, name).await?;
-        check_server(&connection.client.server_info())?;
+        let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
 
         let requester = Requester::start(connection.client.clone()).await?;
         let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-        bucket.check(keyring.fingerprints()).await?;
-
-        let store = Store::new(&settings.postgres)?;
-        store.check_schema().await?;
-        let position = bucket.position().await?;
-        store
-            .begin_cursor(bucket.name(), &position.created, position.newest)
+        let wait = Wait {
+            limit,
+            events: Some(&connection.events),
+        };
+        wait.until_available("the bucket", || bucket.check(keyring.fingerprints()))
             .await?;
+        let store = open_store(settings, &bucket, &wait).await?;
 
         let owners = Owners::new(
             keyring.clone(),

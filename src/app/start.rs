@@ -1,85 +1,38 @@
 //! The checks before a worker is ready. It waits for what is unavailable. Anything that is wrong
 //! ends the start, with a message that says what to do.
 
-use super::connect::ConnectionEvents;
-use crate::requester::{CallError, Transient};
+use super::connect::{ConnectionEvents, missing_right};
+use super::connections::{Connections, flush};
+use super::echo::Echo;
+use super::wait::Wait;
+use super::wait_limit::WaitLimit;
+use crate::auth::Authenticator;
+use crate::config::Role;
+use crate::front::Front;
+use crate::requester::CallError;
 use crate::truth::{Bucket, TruthError};
-use anyhow::{Context as _, bail};
-use async_nats::ServerInfo;
-use std::fmt::Display;
+use anyhow::bail;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-/// The pause between two attempts.
+/// The pause between two attempts to reach the server of the callers.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// How long a message to the worker's own inbox may take until the start looks for a reason.
+const ECHO_LIMIT: Duration = Duration::from_secs(5);
 /// How long the server's report of a missing permission may take, after its answer to a later
 /// request.
 const REFUSAL_DELAY_MAX: Duration = Duration::from_millis(100);
-/// The oldest server that this service was tested with. Atomic batches and reads of several keys
-/// came with 2.11 and 2.12, and their bugs were fixed later.
-const SERVER_VERSION_MIN: (u64, u64) = (2, 15);
-
-/// Repeats `attempt` until it succeeds, and returns its result. The log says what the start waits
-/// for.
-///
-/// # Errors
-/// An error that waiting would not mend, or a permission that is missing.
-pub(super) async fn wait_for<T, E, F>(
-    what: &str,
-    events: &ConnectionEvents,
-    attempt: impl Fn() -> F,
-) -> anyhow::Result<T>
-where
-    E: Transient + Display + Send + Sync + std::error::Error + 'static,
-    F: Future<Output = Result<T, E>>,
-{
-    let mut attempts: u32 = 0;
-    loop {
-        let error = match attempt().await {
-            Ok(result) => return Ok(result),
-            Err(error) => error,
-        };
-
-        if let Some(refused) = events.refused() {
-            return Err(anyhow::Error::new(error).context(missing_right(&refused)));
-        }
-        if !error.is_unavailable() {
-            return Err(error.into());
-        }
-
-        attempts += 1;
-        if attempts.is_power_of_two() {
-            warn!(%error, "waiting for {what}");
-        }
-        sleep(RETRY_PAUSE).await;
-    }
-}
-
-/// Fails on a server that is too old.
-pub(super) fn check_server(server: &ServerInfo) -> anyhow::Result<()> {
-    let mut parts = server
-        .version
-        .split(['.', '-'])
-        .map(|part| part.parse::<u64>().unwrap_or_default());
-    let major = parts.next().unwrap_or_default();
-    let minor = parts.next().unwrap_or_default();
-
-    if (major, minor) < SERVER_VERSION_MIN {
-        let (major, minor) = SERVER_VERSION_MIN;
-        bail!(
-            "nats-server {} is too old: every server of the cluster needs {major}.{minor} or newer",
-            server.version
-        );
-    }
-
-    Ok(())
-}
 
 /// Uses each right once that a worker needs later, and fails on one that is missing. Later, a
 /// missing right would only show as timeouts.
 pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> anyhow::Result<()> {
-    let newest = wait_for("the bucket", events, || bucket.position())
+    let wait = Wait {
+        limit: WaitLimit::FOREVER,
+        events: Some(events),
+    };
+    let newest = wait
+        .until_available("the bucket", || bucket.position())
         .await?
         .newest;
 
@@ -95,8 +48,8 @@ pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> 
         {
             // Not every error is a missing right: a bucket may also be full, for example.
             sleep(REFUSAL_DELAY_MAX).await;
-            if let Some(refused) = events.refused() {
-                bail!("{}", missing_right(&refused));
+            if let Some(refused) = events.missing_right() {
+                bail!(refused);
             }
             warn!(%error, "cannot check at start whether the worker may {right} the bucket");
         }
@@ -105,46 +58,62 @@ pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> 
     Ok(())
 }
 
-/// Fails if the server has refused something, such as a subscription, since the connection was
+/// Fails if a server has refused something, such as a subscription, since the connections were
 /// made.
 pub(super) async fn check_refusals(
+    connections: &Connections,
+    echo: &Echo,
+    auth: &Authenticator,
     bucket: &Bucket,
-    events: &ConnectionEvents,
 ) -> anyhow::Result<()> {
-    // The answer to a later request shows that the server has processed the subscriptions. A flush
-    // does not show that.
-    wait_for("the bucket", events, || bucket.position())
-        .await
-        .context("cannot check whether the server accepted the subscriptions")?;
+    // The server has processed the subscriptions once it answers what was sent after them.
+    let events = connections.events();
+    while let Err(error) = flush(&connections.front).await {
+        if let Some(refused) = events.missing_right() {
+            bail!(refused);
+        }
+        warn!(
+            error = format!("{error:#}"),
+            "waiting for the server of the callers"
+        );
+        sleep(RETRY_PAUSE).await;
+    }
+    let wait = |events| Wait {
+        limit: WaitLimit::FOREVER,
+        events: Some(events),
+    };
+    wait(&connections.auth.events)
+        .until_available("the server of the auth service", || auth.knock())
+        .await?;
+    wait(&connections.truth.events)
+        .until_available("the bucket", || bucket.position())
+        .await?;
     sleep(REFUSAL_DELAY_MAX).await;
 
-    match events.refused() {
-        Some(refused) => bail!("{}", missing_right(&refused)),
-        None => Ok(()),
+    if let Some(refused) = events.missing_right() {
+        bail!(refused);
     }
+
+    check_echo(&connections.front, echo).await
 }
 
-fn missing_right(refused: &str) -> String {
-    format!("the NATS user lacks a right, see nats/accounts.conf: {refused}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_is_too_old_is_refused() {
-        let server = |version: &str| ServerInfo {
-            version: version.into(),
-            ..ServerInfo::default()
-        };
-
-        for new in ["2.15.1", "3.0.0-RC.1"] {
-            assert!(check_server(&server(new)).is_ok(), "{new}");
+/// Waits until a message to the worker's own inbox comes back from the callers' server.
+///
+/// # Errors
+/// The server refuses it.
+async fn check_echo(front: &Front, echo: &Echo) -> anyhow::Result<()> {
+    while timeout(ECHO_LIMIT, echo.arrived()).await.is_err() {
+        // Replies may have been refused too, because of their subjects.
+        if front.counters().refused_replies() > 0 {
+            bail!(
+                "{}",
+                missing_right(Role::Front, "a message to its own inbox does not come back")
+            );
         }
-        for old in ["2.9.25", "2.14.0", "1.99.0", ""] {
-            let error = check_server(&server(old)).expect_err("too old").to_string();
-            assert!(error.contains("2.15"), "{error}");
-        }
+        warn!(
+            "waiting for the server of the callers: a message to an own inbox does not come back"
+        );
     }
+
+    Ok(())
 }

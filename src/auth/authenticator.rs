@@ -1,7 +1,9 @@
 //! Asks the auth service about tokens: one question at a time for a token, and none while its
 //! verdict is cached.
 
-use super::keys::{Demands, KeySet, KeySetError};
+use super::claims::{Demands, JwtError};
+use super::key_source::{KeySource, Reload};
+use super::keys::KeySetError;
 use super::revocation::{Revocation, RevocationLog, Standing};
 use super::verdict::{self, Terms, Verdict, VerdictError};
 use super::verdict_cache::{Hash, VerdictCache, unix_now};
@@ -11,16 +13,17 @@ use crate::requester::{CallError, Requester};
 use crate::seal::sha256;
 use crate::wire::TraceContext;
 use crate::wire::header::TRACEPARENT;
-use async_nats::{HeaderMap, SubscribeError};
+use async_nats::{HeaderMap, SubscribeError, Subscriber};
 use futures::future::{self, BoxFuture, Shared};
 use futures::{FutureExt as _, StreamExt as _};
 use std::collections::HashMap;
+use std::iter;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Why a caller is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +48,12 @@ pub enum AuthError {
 /// change the verdict.
 const ASK_ATTEMPTS_MAX: usize = 3;
 
+/// How often the files of keys are read again.
+const KEY_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The pause between two attempts to subscribe to revocations again after the client ended.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(50);
+
 /// The answer to a question under way, shared by all requests with the same token.
 type PendingAnswer = Shared<BoxFuture<'static, Result<Principal, AuthError>>>;
 
@@ -56,8 +65,8 @@ struct Inner {
     requester: Requester,
     settings: AuthSettings,
     terms: Terms,
-    verdict_keys: KeySet,
-    token_keys: Option<KeySet>,
+    verdict_keys: KeySource,
+    token_keys: Option<KeySource>,
     verdict_cache: VerdictCache,
     /// One permit for each question under way.
     permits: Arc<Semaphore>,
@@ -68,6 +77,7 @@ struct Inner {
     asked: AtomicU64,
     revocations: AtomicU64,
     forged_revocations: AtomicU64,
+    key_reloads: AtomicU64,
 }
 
 /// The counters of an authenticator.
@@ -83,6 +93,8 @@ pub struct AuthCounts {
     pub revocations: u64,
     /// Messages on the revocation subject that were not valid revocations.
     pub forged_revocations: u64,
+    /// How often the keys of a changed file were put in force.
+    pub key_reloads: u64,
 }
 
 impl Authenticator {
@@ -90,18 +102,14 @@ impl Authenticator {
     ///
     /// # Errors
     ///
-    /// Fails if `verdict_keys`, `token_keys` or `algorithms` of the settings cannot be used.
+    /// Fails if the keys or `algorithms` of the settings cannot be used.
     pub fn new(requester: Requester, settings: AuthSettings) -> Result<Self, KeySetError> {
-        let parse_keys = |name, text: &str| KeySet::parse(name, text, &settings.algorithms);
-        let token_keys = if settings.token_keys.is_empty() {
-            None
-        } else {
-            Some(parse_keys("token_keys", &settings.token_keys)?)
-        };
-        let verdict_keys = parse_keys("verdict_keys", &settings.verdict_keys)?;
+        let verdict_keys = verdict_keys(&settings)?;
+        let token_keys = token_keys(&settings)?;
 
         let terms = Terms {
             issuer: settings.issuer.clone(),
+            token_issuers: settings.token_issuers.clone(),
             audience: settings.audience.clone(),
             max_age_s: settings.verdict_max_age_ms.div_ceil(1_000),
             leeway_s: settings.leeway_ms.div_ceil(1_000),
@@ -113,7 +121,10 @@ impl Authenticator {
             let requester = requester.clone();
             let subject = settings.verify_subject.clone();
             let limit = probe_limit(&settings);
-            move || probe(requester.clone(), subject.clone(), limit)
+            move || {
+                let probe = probe(requester.clone(), subject.clone(), limit);
+                async move { probe.await.is_ok() }
+            }
         });
 
         Ok(Self(Arc::new(Inner {
@@ -129,6 +140,7 @@ impl Authenticator {
             asked: AtomicU64::default(),
             revocations: AtomicU64::default(),
             forged_revocations: AtomicU64::default(),
+            key_reloads: AtomicU64::default(),
             settings,
         })))
     }
@@ -140,10 +152,18 @@ impl Authenticator {
 
     /// Asks once and ignores the answer. If this worker may not ask, the server reports a
     /// permissions violation on the connection.
-    pub async fn knock(&self) {
+    ///
+    /// # Errors
+    ///
+    /// Fails if the question was not sent because the connection is down.
+    pub async fn knock(&self) -> Result<(), CallError> {
         let requester = self.0.requester.clone();
         let subject = self.0.settings.verify_subject.clone();
-        let _ = probe(requester, subject, probe_limit(&self.0.settings)).await;
+
+        match probe(requester, subject, probe_limit(&self.0.settings)).await {
+            Err(CallError::NotConnected) => Err(CallError::NotConnected),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the counters.
@@ -154,26 +174,44 @@ impl Authenticator {
             kept: self.0.verdict_cache.count(),
             revocations: self.0.revocations.load(Ordering::Relaxed),
             forged_revocations: self.0.forged_revocations.load(Ordering::Relaxed),
+            key_reloads: self.0.key_reloads.load(Ordering::Relaxed),
         }
     }
 
-    /// Subscribes to revocations. Returns the subscription's id and a future that handles the
-    /// revocations while it runs.
+    /// Returns why a file of keys is unusable now, or `None` if all are usable. The keys that were
+    /// read from the file before stay in force.
+    pub fn key_error(&self) -> Option<String> {
+        self.0.key_sources().find_map(KeySource::error)
+    }
+
+    /// Reads the files of keys at regular intervals, and puts their keys in force when they change.
+    /// Never returns.
+    pub async fn reload_keys(self) {
+        loop {
+            tokio::time::sleep(KEY_RELOAD_INTERVAL).await;
+
+            // On a thread that may block, because a file may be on a slow network.
+            let inner = self.0.clone();
+            let reloaded = tokio::task::spawn_blocking(move || inner.reload_keys()).await;
+            if let Err(error) = reloaded {
+                error!(%error, "cannot read the files of keys again");
+            }
+        }
+    }
+
+    /// Subscribes to revocations. The returned future handles them while it runs.
     ///
     /// `gaps` counts the moments in which a revocation may have been missed; each of them empties
     /// the verdict cache.
     pub async fn hear_revocations(
         &self,
         mut gaps: watch::Receiver<u64>,
-    ) -> Result<(u64, impl Future<Output = ()> + Send + use<>), SubscribeError> {
-        // No queue group, because every worker needs every revocation.
-        let subject = self.0.settings.revoked_subject.clone();
-        let mut messages = self.0.requester.client().subscribe(subject).await?;
-        let subscription_id = messages.sid();
+    ) -> Result<impl Future<Output = ()> + Send + use<>, SubscribeError> {
         let inner = self.0.clone();
+        let mut messages = inner.subscribe_to_revocations().await?;
         gaps.mark_unchanged();
 
-        let handle_messages = async move {
+        Ok(async move {
             loop {
                 tokio::select! {
                     biased;
@@ -183,13 +221,14 @@ impl Authenticator {
                     },
                     message = messages.next() => match message {
                         Some(message) => inner.revoke(&message.payload),
-                        None => return,
+                        None => {
+                            inner.forget_all();
+                            messages = inner.subscribe_again().await;
+                        }
                     },
                 }
             }
-        };
-
-        Ok((subscription_id, handle_messages))
+        })
     }
 
     /// Returns the caller that `token` identifies: from the cache, or from the auth service.
@@ -229,7 +268,8 @@ impl Authenticator {
         let token = token.to_owned();
         let trace = trace.map(TraceContext::header);
         let question = tokio::spawn(async move {
-            // A panic must not leave the question in `in_flight`: nobody could ask about this token again.
+            // A panic must not leave the question in `in_flight`, because nobody could ask about
+            // this token again.
             let answer = AssertUnwindSafe(inner.fetch_verdict(hash, &token, trace))
                 .catch_unwind()
                 .await
@@ -268,7 +308,39 @@ impl Inner {
 
         self.token_keys
             .as_ref()
-            .is_none_or(|keys| keys.verify::<serde_json::Value>(token, &demands).is_some())
+            .is_none_or(|keys| keys.current().verify(token, &demands, unix_now()).is_ok())
+    }
+
+    fn key_sources(&self) -> impl Iterator<Item = &KeySource> {
+        iter::once(&self.verdict_keys).chain(&self.token_keys)
+    }
+
+    /// Reads each file of keys again.
+    fn reload_keys(&self) {
+        for source in self.key_sources() {
+            let setting = source.setting();
+            match source.reload() {
+                Reload::Unchanged => {}
+                Reload::Replaced { keys, removed } => {
+                    if removed {
+                        // The removed key may have signed any of the cached verdicts.
+                        self.forget_all();
+                    }
+
+                    self.key_reloads.fetch_add(1, Ordering::Relaxed);
+                    info!(
+                        keys,
+                        "the keys of auth.{setting} have changed and are in force"
+                    );
+                }
+                Reload::Failed(error) => {
+                    error!(
+                        error,
+                        "auth.{setting} cannot be used: its former keys stay in force"
+                    );
+                }
+            }
+        }
     }
 
     /// Asks until no revocation that arrived in the meantime can change the verdict, and caches the
@@ -315,15 +387,18 @@ impl Inner {
     /// Handles a message on the revocation subject: removes every verdict that it revokes from the
     /// cache.
     fn revoke(&self, message: &[u8]) {
-        let Some(revocation) = self.read_revocation(message) else {
-            let forged = self.forged_revocations.fetch_add(1, Ordering::Relaxed) + 1;
-            if forged.is_power_of_two() {
-                warn!(
-                    forged,
-                    "ignored a message on the revocation subject: not a signed revocation"
-                );
+        let revocation = match self.read_revocation(message) {
+            Ok(revocation) => revocation,
+            Err(error) => {
+                let forged = self.forged_revocations.fetch_add(1, Ordering::Relaxed) + 1;
+                if forged.is_power_of_two() {
+                    warn!(
+                        %error,
+                        forged, "ignored a message on the revocation subject"
+                    );
+                }
+                return;
             }
-            return;
         };
 
         self.revocation_log.add(revocation.clone());
@@ -333,17 +408,40 @@ impl Inner {
         info!("received a revocation");
     }
 
-    fn read_revocation(&self, message: &[u8]) -> Option<Revocation> {
-        let text = std::str::from_utf8(message).ok()?;
+    fn read_revocation(&self, message: &[u8]) -> Result<Revocation, JwtError> {
+        let text = std::str::from_utf8(message).map_err(|_| JwtError::Malformed)?;
 
         Revocation::read(
-            &self.verdict_keys,
+            &self.verdict_keys.current(),
             &self.terms.issuer,
             &self.terms.audience,
             self.terms.leeway_s,
             text,
             unix_now(),
         )
+    }
+
+    /// Subscribes to revocations.
+    async fn subscribe_to_revocations(&self) -> Result<Subscriber, SubscribeError> {
+        // No queue group, because every worker needs every revocation.
+        let subject = self.settings.revoked_subject.clone();
+        self.requester.client().subscribe(subject).await
+    }
+
+    /// Subscribes to revocations again, as soon as the client that ended is replaced.
+    async fn subscribe_again(&self) -> Subscriber {
+        loop {
+            tokio::time::sleep(SUBSCRIBE_PAUSE).await;
+            if !self.requester.is_connected() {
+                continue;
+            }
+
+            if let Ok(messages) = self.subscribe_to_revocations().await {
+                // A cached verdict may have been revoked before this subscription began.
+                self.forget_all();
+                return messages;
+            }
+        }
     }
 
     /// Drops every cached verdict, because a revocation may have been missed.
@@ -378,13 +476,42 @@ impl Inner {
         }
 
         let reply = reply.map_err(AuthError::Unavailable)?;
-        let text = std::str::from_utf8(&reply.payload).map_err(|_| AuthError::Unbelievable)?;
-        verdict::read(&self.verdict_keys, &self.terms, text, token, unix_now()).map_err(|error| {
-            match error {
+        self.read_verdict(&reply.payload, token)
+            .map_err(|error| match error {
                 VerdictError::Inactive => AuthError::Unauthenticated,
-                VerdictError::Unbelievable => AuthError::Unbelievable,
-            }
-        })
+                VerdictError::Unbelievable(error) => {
+                    warn!(%error, "refused a verdict of the auth service");
+                    AuthError::Unbelievable
+                }
+            })
+    }
+
+    fn read_verdict(&self, answer: &[u8], token: &str) -> Result<Verdict, VerdictError> {
+        let answer = std::str::from_utf8(answer).map_err(|_| JwtError::Malformed)?;
+        let keys = self.verdict_keys.current();
+
+        verdict::read(&keys, &self.terms, answer, token, unix_now())
+    }
+}
+
+fn verdict_keys(settings: &AuthSettings) -> Result<KeySource, KeySetError> {
+    let algorithms = &settings.algorithms;
+    if settings.verdict_keys.is_empty() {
+        KeySource::file("verdict_keys_file", &settings.verdict_keys_file, algorithms)
+    } else {
+        KeySource::inline("verdict_keys", &settings.verdict_keys, algorithms)
+    }
+}
+
+/// Returns the keys of callers' tokens, if the settings name any.
+fn token_keys(settings: &AuthSettings) -> Result<Option<KeySource>, KeySetError> {
+    let algorithms = &settings.algorithms;
+    if !settings.token_keys.is_empty() {
+        KeySource::inline("token_keys", &settings.token_keys, algorithms).map(Some)
+    } else if !settings.token_keys_file.as_os_str().is_empty() {
+        KeySource::file("token_keys_file", &settings.token_keys_file, algorithms).map(Some)
+    } else {
+        Ok(None)
     }
 }
 
@@ -393,13 +520,13 @@ fn probe_limit(settings: &AuthSettings) -> Duration {
     Duration::from_millis(settings.timeout_ms / 4)
 }
 
-/// Asks about the empty token, and returns whether any answer comes.
-async fn probe(requester: Requester, subject: String, limit: Duration) -> bool {
+/// Asks about the empty token. Any answer counts as a success.
+async fn probe(requester: Requester, subject: String, limit: Duration) -> Result<(), CallError> {
     let question = serde_json::json!({ "token": "" }).to_string().into();
     let deadline = tokio::time::Instant::now() + limit;
 
     requester
         .ask(subject, HeaderMap::new(), question, deadline)
         .await
-        .is_ok()
+        .map(drop)
 }

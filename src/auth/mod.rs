@@ -7,6 +7,8 @@
 //! SHA-256.
 
 mod authenticator;
+mod claims;
+mod key_source;
 mod keys;
 mod principal;
 mod revocation;

@@ -7,8 +7,8 @@
 //! asked for again.
 
 use super::Principal;
-use super::keys::{Demands, KeySet};
-use serde::Deserialize;
+use super::claims::{Demands, JwtError};
+use super::keys::KeySet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,28 +17,23 @@ const TYP: &str = "secevent+jwt";
 /// bug.
 const REVOCATIONS_MAX: usize = 100_000;
 
-#[derive(Deserialize)]
-struct Claims {
-    iss: String,
-    iat: u64,
-    sub: Option<String>,
-    sid: Option<String>,
-    events: serde_json::Map<String, serde_json::Value>,
-}
-
 /// A revocation of all tokens of a user, of a session, or of a user within a session.
 #[derive(Clone)]
 pub(super) struct Revocation {
     issuer: String,
     subject: Option<String>,
     session: Option<String>,
-    /// The time of the signature, in seconds since the Unix epoch.
+    /// The time of the signature, in whole seconds since the Unix epoch, rounded down.
     issued_at: u64,
 }
 
 impl Revocation {
-    /// Reads a message. Returns `None` unless the auth service signed it, for this service, and not
-    /// in the future.
+    /// Reads a message.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the auth service did not sign the message, if it is for another service or issued
+    /// in the future, or if it has no event, or neither a `sub` nor a `sid`.
     pub(super) fn read(
         keys: &KeySet,
         issuer: &str,
@@ -46,7 +41,7 @@ impl Revocation {
         leeway_s: u64,
         text: &str,
         now: u64,
-    ) -> Option<Self> {
+    ) -> Result<Self, JwtError> {
         let demands = Demands {
             issuer: Some(issuer),
             audience: Some(audience),
@@ -54,20 +49,32 @@ impl Revocation {
             expires: false,
             leeway_s,
         };
-        let claims: Claims = keys.verify(text, &demands)?;
+        let claims = keys.verify(text, &demands, now)?;
 
-        let names_somebody = claims.sub.is_some() || claims.sid.is_some();
-        (names_somebody && !claims.events.is_empty() && claims.iat <= now.saturating_add(leeway_s))
-            .then_some(Self {
-                issuer: claims.iss,
-                subject: claims.sub,
-                session: claims.sid,
-                issued_at: claims.iat,
-            })
+        let iat = claims.require_date("iat")?;
+        if iat.is_future(now, leeway_s) {
+            return Err(claims.wrong("iat"));
+        }
+        if claims.require_object("events", "events.")?.is_empty() {
+            return Err(claims.wrong("events"));
+        }
+
+        let subject = claims.text("sub")?.map(str::to_owned);
+        let session = claims.text("sid")?.map(str::to_owned);
+        if subject.is_none() && session.is_none() {
+            return Err(claims.wrong("sub"));
+        }
+
+        Ok(Self {
+            issuer: claims.require_text("iss")?.to_owned(),
+            subject,
+            session,
+            issued_at: iat.whole_seconds(),
+        })
     }
 
-    /// Returns whether it applies to this caller: the issuer must match, and the subject and the
-    /// session must match if the revocation names them.
+    /// Returns whether the revocation applies to this caller. The issuer must match. The subject
+    /// and the session must match if the revocation names them.
     pub(super) fn is_about(&self, principal: &Principal) -> bool {
         let user = principal.user();
         let subject_matches = self
@@ -94,8 +101,8 @@ pub(super) struct RevocationLog {
 struct LogEntries {
     /// The revocations, and when each of them arrived.
     revocations: Vec<(Instant, Revocation)>,
-    /// The last time at which a revocation may have been missed. The missed one may apply to any
-    /// verdict that was asked for before this.
+    /// The last time at which a revocation may have been missed. The missed revocation may apply to
+    /// any verdict that was asked for before this time.
     gap_at: Option<Instant>,
 }
 
@@ -150,6 +157,7 @@ impl RevocationLog {
             .revocations
             .iter()
             .filter(|(at, revocation)| at.elapsed() < self.life && revocation.is_about(principal));
+
         let is_revoked = relevant
             .clone()
             .any(|(at, revocation)| *at < asked_at && signed_at < revocation.issued_at);
@@ -215,6 +223,7 @@ mod tests {
         let before = Instant::now();
         let standing =
             |subject: &str, signed_at| log.standing(&caller(subject, "1"), before, signed_at);
+
         assert_eq!(standing("s", 99), Standing::Good);
 
         log.add(revocation(Some("s"), None));

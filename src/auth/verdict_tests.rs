@@ -35,6 +35,7 @@ fn algorithms() -> Vec<String> {
 fn terms() -> Terms {
     Terms {
         issuer: "iss".into(),
+        token_issuers: vec!["tokens".into()],
         audience: "us".into(),
         max_age_s: 30,
         leeway_s: 5,
@@ -84,39 +85,80 @@ fn a_good_verdict_identifies_the_caller() {
     assert_eq!(caller.expires_at(), Some(NOW + 60));
 }
 
+/// The claim that makes a verdict unbelievable.
+fn wrong_claim(claim: &str) -> Option<VerdictError> {
+    Some(VerdictError::Unbelievable(JwtError::Claim(claim.into())))
+}
+
 #[test]
 fn a_verdict_for_another_question_or_time_is_not_trusted() {
     let signer = signer();
+    let of_another = URL_SAFE_NO_PAD.encode(sha256(b"other"));
     let cases = [
-        ("another audience", claims_with("/aud", json!("them"))),
-        ("another issuer", claims_with("/iss", json!("other"))),
+        ("/aud", json!("them"), "aud"),
+        ("/iss", json!("other"), "iss"),
+        ("/iss", Value::Null, "iss"),
+        ("/token_sha256", json!(of_another), "token_sha256"),
+        ("/iat", json!(NOW - 31), "iat"),
+        ("/iat", json!(NOW as f64 - 30.1), "iat"),
+        ("/iat", json!(NOW + 6), "iat"),
+        ("/iat", json!(NOW as f64 + 5.1), "iat"),
+        ("/token_introspection", Value::Null, "token_introspection"),
         (
-            "another token",
-            claims_with(
-                "/token_sha256",
-                json!(URL_SAFE_NO_PAD.encode(sha256(b"other"))),
-            ),
+            "/token_introspection/active",
+            json!("true"),
+            "token_introspection.active",
         ),
-        ("stale", claims_with("/iat", json!(NOW - 31))),
-        ("from the future", claims_with("/iat", json!(NOW + 6))),
         (
-            "no subject",
-            claims_with("/token_introspection/sub", json!("")),
+            "/token_introspection/sub",
+            json!(""),
+            "token_introspection.sub",
         ),
-        ("no issuer", {
-            let mut claims = good_claims();
-            claims.as_object_mut().expect("an object").remove("iss");
-            claims
-        }),
+        (
+            "/token_introspection/exp",
+            json!("soon"),
+            "token_introspection.exp",
+        ),
     ];
 
-    for (case, claims) in cases {
-        assert_eq!(
-            read_claims(&signer, &claims).err(),
-            Some(VerdictError::Unbelievable),
-            "{case}"
-        );
+    for (pointer, value, claim) in cases {
+        let claims = claims_with(pointer, value);
+        let refused = read_claims(&signer, &claims).err();
+        assert_eq!(refused, wrong_claim(claim), "{claims}");
     }
+}
+
+#[test]
+fn the_issuer_of_the_token_is_an_expected_one_and_does_not_name_the_owner() {
+    let signer = signer();
+    let with_issuer = |issuer: &str| {
+        let mut claims = good_claims();
+        claims["token_introspection"]["iss"] = json!(issuer);
+        read_claims(&signer, &claims)
+    };
+
+    for issuer in ["iss", "tokens"] {
+        let caller = with_issuer(issuer).expect("an expected issuer");
+        assert_eq!(caller.user().issuer(), "iss");
+        assert_eq!(caller.user().subject(), "somebody");
+    }
+    assert_eq!(
+        with_issuer("other").err(),
+        wrong_claim("token_introspection.iss")
+    );
+}
+
+#[test]
+fn times_may_have_fractions() {
+    let signer = signer();
+    let mut claims = good_claims();
+    claims["iat"] = json!(NOW as f64 - 29.5);
+    claims["nbf"] = json!(NOW as f64 + 0.5);
+    claims["token_introspection"]["exp"] = json!(NOW as f64 + 60.75);
+
+    let caller = read_claims(&signer, &claims).expect("good");
+
+    assert_eq!(caller.expires_at(), Some(NOW + 60), "rounded down");
 }
 
 #[test]
@@ -125,6 +167,7 @@ fn a_verdict_that_a_token_is_not_valid_is_trusted() {
     let cases = [
         claims_with("/token_introspection/active", json!(false)),
         claims_with("/token_introspection/exp", json!(NOW)),
+        claims_with("/token_introspection/exp", json!(NOW as f64 + 0.9)),
         claims_with("/token_introspection", json!({"active": false})),
     ];
 
@@ -162,6 +205,115 @@ fn an_unsigned_or_foreign_verdict_is_not_trusted() {
     assert!(is_refused(""));
     assert!(is_refused(&other_typ), "an access token is not a verdict");
     assert!(is_refused(&hmac), "a public key is not a secret");
+}
+
+/// Signs the good claims with this header as it stands.
+fn sign_with_header(signer: &Signer, header: &Value) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(header), part(&good_claims()));
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &signer.key, Algorithm::EdDSA)
+        .expect("signed");
+    format!("{message}.{signature}")
+}
+
+#[test]
+fn both_names_of_the_algorithm_are_the_same() {
+    let signer = signer();
+    let names = ["EdDSA", "Ed25519"];
+
+    for in_key in names {
+        for allowed in names {
+            let jwks = signer.jwks.replace("EdDSA", in_key);
+            let keys = KeySet::parse("verdict_keys", &jwks, &[allowed.into()]).expect("a key set");
+            for in_header in names {
+                let header = json!({"alg": in_header, "typ": TYP, "kid": "1"});
+                let answer = sign_with_header(&signer, &header);
+                let verdict = read(&keys, &terms(), &answer, TOKEN, NOW);
+                assert!(verdict.is_ok(), "{in_key} {allowed} {in_header}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_header_that_is_wrong_is_named() {
+    let signer = signer();
+    let keys = KeySet::parse("verdict_keys", &signer.jwks, &algorithms()).expect("a key set");
+    let cases = [
+        (json!({"alg": "EdDSA"}), JwtError::Header("typ")),
+        (json!({"alg": "ES512", "typ": TYP}), JwtError::Header("alg")),
+        (
+            json!({"alg": "EdDSA", "typ": TYP, "crit": ["b64"], "b64": false}),
+            JwtError::Header("crit"),
+        ),
+        (
+            json!({"alg": "EdDSA", "typ": TYP, "crit": null}),
+            JwtError::Header("crit"),
+        ),
+        (
+            json!({"alg": "EdDSA", "typ": TYP, "kid": "2"}),
+            JwtError::Signature,
+        ),
+        (json!({"alg": "RS256", "typ": TYP}), JwtError::Signature),
+        (json!({"typ": TYP}), JwtError::Malformed),
+    ];
+
+    for (header, error) in cases {
+        let answer = sign_with_header(&signer, &header);
+        let refused = read(&keys, &terms(), &answer, TOKEN, NOW).err();
+        assert_eq!(refused, Some(VerdictError::Unbelievable(error)), "{header}");
+    }
+}
+
+/// The number of usable keys in the signer's set after `change` of its key.
+fn usable_keys(change: &Value, others: &[Value]) -> usize {
+    let mut set: Value = serde_json::from_str(&signer().jwks).expect("JSON");
+    let key = set["keys"][0].as_object_mut().expect("a key");
+    for (name, value) in change.as_object().expect("changes") {
+        key.insert(name.clone(), value.clone());
+    }
+    let keys = set["keys"].as_array_mut().expect("keys");
+    keys.extend(others.iter().cloned());
+
+    KeySet::parse("verdict_keys", &set.to_string(), &algorithms()).map_or(0, |keys| keys.count())
+}
+
+#[test]
+fn keys_for_other_purposes_are_skipped() {
+    let unusable = [
+        json!({"use": "enc"}),
+        json!({"key_ops": ["encrypt", "wrapKey"]}),
+        json!({"key_ops": []}),
+        json!({"alg": "ECDH-ES"}),
+        json!({"alg": "RSA-OAEP-256"}),
+        json!({"alg": "HS256"}),
+        json!({"kty": "new"}),
+        json!({"kty": "oct", "k": "AAAA"}),
+        json!({"crv": "X25519"}),
+        json!({"x": "AAAA"}),
+        json!({"x": null}),
+        json!({"kid": 1}),
+    ];
+    for change in unusable {
+        assert_eq!(usable_keys(&change, &[]), 0, "{change}");
+    }
+
+    let usable = [
+        json!({}),
+        json!({"use": "sig", "key_ops": ["sign", "verify"]}),
+        json!({"alg": null, "kid": null}),
+        json!({"new": [1, 2]}),
+    ];
+    for change in usable {
+        assert_eq!(usable_keys(&change, &[]), 1, "{change}");
+    }
+
+    let others = [
+        json!("not a key"),
+        json!({"kty": "EC", "crv": "P-384", "x": "AAAA", "y": "AAAA"}),
+        json!({"kty": "RSA", "alg": "RSA-OAEP", "n": "AAAA", "e": "AQAB"}),
+    ];
+    assert_eq!(usable_keys(&json!({}), &others), 1, "only the good one");
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! A client of the service: connects, sends requests, and turns refusals into errors for people.
 
-use super::contexts::{Contexts, Place};
+use super::contexts::{Contexts, Place, read_private};
 use super::failed::CommandError;
+use super::nats_options::{NatsOptions, path, text};
 use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
 use crate::wire::{Operation, RequestKey, Scope, Subjects};
 use anyhow::Context as _;
+use async_nats::HeaderMap;
 use async_nats::client::RequestErrorKind;
-use async_nats::{ConnectOptions, HeaderMap};
 use clap::Args;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 /// The longest time that the service accepts for one request, and so the longest for one attempt.
@@ -28,18 +29,14 @@ const HEADERS_BYTES: usize = 512;
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct Connection {
-    /// The NATS server, as nats://host:port
-    #[arg(long, env = "GOFAVORITES_URL", hide_env_values = true)]
-    url: Option<String>,
-    /// The NATS user
-    #[arg(long, env = "GOFAVORITES_USER", hide_env_values = true)]
-    user: Option<String>,
-    /// The NATS user's password
-    #[arg(long, env = "GOFAVORITES_PASSWORD", hide_env_values = true)]
-    password: Option<String>,
+    #[command(flatten)]
+    nats: NatsOptions,
     /// Your access token
     #[arg(long, env = "GOFAVORITES_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// A file that holds your access token
+    #[arg(long, env = "GOFAVORITES_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<OsString>,
     /// Ask this shard instead of the nearest worker
     #[arg(long)]
     shard: Option<String>,
@@ -51,7 +48,7 @@ pub(super) struct Connection {
     context: Option<String>,
     /// The file of contexts [default: ~/.config/gofavorites/contexts.toml]
     #[arg(long, env = "GOFAVORITES_CONTEXTS")]
-    contexts: Option<PathBuf>,
+    contexts: Option<OsString>,
     /// How long to wait in all, in seconds
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
     timeout: u64,
@@ -68,34 +65,40 @@ pub(super) struct Client {
 }
 
 impl Connection {
-    /// Returns the options, with missing values taken from the context.
-    fn place(&self) -> anyhow::Result<Place> {
-        let context = Contexts::read(self.contexts.as_deref())?.find(self.context.as_deref())?;
-        let token = match &self.token {
-            Some(token) => Some(token.clone()),
-            None => context.token()?,
+    /// The context that fills in what is not given.
+    fn context(&self) -> anyhow::Result<Place> {
+        let file = path(self.contexts.as_ref());
+        let name = text(self.context.as_ref());
+
+        Contexts::read(file.as_deref())?.find(name.as_deref())
+    }
+
+    /// The access token, if an option, the environment or the context gives one.
+    fn token(&self, context: &Place) -> anyhow::Result<Option<String>> {
+        let file = path(self.token_file.as_ref());
+        let token = match (text(self.token.as_ref()), file) {
+            (Some(_), Some(_)) => {
+                let error = "give one of --token and --token-file (in the environment: \
+                             GOFAVORITES_TOKEN and GOFAVORITES_TOKEN_FILE)";
+                return Err(CommandError::usage(error).into());
+            }
+            (Some(token), None) => Some(token),
+            (None, Some(file)) => Some(read_private(&file)?),
+            (None, None) => context.token()?,
         };
 
         if token
             .as_ref()
             .is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
         {
-            let places = "--token, GOFAVORITES_TOKEN or the context";
+            let places = "--token, --token-file, GOFAVORITES_TOKEN or the context";
             return Err(CommandError::usage(format!(
                 "the token of {places} has a line break, a space, or the like"
             ))
             .into());
         }
 
-        Ok(Place {
-            url: self.url.clone().or(context.url),
-            user: self.user.clone().or(context.user),
-            password: self.password.clone().or(context.password),
-            token: token.filter(|token| !token.is_empty()),
-            token_file: None,
-            shard: self.shard.clone().or(context.shard),
-            prefix: self.prefix.clone().or(context.prefix),
-        })
+        Ok(token.filter(|token| !token.is_empty()))
     }
 
     /// The shard that the command line names.
@@ -105,40 +108,43 @@ impl Connection {
 
     /// Returns whether an option, the environment or a context names a server.
     pub fn has_server(&self) -> anyhow::Result<bool> {
-        Ok(self.place()?.url.is_some())
+        Ok(self.nats.url(&self.context()?).is_some())
     }
 
     /// Connects to the service. The timeout starts here.
     pub async fn open(&self) -> anyhow::Result<Client> {
         let timeout = Duration::from_secs(self.timeout);
         let deadline = Instant::now() + timeout;
-        let place = self.place()?;
-        let url = place
-            .url
+        let context = self.context()?;
+        let token = self.token(&context)?;
+        let url = self
+            .nats
+            .url(&context)
             .context("no server: give --url, set GOFAVORITES_URL, or name a --context")?;
+        let access = self.nats.access(&url, &context)?;
 
-        let mut options = ConnectOptions::new()
+        let mut options = access
+            .options()
             .name("gofavorites client")
             .connection_timeout(REQUEST_TIMEOUT_MAX.min(time_left(deadline)));
-        if let Some(user) = place.user {
-            options = options.user_and_password(user, place.password.unwrap_or_default());
+        if let Some(prefix) = self.nats.inbox_prefix(&context) {
+            options = options.custom_inbox_prefix(prefix);
         }
-        let nats = options.connect(&url).await.map_err(|error| {
-            // The client's own text may repeat the URL, with a password in it.
-            CommandError::unavailable(format!(
-                "NATS cannot be reached ({}); check --url, --user and --password",
-                error.kind()
-            ))
-        })?;
+        let nats = options
+            .connect(access.servers())
+            .await
+            .map_err(|error| unreachable(&error))?;
 
-        let prefix = place.prefix.as_deref().unwrap_or("favorites");
-        let subjects = Subjects::new(prefix, place.shard.as_deref().unwrap_or("any"))?;
+        let prefix = text(self.prefix.as_ref()).or(context.prefix);
+        let prefix = prefix.as_deref().unwrap_or("favorites");
+        let shard = self.shard.clone().or(context.shard);
+        let subjects = Subjects::new(prefix, shard.as_deref().unwrap_or("any"))?;
 
         Ok(Client {
             nats,
             subjects,
-            shard: place.shard,
-            token: place.token,
+            shard,
+            token,
             timeout,
             deadline,
         })
@@ -148,6 +154,22 @@ impl Connection {
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
         self.open().await?.ask(operation, body).await
     }
+}
+
+/// Returns the error for a connection that could not be made. The causes are about files and
+/// certificates; no URL with a password is among them, because the client never gets one.
+fn unreachable(error: &async_nats::ConnectError) -> CommandError {
+    let mut causes = String::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        causes += &format!(": {error}");
+        cause = error.source();
+    }
+
+    CommandError::unavailable(format!(
+        "NATS cannot be reached ({}{causes}); check --url, the user's credentials and --tls-ca",
+        error.kind()
+    ))
 }
 
 fn time_left(deadline: Instant) -> Duration {

@@ -1,5 +1,6 @@
 //! The file of contexts: named addresses and credentials, so that callers need not type them.
 
+use crate::nats::{Credentials, Secret};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -25,6 +26,16 @@ pub(super) struct Place {
     pub url: Option<String>,
     pub user: Option<String>,
     pub password: Option<String>,
+    pub password_file: Option<PathBuf>,
+    pub nats_token_file: Option<PathBuf>,
+    pub nkey_file: Option<PathBuf>,
+    pub creds: Option<PathBuf>,
+    pub inbox_prefix: Option<String>,
+    pub tls_ca: Option<PathBuf>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    #[serde(default)]
+    pub tls_required: bool,
     pub token: Option<String>,
     pub token_file: Option<PathBuf>,
     pub shard: Option<String>,
@@ -81,8 +92,10 @@ impl Contexts {
 }
 
 /// Refuses a file that other users may read.
-fn check_private(file: &Path) -> anyhow::Result<()> {
-    if fs::metadata(file)?.permissions().mode() & 0o077 != 0 {
+pub(super) fn check_private(file: &Path) -> anyhow::Result<()> {
+    let metadata =
+        fs::metadata(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    if metadata.permissions().mode() & 0o077 != 0 {
         bail!(
             "{} holds a secret, and others may read it: chmod 600 it",
             file.display()
@@ -92,6 +105,15 @@ fn check_private(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns the token in a file that only its user may read.
+pub(super) fn read_private(file: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(file)
+        .with_context(|| format!("the token file {} cannot be read", file.display()))?;
+    check_private(file)?;
+
+    Ok(text.trim().to_owned())
+}
+
 impl Place {
     fn holds_secret(&self) -> bool {
         let in_url = self.url.as_ref().is_some_and(|url| url.contains('@'));
@@ -99,16 +121,31 @@ impl Place {
         self.password.is_some() || self.token.is_some() || in_url
     }
 
+    /// The credentials for NATS.
+    pub fn credentials(&self) -> Credentials {
+        let file = |file: &Option<PathBuf>| file.clone().unwrap_or_default();
+        let secret = |file: PathBuf| Secret {
+            file,
+            ..Secret::default()
+        };
+
+        Credentials {
+            user: self.user.clone().unwrap_or_default(),
+            password: Secret {
+                text: self.password.clone().unwrap_or_default(),
+                file: file(&self.password_file),
+            },
+            token: secret(file(&self.nats_token_file)),
+            nkey_seed: secret(file(&self.nkey_file)),
+            creds_file: file(&self.creds),
+        }
+    }
+
     /// Returns the token: the context's own, else the content of its token file.
     pub fn token(&self) -> anyhow::Result<Option<String>> {
         match (&self.token, &self.token_file) {
             (Some(token), _) => Ok(Some(token.clone())),
-            (None, Some(file)) => {
-                let text = fs::read_to_string(file)
-                    .with_context(|| format!("the token file {} cannot be read", file.display()))?;
-                check_private(file)?;
-                Ok(Some(text.trim().to_owned()))
-            }
+            (None, Some(file)) => read_private(file).map(Some),
             (None, None) => Ok(None),
         }
     }

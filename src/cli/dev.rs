@@ -1,5 +1,6 @@
 //! `gofavorites dev`: the complete platform on this machine.
 
+use super::duration::duration;
 use crate::dev::auth_service::RevokedTokens;
 use crate::dev::secrets::Secrets;
 use crate::dev::{self, PlatformOptions, Topology, auth_service, demo, tokens};
@@ -15,6 +16,7 @@ use std::time::Duration;
   gofavorites dev
   gofavorites dev --fresh
   gofavorites dev --topology leaf
+  gofavorites dev --tls
   gofavorites dev token --sub carol --scope 'favorites:read' --ttl 60s
   gofavorites dev restart worker-a-0")]
 pub(super) struct Dev {
@@ -29,6 +31,9 @@ pub(super) struct Dev {
     /// The topology of the NATS servers: one, or a hub with a leaf for each shard
     #[arg(long, value_enum, default_value = "single")]
     topology: Topology,
+    /// Let clients of the NATS servers use TLS, with certificates made for this platform
+    #[arg(long)]
+    tls: bool,
 }
 
 #[derive(Subcommand)]
@@ -151,6 +156,7 @@ impl Dev {
             fresh,
             program: std::env::current_exe().context("this program's own path")?,
             topology: self.topology,
+            tls: self.tls,
             shards: vec!["a".into(), "b".into()],
             workers: 2,
             usual_ports: true,
@@ -164,30 +170,4 @@ fn fetch_servers() -> anyhow::Result<()> {
     println!("{}", servers.nats_server.display());
     println!("{}", servers.postgres_bin.display());
     Ok(())
-}
-
-/// A number and its unit: `60s`, `10m`, `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let (number, seconds) = match text.char_indices().last() {
-        Some((at, 's')) => (&text[..at], 1),
-        Some((at, 'm')) => (&text[..at], 60),
-        Some((at, 'h')) => (&text[..at], 3_600),
-        _ => return Err("give a number and s, m or h, as in 60s".into()),
-    };
-    let number: u64 = number
-        .parse()
-        .map_err(|_| format!("{number:?} is not a number"))?;
-    Ok(Duration::from_secs(number.saturating_mul(seconds)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_has_a_number_and_a_unit() {
-        assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
-        assert_eq!(duration("2h"), Ok(Duration::from_secs(7_200)));
-        assert!(duration("60").is_err() && duration("s").is_err() && duration("").is_err());
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::show::{print, print_json};
+use super::wait::{Wait, unavailable};
 use crate::app::Maintenance;
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
@@ -19,6 +20,8 @@ use tracing::info;
 pub(super) struct Maintain {
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    wait: Wait,
     /// Go through the bucket once, print what was done, and end
     #[arg(long)]
     once: bool,
@@ -35,7 +38,9 @@ impl Maintain {
         let mut shutdown = std::pin::pin!(shutdown);
 
         let maintenance = tokio::select! {
-            maintenance = Maintenance::build(&settings) => maintenance?,
+            maintenance = Maintenance::build(&settings, self.wait.limit()) => {
+                maintenance.map_err(unavailable)?
+            }
             signal = &mut shutdown => {
                 info!("received {signal} during the start, stopping");
                 return Ok(());

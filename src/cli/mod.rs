@@ -8,6 +8,7 @@ mod config;
 mod contexts;
 #[cfg(feature = "dev")]
 mod dev;
+mod duration;
 mod edit;
 mod failed;
 mod get;
@@ -17,6 +18,7 @@ mod init;
 mod limits;
 mod list;
 mod maintain;
+mod nats_options;
 mod progress;
 mod put;
 mod replay;
@@ -26,12 +28,13 @@ mod shard;
 mod show;
 mod verify;
 mod version;
+mod wait;
 mod workers;
 
 pub use failed::{CommandError, error_chain};
 
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 /// Favourites over NATS: the worker, and a client for it.
 #[derive(Parser)]
@@ -76,7 +79,7 @@ enum Command {
     /// Show the settings in force, secrets hidden, and whether a worker can start with them
     Config(Settings),
     /// Create the bucket and migrate the shard's Postgres to this version's schema
-    Init(Settings),
+    Init(init::Init),
     /// Show each shard; evict owners who have not been seen for long
     Shard(shard::Shard),
     /// Compare a shard's Postgres with the bucket, and repair it
@@ -95,12 +98,14 @@ enum Command {
 struct Settings {
     /// A TOML file of settings
     #[arg(long, env = "GOFAVORITES_CONFIG")]
-    config: Option<PathBuf>,
+    config: Option<OsString>,
 }
 
 impl Settings {
     fn load(&self) -> anyhow::Result<crate::config::Settings> {
-        Ok(crate::config::Settings::read(self.config.as_deref())?)
+        Ok(crate::config::Settings::read(
+            nats_options::path(self.config.as_ref()).as_deref(),
+        )?)
     }
 
     fn read(&self) -> anyhow::Result<crate::config::Settings> {
@@ -130,7 +135,7 @@ impl Cli {
             Command::Version(version) => version.run().await,
             Command::Serve(settings) => serve::run(settings.read()?).await,
             Command::Config(settings) => config::run(&settings.load()?),
-            Command::Init(settings) => init::run(settings.read()?).await,
+            Command::Init(init) => init.run().await,
             Command::Shard(shard) => shard.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Replay(replay) => replay.run().await,

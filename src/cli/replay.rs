@@ -4,6 +4,7 @@ use super::Settings;
 use super::failed::CommandError;
 use super::progress::Progress;
 use super::show::print;
+use super::wait::{Wait, unavailable};
 use crate::app::OperatorSession;
 use crate::domain::Timestamp;
 use crate::maintenance::{Operator, RebuildSummary, ReplayFrom};
@@ -24,6 +25,8 @@ use clap::Args;
 pub(super) struct Replay {
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    wait: Wait,
     /// Host every owner of the bucket, not only the owners that the shard hosts
     #[arg(long, conflicts_with_all = ["from_sequence", "from_time"])]
     everyone: bool,
@@ -42,7 +45,9 @@ impl Replay {
     pub async fn run(self) -> anyhow::Result<()> {
         let start = self.start()?;
         let settings = self.settings.read()?;
-        let session = OperatorSession::open(&settings, "gofavorites replay").await?;
+        let session = OperatorSession::open(&settings, "gofavorites replay", self.wait.limit())
+            .await
+            .map_err(unavailable)?;
         let operator = &session.operator;
 
         match operator.check_continuity().await {

@@ -5,8 +5,9 @@ use super::client::Connection;
 use super::failed::CommandError;
 use super::progress::Progress;
 use super::show::{plain, print, print_json, table};
+use super::wait::{Wait, unavailable};
 use super::workers::fetch_statistics;
-use crate::shard::Store;
+use crate::app::open_postgres;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ enum Command {
 struct Evict {
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    wait: Wait,
     /// How many days the owners have not been seen
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..=36_500))]
     days: i32,
@@ -199,8 +202,9 @@ impl Evict {
         let settings = self.settings.read()?;
         self.check_days(settings.retry.kept_h)?;
 
-        let store = Store::new(&settings.postgres)?;
-        store.check_schema().await?;
+        let store = open_postgres(&settings, self.wait.limit())
+            .await
+            .map_err(unavailable)?;
         let unseen = store.unseen(self.days).await?;
         if self.dry_run {
             return print(&format!(

@@ -3,6 +3,7 @@
 use super::Settings;
 use super::failed::CommandError;
 use super::show::{print, print_json};
+use super::wait::{Wait, unavailable};
 use crate::app::OperatorSession;
 use crate::maintenance::{Finding, Repair, VerifySummary};
 use crate::owners::OwnersError;
@@ -21,6 +22,8 @@ use serde_json::{Value, json};
 pub(super) struct Verify {
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    wait: Wait,
     /// Rebuild each owner whose rows differ
     #[arg(long)]
     repair: bool,
@@ -35,7 +38,9 @@ pub(super) struct Verify {
 impl Verify {
     pub async fn run(self) -> anyhow::Result<()> {
         let settings = self.settings.read()?;
-        let session = OperatorSession::open(&settings, "gofavorites verify").await?;
+        let session = OperatorSession::open(&settings, "gofavorites verify", self.wait.limit())
+            .await
+            .map_err(unavailable)?;
         let operator = &session.operator;
 
         let history_went_back = match operator.check_continuity().await {

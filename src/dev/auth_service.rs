@@ -3,10 +3,11 @@
 //! It speaks the protocol of a real auth service but is no substitute for one: its signing key is
 //! in a plain file of the development platform.
 
+use super::connect;
 use super::secrets::Secrets;
 use super::tokens::{AUDIENCE, ISSUER, unix_now};
 use anyhow::Context as _;
-use async_nats::{Client, ConnectOptions, Message};
+use async_nats::{Client, Message};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::StreamExt as _;
@@ -26,9 +27,13 @@ pub const VERIFY_SUBJECT: &str = "auth.v1.verify";
 /// The subject on which revocations are published.
 pub const REVOKED_SUBJECT: &str = "auth.v1.revoked";
 
+/// Its NATS user. The user `auth` is the workers', who ask it.
+const USER: &str = "auth_service";
+
 /// Checks tokens, and signs verdicts and revocations.
 pub struct AuthService {
     signing: EncodingKey,
+    kid: String,
     tokens: DecodingKey,
     /// The file to which `dev revoke` appends revocations; none in tests.
     revoked: Option<PathBuf>,
@@ -59,6 +64,7 @@ impl AuthService {
 
         Ok(Self {
             signing,
+            kid: secrets.verdict_kid()?,
             tokens: DecodingKey::from_jwk(key)?,
             revoked: None,
         })
@@ -95,7 +101,7 @@ impl AuthService {
     pub fn sign(&self, typ: &str, claims: &Value) -> anyhow::Result<String> {
         let header = Header {
             typ: Some(typ.into()),
-            kid: Some("verdict".into()),
+            kid: Some(self.kid.clone()),
             ..Header::new(Algorithm::EdDSA)
         };
 
@@ -174,13 +180,13 @@ pub async fn revoke(
 }
 
 async fn connect(url: &str, secrets: &Secrets) -> anyhow::Result<Client> {
-    Ok(
-        ConnectOptions::with_user_and_password("auth".into(), secrets.nats("auth").into())
-            .name("gofavorites dev auth")
-            .retry_on_initial_connect()
-            .connect(url)
-            .await?,
-    )
+    let client = connect::options(secrets, USER)?
+        .name("gofavorites dev auth")
+        .retry_on_initial_connect()
+        .connect(url)
+        .await?;
+
+    Ok(client)
 }
 
 /// Answers requests for a verdict until `shutdown` completes.

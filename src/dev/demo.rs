@@ -1,10 +1,11 @@
 //! A scripted end-to-end demo on servers of its own: it shows a person what the service promises.
 
+use super::connect;
 use super::platform::{Platform, PlatformOptions};
 use crate::wire::header::AUTHORIZATION;
 use crate::wire::{Operation, Subjects};
 use anyhow::{Context as _, ensure};
-use async_nats::{Client, ConnectOptions, HeaderMap};
+use async_nats::{Client, HeaderMap};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -31,9 +32,7 @@ struct Demo {
 impl Demo {
     async fn new(platform: &Platform) -> anyhow::Result<Self> {
         let secrets = platform.secrets();
-        let password = secrets.nats("gateway").to_owned();
-        let client = ConnectOptions::with_user_and_password("gateway".into(), password)
-            .connect(platform.nats_url());
+        let client = connect::options(secrets, "gateway")?.connect(platform.nats_url());
         let token = |name| {
             super::tokens::token(
                 secrets,

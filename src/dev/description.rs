@@ -4,11 +4,11 @@
 use super::auth_service::{REVOKED_SUBJECT, VERIFY_SUBJECT};
 use super::network::Topology;
 use super::role::HUB_DOMAIN;
-use super::secrets::{Secrets, write_private};
+use super::secrets::{Secrets, inbox_prefix, write_private};
 use super::tokens::{ALL_SCOPES, token};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The people of the tour.
@@ -19,6 +19,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// What runs: addresses, and process ids as `u32`.
 pub(super) struct PlatformDescription<'a> {
     pub topology: Topology,
+    /// The file of the authority that signed the NATS servers' certificates, if they use TLS.
+    pub ca_file: Option<PathBuf>,
     pub nats_url: String,
     pub nats: u32,
     /// URL and process id of the hub, where there is one.
@@ -66,7 +68,7 @@ impl PlatformDescription<'_> {
 
         for name in PEOPLE {
             let token = token(secrets, name, ALL_SCOPES, TOKEN_TTL)?;
-            let variables = format!(
+            let mut variables = format!(
                 "export GOFAVORITES_URL={}\n\
                  export GOFAVORITES_USER=gateway\n\
                  export GOFAVORITES_PASSWORD={}\n\
@@ -74,6 +76,12 @@ impl PlatformDescription<'_> {
                 self.nats_url,
                 secrets.nats("gateway"),
             );
+            if let Some(file) = &self.ca_file {
+                // The second one is for the `nats` program.
+                for name in ["GOFAVORITES_TLS_CA", "NATS_CA"] {
+                    variables += &format!("export {name}='{}'\n", file.display());
+                }
+            }
             write_private(&state.join(format!("{name}.env")), &variables)?;
             tokens.insert(name.to_owned(), token.into());
         }
@@ -87,6 +95,8 @@ impl PlatformDescription<'_> {
 
     fn description(&self, secrets: &Secrets, tokens: &Value) -> Value {
         let user = |name: &str| json!({"user": name, "password": secrets.nats(name)});
+        let mut direct = user("direct");
+        direct["inbox_prefix"] = inbox_prefix("direct").into();
         let shard = |shard: &Shard<'_>| {
             let workers: Vec<Value> = shard
                 .workers
@@ -114,9 +124,10 @@ impl PlatformDescription<'_> {
         json!({
             "topology": self.topology.name(),
             "nats_url": self.nats_url,
+            "tls": self.ca_file.as_ref().map(|file| json!({"ca_file": file})),
             "users": {
-                "gateway": user("gateway"), "gateway2": user("gateway2"),
-                "auth": user("auth"), "operator": user("operator"),
+                "gateway": user("gateway"), "gateway2": user("gateway2"), "direct": direct,
+                "auth": user("auth_service"), "operator": user("operator"),
             },
             "shards": self.shards.iter().map(shard).collect::<Vec<_>>(),
             "tokens": tokens,
@@ -144,6 +155,7 @@ mod tests {
         };
         let running = PlatformDescription {
             topology: Topology::Leaf,
+            ca_file: None,
             nats_url: url,
             nats: 1,
             hub: Some(("nats://127.0.0.1:6".to_owned(), 6)),
@@ -164,6 +176,7 @@ mod tests {
         assert_eq!(json["servers"]["postgres"]["pid"], 2);
         assert_eq!(json["servers"]["hub"]["pid"], 6);
         assert!(json["users"]["operator"]["password"].is_string());
+        assert_eq!(json["users"]["direct"]["inbox_prefix"], "_INBOX.direct");
         assert!(json["tokens"]["bob"].is_string());
 
         for name in ["dev.json", "alice.env"] {

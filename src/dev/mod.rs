@@ -5,6 +5,8 @@
 //! module `cli` uses this module.
 
 pub mod auth_service;
+pub mod certificates;
+pub mod connect;
 pub mod demo;
 mod description;
 pub mod fetch;

@@ -2,7 +2,7 @@
 
 use super::ports::is_free;
 use super::process::{ChildProcess, end_recorded, record};
-use super::role::Role;
+use super::role::{Role, TLS_CONF};
 use super::secrets::Secrets;
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
@@ -65,6 +65,8 @@ impl NatsServer {
         let (configuration, text) = role.configuration();
         fs::write(directory.join(configuration), text)?;
         fs::write(directory.join(role.accounts().0), accounts)?;
+        fs::write(directory.join("tls.conf"), TLS_CONF)?;
+        let certificates = secrets.certificates.write(directory)?;
 
         let passwords = secrets
             .nats_variables()
@@ -73,7 +75,13 @@ impl NatsServer {
             .variables(secrets)
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value));
-        let variables: Vec<_> = passwords.chain(others).collect();
+        let files = [
+            ("TLS_CA", certificates.authority),
+            ("TLS_CERT", certificates.cert),
+            ("TLS_KEY", certificates.key),
+        ]
+        .map(|(name, file)| (name.to_owned(), format!("{:?}", file.display().to_string())));
+        let variables: Vec<_> = passwords.chain(others).chain(files).collect();
 
         let port = usual.filter(|port| is_free(*port));
         let process = spawn(program, directory, configuration, &variables, port)?;

@@ -1,12 +1,12 @@
 //! The NATS servers of a development platform: one, or a hub with a leaf for each shard.
 
+use super::connect;
 use super::nats::NatsServer;
 use super::ports::free_port;
 use super::process::ChildProcess;
 use super::role::{ACCOUNTS_CONF, HUB_DOMAIN, Role};
 use super::secrets::Secrets;
 use anyhow::{Context as _, bail};
-use async_nats::ConnectOptions;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -46,50 +46,39 @@ pub struct Network {
 
 impl Network {
     /// Starts the servers of those shards, which keep their state below `directory`. `usual` is the
-    /// preferred port of the first.
+    /// preferred port of the first. With `has_tls` clients have to use TLS.
     pub async fn start(
         program: &Path,
         directory: &Path,
         topology: Topology,
         shards: &[String],
         usual: Option<u16>,
-        secrets: &Secrets,
+        (secrets, has_tls): (&Secrets, bool),
     ) -> anyhow::Result<Self> {
+        let start = async |directory: &Path, usual: Option<u16>, role: &Role| {
+            let accounts = with_tls(role.accounts().1, has_tls);
+            NatsServer::start_with(program, directory, usual, secrets, role, &accounts).await
+        };
+
         if topology == Topology::Single {
-            let server = NatsServer::start(
-                program,
-                &directory.join("nats"),
-                usual,
-                secrets,
-                &Role::Single,
-            )
-            .await?;
+            let server = start(&directory.join("nats"), usual, &Role::Single).await?;
             return Ok(Self {
                 hub: None,
                 servers: vec![server],
             });
         }
 
-        let (hub, port) =
-            start_hub(program, &directory.join("hub"), secrets, ACCOUNTS_CONF).await?;
+        let accounts = with_tls(ACCOUNTS_CONF, has_tls);
+        let (hub, port) = start_hub(program, &directory.join("hub"), secrets, &accounts).await?;
 
         let mut servers = Vec::new();
         for (number, shard) in (0..).zip(shards) {
             let role = Role::Leaf {
                 name: format!("leaf-{shard}"),
-                hub: port,
+                hub: vec![port],
             };
             let usual = usual.map(|port| port + number);
-            servers.push(
-                NatsServer::start(
-                    program,
-                    &leaf_directory(directory, shard),
-                    usual,
-                    secrets,
-                    &role,
-                )
-                .await?,
-            );
+            servers.push(start(&leaf_directory(directory, shard), usual, &role).await?);
         }
         for server in &servers {
             wait_for_the_hub(&server.url(), secrets).await?;
@@ -156,6 +145,16 @@ impl Network {
     }
 }
 
+/// Returns the text of a file of accounts, with TLS for clients on request.
+fn with_tls(accounts: &str, has_tls: bool) -> String {
+    let include = if has_tls {
+        "\ninclude \"tls.conf\"\n"
+    } else {
+        ""
+    };
+    format!("{accounts}{include}")
+}
+
 /// The directory of a leaf's state.
 fn leaf_directory(directory: &Path, shard: &str) -> std::path::PathBuf {
     directory.join(format!("leaf-{shard}"))
@@ -193,10 +192,7 @@ pub async fn start_hub(
 
 /// Waits until the hub's JetStream answers through a leaf.
 pub async fn wait_for_the_hub(leaf: &str, secrets: &Secrets) -> anyhow::Result<()> {
-    let password = secrets.nats("operator").to_owned();
-    let client = ConnectOptions::with_user_and_password("operator".into(), password)
-        .connect(leaf)
-        .await;
+    let client = connect::options(secrets, "operator")?.connect(leaf).await;
     let client = client.context("cannot connect to a leaf that listens")?;
 
     let deadline = Instant::now() + LINK_TIMEOUT;

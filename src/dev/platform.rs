@@ -38,6 +38,8 @@ pub struct PlatformOptions {
     pub program: PathBuf,
     /// How the NATS servers are connected. Each topology has data of its own.
     pub topology: Topology,
+    /// Whether clients of the NATS servers have to use TLS.
+    pub tls: bool,
     /// The ids of the shards.
     pub shards: Vec<String>,
     /// The number of workers for each shard.
@@ -79,6 +81,10 @@ impl Platform {
         let secrets = Secrets::load(&options.state.join("secrets.json"))?;
         let servers = fetch::servers(&options.home, &mut progress)?;
 
+        if options.tls {
+            fs::write(ca_file(&options), &secrets.certificates.authority)?;
+        }
+
         progress("starting nats-server");
         let directory = data_directory(&options.state, options.topology);
         fs::create_dir_all(&directory)?;
@@ -88,7 +94,7 @@ impl Platform {
             options.topology,
             &options.shards,
             options.usual_ports.then_some(4222),
-            &secrets,
+            (&secrets, options.tls),
         )
         .await?;
 
@@ -427,11 +433,13 @@ impl Platform {
         (nats_url, domain): (String, &str),
     ) -> anyhow::Result<PathBuf> {
         let postgres_url = self.postgres.url(&database_name(shard));
+        let ca_file = self.options.tls.then(|| ca_file(&self.options));
         let settings = settings::SettingsFor {
             shard,
             user,
             ready_file,
             nats_url: &nats_url,
+            ca_file: &ca_file.unwrap_or_default(),
             domain,
             postgres_url: &postgres_url,
         };
@@ -495,6 +503,7 @@ impl Platform {
             .map(|hub| (hub.url(), hub.process().pid()));
         PlatformDescription {
             topology: self.options.topology,
+            ca_file: self.options.tls.then(|| ca_file(&self.options)),
             nats_url: self.network.url(0),
             nats: self.network.server(0).process().pid(),
             hub,
@@ -588,6 +597,11 @@ fn clear(state: &Path) -> anyhow::Result<()> {
     }
 
     Ok(())
+}
+
+/// The file of the authority that signed the NATS servers' certificates.
+fn ca_file(options: &PlatformOptions) -> PathBuf {
+    options.state.join("ca.pem")
 }
 
 fn pids_file(options: &PlatformOptions) -> PathBuf {

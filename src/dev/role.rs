@@ -6,12 +6,15 @@ use super::secrets::Secrets;
 pub const ACCOUNTS_CONF: &str = include_str!("../../nats/accounts.conf");
 /// The accounts and permissions of a leaf.
 pub const LEAF_ACCOUNTS_CONF: &str = include_str!("../../nats/leaf-accounts.conf");
+/// TLS for clients.
+pub(super) const TLS_CONF: &str = include_str!("../../nats/tls.conf");
 const SERVER_CONF: &str = include_str!("../../nats/server.conf");
 const CLUSTER_CONF: &str = include_str!("../../nats/cluster.conf");
 const HUB_CONF: &str = include_str!("../../nats/hub.conf");
+const HUB_CLUSTER_CONF: &str = include_str!("../../nats/hub-cluster.conf");
 const LEAF_CONF: &str = include_str!("../../nats/leaf.conf");
 
-/// The hub's JetStream domain, as in `nats/hub.conf`.
+/// The hub's JetStream domain, as in `nats/hub.conf` and `nats/hub-cluster.conf`.
 pub const HUB_DOMAIN: &str = "hub";
 
 /// The role of a NATS server among the servers of a platform.
@@ -34,12 +37,23 @@ pub enum Role {
         /// The port for leaves.
         port: u16,
     },
+    /// One of the servers that hold the bucket together and that leaves connect to.
+    HubMember {
+        /// Its name.
+        name: String,
+        /// The port for leaves.
+        leaf_port: u16,
+        /// The port for the other members.
+        port: u16,
+        /// The ports of all members.
+        all: Vec<u16>,
+    },
     /// The server of one shard.
     Leaf {
         /// Its name.
         name: String,
-        /// The hub's port for leaves.
-        hub: u16,
+        /// The ports for leaves of the hub's servers.
+        hub: Vec<u16>,
     },
 }
 
@@ -50,6 +64,7 @@ impl Role {
             Self::Single => ("server.conf", SERVER_CONF),
             Self::Member { .. } => ("cluster.conf", CLUSTER_CONF),
             Self::Hub { .. } => ("hub.conf", HUB_CONF),
+            Self::HubMember { .. } => ("hub-cluster.conf", HUB_CLUSTER_CONF),
             Self::Leaf { .. } => ("leaf.conf", LEAF_CONF),
         }
     }
@@ -66,28 +81,41 @@ impl Role {
     /// server parses them like text in its files.
     pub(super) fn variables(&self, secrets: &Secrets) -> Vec<(&'static str, String)> {
         let url = |user: &str, port: &u16| {
-            format!("\"nats://{user}:{}@127.0.0.1:{port}\"", secrets.nats(user))
+            format!("\"tls://{user}:{}@127.0.0.1:{port}\"", secrets.nats(user))
+        };
+        let urls = |user: &str, ports: &[u16]| {
+            let all: Vec<_> = ports.iter().map(|port| url(user, port)).collect();
+            format!("[{}]", all.join(", "))
         };
         let listen = |port: &u16| format!("\"127.0.0.1:{port}\"");
+        let cluster = |name: &str, port: &u16, all: &[u16]| {
+            vec![
+                ("CLUSTER_NAME", name.to_owned()),
+                ("CLUSTER_LISTEN", listen(port)),
+                ("CLUSTER_ROUTES", urls("route", all)),
+            ]
+        };
 
         match self {
             Self::Single => Vec::new(),
-            Self::Member { name, port, all } => {
-                let routes: Vec<_> = all.iter().map(|port| url("route", port)).collect();
-                vec![
-                    ("CLUSTER_NAME", name.clone()),
-                    ("CLUSTER_LISTEN", listen(port)),
-                    ("CLUSTER_ROUTES", format!("[{}]", routes.join(", "))),
-                ]
-            }
+            Self::Member { name, port, all } => cluster(name, port, all),
             Self::Hub { port } => vec![("LEAF_LISTEN", listen(port))],
-            Self::Leaf { name, hub } => {
-                vec![
-                    ("LEAF_NAME", name.clone()),
-                    ("HUB_TRUTH", url("leaf", hub)),
-                    ("HUB_AUTH", url("leaf_auth", hub)),
-                ]
+            Self::HubMember {
+                name,
+                leaf_port,
+                port,
+                all,
+            } => {
+                let mut variables = cluster(name, port, all);
+                variables.push(("LEAF_LISTEN", listen(leaf_port)));
+                variables
             }
+            Self::Leaf { name, hub } => vec![
+                ("LEAF_NAME", name.clone()),
+                ("HUB_TRUTH", urls("leaf", hub)),
+                ("HUB_SERVICE", urls("leaf_service", hub)),
+                ("HUB_AUTH", urls("leaf_auth", hub)),
+            ],
         }
     }
 }
@@ -107,9 +135,15 @@ mod tests {
                 all: vec![1, 2, 3],
             },
             Role::Hub { port: 1 },
+            Role::HubMember {
+                name: "hub-1".into(),
+                leaf_port: 4,
+                port: 1,
+                all: vec![1, 2, 3],
+            },
             Role::Leaf {
                 name: "a".into(),
-                hub: 1,
+                hub: vec![1],
             },
         ];
 
@@ -120,6 +154,7 @@ mod tests {
                 .map(|(name, _)| name.to_owned())
                 .collect();
             variables.extend(secrets.nats_variables().map(|(name, _)| name));
+            variables.extend(["TLS_CA", "TLS_CERT", "TLS_KEY"].map(str::to_owned));
 
             for text in [role.configuration().1, role.accounts().1] {
                 let code = text.lines().filter_map(|line| line.split('#').next());

@@ -1,13 +1,14 @@
 //! The secrets of a development platform, generated once: passwords, the installation's keys, and
 //! the signing keys.
 
+use super::certificates::ServerCertificates;
 use crate::seal::random;
 use anyhow::Context as _;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -15,18 +16,32 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The NATS users of `nats/accounts.conf`, and the user of a cluster's routes.
-pub const NATS_USERS: [&str; 10] = [
+pub const NATS_USERS: [&str; 14] = [
     "worker",
+    "front",
+    "auth",
     "init",
     "maintain",
     "operator",
-    "auth",
+    "auth_service",
     "gateway",
     "gateway2",
+    "direct",
     "leaf",
+    "leaf_service",
     "leaf_auth",
     "route",
 ];
+
+/// The prefix of the inboxes that `nats/accounts.conf` grants to a user.
+pub fn inbox_prefix(user: &str) -> String {
+    match user {
+        "worker" | "front" | "auth" | "init" | "maintain" => format!("_INBOX_{user}"),
+        // A calling service in the workers' account: its name is a part of its inbox.
+        "direct" => "_INBOX.direct".into(),
+        _ => "_INBOX".into(),
+    }
+}
 
 /// The secrets of one development platform.
 #[derive(Clone, Serialize, Deserialize)]
@@ -43,6 +58,9 @@ pub struct Secrets {
     verdict_key: String,
     /// Its key for tokens: PKCS #8, base64.
     token_key: String,
+    /// The certificates of the NATS servers.
+    #[serde(default)]
+    pub certificates: ServerCertificates,
 }
 
 impl Secrets {
@@ -58,11 +76,12 @@ impl Secrets {
             encryption: STANDARD.encode(random::<32>()),
             verdict_key: signing_key()?,
             token_key: signing_key()?,
+            certificates: ServerCertificates::generate()?,
         })
     }
 
-    /// Reads the secrets from a file, and creates the file if it does not exist. A user without a
-    /// password gets one.
+    /// Reads the secrets from a file, and creates the file if it does not exist. What an
+    /// earlier version did not have is added.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
         let mut secrets = if file.exists() {
             serde_json::from_str(&fs::read_to_string(file)?).with_context(|| {
@@ -76,7 +95,11 @@ impl Secrets {
         for user in NATS_USERS {
             secrets.nats.entry(user.to_owned()).or_insert_with(password);
         }
-        if !file.exists() || secrets.nats.len() > users {
+        let has_certificates = !secrets.certificates.authority.is_empty();
+        if !has_certificates {
+            secrets.certificates = ServerCertificates::generate()?;
+        }
+        if !file.exists() || secrets.nats.len() > users || !has_certificates {
             write_private(file, &serde_json::to_string_pretty(&secrets)?)?;
         }
 
@@ -107,12 +130,31 @@ impl Secrets {
 
     /// The public key of verdicts, as a JWK set.
     pub fn verdict_jwks(&self) -> anyhow::Result<String> {
-        jwks("verdict", &self.verdict_key()?)
+        Ok(json!({"keys": [self.verdict_jwk()?]}).to_string())
+    }
+
+    /// The public key of verdicts, as a JWK.
+    pub fn verdict_jwk(&self) -> anyhow::Result<Value> {
+        jwk(&self.verdict_kid()?, &self.verdict_key()?)
+    }
+
+    /// The id of the key of verdicts. Each key has another.
+    pub fn verdict_kid(&self) -> anyhow::Result<String> {
+        let public = public_key(&self.verdict_key()?)?;
+        Ok(format!("verdict-{}", &public[..8]))
     }
 
     /// The public key of tokens, as a JWK set.
     pub fn token_jwks(&self) -> anyhow::Result<String> {
-        jwks("token", &self.token_key()?)
+        Ok(json!({"keys": [jwk("token", &self.token_key()?)?]}).to_string())
+    }
+
+    /// Returns the same secrets with another key of verdicts.
+    pub fn with_new_verdict_key(&self) -> anyhow::Result<Self> {
+        Ok(Self {
+            verdict_key: signing_key()?,
+            ..self.clone()
+        })
     }
 }
 
@@ -148,15 +190,21 @@ fn signing_key() -> anyhow::Result<String> {
     Ok(STANDARD.encode(key.as_ref()))
 }
 
-/// Returns the JWK set (RFC 7517) of an Ed25519 key (RFC 8037).
-fn jwks(kid: &str, pkcs8: &[u8]) -> anyhow::Result<String> {
+/// Returns the public key of an Ed25519 key, in base64url.
+fn public_key(pkcs8: &[u8]) -> anyhow::Result<String> {
     let pair =
         Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| anyhow::anyhow!("not a signing key"))?;
-    let x = URL_SAFE_NO_PAD.encode(pair.public_key().as_ref());
+
+    Ok(URL_SAFE_NO_PAD.encode(pair.public_key().as_ref()))
+}
+
+/// Returns the JWK (RFC 7517) of an Ed25519 key (RFC 8037).
+fn jwk(kid: &str, pkcs8: &[u8]) -> anyhow::Result<Value> {
+    let x = public_key(pkcs8)?;
     let key =
         json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": x});
 
-    Ok(json!({ "keys": [key] }).to_string())
+    Ok(key)
 }
 
 #[cfg(test)]

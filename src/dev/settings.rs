@@ -1,7 +1,7 @@
 //! The settings that a development platform passes to `serve`, `init` and `maintain`.
 
 use super::auth_service::VERIFY_SUBJECT;
-use super::secrets::Secrets;
+use super::secrets::{Secrets, inbox_prefix};
 use super::tokens::{AUDIENCE, ISSUER};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -10,11 +10,13 @@ use std::path::Path;
 /// What distinguishes the settings of one process from those of another.
 pub(super) struct SettingsFor<'a> {
     pub shard: &'a str,
-    /// The NATS user: `worker`, `init` or `maintain`. Each has an inbox prefix with its name.
+    /// The NATS user of the connection to the bucket: `worker`, `init` or `maintain`.
     pub user: &'a str,
     /// The file that the worker writes when it is ready; empty: none.
     pub ready_file: &'a Path,
     pub nats_url: &'a str,
+    /// The file of the authority that signed the NATS servers' certificates; empty: no TLS.
+    pub ca_file: &'a Path,
     /// The JetStream domain of the bucket; empty: the server's own.
     pub domain: &'a str,
     pub postgres_url: &'a str,
@@ -23,21 +25,27 @@ pub(super) struct SettingsFor<'a> {
 impl SettingsFor<'_> {
     /// Returns the settings as TOML.
     pub(super) fn to_toml(&self, secrets: &Secrets) -> anyhow::Result<String> {
-        let inbox = format!("_INBOX_{}", self.user);
+        let inbox = inbox_prefix(self.user);
         let ready_file = self.ready_file.display().to_string();
         let verdict_keys = secrets.verdict_jwks()?;
         let token_keys = secrets.token_jwks()?;
 
-        let sections: [(&str, &[(&str, &str)]); 7] = [
-            (
-                "nats",
-                &[
-                    ("url", self.nats_url),
-                    ("user", self.user),
-                    ("password", secrets.nats(self.user)),
-                    ("inbox_prefix", &inbox),
-                ],
-            ),
+        // Only a worker uses the first two.
+        let front = [("user", "front"), ("password", secrets.nats("front"))];
+        let auth = [("user", "auth"), ("password", secrets.nats("auth"))];
+        let truth = [
+            ("user", self.user),
+            ("password", secrets.nats(self.user)),
+            ("inbox_prefix", &inbox),
+        ];
+
+        let ca_file = self.ca_file.display().to_string();
+        let sections: [(&str, &[(&str, &str)]); 11] = [
+            ("nats", &[("url", self.nats_url)]),
+            ("nats.tls", &[("ca_file", &ca_file)]),
+            ("nats.front", &front),
+            ("nats.auth", &auth),
+            ("nats.truth", &truth),
             ("worker", &[("ready_file", &ready_file)]),
             ("shard", &[("id", self.shard)]),
             ("truth", &[("domain", self.domain)]),

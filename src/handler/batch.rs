@@ -281,13 +281,13 @@ fn from_stored(RecalledRefusal { json, shown }: RecalledRefusal) -> Result<Value
 
 /// Answers `{results, owner_version}`.
 pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failure> {
-    let batch = Batch::parse(call.fields, &service.limits)?;
+    let batch = Batch::parse(call.fields, &service.limits.current())?;
 
     let intent = Intent {
         items: batch.ops.iter().flatten().map(Op::item).collect(),
         request: call.request,
     };
-    let decide = |snapshot: &Snapshot| batch.decide(snapshot, &service.limits);
+    let decide = |snapshot: &Snapshot| batch.decide(snapshot, &service.limits.current());
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)

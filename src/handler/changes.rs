@@ -25,7 +25,7 @@ impl Changes {
         let since = fields.version("since")?;
         let since = fields.require("since", since)?;
         let floor = fields.version("floor")?.unwrap_or_default();
-        let limit = page_limit(&mut fields, &service.limits)?;
+        let limit = page_limit(&mut fields, &service.limits.current())?;
         fields.finish()?;
 
         Ok(Self {
@@ -97,7 +97,7 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
         .filter(|item| item.version > since)
         .collect();
     items.sort_by_key(|item| item.version);
-    let changed = page(&items, limit, &service.limits, |item| view(item));
+    let changed = page(&items, limit, &service.limits.current(), |item| view(item));
     let more = changed.len() < items.len();
 
     let reply = json!({

@@ -61,7 +61,7 @@ impl Delete {
 /// Answers `{item, owner_version}`. The item is `{kind, id, version, deleted: true, updated_at}`.
 pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
-    let delete = Delete::parse(conditions, call.fields, &service.limits)?;
+    let delete = Delete::parse(conditions, call.fields, &service.limits.current())?;
 
     let intent = Intent {
         items: vec![delete.item()],

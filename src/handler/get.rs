@@ -3,7 +3,7 @@
 use super::condition::not_found;
 use super::freshness::{Freshness, mark_stale};
 use super::request::{Call, require};
-use super::{Failure, Limits, Service};
+use super::{Failure, Service};
 use crate::domain::{ItemId, Kind};
 use crate::wire::{Fields, Scope, item_view};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ struct Get {
 
 impl Get {
     fn parse(mut fields: Fields, service: &Service) -> Result<Self, Failure> {
-        let limits: &Limits = &service.limits;
+        let limits = &service.limits.current();
         let kind = Kind::parse(&fields.require_text("kind")?)?;
         let id = fields.require_text("id")?;
         let reveal = fields.flag("reveal")?.unwrap_or_default();

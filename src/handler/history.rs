@@ -45,7 +45,7 @@ pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Fail
         id,
         before,
         limit,
-    } = History::parse(call.fields, &service.limits)?;
+    } = History::parse(call.fields, &service.limits.current())?;
 
     let freshness = Freshness::default_of(&service.owners);
     let reading = freshness
@@ -64,7 +64,7 @@ pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Fail
         return Err(not_found(snapshot).into());
     };
 
-    let versions = page(&kept.versions, limit, &service.limits, view);
+    let versions = page(&kept.versions, limit, &service.limits.current(), view);
     let reply = json!({
         "more": kept.more || versions.len() < kept.versions.len(),
         "versions": versions,

@@ -4,9 +4,11 @@ use super::failure::retry_soon;
 use super::{Failure, Request, Service};
 use crate::domain::ItemLimits;
 use crate::owners::{Denied, Owners, Pace};
-use crate::wire::{Code, Fields, REFUSAL_BYTES, Refusal};
+use crate::wire::{Code, Fields, HeaderLimits, REFUSAL_BYTES, REPLY_HEADER_BYTES_MAX, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Every bound on what callers send and get.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -45,6 +47,51 @@ pub struct Limits {
     pub rate_per_s: u64,
     /// Requests of one owner that may come at once after a pause, if `rate_per_s` is set.
     pub rate_burst: u64,
+}
+
+/// The limits in force: those of the settings, with replies that fit the NATS server's
+/// `max_payload`.
+#[derive(Clone, Debug)]
+pub struct LimitsInForce {
+    set: Arc<Limits>,
+    max_payload: Arc<AtomicUsize>,
+}
+
+impl LimitsInForce {
+    /// Takes the limits of the settings, and the server's `max_payload` in bytes; 0 is no bound.
+    pub fn new(set: Limits, max_payload: usize) -> Self {
+        Self {
+            set: Arc::new(set),
+            max_payload: Arc::new(AtomicUsize::new(max_payload)),
+        }
+    }
+
+    /// The limits as they are now.
+    pub fn current(&self) -> Limits {
+        let mut limits = Limits::clone(&self.set);
+        limits.reply_bytes = limits.reply_bytes.min(self.reply_capacity());
+        limits
+    }
+
+    /// The largest body of a reply that the server takes, in bytes.
+    pub fn reply_capacity(&self) -> usize {
+        match self.max_payload.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            max_payload => max_payload.saturating_sub(REPLY_HEADER_BYTES_MAX),
+        }
+    }
+
+    /// Takes another `max_payload`. Returns whether it is another.
+    pub fn set_max_payload(&self, max_payload: usize) -> bool {
+        self.max_payload.swap(max_payload, Ordering::Relaxed) != max_payload
+    }
+
+    /// Which limits of the settings the server's `max_payload` is too small for, each with what to
+    /// change.
+    pub fn payload_problems(&self) -> Vec<String> {
+        self.set
+            .payload_problems(self.max_payload.load(Ordering::Relaxed))
+    }
 }
 
 impl Default for Limits {
@@ -86,16 +133,56 @@ impl Limits {
         Value::Object(limits.collect())
     }
 
-    /// The approximate size of the largest possible owner, in bytes. Each item may be the last one
-    /// of a batch whose other operations were refused; their refusals are stored with the item.
+    /// The approximate size of the largest possible owner, in bytes.
     pub fn heaviest_owner_bytes(&self) -> u64 {
+        self.items.saturating_mul(self.record_bytes()) as u64
+    }
+
+    /// The approximate size of the largest possible record, in bytes. Its item may be the last one
+    /// of a batch whose other operations were refused; their refusals are stored with the item.
+    pub fn record_bytes(&self) -> usize {
         let refused = self
             .batch
             .saturating_mul(REFUSAL_BYTES)
             .min(self.reply_bytes);
 
-        self.items
-            .saturating_mul(self.request_bytes.saturating_add(refused)) as u64
+        self.request_bytes.saturating_add(refused)
+    }
+
+    /// The limits on the headers of a request.
+    pub fn headers(&self) -> HeaderLimits {
+        HeaderLimits {
+            token_bytes: self.token_bytes,
+        }
+    }
+
+    /// Which limits a server's `max_payload` is too small for, each with what to change. The server
+    /// counts headers and body together; 0 is no bound.
+    fn payload_problems(&self, max_payload: usize) -> Vec<String> {
+        let sizes = [
+            ("reply_bytes", self.reply_bytes, REPLY_HEADER_BYTES_MAX),
+            (
+                "request_bytes",
+                self.request_bytes,
+                self.headers().request_header_bytes(),
+            ),
+        ];
+        let is_too_large = |body: usize, headers: usize| {
+            max_payload > 0 && body.saturating_add(headers) > max_payload
+        };
+
+        sizes
+            .into_iter()
+            .filter(|(_, body, headers)| is_too_large(*body, *headers))
+            .map(|(name, body, headers)| {
+                let most = max_payload.saturating_sub(headers);
+                format!(
+                    "limits.{name} is {body}, with up to {headers} bytes of headers, and the NATS \
+                     server's max_payload is {max_payload}: set limits.{name} to at most {most}, \
+                     or raise max_payload"
+                )
+            })
+            .collect()
     }
 
     /// The limits on the requests of one owner.
@@ -171,5 +258,54 @@ impl Limits {
 /// Answers `{limits: {<name>: {value, unit}}}`.
 pub(super) fn limits(service: &Service, request: Request) -> Result<Value, Failure> {
     Fields::of(request.body)?.finish()?;
-    Ok(json!({ "limits": service.limits.described(&service.owners) }))
+    Ok(json!({ "limits": service.limits.current().described(&service.owners) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_has_to_hold_the_body_and_its_headers() {
+        let limits = Limits {
+            request_bytes: 1,
+            reply_bytes: 1_000,
+            ..Limits::default()
+        };
+        let problems = |max_payload| limits.payload_problems(max_payload).join("\n");
+        let needed = 1_000 + REPLY_HEADER_BYTES_MAX;
+
+        // The headers of a request are the longer ones.
+        assert!(problems(10_000).is_empty());
+        let error = problems(needed - 1);
+        assert!(
+            error.contains("limits.reply_bytes to at most 999"),
+            "{error}"
+        );
+        assert!(error.contains("limits.request_bytes"), "{error}");
+        assert!(problems(0).is_empty(), "no bound");
+    }
+
+    #[test]
+    fn the_defaults_fit_the_servers_default() {
+        assert!(Limits::default().payload_problems(1 << 20).is_empty());
+    }
+
+    #[test]
+    fn a_smaller_payload_lowers_the_reply_bytes_in_force() {
+        let limits = LimitsInForce::new(Limits::default(), 1 << 20);
+        assert_eq!(limits.current().reply_bytes, 786_432);
+
+        assert!(limits.set_max_payload(10_000));
+        assert!(!limits.set_max_payload(10_000));
+        assert_eq!(
+            limits.current().reply_bytes,
+            10_000 - REPLY_HEADER_BYTES_MAX
+        );
+        assert_eq!(limits.payload_problems().len(), 2);
+
+        limits.set_max_payload(0);
+        assert_eq!(limits.current().reply_bytes, 786_432);
+        assert_eq!(limits.reply_capacity(), usize::MAX);
+    }
 }

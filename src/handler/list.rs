@@ -24,7 +24,7 @@ struct List {
 
 impl List {
     fn parse(mut fields: Fields, service: &Service) -> Result<Self, Failure> {
-        let limits = &service.limits;
+        let limits = &service.limits.current();
         let kind = fields
             .text("kind")?
             .map(|kind| Kind::parse(&kind))
@@ -131,7 +131,9 @@ pub(super) async fn list(service: &Service, call: Call) -> Result<Value, Failure
         .read(&service.owners, &call.owner, call.deadline)
         .await?;
     let items = matching_items(&list, &reading.snapshot, after)?;
-    let listed = page(&items, list.limit, &service.limits, |opened| view(opened));
+    let listed = page(&items, list.limit, &service.limits.current(), |opened| {
+        view(opened)
+    });
 
     let more = listed.len() < items.len();
     let last = listed

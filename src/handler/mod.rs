@@ -23,7 +23,7 @@ mod version;
 mod write;
 
 pub use failure::Failure;
-pub use limits::Limits;
+pub use limits::{Limits, LimitsInForce};
 pub use request::Request;
 
 use crate::auth::Authenticator;
@@ -40,7 +40,7 @@ pub struct Service {
     /// Verifies callers' tokens.
     pub auth: Authenticator,
     /// The bounds on what callers send and get.
-    pub limits: Limits,
+    pub limits: LimitsInForce,
     /// The version and build of this program.
     pub build: BuildInfo,
     /// This worker's shard.

@@ -164,14 +164,18 @@ fn checked_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>,
 /// Answers `{item, owner_version}`.
 pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
-    let put = Put::parse(conditions, call.fields, &service.limits)?;
+    let put = Put::parse(conditions, call.fields, &service.limits.current())?;
 
     let intent = Intent {
         items: vec![put.item()],
         request: call.request,
     };
     let decide = |snapshot: &Snapshot| {
-        write::decision(put.decide(snapshot, &mut Quota::of(snapshot), &service.limits))
+        write::decision(put.decide(
+            snapshot,
+            &mut Quota::of(snapshot),
+            &service.limits.current(),
+        ))
     };
     let outcome = service
         .owners

@@ -40,10 +40,11 @@ impl Request {
         let owner = service.owners.owner(caller.user());
         tracing::Span::current().record("owner", tracing::field::display(owner));
 
+        let limits = service.limits.current();
         let admission = service
             .owners
-            .admit(&owner, &service.limits.pace())
-            .map_err(|denied| service.limits.denied(denied))?;
+            .admit(&owner, &limits.pace())
+            .map_err(|denied| limits.denied(denied))?;
 
         let request = self.headers.request_id.map(|id| {
             let body = canonical(self.operation.name(), &self.body);

@@ -84,7 +84,7 @@ fn not_kept(snapshot: &Snapshot, is_living: bool) -> Refusal {
 
 /// Answers `{item, owner_version}`.
 pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Failure> {
-    let restore = Restore::parse(call.fields, &service.limits)?;
+    let restore = Restore::parse(call.fields, &service.limits.current())?;
 
     let found = service
         .owners
@@ -99,7 +99,7 @@ pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Fail
         request: call.request,
     };
     let decide = |snapshot: &Snapshot| {
-        write::decision(restore.decide(earlier.as_ref(), snapshot, &service.limits))
+        write::decision(restore.decide(earlier.as_ref(), snapshot, &service.limits.current()))
     };
     let outcome = service
         .owners

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long work may take that no request waits for.
@@ -14,6 +15,8 @@ pub struct ShardSettings {
     /// `postgres://user:password@host:port/database`.
     #[serde(serialize_with = "serialize_without_password")]
     pub url: String,
+    /// A file that holds the URL.
+    pub url_file: PathBuf,
     /// The most connections for requests. The projection, the listener and background work have
     /// connections of their own.
     pub connections: u32,
@@ -26,6 +29,7 @@ impl Default for ShardSettings {
     fn default() -> Self {
         Self {
             url: String::new(),
+            url_file: PathBuf::new(),
             connections: 10,
             call_ms: 1_000,
         }
@@ -35,6 +39,7 @@ impl Default for ShardSettings {
 impl fmt::Debug for ShardSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ShardSettings")
+            .field("url_file", &self.url_file)
             .field("connections", &self.connections)
             .finish_non_exhaustive()
     }

@@ -5,7 +5,7 @@ use super::settings::{BACKGROUND_TIMEOUT, ShardSettings};
 use crate::breaker::Breaker;
 use crate::requester::Transient;
 use sqlx::Connection as _;
-use sqlx::migrate::{AppliedMigration, Migrate as _};
+use sqlx::migrate::{AppliedMigration, Migrate as _, MigrateError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +31,7 @@ pub enum ShardError {
     Postgres(#[from] sqlx::Error),
     /// Its schema cannot be migrated to the one that this version needs.
     #[error("the schema: {0}")]
-    Schema(#[from] sqlx::migrate::MigrateError),
+    Schema(#[from] MigrateError),
     /// It is known not to answer, so the call was not made.
     #[error("Postgres is known to be unavailable")]
     KnownUnavailable,
@@ -226,23 +226,30 @@ impl Transient for ShardError {
     fn is_unavailable(&self) -> bool {
         match self {
             Self::TimedOut | Self::KnownUnavailable => true,
-            Self::Postgres(sqlx::Error::Database(error)) => {
-                // Class 08: connection exception; 53: insufficient resources; 57: operator
-                // intervention. 25P03: a transaction that was left open too long.
-                error.code().is_some_and(|code| {
-                    ["08", "53", "57", "25P03"]
-                        .iter()
-                        .any(|class| code.starts_with(class))
-                })
-            }
-            Self::Postgres(
-                sqlx::Error::RowNotFound
-                | sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::Decode(_),
-            ) => false,
-            Self::Postgres(_) => true,
+            Self::Postgres(error)
+            | Self::Schema(
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
+            ) => is_unavailable(error),
             Self::Schema(_) | Self::Unreadable | Self::Unfit(_) => false,
         }
+    }
+}
+
+fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => {
+            // Class 08: connection exception; 53: insufficient resources; 57: operator
+            // intervention. 25P03: a transaction that was left open too long.
+            error.code().is_some_and(|code| {
+                ["08", "53", "57", "25P03"]
+                    .iter()
+                    .any(|class| code.starts_with(class))
+            })
+        }
+        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+            false
+        }
+        _ => true,
     }
 }
 

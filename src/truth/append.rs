@@ -119,10 +119,8 @@ impl Bucket {
             return Err(AppendError::NotWritten(CallError::NotConnected.into()));
         }
 
-        let sent = self
-            .requester
-            .client()
-            .publish_with_headers(subject, headers, value);
+        let client = self.requester.client();
+        let sent = client.publish_with_headers(subject, headers, value);
         match tokio::time::timeout_at(deadline, sent).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(AppendError::NotWritten(CallError::NotConnected.into())),

@@ -43,6 +43,13 @@ impl Refusal {
         self
     }
 
+    /// Returns the same refusal without one of its details.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.details.remove(key);
+        self
+    }
+
     /// Returns the same refusal with `details.field`, a path such as `data.isin`. The path is
     /// truncated to 256 bytes.
     #[must_use]

@@ -2,7 +2,6 @@
 
 use super::{Encoding, Refusal, TraceContext};
 use crate::domain::opaque_debug;
-use async_nats::HeaderMap;
 use serde::Deserialize;
 
 /// The caller's token: `Bearer <token>` (RFC 6750).
@@ -22,6 +21,19 @@ pub const ERROR_CODE: &str = "Nats-Service-Error-Code";
 /// In a refusal: its code and message in one line (NATS services, ADR-32).
 pub const ERROR: &str = "Nats-Service-Error";
 
+/// The bytes of a header block around its headers: the version and the empty line.
+pub(super) const HEADER_FRAME_BYTES: usize = "NATS/1.0\r\n\r\n".len();
+/// The longest value of `Content-Type` that a client is expected to send, in bytes.
+const CONTENT_TYPE_BYTES_MAX: usize = 128;
+/// The longest value of `Request-Timeout-Ms` and of `traceparent` that a client is expected to send,
+/// in bytes.
+const SHORT_VALUE_BYTES_MAX: usize = 64;
+
+/// The length of a header as it is sent, with a value of this length, in bytes.
+pub(super) const fn header_bytes(name: &str, value_bytes: usize) -> usize {
+    name.len() + ": \r\n".len() + value_bytes
+}
+
 /// The limits on headers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +45,19 @@ pub struct HeaderLimits {
 impl Default for HeaderLimits {
     fn default() -> Self {
         Self { token_bytes: 8_192 }
+    }
+}
+
+impl HeaderLimits {
+    /// The length of the headers that a request needs at most, as they are sent, in bytes. Other
+    /// headers of the caller come on top.
+    pub fn request_header_bytes(&self) -> usize {
+        HEADER_FRAME_BYTES
+            + header_bytes(AUTHORIZATION, "Bearer ".len() + self.token_bytes)
+            + header_bytes(CONTENT_TYPE, CONTENT_TYPE_BYTES_MAX)
+            + header_bytes(NATS_MSG_ID, RequestKey::LENGTH_MAX)
+            + header_bytes(REQUEST_TIMEOUT_MS, SHORT_VALUE_BYTES_MAX)
+            + header_bytes(TRACEPARENT, SHORT_VALUE_BYTES_MAX)
     }
 }
 
@@ -59,6 +84,25 @@ pub struct RequestHeaders {
 }
 
 opaque_debug!(RequestKey, RequestHeaders);
+
+/// The headers of a request that a worker reads, each with its only value.
+#[derive(Default)]
+struct KnownHeaders<'a> {
+    authorization: HeaderValue<'a>,
+    content_type: HeaderValue<'a>,
+    msg_id: HeaderValue<'a>,
+    timeout_ms: HeaderValue<'a>,
+    traceparent: HeaderValue<'a>,
+}
+
+/// The value of a header, and whether it is the only one.
+#[derive(Clone, Copy, Default)]
+enum HeaderValue<'a> {
+    #[default]
+    Missing,
+    Single(&'a str),
+    Several,
+}
 
 impl RequestKey {
     /// The maximum length, in characters.
@@ -88,7 +132,8 @@ impl RequestKey {
 }
 
 impl RequestHeaders {
-    /// Parses the headers of a request. The names of headers are not case-sensitive.
+    /// Parses the headers of a request: names and values in the order in which they came. The names
+    /// are not case-sensitive, and unknown ones are ignored.
     ///
     /// # Errors
     /// A refusal and the encoding to write it in: the caller's, or the default if the encoding is
@@ -98,39 +143,47 @@ impl RequestHeaders {
     /// A wrong `Authorization` header is not an error here. Its refusal is in `token`:
     /// `bad_request` if it is given twice, `unauthenticated` if it is no bearer token, or
     /// `too_large`.
-    pub fn parse(
-        headers: Option<&HeaderMap>,
+    pub fn parse<'a>(
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
         limits: &HeaderLimits,
     ) -> Result<Self, (Encoding, Refusal)> {
-        let Some(headers) = headers else {
-            return Ok(Self::default());
-        };
+        let known = KnownHeaders::find(headers);
 
-        let encoding = single(headers, CONTENT_TYPE)
+        let encoding = known
+            .content_type
+            .single(CONTENT_TYPE)
             .and_then(Encoding::from_content_type)
             .map_err(|refusal| (Encoding::default(), refusal))?;
 
-        Self::parse_rest(headers, encoding, limits).map_err(|refusal| (encoding, refusal))
+        Self::parse_known(&known, encoding, limits).map_err(|refusal| (encoding, refusal))
     }
 
-    fn parse_rest(
-        headers: &HeaderMap,
+    fn parse_known(
+        known: &KnownHeaders<'_>,
         encoding: Encoding,
         limits: &HeaderLimits,
     ) -> Result<Self, Refusal> {
         Ok(Self {
-            token: single(headers, AUTHORIZATION)
+            token: known
+                .authorization
+                .single(AUTHORIZATION)
                 .and_then(|value| value.map(|value| bearer(value, limits)).transpose())
                 .transpose(),
             encoding,
-            request_id: single(headers, NATS_MSG_ID)?
+            request_id: known
+                .msg_id
+                .single(NATS_MSG_ID)?
                 .map(RequestKey::parse)
                 .transpose()?,
-            timeout_ms: single(headers, REQUEST_TIMEOUT_MS)?
+            timeout_ms: known
+                .timeout_ms
+                .single(REQUEST_TIMEOUT_MS)?
                 .map(milliseconds)
                 .transpose()?,
             // A doubled header is ignored: which one is the caller's is unknown.
-            trace: single(headers, TRACEPARENT)
+            trace: known
+                .traceparent
+                .single(TRACEPARENT)
                 .ok()
                 .flatten()
                 .and_then(TraceContext::parse),
@@ -139,28 +192,55 @@ impl RequestHeaders {
 }
 
 /// Returns the encoding of the reply to a caller whose other headers are not parsed.
-pub fn encoding_asked(headers: Option<&HeaderMap>) -> Encoding {
-    let content_type = headers.and_then(|headers| single(headers, CONTENT_TYPE).ok().flatten());
+pub fn encoding_asked<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Encoding {
+    let content_type = KnownHeaders::find(headers)
+        .content_type
+        .single(CONTENT_TYPE);
 
-    Encoding::from_content_type(content_type).unwrap_or_default()
+    Encoding::from_content_type(content_type.ok().flatten()).unwrap_or_default()
 }
 
-/// Returns the only value of the header, if there is one.
-///
-/// # Errors
-/// `bad_request` if there are several values, in any spelling of the name.
-fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refusal> {
-    let mut values = headers
-        .iter()
-        .filter(|(key, _)| AsRef::<str>::as_ref(*key).eq_ignore_ascii_case(name))
-        .flat_map(|(_, values)| values);
+impl<'a> KnownHeaders<'a> {
+    fn find(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut known = Self::default();
 
-    match (values.next(), values.next()) {
-        (Some(_), Some(_)) => Err(Refusal::bad_field(
-            name,
-            "the header is given more than once",
-        )),
-        (value, _) => Ok(value.map(|value| value.as_str())),
+        for (name, value) in headers {
+            let slots = [
+                (AUTHORIZATION, &mut known.authorization),
+                (CONTENT_TYPE, &mut known.content_type),
+                (NATS_MSG_ID, &mut known.msg_id),
+                (REQUEST_TIMEOUT_MS, &mut known.timeout_ms),
+                (TRACEPARENT, &mut known.traceparent),
+            ];
+            let slot = slots
+                .into_iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name));
+            if let Some((_, slot)) = slot {
+                *slot = match slot {
+                    HeaderValue::Missing => HeaderValue::Single(value),
+                    HeaderValue::Single(_) | HeaderValue::Several => HeaderValue::Several,
+                };
+            }
+        }
+
+        known
+    }
+}
+
+impl<'a> HeaderValue<'a> {
+    /// Returns the only value of the header of that name, if there is one.
+    ///
+    /// # Errors
+    /// `bad_request` if there are several values, in any spelling of the name.
+    fn single(self, name: &str) -> Result<Option<&'a str>, Refusal> {
+        match self {
+            Self::Missing => Ok(None),
+            Self::Single(value) => Ok(Some(value)),
+            Self::Several => Err(Refusal::bad_field(
+                name,
+                "the header is given more than once",
+            )),
+        }
     }
 }
 

@@ -16,9 +16,9 @@ pub struct ReplyWall {
     pub prefixes: Vec<String>,
     /// The maximum length of a reply subject, in bytes.
     pub max_bytes: usize,
-    /// The prefix of this worker's own inboxes. They are refused, because a reply sent there would
-    /// be mistaken for one from JetStream or the auth service. Empty if there is no such prefix.
-    pub own_prefix: String,
+    /// The prefixes of this worker's own inboxes. They are refused, because a reply sent there would
+    /// be mistaken for one from JetStream or the auth service.
+    pub own_prefixes: Vec<String>,
 }
 
 /// Why a request gets no reply.
@@ -42,7 +42,7 @@ impl Default for ReplyWall {
         Self {
             prefixes: vec!["_INBOX".to_owned(), "_R_".to_owned()],
             max_bytes: 256,
-            own_prefix: String::new(),
+            own_prefixes: Vec::new(),
         }
     }
 }
@@ -79,11 +79,11 @@ impl ReplyWall {
     }
 
     fn is_own(&self, reply: &str) -> bool {
-        let rest = reply
-            .strip_prefix(self.own_prefix.as_str())
-            .filter(|_| !self.own_prefix.is_empty());
-
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        self.own_prefixes
+            .iter()
+            .filter(|prefix| !prefix.is_empty())
+            .filter_map(|prefix| reply.strip_prefix(prefix.as_str()))
+            .any(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn the_inboxes_of_the_worker_itself_are_refused() {
         let wall = ReplyWall {
-            own_prefix: "_INBOX_worker".to_owned(),
+            own_prefixes: vec!["_INBOX_worker".to_owned()],
             ..ReplyWall::default()
         };
         let table = [

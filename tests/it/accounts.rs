@@ -4,10 +4,11 @@
 use crate::harness::{Verifier, World, isin, shared};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
 use futures::StreamExt as _;
-use gofavorites::app::Maintenance;
+use gofavorites::app::{Maintenance, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::dev::secrets::inbox_prefix;
 use gofavorites::dev::tokens::{ALL_SCOPES, unix_now};
 use serde_json::{Value, json};
 use std::ops::Range;
@@ -191,14 +192,14 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
         .await
         .map_err(|error| format!("serve: {error:#}"))?;
 
-    for user in ["gateway", "gateway2"] {
+    for user in ["gateway", "gateway2", "direct"] {
         check_caller(&world, user)
             .await
             .map_err(|error| format!("{user}: {error}"))?;
     }
 
-    if world.query("a", "select count(*) from item where not deleted") != "2" {
-        return Err("the projection has not stored both rows".into());
+    if world.query("a", "select count(*) from item where not deleted") != "3" {
+        return Err("the projection has not stored all rows".into());
     }
 
     check_maintenance(&world)
@@ -209,7 +210,7 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
         .await
         .map_err(|error| format!("revocation: {error}"))?;
 
-    for user in ["gateway", "gateway2", "operator"] {
+    for user in ["gateway", "gateway2", "direct", "operator"] {
         check_discovery(&world, user)
             .await
             .map_err(|error| format!("discovery by {user}: {error}"))?;
@@ -296,13 +297,11 @@ async fn check_maintenance(world: &World) -> Result<(), String> {
     ask(&client, "favorites.v1.delete", headers, &delete).await?;
 
     let mut settings = settings_with_short_limits(world);
-    settings.nats.user = "maintain".into();
-    settings.nats.password = world.secrets.nats("maintain").into();
-    settings.nats.inbox_prefix = "_INBOX_maintain".into();
+    world.connect_all_as(&mut settings, "maintain");
     settings.maintain.deletions_d = 0;
 
     let round = async {
-        Maintenance::build(&settings)
+        Maintenance::build(&settings, WaitLimit::FOREVER)
             .await?
             .once()
             .await
@@ -324,7 +323,7 @@ async fn check_maintenance(world: &World) -> Result<(), String> {
 /// The worker counts a revocation that the auth service publishes.
 async fn check_revocations(world: &World) -> Result<(), String> {
     let service = AuthService::new(&world.secrets).map_err(|error| error.to_string())?;
-    let auth = world.connect("auth").await;
+    let auth = world.connect("auth_service").await;
     let revoked = RevokedTokens {
         sub: Some("gateway".into()),
         sid: None,
@@ -554,15 +553,9 @@ struct Prober {
 impl Prober {
     async fn new(world: &World, user: &str) -> Self {
         let (sender, refusals) = mpsc::unbounded_channel();
-        let prefix = if ["worker", "init", "maintain"].contains(&user) {
-            format!("_INBOX_{user}")
-        } else {
-            "_INBOX".into()
-        };
-
         let client =
             ConnectOptions::with_user_and_password(user.into(), world.secrets.nats(user).into())
-                .custom_inbox_prefix(prefix)
+                .custom_inbox_prefix(inbox_prefix(user))
                 .event_callback(move |event| {
                     if let Event::ServerError(error) = event {
                         // The test may have ended.
@@ -674,7 +667,13 @@ const SUBSCRIPTIONS: [&str; 7] = [
 ];
 
 /// The inboxes of `init` and of workers, and the replies between accounts.
-const OTHERS_INBOXES: [&str; 3] = ["_INBOX_worker.>", "_INBOX_init.>", "_R_.>"];
+const OTHERS_INBOXES: [&str; 5] = [
+    "_INBOX_worker.>",
+    "_INBOX_front.>",
+    "_INBOX_auth.>",
+    "_INBOX_init.>",
+    "_R_.>",
+];
 
 /// A record of the bucket.
 const RECORD: &str = "$KV.favorites.AAAAAAAAAAAAAAAAAAAAAA.BBBBBBBBBBBBBBBBBBBBBB";
@@ -708,19 +707,62 @@ impl Forbidden {
         )
     }
 
-    fn for_worker() -> Self {
+    /// A calling service in the workers' account, where nothing but its permissions keeps it from
+    /// what others receive.
+    fn for_direct_caller() -> Self {
+        let others = ["auth.v1.verify", REVOKED, "_R_.x", "_INBOX.x"];
+        let inboxes = ["_INBOX.>", "_INBOX.another.>", "_INBOX.*.>", "_INBOX.*.x"];
+
+        Self::new(
+            "direct",
+            &[&CHANGES, &READS, &ELSEWHERE, &[RECORD], &others],
+            &[&SUBSCRIPTIONS, &OTHERS_INBOXES, &inboxes, &[REVOKED, PING]],
+        )
+    }
+
+    /// The connections of a worker: to the bucket, to callers, and to the auth service.
+    fn for_worker() -> [Self; 3] {
         let others = [
             "$JS.API.INFO",
             "$JS.API.STREAM.MSG.GET.KV_favorites",
             "favorites.v1.put",
+            "favorites.changed.x.y",
+            "auth.v1.verify",
             REVOKED,
+            PING,
+            "_R_.x",
+            "_INBOX.x",
         ];
-
-        Self::new(
+        let inboxes = ["_INBOX.>", "_INBOX_init.>", "_R_.>"];
+        let truth = Self::new(
             "worker",
             &[&CHANGES, &ELSEWHERE, &others],
-            &[&SUBSCRIPTIONS, &["_INBOX.>", "_INBOX_init.>", "_R_.>"]],
-        )
+            &[&SUBSCRIPTIONS, &inboxes, &[REVOKED, PING]],
+        );
+
+        let others = [
+            RECORD,
+            "favorites.v1.put",
+            "favorites.changed.x.y",
+            "auth.v1.verify",
+            REVOKED,
+            PING,
+            "_INBOX_worker.x",
+        ];
+        let front = Self::new(
+            "front",
+            &[&CHANGES, &READS, &ELSEWHERE, &others],
+            &[&SUBSCRIPTIONS, &inboxes, &["_INBOX_worker.>", REVOKED]],
+        );
+
+        let others = [RECORD, "favorites.v1.put", REVOKED, PING, "_INBOX_auth.x"];
+        let auth = Self::new(
+            "auth",
+            &[&CHANGES, &READS, &ELSEWHERE, &others],
+            &[&SUBSCRIPTIONS, &inboxes, &["_INBOX_worker.>", PING]],
+        );
+
+        [truth, front, auth]
     }
 
     fn for_operator() -> Self {
@@ -740,12 +782,18 @@ impl Forbidden {
     }
 
     fn for_auth_service() -> Self {
-        let others = [RECORD, "favorites.v1.put", PING];
+        let others = [
+            RECORD,
+            "favorites.v1.put",
+            "auth.v1.verify",
+            "_INBOX_worker.x",
+            PING,
+        ];
 
         Self::new(
-            "auth",
+            "auth_service",
             &[&CHANGES, &READS, &ELSEWHERE, &others],
-            &[&SUBSCRIPTIONS, &["_INBOX_worker.>", REVOKED, PING]],
+            &[&SUBSCRIPTIONS, &OTHERS_INBOXES, &[REVOKED, PING]],
         )
     }
 
@@ -801,15 +849,16 @@ async fn each_user_is_refused_everything_beyond_its_work() {
     let before = world.records().await;
 
     let mut tried = 0;
-    for forbidden in [
+    let others = [
         Forbidden::for_caller("gateway"),
         Forbidden::for_caller("gateway2"),
-        Forbidden::for_worker(),
+        Forbidden::for_direct_caller(),
         Forbidden::for_operator(),
         Forbidden::for_auth_service(),
         Forbidden::for_init(),
         Forbidden::for_maintenance(),
-    ] {
+    ];
+    for forbidden in Forbidden::for_worker().into_iter().chain(others) {
         let mut prober = Prober::new(&world, forbidden.user).await;
 
         for subject in &forbidden.publish {

@@ -1,6 +1,6 @@
 //! The command line, as people and scripts use it: the program itself runs against real workers.
 
-use crate::harness::{Caller, Proxy, World, isin, with_breaker};
+use crate::harness::{Caller, Proxy, World, isin, with_user_in};
 use crate::maintain::{delete, maintain, settings};
 use async_nats::{Client, Message};
 use futures::StreamExt as _;
@@ -404,7 +404,7 @@ async fn a_write_stays_in_doubt_until_a_reply_settles_it() {
     let world = World::without_auth(ACCOUNTS_CONF).await;
     let caller = world.caller("alice").await;
     let alice = Person::new(&world, &caller);
-    let stand_in = world.connect("worker").await;
+    let stand_in = world.connect("front").await;
     let requests = stand_in
         .queue_subscribe("favorites.v1.put", "favorites".into())
         .await
@@ -580,7 +580,7 @@ async fn config_shows_effective_settings_and_hides_secrets() {
     let path = world.directory.join("worker.toml");
     let file = path.to_str().expect("UTF-8");
     let text = "[shard]\nid = \"a\"\n\
-                [nats]\npassword = \"hush\"\n\
+                [nats.truth]\nuser = \"u\"\npassword = \"hush\"\n\
                 [postgres]\nurl = \"postgres://u:hush@h/d\"\n\
                 [keys]\nidentity = \"hush\"\nencryption = \"hush\"\n\
                 [auth]\nissuer = \"i\"\nverdict_keys = \"k\"\n";
@@ -832,7 +832,9 @@ async fn check_through_relay(alice: &Person) {
 /// deletes an item between two pages of a walk, and runs maintenance.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_from_zero_are_complete_despite_maintenance() {
-    let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
+    // The relay is a caller in the workers' own account.
+    let accounts = with_user_in(ACCOUNTS_CONF, "SERVICE", "breaker");
+    let world = World::with_accounts(&accounts).await;
     let _a = world.worker("a").await;
     let caller = world.caller("alice").await;
     let alice = Person::new(&world, &caller);

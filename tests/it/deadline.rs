@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// An auth service that takes every question and answers none, as long as both are kept.
 async fn silent_auth_service(world: &World) -> (Client, Subscriber) {
-    let client = world.connect("auth").await;
+    let client = world.connect("auth_service").await;
     let questions = client
         .queue_subscribe("auth.v1.verify", "auth".into())
         .await

@@ -171,7 +171,7 @@ fn assert_description_is_complete(dev: &Dev) {
         json!({"verify_subject": "auth.v1.verify", "revoked_subject": "auth.v1.revoked"})
     );
 
-    for user in ["gateway", "gateway2", "auth", "operator"] {
+    for user in ["gateway", "gateway2", "direct", "auth", "operator"] {
         assert!(all["users"][user]["password"].is_string(), "{user}");
     }
 

@@ -1,6 +1,7 @@
 //! Overload: a worker refuses quickly what is too much, keeps no memory for it, and serves on.
 
-use crate::harness::{Caller, Verifier, World, exclusive};
+use crate::harness::load::{Load, Outcome};
+use crate::harness::{ByHand, Caller, Verifier, World, exclusive};
 use async_nats::{HeaderMap, Subscriber};
 use futures::StreamExt as _;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
@@ -234,4 +235,73 @@ async fn long_headers_and_subjects_are_answered_or_rejected() {
 
     alice.done("a.list", &json!({})).await;
     assert_eq!(worker.counters.dropped().hostile_reply_subject, 0);
+}
+
+/// Goal: a caller who sends unreadable messages as fast as they can disturbs no other caller.
+///
+/// Method: a client by hand sends a thousand of them a second to requests and to discovery, for ten
+/// seconds. Meanwhile eight callers write and read through two workers. All their requests must be
+/// answered normally at the first try, and no connection may be lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_storm_of_unreadable_messages_disturbs_nobody() {
+    const STORM: Duration = Duration::from_secs(10);
+    let _permit = exclusive().await;
+    let world = World::start().await;
+    let _first = world.worker("a").await;
+    let _second = world.worker("a").await;
+    let load = Load::start(&world, &["a"], 8, false).await;
+    load.progress(400).await;
+    let before = Instant::now();
+    load.progress(2_000).await;
+
+    let start = Instant::now();
+    let sent = send_unreadable(&world, STORM).await;
+    let end = Instant::now();
+    let mut report = load.stop().await;
+
+    let quantiles = |from, to| [0.5, 0.99].map(|share| report.read_quantile(share, from, to));
+    println!(
+        "{sent} unreadable messages in {:?}: p50 and p99 of reads {:?}, before {:?}",
+        end - start,
+        quantiles(start, end),
+        quantiles(before, start)
+    );
+    assert!(sent >= 9_000, "a storm: {sent}");
+    report.only(&[], &[Outcome::Pending]);
+    for worker in world.stats(2).await {
+        let nats = &worker["data"]["nats"];
+        assert_eq!(nats["connections"], 1, "{nats}");
+        assert_eq!(nats["truth"]["connections"], 1, "{nats}");
+        assert_eq!(nats["auth"]["connections"], 1, "{nats}");
+    }
+    report.verify(&["a"]).await;
+    report.is_clean();
+}
+
+/// Sends a thousand unreadable messages a second, and returns how many were sent.
+async fn send_unreadable(world: &World, time: Duration) -> usize {
+    let mut stranger = ByHand::connect(world, "gateway").await;
+    let headers: [&[u8]; 3] = [
+        b"NATS/1.0\r\nX: a\rb\r\n\r\n",
+        b"NATS/1.0\r\nno colon\r\n\r\n",
+        b"\0\r\r\xff",
+    ];
+    let subjects: [&[u8]; 3] = [b"favorites.v1.get", b"$SRV.PING", b"favorites.v1.\xff"];
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let start = Instant::now();
+    let mut sent = 0;
+
+    while start.elapsed() < time {
+        ticks.tick().await;
+        for _ in 0..10 {
+            let subject = subjects[sent % subjects.len()];
+            let headers = headers[sent / subjects.len() % headers.len()];
+            stranger
+                .publish(subject, b"_INBOX.nobody", headers, b"{}")
+                .await;
+            sent += 1;
+        }
+    }
+
+    sent
 }

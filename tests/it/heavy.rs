@@ -3,7 +3,7 @@
 
 use crate::harness::{Caller, Proxy, World, Writers, with_breaker};
 use async_nats::Client;
-use gofavorites::app::Maintenance;
+use gofavorites::app::{Maintenance, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::maintenance::Round;
@@ -42,15 +42,13 @@ fn slow_consumers(world: &World) -> usize {
 
 fn maintenance_settings(world: &World) -> Settings {
     let mut settings = world.settings("a");
-    settings.nats.user = "maintain".into();
-    settings.nats.password = world.secrets.nats("maintain").into();
-    settings.nats.inbox_prefix = "_INBOX_maintain".into();
+    world.connect_all_as(&mut settings, "maintain");
 
     settings
 }
 
 async fn maintenance(world: &World) -> Maintenance {
-    Maintenance::build(&maintenance_settings(world))
+    Maintenance::build(&maintenance_settings(world), WaitLimit::FOREVER)
         .await
         .expect("built")
 }

@@ -5,7 +5,7 @@
 //! are run.
 
 use crate::harness::{Caller, Worker, World};
-use gofavorites::app::OperatorSession;
+use gofavorites::app::{OperatorSession, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::domain::Version;
 use gofavorites::maintenance::{Comparison, Verifier};
@@ -75,7 +75,7 @@ impl Stage {
         let a = world.worker_with(Self::settings(&world)).await;
         let b = world.worker("b").await;
 
-        let session = OperatorSession::open(&world.settings("a"), "test")
+        let session = OperatorSession::open(&world.settings("a"), "test", WaitLimit::FOREVER)
             .await
             .expect("a session");
         let store = world.store("a");

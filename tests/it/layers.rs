@@ -12,8 +12,16 @@ use std::path::{Path, PathBuf};
 /// itself.
 const LAYERS: [&[&str]; 7] = [
     &["domain"],
-    &["wire", "seal", "requester", "breaker", "build"],
-    &["auth", "truth", "shard"],
+    &[
+        "wire",
+        "seal",
+        "front",
+        "requester",
+        "breaker",
+        "build",
+        "secret_file",
+    ],
+    &["auth", "truth", "shard", "nats"],
     &["owners"],
     &["handler", "maintenance"],
     &["app", "config", "telemetry", "shutdown", "dev"],

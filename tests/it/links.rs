@@ -113,6 +113,14 @@ async fn check_callers(world: &World, leaves: &Leaves) -> Result<(), String> {
         }
     }
 
+    // The reply to a caller in the workers' account crosses the links as it is.
+    let token = at_a.token.to_string();
+    let direct = Caller::new(world.connect("direct").await, token);
+    let got = request(&direct, "b.get", &get).await?;
+    if got["item"] != put["item"] {
+        return Err("a direct caller: another item".into());
+    }
+
     for _ in 0..10 {
         request(&at_a, "put", &put_again).await?;
 
@@ -203,7 +211,7 @@ async fn check_revocations(world: &World, leaves: &Leaves) -> Result<(), String>
         let message = service
             .revocation(&revoked)
             .map_err(|error| error.to_string())?;
-        let auth = world.connect_at(&url, "auth").await;
+        let auth = world.connect_at(&url, "auth_service").await;
 
         auth.publish(REVOKED_SUBJECT, message.into())
             .await

@@ -3,7 +3,7 @@
 
 use crate::harness::load::{Load, Outcome};
 use crate::harness::{Caller, World};
-use gofavorites::app::Maintenance;
+use gofavorites::app::{Maintenance, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::maintenance::Round;
@@ -16,9 +16,7 @@ use std::time::Duration;
 /// The settings of maintenance that forgets every deletion, however young.
 pub(crate) fn settings(world: &World) -> Settings {
     let mut settings = world.settings("a");
-    settings.nats.user = "maintain".into();
-    settings.nats.password = world.secrets.nats("maintain").into();
-    settings.nats.inbox_prefix = "_INBOX_maintain".into();
+    world.connect_all_as(&mut settings, "maintain");
     settings.maintain.deletions_d = 0;
 
     settings
@@ -26,7 +24,9 @@ pub(crate) fn settings(world: &World) -> Settings {
 
 /// Runs one round of maintenance, in which no owner may fail.
 pub(crate) async fn maintain(settings: &Settings) -> Round {
-    let maintenance = Maintenance::build(settings).await.expect("built");
+    let maintenance = Maintenance::build(settings, WaitLimit::FOREVER)
+        .await
+        .expect("built");
     let round = maintenance.once().await.expect("a round");
     assert_eq!(round.failed, 0);
 
@@ -285,7 +285,9 @@ async fn the_next_round_purges_what_a_round_left() {
 
     delete(&alice, "a", "one").await;
 
-    let maintenance = Maintenance::build(&settings).await.expect("built");
+    let maintenance = Maintenance::build(&settings, WaitLimit::FOREVER)
+        .await
+        .expect("built");
     let round = maintenance.once().await.expect("a round");
     assert_eq!(round.failed, 1, "the floor is raised, and nothing purged");
     assert_eq!(
@@ -369,7 +371,9 @@ async fn maintenance_during_writes_loses_no_acknowledged_write() {
         let settings = settings(&world);
         let stop = stop.clone();
         async move {
-            let maintenance = Maintenance::build(&settings).await.expect("built");
+            let maintenance = Maintenance::build(&settings, WaitLimit::FOREVER)
+                .await
+                .expect("built");
             let mut rounds = 0;
             let mut purged = 0;
             while !stop.load(Ordering::SeqCst) {

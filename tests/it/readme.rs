@@ -53,7 +53,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 /// Returns a document's section of that heading.
-fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
     let (_, section) = document
         .split_once(&format!("\n## {heading}\n"))
         .expect("a section of that heading");
@@ -126,13 +126,15 @@ struct Platform {
 }
 
 impl Platform {
-    fn start() -> Self {
+    /// Starts it with these arguments of `dev`.
+    fn start(arguments: &[&str]) -> Self {
         let directory = kept_directory();
         let log = fs::File::create(directory.join("log")).expect("a file");
 
         let process = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
             .args(["dev", "--state"])
             .arg(directory.join("dev"))
+            .args(arguments)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdout(log.try_clone().expect("a file"))
             .stderr(log)
@@ -253,7 +255,12 @@ impl Platform {
 
         let user = self.variable("NATS_USER");
         let password = self.variable("NATS_PASSWORD");
-        let client = ConnectOptions::with_user_and_password(user, password)
+        let mut options = ConnectOptions::with_user_and_password(user, password);
+        let authority = self.variable("NATS_CA");
+        if !authority.is_empty() {
+            options = options.add_root_certificates(authority.into());
+        }
+        let client = options
             .connect(self.variable("NATS_URL"))
             .await
             .expect("a connection");
@@ -295,9 +302,9 @@ struct Tour {
 }
 
 impl Tour {
-    fn start() -> Self {
+    fn start(arguments: &[&str]) -> Self {
         Self {
-            platform: Platform::start(),
+            platform: Platform::start(arguments),
             printed: String::new(),
             reply: Value::Null,
             commands: 0,
@@ -488,15 +495,14 @@ impl<'a> SettingRow<'a> {
 
     /// Whether it is about a field that the settings show under that name.
     fn is_about(&self, name: &str) -> bool {
-        self.section == name || self.field.rsplit('.').next() == Some(name)
+        self.section == name || self.field.split('.').any(|part| part == name)
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_readmes_tour_goes_as_it_says() {
+async fn play_the_readme(arguments: &[&str]) {
     let _permit = shared().await;
     let readme = text("README.md");
-    let mut tour = Tour::start();
+    let mut tour = Tour::start(arguments);
 
     tour.play(section(&readme, "A one-minute tour")).await;
 
@@ -505,10 +511,20 @@ async fn the_readmes_tour_goes_as_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_tour_goes_as_it_says() {
+    play_the_readme(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_tour_goes_over_tls_too() {
+    play_the_readme(&["--tls"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_long_tour_goes_as_it_says() {
     let _permit = shared().await;
     let document = text("docs/tour.md");
-    let mut tour = Tour::start();
+    let mut tour = Tour::start(&[]);
 
     tour.play(&document).await;
 

@@ -1,8 +1,8 @@
 //! The reply subject of a request is input: no reply goes to a subject where it would act as a
 //! command.
 
-use crate::harness::{Caller, Worker, World};
-use async_nats::{Client, ConnectOptions, Message};
+use crate::harness::{Caller, Worker, World, with_user_in};
+use async_nats::{Client, Message};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
@@ -10,28 +10,20 @@ use gofavorites::dev::tokens::ALL_SCOPES;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The accounts, with a caller inside the workers' own account, and a worker with all rights that
-/// the account has.
+/// A user of the workers' front who may do everything in the bucket's account, where the front of a
+/// worker has no business.
+const ALMIGHTY: &str = "almighty";
+
+/// The accounts, with a caller and a front inside the bucket's own account.
 fn with_an_insider() -> String {
-    let insider = "users: [\n      { user: insider, password: insider, \
-                   permissions: { publish: { allow: [\">\"] } } }\n";
+    let conf = with_user_in(ACCOUNTS_CONF, "TRUTH", "insider");
 
-    let conf = ACCOUNTS_CONF.replacen("users: [\n", insider, 1);
-    let conf = conf.replacen("\"$KV.favorites.>\"", "\">\"", 1);
-    assert_eq!(conf.matches("\">\"").count(), 2, "{conf}");
-
-    conf
+    with_user_in(&conf, "TRUTH", ALMIGHTY)
 }
 
 /// A connection of the insider, which sends also what the client library would refuse.
 async fn insider(world: &World) -> Client {
-    let options = ConnectOptions::with_user_and_password("insider".into(), "insider".into());
-
-    options
-        .skip_subject_validation(true)
-        .connect(world.nats.url())
-        .await
-        .expect("a connection")
+    world.connect_added("insider").await
 }
 
 /// The insider as a caller with alice's token.
@@ -56,6 +48,8 @@ fn hostile_subjects() -> Vec<String> {
         "inbox",
         "_inbox.x",
         "_INBOX_worker.x.1",
+        "_INBOX_front.x.1",
+        "_INBOX_auth.x.1",
         "_INBOXES.x",
         "_R_x.y",
         "_INBOX.*",
@@ -161,12 +155,14 @@ async fn request(client: &Client, subject: &'static str) -> Message {
 /// Goal: a worker drops a request whose reply would act as a command, and counts it.
 ///
 /// Method: an insider, whose reply subjects arrive unchanged, sends every request with every
-/// hostile subject and without one. The worker has all rights, so that only its own check
-/// protects the bucket. The bucket must stay as it is, and honest requests must be served.
+/// hostile subject and without one. The worker's front is in the bucket's account with all rights,
+/// so that only its own check protects the bucket. The bucket must stay as it is, and honest requests must be served.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_reply_goes_where_it_would_be_a_command() {
     let world = World::with_accounts(&with_an_insider()).await;
-    let worker = world.worker("a").await;
+    let worker = world
+        .worker_with(world.settings_with_front("a", ALMIGHTY))
+        .await;
     let caller = insider_as_alice(&world).await;
 
     caller.put_text("a", "there", "y").await;
@@ -207,7 +203,7 @@ async fn no_reply_goes_where_it_would_be_a_command() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_setting_allows_replies_that_are_commands() {
     let world = World::with_accounts(&with_an_insider()).await;
-    let mut settings = world.settings("a");
+    let mut settings = world.settings_with_front("a", ALMIGHTY);
     settings.worker.reply_prefixes = ["_INBOX", "$JS", "$KV", "$", ""]
         .map(str::to_owned)
         .to_vec();
@@ -228,13 +224,15 @@ async fn no_setting_allows_replies_that_are_commands() {
 
 /// Goal: in the tests above it is the check that protects the bucket, not missing rights.
 ///
-/// Method: the worker's NATS user itself publishes what a reply to a hostile subject would be: a
+/// Method: the NATS user of that front itself publishes what a reply to a hostile subject would be: a
 /// record, and then, with an empty body, the deletion of the bucket. The server obeys both.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_check_such_a_reply_would_be_obeyed() {
     let world = World::with_accounts(&with_an_insider()).await;
-    let worker = world.worker("a").await;
-    let client = world.connect("worker").await;
+    let worker = world
+        .worker_with(world.settings_with_front("a", ALMIGHTY))
+        .await;
+    let client = world.connect_added(ALMIGHTY).await;
     let insider = insider(&world).await;
 
     let answer = request(&insider, "favorites.v1.version").await;
@@ -268,8 +266,8 @@ async fn without_the_check_such_a_reply_would_be_obeyed() {
 /// rights. A listener in the worker's account sees the subjects as they arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn between_accounts_a_reply_subject_is_rewritten() {
-    let listener = "users: [\n      { user: insider, password: insider }\n";
-    let world = World::with_accounts(&ACCOUNTS_CONF.replacen("users: [\n", listener, 1)).await;
+    let accounts = with_user_in(ACCOUNTS_CONF, "SERVICE", "insider");
+    let world = World::with_accounts(&accounts).await;
     let worker = world.worker("a").await;
     let alice = world.caller("alice").await;
 

@@ -3,7 +3,7 @@
 
 use crate::harness::{Caller, Worker, World, copy, with_breaker};
 use async_nats::Client;
-use gofavorites::app::OperatorSession;
+use gofavorites::app::{OperatorSession, WaitLimit};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::maintenance::{Comparison, Difference, Verifier};
 use gofavorites::seal::ItemKey;
@@ -208,7 +208,7 @@ async fn compare(world: &World, verifier: &Verifier, name: &str) -> Comparison {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_not_yet_projected_is_no_difference() {
     let (world, workers, owners) = with_some_owners(3).await;
-    let session = OperatorSession::open(&world.settings("a"), "test")
+    let session = OperatorSession::open(&world.settings("a"), "test", WaitLimit::FOREVER)
         .await
         .expect("a session");
     let verifier = Verifier::new(session.operator.clone());

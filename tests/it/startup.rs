@@ -2,7 +2,7 @@
 //! leaves no request without a reply. Also the limits that a worker sets to requests and owners.
 
 use crate::harness::{Caller, Proxy, Reply, World};
-use gofavorites::config::Settings;
+use gofavorites::config::{Role, Settings};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::secrets::Secrets;
 use serde_json::{Value, json};
@@ -98,8 +98,6 @@ async fn all_wrong_settings_are_named_together() {
     with_three_errors.limits.in_flight = 0;
     let mut without_keys = world.settings("a");
     without_keys.auth.verdict_keys = "{}".into();
-    let mut with_wrong_password = world.settings("a");
-    with_wrong_password.nats.password = "wrong".into();
 
     let error = start_error(&world, with_three_errors).await;
     check_names(&error, &["shard.id", "truth.replicas", "limits.in_flight"]);
@@ -107,8 +105,19 @@ async fn all_wrong_settings_are_named_together() {
     let error = start_error(&world, without_keys).await;
     check_names(&error, &["auth.verdict_keys"]);
 
-    let error = start_error(&world, with_wrong_password).await;
-    check_names(&error, &["nats.password"]);
+    for role in Role::ALL {
+        let mut settings = world.settings("a");
+        let nats = &mut settings.nats;
+        let user = match role {
+            Role::Front => &mut nats.front,
+            Role::Auth => &mut nats.auth,
+            Role::Truth => &mut nats.truth,
+        };
+        user.password = "wrong".into();
+
+        let error = start_error(&world, settings).await;
+        check_names(&error, &[&format!("nats.{}.password", role.name())]);
+    }
 }
 
 /// Goal: a worker whose Postgres has another schema names the remedy.
@@ -324,7 +333,7 @@ async fn requests_beyond_a_workers_limit_are_refused() {
     settings.limits.in_flight = 4;
     settings.auth.timeout_ms = 3_000;
     let _worker = world.worker_with(settings).await;
-    let silent = world.connect("auth").await;
+    let silent = world.connect("auth_service").await;
     let _questions = silent
         .queue_subscribe("auth.v1.verify", "auth".into())
         .await

@@ -96,7 +96,7 @@ async fn a_worker_that_waits_at_its_start_stops_in_order() {
 async fn an_unfinished_request_shows_in_the_exit_code() {
     let world = World::without_auth(ACCOUNTS_CONF).await;
     world.init(&world.settings("a")).await.expect("init");
-    let silent = world.connect("auth").await;
+    let silent = world.connect("auth_service").await;
     let _questions = silent
         .queue_subscribe("auth.v1.verify", "auth".into())
         .await

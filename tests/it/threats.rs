@@ -4,8 +4,8 @@
 //! Each attack is made twice: against the platform as it is, where it has to fail, and with that
 //! one defence removed, where it has to succeed. So no test passes because of a bad attack.
 
-use crate::harness::{Caller, Verifier, World};
-use async_nats::{Client, ConnectOptions};
+use crate::harness::{Caller, Verifier, World, with_user_in};
+use async_nats::Client;
 use futures::StreamExt as _;
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
@@ -23,23 +23,11 @@ const ATTACK_TIME: Duration = Duration::from_millis(700);
 
 /// Returns the accounts with a user `mallory` in one of them, who may do whatever that account may.
 fn with_mallory_in(account: &str) -> String {
-    let (before, after) = ACCOUNTS_CONF
-        .split_once(&format!("  {account} {{"))
-        .expect("an account");
-    let (head, users) = after.split_once("users: [\n").expect("users");
-    let mallory = "      { user: mallory, password: mallory }";
-
-    format!("{before}  {account} {{{head}users: [\n{mallory}\n{users}")
+    with_user_in(ACCOUNTS_CONF, account, "mallory")
 }
 
 async fn mallory(world: &World) -> Client {
-    let options = ConnectOptions::with_user_and_password("mallory".into(), "mallory".into());
-
-    options
-        .skip_subject_validation(true)
-        .connect(world.nats.url())
-        .await
-        .expect("a connection")
+    world.connect_added("mallory").await
 }
 
 async fn bucket_exists(world: &World) -> bool {
@@ -83,31 +71,18 @@ mod a_caller_names_a_command_as_the_reply_subject {
         tokio::time::sleep(ATTACK_TIME).await;
     }
 
-    /// Returns accounts with mallory in the workers' own account, and a worker who may do
-    /// everything there.
-    fn accounts_without_defence() -> String {
-        with_mallory_in("TRUTH").replacen("\"$KV.favorites.>\" ", "\">\" ", 1)
+    /// A user for the front of a worker, or of a service in its place.
+    const FRONT: &str = "almighty";
+
+    /// Returns accounts with mallory in one of them, and with a front there that may do everything
+    /// in that account.
+    fn with_mallory_and_front_in(account: &str) -> String {
+        with_user_in(&with_mallory_in(account), account, FRONT)
     }
 
-    /// Shows that the worker's own check of reply subjects stops the attack, even if the accounts
-    /// do not.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_workers_check_stops_it_in_the_workers_account() {
-        let world = World::with_accounts(&accounts_without_defence()).await;
-        let worker = world.worker("a").await;
-
-        attack(&mallory(&world).await).await;
-
-        assert!(bucket_exists(&world).await);
-        assert_eq!(worker.counters.dropped().hostile_reply_subject, 1);
-    }
-
-    /// Shows that the attack succeeds with a service that sends a reply to any subject.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn without_the_check_the_bucket_is_deleted() {
-        let world = World::with_accounts(&accounts_without_defence()).await;
-        world.init(&world.settings("a")).await.expect("init");
-        let naive = world.connect("worker").await;
+    /// Starts a service that sends a reply to any subject.
+    async fn start_naive_service(world: &World) {
+        let naive = world.connect_added(FRONT).await;
         let mut requests = naive
             .queue_subscribe("favorites.v1.*", "favorites".into())
             .await
@@ -120,9 +95,46 @@ mod a_caller_names_a_command_as_the_reply_subject {
                 naive.publish(subject, "".into()).await.expect("sent");
             }
         });
+    }
+
+    /// Shows that the worker's own check of reply subjects stops the attack, even if the accounts
+    /// do not.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_workers_check_stops_it_in_the_buckets_account() {
+        let world = World::with_accounts(&with_mallory_and_front_in("TRUTH")).await;
+        let settings = world.settings_with_front("a", FRONT);
+        let worker = world.worker_with(settings).await;
+
+        attack(&mallory(&world).await).await;
+
+        assert!(bucket_exists(&world).await);
+        assert_eq!(worker.counters.dropped().hostile_reply_subject, 1);
+    }
+
+    /// Shows that the attack succeeds in the bucket's account with a service that sends a reply to
+    /// any subject.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_the_check_the_bucket_is_deleted() {
+        let world = World::with_accounts(&with_mallory_and_front_in("TRUTH")).await;
+        world.init(&world.settings("a")).await.expect("init");
+        start_naive_service(&world).await;
+
         attack(&mallory(&world).await).await;
 
         assert!(!bucket_exists(&world).await);
+    }
+
+    /// Shows that the account of the fronts stops the attack, even if nothing checks the subject
+    /// and the front may do everything there.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_account_of_the_fronts_stops_it_without_the_check() {
+        let world = World::with_accounts(&with_mallory_and_front_in("SERVICE")).await;
+        world.init(&world.settings("a")).await.expect("init");
+        start_naive_service(&world).await;
+
+        attack(&mallory(&world).await).await;
+
+        assert!(bucket_exists(&world).await);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -152,13 +164,15 @@ mod a_caller_sends_the_command {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn nobody_receives_it_in_the_callers_account() {
-        let world = World::with_accounts(&with_mallory_in("GATEWAY")).await;
-        world.init(&world.settings("a")).await.expect("init");
+    async fn nobody_receives_it_in_the_callers_accounts() {
+        for account in ["GATEWAY", "SERVICE"] {
+            let world = World::with_accounts(&with_mallory_in(account)).await;
+            world.init(&world.settings("a")).await.expect("init");
 
-        attack(&world).await;
+            attack(&world).await;
 
-        assert!(bucket_exists(&world).await);
+            assert!(bucket_exists(&world).await, "from {account}");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -349,7 +363,7 @@ mod an_impostor_revokes_tokens {
 
     /// Publishes a message on the revocation subject, as the auth service does.
     async fn publish(world: &World, message: &str) {
-        let auth = world.connect("auth").await;
+        let auth = world.connect("auth_service").await;
 
         auth.publish(REVOKED_SUBJECT, message.to_owned().into())
             .await

@@ -4,7 +4,7 @@
 use crate::harness::{Caller, World, dump, isin};
 use async_nats::{Client, ConnectOptions, Message, Subscriber};
 use futures::StreamExt as _;
-use gofavorites::config::Settings;
+use gofavorites::config::{Role, Settings};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::process::ChildProcess;
 use gofavorites::dev::tokens::ALL_SCOPES;
@@ -27,7 +27,7 @@ const REQUEST: &str = "mark-of-a-request-88c3";
 const OPERATION: &str = "mark-of-an-operation-41d9";
 
 /// The NATS accounts in which messages of a request travel.
-const ACCOUNTS: [&str; 3] = ["TRUTH", "AUTH", "GATEWAY"];
+const ACCOUNTS: [&str; 4] = ["TRUTH", "SERVICE", "AUTH", "GATEWAY"];
 
 /// The subjects on which a caller's words have to travel: to the worker, to the auth service, and
 /// back.
@@ -35,7 +35,7 @@ const REQUEST_PATH: [&str; 5] = [
     "favorites.v1.",
     "auth.v1.verify",
     "_R_.",
-    "_INBOX_worker.",
+    "_INBOX_auth.",
     "_INBOX.",
 ];
 
@@ -108,8 +108,6 @@ fn serve(world: &World, settings: &Settings) -> ChildProcess {
     let ready = &settings.worker.ready_file;
     let variables = [
         ("NATS__URL", settings.nats.url.as_str()),
-        ("NATS__USER", &settings.nats.user),
-        ("NATS__PASSWORD", &settings.nats.password),
         ("SHARD__ID", &settings.shard.id),
         ("POSTGRES__URL", &settings.postgres.url),
         ("KEYS__IDENTITY", &settings.keys.identity),
@@ -123,9 +121,19 @@ fn serve(world: &World, settings: &Settings) -> ChildProcess {
         ("LOG__FILTER", "trace"),
     ];
 
+    let users = Role::ALL.map(|role| {
+        let user = settings.nats.user(role);
+        let section = format!("GOFAVORITES__NATS__{}", role.name().to_uppercase());
+        [
+            (format!("{section}__USER"), &user.user),
+            (format!("{section}__PASSWORD"), &user.password),
+        ]
+    });
+
     let mut command = Command::new(env!("CARGO_BIN_EXE_gofavorites"));
     command
         .arg("serve")
+        .envs(users.into_iter().flatten())
         .envs(variables.map(|(name, value)| (format!("GOFAVORITES__{name}"), value)));
 
     let log = world.directory.join("worker.log");
@@ -336,9 +344,9 @@ fn check_logs(world: &World, settings: &Settings, worker: &ChildProcess, marks: 
     let secrets = [
         settings.keys.identity.clone(),
         settings.keys.encryption.clone(),
-        settings.nats.password.clone(),
         settings.postgres.url.clone(),
     ];
+    let passwords = Role::ALL.map(|role| settings.nats.user(role).password.clone());
 
     let text = String::from_utf8_lossy(&of_server).into_owned();
     assert!(text.contains("[DBG]"), "the server logs much");
@@ -354,6 +362,7 @@ fn check_logs(world: &World, settings: &Settings, worker: &ChildProcess, marks: 
     for mut log in [of_server, of_worker] {
         assert_eq!(found(marks, &log), None);
         assert_eq!(found(&secrets, &log), None, "a secret of the worker");
+        assert_eq!(found(&passwords, &log), None, "a password of the worker");
 
         log.extend_from_slice(marks[0].as_bytes());
         assert!(found(marks, &log).is_some(), "a planted mark is found");
@@ -392,7 +401,7 @@ fn check_store(mut world: World, marks: &[String]) {
 /// service.
 ///
 /// Method: a caller sends marked data through every operation to a worker that logs all it can.
-/// Insiders receive every message of three accounts. Then a dump of Postgres, the logs, the
+/// Insiders receive every message of four accounts. Then a dump of Postgres, the logs, the
 /// messages and the files of the bucket are searched for the marks. A mark that is planted in each
 /// of them shows that the search finds it.
 #[tokio::test(flavor = "multi_thread")]

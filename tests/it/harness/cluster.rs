@@ -38,15 +38,14 @@ impl World {
         let (number, directory) = shared.place();
         let secrets = Secrets::generate().expect("secrets");
 
-        let mut retries = 0;
-        let [first, second, third] = loop {
-            // Another process may take a port that was free a moment ago.
-            match start_three(&shared.servers.nats_server, &directory, &secrets, accounts).await {
-                Ok(servers) => break servers,
-                Err(error) => assert!(retries < START_RETRIES_MAX, "{error:#}"),
-            }
-            retries += 1;
+        let program = &shared.servers.nats_server;
+        let role = |number: usize, ports: &[u16]| Role::Member {
+            name: format!("n{}", number + 1),
+            port: ports[number],
+            all: ports[..3].to_owned(),
         };
+        let ([first, second, third], _) =
+            start_three(program, &directory, &secrets, accounts, role).await;
 
         let mut world = Self::of(first, secrets, shared, directory, number, permit);
         world.truth.replicas = 3;
@@ -59,7 +58,7 @@ impl World {
     }
 
     /// Creates the bucket as soon as all three servers can keep it.
-    async fn wait_for_three_replicas(&self) {
+    pub(super) async fn wait_for_three_replicas(&self) {
         let start = Instant::now();
 
         while let Err(error) = self.init(&self.settings("a")).await {
@@ -75,7 +74,7 @@ impl World {
     pub async fn leader(&self) -> Option<(String, usize)> {
         let operator = self.connect("operator").await;
         let request = operator.request(
-            "$JS.API.STREAM.INFO.KV_favorites",
+            format!("{}.STREAM.INFO.KV_favorites", self.api()),
             json!({}).to_string().into(),
         );
         let reply = tokio::time::timeout(Duration::from_secs(1), request)
@@ -117,28 +116,33 @@ impl World {
     }
 }
 
-async fn start_three(
+/// Starts three servers, each with the role for its number and the free ports, and returns them
+/// with the ports: three for routes, and three more.
+pub(super) async fn start_three(
     program: &Path,
     directory: &Path,
     secrets: &Secrets,
     accounts: &str,
-) -> anyhow::Result<[NatsServer; 3]> {
-    let ports = (0..3)
-        .map(|_| free_port(None))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+    role: impl Fn(usize, &[u16]) -> Role,
+) -> ([NatsServer; 3], [u16; 3]) {
+    let mut retries = 0;
 
-    let start = async |number: usize| {
-        let name = format!("n{}", number + 1);
-        let place = directory.join(&name);
-        let role = Role::Member {
-            name,
-            port: ports[number],
-            all: ports.clone(),
+    loop {
+        let ports: Vec<_> = (0..6).map(|_| free_port(None).expect("a port")).collect();
+        let start = async |number: usize| {
+            let place = directory.join(format!("n{}", number + 1));
+            let role = role(number, &ports);
+            NatsServer::start_with(program, &place, None, secrets, &role, accounts).await
         };
-        NatsServer::start_with(program, &place, None, secrets, &role, accounts).await
-    };
+        let started = async { anyhow::Ok([start(0).await?, start(1).await?, start(2).await?]) };
 
-    Ok([start(0).await?, start(1).await?, start(2).await?])
+        // Another process may take a port that was free a moment ago.
+        match started.await {
+            Ok(servers) => return (servers, [ports[3], ports[4], ports[5]]),
+            Err(error) => assert!(retries < START_RETRIES_MAX, "{error:#}"),
+        }
+        retries += 1;
+    }
 }
 
 impl Cluster {

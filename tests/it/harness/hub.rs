@@ -51,7 +51,7 @@ impl World {
 
         let role = Role::Leaf {
             name: "leaf".into(),
-            hub: link.port(),
+            hub: vec![link.port()],
         };
         let leaf = NatsServer::start(program, &directory, None, &secrets, &role)
             .await

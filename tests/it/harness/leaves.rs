@@ -46,7 +46,7 @@ impl World {
             let place = directory.join(name);
             let role = Role::Leaf {
                 name: name.into(),
-                hub: link.port(),
+                hub: vec![link.port()],
             };
             let leaf = NatsServer::start_with(program, &place, None, &secrets, &role, at_leaves)
                 .await

@@ -5,8 +5,11 @@
 
 mod by_hand;
 mod caller;
+mod certificates;
 mod cluster;
 mod hub;
+mod hub_of_three;
+mod jwt;
 mod leaves;
 pub mod load;
 mod process;
@@ -20,7 +23,9 @@ mod writers;
 
 pub use by_hand::ByHand;
 pub use caller::{Caller, Reply};
+pub use certificates::{Authority, Certificate};
 pub use cluster::Cluster;
+pub use jwt::Operator;
 pub use leaves::Leaves;
 pub use process::Process;
 
@@ -28,7 +33,7 @@ pub use proxy::Proxy;
 pub use serial::{exclusive, shared};
 pub use servers::{dump, dump_all, kept_directory, start_platform};
 pub use verifier::Verifier;
-pub use world::{Worker, World, with_breaker};
+pub use world::{Worker, World, with_breaker, with_user_in};
 pub use writers::Writers;
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! A worker as operators run it: a process of its own, which ends with an exit code.
 
 use super::world::World;
-use gofavorites::config::Settings;
+use gofavorites::config::{Role, Settings};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;
@@ -36,12 +36,15 @@ impl World {
         let mut shown: Table = toml::from_str(&settings.shown().expect("TOML")).expect("TOML");
         for (section, field, secret) in [
             ("nats", "url", &settings.nats.url),
-            ("nats", "password", &settings.nats.password),
             ("postgres", "url", &settings.postgres.url),
             ("keys", "identity", &settings.keys.identity),
             ("keys", "encryption", &settings.keys.encryption),
         ] {
             shown[section][field] = Value::String(secret.clone());
+        }
+        for role in Role::ALL {
+            let password = settings.nats.user(role).password.clone();
+            shown["nats"][role.name()]["password"] = Value::String(password);
         }
         std::fs::write(&file, toml::to_string(&shown).expect("TOML")).expect("written");
 

@@ -121,6 +121,7 @@ pub async fn start_platform(directory: &Path) -> Platform {
         home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
         state: directory.join("dev"),
         fresh: true,
+        tls: false,
         program: PathBuf::from(env!("CARGO_BIN_EXE_gofavorites")),
         shards: vec!["a".into(), "b".into()],
         workers: 2,

@@ -1,6 +1,7 @@
 //! A shard as a worker and an operator see it: its owners, its rows, and the program's commands.
 
 use super::world::World;
+use gofavorites::config::Role;
 use gofavorites::dev::tokens::ISSUER;
 use gofavorites::requester::Requester;
 use gofavorites::seal::{Keyring, OwnerKey, UserId};
@@ -45,11 +46,20 @@ impl World {
         let keys = &settings.keys;
         let auth = &settings.auth;
 
+        let users = Role::ALL.map(|role| {
+            let user = nats.user(role);
+            format!(
+                "nats.{0}.user = {1:?}\nnats.{0}.password = {2:?}\nnats.{0}.inbox_prefix = {3:?}",
+                role.name(),
+                user.user,
+                user.password,
+                user.inbox_prefix
+            )
+        });
         let text = [
             format!("shard.id = {shard:?}"),
             format!("nats.url = {:?}", nats.url),
-            format!("nats.user = {:?}", nats.user),
-            format!("nats.password = {:?}", nats.password),
+            users.join("\n"),
             format!("truth.domain = {:?}", settings.truth.domain),
             format!("postgres.url = {:?}", settings.postgres.url),
             format!("keys.identity = {:?}", keys.identity),
@@ -58,8 +68,11 @@ impl World {
             format!("auth.verdict_keys = {:?}", auth.verdict_keys),
             format!("auth.token_keys = {:?}", auth.token_keys),
         ];
+        // Moved into place, because a program that was started before may be reading it.
         let file = self.directory.join(format!("shard-{shard}.toml"));
-        std::fs::write(&file, text.join("\n")).expect("written");
+        let draft = file.with_extension("draft");
+        std::fs::write(&draft, text.join("\n")).expect("written");
+        std::fs::rename(&draft, &file).expect("moved");
 
         file
     }

@@ -34,7 +34,7 @@ impl Verifier {
         answer: impl Fn(&AuthService, &str) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
         let service = AuthService::new(&world.secrets).expect("keys");
-        let client = world.connect("auth").await;
+        let client = world.connect("auth_service").await;
         let subscription = client
             .queue_subscribe(VERIFY_SUBJECT, "auth".into())
             .await
@@ -48,7 +48,7 @@ impl Verifier {
 
         // Nobody answers until the server has the subscription. Some tests have accounts in which
         // the worker cannot ask at all, so the wait ends in any case.
-        let worker = world.connect("worker").await;
+        let worker = world.connect("auth").await;
         let knock = async { while worker.request(VERIFY_SUBJECT, KNOCK.into()).await.is_err() {} };
         let _ = tokio::time::timeout(Duration::from_millis(500), knock).await;
 

@@ -9,7 +9,7 @@ use gofavorites::app::{self, App, Counters};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
 use gofavorites::dev::role::Role;
-use gofavorites::dev::secrets::Secrets;
+use gofavorites::dev::secrets::{Secrets, inbox_prefix};
 use gofavorites::dev::{auth_service, tokens};
 use gofavorites::truth::TruthSettings;
 use serde_json::{Value, json};
@@ -40,11 +40,19 @@ pub struct World {
 /// Returns the accounts with one more user, who may do anything to the bucket, as an attacker, an
 /// accident or an administrator could.
 pub fn with_breaker(accounts: &str) -> String {
-    accounts.replacen(
-        "    users: [\n",
-        "    users: [\n      { user: breaker, password: breaker }\n",
-        1,
-    )
+    with_user_in(accounts, "TRUTH", "breaker")
+}
+
+/// Returns the accounts with one more user in one of them, who may do whatever that account may.
+/// Its password is its name.
+pub fn with_user_in(accounts: &str, account: &str, user: &str) -> String {
+    let (before, after) = accounts
+        .split_once(&format!("  {account} {{\n"))
+        .expect("an account");
+    let (head, users) = after.split_once("users: [\n").expect("users");
+    let user = format!("      {{ user: {user}, password: {user} }}");
+
+    format!("{before}  {account} {{\n{head}users: [\n{user}\n{users}")
 }
 
 /// A worker in this process.
@@ -156,7 +164,7 @@ impl World {
                 .expect("the auth service");
         }));
 
-        let worker = self.connect("worker").await;
+        let worker = self.connect("auth").await;
         for _ in 0..200 {
             let reply = worker
                 .request(auth_service::VERIFY_SUBJECT, "{\"token\":\"x\"}".into())
@@ -177,8 +185,7 @@ impl World {
         settings.truth = self.truth.clone();
 
         settings.nats.url = self.url(shard);
-        settings.nats.user = "worker".into();
-        settings.nats.password = self.secrets.nats("worker").into();
+        self.connect_as(&mut settings, ["front", "auth", "worker"]);
 
         settings.postgres.url = self.shared.postgres.url(&self.database(shard));
         settings.postgres.connections = 4;
@@ -192,6 +199,23 @@ impl World {
         settings.auth.token_keys = self.secrets.token_jwks().expect("a key set");
 
         settings
+    }
+
+    /// Makes all three connections of these settings those of one user of `nats/accounts.conf`.
+    pub fn connect_all_as(&self, settings: &mut Settings, user: &str) {
+        self.connect_as(settings, [user; 3]);
+    }
+
+    /// Sets the users of the connections to callers, to the auth service and to the bucket.
+    fn connect_as(&self, settings: &mut Settings, users: [&str; 3]) {
+        let nats = &mut settings.nats;
+        let connections = [&mut nats.front, &mut nats.auth, &mut nats.truth];
+
+        for (connection, user) in std::iter::zip(connections, users) {
+            connection.user = user.into();
+            connection.password = self.secrets.nats(user).into();
+            connection.inbox_prefix = inbox_prefix(user);
+        }
     }
 
     /// Returns the URL to which the shard's workers and callers connect.
@@ -242,11 +266,9 @@ impl World {
     /// Does the same as [`init`](Self::init), with a database that exists.
     pub async fn prepare(&self, settings: &Settings) -> anyhow::Result<app::InitReport> {
         let mut settings = settings.clone();
-        settings.nats.user = "init".into();
-        settings.nats.password = self.secrets.nats("init").into();
-        settings.nats.inbox_prefix = "_INBOX_init".into();
+        self.connect_all_as(&mut settings, "init");
 
-        app::init(&settings).await
+        app::init(&settings, app::WaitLimit::FOREVER).await
     }
 
     /// Starts a worker of that shard, after `init`, and waits until it is ready.
@@ -301,19 +323,31 @@ impl World {
 
     /// Does the same as [`connect`](Self::connect), to another server.
     pub async fn connect_at(&self, url: &str, user: &str) -> Client {
-        let prefix = match user {
-            "worker" => "_INBOX_worker",
-            "init" => "_INBOX_init",
-            "maintain" => "_INBOX_maintain",
-            _ => "_INBOX",
-        };
-
         ConnectOptions::with_user_and_password(user.into(), self.secrets.nats(user).into())
-            .custom_inbox_prefix(prefix)
+            .custom_inbox_prefix(inbox_prefix(user))
             .request_timeout(Some(Duration::from_secs(8)))
             .connect(url)
             .await
             .expect("a connection")
+    }
+
+    /// Connects as a user of [`with_user_in`], who may send also what the client library would
+    /// refuse.
+    pub async fn connect_added(&self, user: &str) -> Client {
+        ConnectOptions::with_user_and_password(user.into(), user.into())
+            .skip_subject_validation(true)
+            .connect(self.nats.url())
+            .await
+            .expect("a connection")
+    }
+
+    /// Returns the settings of a worker that answers callers as a user of [`with_user_in`].
+    pub fn settings_with_front(&self, shard: &str, user: &str) -> Settings {
+        let mut settings = self.settings(shard);
+        settings.nats.front.user = user.into();
+        settings.nats.front.password = user.into();
+
+        settings
     }
 
     /// Connects as the user of [`with_breaker`].
@@ -326,15 +360,24 @@ impl World {
             .expect("a connection")
     }
 
-    /// Waits until a worker of that shard answers. After an outage of NATS, each worker reconnects
-    /// in its own time.
+    /// Waits until a worker of that shard answers and has its other two connections. After an
+    /// outage of NATS, each connection is made again in its own time.
     pub async fn wait_for_worker(&self, shard: &str) {
         let client = self.connect("gateway").await;
         let subject = format!("favorites.v1.shard.{shard}.version");
+        let is_connected = |statistics: &Value| {
+            let nats = &statistics["data"]["nats"];
+            statistics["data"]["shard"] == shard
+                && nats["auth"]["connected"] == true
+                && nats["truth"]["connected"] == true
+        };
 
         for _ in 0..500 {
             if client.request(subject.clone(), "".into()).await.is_ok() {
-                return;
+                let statistics = ask_for_statistics(&client, usize::MAX).await;
+                if statistics.iter().any(is_connected) {
+                    return;
+                }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

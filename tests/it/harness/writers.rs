@@ -10,7 +10,7 @@ use gofavorites::requester::Requester;
 use gofavorites::seal::{
     ItemKey, Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, random,
 };
-use gofavorites::truth::{AppendError, Bucket, NewRecord};
+use gofavorites::truth::{AppendError, Bucket, Follower, NewRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,9 @@ const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait before the bucket is asked again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long the servers may take until the bucket can be followed.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often a reader of the bucket may have to begin again.
 const FOLLOW_RETRIES_MAX: usize = 10;
@@ -400,6 +403,18 @@ impl WritersReport {
     }
 }
 
+/// Follows the bucket from that sequence on, as soon as its servers can.
+async fn follow(bucket: &Bucket, from: u64) -> Follower {
+    let start = Instant::now();
+
+    loop {
+        match bucket.follow(from).await {
+            Ok(follower) => return follower,
+            Err(error) => assert!(start.elapsed() < FOLLOW_TIMEOUT, "{error}"),
+        }
+    }
+}
+
 /// Reads every record of the bucket, as the projection does.
 async fn read_all(world: &World) -> RecordsByOwner {
     let client = world.connect("worker").await;
@@ -407,7 +422,7 @@ async fn read_all(world: &World) -> RecordsByOwner {
     let bucket = Bucket::new(requester, world.truth.clone(), "a");
     let newest = bucket.position().await.expect("a position").newest;
 
-    let mut follower = bucket.follow(0).await.expect("a follower");
+    let mut follower = follow(&bucket, 0).await;
     let mut found = RecordsByOwner::new();
     let mut at = 0;
     let mut retries = 0;
@@ -419,7 +434,7 @@ async fn read_all(world: &World) -> RecordsByOwner {
                 retries < FOLLOW_RETRIES_MAX,
                 "the bucket cannot be followed"
             );
-            follower = bucket.follow(at).await.expect("a follower");
+            follower = follow(&bucket, at).await;
             continue;
         };
 

@@ -1,0 +1,539 @@
+//! The settings: the defaults, overridden by a file, overridden by the environment. They are read
+//! once and checked together.
+
+mod nats;
+mod secrets;
+
+pub use nats::{NatsSettings, NatsUserSettings, Role};
+
+use crate::auth::AuthSettings;
+use crate::handler::Limits;
+use crate::maintenance::MaintainSettings;
+use crate::owners::{
+    ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings, WriteSettings,
+};
+use crate::shard::ShardSettings;
+use crate::truth::TruthSettings;
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// All settings of a worker. A setting `section.field` stands in a TOML file, or as
+/// `GOFAVORITES__SECTION__FIELD` in the environment, which overrides the file.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The connections to NATS.
+    pub nats: NatsSettings,
+    /// This worker's subjects, its start and its stop.
+    pub worker: WorkerSettings,
+    /// This worker's shard.
+    pub shard: ShardId,
+    /// The shard's Postgres.
+    pub postgres: ShardSettings,
+    /// The installation's two keys.
+    pub keys: KeySettings,
+    /// The verification of callers.
+    pub auth: AuthSettings,
+    /// The bucket.
+    pub truth: TruthSettings,
+    /// Reads.
+    pub read: ReadSettings,
+    /// Writes.
+    pub write: WriteSettings,
+    /// The projection.
+    pub projection: ProjectionSettings,
+    /// Forgetting old deletions.
+    pub maintain: MaintainSettings,
+    /// How long old versions are kept.
+    pub retention: RetentionSettings,
+    /// How long a repeated write is recognised.
+    pub retry: RetrySettings,
+    /// The bounds on what callers send and get.
+    pub limits: Limits,
+    /// The log.
+    pub log: LogSettings,
+}
+
+/// This worker's subjects, its start and its stop.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerSettings {
+    /// The prefix of the subjects that the worker answers.
+    pub prefix: String,
+    /// The worker's id in discovery: letters, digits, `_` and `-`. If it is empty, each start makes
+    /// a new one.
+    pub id: String,
+    /// The queue group in which workers share the requests.
+    pub queue_group: String,
+    /// The prefixes that a reply subject may have. Behind gateways it needs `_GR_` too.
+    pub reply_prefixes: Vec<String>,
+    /// The longest reply subject, in bytes.
+    pub reply_subject_bytes: usize,
+    /// How long requests under way may take after the signal to stop, in milliseconds.
+    pub grace_ms: u64,
+    /// A file into which the worker writes its process id when it is ready; none if empty.
+    pub ready_file: PathBuf,
+}
+
+/// The shard of this worker.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShardId {
+    /// The shard's name: 1 to 32 of `a-z`, `0-9` and `-`.
+    pub id: String,
+}
+
+/// The installation's two keys, the same for every worker of every shard.
+#[derive(Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeySettings {
+    /// The key of the keyed hashes that stand for owners: 32 bytes in base64.
+    #[serde(serialize_with = "hidden")]
+    pub identity: String,
+    /// A file that holds it.
+    pub identity_file: PathBuf,
+    /// The key that wraps the owners' data keys: 32 bytes in base64.
+    #[serde(serialize_with = "hidden")]
+    pub encryption: String,
+    /// A file that holds it.
+    pub encryption_file: PathBuf,
+}
+
+/// The log.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// The format: `json` or `human`.
+    pub format: LogFormat,
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    pub filter: String,
+}
+
+/// The format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// Text, for people.
+    Human,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self {
+            prefix: "favorites".into(),
+            id: String::new(),
+            queue_group: "favorites".into(),
+            reply_prefixes: vec!["_INBOX".into(), "_R_".into()],
+            reply_subject_bytes: 256,
+            grace_ms: 10_000,
+            ready_file: PathBuf::new(),
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Json,
+            filter: "info,async_nats=warn,sqlx=warn".into(),
+        }
+    }
+}
+
+impl WorkerSettings {
+    /// The worker's id in discovery: the configured one, or a new one.
+    pub fn id(&self) -> String {
+        if self.id.is_empty() {
+            uuid::Uuid::now_v7().simple().to_string()
+        } else {
+            self.id.clone()
+        }
+    }
+}
+
+impl fmt::Debug for KeySettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeySettings")
+            .field("identity_file", &self.identity_file)
+            .field("encryption_file", &self.encryption_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings that cannot be used. Each one is named, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A setting cannot be read. The source of the error names it.
+    #[error("the settings cannot be read: {0}")]
+    Unreadable(#[from] config::ConfigError),
+    /// A setting has another place now.
+    #[error("{0}")]
+    Moved(String),
+    /// The settings can be read, but values are invalid.
+    #[error("the settings are invalid:\n  {}", .0.join("\n  "))]
+    Invalid(Vec<String>),
+}
+
+/// The settings that hold lists. In the environment their entries are separated by commas.
+const LIST_SETTINGS: [&str; 3] = [
+    "worker.reply_prefixes",
+    "auth.algorithms",
+    "auth.token_issuers",
+];
+
+/// Writes a secret as `(hidden)`, or as empty if there is none.
+fn hidden<S: Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if secret.is_empty() { "" } else { "(hidden)" })
+}
+
+/// Writes URLs without their passwords.
+fn without_password<S: Serializer>(urls: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&crate::shard::without_password(urls))
+}
+
+impl Settings {
+    /// Returns the settings in force as TOML, with the secrets hidden.
+    pub fn shown(&self) -> anyhow::Result<String> {
+        Ok(toml::to_string(self)?)
+    }
+
+    /// Reads the file, if one is given, and the environment.
+    pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let environment = config::Environment::with_prefix("GOFAVORITES")
+            .prefix_separator("__")
+            .separator("__")
+            .ignore_empty(true);
+
+        let mut builder = config::Config::builder();
+        if let Some(file) = file {
+            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
+        }
+        builder = builder.add_source(environment);
+
+        for list in LIST_SETTINGS {
+            let variable = format!("GOFAVORITES__{}", list.replace('.', "__").to_uppercase());
+            if let Some(text) = std::env::var(variable).ok().filter(|text| !text.is_empty()) {
+                builder = builder
+                    .set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
+            }
+        }
+
+        let settings = builder.build()?;
+        if let Some(message) = nats::moved_field(&settings) {
+            return Err(SettingsError::Moved(message));
+        }
+
+        secrets::check_given_once(&settings)?;
+
+        let mut settings: Self = settings.try_deserialize()?;
+        secrets::read_files(&mut settings)?;
+        Ok(settings)
+    }
+
+    /// Checks all settings together, so that one start reports everything that is wrong.
+    ///
+    /// # Errors
+    /// One line for each setting that is wrong, with what to do.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let mut problems = Vec::new();
+        let mut require = |ok: bool, message: &str| {
+            if !ok {
+                problems.push(message.to_owned());
+            }
+        };
+
+        self.check_required(&mut require);
+        self.check_servers(&mut require);
+        self.check_worker(&mut require);
+        self.check_limits(&mut require);
+        if let Err(error) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
+            problems.push(format!("worker.prefix and shard.id: {error}"));
+        }
+
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(SettingsError::Invalid(problems))
+        }
+    }
+
+    /// Checks the settings that have no usable default.
+    fn check_required(&self, require: &mut impl FnMut(bool, &str)) {
+        require(
+            !self.postgres.url.is_empty(),
+            "postgres.url: name the shard's database",
+        );
+        require(
+            !self.keys.identity.is_empty(),
+            "keys.identity: give 32 bytes in base64, the same on every shard",
+        );
+        require(
+            !self.keys.encryption.is_empty(),
+            "keys.encryption: give 32 bytes in base64, the same on every shard",
+        );
+        require(
+            !self.auth.issuer.is_empty(),
+            "auth.issuer: name the issuer of the auth service's verdicts",
+        );
+        let given = |text: &str, file: &Path| (!text.is_empty(), !file.as_os_str().is_empty());
+        let verdict_keys = given(&self.auth.verdict_keys, &self.auth.verdict_keys_file);
+        require(
+            verdict_keys != (false, false),
+            "auth.verdict_keys: give the auth service's public keys as a JWK set, or a file of them \
+             as auth.verdict_keys_file",
+        );
+        require(
+            verdict_keys != (true, true),
+            "auth.verdict_keys, auth.verdict_keys_file: give one of them, not both",
+        );
+        let token_keys = given(&self.auth.token_keys, &self.auth.token_keys_file);
+        require(
+            token_keys != (true, true),
+            "auth.token_keys, auth.token_keys_file: give one of them, not both",
+        );
+    }
+
+    /// Checks the settings of the bucket, Postgres, NATS and the auth service.
+    fn check_servers(&self, require: &mut impl FnMut(bool, &str)) {
+        require(
+            (1..=64).contains(&self.truth.history),
+            "truth.history: from 1 to 64 records",
+        );
+        require(
+            [1, 3, 5].contains(&self.truth.replicas),
+            "truth.replicas: 1, 3 or 5",
+        );
+        require(
+            self.truth.domain.bytes().all(is_name_byte),
+            "truth.domain: letters, digits, _ and - only",
+        );
+        require(
+            self.truth.call_ms > 0,
+            "truth.call_ms: more than 0 milliseconds",
+        );
+        require(
+            self.postgres.connections > 0,
+            "postgres.connections: at least 1",
+        );
+        require(
+            self.postgres.call_ms > 0,
+            "postgres.call_ms: more than 0 milliseconds",
+        );
+        for role in Role::ALL {
+            if let Err(error) = self.nats.access(role) {
+                require(false, &format!("nats.{}: {error}", role.name()));
+            }
+
+            let prefixes = &self.worker.reply_prefixes;
+            require(
+                !prefixes.contains(&self.nats.user(role).inbox_prefix),
+                &format!(
+                    "nats.{}.inbox_prefix: must be none of worker.reply_prefixes, which callers use",
+                    role.name()
+                ),
+            );
+        }
+        require(
+            self.nats.queue_messages > 0,
+            "nats.queue_messages: at least 1 message",
+        );
+        require(
+            self.auth.in_flight > 0,
+            "auth.in_flight: at least 1 question",
+        );
+    }
+
+    /// Checks the settings of the worker's own work.
+    fn check_worker(&self, require: &mut impl FnMut(bool, &str)) {
+        require(
+            self.projection.batch > 0,
+            "projection.batch: at least 1 message",
+        );
+        require(
+            (1..=36_500).contains(&self.retention.versions_d),
+            "retention.versions_d: from 1 to 36,500 days",
+        );
+        require(
+            u64::from(self.retry.kept_h) <= u64::from(self.retention.versions_d) * 24,
+            "retry.kept_h: at most retention.versions_d, because a repeat is found by its version",
+        );
+        require(
+            !self.worker.reply_prefixes.is_empty(),
+            "worker.reply_prefixes: at least one, or no request is answered",
+        );
+        require(
+            self.worker.id.bytes().all(is_name_byte),
+            "worker.id: letters, digits, _ and - only",
+        );
+        require(
+            (1..=100).contains(&self.maintain.crowded_percent),
+            "maintain.crowded_percent: from 1 to 100 percent",
+        );
+        require(
+            self.maintain.pause_s > 0,
+            "maintain.pause_s: at least 1 second",
+        );
+    }
+
+    /// Checks the limits.
+    fn check_limits(&self, require: &mut impl FnMut(bool, &str)) {
+        let limits = &self.limits;
+
+        require(
+            limits.keys <= 1_000,
+            "limits.keys: at most 1,000, because one read of the bucket returns all of them",
+        );
+        require(
+            limits.items <= limits.keys,
+            "limits.items: at most limits.keys",
+        );
+        require(
+            (1..=500).contains(&limits.batch),
+            "limits.batch: from 1 to 500 operations",
+        );
+        require(
+            (1..=limits.page_max).contains(&limits.page),
+            "limits.page: from 1 to limits.page_max",
+        );
+        require(limits.in_flight > 0, "limits.in_flight: at least 1 request");
+        require(
+            limits.owner_in_flight > 0,
+            "limits.owner_in_flight: at least 1 request",
+        );
+        require(
+            limits.rate_per_s <= 1_000_000,
+            "limits.rate_per_s: at most 1,000,000 requests a second",
+        );
+        require(
+            limits.rate_burst > 0,
+            "limits.rate_burst: at least 1 request",
+        );
+        require(
+            (1..=64).contains(&limits.nesting),
+            "limits.nesting: from 1 to 64 levels",
+        );
+        require(
+            limits.deadline_ms <= limits.deadline_max_ms,
+            "limits.deadline_ms: at most limits.deadline_max_ms",
+        );
+        require(
+            limits.reply_bytes <= 1 << 20,
+            "limits.reply_bytes: at most the NATS server's max_payload, 1,048,576",
+        );
+    }
+}
+
+/// Returns whether a name in a subject or in JetStream may hold the byte.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"_-".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_check_reports_everything_that_is_wrong() {
+        let error = Settings::default()
+            .check()
+            .expect_err("the defaults name no shard")
+            .to_string();
+
+        for setting in [
+            "shard.id",
+            "postgres.url",
+            "keys.identity",
+            "keys.encryption",
+            "auth.issuer",
+            "auth.verdict_keys",
+        ] {
+            assert!(error.contains(setting), "{setting} is missing in: {error}");
+        }
+    }
+
+    #[test]
+    fn keys_come_from_a_setting_or_a_file_and_not_from_both() {
+        let problems = |settings: &Settings| settings.check().expect_err("no shard").to_string();
+        let mut settings = Settings::default();
+        settings.auth.verdict_keys_file = "keys.json".into();
+        settings.auth.token_keys_file = "keys.json".into();
+
+        let error = problems(&settings);
+        assert!(!error.contains("auth.verdict_keys"), "{error}");
+        assert!(!error.contains("auth.token_keys"), "{error}");
+
+        settings.auth.verdict_keys = "{}".into();
+        settings.auth.token_keys = "{}".into();
+        let error = problems(&settings);
+        for setting in ["auth.verdict_keys_file", "auth.token_keys_file"] {
+            assert!(error.contains(&format!("{setting}: give one")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_limit_out_of_its_bounds_is_named() {
+        let mut settings = Settings::default();
+        settings.limits.keys = 1_024;
+        settings.limits.page = 0;
+
+        let error = settings.check().expect_err("out of bounds").to_string();
+
+        assert!(error.contains("limits.keys"), "{error}");
+        assert!(error.contains("limits.page"), "{error}");
+    }
+
+    #[test]
+    fn a_request_is_not_recognised_longer_than_its_version_is_kept() {
+        let mut settings = Settings::default();
+        settings.retention.versions_d = 6;
+
+        let error = settings.check().expect_err("seven days of six").to_string();
+        assert!(error.contains("retry.kept_h"), "{error}");
+
+        settings.retry.kept_h = 144;
+        let error = settings.check().expect_err("no shard").to_string();
+        assert!(!error.contains("retry.kept_h"), "{error}");
+    }
+
+    #[test]
+    fn a_file_overrides_the_defaults() {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
+        let text = "[shard]\nid = \"a\"\n[limits.item]\ntags = 3\n";
+        std::fs::write(file.path(), text).expect("written");
+
+        let settings = Settings::read(Some(file.path())).expect("well formed");
+
+        assert_eq!(settings.shard.id, "a");
+        assert_eq!(settings.limits.item.tags, 3);
+    }
+
+    #[test]
+    fn an_unknown_setting_is_named() {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
+        std::fs::write(file.path(), "[shard]\nnmae = \"a\"\n").expect("written");
+
+        let error = Settings::read(Some(file.path()))
+            .expect_err("unknown")
+            .to_string();
+
+        assert!(error.contains("nmae"), "{error}");
+    }
+
+    #[test]
+    fn no_secret_is_printed() {
+        let mut settings = Settings::default();
+        settings.keys.identity = "hush".into();
+        settings.nats.truth.password = "hush".into();
+        settings.nats.front.token = "hush".into();
+        settings.nats.auth.nkey_seed = "hush".into();
+        settings.nats.truth.url = "nats://u:hush@h".into();
+        settings.postgres.url = "hush".into();
+
+        let printed = format!("{settings:?}");
+
+        assert!(!printed.contains("hush"));
+    }
+}

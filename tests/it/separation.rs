@@ -1,0 +1,257 @@
+//! The three connections of a worker: the loss of one does not affect the other two, and a
+//! connection that receives nothing any more is noticed.
+
+use crate::harness::{ByHand, Proxy, World};
+use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
+use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::dev::tokens::unix_now;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How long a worker may take to notice a change, and to open a connection again.
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Header blocks over which the published client loses its connection. Over the last one it panics.
+const UNREADABLE: [&[u8]; 4] = [
+    b"NATS/1.0\r\nno colon\r\n\r\n",
+    b"NATS/2.0\r\n\r\n",
+    b"NATS/1.0\r\nX: \xff\xfe\r\n\r\n",
+    b"NATS/1.0\r\nX: a\rb\r\n\r\n",
+];
+
+/// Waits until the statistics of the only worker are as expected, and returns them.
+async fn wait_for_stats(world: &World, is_expected: impl Fn(&Value) -> bool) -> Value {
+    let start = Instant::now();
+
+    loop {
+        let data = world.stats(1).await[0]["data"].clone();
+        if is_expected(&data) {
+            return data;
+        }
+
+        assert!(start.elapsed() < NOTICE_TIMEOUT, "{data}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn auth_connections(data: &Value) -> u64 {
+    data["nats"]["auth"]["connections"]
+        .as_u64()
+        .expect("a number")
+}
+
+/// Goal: an unreadable message of the auth service ends the connection to it, and no other
+/// connection. The worker opens the connection again, and receives revocations on it.
+///
+/// Method: a client without a library publishes such messages as revocations, one kind after the
+/// other. After each kind a new caller is accepted, and this caller's tokens are revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_message_ends_the_auth_connection_alone() {
+    let world = World::start().await;
+    let _worker = world.worker("a").await;
+    let service = AuthService::new(&world.secrets).expect("keys");
+    let honest = world.connect("auth_service").await;
+    let mut by_hand = ByHand::connect(&world, "auth_service").await;
+
+    for (number, headers) in UNREADABLE.into_iter().enumerate() {
+        let before = auth_connections(&world.stats(1).await[0]["data"]);
+        let name = format!("caller-{number}");
+        let caller = world.caller(&name).await;
+
+        by_hand
+            .publish(REVOKED_SUBJECT.as_bytes(), b"_INBOX.none", headers, b"{}")
+            .await;
+        let data = wait_for_stats(&world, |data| auth_connections(data) > before).await;
+
+        assert_eq!(data["nats"]["connections"], 1, "the callers' connection");
+        assert_eq!(data["nats"]["truth"]["connections"], 1, "the bucket's");
+
+        let start = Instant::now();
+        while caller.ask("a.list", &json!({})).await.body["error"].is_object() {
+            assert!(start.elapsed() < NOTICE_TIMEOUT, "no caller is accepted");
+        }
+
+        let revoked = RevokedTokens {
+            sub: Some(name),
+            sid: None,
+            iat: unix_now(),
+        };
+        let received = data["auth"]["revocations"].as_u64().expect("a number");
+        let revocation = service.revocation(&revoked).expect("signed");
+        honest
+            .publish(REVOKED_SUBJECT, revocation.into())
+            .await
+            .expect("sent");
+
+        wait_for_stats(&world, |data| {
+            data["auth"]["revocations"].as_u64() > Some(received)
+        })
+        .await;
+    }
+}
+
+/// Goal: a worker that loses the auth service's server still serves the callers whose verdicts it
+/// has cached, and its connections to callers and bucket stay.
+///
+/// Method: the worker's auth connection goes through a proxy, which is cut and healed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_auth_connection_leaves_the_others_alone() {
+    let world = World::start().await;
+    let proxy = Proxy::start(&world.nats.url().replace("nats://", "")).await;
+    let mut settings = world.settings("a");
+    settings.nats.auth.url = format!("nats://127.0.0.1:{}", proxy.port());
+    let _worker = world.worker_with(settings).await;
+    let cached = world.caller("cached").await;
+    cached.put_text("a", "note", "x").await;
+    let newcomer = world.caller("newcomer").await;
+
+    proxy.cut();
+    wait_for_stats(&world, |data| data["nats"]["auth"]["connected"] == false).await;
+    let refused = newcomer.ask("a.list", &json!({})).await;
+
+    refused.refusal("auth_unavailable");
+    let data = &world.stats(1).await[0]["data"];
+    assert_eq!(data["nats"]["connections"], 1);
+    assert_eq!(data["nats"]["truth"]["connections"], 1);
+
+    proxy.heal();
+    wait_for_stats(&world, |data| {
+        data["nats"]["auth"]["connected"] == true && data["state"] == "healthy"
+    })
+    .await;
+    newcomer.done("a.list", &json!({})).await;
+}
+
+/// Goal: a connection that carries no messages is noticed, although it is up and the server answers
+/// PING on it. A worker with such a connection is not ready.
+///
+/// Method: a proxy changes the subject of the messages that a starting worker publishes to its own
+/// inbox. Discovery works, so the worker's statistics have the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_carries_nothing_is_noticed() {
+    let granted = "\"_INBOX_front.>\"                              # to itself";
+    let accounts = ACCOUNTS_CONF.replace(granted, "\"_INBOX_other.>\"  # to itself");
+    assert_ne!(accounts, ACCOUNTS_CONF, "the grant is in the file");
+    let world = World::with_accounts(&accounts).await;
+    let server = world.nats.url().replace("nats://", "");
+    let proxy = Proxy::rewriting_requests(&server, "PUB _INBOX_front.", "PUB _INBOX_other.").await;
+    let mut settings = world.settings("a");
+    settings.nats.front.url = format!("nats://127.0.0.1:{}", proxy.port());
+
+    world.init(&settings).await.expect("init");
+
+    let noticed = wait_for_stats(&world, |data| {
+        let reasons = data["reasons"].as_array().expect("reasons");
+        let is_silent = |reason: &Value| {
+            let why = reason["why"].as_str().unwrap_or_default();
+            reason["part"] == "front" && why.contains("carries no messages")
+        };
+        reasons.iter().any(is_silent)
+    });
+    tokio::select! {
+        _ = noticed => {}
+        _ = world.try_worker(settings) => panic!("the worker is ready, or has ended"),
+    }
+}
+
+/// Goal: a record with an unreadable header block stops the projection, and no request. Only a
+/// client with a worker's rights can store such a record. The projection continues after the
+/// record's key is purged.
+///
+/// Method: a client without a library publishes such a record as the user of a worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_record_stops_the_projection_until_it_is_purged() {
+    let world = World::start().await;
+    let _worker = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    alice.put_text("a", "note", "before").await;
+    let mut by_hand = ByHand::connect(&world, "worker").await;
+    let key = "$KV.favorites.garbage";
+
+    by_hand
+        .publish(key.as_bytes(), b"_INBOX.none", UNREADABLE[0], b"{}")
+        .await;
+    wait_for_stats(&world, |data| {
+        data["nats"]["truth"]["connections"].as_u64() > Some(3)
+    })
+    .await;
+
+    let put = alice.put_text("a", "note", "meanwhile").await;
+    let id = json!({"kind": "text", "id": "note"});
+    let got = alice.done("a.get", &id).await;
+    assert_eq!(got["item"], put["item"]);
+
+    let maintain = world.connect("maintain").await;
+    let purge = json!({ "filter": key }).to_string();
+    let purged = maintain
+        .request("$JS.API.STREAM.PURGE.KV_favorites", purge.into())
+        .await
+        .expect("an answer");
+    let purged: Value = serde_json::from_slice(&purged.payload).expect("JSON");
+    assert_eq!(purged["purged"], 1, "{purged}");
+
+    wait_for_stats(&world, |data| {
+        data["projection"]["lag"] == 0 && data["state"] == "healthy"
+    })
+    .await;
+}
+
+/// Makes the server load this configuration of its accounts, and waits until it has loaded it.
+async fn reload(world: &mut World, accounts: &str) {
+    let log = world.directory.join("nats.log");
+    let count_reloads = || {
+        let log = fs::read_to_string(&log).expect("a log");
+        log.matches("Reloaded server configuration").count()
+    };
+    let before = count_reloads();
+
+    fs::write(world.directory.join("accounts.conf"), accounts).expect("written");
+    let process = world.nats.process();
+    process.signal(Signal::SIGHUP).expect("sent");
+
+    let start = Instant::now();
+    while count_reloads() == before {
+        assert!(start.elapsed() < NOTICE_TIMEOUT, "it is not loaded");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Takes a grant away while a worker runs, and waits until the worker's statistics name the part
+/// and the text. Then it gives the grant back, and waits until the worker is healthy.
+async fn take_away_and_give_back(grant: &str, part: &str, text: &str) {
+    let mut world = World::start().await;
+    let _worker = world.worker("a").await;
+    let caller = world.caller("alice").await;
+    let narrowed = ACCOUNTS_CONF.replacen(grant, "\"nothing\" #", 1);
+    assert_ne!(narrowed, ACCOUNTS_CONF, "the grant is in the file");
+
+    reload(&mut world, &narrowed).await;
+
+    let names_it = |data: &Value| {
+        let reasons = data["reasons"].as_array().expect("reasons");
+        reasons.iter().any(|reason| {
+            let why = reason["why"].as_str().unwrap_or_default();
+            reason["part"] == part && why.contains(text)
+        })
+    };
+    wait_for_stats(&world, names_it).await;
+
+    reload(&mut world, ACCOUNTS_CONF).await;
+    wait_for_stats(&world, |data| data["state"] == "healthy").await;
+
+    caller.done("a.list", &json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_requests_is_degraded_until_it_has_them() {
+    take_away_and_give_back("\"favorites.v1.> favorites\"", "front", "favorites.v1.").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_revocations_is_degraded_meanwhile() {
+    // Other users have grants for the same subject, without this comment.
+    let grant = "\"auth.v1.revoked\"                             # revocations";
+    take_away_and_give_back(grant, "rights", "auth.v1.revoked").await;
+}
