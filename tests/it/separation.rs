@@ -142,14 +142,23 @@ async fn a_connection_that_carries_nothing_is_noticed() {
 
     world.init(&settings).await.expect("init");
 
-    let noticed = wait_for_stats(&world, |data| {
-        let reasons = data["reasons"].as_array().expect("reasons");
+    let operator = world.connect("operator").await;
+    let noticed = async {
+        let ping = || operator.request("$SRV.PING.favorites", "".into());
+        while ping().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+
         let is_silent = |reason: &Value| {
             let why = reason["why"].as_str().unwrap_or_default();
             reason["part"] == "front" && why.contains("carries no messages")
         };
-        reasons.iter().any(is_silent)
-    });
+        wait_for_stats(&world, |data| {
+            let reasons = data["reasons"].as_array().expect("reasons");
+            reasons.iter().any(is_silent)
+        })
+        .await
+    };
     tokio::select! {
         _ = noticed => {}
         _ = world.try_worker(settings) => panic!("the worker is ready, or has ended"),
