@@ -27,165 +27,183 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// What the worker lacks: the part in one word, and what that means. Empty if it is healthy.
+    /// Returns what the worker lacks: the part in one word, and what that means. Empty if it is
+    /// healthy.
     fn reasons(&self) -> Vec<Value> {
-        let Service {
-            owners,
-            auth,
-            limits,
-            ..
-        } = &self.service;
-        let truth = owners.truth();
-        let reason = |part: &str, why: String| json!({"part": part, "why": why});
         let mut reasons = Vec::new();
+        let mut report = |part: &str, why: String| reasons.push(json!({"part": part, "why": why}));
 
-        if truth.reading().is_open() {
-            reasons.push(reason(
-                "truth",
-                "the bucket does not answer reads: copies are served as stale".into(),
-            ));
-        }
-
-        if truth.writing().is_open() {
-            reasons.push(reason(
-                "truth",
-                "the bucket does not answer writes: writes are refused".into(),
-            ));
-        }
-
-        if owners.continuity().is_lost() {
-            reasons.push(reason(
-                "truth",
-                "the bucket has lost history: the log names the owners".into(),
-            ));
-        }
-
-        if owners.postgres().is_open() {
-            reasons.push(reason(
-                "postgres",
-                "Postgres does not answer: owners are read from the bucket".into(),
-            ));
-        }
-
-        if auth.breaker().is_open() {
-            reasons.push(reason(
-                "auth",
-                "the auth service does not answer: only cached verdicts let callers in".into(),
-            ));
-        }
-
-        if let Some(error) = auth.key_error() {
-            reasons.push(reason(
-                "auth",
-                format!("the former keys of the auth service are in force: {error}"),
-            ));
-        }
-
-        if let Some(behind) = owners.behind().filter(|behind| *behind >= STALL_MAX) {
-            reasons.push(reason(
-                "projection",
-                format!("the projection has not moved for {} s", behind.as_secs()),
-            ));
-        }
-
-        for problem in limits.payload_problems() {
-            reasons.push(reason("limits", problem));
-        }
-
-        for subject in &self.events.front.state().borrow().denied {
-            reasons.push(reason(
-                "front",
-                format!("the NATS server does not let nats.front subscribe to {subject}"),
-            ));
-        }
-
-        if self.echo.is_silent() {
-            reasons.push(reason(
-                "front",
-                "the connection to the callers' server carries no messages".into(),
-            ));
-        }
-
-        for (role, refused) in self.events.refused() {
-            let role = role.name();
-            reasons.push(reason(
-                "rights",
-                format!("the NATS server has refused something to nats.{role}: {refused}"),
-            ));
-        }
+        self.report_truth(&mut report);
+        self.report_others(&mut report);
+        self.report_connections(&mut report);
 
         reasons
     }
 
-    /// The worker's own part of the statistics: the object below `data`.
-    pub fn to_json(&self) -> Value {
+    fn report_truth(&self, report: &mut impl FnMut(&str, String)) {
+        let owners = &self.service.owners;
+        let truth = owners.truth();
+
+        let lacks = [
+            (
+                truth.reading().is_open(),
+                "the bucket does not answer reads: copies are served as stale",
+            ),
+            (
+                truth.writing().is_open(),
+                "the bucket does not answer writes: writes are refused",
+            ),
+            (
+                owners.continuity().is_lost(),
+                "the bucket has lost history: the log names the owners",
+            ),
+        ];
+        for (is_lacking, why) in lacks {
+            if is_lacking {
+                report("truth", why.to_owned());
+            }
+        }
+    }
+
+    fn report_others(&self, report: &mut impl FnMut(&str, String)) {
         let Service {
             owners,
             auth,
             limits,
-            shard,
             ..
         } = &self.service;
-        let truth = owners.truth();
-        let counts = auth.counts();
+
+        if owners.postgres().is_open() {
+            let why = "Postgres does not answer: owners are read from the bucket";
+            report("postgres", why.to_owned());
+        }
+
+        if auth.breaker().is_open() {
+            let why = "the auth service does not answer: only cached verdicts let callers in";
+            report("auth", why.to_owned());
+        }
+
+        if let Some(error) = auth.key_error() {
+            let why = format!("the former keys of the auth service are in force: {error}");
+            report("auth", why);
+        }
+
+        if let Some(behind) = owners.behind().filter(|behind| *behind >= STALL_MAX) {
+            let why = format!("the projection has not moved for {} s", behind.as_secs());
+            report("projection", why);
+        }
+
+        for problem in limits.payload_problems() {
+            report("limits", problem);
+        }
+    }
+
+    fn report_connections(&self, report: &mut impl FnMut(&str, String)) {
+        for subject in &self.events.front.state().borrow().denied {
+            let why = format!("the NATS server does not let nats.front subscribe to {subject}");
+            report("front", why);
+        }
+
+        if self.echo.is_silent() {
+            let why = "the connection to the callers' server carries no messages";
+            report("front", why.to_owned());
+        }
+
+        for (role, refused) in self.events.refused() {
+            let role = role.name();
+            let why = format!("the NATS server has refused something to nats.{role}: {refused}");
+            report("rights", why);
+        }
+    }
+
+    /// Returns the worker's own part of the statistics: the object below `data`.
+    pub fn to_json(&self) -> Value {
+        let Service { owners, shard, .. } = &self.service;
         let cache = owners.cache();
-        let sequence = owners.cursor().sequence();
-        let newest = owners.continuity().newest();
-        let dropped = self.counters.dropped();
         let reasons = self.reasons();
-        let in_flight = limits
-            .current()
-            .in_flight
-            .saturating_sub(self.permits.available_permits());
 
         json!({
             "shard": shard,
             "state": if reasons.is_empty() { "healthy" } else { "degraded" },
             "reasons": reasons,
-            "requests": {
-                "answered": self.counters.answered(),
-                "in_flight": in_flight,
-                "refused_for_load": self.counters.refused_for_load(),
-                "dropped_without_reply_subject": dropped.no_reply_subject,
-                "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
-                "lost_to_full_queues": self.events.front.counters().dropped(),
-                "replies_refused_by_the_server": self.events.front.counters().refused_replies(),
-            },
-            "nats": {
-                "connected": self.events.front.is_connected(),
-                "connections": self.events.front.state().borrow().connections,
-                "auth": connection(&self.events.auth),
-                "truth": connection(&self.events.truth),
-            },
+            "requests": self.requests(),
+            "nats": self.nats(),
             "cache": {
                 "owners": cache.owners,
                 "bytes": cache.bytes,
                 "hits": cache.hits,
                 "misses": cache.misses,
             },
-            "auth": {
-                "breaker": breaker(auth.breaker()),
-                "asked": counts.asked,
-                "hits": counts.hits,
-                "kept": counts.kept,
-                "revocations": counts.revocations,
-                "forged_revocations": counts.forged_revocations,
-                "key_reloads": counts.key_reloads,
-            },
-            "truth": {
-                "reads": breaker(truth.reading()),
-                "writes": breaker(truth.writing()),
-                "newest": newest,
-                "newest_age_ms": owners.continuity().newest_age().map(|age| age.as_millis() as u64),
-                "history": if owners.continuity().is_lost() { "lost" } else { "whole" },
-            },
+            "auth": self.auth(),
+            "truth": self.truth(),
             "postgres": {"breaker": breaker(owners.postgres()), "hosted": owners.hosted()},
-            "projection": {
-                "here": owners.projects(),
-                "sequence": sequence,
-                "lag": newest.saturating_sub(sequence),
-            },
+            "projection": self.projection(),
             "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+        })
+    }
+
+    fn requests(&self) -> Value {
+        let dropped = self.counters.dropped();
+        let front = self.events.front.counters();
+        let limit = self.service.limits.current().in_flight;
+
+        json!({
+            "answered": self.counters.answered(),
+            "in_flight": limit.saturating_sub(self.permits.available_permits()),
+            "refused_for_load": self.counters.refused_for_load(),
+            "dropped_without_reply_subject": dropped.no_reply_subject,
+            "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
+            "lost_to_full_queues": front.dropped(),
+            "replies_refused_by_the_server": front.refused_replies(),
+        })
+    }
+
+    fn nats(&self) -> Value {
+        json!({
+            "connected": self.events.front.is_connected(),
+            "connections": self.events.front.state().borrow().connections,
+            "auth": connection(&self.events.auth),
+            "truth": connection(&self.events.truth),
+        })
+    }
+
+    fn auth(&self) -> Value {
+        let auth = &self.service.auth;
+        let counts = auth.counts();
+
+        json!({
+            "breaker": breaker(auth.breaker()),
+            "asked": counts.asked,
+            "hits": counts.hits,
+            "kept": counts.kept,
+            "revocations": counts.revocations,
+            "forged_revocations": counts.forged_revocations,
+            "key_reloads": counts.key_reloads,
+        })
+    }
+
+    fn truth(&self) -> Value {
+        let owners = &self.service.owners;
+        let truth = owners.truth();
+        let continuity = owners.continuity();
+
+        json!({
+            "reads": breaker(truth.reading()),
+            "writes": breaker(truth.writing()),
+            "newest": continuity.newest(),
+            "newest_age_ms": continuity.newest_age().map(|age| age.as_millis() as u64),
+            "history": if continuity.is_lost() { "lost" } else { "whole" },
+        })
+    }
+
+    fn projection(&self) -> Value {
+        let owners = &self.service.owners;
+        let sequence = owners.cursor().sequence();
+
+        json!({
+            "here": owners.projects(),
+            "sequence": sequence,
+            "lag": owners.continuity().newest().saturating_sub(sequence),
         })
     }
 }

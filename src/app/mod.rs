@@ -25,6 +25,7 @@ pub use wait_limit::{StillUnavailable, WaitLimit};
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
 use crate::config::{Role, Settings};
+use crate::front::Front;
 use crate::handler::{LimitsInForce, Service};
 use crate::owners::{Owners, OwnersSettings};
 use crate::requester::Requester;
@@ -141,6 +142,39 @@ fn health(dispatcher: &Dispatcher, connections: &Connections, echo: Echo) -> Hea
     }
 }
 
+/// Checks that requests, replies and records fit the servers' `max_payload`, and returns the limits
+/// in force.
+fn check_payloads(settings: &Settings, connections: &Connections) -> anyhow::Result<LimitsInForce> {
+    let max_payload = connections.front.info().max_payload;
+    let limits = LimitsInForce::new(settings.limits.clone(), max_payload);
+    payload::check(&limits)?;
+
+    let max_payload = connections.truth.client.server_info().max_payload;
+    payload::check_truth(&settings.limits, max_payload)?;
+
+    Ok(limits)
+}
+
+/// Returns the worker's discovery, which also reports its health.
+fn discovery(
+    settings: &Settings,
+    subjects: Subjects,
+    wall: Arc<ReplyWall>,
+    front: Front,
+    health: Health,
+) -> Discovery {
+    Discovery {
+        health,
+        front,
+        subjects,
+        wall,
+        queue_group: settings.worker.queue_group.clone(),
+        name: settings.worker.prefix.replace('.', "_"),
+        id: settings.worker.id(),
+        started: discovery::now(),
+    }
+}
+
 /// Connects to the shard's Postgres, checks its schema, and begins its cursor at the bucket's
 /// newest record if it has none.
 async fn open_store(
@@ -179,11 +213,7 @@ impl App {
             limit: WaitLimit::FOREVER,
             events: Some(events),
         };
-        let max_payload = connections.front.info().max_payload;
-        let limits = LimitsInForce::new(settings.limits.clone(), max_payload);
-        payload::check(&limits)?;
-        let max_payload = connections.truth.client.server_info().max_payload;
-        payload::check_truth(&settings.limits, max_payload)?;
+        let limits = check_payloads(&settings, &connections)?;
 
         let auth_requester = Requester::start(connections.auth.client.clone()).await?;
         let auth = Authenticator::new(auth_requester.clone(), settings.auth.clone())?;
@@ -219,16 +249,8 @@ impl App {
         let front = connections.front.clone();
         let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), front.clone());
         let echo = Echo::default();
-        let discovery = Discovery {
-            health: health(&dispatcher, &connections, echo.clone()),
-            front,
-            subjects,
-            wall,
-            queue_group: settings.worker.queue_group.clone(),
-            name: settings.worker.prefix.replace('.', "_"),
-            id: settings.worker.id(),
-            started: discovery::now(),
-        };
+        let health = health(&dispatcher, &connections, echo.clone());
+        let discovery = discovery(&settings, subjects, wall, front, health);
 
         Ok(Self {
             connections,

@@ -1,7 +1,7 @@
 //! The auth service's answer: a token introspection (RFC 7662) signed as a JWT (RFC 9701).
 
 use super::Principal;
-use super::claims::{Demands, JwtError};
+use super::claims::{Claims, Demands, JwtError};
 use super::keys::KeySet;
 use crate::seal::{UserId, sha256};
 use base64::Engine as _;
@@ -78,6 +78,20 @@ pub(super) fn read(
         return Err(claims.wrong("token_sha256").into());
     }
 
+    let principal = read_principal(&claims, issuer, terms, now)?;
+    Ok(Verdict {
+        principal,
+        issued_at,
+    })
+}
+
+/// Reads whom the token identifies.
+fn read_principal(
+    claims: &Claims,
+    issuer: &str,
+    terms: &Terms,
+    now: u64,
+) -> Result<Principal, VerdictError> {
     let introspection = claims.require_object("token_introspection", "token_introspection.")?;
     if !introspection.require_bool("active")? {
         return Err(VerdictError::Inactive);
@@ -99,17 +113,13 @@ pub(super) fn read(
     if subject.is_empty() {
         return Err(introspection.wrong("sub").into());
     }
-    let principal = Principal::new(
+
+    Ok(Principal::new(
         UserId::new(issuer, subject),
         introspection.text("scope")?.unwrap_or_default(),
         expires_at,
         introspection.text("sid")?.map(str::to_owned),
-    );
-
-    Ok(Verdict {
-        principal,
-        issued_at,
-    })
+    ))
 }
 
 #[cfg(test)]

@@ -81,10 +81,7 @@ impl Platform {
         let secrets = Secrets::load(&options.state.join("secrets.json"))?;
         let servers = fetch::servers(&options.home, &mut progress)?;
 
-        if options.tls {
-            fs::write(ca_file(&options), &secrets.certificates.authority)?;
-        }
-
+        write_ca_file(&options, &secrets)?;
         progress("starting nats-server");
         let directory = data_directory(&options.state, options.topology);
         fs::create_dir_all(&directory)?;
@@ -594,6 +591,15 @@ fn clear(state: &Path) -> anyhow::Result<()> {
             fs::remove_file(&path)
         };
         removed.with_context(|| format!("{} cannot be removed", path.display()))?;
+    }
+
+    Ok(())
+}
+
+/// Writes the file with which clients check the NATS servers' certificates, if they use TLS.
+fn write_ca_file(options: &PlatformOptions, secrets: &Secrets) -> anyhow::Result<()> {
+    if options.tls {
+        fs::write(ca_file(options), &secrets.certificates.authority)?;
     }
 
     Ok(())
