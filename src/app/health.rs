@@ -1,5 +1,5 @@
-//! A worker's health: healthy, or degraded with the reasons. A worker that answers at all is never
-//! worse than degraded.
+//! A worker's health: healthy, or degraded or unhealthy with the reasons. A worker is unhealthy if
+//! it hears no requests, or not all of them; otherwise it serves, and is never worse than degraded.
 
 use super::connect::ConnectionEvents;
 use super::connections::WorkerEvents;
@@ -24,9 +24,33 @@ pub(super) struct Health {
     pub events: WorkerEvents,
     pub echo: Echo,
     pub permits: Arc<Semaphore>,
+    /// The prefix of the subjects of requests.
+    pub prefix: String,
 }
 
 impl Health {
+    /// Returns whether requests reach the worker.
+    fn hears_requests(&self) -> bool {
+        let state = self.events.front.state();
+        let is_request = |subject: &String| {
+            let rest = subject.strip_prefix(&self.prefix);
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+
+        !self.echo.is_silent() && !state.borrow().denied.iter().any(is_request)
+    }
+
+    /// Returns the worker's state in one word.
+    fn state(&self, reasons: &[Value]) -> &'static str {
+        if !self.hears_requests() {
+            "unhealthy"
+        } else if reasons.is_empty() {
+            "healthy"
+        } else {
+            "degraded"
+        }
+    }
+
     /// Returns what the worker lacks: the part in one word, and what that means. Empty if it is
     /// healthy.
     fn reasons(&self) -> Vec<Value> {
@@ -124,7 +148,7 @@ impl Health {
 
         json!({
             "shard": shard,
-            "state": if reasons.is_empty() { "healthy" } else { "degraded" },
+            "state": self.state(&reasons),
             "reasons": reasons,
             "requests": self.requests(),
             "nats": self.nats(),

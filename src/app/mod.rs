@@ -132,8 +132,14 @@ fn reply_wall(settings: &Settings) -> ReplyWall {
     }
 }
 
-fn health(dispatcher: &Dispatcher, connections: &Connections, echo: Echo) -> Health {
+fn health(
+    settings: &Settings,
+    dispatcher: &Dispatcher,
+    connections: &Connections,
+    echo: Echo,
+) -> Health {
     Health {
+        prefix: settings.worker.prefix.clone(),
         echo,
         service: dispatcher.service.clone(),
         counters: dispatcher.counters.clone(),
@@ -249,7 +255,7 @@ impl App {
         let front = connections.front.clone();
         let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), front.clone());
         let echo = Echo::default();
-        let health = health(&dispatcher, &connections, echo.clone());
+        let health = health(&settings, &dispatcher, &connections, echo.clone());
         let discovery = discovery(&settings, subjects, wall, front, health);
 
         Ok(Self {

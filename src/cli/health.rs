@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 /// Show whether workers answer, and which of their dependencies do not.
 ///
-/// A worker is healthy, degraded (it answers, but one of its dependencies does not) or unhealthy
-/// (it does not answer). Only unhealthy fails: a degraded worker serves as designed, and a restart
-/// does not help.
+/// A worker is healthy, degraded (it serves, but one of its dependencies does not answer) or
+/// unhealthy (it does not answer, or requests do not reach it). The command fails if no worker is
+/// better than unhealthy: a degraded worker serves as designed, and a restart does not help.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites health
@@ -46,9 +46,17 @@ impl Health {
                 .iter()
                 .map(|worker| json!({"id": worker["id"], "data": worker["data"]}))
                 .collect();
-            return print_json(&json!({ "workers": workers }));
+            print_json(&json!({ "workers": workers }))?;
+        } else {
+            print(&workers.iter().map(format_worker).collect::<String>())?;
         }
-        print(&workers.iter().map(format_worker).collect::<String>())
+
+        let is_unhealthy = |worker: &Value| worker["data"]["state"] == "unhealthy";
+        if workers.iter().all(is_unhealthy) {
+            let message = "unhealthy: requests do not reach any of these workers";
+            return Err(CommandError::unavailable(message).into());
+        }
+        Ok(())
     }
 
     async fn fetch(&self) -> anyhow::Result<Vec<Value>> {

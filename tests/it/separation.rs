@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
+use tokio::process::Command;
 
 /// How long a worker may take to notice a change, and to open a connection again.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -155,7 +156,7 @@ async fn a_connection_that_carries_nothing_is_noticed() {
         };
         wait_for_stats(&world, |data| {
             let reasons = data["reasons"].as_array().expect("reasons");
-            reasons.iter().any(is_silent)
+            reasons.iter().any(is_silent) && data["state"] == "unhealthy"
         })
         .await
     };
@@ -227,9 +228,22 @@ async fn reload(world: &mut World, accounts: &str) {
     }
 }
 
-/// Takes a grant away while a worker runs, and waits until the worker's statistics name the part
-/// and the text. Then it gives the grant back, and waits until the worker is healthy.
-async fn take_away_and_give_back(grant: &str, part: &str, text: &str) {
+/// Runs `gofavorites health`, and returns its exit code.
+async fn health_code(world: &World) -> Option<i32> {
+    let ended = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
+        .args(["health", "--url", &world.nats.url(), "--user", "gateway"])
+        .env("GOFAVORITES_PASSWORD", world.secrets.nats("gateway"))
+        .output()
+        .await
+        .expect("it starts");
+
+    ended.status.code()
+}
+
+/// Takes a grant away while a worker runs, and waits until the worker has that state, and its
+/// statistics name the part and the text. Then it gives the grant back, and waits until the worker
+/// is healthy.
+async fn take_away_and_give_back(grant: &str, state: &str, part: &str, text: &str) {
     let mut world = World::start().await;
     let _worker = world.worker("a").await;
     let caller = world.caller("alice").await;
@@ -240,12 +254,16 @@ async fn take_away_and_give_back(grant: &str, part: &str, text: &str) {
 
     let names_it = |data: &Value| {
         let reasons = data["reasons"].as_array().expect("reasons");
-        reasons.iter().any(|reason| {
+        let is_named = reasons.iter().any(|reason| {
             let why = reason["why"].as_str().unwrap_or_default();
             reason["part"] == part && why.contains(text)
-        })
+        });
+        is_named && data["state"] == state
     };
     wait_for_stats(&world, names_it).await;
+    if state == "unhealthy" {
+        assert_eq!(health_code(&world).await, Some(8));
+    }
 
     reload(&mut world, ACCOUNTS_CONF).await;
     wait_for_stats(&world, |data| data["state"] == "healthy").await;
@@ -254,13 +272,14 @@ async fn take_away_and_give_back(grant: &str, part: &str, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_without_requests_is_degraded_until_it_has_them() {
-    take_away_and_give_back("\"favorites.v1.> favorites\"", "front", "favorites.v1.").await;
+async fn a_worker_without_requests_is_unhealthy_meanwhile() {
+    let grant = "\"favorites.v1.> favorites\"";
+    take_away_and_give_back(grant, "unhealthy", "front", "favorites.v1.").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_revocations_is_degraded_meanwhile() {
     // Other users have grants for the same subject, without this comment.
     let grant = "\"auth.v1.revoked\"                             # revocations";
-    take_away_and_give_back(grant, "rights", "auth.v1.revoked").await;
+    take_away_and_give_back(grant, "degraded", "rights", "auth.v1.revoked").await;
 }
