@@ -17,7 +17,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_gofavorites");
 /// How long anything may take that starts or stops processes.
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Far from the five seconds after which a worker takes the projection from one that does not move.
+/// Far from the three seconds (`projection.stuck_ms`) after which a worker takes the projection over.
 const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The pause between two writes.
