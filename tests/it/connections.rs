@@ -411,7 +411,10 @@ async fn files_may_hold_secrets_and_empty_variables_are_ignored() {
             "NATS__TRUTH__PASSWORD",
             file("nats", &settings.nats.truth.password),
         ),
-        ("POSTGRES__URL", file("postgres", &settings.postgres.url)),
+        (
+            "POSTGRES__URL",
+            file("postgres-url", &settings.postgres.url),
+        ),
         ("KEYS__IDENTITY", file("identity", &settings.keys.identity)),
         (
             "KEYS__ENCRYPTION",
