@@ -3,6 +3,7 @@
 use super::server::check_server_version;
 use super::wait_limit::{StillUnavailable, WaitLimit};
 use crate::config::{NatsSettings, Role};
+use crate::front::{FrontError, denied_delay, reconnect_delay};
 use crate::nats::Credentials;
 use crate::requester::Requester;
 use anyhow::Context as _;
@@ -20,9 +21,8 @@ pub(super) const ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an error of the server counts. A permission that is still missing causes another error.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
-/// The pause before a connection is opened again while the server refuses one of its subscriptions.
-/// A random time of up to the same length is added.
-const DENIED_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before another attempt to replace a client that has ended.
+const REPLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest time from a new connection to the server's refusal of a subscription on it.
 const DENIED_DELAY_MAX: Duration = Duration::from_millis(500);
@@ -137,27 +137,7 @@ impl Connection {
 
 impl Opener {
     async fn wait_for(&self, limit: WaitLimit) -> anyhow::Result<Client> {
-        let mut attempts: u32 = 0;
-
-        loop {
-            let error = match self.open().await {
-                Ok(client) => return Ok(client),
-                Err(error) => error,
-            };
-
-            if !is_temporary(&error) {
-                return Err(error);
-            }
-
-            attempts += 1;
-            if attempts.is_power_of_two() {
-                warn!(error = format!("{error:#}"), "waiting for NATS");
-            }
-
-            if !limit.pause(delay(attempts as usize)).await {
-                return Err(error.context(StillUnavailable("NATS".to_owned())));
-            }
-        }
+        until_connected(limit, || self.open()).await
     }
 
     /// Connects.
@@ -180,7 +160,9 @@ impl Opener {
             .connection_timeout(ROUND_TRIP_TIMEOUT)
             .subscription_capacity(settings.queue_messages)
             .ping_interval(Duration::from_secs(5))
-            .reconnect_delay_callback(delay)
+            .reconnect_delay_callback(|attempts| {
+                reconnect_delay(u32::try_from(attempts).unwrap_or(u32::MAX))
+            })
             .event_callback(move |event| {
                 recorder.record(&event);
                 async {}
@@ -233,13 +215,12 @@ impl Opener {
                 }
             }
 
-            sleep(DENIED_PAUSE).await;
+            sleep(REPLACE_PAUSE).await;
         }
     }
 
     async fn reopen(&self, requester: &Requester) {
-        let [jitter] = crate::seal::random::<1>();
-        sleep(DENIED_PAUSE.mul_f64(1.0 + f64::from(jitter) / 256.0)).await;
+        sleep(denied_delay()).await;
 
         let mut reconnects = self.reconnects.subscribe();
         // This fails if the client has ended, and the client is replaced then.
@@ -311,6 +292,41 @@ impl Opener {
     }
 }
 
+/// Repeats `open` while no server can be reached, up to `limit`.
+///
+/// # Errors
+///
+/// Fails on an error that waiting does not mend, or with [`StillUnavailable`] at the limit.
+pub(super) async fn until_connected<T, F>(
+    limit: WaitLimit,
+    open: impl Fn() -> F,
+) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let mut attempts: u32 = 0;
+
+    loop {
+        let error = match open().await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+
+        if !is_temporary(&error) {
+            return Err(error);
+        }
+
+        attempts += 1;
+        if attempts.is_power_of_two() {
+            warn!(error = format!("{error:#}"), "waiting for NATS");
+        }
+
+        if !limit.pause(reconnect_delay(attempts)).await {
+            return Err(error.context(StillUnavailable("NATS".to_owned())));
+        }
+    }
+}
+
 /// Returns whether the server's error is about a subscription. The protocol has only text for it,
 /// and the client changes the case of its letters.
 fn is_denied_subscription(error: &str) -> bool {
@@ -342,6 +358,10 @@ pub(super) fn unreachable(role: Role, credentials: &Credentials) -> String {
 /// Returns whether the connection may succeed later without a change of the settings: the host name
 /// has no address, or the server is down or does not answer.
 fn is_temporary(error: &anyhow::Error) -> bool {
+    if let Some(error) = error.downcast_ref::<FrontError>() {
+        return error.is_temporary();
+    }
+
     let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
     let is_down = matches!(
         kind,
@@ -358,14 +378,4 @@ fn is_tls_error(error: &(dyn std::error::Error + 'static)) -> bool {
         .and_then(std::io::Error::get_ref);
 
     error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>())
-}
-
-/// Returns the pause before the next attempt. It grows with each failure, up to a second. A random
-/// part keeps workers from reconnecting all at the same time.
-pub(super) fn delay(attempts: usize) -> Duration {
-    let step = Duration::from_millis(50) * 2u32.saturating_pow(attempts.min(5) as u32);
-    let step = step.min(Duration::from_secs(1));
-
-    let [jitter] = crate::seal::random::<1>();
-    step.mul_f64(0.5 + f64::from(jitter) / 512.0)
 }

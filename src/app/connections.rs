@@ -1,8 +1,9 @@
 //! The three connections of a worker. Each is opened again on its own, so the loss of one does not
 //! affect the other two.
 
-use super::connect::{Connection, ConnectionEvents, ROUND_TRIP_TIMEOUT};
-use super::connect::{delay, missing_right, unreachable};
+use super::connect::{
+    Connection, ConnectionEvents, ROUND_TRIP_TIMEOUT, missing_right, unreachable, until_connected,
+};
 use super::server::check_server_version;
 use super::wait_limit::WaitLimit;
 use crate::config::{NatsSettings, Role};
@@ -11,7 +12,6 @@ use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
-use tracing::warn;
 
 /// How long an error of the callers' server counts, unless it is about a subscription.
 const REFUSAL_TTL: Duration = Duration::from_secs(60);
@@ -69,30 +69,15 @@ async fn open_front(settings: &NatsSettings, name: &str) -> anyhow::Result<Front
         ..access.front(name)
     };
 
-    let mut attempts: u32 = 0;
+    until_connected(WaitLimit::FOREVER, || async {
+        let front = Front::connect(front_settings.clone())
+            .await
+            .with_context(|| unreachable(Role::Front, access.credentials()))?;
+        check_server_version(&front.info().version)?;
 
-    loop {
-        let error = match Front::connect(front_settings.clone()).await {
-            Ok(front) => {
-                check_server_version(&front.info().version)?;
-                return Ok(front);
-            }
-            Err(error) => error,
-        };
-
-        let is_temporary = error.is_temporary();
-        let error =
-            anyhow::Error::new(error).context(unreachable(Role::Front, access.credentials()));
-        if !is_temporary {
-            return Err(error);
-        }
-
-        attempts += 1;
-        if attempts.is_power_of_two() {
-            warn!(error = format!("{error:#}"), "waiting for NATS");
-        }
-        sleep(delay(attempts as usize)).await;
-    }
+        Ok(front)
+    })
+    .await
 }
 
 /// Waits until the callers' server has processed everything that was sent to it before. If the

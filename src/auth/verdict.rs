@@ -85,7 +85,7 @@ pub(super) fn read(
     })
 }
 
-/// Reads whom the token identifies.
+/// Returns the caller that the token identifies.
 fn read_principal(
     claims: &Claims,
     issuer: &str,

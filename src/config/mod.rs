@@ -285,15 +285,13 @@ impl Settings {
             "auth.verdict_keys: give the auth service's public keys as a JWK set, or a file of them \
              as auth.verdict_keys_file",
         );
-        require(
-            verdict_keys != (true, true),
-            "auth.verdict_keys, auth.verdict_keys_file: give one of them, not both",
-        );
         let token_keys = given(&self.auth.token_keys, &self.auth.token_keys_file);
-        require(
-            token_keys != (true, true),
-            "auth.token_keys, auth.token_keys_file: give one of them, not both",
-        );
+        for (name, keys) in [("verdict_keys", verdict_keys), ("token_keys", token_keys)] {
+            require(
+                keys != (true, true),
+                &format!("auth.{name}, auth.{name}_file: give one of them, not both"),
+            );
+        }
     }
 
     /// Checks the settings of the bucket, Postgres, NATS and the auth service.

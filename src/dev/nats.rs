@@ -39,18 +39,8 @@ struct Ports {
 }
 
 impl NatsServer {
-    /// Starts a server that keeps its state in `directory`, on the port `usual` if that is free.
-    pub async fn start(
-        program: &Path,
-        directory: &Path,
-        usual: Option<u16>,
-        secrets: &Secrets,
-        role: &Role,
-    ) -> anyhow::Result<Self> {
-        Self::start_with(program, directory, usual, secrets, role, role.accounts().1).await
-    }
-
-    /// Does the same as [`start`](Self::start), with other accounts than those of `nats/`.
+    /// Starts a server with these accounts that keeps its state in `directory`, on the port `usual`
+    /// if that is free.
     pub async fn start_with(
         program: &Path,
         directory: &Path,

@@ -64,6 +64,7 @@ pub use connection::Front;
 pub use error::{Disconnected, FrontError, InvalidSubject, PublishError};
 pub use headers::{HeaderBlock, InvalidHeader, Unreadable};
 pub use login::{Login, LoginSource};
+pub use pool::{denied_delay, reconnect_delay};
 pub use protocol::{Message, ProtocolError, RawSubject, ServerInfo};
 pub use server::InvalidUrl;
 pub use settings::FrontSettings;

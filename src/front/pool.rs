@@ -70,14 +70,14 @@ impl Pool {
 
 /// Returns the delay after that many failed attempts. It grows up to a second, and is random, so
 /// that workers do not all reconnect at the same moment.
-pub(super) fn delay(attempts: u32) -> Duration {
+pub fn reconnect_delay(attempts: u32) -> Duration {
     let step = DELAY_MIN * 2_u32.saturating_pow(attempts.min(5));
     step.min(DELAY_MAX).mul_f64(0.5 + random() / 2.0)
 }
 
 /// Returns the delay before another connection is tried because a subscription is denied: one to
 /// two seconds.
-pub(super) fn denied_delay() -> Duration {
+pub fn denied_delay() -> Duration {
     DELAY_MAX.mul_f64(1.0 + random())
 }
 
@@ -147,16 +147,16 @@ mod tests {
 
     #[test]
     fn delays_grow_to_a_second_and_differ() {
-        let delays: BTreeSet<_> = (0..20).map(|_| delay(10)).collect();
+        let delays: BTreeSet<_> = (0..20).map(|_| reconnect_delay(10)).collect();
 
         for attempts in [0, 1, 4, 5, 100] {
             for _ in 0..100 {
-                let delay = delay(attempts);
+                let delay = reconnect_delay(attempts);
                 assert!(delay >= DELAY_MIN / 2 && delay <= DELAY_MAX, "{delay:?}");
             }
         }
-        assert!(delay(10) >= DELAY_MAX / 2);
-        assert!(delay(0) <= DELAY_MIN);
+        assert!(reconnect_delay(10) >= DELAY_MAX / 2);
+        assert!(reconnect_delay(0) <= DELAY_MIN);
         assert!(delays.len() > 1);
     }
 }

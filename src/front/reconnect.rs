@@ -4,7 +4,7 @@ use super::context::Context;
 use super::error::with_sources;
 use super::execute::execute_offline;
 use super::link::Link;
-use super::pool::delay;
+use super::pool::reconnect_delay;
 use super::shared::CommandReceiver;
 use std::pin::pin;
 use tokio::time::sleep;
@@ -22,7 +22,7 @@ pub(super) async fn reconnect(
         let servers = context.pool.shuffled();
         let settings = context.settings.clone();
         let mut attempt = pin!(async move {
-            sleep(delay(attempts)).await;
+            sleep(reconnect_delay(attempts)).await;
             Link::open_any(servers, &settings).await
         });
 

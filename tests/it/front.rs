@@ -7,8 +7,6 @@ use gofavorites::front::{
     Front, FrontSettings, FrontState, HeaderBlock, Login, LoginSource, Message, Subscription,
     Unreadable,
 };
-use nix::sys::signal::Signal;
-use std::fs;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -262,14 +260,8 @@ async fn a_removed_permission_shows_and_heals_once_it_is_back() {
     let mut wide = subscribe(&front, "c", Some("g")).await;
     let mut kept = subscribe(&front, "a", None).await;
     assert!(front.state().borrow().denied.is_empty());
-    let accounts = world.directory.join("accounts.conf");
 
-    fs::write(&accounts, NARROW_ACCOUNT).expect("written");
-    world
-        .nats
-        .process()
-        .signal(Signal::SIGHUP)
-        .expect("reloaded");
+    world.reload_accounts(NARROW_ACCOUNT);
     wait_for(&front, |state| state.denied == ["c"]).await;
 
     front
@@ -279,12 +271,7 @@ async fn a_removed_permission_shows_and_heals_once_it_is_back() {
     flush(&front).await;
     assert_eq!(front.counters().refused_replies(), 1);
 
-    fs::write(&accounts, OPEN_ACCOUNT).expect("written");
-    world
-        .nats
-        .process()
-        .signal(Signal::SIGHUP)
-        .expect("reloaded");
+    world.reload_accounts(OPEN_ACCOUNT);
     wait_for(&front, |state| state.denied.is_empty()).await;
 
     let client = world.connect("gateway").await;

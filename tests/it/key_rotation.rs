@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 
 /// How long a worker may take to notice a changed file.
@@ -43,21 +43,6 @@ fn settings_with_files(world: &World, shard: &str) -> (Settings, PathBuf) {
     settings.auth.cache_ttl_ms = 0;
 
     (settings, verdict_keys)
-}
-
-/// Waits until the statistics of the only worker are as expected. `event` is the expected event.
-async fn wait_for_stats(world: &World, event: &str, is_expected: impl Fn(&Value) -> bool) {
-    let start = Instant::now();
-
-    loop {
-        let stats = world.stats(1).await;
-        if is_expected(&stats[0]["data"]) {
-            return;
-        }
-
-        assert!(start.elapsed() < NOTICE_TIMEOUT, "{event}: {}", stats[0]);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Callers that send requests without a pause. No request may fail.
@@ -140,7 +125,9 @@ async fn keys_rotate_without_a_failed_request() {
     traffic.hundred_more().await;
 
     write_keys(&file, &[&old, &new]);
-    wait_for_stats(&world, "both keys", reloads(1)).await;
+    world
+        .wait_for_stats("both keys", NOTICE_TIMEOUT, reloads(1))
+        .await;
     traffic.hundred_more().await;
 
     signs_with_new.store(true, Ordering::Relaxed);
@@ -148,12 +135,16 @@ async fn keys_rotate_without_a_failed_request() {
 
     fs::write(&file, "{\"keys\": [").expect("written");
     let is_degraded = |data: &Value| data["reasons"][0]["part"] == "auth";
-    wait_for_stats(&world, "a broken file", is_degraded).await;
+    world
+        .wait_for_stats("a broken file", NOTICE_TIMEOUT, is_degraded)
+        .await;
     traffic.hundred_more().await;
 
     write_keys(&file, &[&new]);
     let is_repaired = |data: &Value| reloads(2)(data) && data["state"] == "healthy";
-    wait_for_stats(&world, "the new key", is_repaired).await;
+    world
+        .wait_for_stats("the new key", NOTICE_TIMEOUT, is_repaired)
+        .await;
     traffic.hundred_more().await;
 
     traffic.stop().await;
@@ -175,10 +166,11 @@ async fn removing_a_key_ends_the_verdicts_that_it_may_have_signed() {
 
     let new = world.secrets.with_new_verdict_key().expect("secrets");
     write_keys(&file, &[&new]);
-    wait_for_stats(&world, "another key", |data| {
-        data["auth"]["key_reloads"] == 1
-    })
-    .await;
+    world
+        .wait_for_stats("another key", NOTICE_TIMEOUT, |data| {
+            data["auth"]["key_reloads"] == 1
+        })
+        .await;
     let refused = alice.ask("a.list", &json!({})).await;
 
     refused.refusal("auth_unavailable");

@@ -5,7 +5,6 @@ use crate::harness::{ByHand, Proxy, World};
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::tokens::unix_now;
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -24,17 +23,10 @@ const UNREADABLE: [&[u8]; 4] = [
 
 /// Waits until the statistics of the only worker are as expected, and returns them.
 async fn wait_for_stats(world: &World, is_expected: impl Fn(&Value) -> bool) -> Value {
-    let start = Instant::now();
-
-    loop {
-        let data = world.stats(1).await[0]["data"].clone();
-        if is_expected(&data) {
-            return data;
-        }
-
-        assert!(start.elapsed() < NOTICE_TIMEOUT, "{data}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let event = "the worker's statistics";
+    world
+        .wait_for_stats(event, NOTICE_TIMEOUT, is_expected)
+        .await
 }
 
 fn auth_connections(data: &Value) -> u64 {
@@ -216,9 +208,7 @@ async fn reload(world: &mut World, accounts: &str) {
     };
     let before = count_reloads();
 
-    fs::write(world.directory.join("accounts.conf"), accounts).expect("written");
-    let process = world.nats.process();
-    process.signal(Signal::SIGHUP).expect("sent");
+    world.reload_accounts(accounts);
 
     let start = Instant::now();
     while count_reloads() == before {

@@ -5,13 +5,14 @@
 //! while callers, workers and the auth service still reach one another. Both servers have the
 //! configurations of `nats/`.
 
+use super::leaves::start_leaf;
 use super::proxy::Proxy;
 use super::serial::shared;
 use super::servers::shared_servers;
 use super::world::World;
 use gofavorites::dev::nats::NatsServer;
-use gofavorites::dev::network::{start_hub, wait_for_the_hub};
-use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, Role};
+use gofavorites::dev::network::start_hub;
+use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF};
 use gofavorites::dev::secrets::Secrets;
 use nix::sys::signal::Signal;
 use std::time::Duration;
@@ -49,16 +50,16 @@ impl World {
         let (server, port) = hub.expect("a hub");
         let link = Proxy::start(&format!("127.0.0.1:{port}")).await;
 
-        let role = Role::Leaf {
-            name: "leaf".into(),
-            hub: vec![link.port()],
-        };
-        let leaf = NatsServer::start(program, &directory, None, &secrets, &role)
-            .await
-            .expect("a leaf");
-        wait_for_the_hub(&leaf.url(), &secrets)
-            .await
-            .expect("a link");
+        let ports = vec![link.port()];
+        let leaf = start_leaf(
+            program,
+            &directory,
+            &secrets,
+            "leaf",
+            ports,
+            LEAF_ACCOUNTS_CONF,
+        )
+        .await;
 
         let mut world = Self::of(leaf, secrets, shared, directory, number, permit);
         world.truth.domain = HUB_DOMAIN.into();

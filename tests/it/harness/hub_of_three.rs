@@ -2,12 +2,12 @@
 //! shards `a` and `b`. Each link of a leaf connects to any of the three.
 
 use super::cluster::start_three;
+use super::leaves::start_leaf;
 use super::serial::shared;
 use super::servers::shared_servers;
 use super::world::World;
 use gofavorites::dev::nats::NatsServer;
-use gofavorites::dev::network::wait_for_the_hub;
-use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, Role};
+use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF, Role};
 use gofavorites::dev::secrets::Secrets;
 use gofavorites::truth::TruthSettings;
 
@@ -46,18 +46,8 @@ impl World {
 
         let leaf = async |name: &str| {
             let place = directory.join(name);
-            let role = Role::Leaf {
-                name: name.into(),
-                hub: leaf_ports.to_vec(),
-            };
-            let leaf = NatsServer::start(program, &place, None, &secrets, &role)
-                .await
-                .expect("a leaf");
-
-            wait_for_the_hub(&leaf.url(), &secrets)
-                .await
-                .expect("a link");
-            leaf
+            let hub = leaf_ports.to_vec();
+            start_leaf(program, &place, &secrets, name, hub, LEAF_ACCOUNTS_CONF).await
         };
         let a = leaf("leaf-a").await;
         let b = leaf("leaf-b").await;

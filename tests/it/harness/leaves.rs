@@ -9,6 +9,7 @@ use gofavorites::dev::nats::NatsServer;
 use gofavorites::dev::network::{start_hub, wait_for_the_hub};
 use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF, Role};
 use gofavorites::dev::secrets::Secrets;
+use std::path::Path;
 
 /// The servers other than the leaf of shard `a`, which is the world's own server.
 pub struct Leaves {
@@ -44,18 +45,15 @@ impl World {
 
         let leaf = async |name: &str, link: &Proxy| {
             let place = directory.join(name);
-            let role = Role::Leaf {
-                name: name.into(),
-                hub: vec![link.port()],
-            };
-            let leaf = NatsServer::start_with(program, &place, None, &secrets, &role, at_leaves)
-                .await
-                .expect("a leaf");
-
-            wait_for_the_hub(&leaf.url(), &secrets)
-                .await
-                .expect("a link");
-            leaf
+            start_leaf(
+                program,
+                &place,
+                &secrets,
+                name,
+                vec![link.port()],
+                at_leaves,
+            )
+            .await
         };
         let a = leaf("leaf-a", &links[0]).await;
         let b = leaf("leaf-b", &links[1]).await;
@@ -69,4 +67,28 @@ impl World {
 
         (world, Leaves { hub, b, links })
     }
+}
+
+/// Starts a leaf of the hub whose servers have those ports for leaves, and waits until the hub
+/// answers there.
+pub(super) async fn start_leaf(
+    program: &Path,
+    directory: &Path,
+    secrets: &Secrets,
+    name: &str,
+    hub: Vec<u16>,
+    accounts: &str,
+) -> NatsServer {
+    let role = Role::Leaf {
+        name: name.into(),
+        hub,
+    };
+    let leaf = NatsServer::start_with(program, directory, None, secrets, &role, accounts)
+        .await
+        .expect("a leaf");
+
+    wait_for_the_hub(&leaf.url(), secrets)
+        .await
+        .expect("a link");
+    leaf
 }

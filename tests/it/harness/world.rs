@@ -12,11 +12,12 @@ use gofavorites::dev::role::Role;
 use gofavorites::dev::secrets::{Secrets, inbox_prefix};
 use gofavorites::dev::{auth_service, tokens};
 use gofavorites::truth::TruthSettings;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -400,6 +401,34 @@ impl World {
         }
 
         panic!("not every worker answers");
+    }
+
+    /// Makes the NATS server load this configuration of its accounts. Does not wait until it has.
+    pub fn reload_accounts(&mut self, accounts: &str) {
+        std::fs::write(self.directory.join("accounts.conf"), accounts).expect("written");
+        let process = self.nats.process();
+        process.signal(Signal::SIGHUP).expect("sent");
+    }
+
+    /// Waits until what the only worker reports about itself is as expected, at most for `limit`,
+    /// and returns it. `event` says in a failure what was waited for.
+    pub async fn wait_for_stats(
+        &self,
+        event: &str,
+        limit: Duration,
+        is_expected: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let start = Instant::now();
+
+        loop {
+            let data = self.stats(1).await[0]["data"].clone();
+            if is_expected(&data) {
+                return data;
+            }
+
+            assert!(start.elapsed() < limit, "{event}: {data}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Returns the keys of the bucket's records, without the barriers, and how many messages the
