@@ -24,6 +24,10 @@ pub struct ItemLimits {
     pub name_bytes: usize,
     /// The maximum length of a ticker, in bytes of ASCII.
     pub ticker_bytes: usize,
+    /// The maximum number of one-time codes of a list, those that were taken included.
+    pub codes: usize,
+    /// The maximum length of a one-time code, in bytes of UTF-8.
+    pub code_bytes: usize,
 }
 
 impl Default for ItemLimits {
@@ -38,6 +42,8 @@ impl Default for ItemLimits {
             text_bytes: 65_536,
             name_bytes: 256,
             ticker_bytes: 32,
+            codes: 200,
+            code_bytes: 128,
         }
     }
 }

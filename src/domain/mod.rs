@@ -5,6 +5,7 @@
 //! [`Timestamp::now`]. Types that hold an owner's data print only their name in
 //! [`Debug`](std::fmt::Debug).
 
+mod codes;
 mod instrument;
 mod invalid;
 mod isin;
@@ -22,6 +23,7 @@ mod text;
 mod timestamp;
 mod version;
 
+pub use codes::Codes;
 pub use instrument::{Instrument, InstrumentInput, InstrumentType};
 pub use invalid::Invalid;
 pub use isin::Isin;

@@ -58,7 +58,9 @@ pub(super) fn encode(bytes: &[u8]) -> Zeroizing<String> {
         bits &= (1 << bit_count) - 1;
     }
     if bit_count > 0 {
-        text.push(char::from(ALPHABET[(bits << (5 - bit_count) & 31) as usize]));
+        text.push(char::from(
+            ALPHABET[(bits << (5 - bit_count) & 31) as usize],
+        ));
     }
 
     text

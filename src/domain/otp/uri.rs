@@ -35,8 +35,9 @@ fn invalid(reason: impl Into<String>) -> Invalid {
 
 /// Parses a URI.
 pub(super) fn parse(text: &str) -> Result<Otp, Invalid> {
-    let rest = strip_scheme(text.trim())
-        .ok_or_else(|| invalid("must begin with otpauth://totp/, otpauth://hotp/ or otpauth://steam/"))?;
+    let rest = strip_scheme(text.trim()).ok_or_else(|| {
+        invalid("must begin with otpauth://totp/, otpauth://hotp/ or otpauth://steam/")
+    })?;
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (r#type, label) = path.split_once('/').unwrap_or((path, ""));
     let parameters = Parameters::parse(query)?;
@@ -116,7 +117,11 @@ fn number(text: &str, part: &str, min: u64, max: u64) -> Result<u64, Invalid> {
         .filter(|_| is_number)
         .and_then(|text| text.parse().ok())
         .filter(|number| (min..=max).contains(number))
-        .ok_or_else(|| invalid(format!("the {part} must be a whole number from {min} to {max}")))
+        .ok_or_else(|| {
+            invalid(format!(
+                "the {part} must be a whole number from {min} to {max}"
+            ))
+        })
 }
 
 impl Parameters {

@@ -8,7 +8,9 @@ fn otp(rest: &str) -> Otp {
 }
 
 fn reason(uri: &str) -> String {
-    let invalid = parse(uri).err().unwrap_or_else(|| panic!("accepted: {uri}"));
+    let invalid = parse(uri)
+        .err()
+        .unwrap_or_else(|| panic!("accepted: {uri}"));
     assert_eq!(invalid.field, FIELD);
 
     invalid.reason
@@ -33,7 +35,12 @@ fn every_parameter_is_read_in_any_case() {
         SECRET.to_lowercase()
     ));
 
-    assert_eq!(otp.moving(), Moving::Hotp { counter: COUNTER_MAX });
+    assert_eq!(
+        otp.moving(),
+        Moving::Hotp {
+            counter: COUNTER_MAX
+        }
+    );
     assert_eq!(otp.algorithm(), Algorithm::Sha256);
     assert_eq!(otp.digits(), 8);
     assert_eq!(otp.issuer(), Some("Bank"));
@@ -93,13 +100,19 @@ fn what_is_wrong_is_named_and_not_repeated() {
         ("otpauth://totp/a?secret=MY&digits=+6", "digits"),
         ("otpauth://totp/a?secret=MY&period=0", "period"),
         ("otpauth://totp/a?secret=MY&period=86401", "period"),
-        ("otpauth://hotp/a?secret=MY&counter=9007199254740992", "counter"),
+        (
+            "otpauth://hotp/a?secret=MY&counter=9007199254740992",
+            "counter",
+        ),
         ("otpauth://totp/a?secret=MY&algorithm=MD5", "algorithm"),
         ("otpauth://steam/a?secret=MY&digits=6", "Steam"),
         ("otpauth://steam/a?secret=MY&period=60", "Steam"),
         ("otpauth://totp/%ff?secret=MY", "UTF-8"),
         ("otpauth://totp/a%0Ab?secret=MY", "control"),
-        (&format!("otpauth://totp/{}?secret=MY", "x".repeat(257)), "256 bytes"),
+        (
+            &format!("otpauth://totp/{}?secret=MY", "x".repeat(257)),
+            "256 bytes",
+        ),
     ];
 
     for (uri, part) in cases {
@@ -111,8 +124,16 @@ fn what_is_wrong_is_named_and_not_repeated() {
 
 #[test]
 fn padding_spaces_and_dashes_of_a_secret_do_not_matter() {
-    for secret in ["MZXW6YTBOI%3D%3D%3D%3D%3D%3D", "mzxw 6ytb oi", "mzxw-6ytb-oi", "MZXW6YTBOI="] {
-        assert_eq!(*otp(&format!("totp/a?secret={secret}")).secret(), "MZXW6YTBOI");
+    for secret in [
+        "MZXW6YTBOI%3D%3D%3D%3D%3D%3D",
+        "mzxw 6ytb oi",
+        "mzxw-6ytb-oi",
+        "MZXW6YTBOI=",
+    ] {
+        assert_eq!(
+            *otp(&format!("totp/a?secret={secret}")).secret(),
+            "MZXW6YTBOI"
+        );
     }
 }
 
