@@ -38,7 +38,7 @@ impl Codes {
     /// [`Invalid`] for `codes`, or for the entry as `codes[3]`. The reason does not repeat a code.
     pub fn parse(texts: &[String], limits: &ItemLimits) -> Result<Self, Invalid> {
         if texts.is_empty() {
-            return Err(Invalid::new(FIELD, "give one code at least"));
+            return Err(Invalid::new(FIELD, "must not be empty"));
         }
 
         Self(Vec::new()).with(texts, limits)
