@@ -138,7 +138,7 @@ impl Discovery {
 
     fn endpoint(&self, operation: Operation) -> Value {
         json!({
-            "name": operation.name().replace('.', "_"),
+            "name": operation.name().replace('.', "-"),
             "subject": self.subjects.request(operation),
             "queue_group": self.queue_group,
         })

@@ -26,10 +26,10 @@ use crate::auth::Authenticator;
 use crate::build::BuildInfo;
 use crate::config::{Role, Settings};
 use crate::front::Front;
-use crate::handler::{LimitsInForce, Service};
+use crate::handler::{Guesses, LimitsInForce, Service};
 use crate::owners::{Owners, OwnersSettings};
 use crate::requester::Requester;
-use crate::seal::Keyring;
+use crate::seal::{Format, Keyring};
 use crate::shard::Store;
 use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
@@ -67,11 +67,17 @@ pub struct App {
 pub struct InitReport {
     /// Whether `init` created the bucket. Otherwise it was there, and fits the settings.
     pub bucket_created: bool,
+    /// The number of the newest format of records that workers may write.
+    pub format: u8,
 }
 
-/// Creates the bucket if there is none, and migrates the shard's Postgres to this version's schema.
-/// Waits for what is only unavailable, up to `limit`.
-pub async fn init(settings: &Settings, limit: WaitLimit) -> anyhow::Result<InitReport> {
+/// Creates the bucket if there is none, permits the `format` of records that is named, and migrates
+/// the shard's Postgres to this version's schema. Waits for what is only unavailable, up to `limit`.
+pub async fn init(
+    settings: &Settings,
+    format: Option<Format>,
+    limit: WaitLimit,
+) -> anyhow::Result<InitReport> {
     settings.check()?;
     let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
@@ -84,8 +90,8 @@ pub async fn init(settings: &Settings, limit: WaitLimit) -> anyhow::Result<InitR
         limit,
         events: Some(&connection.events),
     };
-    let bucket_created = wait
-        .until_available("the bucket", || bucket.init(keyring.fingerprints()))
+    let outcome = wait
+        .until_available("the bucket", || bucket.init(keyring.fingerprints(), format))
         .await?;
 
     let store = Store::new(&settings.postgres)?;
@@ -94,7 +100,10 @@ pub async fn init(settings: &Settings, limit: WaitLimit) -> anyhow::Result<InitR
         .context("cannot migrate Postgres to this version's schema")?;
     store.close().await;
 
-    Ok(InitReport { bucket_created })
+    Ok(InitReport {
+        bucket_created: outcome.created,
+        format: outcome.permitted,
+    })
 }
 
 /// Connects to the shard's Postgres and checks its schema, for a command that needs nothing else.
@@ -246,6 +255,7 @@ impl App {
             owners,
             auth,
             limits,
+            guesses: Guesses::default(),
             build: BuildInfo::of_this_program(),
             shard: shard.clone(),
         };
@@ -361,6 +371,10 @@ impl App {
         tasks.start("continuity_watch", {
             let owners = owners.clone();
             async move { owners.watch_continuity().await }
+        })?;
+        tasks.start("marks", {
+            let owners = owners.clone();
+            async move { owners.watch_marks().await }
         })?;
         tasks.start("housekeeping", {
             let owners = owners.clone();

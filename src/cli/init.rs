@@ -3,6 +3,7 @@
 use super::Settings;
 use super::wait::{Wait, unavailable};
 use crate::app;
+use crate::seal::Format;
 use clap::Args;
 
 /// Create the bucket and migrate the shard's Postgres to this version's schema. It takes the settings
@@ -13,6 +14,14 @@ pub(super) struct Init {
     settings: Settings,
     #[command(flatten)]
     wait: Wait,
+    /// Permit this format of records, once all workers of all shards can read it
+    #[arg(long, value_parser = parse_format)]
+    formats: Option<Format>,
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    let format = text.parse().ok().and_then(Format::from_number);
+    format.ok_or_else(|| format!("this version knows the formats 1 to {}", Format::NEWEST.number()))
 }
 
 impl Init {
@@ -20,7 +29,7 @@ impl Init {
         let settings = self.settings.read()?;
         let bucket = &settings.truth.bucket;
 
-        let prepared = app::init(&settings, self.wait.limit())
+        let prepared = app::init(&settings, self.formats, self.wait.limit())
             .await
             .map_err(unavailable)?;
 
@@ -29,7 +38,7 @@ impl Init {
         } else {
             "exists, and its settings are right"
         };
-        println!("bucket {bucket}: {outcome}");
+        println!("bucket {bucket}: {outcome}; workers write format {}", prepared.format);
         println!(
             "shard {}: Postgres has this version's schema",
             settings.shard.id

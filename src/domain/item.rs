@@ -1,6 +1,9 @@
 //! An item of an owner.
 
-use super::{Instrument, ItemId, Kind, Meta, Tags, Text, Timestamp, opaque_debug};
+use super::{
+    CodesFacts, Instrument, ItemId, Kind, KindName, Meta, OtpFacts, Place, Tags, Text, Timestamp,
+    opaque_debug,
+};
 use serde::{Deserialize, Serialize};
 
 /// A live item, one that is not deleted.
@@ -8,16 +11,18 @@ use serde::{Deserialize, Serialize};
 /// The version is not part of it, because the bucket assigns the version when it stores the item.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Item {
-    /// The kind, equal to that of `data`.
-    pub kind: Kind,
+    /// The kind.
+    pub kind: KindName,
     /// The id, unique within the owner and the kind.
     pub id: ItemId,
-    /// The content.
-    pub data: Data,
+    /// The part of the content that replies show; `None` if this version does not know the kind.
+    pub data: Option<Data>,
     /// The metadata that the owner attached: texts by name.
     pub meta: Meta,
     /// The tags that the owner attached.
     pub tags: Tags,
+    /// The place in the owner's list.
+    pub place: Place,
     /// When the item was created. A change keeps this time. An item that is created again after a
     /// deletion gets a new one.
     pub created_at: Timestamp,
@@ -25,7 +30,9 @@ pub struct Item {
     pub updated_at: Timestamp,
 }
 
-/// The content of an item, by kind. The stored form is tagged with the kind: `{"text": "…"}`.
+/// The part of an item's content that replies show, by kind.
+///
+/// The stored form is tagged with the kind: `{"text": "…"}`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Data {
@@ -33,6 +40,10 @@ pub enum Data {
     Instrument(Instrument),
     /// A text.
     Text(Text),
+    /// A one-time-password secret, without the secret.
+    Otp(OtpFacts),
+    /// A list of one-time codes, without the codes.
+    Codes(CodesFacts),
 }
 
 opaque_debug!(Item, Data);
@@ -43,6 +54,8 @@ impl Data {
         match self {
             Self::Instrument(_) => Kind::Instrument,
             Self::Text(_) => Kind::Text,
+            Self::Otp(_) => Kind::Otp,
+            Self::Codes(_) => Kind::Codes,
         }
     }
 }
@@ -102,11 +115,12 @@ mod tests {
         let timestamp = Timestamp::from_millis(0);
 
         let item = Item {
-            kind: data.kind(),
+            kind: data.kind().into(),
             id,
-            data,
+            data: Some(data),
             meta: Meta::default(),
             tags: Tags::default(),
+            place: Place::of_creation(0, 0),
             created_at: timestamp,
             updated_at: timestamp,
         };

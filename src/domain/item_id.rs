@@ -1,6 +1,6 @@
 //! The id of an item.
 
-use super::{Invalid, Isin, ItemLimits, Kind, opaque_debug, rules};
+use super::{Invalid, Isin, ItemLimits, Kind, KindName, opaque_debug, rules};
 use serde::{Deserialize, Serialize};
 
 /// The id of an item, unique among the owner's items of one kind.
@@ -24,7 +24,7 @@ impl ItemId {
         rules::plain(text, limits.id_bytes, "id")?;
 
         match kind {
-            Kind::Text => Ok(Self(text.to_owned())),
+            Kind::Text | Kind::Otp | Kind::Codes => Ok(Self(text.to_owned())),
             Kind::Instrument => match Isin::parse(text) {
                 Ok(isin) => Ok(Self::of_isin(&isin)),
                 Err(Invalid { reason, .. }) => Err(Invalid::new(
@@ -38,6 +38,21 @@ impl ItemId {
     /// Returns the id of the instrument with this ISIN.
     pub fn of_isin(isin: &Isin) -> Self {
         Self(isin.as_str().to_owned())
+    }
+
+    /// Parses an id of any kind. This version does not know the rule of an unknown kind, and checks
+    /// only the length and that there are no control characters.
+    ///
+    /// # Errors
+    /// [`Invalid`] for `id`.
+    pub fn parse_any(kind: &KindName, text: &str, limits: &ItemLimits) -> Result<Self, Invalid> {
+        match kind {
+            KindName::Known(kind) => Self::parse(*kind, text, limits),
+            KindName::Unknown(_) => {
+                rules::plain(text, limits.id_bytes, "id")?;
+                Ok(Self(text.to_owned()))
+            }
+        }
     }
 
     /// Returns the id as text.

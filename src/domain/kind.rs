@@ -8,38 +8,34 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// An instrument, whose id is its ISIN.
+    /// An instrument, whose id is its ISIN, or its market and ticker.
     Instrument,
     /// A text that the owner writes.
     Text,
+    /// A one-time-password secret.
+    Otp,
+    /// A list of one-time codes.
+    Codes,
+}
+
+/// The name of a kind, which this version may not know: a newer version of the service may have
+/// written the item.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum KindName {
+    /// A kind of this version.
+    Known(Kind),
+    /// Any other kind.
+    Unknown(String),
 }
 
 impl Kind {
     /// Every kind that this version supports.
-    pub const ALL: [Self; 2] = [Self::Instrument, Self::Text];
+    pub const ALL: [Self; 4] = [Self::Instrument, Self::Text, Self::Otp, Self::Codes];
 
-    /// Kinds that the contract names and that this version does not support. The refusal says so,
-    /// and so the caller does not search for a spelling mistake.
-    const UNSUPPORTED: [&'static str; 2] = ["otp", "codes"];
-
-    /// Parses the name of a kind, in lower case.
-    ///
-    /// # Errors
-    /// [`Invalid`] for `kind`. The reason lists the supported kinds, or says that this version does
-    /// not support the named one.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        if let Some(kind) = Self::ALL.into_iter().find(|kind| kind.as_str() == text) {
-            return Ok(kind);
-        }
-
-        let supported = Self::ALL.map(Self::as_str).join(", ");
-        let reason = if Self::UNSUPPORTED.contains(&text) {
-            format!("this version does not support {text}; it supports {supported}")
-        } else {
-            format!("must be one of {supported}")
-        };
-
-        Err(Invalid::new("kind", reason))
+    /// Returns the kind of that name, in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 
     /// Returns the name on the wire.
@@ -47,7 +43,81 @@ impl Kind {
         match self {
             Self::Instrument => "instrument",
             Self::Text => "text",
+            Self::Otp => "otp",
+            Self::Codes => "codes",
         }
+    }
+
+    /// Returns whether items of this kind have something that replies hide. Only records of format
+    /// 2 can hold such an item.
+    pub fn has_secrets(self) -> bool {
+        matches!(self, Self::Otp | Self::Codes)
+    }
+}
+
+impl KindName {
+    /// The maximum length, in bytes.
+    const BYTES_MAX: usize = 32;
+
+    /// Parses the name of a kind: 1 to 32 of a-z, 0-9, `_` and `-`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for `kind`, with the kinds that this version knows.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let is_name = (1..=Self::BYTES_MAX).contains(&text.len())
+            && text
+                .bytes()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"_-".contains(&c));
+
+        if is_name {
+            Ok(Self::from(text.to_owned()))
+        } else {
+            Err(Self::unknown())
+        }
+    }
+
+    /// Returns the refusal of a kind that this version does not know and that the owner has no such
+    /// item of.
+    pub fn unknown() -> Invalid {
+        let supported = Kind::ALL.map(Kind::as_str).join(", ");
+        Invalid::new("kind", format!("must be one of {supported}"))
+    }
+
+    /// Returns the kind, if this version knows it.
+    pub fn known(&self) -> Option<Kind> {
+        match self {
+            Self::Known(kind) => Some(*kind),
+            Self::Unknown(_) => None,
+        }
+    }
+
+    /// Returns the name on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(kind) => kind.as_str(),
+            Self::Unknown(name) => name,
+        }
+    }
+}
+
+impl From<Kind> for KindName {
+    fn from(kind: Kind) -> Self {
+        Self::Known(kind)
+    }
+}
+
+impl From<String> for KindName {
+    fn from(name: String) -> Self {
+        match Kind::parse(&name) {
+            Some(kind) => Self::Known(kind),
+            None => Self::Unknown(name),
+        }
+    }
+}
+
+impl From<KindName> for String {
+    fn from(name: KindName) -> Self {
+        name.as_str().to_owned()
     }
 }
 
@@ -64,30 +134,38 @@ mod tests {
     #[test]
     fn every_kind_parses_from_its_name() {
         for kind in Kind::ALL {
-            assert_eq!(Kind::parse(&kind.to_string()), Ok(kind));
+            assert_eq!(Kind::parse(&kind.to_string()), Some(kind));
             assert_eq!(
-                serde_json::to_value(kind).expect("encodable"),
+                KindName::parse(kind.as_str()),
+                Ok(KindName::Known(kind)),
+                "{kind}"
+            );
+            assert_eq!(
+                serde_json::to_value(KindName::from(kind)).expect("encodable"),
                 kind.as_str()
             );
         }
     }
 
     #[test]
-    fn an_unsupported_kind_is_refused_by_name() {
-        for name in ["otp", "codes"] {
-            let reason =
-                format!("this version does not support {name}; it supports instrument, text");
-            assert_eq!(Kind::parse(name), Err(Invalid::new("kind", reason)));
-        }
+    fn a_kind_of_another_version_keeps_its_name() {
+        let name = KindName::parse("note").expect("well formed");
+
+        assert_eq!(name.known(), None);
+        assert_eq!(name.as_str(), "note");
+        let stored = serde_json::to_value(&name).expect("encodable");
+        assert_eq!(
+            serde_json::from_value::<KindName>(stored).expect("written here"),
+            name
+        );
     }
 
     #[test]
-    fn the_refusal_of_an_unknown_kind_lists_all_kinds() {
-        for name in ["", "Text", "note"] {
-            assert_eq!(
-                Kind::parse(name),
-                Err(Invalid::new("kind", "must be one of instrument, text"))
-            );
+    fn the_refusal_of_what_is_no_kind_lists_all_kinds() {
+        let expected = Invalid::new("kind", "must be one of instrument, text, otp, codes");
+
+        for name in ["", "Text", "a b", &"x".repeat(33)] {
+            assert_eq!(KindName::parse(name), Err(expected.clone()));
         }
     }
 }

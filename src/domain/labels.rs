@@ -103,6 +103,21 @@ impl Tags {
         Ok(Self(set))
     }
 
+    /// Checks one tag of a request's field.
+    ///
+    /// # Errors
+    /// [`Invalid`] for that field.
+    pub fn parse_one(tag: &str, field: &str, limits: &ItemLimits) -> Result<(), Invalid> {
+        rules::plain(tag, limits.tag_bytes, field)
+    }
+
+    /// Returns the tags with `to` in the place of `from`, or without `from`.
+    #[must_use]
+    pub fn renamed(&self, from: &str, to: Option<&str>) -> Self {
+        let others = self.0.iter().filter(|tag| *tag != from).cloned();
+        Self(others.chain(to.map(str::to_owned)).collect())
+    }
+
     /// Returns the tags, sorted by their bytes.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
@@ -208,6 +223,15 @@ mod tests {
                 .field,
             "tags[1]"
         );
+    }
+
+    #[test]
+    fn a_tag_is_renamed_or_taken_away() {
+        let tags = tags(&["a", "b"]).expect("valid");
+
+        assert_eq!(tags.renamed("a", Some("c")).iter().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(tags.renamed("a", Some("b")).iter().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(tags.renamed("a", None).iter().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

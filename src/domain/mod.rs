@@ -6,6 +6,7 @@
 //! [`Debug`](std::fmt::Debug).
 
 mod codes;
+mod hidden;
 mod instrument;
 mod invalid;
 mod isin;
@@ -23,17 +24,18 @@ mod text;
 mod timestamp;
 mod version;
 
-pub use codes::Codes;
+pub use codes::{Codes, CodesFacts, CodesRemains};
+pub use hidden::Hidden;
 pub use instrument::{Instrument, InstrumentInput, InstrumentType};
 pub use invalid::Invalid;
 pub use isin::Isin;
 pub use item::{Data, Item};
 pub use item_id::ItemId;
-pub use kind::Kind;
+pub use kind::{Kind, KindName};
 pub use labels::{Meta, Tags};
 pub use limits::ItemLimits;
 pub use market::{CurrencyCode, InstrumentName, Mic, Ticker};
-pub use otp::{Algorithm, COUNTER_MAX, Moving, Otp};
+pub use otp::{Algorithm, CodeCheck, Moving, Otp, OtpFacts, OtpRemains, OtpSecret};
 pub use place::Place;
 pub use text::Text;
 pub use timestamp::Timestamp;

@@ -6,11 +6,11 @@ use super::delete::Delete;
 use super::put::Put;
 use super::quota::Quota;
 use super::request::Call;
-use super::write::{FRAME_BYTES, mark_pending, view, view_bytes_max};
+use super::write::{FRAME_BYTES, WriteState, mark_pending, view, view_bytes_max};
 use super::{Failure, Limits, Service};
-use crate::domain::{ItemId, Kind, Version};
+use crate::domain::{ItemId, Kind, KindName, Version};
 use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot};
-use crate::seal::{Content, StoredRefusal};
+use crate::seal::{NewContent, StoredRefusal};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
@@ -24,7 +24,7 @@ struct Batch {
     ops: Vec<Result<Op, Refusal>>,
     /// The item that each operation names; `None` if the service chooses the id or the operation
     /// does not show it.
-    names: Vec<Option<(Kind, ItemId)>>,
+    names: Vec<Option<(KindName, ItemId)>>,
     conditions: Conditions,
 }
 
@@ -53,22 +53,17 @@ impl Op {
     }
 
     /// The kind and id of the item. Without an id the service chooses one.
-    fn item(&self) -> (Kind, Option<ItemId>) {
+    fn item(&self) -> (KindName, Option<ItemId>) {
         match self {
             Self::Put(put) => put.item(),
             Self::Delete(delete) => delete.item(),
         }
     }
 
-    fn decide(
-        &self,
-        snapshot: &Snapshot,
-        quota: &mut Quota,
-        limits: &Limits,
-    ) -> Result<Content, Failure> {
+    fn decide(&self, state: &WriteState<'_>, quota: &mut Quota) -> Result<NewContent, Failure> {
         match self {
-            Self::Put(put) => put.decide(snapshot, quota, limits),
-            Self::Delete(delete) => delete.decide(snapshot, quota),
+            Self::Put(put) => put.decide(state, quota),
+            Self::Delete(delete) => delete.decide(state, quota),
         }
     }
 }
@@ -144,7 +139,9 @@ impl Batch {
     }
 
     /// Decides what is written on the owner's state, and which operations are refused.
-    fn decide(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Decision<NoWrite>, Failure> {
+    fn decide(&self, mut state: WriteState<'_>) -> Result<Decision<NoWrite>, Failure> {
+        let snapshot = state.snapshot;
+        let limits = state.limits;
         if let Err(conflict) = self.conditions.check(snapshot, None) {
             return Ok(Decision::Refuse(NoWrite::All(conflict)));
         }
@@ -154,10 +151,11 @@ impl Batch {
         let mut refused = BTreeMap::new();
         let mut used = FRAME_BYTES;
         for (at, op) in (0u16..).zip(&self.ops) {
-            match self.decide_one(op, at, snapshot, &mut quota, limits) {
-                Ok(content) => {
-                    used += view_bytes_max(&content);
-                    contents.push(content);
+            state.position = contents.len();
+            match self.decide_one(op, at, &state, &mut quota) {
+                Ok(new) => {
+                    used += view_bytes_max(&new.content);
+                    contents.push(new);
                 }
                 Err(Failure::Refused(refusal)) if self.atomic => {
                     let refusal = refusal.with("op", at);
@@ -193,16 +191,14 @@ impl Batch {
         &self,
         op: &Result<Op, Refusal>,
         at: u16,
-        snapshot: &Snapshot,
+        state: &WriteState<'_>,
         quota: &mut Quota,
-        limits: &Limits,
-    ) -> Result<Content, Failure> {
+    ) -> Result<NewContent, Failure> {
         let op = op.as_ref().map_err(Refusal::clone)?;
-        op.decide(snapshot, quota, limits)
-            .map_err(|failure| match failure {
-                Failure::Refused(refusal) => refusal.below(&op_path(at)).into(),
-                failure => failure,
-            })
+        op.decide(state, quota).map_err(|failure| match failure {
+            Failure::Refused(refusal) => refusal.below(&op_path(at)).into(),
+            failure => failure,
+        })
     }
 
     /// The written items and the refusals, in the order of the operations.
@@ -234,10 +230,10 @@ fn op_path(at: impl Display) -> String {
 }
 
 /// The item that an operation names, even if the operation is refused for something else.
-fn named_item(fields: &Fields, limits: &Limits) -> Option<(Kind, ItemId)> {
-    let kind = Kind::parse(fields.peek("kind")?).ok()?;
+fn named_item(fields: &Fields, limits: &Limits) -> Option<(KindName, ItemId)> {
+    let kind = KindName::parse(fields.peek("kind")?).ok()?;
     let isin = || {
-        if kind == Kind::Instrument {
+        if kind.known() == Some(Kind::Instrument) {
             fields.peek_in("data", "isin")
         } else {
             None
@@ -245,7 +241,8 @@ fn named_item(fields: &Fields, limits: &Limits) -> Option<(Kind, ItemId)> {
     };
 
     let id = fields.peek("id").or_else(isin)?;
-    Some((kind, ItemId::parse(kind, id, &limits.item).ok()?))
+    let id = ItemId::parse_any(&kind, id, &limits.item).ok()?;
+    Some((kind, id))
 }
 
 /// A refusal as it is stored with the write, in a few KB: instead of an item that it shows, only
@@ -287,7 +284,10 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
         items: batch.ops.iter().flatten().map(Op::item).collect(),
         request: call.request,
     };
-    let decide = |snapshot: &Snapshot| batch.decide(snapshot, &service.limits.current());
+    let decide = |snapshot: &Snapshot| {
+        let limits = service.limits.current();
+        batch.decide(WriteState::new(service, snapshot, &limits))
+    };
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)

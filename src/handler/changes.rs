@@ -1,5 +1,6 @@
 //! `changes`: the items that changed since a version, each one once, deletions included.
 
+use super::epoch::resync;
 use super::freshness::{Freshness, mark_stale};
 use super::page::{page, page_limit};
 use super::request::Call;
@@ -46,7 +47,14 @@ impl Changes {
         deadline: Instant,
     ) -> Result<Reading, Failure> {
         let freshness = Freshness::at_least(self.since, "since", &service.owners);
-        let reading = freshness.read(&service.owners, owner, deadline).await?;
+        let reading = match freshness.read(&service.owners, owner, deadline).await {
+            Err(Failure::Refused(refusal)) if service.owners.has_lost_history() => {
+                return Err(self
+                    .since_of_lost_history(service, owner, deadline, refusal)
+                    .await?);
+            }
+            reading => reading?,
+        };
         if self.floor <= reading.snapshot.floor() {
             return Ok(reading);
         }
@@ -70,6 +78,35 @@ impl Changes {
             .into())
     }
 
+    /// Returns the refusal of a `since` that the owner never had. In a bucket that has lost history,
+    /// the owner may have had it before.
+    async fn since_of_lost_history(
+        &self,
+        service: &Service,
+        owner: &OwnerKey,
+        deadline: Instant,
+        refusal: Refusal,
+    ) -> Result<Failure, Failure> {
+        let is_of_since = refusal.code() == Code::BadRequest
+            && refusal.details().get("field") == Some(&Value::from("since"));
+        if !is_of_since {
+            return Ok(refusal.into());
+        }
+
+        let reading = Freshness::default_of(&service.owners)
+            .read(&service.owners, owner, deadline)
+            .await?;
+        let message = "the bucket has lost history since: start with since 0, and drop what is not \
+                       returned";
+        Ok(resync(
+            message,
+            service.owners.epoch().as_deref(),
+            reading.snapshot.floor(),
+            reading.snapshot.version(),
+        )
+        .into())
+    }
+
     /// Returns whether the caller may hold deleted items that this reply cannot report, because
     /// deletions up to the floor are forgotten.
     ///
@@ -80,14 +117,23 @@ impl Changes {
     }
 }
 
-/// Answers `{items, owner_version, floor, more, notify}`.
+/// Answers `{items, owner_version, floor, more, notify, epoch}`.
 pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Failure> {
     let request = Changes::parse(call.fields, service)?;
 
     let reading = request.read(service, &call.owner, call.deadline).await?;
     let snapshot = &reading.snapshot;
+    let epoch = service.owners.epoch();
     if request.is_too_old(snapshot.floor()) {
-        return Err(resync(snapshot.floor(), snapshot.version()).into());
+        let message =
+            "deletions since then are forgotten: start with since 0, and drop what is not returned";
+        let resync = resync(
+            message,
+            epoch.as_deref(),
+            snapshot.floor(),
+            snapshot.version(),
+        );
+        return Err(resync.into());
     }
 
     let Changes { since, limit, .. } = request;
@@ -100,21 +146,15 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
     let changed = page(&items, limit, &service.limits.current(), |item| view(item));
     let more = changed.len() < items.len();
 
-    let reply = json!({
+    let mut reply = json!({
         "items": changed,
         "owner_version": snapshot.version().get(),
         "floor": snapshot.floor().get(),
         "more": more,
         "notify": service.owners.truth().notify_subject(&call.owner),
     });
+    if let Some(epoch) = epoch {
+        reply["epoch"] = Value::from(epoch);
+    }
     Ok(mark_stale(reply, &reading))
-}
-
-fn resync(floor: Version, owner_version: Version) -> Refusal {
-    let message =
-        "deletions since then are forgotten: start with since 0, and drop what is not returned";
-
-    Refusal::new(Code::ResyncRequired, message)
-        .with("floor", floor.get())
-        .with("owner_version", owner_version.get())
 }

@@ -1,19 +1,20 @@
 //! `delete`: replaces an item by a tombstone, so that versions continue from there.
 
-use super::condition::{Conditions, not_found};
+use super::condition::Conditions;
+use super::item_name::ItemName;
 use super::quota::Quota;
 use super::request::Call;
+use super::write::WriteState;
 use super::{Failure, Limits, Service, write};
-use crate::domain::{ItemId, Kind, Timestamp};
-use crate::owners::{Intent, Snapshot};
-use crate::seal::Content;
+use crate::domain::{Hidden, ItemId, KindName, Timestamp};
+use crate::owners::{Intent, OpenedItem, Snapshot};
+use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::Fields;
 use serde_json::Value;
 
 /// `{kind, id, if_version?, if_owner_version?}`
 pub(super) struct Delete {
-    kind: Kind,
-    id: ItemId,
+    item: ItemName,
     conditions: Conditions,
 }
 
@@ -24,38 +25,50 @@ impl Delete {
         mut fields: Fields,
         limits: &Limits,
     ) -> Result<Self, Failure> {
-        let kind = Kind::parse(&fields.require_text("kind")?)?;
-        let id = fields.require_text("id")?;
+        let item = ItemName::take(&mut fields, limits)?;
         fields.finish()?;
 
-        Ok(Self {
-            kind,
-            id: ItemId::parse(kind, &id, &limits.item)?,
-            conditions,
-        })
+        Ok(Self { item, conditions })
     }
 
     /// The kind and id of the item.
-    pub fn item(&self) -> (Kind, Option<ItemId>) {
-        (self.kind, Some(self.id.clone()))
+    pub fn item(&self) -> (KindName, Option<ItemId>) {
+        (self.item.kind.clone(), Some(self.item.id.clone()))
     }
 
     /// Decides on the owner's state: the item's tombstone, or a refusal. An absent item is
     /// `not_found`, whatever the conditions are.
-    pub fn decide(&self, snapshot: &Snapshot, quota: &mut Quota) -> Result<Content, Failure> {
-        let current = snapshot.item(self.kind, &self.id)?;
-        let living = current
-            .filter(|item| item.living().is_some())
-            .ok_or_else(|| not_found(snapshot))?;
-        self.conditions.check(snapshot, Some(&living))?;
+    pub fn decide(&self, state: &WriteState<'_>, quota: &mut Quota) -> Result<NewContent, Failure> {
+        let living = self
+            .item
+            .living(state.snapshot)?
+            .ok_or_else(|| self.item.not_found(state.snapshot))?;
+        self.conditions.check(state.snapshot, Some(&living))?;
 
         quota.remove();
-        Ok(Content::Deleted {
-            kind: self.kind,
-            id: self.id.clone(),
-            updated_at: Timestamp::now(),
+        Ok(NewContent {
+            hidden: remains(state, &living)?,
+            content: Content::Deleted {
+                kind: self.item.kind.clone(),
+                id: self.item.id.clone(),
+                updated_at: Timestamp::now(),
+            },
         })
     }
+}
+
+/// Returns what the deletion keeps of the item, so that nothing that was used is used again if the
+/// item is restored.
+fn remains(state: &WriteState<'_>, living: &OpenedItem) -> Result<NewHidden, Failure> {
+    let hash = state.secret_hash();
+    if let Some(otp) = state.snapshot.otp(living)? {
+        return Ok(NewHidden::New(Hidden::OtpRemains(otp.remains(hash))));
+    }
+    if let Some(codes) = state.snapshot.codes(living)? {
+        return Ok(NewHidden::New(Hidden::CodesRemains(codes.remains(hash))));
+    }
+
+    Ok(NewHidden::None)
 }
 
 /// Answers `{item, owner_version}`. The item is `{kind, id, version, deleted: true, updated_at}`.
@@ -67,8 +80,11 @@ pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, F
         items: vec![delete.item()],
         request: call.request,
     };
-    let decide =
-        |snapshot: &Snapshot| write::decision(delete.decide(snapshot, &mut Quota::of(snapshot)));
+    let decide = |snapshot: &Snapshot| {
+        let limits = service.limits.current();
+        let state = WriteState::new(service, snapshot, &limits);
+        write::decision(delete.decide(&state, &mut Quota::of(snapshot)))
+    };
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)

@@ -1,34 +1,31 @@
 //! `get`: one item.
 
-use super::condition::not_found;
 use super::freshness::{Freshness, mark_stale};
+use super::item_name::ItemName;
 use super::request::{Call, require};
+use super::write::view;
 use super::{Failure, Service};
-use crate::domain::{ItemId, Kind};
-use crate::wire::{Fields, Scope, item_view};
+use crate::owners::{OpenedItem, Snapshot};
+use crate::wire::{Fields, Scope};
 use serde_json::{Value, json};
 
 /// `{kind, id, reveal?, min_version?, consistency?}`
 struct Get {
-    kind: Kind,
-    id: ItemId,
-    /// Whether to show fields that a kind hides. No kind of this version hides any.
+    item: ItemName,
+    /// Whether to show what other replies hide.
     reveal: bool,
     freshness: Freshness,
 }
 
 impl Get {
     fn parse(mut fields: Fields, service: &Service) -> Result<Self, Failure> {
-        let limits = &service.limits.current();
-        let kind = Kind::parse(&fields.require_text("kind")?)?;
-        let id = fields.require_text("id")?;
+        let item = ItemName::take(&mut fields, &service.limits.current())?;
         let reveal = fields.flag("reveal")?.unwrap_or_default();
         let freshness = Freshness::take(&mut fields, &service.owners)?;
         fields.finish()?;
 
         Ok(Self {
-            kind,
-            id: ItemId::parse(kind, &id, &limits.item)?,
+            item,
             reveal,
             freshness,
         })
@@ -47,17 +44,33 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Value, Failure>
         .read(&service.owners, &call.owner, call.deadline)
         .await?;
 
-    let opened = reading.snapshot.item(get.kind, &get.id)?;
-    let item = opened
-        .as_ref()
-        .and_then(|opened| Some(item_view(opened.living()?, opened.version)));
-
-    match item {
-        Some(item) => Ok(mark_stale(
-            json!({"item": item, "owner_version": reading.snapshot.version().get()}),
-            &reading,
-        )),
-        None if reading.stale => Err(not_found(&reading.snapshot).with("stale", true).into()),
-        None => Err(not_found(&reading.snapshot).into()),
+    let snapshot = &reading.snapshot;
+    match get.item.living(snapshot)? {
+        Some(item) => {
+            let mut shown = view(&item);
+            if get.reveal {
+                reveal(&mut shown, snapshot, &item)?;
+            }
+            let reply = json!({"item": shown, "owner_version": snapshot.version().get()});
+            Ok(mark_stale(reply, &reading))
+        }
+        None if reading.stale => Err(get.item.not_found(snapshot).with("stale", true).into()),
+        None => Err(get.item.not_found(snapshot).into()),
     }
+}
+
+/// Adds what other replies hide to the item's data.
+fn reveal(shown: &mut Value, snapshot: &Snapshot, item: &OpenedItem) -> Result<(), Failure> {
+    let data = &mut shown["data"];
+
+    if let Some(otp) = snapshot.otp(item)? {
+        data["uri"] = otp.uri().as_str().into();
+        data["secret"] = otp.secret().as_str().into();
+    }
+    if let Some(codes) = snapshot.codes(item)? {
+        data["codes"] = codes.left().collect();
+        data["taken"] = codes.taken().collect();
+    }
+
+    Ok(())
 }

@@ -1,21 +1,20 @@
 //! `history`: the earlier versions of an item, as far back as they are kept.
 
-use super::condition::not_found;
 use super::failure::deadline_exceeded;
 use super::freshness::{Freshness, mark_stale};
+use super::item_name::ItemName;
 use super::page::{page, page_limit};
 use super::request::Call;
 use super::write::view;
 use super::{Failure, Limits, Service};
-use crate::domain::{ItemId, Kind, Version};
+use crate::domain::Version;
 use crate::wire::Fields;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
 /// `{kind, id, before?, limit?}`
 struct History {
-    kind: Kind,
-    id: ItemId,
+    item: ItemName,
     /// Only versions below this one.
     before: Version,
     limit: usize,
@@ -23,15 +22,13 @@ struct History {
 
 impl History {
     fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
-        let kind = Kind::parse(&fields.require_text("kind")?)?;
-        let id = fields.require_text("id")?;
+        let item = ItemName::take(&mut fields, limits)?;
         let before = fields.version("before")?.unwrap_or(Version::MAX);
         let limit = page_limit(&mut fields, limits)?;
         fields.finish()?;
 
         Ok(Self {
-            kind,
-            id: ItemId::parse(kind, &id, &limits.item)?,
+            item,
             before,
             limit,
         })
@@ -41,8 +38,7 @@ impl History {
 /// Answers `{versions, owner_version, more, complete}`.
 pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Failure> {
     let History {
-        kind,
-        id,
+        item,
         before,
         limit,
     } = History::parse(call.fields, &service.limits.current())?;
@@ -55,13 +51,13 @@ pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Fail
 
     let kept = service
         .owners
-        .kept_versions(snapshot, kind, &id, before, limit);
+        .kept_versions(snapshot, &item.kind, &item.id, before, limit);
     let kept = match timeout_at(call.deadline, kept).await {
         Err(_) => return Err(deadline_exceeded().into()),
         Ok(kept) => kept?,
     };
     let Some(kept) = kept else {
-        return Err(not_found(snapshot).into());
+        return Err(item.not_found(snapshot).into());
     };
 
     let versions = page(&kept.versions, limit, &service.limits.current(), view);

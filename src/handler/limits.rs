@@ -218,7 +218,7 @@ impl Limits {
     }
 
     /// Each limit's name, value and unit.
-    fn table(&self) -> [(&'static str, u64, &'static str); 24] {
+    fn table(&self) -> [(&'static str, u64, &'static str); 26] {
         let item = &self.item;
         let count = |n: usize| n as u64;
 
@@ -234,6 +234,8 @@ impl Limits {
             ("tags", count(item.tags), "tags"),
             ("tag_bytes", count(item.tag_bytes), "bytes"),
             ("text_bytes", count(item.text_bytes), "bytes"),
+            ("codes", count(item.codes), "codes"),
+            ("code_bytes", count(item.code_bytes), "bytes"),
             ("items", count(self.items), "items"),
             ("keys", count(self.keys), "keys"),
             ("batch", count(self.batch), "operations"),

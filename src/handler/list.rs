@@ -1,25 +1,65 @@
-//! `list`: the owner's items from the oldest to the newest, a page at a time.
+//! `list`: the owner's items in the order of their places, a page at a time.
 
 use super::freshness::{Freshness, mark_stale};
 use super::page::{page, page_limit};
 use super::request::Call;
 use super::write::view;
 use super::{Failure, Service};
-use crate::domain::Kind;
+use crate::domain::{Item, KindName, Place};
 use crate::owners::{OpenedItem, Snapshot};
 use crate::seal::{Keyring, OwnerKey};
-use crate::wire::{Fields, Refusal};
+use crate::wire::{Fields, Refusal, id_view};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// `{kind?, tag?, limit?, cursor?, min_version?, consistency?}`
+/// `{kind?, tag?, untagged?, only?, limit?, cursor?, min_version?, consistency?}`
 struct List {
-    kind: Option<Kind>,
-    tag: Option<String>,
+    kind: Option<KindName>,
+    labels: LabelFilter,
+    /// Whether only the ids are wanted.
+    only_ids: bool,
     limit: usize,
     cursor: Option<String>,
     freshness: Freshness,
+}
+
+/// Which items of a list are wanted, by their tags.
+enum LabelFilter {
+    Any,
+    Tagged(String),
+    Untagged,
+}
+
+impl LabelFilter {
+    fn take(fields: &mut Fields) -> Result<Self, Refusal> {
+        let tag = fields.text("tag")?;
+        let untagged = fields.flag("untagged")?.unwrap_or_default();
+
+        match (tag, untagged) {
+            (None, false) => Ok(Self::Any),
+            (Some(tag), false) => Ok(Self::Tagged(tag)),
+            (None, true) => Ok(Self::Untagged),
+            (Some(_), true) => Err(Refusal::bad_field("untagged", "leave it out, or tag")),
+        }
+    }
+
+    fn matches(&self, item: &Item) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Tagged(tag) => item.tags.contains(tag),
+            Self::Untagged => item.tags.is_empty(),
+        }
+    }
+
+    /// The filter as a byte string.
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Any => vec![0],
+            Self::Tagged(tag) => [&[1], tag.as_bytes()].concat(),
+            Self::Untagged => vec![2],
+        }
+    }
 }
 
 impl List {
@@ -27,9 +67,14 @@ impl List {
         let limits = &service.limits.current();
         let kind = fields
             .text("kind")?
-            .map(|kind| Kind::parse(&kind))
+            .map(|kind| KindName::parse(&kind))
             .transpose()?;
-        let tag = fields.text("tag")?;
+        let labels = LabelFilter::take(&mut fields)?;
+        let only_ids = match fields.text("only")?.as_deref() {
+            None => false,
+            Some("ids") => true,
+            Some(_) => return Err(Refusal::bad_field("only", "must be ids").into()),
+        };
         let limit = page_limit(&mut fields, limits)?;
         let cursor = fields.text("cursor")?;
         let freshness = Freshness::take(&mut fields, &service.owners)?;
@@ -37,43 +82,33 @@ impl List {
 
         Ok(Self {
             kind,
-            tag,
+            labels,
+            only_ids,
             limit,
             cursor,
             freshness,
         })
     }
 
-    /// Returns whether the item passes the filter.
-    fn matches(&self, opened: &OpenedItem) -> bool {
-        let Some(item) = opened.living() else {
-            return false;
-        };
-
-        self.kind.is_none_or(|kind| kind == item.kind)
-            && self.tag.as_ref().is_none_or(|tag| item.tags.contains(tag))
-    }
-
     /// The filter as one byte string. A cursor is valid for one filter only.
     fn filter(&self) -> Vec<u8> {
-        let kind = self.kind.map(Kind::as_str).unwrap_or_default();
-        let tag = self.tag.as_deref();
+        let kind = self.kind.as_ref().map(KindName::as_str);
 
         [
-            kind.as_bytes(),
-            &[0, u8::from(tag.is_some())],
-            tag.unwrap_or_default().as_bytes(),
+            kind.unwrap_or_default().as_bytes(),
+            &[0],
+            &self.labels.bytes(),
         ]
         .concat()
     }
 
-    /// The place after which this page begins; 0 without a cursor.
+    /// The place after which this page begins; `None` without a cursor.
     ///
     /// # Errors
     /// `bad_request` if the cursor was not made for this owner and filter.
-    fn start_after(&self, keyring: &Keyring, owner: &OwnerKey) -> Result<u64, Refusal> {
+    fn start_after(&self, keyring: &Keyring, owner: &OwnerKey) -> Result<Option<Place>, Refusal> {
         let Some(text) = &self.cursor else {
-            return Ok(0);
+            return Ok(None);
         };
 
         let bad_cursor = || {
@@ -83,39 +118,58 @@ impl List {
             )
         };
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad_cursor())?;
-        let (place, mac) = bytes.split_first_chunk().ok_or_else(bad_cursor)?;
-        let place = u64::from_be_bytes(*place);
+        let (mac, place) = bytes.split_first_chunk().ok_or_else(bad_cursor)?;
+        if *mac != keyring.cursor_mac(owner, &self.filter(), place) {
+            return Err(bad_cursor());
+        }
 
-        if mac == keyring.cursor_mac(owner, &self.filter(), place) {
-            Ok(place)
+        let place = str::from_utf8(place).map_err(|_| bad_cursor())?;
+        Place::parse(place).map(Some).map_err(|_| bad_cursor())
+    }
+
+    fn cursor_after(&self, keyring: &Keyring, owner: &OwnerKey, place: &Place) -> String {
+        let place = place.as_str().as_bytes();
+        let mac = keyring.cursor_mac(owner, &self.filter(), place);
+        URL_SAFE_NO_PAD.encode([&mac, place].concat())
+    }
+
+    /// The items that match, in the order of their places.
+    ///
+    /// # Errors
+    /// `invalid_item` for a kind that this version does not know and that the owner has no item of.
+    fn matching_items<'s>(&self, snapshot: &'s Snapshot) -> Result<Vec<Listed<'s>>, Failure> {
+        let mut items = items_in_order(snapshot)?;
+
+        if let Some(kind) = &self.kind {
+            items.retain(|(_, item)| item.kind == *kind);
+            if items.is_empty() && kind.known().is_none() {
+                return Err(KindName::unknown().into());
+            }
+        }
+        items.retain(|(_, item)| self.labels.matches(item));
+        Ok(items)
+    }
+
+    fn view(&self, (opened, item): &Listed<'_>) -> Value {
+        if self.only_ids {
+            id_view(item, opened.version)
         } else {
-            Err(bad_cursor())
+            view(opened)
         }
     }
-
-    fn cursor_after(&self, keyring: &Keyring, owner: &OwnerKey, place: u64) -> String {
-        let mac = keyring.cursor_mac(owner, &self.filter(), place);
-        URL_SAFE_NO_PAD.encode([&place.to_be_bytes()[..], &mac].concat())
-    }
 }
 
-/// An item's place in the list: the first version of its present life, so the oldest comes first.
-fn place(opened: &OpenedItem) -> u64 {
-    opened.body.born.get()
-}
+/// A living item of a snapshot, with its record.
+pub(super) type Listed<'s> = (&'s OpenedItem, &'s Item);
 
-/// The items that match the list and come after the place `after`, in the order of their places.
-fn matching_items<'s>(
-    list: &List,
-    snapshot: &'s Snapshot,
-    after: u64,
-) -> Result<Vec<&'s OpenedItem>, Failure> {
+/// The living items in the order of their places.
+pub(super) fn items_in_order(snapshot: &Snapshot) -> Result<Vec<Listed<'_>>, Failure> {
     let mut items: Vec<_> = snapshot
         .items()?
         .iter()
-        .filter(|opened| place(opened) > after && list.matches(opened))
+        .filter_map(|opened| Some((opened, opened.living()?)))
         .collect();
-    items.sort_by_key(|opened| place(opened));
+    items.sort_by(|(_, one), (_, other)| one.place.cmp(&other.place));
 
     Ok(items)
 }
@@ -130,18 +184,16 @@ pub(super) async fn list(service: &Service, call: Call) -> Result<Value, Failure
         .freshness
         .read(&service.owners, &call.owner, call.deadline)
         .await?;
-    let items = matching_items(&list, &reading.snapshot, after)?;
-    let listed = page(&items, list.limit, &service.limits.current(), |opened| {
-        view(opened)
+    let mut items = list.matching_items(&reading.snapshot)?;
+    items.retain(|(_, item)| after.as_ref().is_none_or(|after| item.place > *after));
+    let listed = page(&items, list.limit, &service.limits.current(), |item| {
+        list.view(item)
     });
 
     let more = listed.len() < items.len();
-    let last = listed
-        .len()
-        .checked_sub(1)
-        .map_or(after, |at| place(items[at]));
+    let last = listed.len().checked_sub(1).map(|at| &items[at].1.place);
     let mut reply = json!({"items": listed, "owner_version": reading.snapshot.version().get()});
-    if more {
+    if let Some(last) = last.filter(|_| more) {
         reply["next_cursor"] = Value::from(list.cursor_after(keyring, &call.owner, last));
     }
     Ok(mark_stale(reply, &reading))

@@ -6,23 +6,36 @@
 
 mod batch;
 mod changes;
+mod codes_add;
+mod codes_take;
 mod condition;
 mod delete;
+mod epoch;
 mod failure;
 mod freshness;
 mod get;
+mod guesses;
 mod history;
+mod item_name;
 mod limits;
 mod list;
+mod lookup;
+mod move_item;
+mod otp_code;
+mod otp_verify;
 mod page;
 mod put;
 mod quota;
 mod request;
 mod restore;
+mod tags;
+mod tags_rename;
+mod usage;
 mod version;
 mod write;
 
 pub use failure::Failure;
+pub use guesses::Guesses;
 pub use limits::{Limits, LimitsInForce};
 pub use request::Request;
 
@@ -41,6 +54,8 @@ pub struct Service {
     pub auth: Authenticator,
     /// The bounds on what callers send and get.
     pub limits: LimitsInForce,
+    /// The wrong one-time passwords of each item.
+    pub guesses: Guesses,
     /// The version and build of this program.
     pub build: BuildInfo,
     /// This worker's shard.
@@ -62,6 +77,17 @@ impl Service {
             Operation::History => history::history(self, request.admit(self).await?).await,
             Operation::Restore => restore::restore(self, request.admit(self).await?).await,
             Operation::Batch => batch::batch(self, request.admit(self).await?).await,
+            Operation::Move => move_item::move_item(self, request.admit(self).await?).await,
+            Operation::Tags => tags::tags(self, request.admit(self).await?).await,
+            Operation::TagsRename => {
+                tags_rename::tags_rename(self, request.admit(self).await?).await
+            }
+            Operation::Lookup => lookup::lookup(self, request.admit(self).await?).await,
+            Operation::Usage => usage::usage(self, request.admit(self).await?).await,
+            Operation::OtpCode => otp_code::otp_code(self, request.admit(self).await?).await,
+            Operation::OtpVerify => otp_verify::otp_verify(self, request.admit(self).await?).await,
+            Operation::CodesTake => codes_take::codes_take(self, request.admit(self).await?).await,
+            Operation::CodesAdd => codes_add::codes_add(self, request.admit(self).await?).await,
             Operation::Version => version::version(self, request),
             Operation::Limits => limits::limits(self, request),
         }

@@ -1,13 +1,15 @@
 //! `put`: stores an item, new or in place of the present one.
 
 use super::condition::Conditions;
+use super::item_name::take_known_kind;
 use super::quota::Quota;
 use super::request::Call;
+use super::write::WriteState;
 use super::{Failure, Limits, Service, write};
-use crate::domain::{Data, Item, ItemId, Kind, Meta, Tags, Timestamp};
+use crate::domain::{Data, Hidden, Item, ItemId, Kind, KindName, Meta, Place, Tags, Timestamp};
 use crate::owners::{Intent, OpenedItem, Snapshot};
-use crate::seal::Content;
-use crate::wire::{Code, Fields, Refusal, data_from};
+use crate::seal::{Content, Format, NewContent, NewHidden};
+use crate::wire::{Code, Fields, NewData, Refusal, data_from};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -16,7 +18,7 @@ pub(super) struct Put {
     kind: Kind,
     id: Option<ItemId>,
     /// `None` keeps the data of the present item.
-    data: Option<Data>,
+    data: Option<NewData>,
     meta: Meta,
     tags: Tags,
     conditions: Conditions,
@@ -29,7 +31,7 @@ impl Put {
         mut fields: Fields,
         limits: &Limits,
     ) -> Result<Self, Failure> {
-        let kind = Kind::parse(&fields.require_text("kind")?)?;
+        let kind = take_known_kind(&mut fields)?;
         let id = fields.text("id")?;
         let data = fields.map("data")?;
         let meta = fields.text_map("meta")?.unwrap_or_default();
@@ -63,81 +65,149 @@ impl Put {
     }
 
     /// The kind and id of the item. Without an id the service chooses one.
-    pub fn item(&self) -> (Kind, Option<ItemId>) {
-        (self.kind, self.id.clone())
+    pub fn item(&self) -> (KindName, Option<ItemId>) {
+        (self.kind.into(), self.id.clone())
     }
 
     /// Decides on the owner's state: the item as it will be, or a refusal.
-    pub fn decide(
-        &self,
-        snapshot: &Snapshot,
-        quota: &mut Quota,
-        limits: &Limits,
-    ) -> Result<Content, Failure> {
+    pub fn decide(&self, state: &WriteState<'_>, quota: &mut Quota) -> Result<NewContent, Failure> {
         let id = match &self.id {
             Some(id) => id.clone(),
-            None => ItemId::parse(self.kind, &Uuid::now_v7().to_string(), &limits.item)?,
+            None => {
+                let id = Uuid::now_v7().to_string();
+                ItemId::parse(self.kind, &id, &state.limits.item)?
+            }
         };
 
-        let current = snapshot.item(self.kind, &id)?;
+        let current = state.snapshot.item(&self.kind.into(), &id)?;
         let living = current.as_ref().filter(|item| item.living().is_some());
-        self.conditions.check(snapshot, living)?;
+        self.conditions.check(state.snapshot, living)?;
 
-        let kept_data = living.and_then(|item| item.living()).map(|item| &item.data);
-        let data = self.data.as_ref().or(kept_data).ok_or_else(|| {
-            Refusal::new(
-                Code::InvalidItem,
-                "data: there is no such item yet, so its data is needed",
-            )
-            .field("data")
-        })?;
+        let kept = living.and_then(|item| item.living());
+        let (data, hidden) = match (&self.data, kept) {
+            (Some(new), _) => self.new_data(new, state, living)?,
+            (None, Some(kept)) => (kept.data.clone(), NewHidden::Kept),
+            (None, None) => {
+                let message = "data: there is no such item yet, so its data is needed";
+                return Err(Refusal::new(Code::InvalidItem, message)
+                    .field("data")
+                    .into());
+            }
+        };
 
         let new = NewItem {
+            kind: self.kind.into(),
             id,
-            data: data.clone(),
+            data,
+            hidden,
             meta: self.meta.clone(),
             tags: self.tags.clone(),
         };
-        new.replace(current.as_ref(), quota, limits)
+        new.replace(current.as_ref(), state, quota)
     }
+
+    /// Returns what becomes of the item with these data: what replies show, and what they hide. Of
+    /// a living item, nothing that was used becomes unused.
+    fn new_data(
+        &self,
+        new: &NewData,
+        state: &WriteState<'_>,
+        living: Option<&OpenedItem>,
+    ) -> Result<(Option<Data>, NewHidden), Failure> {
+        if state.format == Format::One && needs_format_two(new) {
+            return Err(format_refusal("kind").into());
+        }
+
+        Ok(match new {
+            NewData::Shown(data) => (Some(data.clone()), NewHidden::None),
+            NewData::Otp(new) => {
+                let old = match living {
+                    Some(item) => state.snapshot.otp(item)?,
+                    None => None,
+                };
+                let otp = old.map_or(new.clone(), |old| old.replaced_by(new.clone()));
+                let hidden = Hidden::Otp(otp.hidden().clone());
+                (Some(Data::Otp(otp.facts().clone())), NewHidden::New(hidden))
+            }
+            NewData::Codes(new) => {
+                let old = match living {
+                    Some(item) => state.snapshot.codes(item)?,
+                    None => None,
+                };
+                let codes = match old {
+                    Some(old) => old
+                        .replaced_by(new, &state.limits.item, state.secret_hash())
+                        .map_err(|invalid| invalid.under("data"))?,
+                    None => new.clone(),
+                };
+                let facts = Data::Codes(codes.facts());
+                (Some(facts), NewHidden::New(Hidden::Codes(codes)))
+            }
+        })
+    }
+}
+
+/// Returns whether only format 2 can hold these data.
+fn needs_format_two(data: &NewData) -> bool {
+    match data {
+        NewData::Shown(_) => false,
+        NewData::Otp(_) | NewData::Codes(_) => true,
+    }
+}
+
+/// The refusal of what only format 2 can hold, while the bucket permits format 1.
+pub(super) fn format_refusal(field: &str) -> Refusal {
+    let message = "the bucket still has the first format of records, for older workers: an \
+                   operator has to permit the second one (gofavorites init --formats 2)";
+    Refusal::bad_field(field, message)
 }
 
 /// An item as a write will leave it.
 pub(super) struct NewItem {
+    pub kind: KindName,
     pub id: ItemId,
-    pub data: Data,
+    pub data: Option<Data>,
+    pub hidden: NewHidden,
     pub meta: Meta,
     pub tags: Tags,
 }
 
 impl NewItem {
-    /// Returns the item in the place of `current`, and counts it in `quota`.
+    /// Returns the item in the place of `current`, and counts it in `quota`. A living item keeps its
+    /// place in the list.
     ///
     /// # Errors
     /// A refusal if the owner's quota or the size of a reply does not allow the item.
     pub fn replace(
         self,
         current: Option<&OpenedItem>,
+        state: &WriteState<'_>,
         quota: &mut Quota,
-        limits: &Limits,
-    ) -> Result<Content, Failure> {
+    ) -> Result<NewContent, Failure> {
         let life = current.and_then(|item| item.living());
-        let increased = quota.add(life.is_none(), current.is_none(), limits)?;
+        let increased = quota.add(life.is_none(), current.is_none(), state.limits)?;
 
         let now = Timestamp::now();
+        let place = life
+            .map(|item| item.place.clone())
+            .unwrap_or_else(|| Place::of_creation(state.snapshot.version().get(), state.position));
         let content = Content::Living(Item {
-            kind: self.data.kind(),
+            kind: self.kind,
             id: self.id,
             data: self.data,
             meta: self.meta,
             tags: self.tags,
+            place,
             created_at: life.map_or(now, |item| item.created_at),
             updated_at: now,
         });
-        write::must_fit(&content, limits)?;
+        write::must_fit(&content, state.limits)?;
 
         *quota = increased;
-        Ok(content)
+        Ok(NewContent {
+            content,
+            hidden: self.hidden,
+        })
     }
 }
 
@@ -145,8 +215,8 @@ impl NewItem {
 ///
 /// # Errors
 /// `invalid_item` if an instrument has another id.
-fn checked_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>, Refusal> {
-    let Some(Data::Instrument(instrument)) = data else {
+fn checked_id(id: Option<ItemId>, data: Option<&NewData>) -> Result<Option<ItemId>, Refusal> {
+    let Some(instrument) = data.and_then(NewData::instrument) else {
         return Ok(id);
     };
 
@@ -171,11 +241,9 @@ pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Fail
         request: call.request,
     };
     let decide = |snapshot: &Snapshot| {
-        write::decision(put.decide(
-            snapshot,
-            &mut Quota::of(snapshot),
-            &service.limits.current(),
-        ))
+        let limits = service.limits.current();
+        let state = WriteState::new(service, snapshot, &limits);
+        write::decision(put.decide(&state, &mut Quota::of(snapshot)))
     };
     let outcome = service
         .owners

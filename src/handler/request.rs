@@ -1,5 +1,6 @@
 //! A request on its way to its operation: first decoded, then authenticated and admitted.
 
+use super::epoch;
 use super::failure::deadline_exceeded;
 use super::{Failure, Service};
 use crate::auth::Principal;
@@ -7,6 +8,7 @@ use crate::owners::Admission;
 use crate::seal::OwnerKey;
 use crate::wire::{Code, Fields, Operation, Refusal, RequestHeaders, Scope, Value, canonical};
 use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
 
 /// A request whose headers and body can be read.
 pub struct Request {
@@ -27,7 +29,7 @@ pub(super) struct Call {
     pub fields: Fields,
     pub deadline: Instant,
     /// The caller's request id, and the canonical bytes of the request.
-    pub request: Option<(String, Vec<u8>)>,
+    pub request: Option<(String, Zeroizing<Vec<u8>>)>,
     /// Counts the request as one of the owner's until it ends.
     _admission: Admission,
 }
@@ -47,13 +49,16 @@ impl Request {
             .map_err(|denied| limits.denied(denied))?;
 
         let request = self.headers.request_id.map(|id| {
-            let body = canonical(self.operation.name(), &self.body);
+            let body = Zeroizing::new(canonical(self.operation.name(), &self.body));
             (id.as_str().to_owned(), body)
         });
+        let mut fields = Fields::of(self.body)?;
+        epoch::check(self.operation, &mut fields, service, &owner, self.deadline).await?;
+
         Ok(Call {
             caller,
             owner,
-            fields: Fields::of(self.body)?,
+            fields,
             deadline: self.deadline,
             request,
             _admission: admission,

@@ -2,73 +2,162 @@
 
 use super::condition::{Conditions, not_found};
 use super::failure::deadline_exceeded;
+use super::item_name::{ItemName, take_known_kind};
 use super::put::NewItem;
 use super::quota::Quota;
 use super::request::Call;
+use super::write::WriteState;
 use super::{Failure, Limits, Service, write};
-use crate::domain::{ItemId, Kind, Version};
+use crate::domain::{Data, Hidden, Otp, Version};
 use crate::owners::{Intent, OpenedItem, Snapshot};
-use crate::seal::Content;
+use crate::seal::{NewContent, NewHidden, OwnerKey};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::Value;
 use tokio::time::timeout_at;
 
 /// `{kind, id, version, if_version?}`
 struct Restore {
-    kind: Kind,
-    id: ItemId,
+    item: ItemName,
     version: Version,
     conditions: Conditions,
 }
 
+/// The item's kept versions that a restore is made of.
+struct Kept {
+    /// The version that is restored.
+    wanted: Option<OpenedItem>,
+    /// The last one before the present deletion, if the item is deleted.
+    last: Option<OpenedItem>,
+}
+
 impl Restore {
     fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
-        let kind = Kind::parse(&fields.require_text("kind")?)?;
-        let id = fields.require_text("id")?;
+        let kind = take_known_kind(&mut fields)?;
+        let item = ItemName::take_id(kind, &mut fields, limits)?;
         let version = fields.version("version")?;
         let version = fields.require("version", version)?;
         let conditions = Conditions::item_only(&mut fields)?;
         fields.finish()?;
 
         Ok(Self {
-            kind,
-            id: ItemId::parse(kind, &id, &limits.item)?,
+            item,
             version,
             conditions,
         })
     }
 
-    /// Decides on the owner's state: the item as it was in `earlier`, like a `put` of it, or a
-    /// refusal.
-    fn decide(
-        &self,
-        earlier: Option<&OpenedItem>,
-        snapshot: &Snapshot,
-        limits: &Limits,
-    ) -> Result<Content, Failure> {
-        let current = snapshot.item(self.kind, &self.id)?;
+    /// Finds the kept versions.
+    async fn find(&self, service: &Service, owner: &OwnerKey) -> Result<Kept, Failure> {
+        let owners = &service.owners;
+        let ItemName { kind, id } = &self.item;
+        let wanted = owners.item_at(owner, kind, id, self.version).await?;
+
+        let current = owners.held(owner).await?.item(kind, id)?;
+        let last = match current.filter(|item| item.living().is_none()) {
+            Some(deleted) => owners.item_at(owner, kind, id, deleted.previous()).await?,
+            None => None,
+        };
+        Ok(Kept { wanted, last })
+    }
+
+    /// Decides on the owner's state: the item as it was, like a `put` of it, or a refusal. Nothing
+    /// that was used becomes unused.
+    fn decide(&self, kept: &Kept, state: &WriteState<'_>) -> Result<NewContent, Failure> {
+        let snapshot = state.snapshot;
+        let current = snapshot.item(&self.item.kind, &self.item.id)?;
         let living = current.as_ref().filter(|item| item.living().is_some());
         self.conditions.check(snapshot, living)?;
 
         // An item without a current record is forgotten. It is not restored, even if this shard
         // still has old versions.
-        let earlier = earlier
-            .filter(|_| current.is_some())
-            .ok_or_else(|| not_kept(snapshot, living.is_some()))?;
-        let earlier = earlier.living().ok_or_else(|| {
+        let is_living = living.is_some();
+        let (Some(wanted), Some(now)) = (&kept.wanted, &current) else {
+            return Err(not_kept(snapshot, is_living).into());
+        };
+        let item = wanted.living().ok_or_else(|| {
             let message =
                 "version: the item was deleted then; restore an earlier one, or delete the item";
             Refusal::new(Code::InvalidItem, message).field("version")
         })?;
 
-        let new = NewItem {
-            id: self.id.clone(),
-            data: earlier.data.clone(),
-            meta: earlier.meta.clone(),
-            tags: earlier.tags.clone(),
+        let (data, hidden) = match &item.data {
+            Some(Data::Otp(_)) => restored_otp(kept, wanted, now, state)?
+                .map(|otp| {
+                    let hidden = Hidden::Otp(otp.hidden().clone());
+                    (Data::Otp(otp.facts().clone()), NewHidden::New(hidden))
+                })
+                .ok_or_else(|| not_kept(snapshot, is_living))?,
+            Some(Data::Codes(_)) => restored_codes(wanted, now, state)?,
+            Some(data) => (data.clone(), NewHidden::None),
+            None => return Err(Failure::internal("an item without data")),
         };
-        new.replace(current.as_ref(), &mut Quota::of(snapshot), limits)
+
+        let new = NewItem {
+            kind: self.item.kind.clone(),
+            id: self.item.id.clone(),
+            data: Some(data),
+            hidden,
+            meta: item.meta.clone(),
+            tags: item.tags.clone(),
+        };
+        new.replace(current.as_ref(), state, &mut Quota::of(snapshot))
     }
+}
+
+/// Returns the restored secret. A living item keeps its own. A deleted one goes on where its last
+/// life ended, with the secret that it had last; `None` if that is not kept.
+fn restored_otp(
+    kept: &Kept,
+    wanted: &OpenedItem,
+    now: &OpenedItem,
+    state: &WriteState<'_>,
+) -> Result<Option<Otp>, Failure> {
+    let snapshot = state.snapshot;
+    let Some(wanted) = snapshot.otp(wanted)? else {
+        return Ok(None);
+    };
+    if let Some(present) = snapshot.otp(now)? {
+        return Ok(Some(present.relabelled(&wanted)));
+    }
+
+    let Some(Hidden::OtpRemains(remains)) = snapshot.hidden(now)? else {
+        return Err(Failure::internal("a deletion that keeps nothing"));
+    };
+    if let Some(resumed) = wanted.resumed(&remains, state.secret_hash()) {
+        return Ok(Some(resumed));
+    }
+    let last = kept
+        .last
+        .as_ref()
+        .filter(|last| last.version == now.previous());
+    let last = match last {
+        Some(last) => snapshot.otp(last)?,
+        None => None,
+    };
+    Ok(last.and_then(|last| last.resumed(&remains, state.secret_hash())))
+}
+
+/// Returns the restored list. A living item keeps its own. In that of a deleted one, the codes that
+/// were taken in its last life stay taken.
+fn restored_codes(
+    wanted: &OpenedItem,
+    now: &OpenedItem,
+    state: &WriteState<'_>,
+) -> Result<(Data, NewHidden), Failure> {
+    let snapshot = state.snapshot;
+    if let Some(Data::Codes(facts)) = now.living().and_then(|item| item.data.as_ref()) {
+        return Ok((Data::Codes(*facts), NewHidden::Kept));
+    }
+
+    let codes = snapshot.codes(wanted)?;
+    let (Some(codes), Some(Hidden::CodesRemains(remains))) = (codes, snapshot.hidden(now)?) else {
+        return Err(Failure::internal("a deletion that keeps nothing"));
+    };
+    let codes = codes.resumed(&remains, state.secret_hash());
+    Ok((
+        Data::Codes(codes.facts()),
+        NewHidden::New(Hidden::Codes(codes)),
+    ))
 }
 
 /// The refusal if there is nothing to restore.
@@ -86,20 +175,21 @@ fn not_kept(snapshot: &Snapshot, is_living: bool) -> Refusal {
 pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Failure> {
     let restore = Restore::parse(call.fields, &service.limits.current())?;
 
-    let found = service
-        .owners
-        .item_at(&call.owner, restore.kind, &restore.id, restore.version);
-    let earlier = match timeout_at(call.deadline, found).await {
+    let found = restore.find(service, &call.owner);
+    let kept = match timeout_at(call.deadline, found).await {
         Err(_) => return Err(deadline_exceeded().into()),
-        Ok(earlier) => earlier?,
+        Ok(kept) => kept?,
     };
 
+    let ItemName { kind, id } = &restore.item;
     let intent = Intent {
-        items: vec![(restore.kind, Some(restore.id.clone()))],
+        items: vec![(kind.clone(), Some(id.clone()))],
         request: call.request,
     };
     let decide = |snapshot: &Snapshot| {
-        write::decision(restore.decide(earlier.as_ref(), snapshot, &service.limits.current()))
+        let limits = service.limits.current();
+        let state = WriteState::new(service, snapshot, &limits);
+        write::decision(restore.decide(&kept, &state))
     };
     let outcome = service
         .owners

@@ -1,13 +1,19 @@
 //! `version`: the build of this service, and of the client that was released with it.
 
 use super::{Failure, Request, Service};
-use crate::wire::Fields;
+use crate::domain::Kind;
+use crate::seal::Format;
+use crate::wire::{Fields, Operation};
 use serde_json::{Value, json};
 
 /// Answers `{service: {name, version, commit, built_at}, client: {version, commit, built_at},
-/// shard}`.
+/// shard, supports: {kinds, operations, formats}}`.
 pub(super) fn version(service: &Service, request: Request) -> Result<Value, Failure> {
     Fields::of(request.body)?.finish()?;
+
+    let kinds = Kind::ALL.map(Kind::as_str);
+    let operations = Operation::ALL.map(Operation::name);
+    let formats = [Format::One, Format::Two].map(Format::number);
 
     // Service and client are one program, so they have the same build.
     let build = &service.build;
@@ -20,5 +26,10 @@ pub(super) fn version(service: &Service, request: Request) -> Result<Value, Fail
         },
         "client": { "version": build.version, "commit": build.commit, "built_at": build.built_at },
         "shard": service.shard,
+        "supports": {
+            "kinds": kinds,
+            "operations": operations,
+            "formats": formats,
+        },
     }))
 }

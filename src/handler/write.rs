@@ -1,9 +1,9 @@
 //! What all writes share: the size check, and the way from an outcome to a reply.
 
-use super::{Failure, Limits};
+use super::{Failure, Limits, Service};
 use crate::domain::Version;
-use crate::owners::{Decision, Draft, OpenedItem, Outcome};
-use crate::seal::Content;
+use crate::owners::{Decision, Draft, OpenedItem, Outcome, Snapshot, WriteReceipt};
+use crate::seal::{Content, Format, NewContent};
 use crate::shard::Projected;
 use crate::wire::{Code, Refusal, deleted_view, item_view};
 use serde_json::{Value, json};
@@ -11,9 +11,38 @@ use serde_json::{Value, json};
 /// The bytes reserved for the rest of a reply, around an item or a refusal.
 pub(super) const FRAME_BYTES: usize = 1_024;
 
+/// The state on which a write is decided.
+pub(super) struct WriteState<'s> {
+    pub snapshot: &'s Snapshot,
+    pub limits: &'s Limits,
+    /// The format in which the write will be stored.
+    pub format: Format,
+    /// The position of the operation in its batch.
+    pub position: usize,
+}
+
+impl<'s> WriteState<'s> {
+    /// The state of a write of one operation.
+    pub fn new(service: &Service, snapshot: &'s Snapshot, limits: &'s Limits) -> Self {
+        Self {
+            snapshot,
+            limits,
+            format: service.owners.format_for(snapshot),
+            position: 0,
+        }
+    }
+
+    /// Returns the function that hashes a secret of this owner for a deletion's record. An owner
+    /// without keys has no deletion.
+    pub fn secret_hash(&self) -> impl Fn(&str) -> [u8; 16] {
+        let keys = self.snapshot.keys();
+        move |secret| keys.map_or([0; 16], |keys| keys.secret_hash(secret))
+    }
+}
+
 /// What a handler decides about one item. A refusal is a decision on the owner's state; any other
 /// failure ends the request.
-pub(super) fn decision(content: Result<Content, Failure>) -> Result<Decision<Refusal>, Failure> {
+pub(super) fn decision(content: Result<NewContent, Failure>) -> Result<Decision<Refusal>, Failure> {
     match content {
         Ok(content) => Ok(Decision::Write(Draft::one(content))),
         Err(Failure::Refused(refusal)) => Ok(Decision::Refuse(refusal)),
@@ -23,18 +52,27 @@ pub(super) fn decision(content: Result<Content, Failure>) -> Result<Decision<Ref
 
 /// The reply to a write of one item.
 pub(super) fn reply(outcome: Outcome<Refusal>) -> Result<Value, Failure> {
-    let receipt = match outcome {
-        Outcome::Written(receipt) => receipt,
-        Outcome::Refused(refusal) => return Err(refusal.into()),
-        Outcome::Failed(failure) => return Err(failure.into()),
-    };
-
-    let item = receipt
-        .items
-        .first()
-        .ok_or_else(|| Failure::internal("a write of no item"))?;
+    let receipt = written(outcome)?;
+    let item = only_item(&receipt)?;
     let reply = json!({"item": view(item), "owner_version": receipt.owner_version().get()});
     Ok(mark_pending(reply, receipt.local))
+}
+
+/// The receipt of a write, unless it was refused or failed.
+pub(super) fn written(outcome: Outcome<Refusal>) -> Result<Box<WriteReceipt>, Failure> {
+    match outcome {
+        Outcome::Written(receipt) => Ok(receipt),
+        Outcome::Refused(refusal) => Err(refusal.into()),
+        Outcome::Failed(failure) => Err(failure.into()),
+    }
+}
+
+/// The item of a write of one item.
+pub(super) fn only_item(receipt: &WriteReceipt) -> Result<&OpenedItem, Failure> {
+    receipt
+        .items
+        .first()
+        .ok_or_else(|| Failure::internal("a write of no item"))
 }
 
 /// Adds `"local": "pending"` to the reply if this shard's Postgres does not have the rows yet.
@@ -53,7 +91,7 @@ pub(super) fn view(opened: &OpenedItem) -> Value {
             kind,
             id,
             updated_at,
-        } => deleted_view(*kind, id, opened.version, *updated_at),
+        } => deleted_view(kind, id, opened.version, *updated_at),
     }
 }
 
@@ -85,7 +123,7 @@ pub(super) fn view_bytes_max(content: &Content) -> usize {
             kind,
             id,
             updated_at,
-        } => deleted_view(*kind, id, Version::MAX, *updated_at),
+        } => deleted_view(kind, id, Version::MAX, *updated_at),
     };
 
     view.to_string().len()

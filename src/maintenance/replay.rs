@@ -263,8 +263,11 @@ impl Operator {
             on_progress(done, total);
         }
 
+        // The first shard that accepts the loss gives the history another name.
+        let known = self.store.epoch(self.bucket.name()).await?;
+        let epoch = self.bucket.replace_epoch(known.as_deref()).await?;
         self.store
-            .accept_history(self.bucket.name(), &created, newest)
+            .accept_history(self.bucket.name(), &created, newest, &epoch)
             .await?;
         self.owners.continuity().reset();
         Ok(())

@@ -95,6 +95,7 @@ impl Maintainer {
 
     /// Goes through the bucket once. Fails only if the bucket cannot be scanned.
     pub async fn round(&self) -> Result<Round, OwnersError> {
+        self.bucket.read_marks().await?;
         let owners = self.scan_bucket().await?;
         let mut round = Round {
             owners: owners.len() as u64,
@@ -229,13 +230,15 @@ impl Maintainer {
     async fn raise_floor(&self, set: &OwnerSet, floor: Version) -> Result<(), OwnersError> {
         let key = set.get(&RecordName::Key).ok_or(SealError::ForeignKey)?;
         let keys = OwnerKeys::unwrap_record(&self.keyring, set.owner(), key)?;
+        let format = self.bucket.format();
         let links = Links {
+            format,
             prev: set.version(),
             item_prev: set
                 .get(&RecordName::Floor)
                 .map(|record| record.version)
                 .unwrap_or_default(),
-            before: set.digest_above(&self.keyring, floor),
+            before: set.check_above(&self.keyring, format, floor),
             request: None,
             deleted: false,
         };

@@ -11,7 +11,7 @@ use crate::owners::{Loss, OwnersError, Snapshot};
 use crate::seal::{OwnerKey, OwnerSet, Record, RecordName};
 use crate::shard::{OwnerRows, Projected};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -60,6 +60,8 @@ pub enum Difference {
     Key,
     /// The owner's floor is missing, older, or another one.
     Floor,
+    /// Records that this version of the service does not know are missing, older, or others.
+    Others,
     /// The owner's version differs.
     Version {
         /// The version in the owner's row.
@@ -108,6 +110,7 @@ impl fmt::Display for Difference {
             }
             Self::Key => write!(f, "the owner's key differs"),
             Self::Floor => write!(f, "the owner's floor differs"),
+            Self::Others => write!(f, "records of a newer version of the service differ"),
             Self::Version { here, truth } => write!(
                 f,
                 "the owner's version is {here} here, and {truth} in the truth"
@@ -290,8 +293,10 @@ impl Verifier {
                 .ok()?;
             (set.version().get() == rows.version).then_some(set)
         });
-        let records =
-            rows.items.len() + usize::from(rows.key.is_some()) + usize::from(rows.floor.is_some());
+        let records = rows.items.len()
+            + rows.others.len()
+            + usize::from(rows.key.is_some())
+            + usize::from(rows.floor.is_some());
 
         CopySummary {
             version: rows.version,
@@ -326,7 +331,8 @@ fn differences(rows: &OwnerRows, truth: &Snapshot) -> Vec<Difference> {
     found
 }
 
-/// Returns the differences of the owner's key and floor.
+/// Returns the differences of the owner's key and floor, and of records that this version does not
+/// know.
 fn differences_of_owner(rows: &OwnerRows, set: &OwnerSet) -> Vec<Difference> {
     let mut found = Vec::new();
     for (name, row, difference) in [
@@ -339,6 +345,15 @@ fn differences_of_owner(rows: &OwnerRows, set: &OwnerSet) -> Vec<Difference> {
         if record != row.as_ref().map(|(version, value)| (*version, &value[..])) {
             found.push(difference);
         }
+    }
+
+    let is_unknown = |record: &&Record| matches!(record.name, RecordName::Unknown(_));
+    let here = rows.others.iter();
+    let here = here.map(|(name, version, value)| (*name, *version, &value[..]));
+    let truth = set.records().filter(is_unknown);
+    let truth = truth.map(|record| (record.name, record.version.get(), &record.value[..]));
+    if here.collect::<BTreeSet<_>>() != truth.collect::<BTreeSet<_>>() {
+        found.push(Difference::Others);
     }
     found
 }

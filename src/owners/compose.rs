@@ -4,9 +4,10 @@
 use super::cache::OwnerEntry;
 use super::draft::{Draft, Intent};
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
-use crate::domain::{ItemId, Kind, Timestamp, Version};
+use crate::domain::{Timestamp, Version};
 use crate::seal::{
-    Body, Content, Links, OwnerKeys, Part, Record, RecordName, RequestHash, SealError, UserId,
+    Body, Content, Format, Links, NewContent, NewHidden, OwnerKeys, Part, Record, RecordName,
+    RequestHash, SealError, SetCheck, Tail, UserId,
 };
 use crate::truth::{AppendError, NewRecord};
 use std::collections::BTreeMap;
@@ -47,13 +48,20 @@ impl Owners {
     ) -> Result<Sealed, OwnersError> {
         let keyring = &self.0.keyring;
         let mut records = Vec::with_capacity(draft.contents.len() + 1);
+        let format = self.format_for(snapshot);
+        let base = Base {
+            snapshot,
+            operation: Uuid::now_v7(),
+            format,
+            before: snapshot.set().check(keyring, format),
+        };
 
         let fresh;
         let keys = match snapshot.keys() {
             Some(keys) => keys,
             None => {
                 fresh = keyring.new_owner_keys();
-                let links = links(snapshot, None, None, false);
+                let links = base.links(None, None, false);
                 let value = fresh.wrap(keyring, snapshot.owner(), user, &links).into();
                 records.push(NewRecord {
                     name: RecordName::Key,
@@ -67,9 +75,9 @@ impl Owners {
             .request
             .as_ref()
             .map(|(id, body)| keys.request_hashes(id, body));
-        let operation = Uuid::now_v7();
         let Draft { contents, refused } = draft;
         let of = u16::try_from(contents.len()).map_err(|_| SealError::Malformed)?;
+        let others = u16::try_from(records.len()).map_err(|_| SealError::Malformed)?;
         for (content, followed_by) in contents.into_iter().zip((0..of).rev()) {
             // Without a request id nobody can repeat the request, so its refusals are not needed.
             let keeps_refusals = followed_by == 0 && request.is_some();
@@ -79,28 +87,44 @@ impl Owners {
                 BTreeMap::new()
             };
             let part = Part {
+                records: of.checked_add(others),
                 of,
                 followed_by,
                 refused,
             };
-            records.push(self.seal_item(snapshot, keys, request, operation, part, content)?);
+            records.push(self.seal_item(&base, keys, request, part, content)?);
         }
 
-        Ok(Sealed { operation, records })
+        Ok(Sealed {
+            operation: base.operation,
+            records,
+        })
+    }
+
+    /// The format of the next write on this snapshot: the one that the bucket permits. If the owner
+    /// has a record of the newer format, another worker has seen the permission already.
+    pub fn format_for(&self, snapshot: &Snapshot) -> Format {
+        let newest = snapshot
+            .set()
+            .records()
+            .map(|record| record.envelope.format)
+            .max();
+
+        self.0.bucket.format().max(newest.unwrap_or(Format::One))
     }
 
     /// Seals the record of one item.
     fn seal_item(
         &self,
-        snapshot: &Snapshot,
+        base: &Base<'_>,
         keys: &OwnerKeys,
         request: Option<(RequestHash, RequestHash)>,
-        operation: Uuid,
         part: Part,
-        content: Content,
+        new: NewContent,
     ) -> Result<NewRecord, OwnersError> {
-        let (kind, id) = kind_and_id(&content);
-        let name = RecordName::Item(keys.item(kind.as_str(), id.as_str()));
+        let snapshot = base.snapshot;
+        let NewContent { content, hidden } = new;
+        let name = RecordName::Item(keys.item(content.kind().as_str(), content.id().as_str()));
         let current = snapshot.set().get(&name);
         let deleted = matches!(content, Content::Deleted { .. });
 
@@ -112,7 +136,7 @@ impl Owners {
         // or never was, begins with this record.
         let life = opened.filter(|body| matches!(body.content, Content::Living(_)));
         let body = Body {
-            operation,
+            operation: base.operation,
             shard: self.0.shard.clone(),
             born: life.as_ref().map(|body| body.born).unwrap_or_default(),
             born_request: life.and_then(|body| body.born_request),
@@ -120,8 +144,18 @@ impl Owners {
             content,
         };
 
-        let links = links(snapshot, current, request, deleted);
-        let value = keys.seal(snapshot.owner(), name, &links, body.encode());
+        let kept = match (&hidden, current) {
+            (NewHidden::Kept, Some(record)) => Body::open_tail(keys, snapshot.owner(), record)?,
+            _ => None,
+        };
+        let tail = match (&hidden, &kept) {
+            (NewHidden::New(hidden), _) => Tail::Hidden(hidden),
+            (NewHidden::Kept, Some(bytes)) => Tail::Kept(bytes),
+            (NewHidden::Kept | NewHidden::None, _) => Tail::Shown,
+        };
+        let links = base.links(current, request, deleted);
+        let plain = body.encode(links.format, &tail)?;
+        let value = keys.seal(snapshot.owner(), name, &links, plain);
         Ok(NewRecord {
             name,
             value: value.into(),
@@ -167,25 +201,29 @@ impl Owners {
     }
 }
 
-/// What the new record says of the state that it is based on.
-fn links(
-    snapshot: &Snapshot,
-    current: Option<&Record>,
-    request: Option<(RequestHash, RequestHash)>,
-    deleted: bool,
-) -> Links {
-    Links {
-        prev: snapshot.version(),
-        item_prev: current.map(|record| record.version).unwrap_or_default(),
-        before: snapshot.set().digest(),
-        request,
-        deleted,
-    }
+/// What the records of one write share.
+struct Base<'s> {
+    snapshot: &'s Snapshot,
+    operation: Uuid,
+    format: Format,
+    before: SetCheck,
 }
 
-fn kind_and_id(content: &Content) -> (Kind, &ItemId) {
-    match content {
-        Content::Living(item) => (item.kind, &item.id),
-        Content::Deleted { kind, id, .. } => (*kind, id),
+impl Base<'_> {
+    /// What a new record says of the state that it is based on.
+    fn links(
+        &self,
+        current: Option<&Record>,
+        request: Option<(RequestHash, RequestHash)>,
+        deleted: bool,
+    ) -> Links {
+        Links {
+            format: self.format,
+            prev: self.snapshot.version(),
+            item_prev: current.map(|record| record.version).unwrap_or_default(),
+            before: self.before,
+            request,
+            deleted,
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! The vocabulary of a write: what a handler wants written, and what became of it.
 
 use super::OpenedItem;
-use crate::domain::{ItemId, Kind, Version};
-use crate::seal::{Content, StoredRefusal};
+use crate::domain::{ItemId, KindName, Version};
+use crate::seal::{NewContent, StoredRefusal};
 use crate::shard::Projected;
 use std::collections::BTreeMap;
+use zeroize::Zeroizing;
 
 /// Which items a write is about, and how a repeat of it is recognised.
 pub struct Intent {
-    /// Each item's kind and id; without an id the service chooses one.
-    pub items: Vec<(Kind, Option<ItemId>)>,
+    /// Each item's kind and id; without an id the service chooses one. If the request names no item,
+    /// it may be about any of the owner's.
+    pub items: Vec<(KindName, Option<ItemId>)>,
     /// The caller's request id, and the canonical bytes of the request.
-    pub request: Option<(String, Vec<u8>)>,
+    pub request: Option<(String, Zeroizing<Vec<u8>>)>,
 }
 
 /// What a handler decides on an owner's state.
@@ -26,7 +28,7 @@ pub enum Decision<R> {
 pub struct Draft {
     /// The items as they will be, or their deletions, in the order of their versions. At least one,
     /// and no item twice.
-    pub contents: Vec<Content>,
+    pub contents: Vec<NewContent>,
     /// The refused operations of the same request, by their place in it. They are stored with the
     /// write if it has a request id, so that a repeat of the request gets the same answer.
     pub refused: BTreeMap<u16, StoredRefusal>,
@@ -34,7 +36,7 @@ pub struct Draft {
 
 impl Draft {
     /// A draft of one item.
-    pub fn one(content: Content) -> Self {
+    pub fn one(content: NewContent) -> Self {
         Self {
             contents: vec![content],
             refused: BTreeMap::new(),

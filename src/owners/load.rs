@@ -27,6 +27,11 @@ impl Owners {
         self.load_with_deadline(owner, entry, None).await
     }
 
+    /// Returns the snapshot that this worker has in memory, or loads it.
+    pub async fn held(&self, owner: &OwnerKey) -> Result<Arc<Snapshot>, OwnersError> {
+        self.load(owner, &self.entry(owner)).await
+    }
+
     /// Loads as [`load`](Self::load) does, but returns the copy from Postgres if the truth has not
     /// confirmed it by `truth_deadline`.
     pub(super) async fn load_with_deadline(

@@ -26,6 +26,7 @@ mod draft;
 mod fetch;
 mod hosting;
 mod load;
+mod marks;
 mod prior_request;
 mod read;
 mod settle;

@@ -93,7 +93,7 @@ impl Owners {
     }
 
     /// Returns the current records of the items that the request is about: those that it names, and
-    /// those that it created.
+    /// those that it created; all if it names none.
     fn items_of<'s>(
         &self,
         snapshot: &'s Snapshot,
@@ -109,6 +109,9 @@ impl Owners {
             .iter()
             .filter_map(|(kind, id)| Some(keys.item(kind.as_str(), id.as_ref()?.as_str())));
         let mut items: Vec<ItemKey> = named.collect();
+        if intent.items.is_empty() {
+            items.extend(snapshot.items()?.iter().map(|item| item.key));
+        }
         if intent.items.iter().any(|(_, id)| id.is_none()) {
             let created = snapshot
                 .items()?

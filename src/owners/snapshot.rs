@@ -1,7 +1,7 @@
 //! A snapshot: an owner's current records, checked to be complete, and opened when they are needed.
 
 use super::OwnersError;
-use crate::domain::{Item, ItemId, Kind, Version};
+use crate::domain::{Codes, Data, Hidden, Item, ItemId, KindName, Otp, Version};
 use crate::seal::{
     Body, Broken, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName,
     SealError,
@@ -20,7 +20,7 @@ pub struct Snapshot {
     items: Arc<OnceLock<Vec<OpenedItem>>>,
 }
 
-/// An item's record, opened.
+/// An item's record, opened, except for what replies hide.
 pub struct OpenedItem {
     /// The key of the item's records.
     pub key: ItemKey,
@@ -28,6 +28,8 @@ pub struct OpenedItem {
     pub version: Version,
     /// The content of the record.
     pub body: Body,
+    /// The record, from which what replies hide is opened when it is used.
+    record: Record,
 }
 
 impl OpenedItem {
@@ -37,6 +39,13 @@ impl OpenedItem {
             Content::Living(item) => Some(item),
             Content::Deleted { .. } => None,
         }
+    }
+}
+
+impl OpenedItem {
+    /// The version before this one; [`Version::NONE`] if this is the first.
+    pub fn previous(&self) -> Version {
+        self.record.envelope.item_prev
     }
 }
 
@@ -138,7 +147,7 @@ impl Snapshot {
 
     /// Returns the item of that kind and id, living or deleted; `None` if the set has no record of
     /// it.
-    pub fn item(&self, kind: Kind, id: &ItemId) -> Result<Option<OpenedItem>, SealError> {
+    pub fn item(&self, kind: &KindName, id: &ItemId) -> Result<Option<OpenedItem>, SealError> {
         let Some(keys) = &self.keys else {
             return Ok(None);
         };
@@ -148,6 +157,38 @@ impl Snapshot {
             .get(&RecordName::Item(key))
             .map(|record| self.open(record))
             .transpose()
+    }
+
+    /// Opens what replies hide of one of this owner's items; `None` if it hides nothing.
+    ///
+    /// The result is not kept in memory.
+    pub fn hidden(&self, item: &OpenedItem) -> Result<Option<Hidden>, SealError> {
+        let keys = self.keys.as_ref().ok_or(SealError::ForeignKey)?;
+        Body::open_hidden(keys, self.owner(), &item.record)
+    }
+
+    /// Opens the secret of an item; `None` if it is no living one-time-password item.
+    pub fn otp(&self, item: &OpenedItem) -> Result<Option<Otp>, SealError> {
+        let Some(Data::Otp(facts)) = item.living().and_then(|item| item.data.as_ref()) else {
+            return Ok(None);
+        };
+
+        match self.hidden(item)? {
+            Some(Hidden::Otp(hidden)) => Ok(Some(Otp::new(facts.clone(), hidden))),
+            _ => Err(SealError::Malformed),
+        }
+    }
+
+    /// Opens the codes of an item; `None` if it is no living list of codes.
+    pub fn codes(&self, item: &OpenedItem) -> Result<Option<Codes>, SealError> {
+        let Some(Data::Codes(_)) = item.living().and_then(|item| item.data.as_ref()) else {
+            return Ok(None);
+        };
+
+        match self.hidden(item)? {
+            Some(Hidden::Codes(codes)) => Ok(Some(codes)),
+            _ => Err(SealError::Malformed),
+        }
     }
 
     /// Returns all items, deletions included, in no particular order.
@@ -176,6 +217,15 @@ impl Snapshot {
         items.fold((0, 0), |(live, all), record| {
             (live + usize::from(record.is_live_item()), all + 1)
         })
+    }
+
+    /// The bytes of the sealed records of all items, deletions included.
+    pub fn item_bytes(&self) -> usize {
+        let items = self
+            .set
+            .records()
+            .filter(|record| matches!(record.name, RecordName::Item(_)));
+        items.map(|record| record.value.len()).sum()
     }
 
     /// Returns whether the truth's `records`, from this snapshot's version on, have this snapshot's
@@ -215,6 +265,7 @@ impl Snapshot {
             key,
             version: record.version,
             body: Body::open(keys, self.set.owner(), record)?,
+            record: record.clone(),
         })
     }
 
@@ -229,20 +280,26 @@ impl Snapshot {
 }
 
 /// Returns whether all of the newest write is there, and no other write that is based on the same
-/// state. Each record of a write has the number of its items in its sealed part.
+/// state. Each item's record has the numbers of records and items of its write in its sealed part.
 ///
 /// A record that cannot be opened counts as complete here: the read that opens it fails.
 fn newest_write_is_complete(set: &OwnerSet, keys: Option<&OwnerKeys>) -> bool {
-    let mut items = set.newest_write();
-    items.retain(|record| matches!(record.name, RecordName::Item(_)));
-    let Some(last) = items.last() else {
+    let write = set.newest_write();
+    let is_item = |record: &&&Record| matches!(record.name, RecordName::Item(_));
+    let items = write.iter().filter(is_item).count();
+    let Some(last) = write.iter().rfind(is_item) else {
         return true;
     };
     // An owner's first write also has the owner's key.
     let Some(keys) = keys else { return false };
 
     match Body::open(keys, set.owner(), last) {
-        Ok(Body { part, .. }) => part.followed_by == 0 && usize::from(part.of) == items.len(),
+        Ok(Body { part, .. }) => {
+            let all_records = part
+                .records
+                .is_none_or(|all| usize::from(all) == write.len());
+            all_records && part.followed_by == 0 && usize::from(part.of) == items
+        }
         Err(_) => true,
     }
 }

@@ -1,7 +1,7 @@
 //! The versions of an item that are still kept, from this shard's Postgres and from the truth.
 
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
-use crate::domain::{ItemId, Kind, Version};
+use crate::domain::{ItemId, KindName, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 use std::collections::BTreeMap;
 use tracing::debug;
@@ -22,7 +22,7 @@ impl Owners {
     pub async fn kept_versions(
         &self,
         snapshot: &Snapshot,
-        kind: Kind,
+        kind: &KindName,
         id: &ItemId,
         before: Version,
         limit: usize,
@@ -112,7 +112,7 @@ impl Owners {
     pub async fn item_at(
         &self,
         owner: &OwnerKey,
-        kind: Kind,
+        kind: &KindName,
         id: &ItemId,
         version: Version,
     ) -> Result<Option<OpenedItem>, OwnersError> {

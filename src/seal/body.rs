@@ -1,13 +1,31 @@
 //! The sealed content of an item's record, and its form as bytes (CBOR, RFC 8949).
+//!
+//! In format 2 it is up to three values, one after the other:
+//!
+//! 1. the head: kind, id, place, tags, metadata, times, and what the service needs itself. Every
+//!    reader understands it;
+//! 2. the data that replies show, unless the item is deleted;
+//! 3. what replies hide, if there is anything.
+//!
+//! A reader that does not know the kind reads the head, and carries the rest along as it is when it
+//! writes the item again. So the head has the same fields for every kind, and never gains one.
+//!
+//! In format 1 it is one value, with the data in it (`body_format_one.rs`).
 
+use super::body_format_one as format_one;
 use super::record::SealError;
-use super::{OwnerKey, OwnerKeys, Record, RequestHash};
-use crate::domain::{Data, Item, ItemId, Kind, Meta, Tags, Timestamp, Version};
+use super::{Format, OwnerKey, OwnerKeys, Record, RequestHash, TAG_BYTES};
+use crate::domain::{
+    Data, Hidden, Item, ItemId, KindName, Meta, Place, Tags, Timestamp, Version, opaque_debug,
+};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
-/// The sealed content of an item's record.
+/// The head of an item's record, and the data that replies show.
 #[derive(Clone)]
 pub struct Body {
     /// The service's own id of the write. It shows whether a write in doubt was stored.
@@ -25,10 +43,25 @@ pub struct Body {
     pub content: Content,
 }
 
-/// A record's place among the items of one write. The records of a write have consecutive versions,
-/// so each of them leads to all the others.
+/// What follows the head of a record that is to be sealed.
+pub enum Tail<'t> {
+    /// The data of the item, and nothing hidden.
+    Shown,
+    /// The data of the item, and what replies hide; of a deletion only the latter.
+    Hidden(&'t Hidden),
+    /// These bytes, which another record of the item had there.
+    Kept(&'t [u8]),
+}
+
+opaque_debug!(Body);
+
+/// A record's place in its write. The records of a write have consecutive versions, so each of them
+/// leads to all the others. The items come last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
+    /// The number of records in the write, those that are no items included; `None` in format 1,
+    /// which does not state it.
+    pub records: Option<u16>,
     /// The number of items in the write.
     pub of: u16,
     /// The number of them that come after this one.
@@ -50,6 +83,7 @@ pub struct StoredRefusal {
 impl Part {
     /// The part of a write of one item.
     pub const WHOLE: Self = Self {
+        records: Some(1),
         of: 1,
         followed_by: 0,
         refused: BTreeMap::new(),
@@ -64,7 +98,7 @@ pub enum Content {
     /// The item was deleted.
     Deleted {
         /// The item's kind.
-        kind: Kind,
+        kind: KindName,
         /// The item's id.
         id: ItemId,
         /// The time of the deletion.
@@ -72,25 +106,55 @@ pub enum Content {
     },
 }
 
-/// The stored form of a [`Body`]. Its names are short because every record repeats them.
+impl Content {
+    /// The kind of the item.
+    pub fn kind(&self) -> &KindName {
+        match self {
+            Self::Living(item) => &item.kind,
+            Self::Deleted { kind, .. } => kind,
+        }
+    }
+
+    /// The id of the item.
+    pub fn id(&self) -> &ItemId {
+        match self {
+            Self::Living(item) => &item.id,
+            Self::Deleted { id, .. } => id,
+        }
+    }
+}
+
+/// The stored form of a head. Its names are short because every record repeats them.
 #[derive(Serialize, Deserialize)]
-struct StoredBody {
+struct StoredHead {
     o: u128,
     s: String,
     b: u64,
     r: Option<[u8; 16]>,
-    k: Kind,
+    k: KindName,
     i: ItemId,
     u: Timestamp,
-    l: Option<StoredItem>,
-    /// Absent in a write of one item.
+    l: Option<StoredLife>,
+    /// Absent in a write of one item and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p: Option<StoredPart>,
 }
 
+/// The stored form of what only an item that is not deleted has.
+#[derive(Serialize, Deserialize)]
+struct StoredLife {
+    p: Place,
+    t: Tags,
+    m: Meta,
+    c: Timestamp,
+}
+
 /// The stored form of a [`Part`].
 #[derive(Serialize, Deserialize)]
-struct StoredPart {
+pub(super) struct StoredPart {
+    /// Absent in format 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    a: Option<u16>,
     n: u16,
     f: u16,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -101,7 +165,7 @@ struct StoredPart {
 }
 
 impl StoredPart {
-    fn of(part: &Part) -> Self {
+    pub(super) fn of(part: &Part) -> Self {
         let refusals = part
             .refused
             .iter()
@@ -113,6 +177,7 @@ impl StoredPart {
             .map(|(at, refusal)| (*at, refusal.shown.get()));
 
         Self {
+            a: part.records,
             n: part.of,
             f: part.followed_by,
             x: refusals.collect(),
@@ -120,7 +185,7 @@ impl StoredPart {
         }
     }
 
-    fn read(self) -> Result<Part, SealError> {
+    pub(super) fn read(self) -> Result<Part, SealError> {
         let shown_version = |at| {
             self.v
                 .get(at)
@@ -135,6 +200,7 @@ impl StoredPart {
         });
 
         Ok(Part {
+            records: self.a,
             of: self.n,
             followed_by: self.f,
             refused: refused.collect::<Result<_, _>>()?,
@@ -142,241 +208,215 @@ impl StoredPart {
     }
 }
 
-/// The stored form of what only an item that is not deleted has.
-#[derive(Serialize, Deserialize)]
-struct StoredItem {
-    d: Data,
-    m: Meta,
-    t: Tags,
-    c: Timestamp,
-}
-
 impl Body {
-    /// Returns the bytes to seal.
-    pub fn encode(&self) -> Vec<u8> {
-        let (kind, id, updated_at, item) = match self.content.clone() {
-            Content::Deleted {
-                kind,
-                id,
-                updated_at,
-            } => (kind, id, updated_at, None),
-            Content::Living(Item {
-                kind,
-                id,
-                data,
-                meta,
-                tags,
-                created_at,
-                updated_at,
-            }) => (
-                kind,
-                id,
-                updated_at,
-                Some(StoredItem {
-                    d: data,
-                    m: meta,
-                    t: tags,
-                    c: created_at,
-                }),
-            ),
+    /// Returns the bytes to seal, with room for the tag that sealing adds.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::Malformed`] if the format cannot hold the item.
+    pub fn encode(&self, format: Format, tail: &Tail<'_>) -> Result<Vec<u8>, SealError> {
+        if format == Format::One {
+            return format_one::encode(self, tail);
+        }
+
+        // The size is known before anything is written, so that no copy of a secret is left behind
+        // in a buffer that was too small.
+        let mut size = ByteCount(TAG_BYTES);
+        self.write(&mut size, tail)?;
+        let mut out = Vec::with_capacity(size.0);
+        self.write(&mut out, tail)?;
+
+        Ok(out)
+    }
+
+    fn write(&self, out: &mut impl io::Write, tail: &Tail<'_>) -> Result<(), SealError> {
+        let (updated_at, life) = match &self.content {
+            Content::Deleted { updated_at, .. } => (*updated_at, None),
+            Content::Living(item) => {
+                let life = StoredLife {
+                    p: item.place.clone(),
+                    t: item.tags.clone(),
+                    m: item.meta.clone(),
+                    c: item.created_at,
+                };
+                (item.updated_at, Some(life))
+            }
         };
 
-        let stored = StoredBody {
+        let head = StoredHead {
             o: self.operation.as_u128(),
             s: self.shard.clone(),
             b: self.born.get(),
             r: self.born_request.map(|hash| *hash.as_bytes()),
-            k: kind,
-            i: id,
+            k: self.content.kind().clone(),
+            i: self.content.id().clone(),
             u: updated_at,
-            l: item,
+            l: life,
             p: (self.part != Part::WHOLE).then(|| StoredPart::of(&self.part)),
         };
+        put(out, &head)?;
 
-        let mut out = Vec::new();
-        #[expect(
-            clippy::expect_used,
-            reason = "a Vec accepts every write, and CBOR can express every key of the form"
-        )]
-        ciborium::into_writer(&stored, &mut out).expect("the stored form is encodable");
-        out
+        if let Tail::Kept(bytes) = tail {
+            return out.write_all(bytes).map_err(|_| SealError::Malformed);
+        }
+        if let Content::Living(item) = &self.content {
+            put(out, item.data.as_ref().ok_or(SealError::Malformed)?)?;
+        }
+        if let Tail::Hidden(hidden) = tail {
+            put(out, hidden)?;
+        }
+        Ok(())
     }
 
-    /// Decodes the bytes that were sealed.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`SealError::Malformed`] if the bytes are not a body.
-    pub fn decode(plain: &[u8]) -> Result<Self, SealError> {
-        let stored: StoredBody = ciborium::from_reader(plain).map_err(|_| SealError::Malformed)?;
-        let kind = stored.k;
-        let id = stored.i;
-        let updated_at = stored.u;
+    /// Decodes the bytes that were sealed in format 2. What replies hide is not decoded.
+    fn decode(plain: &[u8]) -> Result<Self, SealError> {
+        let mut rest = plain;
+        let head: StoredHead = take(&mut rest)?;
 
-        let content = match stored.l {
+        let content = match head.l {
             None => Content::Deleted {
-                kind,
-                id,
-                updated_at,
+                kind: head.k,
+                id: head.i,
+                updated_at: head.u,
             },
-            Some(StoredItem {
-                d: data,
-                m: meta,
-                t: tags,
-                c: created_at,
-            }) => Content::Living(Item {
-                kind,
-                id,
-                data,
-                meta,
-                tags,
-                created_at,
-                updated_at,
-            }),
+            Some(life) => {
+                let data: Option<Data> = match head.k.known() {
+                    Some(_) => Some(take(&mut rest)?),
+                    None => None,
+                };
+                if data.as_ref().map(Data::kind) != head.k.known() {
+                    return Err(SealError::Malformed);
+                }
+                Content::Living(Item {
+                    kind: head.k,
+                    id: head.i,
+                    data,
+                    meta: life.m,
+                    tags: life.t,
+                    place: life.p,
+                    created_at: life.c,
+                    updated_at: head.u,
+                })
+            }
         };
 
         Ok(Self {
-            operation: Uuid::from_u128(stored.o),
-            shard: stored.s,
-            born: Version::new(stored.b).ok_or(SealError::Malformed)?,
-            born_request: stored.r.map(RequestHash::from_bytes),
-            part: stored.p.map_or(Ok(Part::WHOLE), StoredPart::read)?,
+            operation: Uuid::from_u128(head.o),
+            shard: head.s,
+            born: Version::new(head.b).ok_or(SealError::Malformed)?,
+            born_request: head.r.map(RequestHash::from_bytes),
+            part: head.p.map_or(Ok(Part::WHOLE), StoredPart::read)?,
             content,
         })
     }
 
-    /// Opens an item's record and decodes its body.
+    /// Opens an item's record and decodes its body, without what replies hide.
+    ///
+    /// # Errors
+    ///
+    /// As [`OwnerKeys::open`]; [`SealError::Malformed`] if the content is not a body.
     pub fn open(keys: &OwnerKeys, owner: &OwnerKey, record: &Record) -> Result<Self, SealError> {
-        let mut body = Self::decode(&keys.open(owner, record)?)?;
+        let plain = keys.open(owner, record)?;
+        let mut body = match record.envelope.format {
+            Format::One => format_one::decode(&plain)?,
+            Format::Two => Self::decode(&plain)?,
+        };
+
         if body.born.is_none() {
             body.born = record.version;
             body.born_request = record.envelope.request.map(|(id, _)| id);
         }
-
+        if record.envelope.format == Format::One
+            && let Content::Living(item) = &mut body.content
+        {
+            item.place = place_of_birth(body.born);
+        }
         Ok(body)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::{ItemLimits, Text};
-    use ciborium::cbor;
+    /// Opens an item's record and decodes what replies hide; `None` if there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_hidden(
+        keys: &OwnerKeys,
+        owner: &OwnerKey,
+        record: &Record,
+    ) -> Result<Option<Hidden>, SealError> {
+        if record.envelope.format == Format::One {
+            return Ok(None);
+        }
 
-    fn living() -> Body {
-        let limits = ItemLimits::default();
+        let plain = keys.open(owner, record)?;
+        let mut rest = &plain[..];
+        let head: StoredHead = take(&mut rest)?;
+        if head.k.known().is_none() {
+            return Ok(None);
+        }
+        if head.l.is_some() {
+            let _: Data = take(&mut rest)?;
+        }
 
-        Body {
-            operation: Uuid::from_u128(5),
-            shard: "a".into(),
-            born: Version::new(3).expect("in range"),
-            born_request: Some(RequestHash::from_bytes([1; 16])),
-            part: Part::WHOLE,
-            content: Content::Living(Item {
-                kind: Kind::Text,
-                id: ItemId::parse(Kind::Text, "note", &limits).expect("well formed"),
-                data: Data::Text(Text::parse("hello", &limits).expect("well formed")),
-                meta: Meta::default(),
-                tags: Tags::parse(["t".to_owned()], &limits).expect("well formed"),
-                created_at: Timestamp::from_millis(1),
-                updated_at: Timestamp::from_millis(2),
-            }),
+        if rest.is_empty() {
+            Ok(None)
+        } else {
+            take(&mut rest).map(Some)
         }
     }
 
-    fn encode_and_decode(body: &Body) -> Body {
-        Body::decode(&body.encode()).expect("just encoded")
-    }
+    /// Opens an item's record and returns what follows its head, to be carried along; `None` in
+    /// format 1, whose data are a part of the body.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_tail(
+        keys: &OwnerKeys,
+        owner: &OwnerKey,
+        record: &Record,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, SealError> {
+        if record.envelope.format == Format::One {
+            return Ok(None);
+        }
 
-    #[test]
-    fn a_living_item_reads_back_as_written() {
-        let body = encode_and_decode(&living());
-
-        assert_eq!(body.operation.as_u128(), 5);
-        assert_eq!(body.shard, "a");
-        assert_eq!(body.born.get(), 3);
-        assert_eq!(body.born_request, Some(RequestHash::from_bytes([1; 16])));
-        let Content::Living(item) = body.content else {
-            panic!("a deletion")
-        };
-        assert_eq!(item.id.as_str(), "note");
-        assert_eq!(item.created_at.millis(), 1);
-        assert_eq!(item.updated_at.millis(), 2);
-        assert!(item.tags.contains("t"));
-    }
-
-    #[test]
-    fn the_part_of_a_write_reads_back_as_written() {
-        let refusal = |shown| StoredRefusal {
-            json: "{}".into(),
-            shown: Version::new(shown).expect("in range"),
-        };
-        let part = Part {
-            of: 3,
-            followed_by: 1,
-            refused: BTreeMap::from([(2, refusal(0)), (7, refusal(9))]),
-        };
-
-        let body = encode_and_decode(&Body {
-            part: part.clone(),
-            ..living()
-        });
-        let body_of_one_item = encode_and_decode(&living());
-
-        assert_eq!(body.part, part);
-        assert_eq!(body_of_one_item.part, Part::WHOLE);
-    }
-
-    #[test]
-    fn a_refusal_without_the_version_of_its_item_is_read() {
-        let encoded = living().encode();
-        let part = cbor!({"n" => 1, "f" => 0, "x" => {1 => "refusal"}}).expect("CBOR");
-        let mut stored: ciborium::Value = ciborium::from_reader(&*encoded).expect("CBOR");
-        stored.as_map_mut().expect("a map").push(("p".into(), part));
-        let mut sealed_by_an_earlier_version = Vec::new();
-        ciborium::into_writer(&stored, &mut sealed_by_an_earlier_version).expect("written");
-
-        let body = Body::decode(&sealed_by_an_earlier_version).expect("a body");
-
-        let refusal = StoredRefusal {
-            json: "refusal".into(),
-            shown: Version::NONE,
-        };
-        assert_eq!(body.part.refused, BTreeMap::from([(1, refusal)]));
-    }
-
-    #[test]
-    fn a_deletion_reads_back_as_written() {
-        let Content::Living(item) = living().content else {
-            panic!("a deletion")
-        };
-        let content = Content::Deleted {
-            kind: item.kind,
-            id: item.id,
-            updated_at: Timestamp::from_millis(9),
-        };
-
-        let body = encode_and_decode(&Body {
-            content,
-            ..living()
-        });
-
-        let Content::Deleted {
-            kind,
-            id,
-            updated_at,
-        } = body.content
-        else {
-            panic!("not a deletion")
-        };
-        assert_eq!(kind, Kind::Text);
-        assert_eq!(id.as_str(), "note");
-        assert_eq!(updated_at.millis(), 9);
-    }
-
-    #[test]
-    fn other_bytes_are_refused() {
-        assert_eq!(Body::decode(b"").err(), Some(SealError::Malformed));
-        assert_eq!(Body::decode(b"\xa0").err(), Some(SealError::Malformed));
+        let plain = keys.open(owner, record)?;
+        let mut rest = &plain[..];
+        let _: StoredHead = take(&mut rest)?;
+        Ok(Some(Zeroizing::new(rest.to_vec())))
     }
 }
+
+/// The place of an item of format 1, which has none of its own: that of the creation of an item at
+/// that version. Only one write is made on top of a version, so it is no other item's place.
+fn place_of_birth(born: Version) -> Place {
+    Place::of_creation(born.get().saturating_sub(1), 0)
+}
+
+/// Counts the bytes that are written to it.
+struct ByteCount(usize);
+
+impl io::Write for ByteCount {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes one CBOR value.
+pub(super) fn put(out: &mut impl io::Write, value: &impl Serialize) -> Result<(), SealError> {
+    ciborium::into_writer(value, out).map_err(|_| SealError::Malformed)
+}
+
+/// Takes one CBOR value from the start of `rest`.
+pub(super) fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, SealError> {
+    ciborium::from_reader(rest).map_err(|_| SealError::Malformed)
+}
+
+#[cfg(test)]
+#[path = "body_tests.rs"]
+mod tests;

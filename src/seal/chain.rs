@@ -1,17 +1,18 @@
 //! The check that the set of an owner's records is complete.
 //!
-//! Every record names the state that it is based on: `prev`, `item_prev`, and `before`. `before` is
-//! the XOR of a keyed 128-bit hash of each (name, version) in the owner's set at `prev`. So the
-//! newest write vouches for all other records, whatever history the bucket keeps, and every reader
-//! of the set detects a record that was lost, forged or rolled back. The same digest compares two
+//! Every record names the state that it is based on: `prev`, `item_prev`, and `before`. `before`
+//! vouches for the digest of the owner's set at `prev`, which is the XOR of a keyed 128-bit hash of
+//! each (name, version) in it. So the newest write vouches for all other records, whatever history
+//! the bucket keeps, and every reader of the set detects a record that was lost, forged or rolled
+//! back. Records that this version does not know count as well. The same digest compares two
 //! copies.
 //!
 //! A floor ends the deletions up to its version: they no longer belong to the set, whether the
-//! bucket still has them or not. A floor's `before` is the digest of the set without them, so the
-//! set can be checked after they are purged.
+//! bucket still has them or not. A floor's `before` vouches for the set without them, so the set
+//! can be checked after they are purged.
 
-use super::digest::Digest;
-use super::{Keyring, OwnerKey, Record, RecordName};
+use super::digest::{Digest, SetCheck};
+use super::{Format, Keyring, OwnerKey, Record, RecordName};
 use crate::domain::Version;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,9 +76,20 @@ impl OwnerSet {
         self.floor
     }
 
-    /// Returns the digest of this set without its deletions up to `floor`: the `before` of a floor
-    /// at that version.
-    pub fn digest_above(&self, keyring: &Keyring, floor: Version) -> Digest {
+    /// Returns the `before` of the next write in that format.
+    pub fn check(&self, keyring: &Keyring, format: Format) -> SetCheck {
+        keyring.set_check(format, &self.owner, self.version, self.digest)
+    }
+
+    /// Returns the `before` of a floor at that version: it vouches for this set without the
+    /// deletions up to there.
+    pub fn check_above(&self, keyring: &Keyring, format: Format, floor: Version) -> SetCheck {
+        let digest = self.digest_above(keyring, floor);
+        keyring.set_check(format, &self.owner, self.version, digest)
+    }
+
+    /// Returns the digest of this set without its deletions up to `floor`.
+    fn digest_above(&self, keyring: &Keyring, floor: Version) -> Digest {
         let forgotten = self
             .records
             .values()
@@ -88,7 +100,7 @@ impl OwnerSet {
         })
     }
 
-    /// The digest of the complete set: the `before` of the next write.
+    /// The digest of the complete set, which compares two copies.
     pub fn digest(&self) -> Digest {
         self.digest
     }
@@ -189,6 +201,7 @@ impl OwnerSet {
         };
         let prev = newest.envelope.prev;
         let before = newest.envelope.before;
+        let format = newest.envelope.format;
         if prev < seen {
             return Err(Broken::RolledBack);
         }
@@ -214,7 +227,7 @@ impl OwnerSet {
             return Err(Broken::Fork);
         }
 
-        if digest == before {
+        if keyring.set_check(format, &self.owner, prev, digest) == before {
             Ok(())
         } else {
             Err(Broken::Digest)
@@ -247,10 +260,20 @@ mod tests {
         RecordName::Item(ItemKey::from_bytes([n; 16]))
     }
 
-    fn links(set: &OwnerSet, name: &RecordName, before: Digest) -> Links {
+    /// The format of a write at that sequence: the tests mix both.
+    fn format(at: u64) -> Format {
+        if at % 2 == 0 {
+            Format::One
+        } else {
+            Format::Two
+        }
+    }
+
+    fn links(set: &OwnerSet, name: &RecordName, format: Format, before: SetCheck) -> Links {
         let item_prev = set.get(name).map(|r| r.version).unwrap_or_default();
 
         Links {
+            format,
             prev: set.version(),
             item_prev,
             before,
@@ -266,14 +289,21 @@ mod tests {
 
     /// One write of some items (a batch if there are several) based on `set`, at the sequences
     /// after `at`.
-    fn write(keys: &OwnerKeys, set: &OwnerSet, at: u64, items: &[u8]) -> Vec<Record> {
+    fn write(
+        keyring: &Keyring,
+        keys: &OwnerKeys,
+        set: &OwnerSet,
+        at: u64,
+        items: &[u8],
+    ) -> Vec<Record> {
         let versions = at + 1..;
+        let format = format(at);
 
         items
             .iter()
             .zip(versions)
             .map(|(n, at)| {
-                let links = links(set, &item(*n), set.digest());
+                let links = links(set, &item(*n), format, set.check(keyring, format));
                 record(item(*n), at, keys.seal(&OWNER, item(*n), &links, vec![*n]))
             })
             .collect()
@@ -289,7 +319,7 @@ mod tests {
 
         for items in writes {
             let set = states.last().expect("never empty");
-            let records = write(&keys, set, at, items);
+            let records = write(&keyring, &keys, set, at, items);
             at += items.len() as u64 + 2;
             let next = set.apply(&keyring, records).expect("based on this set");
             states.push(next);
@@ -378,10 +408,11 @@ mod tests {
     }
 
     /// The deletion of an item, at the sequence `at`.
-    fn deletion(keys: &OwnerKeys, set: &OwnerSet, at: u64, n: u8) -> Record {
+    fn deletion(keyring: &Keyring, keys: &OwnerKeys, set: &OwnerSet, at: u64, n: u8) -> Record {
+        let format = format(at);
         let links = Links {
             deleted: true,
-            ..links(set, &item(n), set.digest())
+            ..links(set, &item(n), format, set.check(keyring, format))
         };
 
         record(item(n), at, keys.seal(&OWNER, item(n), &links, vec![n]))
@@ -389,7 +420,9 @@ mod tests {
 
     fn floor(keyring: &Keyring, keys: &OwnerKeys, set: &OwnerSet, at: u64, floor: u64) -> Record {
         let floor = Version::new(floor).expect("in range");
-        let links = links(set, &RecordName::Floor, set.digest_above(keyring, floor));
+        let format = format(at);
+        let before = set.check_above(keyring, format, floor);
+        let links = links(set, &RecordName::Floor, format, before);
 
         record(
             RecordName::Floor,
@@ -416,8 +449,8 @@ mod tests {
                 set.apply(&keyring, [record]).expect("based on this set")
             };
 
-            let one_deleted = apply(&states[3], deletion(&keys, &states[3], 20, 1));
-            let two_deleted = apply(&one_deleted, deletion(&keys, &one_deleted, 30, 2));
+            let one_deleted = apply(&states[3], deletion(&keyring, &keys, &states[3], 20, 1));
+            let two_deleted = apply(&one_deleted, deletion(&keyring, &keys, &one_deleted, 30, 2));
             let floor = floor(&keyring, &keys, &two_deleted, 40, 20);
             let set = apply(&two_deleted, floor.clone());
             let records = two_deleted.records().chain([&floor]).cloned().collect();
@@ -478,7 +511,7 @@ mod tests {
 
         // Item 1 was deleted, and comes back.
         for (purged, n) in [(false, 1), (false, 3), (true, 1), (true, 3)] {
-            let next = write(&floored.keys, &floored.set, 50, &[n]);
+            let next = write(&floored.keyring, &floored.keys, &floored.set, 50, &[n]);
             let all = floored.records(purged).into_iter().chain(next);
             let set = OwnerSet::empty(OWNER)
                 .apply(&floored.keyring, all)
@@ -494,10 +527,10 @@ mod tests {
         let keys = keyring.new_owner_keys();
         let old = &states[2];
         let one_deleted = old
-            .apply(&keyring, [deletion(&keys, old, 20, 1)])
+            .apply(&keyring, [deletion(&keyring, &keys, old, 20, 1)])
             .expect("based on this set");
         let recent = one_deleted
-            .apply(&keyring, write(&keys, &one_deleted, 29, &[3]))
+            .apply(&keyring, write(&keyring, &keys, &one_deleted, 29, &[3]))
             .expect("based on this set");
         let floor = floor(&keyring, &keys, &recent, 40, 20);
         // The deletion was purged, so the records after the old copy do not show it.
@@ -528,7 +561,7 @@ mod tests {
             .filter(|r| r.name != item(4))
             .cloned()
             .collect();
-        let next = write(&keys, last, 40, &[1]);
+        let next = write(&keyring, &keys, last, 40, &[1]);
 
         let alone = OwnerSet::empty(OWNER).apply(&keyring, half.clone());
         let with_next = OwnerSet::empty(OWNER).apply(&keyring, half.into_iter().chain(next));
@@ -541,7 +574,7 @@ mod tests {
     fn a_write_based_on_an_older_version_is_detected() {
         let (keyring, states) = states_after(&[vec![1], vec![2]]);
         let keys = keyring.new_owner_keys();
-        let fork = write(&keys, &states[1], 9, &[3]);
+        let fork = write(&keyring, &keys, &states[1], 9, &[3]);
 
         let applied = states[2].apply(&keyring, fork);
 
@@ -557,7 +590,7 @@ mod tests {
         let keys = keyring.new_owner_keys();
 
         for base in [0, 1] {
-            let fork = write(&keys, &states[base], 9, &[3]);
+            let fork = write(&keyring, &keys, &states[base], 9, &[3]);
             let both = states[base + 1].records().cloned().chain(fork);
 
             let applied = OwnerSet::empty(OWNER).apply(&keyring, both);
@@ -570,7 +603,7 @@ mod tests {
     fn a_write_that_ignores_a_newer_one_is_a_fork() {
         let (keyring, states) = states_after(&[vec![1], vec![2]]);
         let keys = keyring.new_owner_keys();
-        let fork = write(&keys, &states[0], 9, &[3]);
+        let fork = write(&keyring, &keys, &states[0], 9, &[3]);
         let all = states[2].records().cloned().chain(fork);
 
         let applied = OwnerSet::empty(OWNER).apply(&keyring, all);

@@ -1,4 +1,4 @@
-//! The digest of a set of records.
+//! The digest of a set of records, and the value by which a record vouches for it.
 
 use std::fmt;
 use std::ops::BitXor;
@@ -33,5 +33,31 @@ impl BitXor for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+/// What a record has of the set that it is based on: the digest itself in format 1, and a keyed MAC
+/// of it in format 2.
+///
+/// The digest is linear: whoever has enough records can find some that leave it unchanged if they
+/// are dropped. So it must not be readable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SetCheck([u8; 16]);
+
+impl SetCheck {
+    /// Returns the value with these 16 bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes.
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+}
+
+impl fmt::Debug for SetCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }

@@ -5,12 +5,12 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | format, 1 |
+//! | 1 | format, 1 or 2 |
 //! | 1 | class in the high four bits; bit 0: deleted |
 //! | 4 | id of the key that seals it |
 //! | 8 | `prev`: the owner's version that the record is based on |
 //! | 8 | `item_prev`: this key's last version, 0 if none |
-//! | 16 | `before`: the digest of the owner's complete set at `prev` |
+//! | 16 | `before`: vouches for the owner's complete set at `prev`. Format 1: its digest; format 2: a MAC of its digest |
 //! | 16 | keyed hash of the caller's request id, zeros if none |
 //! | 16 | keyed hash of the request, zeros if none |
 //! | 12 | nonce |
@@ -20,16 +20,50 @@
 //! | bytes | field |
 //! |---|---|
 //! | 8 | the version up to which the owner's deletions are forgotten |
+//!
+//! In format 2, a class that this version does not know has the same 82 bytes. What follows them is
+//! not read. Only record names that this version does not know either have such classes.
 
 use super::RequestHash;
-use super::digest::Digest;
+use super::digest::SetCheck;
 use crate::domain::Version;
 
 /// The length of an envelope in bytes.
 const ENVELOPE_BYTES: usize = 82;
 /// The length of a floor's envelope in bytes.
 const FLOOR_BYTES: usize = ENVELOPE_BYTES + 8;
-const FORMAT: u8 = 1;
+
+/// The format of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Format {
+    /// The first format. It has instruments and texts only.
+    One,
+    /// A MAC in the place of the open digest; kind, id, place, tags and times readable without the
+    /// content; what a reader does not know is passed on.
+    Two,
+}
+
+impl Format {
+    /// The newest format, which this version writes once the bucket permits it.
+    pub const NEWEST: Self = Self::Two;
+
+    /// Returns the format of this number, if this version knows it.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::One),
+            2 => Some(Self::Two),
+            _ => None,
+        }
+    }
+
+    /// Returns the number, as a record and the bucket's mark have it.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+}
 
 /// The class of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +74,15 @@ pub enum Class {
     Key,
     /// The version up to which the owner's deletions are forgotten.
     Floor(Version),
+    /// A class of a newer version of the service, 3 to 15.
+    Unknown(u8),
 }
 
 impl Class {
     /// The length of this class's envelopes in bytes.
     pub(super) fn head_bytes(self) -> usize {
         match self {
-            Self::Item | Self::Key => ENVELOPE_BYTES,
+            Self::Item | Self::Key | Self::Unknown(_) => ENVELOPE_BYTES,
             Self::Floor(_) => FLOOR_BYTES,
         }
     }
@@ -55,6 +91,8 @@ impl Class {
 /// A record's clear part; the table at the top of the module shows its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
+    /// The format of the record.
+    pub format: Format,
     /// The class of the record.
     pub class: Class,
     /// Whether the record is a deletion.
@@ -65,8 +103,8 @@ pub struct Envelope {
     pub prev: Version,
     /// The previous version of this key's record, none if this is the first.
     pub item_prev: Version,
-    /// The digest of the owner's complete set at `prev`.
-    pub before: Digest,
+    /// Vouches for the owner's complete set at `prev`.
+    pub before: SetCheck,
     /// Keyed hashes of the caller's request id and of the request, if the request has an id.
     pub request: Option<(RequestHash, RequestHash)>,
     /// The nonce of the seal; no two records share one under the same key.
@@ -84,9 +122,10 @@ impl Envelope {
                 out[ENVELOPE_BYTES..].copy_from_slice(&floor.get().to_be_bytes());
                 2
             }
+            Class::Unknown(class) => class & 0x0f,
         };
 
-        out[0] = FORMAT;
+        out[0] = self.format.number();
         out[1] = class << 4 | u8::from(self.deleted);
         out[2..6].copy_from_slice(&self.key_id.to_be_bytes());
         out[6..14].copy_from_slice(&self.prev.get().to_be_bytes());
@@ -105,7 +144,8 @@ impl Envelope {
     /// too short.
     pub(super) fn decode(value: &[u8]) -> Option<Self> {
         let head: &[u8; ENVELOPE_BYTES] = value.first_chunk()?;
-        if head[0] != FORMAT || head[1] & 0x0e != 0 {
+        let format = Format::from_number(head[0])?;
+        if head[1] & 0x0e != 0 {
             return None;
         }
 
@@ -126,6 +166,7 @@ impl Envelope {
             0 => Class::Item,
             1 => Class::Key,
             2 => Class::Floor(version(ENVELOPE_BYTES)?),
+            class if format >= Format::Two => Class::Unknown(class),
             _ => return None,
         };
         let request = if head[38..70] == [0; 32] {
@@ -135,12 +176,13 @@ impl Envelope {
         };
 
         Some(Self {
+            format,
             class,
             deleted: head[1] & 1 == 1,
             key_id: u32::from_be_bytes(*head[2..].first_chunk()?),
             prev: version(6)?,
             item_prev: version(14)?,
-            before: Digest::from_bytes(*head[22..].first_chunk()?),
+            before: SetCheck::from_bytes(*head[22..].first_chunk()?),
             request,
             nonce: *head[70..].first_chunk()?,
         })
@@ -154,7 +196,8 @@ mod tests {
 
     prop_compose! {
         fn envelopes()(
-            class in 0u8..3,
+            format in 1u8..3,
+            class in 0u8..4,
             floor in 0u64..=1 << 53,
             deleted in any::<bool>(),
             key_id in any::<u32>(),
@@ -165,16 +208,18 @@ mod tests {
             nonce in any::<[u8; 12]>(),
         ) -> Envelope {
             Envelope {
+                format: Format::from_number(format).expect("known"),
                 class: match class {
                     0 => Class::Item,
                     1 => Class::Key,
+                    3 if format == 2 => Class::Unknown(7),
                     _ => Class::Floor(Version::new(floor).expect("in range")),
                 },
                 deleted,
                 key_id,
                 prev: Version::new(prev).expect("in range"),
                 item_prev: Version::new(item_prev).expect("in range"),
-                before: Digest::from_bytes(before),
+                before: SetCheck::from_bytes(before),
                 request: request.map(|(id, b)| {
                     (RequestHash::from_bytes(id), RequestHash::from_bytes([b; 16]))
                 }),
@@ -201,7 +246,7 @@ mod tests {
     #[test]
     fn another_format_class_or_flag_is_refused() {
         let mut valid = [0; ENVELOPE_BYTES];
-        valid[0] = FORMAT;
+        valid[0] = 1;
         let changed = |at: usize, byte: u8| {
             let mut value = valid;
             value[at] = byte;
@@ -209,6 +254,7 @@ mod tests {
         };
         let cases = [
             (changed(0, 0), "format 0"),
+            (changed(0, 3), "format 3"),
             (changed(1, 0x20), "a floor without its version"),
             (changed(1, 0x30), "class 3"),
             (changed(1, 0x02), "flag 1"),

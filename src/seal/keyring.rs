@@ -1,6 +1,8 @@
 //! The two long-lived secrets of the installation, and the keys derived from them.
 
-use super::{OwnerKey, UserId, derive, hmac_key, keyed_hash};
+use super::digest::{Digest, SetCheck};
+use super::{Format, OwnerKey, UserId, derive, hmac_key, keyed_hash};
+use crate::domain::Version;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -16,6 +18,7 @@ use zeroize::Zeroizing;
 pub struct Keyring {
     owner: hmac::Key,
     digest: hmac::Key,
+    set_check: hmac::Key,
     cursor: hmac::Key,
     pub(super) wrapping: Zeroizing<[u8; 32]>,
     fingerprints: Fingerprints,
@@ -53,6 +56,7 @@ impl Keyring {
         Ok(Self {
             owner: hmac_key(&identity, "owner"),
             digest: hmac_key(&identity, "digest"),
+            set_check: hmac_key(&identity, "set-check"),
             cursor: hmac_key(&identity, "cursor"),
             wrapping: Zeroizing::new(derive(&encryption, "wrap")),
             fingerprints: Fingerprints {
@@ -85,13 +89,28 @@ impl Keyring {
         ))
     }
 
+    /// Returns what a record of that format has of the set that it is based on.
+    pub(super) fn set_check(
+        &self,
+        format: Format,
+        owner: &OwnerKey,
+        prev: Version,
+        digest: Digest,
+    ) -> SetCheck {
+        let digest = digest.to_bytes();
+        SetCheck::from_bytes(match format {
+            Format::One => digest,
+            Format::Two => keyed_hash(
+                &self.set_check,
+                &[owner.as_bytes(), &prev.get().to_be_bytes(), &digest],
+            ),
+        })
+    }
+
     /// Returns the MAC of a list cursor. It exposes a forged cursor, and a cursor of another owner
     /// or another filter.
-    pub fn cursor_mac(&self, owner: &OwnerKey, filter: &[u8], place: u64) -> [u8; 16] {
-        keyed_hash(
-            &self.cursor,
-            &[owner.as_bytes(), filter, &place.to_be_bytes()],
-        )
+    pub fn cursor_mac(&self, owner: &OwnerKey, filter: &[u8], place: &[u8]) -> [u8; 16] {
+        keyed_hash(&self.cursor, &[owner.as_bytes(), filter, place])
     }
 }
 
@@ -184,12 +203,12 @@ mod tests {
         let a = OwnerKey::from_bytes([1; 16]);
         let b = OwnerKey::from_bytes([2; 16]);
 
-        let mac = keys.cursor_mac(&a, b"f", 7);
+        let mac = keys.cursor_mac(&a, b"f", b"7");
 
-        assert_eq!(mac, keys.cursor_mac(&a, b"f", 7));
-        assert_ne!(mac, keys.cursor_mac(&b, b"f", 7));
-        assert_ne!(mac, keys.cursor_mac(&a, b"g", 7));
-        assert_ne!(mac, keys.cursor_mac(&a, b"f", 8));
+        assert_eq!(mac, keys.cursor_mac(&a, b"f", b"7"));
+        assert_ne!(mac, keys.cursor_mac(&b, b"f", b"7"));
+        assert_ne!(mac, keys.cursor_mac(&a, b"g", b"7"));
+        assert_ne!(mac, keys.cursor_mac(&a, b"f", b"8"));
     }
 
     #[test]

@@ -6,7 +6,9 @@
 //! never talks to a server and never handles a token.
 
 mod body;
+mod body_format_one;
 mod chain;
+mod content;
 mod digest;
 mod envelope;
 mod keyring;
@@ -16,13 +18,14 @@ mod primitives;
 mod record;
 mod user_id;
 
-pub use body::{Body, Content, Part, StoredRefusal};
+pub use body::{Body, Content, Part, StoredRefusal, Tail};
 pub use chain::{Broken, OwnerSet};
-pub use digest::Digest;
-pub use envelope::{Class, Envelope};
+pub use content::{NewContent, NewHidden};
+pub use digest::{Digest, SetCheck};
+pub use envelope::{Class, Envelope, Format};
 pub use keyring::{Fingerprints, Keyring, KeyringError};
-pub use name::{ItemKey, OwnerKey, RecordName, RequestHash};
-pub use owner_keys::OwnerKeys;
+pub use name::{ItemKey, OwnerKey, RecordName, RequestHash, UnknownName};
+pub use owner_keys::{OwnerKeys, TAG_BYTES};
 pub use primitives::{random, sha256};
 pub use record::{Links, Record, SealError};
 pub use user_id::UserId;

@@ -69,15 +69,54 @@ pub enum RecordName {
     Floor,
     /// One item: `<owner>.<item>`.
     Item(ItemKey),
+    /// A record of a newer version of the service. It is kept and counted, and never opened.
+    Unknown(UnknownName),
+}
+
+/// The name of a record that this version does not know: 1 to 16 of a-z, 0-9 and `_`, so never that
+/// of an item.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnknownName {
+    /// The bytes, with zeros after the end.
+    bytes: [u8; 16],
+}
+
+impl UnknownName {
+    fn parse(text: &str) -> Option<Self> {
+        let is_name = !text.is_empty()
+            && text
+                .bytes()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
+        let mut bytes = [0; 16];
+        bytes
+            .get_mut(..text.len())?
+            .copy_from_slice(text.as_bytes());
+
+        is_name.then_some(Self { bytes })
+    }
+
+    fn as_str(&self) -> &str {
+        let end = self.bytes.iter().position(|c| *c == 0);
+        let text = &self.bytes[..end.unwrap_or(self.bytes.len())];
+        str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for UnknownName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl RecordName {
-    /// Parses the text form; `None` if this version of the service does not know it.
+    /// Parses the text form; `None` if no record has such a name.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "key" => Some(Self::Key),
             "floor" => Some(Self::Floor),
-            _ => ItemKey::parse(text).map(Self::Item),
+            _ => UnknownName::parse(text)
+                .map(Self::Unknown)
+                .or_else(|| ItemKey::parse(text).map(Self::Item)),
         }
     }
 }
@@ -88,6 +127,7 @@ impl fmt::Display for RecordName {
             Self::Key => f.write_str("key"),
             Self::Floor => f.write_str("floor"),
             Self::Item(item) => item.fmt(f),
+            Self::Unknown(name) => f.write_str(name.as_str()),
         }
     }
 }
@@ -118,7 +158,19 @@ mod tests {
     fn a_malformed_or_unknown_name_is_refused() {
         assert_eq!(OwnerKey::parse("AAAA"), None);
         assert_eq!(OwnerKey::parse("not base64!!"), None);
-        assert_eq!(RecordName::parse("ceiling"), None);
+        for text in ["", "Ceiling", "a.b", "seventeen_letters", "é"] {
+            assert_eq!(RecordName::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_another_version_reads_back_as_written() {
+        for text in ["ceiling", "a", "sixteen_letters1"] {
+            let name = RecordName::parse(text).expect("well formed");
+
+            assert!(matches!(name, RecordName::Unknown(_)));
+            assert_eq!(name.to_string(), text);
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ use aws_lc_rs::hmac;
 use std::fmt;
 use zeroize::Zeroizing;
 
+/// The length of the tag that sealing adds to a content, in bytes.
+pub const TAG_BYTES: usize = 16;
+
 /// The keys of one owner, each derived from the owner's data key under its own label.
 #[derive(Clone)]
 pub struct OwnerKeys {
@@ -23,6 +26,7 @@ pub struct OwnerKeys {
     pub(super) naming: hmac::Key,
     request_id: hmac::Key,
     request: hmac::Key,
+    secret_hash: hmac::Key,
 }
 
 impl Keyring {
@@ -38,6 +42,11 @@ impl OwnerKeys {
         ItemKey::from_bytes(keyed_hash(&self.naming, &[kind.as_bytes(), id.as_bytes()]))
     }
 
+    /// Returns the hash of an item's secret, keyed with a key of the owner. A deletion keeps it.
+    pub fn secret_hash(&self, secret: &str) -> [u8; 16] {
+        keyed_hash(&self.secret_hash, &[secret.as_bytes()])
+    }
+
     pub(super) fn from_secret(secret: Zeroizing<[u8; 32]>) -> Self {
         let id = keyed_hash(&hmac_key(&*secret, "key-id"), &[]);
 
@@ -47,6 +56,7 @@ impl OwnerKeys {
             naming: hmac_key(&*secret, "item"),
             request_id: hmac_key(&*secret, "request-id"),
             request: hmac_key(&*secret, "request"),
+            secret_hash: hmac_key(&*secret, "secret"),
             secret,
         }
     }
@@ -59,7 +69,8 @@ impl OwnerKeys {
         )
     }
 
-    /// Seals an item's record. Returns its value for the bucket: envelope and ciphertext.
+    /// Seals an item's record. Returns its value for the bucket: envelope and ciphertext. The buffer
+    /// of the content is encrypted in place if it has room for [`TAG_BYTES`] more.
     pub fn seal(
         &self,
         owner: &OwnerKey,

@@ -1,9 +1,9 @@
 //! A record as the bucket holds it: name, version, time, clear envelope and sealed content.
 
+use super::digest::SetCheck;
 use super::envelope::{Class, Envelope};
-use super::{OwnerKey, RecordName, RequestHash, random};
+use super::{Format, OwnerKey, RecordName, RequestHash, random};
 use crate::domain::{Timestamp, Version};
-use crate::seal::digest::Digest;
 use bytes::Bytes;
 use std::fmt;
 
@@ -42,6 +42,7 @@ impl Record {
                 matches!(envelope.class, Class::Floor(floor) if floor <= envelope.prev)
             }
             RecordName::Item(_) => envelope.class == Class::Item,
+            RecordName::Unknown(_) => matches!(envelope.class, Class::Unknown(_)),
         };
 
         if !fits || envelope.prev >= version || envelope.item_prev > envelope.prev {
@@ -62,7 +63,7 @@ impl Record {
     pub fn floor(&self) -> Option<Version> {
         match self.envelope.class {
             Class::Floor(floor) => Some(floor),
-            Class::Item | Class::Key => None,
+            Class::Item | Class::Key | Class::Unknown(_) => None,
         }
     }
 
@@ -86,12 +87,14 @@ impl fmt::Debug for Record {
 /// The fields of a new record that link it to the state that it is based on.
 #[derive(Clone, Debug)]
 pub struct Links {
+    /// The format of the record.
+    pub format: Format,
     /// The owner's version.
     pub prev: Version,
     /// The previous version of this key's record, none if the new one is the first.
     pub item_prev: Version,
-    /// The digest of the owner's set at `prev`; for a floor, without the deletions that it ends.
-    pub before: Digest,
+    /// Vouches for the owner's set at `prev`; for a floor, without the deletions that it ends.
+    pub before: SetCheck,
     /// Keyed hashes of the caller's request id and of the request, if the request has an id.
     pub request: Option<(RequestHash, RequestHash)>,
     /// Whether the record deletes its item.
@@ -102,6 +105,7 @@ impl Links {
     /// Returns an envelope with these links and a random nonce.
     pub(super) fn envelope(&self, class: Class, key_id: u32) -> Envelope {
         Envelope {
+            format: self.format,
             class,
             deleted: self.deleted,
             key_id,
@@ -156,9 +160,10 @@ mod tests {
 
     fn links(prev: u64) -> Links {
         Links {
+            format: Format::Two,
             prev: version(prev),
             item_prev: Version::NONE,
-            before: Digest::EMPTY,
+            before: SetCheck::from_bytes([0; 16]),
             request: None,
             deleted: false,
         }

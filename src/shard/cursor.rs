@@ -172,6 +172,31 @@ impl Store {
         .await
     }
 
+    /// Records the name of the bucket's history, while none of it is known to be lost.
+    pub async fn remember_epoch(&self, bucket: &str, epoch: &str) -> Result<(), ShardError> {
+        self.within_call_limit(async {
+            sqlx::query!(
+                "update cursor set epoch = $2 where bucket = $1 and lost is null and epoch is distinct from $2",
+                bucket,
+                epoch,
+            )
+            .execute(&self.pool())
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Returns the name of the bucket's history that this shard followed last; `None` if it never
+    /// knew one.
+    pub async fn epoch(&self, bucket: &str) -> Result<Option<String>, ShardError> {
+        self.within_call_limit(async {
+            let row = sqlx::query_scalar!("select epoch from cursor where bucket = $1", bucket);
+            Ok(row.fetch_optional(&self.pool()).await?.flatten())
+        })
+        .await
+    }
+
     /// Accepts the bucket as it is. The projection continues after `newest`, the bucket's newest
     /// sequence just before every copy of the old history was [removed](Self::empty_owners).
     pub async fn accept_history(
@@ -179,6 +204,7 @@ impl Store {
         bucket: &str,
         created: &str,
         newest: u64,
+        epoch: &str,
     ) -> Result<(), ShardError> {
         self.in_background(async {
             let mut transaction = self.background_pool().begin().await?;
@@ -190,12 +216,13 @@ impl Store {
                 "
                 update cursor
                 set created = $2, sequence = $3, anchor_sequence = null, anchor_at = null, lost = null,
-                    accepted = accepted + 1
+                    accepted = accepted + 1, epoch = $4
                 where bucket = $1
                 ",
                 bucket,
                 created,
                 to_sql(newest),
+                epoch,
             )
             .execute(&mut *transaction)
             .await?;

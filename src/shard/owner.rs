@@ -146,6 +146,9 @@ async fn read_owner(
     let rows = sqlx::query!(
         r#"
         select o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version, o.history_complete,
+               array(select r.name from other_record r where r.owner_key = o.owner_key order by r.name) as "names!",
+               array(select r.version from other_record r where r.owner_key = o.owner_key order by r.name) as "versions!",
+               array(select r.sealed from other_record r where r.owner_key = o.owner_key order by r.name) as "others!",
                i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
                (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms
         from owner o left join item i using (owner_key)
@@ -167,6 +170,13 @@ async fn read_owner(
     }
     if let (Some(value), Some(version)) = (&first.sealed_floor, first.floor_version) {
         records.push(parse_record(RecordName::Floor, version, 0, value.clone())?);
+    }
+
+    for (name, (version, sealed)) in
+        std::iter::zip(&first.names, std::iter::zip(&first.versions, &first.others))
+    {
+        let name = RecordName::parse(name).ok_or(ShardError::Unreadable)?;
+        records.push(parse_record(name, *version, 0, sealed.clone())?);
     }
 
     for row in rows {

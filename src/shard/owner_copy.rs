@@ -4,7 +4,7 @@
 //! The last transaction is short even for a heavy owner, because the projection may be waiting for
 //! the owner's row.
 
-use super::records::{parts, upsert_records};
+use super::records::{parts, store_other, upsert_records};
 use super::store::{ShardError, Store, from_sql, to_sql};
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::Transaction;
@@ -177,6 +177,7 @@ impl Store {
                 let part = part.iter().map(|record| (copy.owner, *record));
                 upsert_records(&mut transaction, part).await?;
             }
+            replace_others(&mut transaction, copy).await?;
             if !mark_complete(&mut transaction, copy).await? {
                 return Ok(HostingOutcome::Incomplete);
             }
@@ -205,7 +206,7 @@ impl OwnerCopy<'_> {
 
         kept.filter_map(|record| match &record.name {
             RecordName::Item(item) => Some((item.as_bytes(), record)),
-            RecordName::Key | RecordName::Floor => None,
+            RecordName::Key | RecordName::Floor | RecordName::Unknown(_) => None,
         })
     }
 }
@@ -235,6 +236,10 @@ async fn is_overtaken(
                 o.version > $3 and o.version <= c.sequence
                 or o.key_version > $3 and o.key_version <= c.sequence
                 or o.floor_version > $3 and o.floor_version <= c.sequence
+                or exists(
+                    select from other_record r
+                    where r.owner_key = $1 and r.version > $3 and r.version <= c.sequence
+                )
                 or exists(
                     select from item i where i.owner_key = $1 and i.version > $3 and i.version <= c.sequence
                 )
@@ -277,6 +282,26 @@ async fn delete_other_rows(
     .execute(&mut **transaction)
     .await?;
 
+    Ok(())
+}
+
+/// Stores the records that this version does not know in the place of those that are here.
+async fn replace_others(
+    transaction: &mut Transaction<'_, Postgres>,
+    copy: &OwnerCopy<'_>,
+) -> Result<(), ShardError> {
+    sqlx::query!(
+        "delete from other_record where owner_key = $1",
+        copy.owner.as_bytes()
+    )
+    .execute(&mut **transaction)
+    .await?;
+
+    for record in &copy.records {
+        if let RecordName::Unknown(_) = record.name {
+            store_other(transaction, &copy.owner, record).await?;
+        }
+    }
     Ok(())
 }
 

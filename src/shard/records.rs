@@ -55,6 +55,7 @@ pub(super) async fn upsert_records<'r>(
                 columns.floored.push(owner.as_bytes().to_vec());
             }
             RecordName::Item(item) => columns.push(&owner, item.as_bytes(), record),
+            RecordName::Unknown(_) => store_other(transaction, &owner, record).await?,
         }
     }
 
@@ -143,6 +144,41 @@ async fn store_floor(
         to_sql(record.floor().unwrap_or_default().get()),
         &record.value[..],
         to_sql(record.version.get()),
+    )
+    .execute(&mut **transaction)
+    .await?;
+
+    Ok(())
+}
+
+/// Stores a record of a name that this version does not know.
+pub(super) async fn store_other(
+    transaction: &mut Transaction<'_, Postgres>,
+    owner: &OwnerKey,
+    record: &Record,
+) -> Result<(), ShardError> {
+    let version = to_sql(record.version.get());
+    sqlx::query!(
+        "
+        insert into other_record (owner_key, name, version, sealed, updated_at)
+        values ($1, $2, $3, $4, to_timestamp($5::bigint / 1000.0))
+        on conflict (owner_key, name) do update
+        set version = excluded.version, sealed = excluded.sealed, updated_at = excluded.updated_at
+        where other_record.version < excluded.version
+        ",
+        owner.as_bytes(),
+        record.name.to_string(),
+        version,
+        &record.value[..],
+        record.at.millis(),
+    )
+    .execute(&mut **transaction)
+    .await?;
+
+    sqlx::query!(
+        "update owner set version = greatest(version, $2) where owner_key = $1",
+        owner.as_bytes(),
+        version,
     )
     .execute(&mut **transaction)
     .await?;

@@ -13,6 +13,8 @@ pub struct OwnerRows {
     pub key: Option<(u64, Vec<u8>)>,
     /// The version and the value of the owner's floor record.
     pub floor: Option<(u64, Vec<u8>)>,
+    /// The names, versions and values of records that this version does not know.
+    pub others: Vec<(RecordName, u64, Vec<u8>)>,
     /// The owner's items.
     pub items: Vec<ItemRow>,
 }
@@ -50,6 +52,10 @@ impl OwnerRows {
             }
         }
 
+        for (name, version, value) in &self.others {
+            records.push(record(*name, *version, Timestamp::MIN, value)?);
+        }
+
         for row in &self.items {
             let name = RecordName::Item(row.item);
             records.push(record(name, row.version, row.at, &row.sealed)?);
@@ -77,6 +83,12 @@ impl Store {
             let rows = sqlx::query!(
                 r#"
                 select o.version as owner_version, o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version,
+                       array(select r.name from other_record r where r.owner_key = o.owner_key order by r.name)
+                           as "names!",
+                       array(select r.version from other_record r where r.owner_key = o.owner_key order by r.name)
+                           as "versions!",
+                       array(select r.sealed from other_record r where r.owner_key = o.owner_key order by r.name)
+                           as "others!",
                        i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
                        i.deleted as "deleted?", (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms,
                        exists(
@@ -96,6 +108,12 @@ impl Store {
             let version = from_sql(first.owner_version);
             let key = first.key_version.map(from_sql).zip(first.wrapped_key.clone());
             let floor = first.floor_version.map(from_sql).zip(first.sealed_floor.clone());
+            let values = std::iter::zip(&first.versions, &first.others);
+            let others = std::iter::zip(&first.names, values)
+                .filter_map(|(name, (version, value))| {
+                    Some((RecordName::parse(name)?, from_sql(*version), value.clone()))
+                })
+                .collect();
 
             let items = rows.into_iter().filter_map(|row| {
                 Some(ItemRow {
@@ -108,7 +126,7 @@ impl Store {
                 })
             });
 
-            Ok(Some(OwnerRows { version, key, floor, items: items.collect() }))
+            Ok(Some(OwnerRows { version, key, floor, others, items: items.collect() }))
         })
         .await
     }

@@ -187,13 +187,16 @@ impl Store {
             .max_connections(1)
             .connect_lazy_with(self.options.clone());
 
-        MIGRATIONS.run(&pool).await?;
+        // A newer version of the service may have applied its own already.
+        let mut migrator = sqlx::migrate!();
+        migrator.set_ignore_missing(true).run(&pool).await?;
         pool.close().await;
 
         Ok(())
     }
 
-    /// Fails unless the applied migrations are exactly those of this version.
+    /// Fails unless the migrations of this version are applied. There may be later ones: a migration
+    /// leaves in place what the version before it needs.
     pub async fn check_schema(&self) -> Result<(), ShardError> {
         const TABLE: &str = "_sqlx_migrations";
 
@@ -274,7 +277,7 @@ impl ShardError {
     }
 }
 
-/// Fails unless the applied migrations are exactly those of this version.
+/// Fails unless the migrations of this version are applied, and at most later ones besides.
 fn check_migrations(applied: &[AppliedMigration]) -> Result<(), ShardError> {
     let unfit = |why: &str| {
         Err(ShardError::Unfit(format!(
@@ -285,6 +288,7 @@ fn check_migrations(applied: &[AppliedMigration]) -> Result<(), ShardError> {
         return unfit("it has none of ours: run `gofavorites init`");
     }
 
+    let newest_own = MIGRATIONS.iter().map(|migration| migration.version).max();
     let find_own = |version: i64| {
         MIGRATIONS
             .iter()
@@ -293,7 +297,12 @@ fn check_migrations(applied: &[AppliedMigration]) -> Result<(), ShardError> {
 
     for migration in applied {
         match find_own(migration.version) {
-            None => return unfit("it was made by a newer version of the service: run that one"),
+            None if Some(migration.version) > newest_own => {}
+            None => {
+                return unfit(
+                    "it is another program's: name this shard's database in postgres.url",
+                );
+            }
             Some(own) if own.checksum != migration.checksum => {
                 return unfit(
                     "it is another program's: name this shard's database in postgres.url",

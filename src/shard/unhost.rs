@@ -186,6 +186,12 @@ pub(super) async fn reset_owners(
     sqlx::query!("delete from item where owner_key = any($1)", &keys(owners))
         .execute(&mut *connection)
         .await?;
+    sqlx::query!(
+        "delete from other_record where owner_key = any($1)",
+        &keys(owners)
+    )
+    .execute(&mut *connection)
+    .await?;
     notify_unhosted(connection, owners).await?;
 
     Ok(reset.rows_affected())

@@ -9,8 +9,8 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
-const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+pub(super) const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+pub(super) const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
 /// The headers of an atomic batch publish (NATS ADR-50).
 pub(super) const BATCH_ID: &str = "Nats-Batch-Id";

@@ -1,5 +1,6 @@
 //! The bucket's name, its subjects, and what can go wrong with it.
 
+use super::marks::Marks;
 use super::settings::TruthSettings;
 use crate::breaker::{Attempt, Breaker};
 use crate::requester::{CallError, Requester, Transient};
@@ -75,6 +76,8 @@ pub struct Bucket {
     /// a write.
     pub(super) reading: Breaker,
     pub(super) writing: Breaker,
+    /// The bucket's marks as they were last read.
+    pub(super) marks: Arc<Marks>,
 }
 
 impl Bucket {

@@ -131,7 +131,7 @@ impl Bucket {
         self.message(json!({ "seq": sequence })).await
     }
 
-    async fn message(&self, query: Value) -> Result<Option<Message>, TruthError> {
+    pub(super) async fn message(&self, query: Value) -> Result<Option<Message>, TruthError> {
         let attempt = admit(&self.reading)?;
         let subject = self.api_subject(DIRECT_GET);
         let result = self
@@ -350,6 +350,6 @@ fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
         .map(|value| value.as_str())
 }
 
-fn number(message: &Message, name: &str) -> Option<u64> {
+pub(super) fn number(message: &Message, name: &str) -> Option<u64> {
     header(message, name)?.parse().ok()
 }

@@ -51,6 +51,7 @@ impl Bucket {
             barrier,
             reading,
             writing,
+            marks: Arc::default(),
         }
     }
 }

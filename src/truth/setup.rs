@@ -5,7 +5,7 @@ use super::api::ApiError;
 use super::bucket::{Bucket, TruthError};
 use crate::domain::Timestamp;
 use crate::requester::Transient;
-use crate::seal::Fingerprints;
+use crate::seal::{Fingerprints, Format};
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
 use serde::Deserialize;
@@ -68,9 +68,38 @@ pub struct Position {
     pub newest_at: Option<Timestamp>,
 }
 
+/// What `init` did with the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InitOutcome {
+    /// Whether it created the bucket. Otherwise the bucket was there, and fits the settings.
+    pub created: bool,
+    /// The number of the newest format of records that workers may write.
+    pub permitted: u8,
+}
+
 impl Bucket {
+    /// Creates the bucket if there is none, then checks it, and gives it the marks that it lacks. A
+    /// bucket that is created here permits the newest format unless `format` names another; one
+    /// that was there permits no other format than before unless `format` does.
+    pub async fn init(
+        &self,
+        fingerprints: &Fingerprints,
+        format: Option<Format>,
+    ) -> Result<InitOutcome, SetupError> {
+        let created = self.create(fingerprints).await?;
+
+        self.begin_epoch().await?;
+        let default = created.then_some(Format::NEWEST);
+        let permitted = match format.or(default) {
+            Some(format) => self.permit_format(format).await?,
+            None => self.format().number(),
+        };
+
+        Ok(InitOutcome { created, permitted })
+    }
+
     /// Creates the bucket if there is none, then checks it. Returns whether it created the bucket.
-    pub async fn init(&self, fingerprints: &Fingerprints) -> Result<bool, SetupError> {
+    async fn create(&self, fingerprints: &Fingerprints) -> Result<bool, SetupError> {
         match self.check(fingerprints).await {
             Err(SetupError::Missing(_)) => {}
             checked => return checked.map(|()| false),
@@ -86,7 +115,8 @@ impl Bucket {
         self.check(fingerprints).await.map(|()| true)
     }
 
-    /// Fails if a setting differs in a way that matters, and names the first one that does.
+    /// Fails if a setting differs in a way that matters, and names the first one that does. Reads the
+    /// bucket's marks, and fails if they permit a format that this version cannot read.
     pub async fn check(&self, fingerprints: &Fingerprints) -> Result<(), SetupError> {
         let found = self
             .info()
@@ -132,7 +162,16 @@ impl Bucket {
             check_setting(setting, &found[setting], &wanted[setting], remedy)?;
         }
 
-        Ok(())
+        let newest = Format::NEWEST.number();
+        match self.read_marks().await? {
+            Some(number) if number > newest => Err(SetupError::Differs {
+                setting: "format".to_owned(),
+                found: number.to_string(),
+                wanted: format!("at most {newest}"),
+                remedy: "run a newer version of the service",
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the bucket's position, with which the projection's cursor is compared.

@@ -53,6 +53,11 @@ impl Fields {
         }
     }
 
+    /// Returns whether the field is the number 0, without taking it.
+    pub fn is_zero(&self, name: &str) -> bool {
+        matches!(self.remaining.get(name), Some(Value::Int(0)))
+    }
+
     /// Returns a text in the object of this name, as [`peek`](Self::peek) does.
     pub fn peek_in(&self, object: &str, name: &str) -> Option<&str> {
         match self.remaining.get(object)? {

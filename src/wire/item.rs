@@ -2,17 +2,42 @@
 
 use super::{Fields, Refusal};
 use crate::domain::{
-    CurrencyCode, Data, Instrument, InstrumentInput, InstrumentName, Invalid, Item, ItemId,
-    ItemLimits, Kind, Mic, Text, Ticker, Timestamp, Version,
+    Codes, CodesFacts, CurrencyCode, Data, Instrument, InstrumentInput, InstrumentName, Invalid,
+    Item, ItemId, ItemLimits, Kind, KindName, Mic, Otp, OtpFacts, Text, Ticker, Timestamp, Version,
+    opaque_debug,
 };
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+/// The data of a `put`.
+#[derive(Clone, PartialEq, Eq)]
+pub enum NewData {
+    /// Data of which nothing is hidden.
+    Shown(Data),
+    /// A one-time-password secret.
+    Otp(Otp),
+    /// A list of one-time codes.
+    Codes(Codes),
+}
+
+opaque_debug!(NewData);
+
+impl NewData {
+    /// Returns the instrument, if it is one.
+    pub fn instrument(&self) -> Option<&Instrument> {
+        match self {
+            Self::Shown(Data::Instrument(instrument)) => Some(instrument),
+            _ => None,
+        }
+    }
+}
 
 /// Parses `data` of this kind from its fields. Refuses fields that the kind does not have.
 ///
 /// # Errors
 /// `bad_request` for a field that is missing, unknown or of the wrong type; `invalid_item` for one
 /// that breaks a rule. Both name the field with its path under `data`.
-pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<Data, Refusal> {
+pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<NewData, Refusal> {
     let under_data = |invalid: Invalid| Refusal::from(invalid.under("data"));
 
     match kind {
@@ -35,7 +60,7 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
             };
 
             Instrument::parse(input, limits)
-                .map(Data::Instrument)
+                .map(|instrument| NewData::Shown(Data::Instrument(instrument)))
                 .map_err(under_data)
         }
         Kind::Text => {
@@ -43,7 +68,22 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
             fields.finish()?;
 
             Text::parse(&text, limits)
-                .map(Data::Text)
+                .map(|text| NewData::Shown(Data::Text(text)))
+                .map_err(under_data)
+        }
+        Kind::Otp => {
+            let uri = Zeroizing::new(fields.require_text("uri")?);
+            fields.finish()?;
+
+            Otp::parse(&uri).map(NewData::Otp).map_err(under_data)
+        }
+        Kind::Codes => {
+            let codes = fields.text_list("codes")?;
+            let codes = Zeroizing::new(fields.require("codes", codes)?);
+            fields.finish()?;
+
+            Codes::parse(&codes, limits)
+                .map(NewData::Codes)
                 .map_err(under_data)
         }
     }
@@ -51,29 +91,59 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
 
 /// Returns the item in the form of the contract.
 ///
-/// All fields are present; `meta` and `tags` may be empty. `data` omits absent fields.
+/// All fields are present; `meta` and `tags` may be empty. `data` omits absent fields. An item of a
+/// kind that this version does not know has neither `data` nor `meta`, and `unknown`.
 pub fn item_view(item: &Item, version: Version) -> Value {
+    let tags: Vec<&str> = item.tags.iter().collect();
+    let Some(data) = &item.data else {
+        return json!({
+            "kind": item.kind.as_str(),
+            "id": item.id.as_str(),
+            "tags": tags,
+            "place": item.place.as_str(),
+            "version": version.get(),
+            "created_at": item.created_at.to_rfc3339(),
+            "updated_at": item.updated_at.to_rfc3339(),
+            "unknown": true,
+        });
+    };
+
     let meta: Map<String, Value> = item
         .meta
         .iter()
         .map(|(key, value)| (key.to_owned(), value.into()))
         .collect();
-    let tags: Vec<&str> = item.tags.iter().collect();
 
     json!({
         "kind": item.kind.as_str(),
         "id": item.id.as_str(),
-        "data": data_view(&item.data),
+        "data": data_view(data),
         "meta": meta,
         "tags": tags,
+        "place": item.place.as_str(),
         "version": version.get(),
         "created_at": item.created_at.to_rfc3339(),
         "updated_at": item.updated_at.to_rfc3339(),
     })
 }
 
+/// Returns what names an item and its place, for a list of ids.
+pub fn id_view(item: &Item, version: Version) -> Value {
+    json!({
+        "kind": item.kind.as_str(),
+        "id": item.id.as_str(),
+        "place": item.place.as_str(),
+        "version": version.get(),
+    })
+}
+
 /// Returns a deleted item in the form of the contract.
-pub fn deleted_view(kind: Kind, id: &ItemId, version: Version, updated_at: Timestamp) -> Value {
+pub fn deleted_view(
+    kind: &KindName,
+    id: &ItemId,
+    version: Version,
+    updated_at: Timestamp,
+) -> Value {
     json!({
         "kind": kind.as_str(),
         "id": id.as_str(),
@@ -86,6 +156,10 @@ pub fn deleted_view(kind: Kind, id: &ItemId, version: Version, updated_at: Times
 fn data_view(data: &Data) -> Value {
     match data {
         Data::Text(text) => json!({"text": text.as_str()}),
+        Data::Otp(facts) => otp_view(facts),
+        Data::Codes(CodesFacts { remaining, total }) => {
+            json!({"remaining": remaining, "total": total})
+        }
         Data::Instrument(instrument) => {
             let optional = [
                 ("ticker", instrument.ticker().map(Ticker::as_str)),
@@ -108,13 +182,34 @@ fn data_view(data: &Data) -> Value {
     }
 }
 
+fn otp_view(facts: &OtpFacts) -> Value {
+    let mut view = json!({
+        "type": facts.moving().as_str(),
+        "algorithm": facts.algorithm().as_str(),
+        "digits": facts.digits(),
+    });
+
+    for (name, text) in [("issuer", facts.issuer()), ("account", facts.account())] {
+        if let Some(text) = text {
+            view[name] = text.into();
+        }
+    }
+    for (name, number) in [("period_s", facts.period_s()), ("counter", facts.counter())] {
+        if let Some(number) = number {
+            view[name] = number.into();
+        }
+    }
+
+    view
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Meta, Tags};
+    use crate::domain::{Meta, Place, Tags};
     use crate::wire::{BodyLimits, Code, Encoding, decode, encode};
 
-    fn data(kind: Kind, body: Value) -> Result<Data, Refusal> {
+    fn data(kind: Kind, body: Value) -> Result<NewData, Refusal> {
         let bytes = encode(&json!({"data": body}), Encoding::Cbor);
         let mut fields = Fields::of(decode(&bytes, Encoding::Cbor, &BodyLimits::default())?)?;
         let data = fields.map("data")?.expect("present");
@@ -134,19 +229,23 @@ mod tests {
         assert_eq!(refusal.details()["field"], field);
     }
 
-    fn item(data: Data) -> Item {
+    fn item(data: NewData) -> Item {
         let limits = ItemLimits::default();
+        let NewData::Shown(data) = data else {
+            panic!("a secret")
+        };
         let id = match &data {
             Data::Instrument(instrument) => ItemId::of_isin(instrument.isin()),
-            Data::Text(_) => ItemId::parse(Kind::Text, "note", &limits).expect("valid"),
+            _ => ItemId::parse(Kind::Text, "note", &limits).expect("valid"),
         };
 
         Item {
-            kind: data.kind(),
+            kind: data.kind().into(),
             id,
-            data,
+            data: Some(data),
             meta: Meta::parse([("broker".to_owned(), "x".to_owned())], &limits).expect("valid"),
             tags: Tags::parse(["b".to_owned(), "a".to_owned()], &limits).expect("valid"),
+            place: Place::of_creation(1, 0),
             created_at: Timestamp::from_millis(0),
             updated_at: Timestamp::from_millis(1),
         }
@@ -182,6 +281,7 @@ mod tests {
             "data": {"text": "hi"},
             "meta": {"broker": "x"},
             "tags": ["a", "b"],
+            "place": "0000000000100V",
             "version": 9_007_199_254_740_992_u64,
             "created_at": "1970-01-01T00:00:00.000Z",
             "updated_at": "1970-01-01T00:00:00.001Z",
@@ -203,7 +303,7 @@ mod tests {
             "updated_at": "1970-01-01T00:00:00.001Z",
         });
 
-        let view = deleted_view(item.kind, &item.id, Version::NONE, item.updated_at);
+        let view = deleted_view(&item.kind, &item.id, Version::NONE, item.updated_at);
 
         assert_eq!(view, expected);
     }

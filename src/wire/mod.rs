@@ -27,7 +27,7 @@ pub use codec::{BodyLimits, Encoding, decode, encode};
 pub use error::{REFUSAL_BYTES, Refusal};
 pub use fields::Fields;
 pub use header::{HeaderLimits, RequestHeaders, RequestKey, encoding_asked};
-pub use item::{data_from, deleted_view, item_view};
+pub use item::{NewData, data_from, deleted_view, id_view, item_view};
 pub use reply::{REPLY_HEADER_BYTES_MAX, ReplyHeaders, error_headers, reply_headers};
 pub use reply_subject::{ReplyError, ReplyWall};
 pub use schema::request_schema;

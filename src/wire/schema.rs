@@ -1,12 +1,15 @@
 //! The JSON Schema (draft 2020-12) of each operation's request, for discovery.
 
 use super::Operation;
+use crate::domain::Kind;
 use serde_json::{Map, Value, json};
 
 /// Returns the schema of the operation's request body.
 pub fn request_schema(operation: Operation) -> Value {
+    let epoch = operation.takes_epoch().then(|| ("epoch", text()));
     let properties: Map<String, Value> = properties(operation)
         .into_iter()
+        .chain(epoch)
         .map(|(name, schema)| (name.to_owned(), schema))
         .collect();
 
@@ -30,22 +33,24 @@ fn properties(operation: Operation) -> Vec<(&'static str, Value)> {
             ("if_owner_version", version()),
         ],
         Operation::Get => vec![
-            ("kind", kind()),
+            ("kind", kind_name()),
             ("id", text()),
             ("reveal", json!({"type": "boolean"})),
             ("min_version", version()),
             ("consistency", consistency()),
         ],
         Operation::List => vec![
-            ("kind", kind()),
+            ("kind", kind_name()),
             ("tag", text()),
+            ("untagged", json!({"type": "boolean"})),
+            ("only", json!({"enum": ["ids"]})),
             ("limit", limit()),
             ("cursor", text()),
             ("min_version", version()),
             ("consistency", consistency()),
         ],
         Operation::Delete => vec![
-            ("kind", kind()),
+            ("kind", kind_name()),
             ("id", text()),
             ("if_version", version()),
             ("if_owner_version", version()),
@@ -56,7 +61,7 @@ fn properties(operation: Operation) -> Vec<(&'static str, Value)> {
             ("limit", limit()),
         ],
         Operation::History => vec![
-            ("kind", kind()),
+            ("kind", kind_name()),
             ("id", text()),
             ("before", version()),
             ("limit", limit()),
@@ -72,6 +77,42 @@ fn properties(operation: Operation) -> Vec<(&'static str, Value)> {
             ("ops", batch_operations()),
             ("if_owner_version", version()),
         ],
+        Operation::Move => vec![
+            ("kind", kind_name()),
+            ("id", text()),
+            ("after", item_name()),
+            ("if_version", version()),
+        ],
+        Operation::Tags => vec![
+            ("kind", kind_name()),
+            ("id", text()),
+            ("min_version", version()),
+            ("consistency", consistency()),
+        ],
+        Operation::TagsRename => vec![("from", text()), ("to", text())],
+        Operation::Lookup => vec![
+            (
+                "items",
+                json!({"type": "array", "items": item_name(), "minItems": 1}),
+            ),
+            ("min_version", version()),
+            ("consistency", consistency()),
+        ],
+        Operation::Usage => vec![("min_version", version()), ("consistency", consistency())],
+        Operation::OtpCode => vec![
+            ("id", text()),
+            ("min_version", version()),
+            ("consistency", consistency()),
+        ],
+        Operation::OtpVerify => vec![("id", text()), ("code", text())],
+        Operation::CodesTake => vec![("id", text())],
+        Operation::CodesAdd => vec![
+            ("id", text()),
+            (
+                "codes",
+                json!({"type": "array", "items": text(), "minItems": 1}),
+            ),
+        ],
         Operation::Version | Operation::Limits => vec![],
     }
 }
@@ -79,11 +120,22 @@ fn properties(operation: Operation) -> Vec<(&'static str, Value)> {
 fn required(operation: Operation) -> &'static [&'static str] {
     match operation {
         Operation::Put => &["kind"],
-        Operation::Get | Operation::Delete | Operation::History => &["kind", "id"],
+        Operation::Get | Operation::Delete | Operation::History | Operation::Move => {
+            &["kind", "id"]
+        }
+        Operation::TagsRename => &["from"],
+        Operation::Lookup => &["items"],
+        Operation::OtpCode | Operation::CodesTake => &["id"],
+        Operation::OtpVerify => &["id", "code"],
+        Operation::CodesAdd => &["id", "codes"],
         Operation::Changes => &["since"],
         Operation::Restore => &["kind", "id", "version"],
         Operation::Batch => &["mode", "ops"],
-        Operation::List | Operation::Version | Operation::Limits => &[],
+        Operation::List
+        | Operation::Tags
+        | Operation::Usage
+        | Operation::Version
+        | Operation::Limits => &[],
     }
 }
 
@@ -96,12 +148,13 @@ fn batch_operations() -> Value {
 }
 
 /// Returns the schema of one operation of a batch: that of a request of its own, with the name of
-/// the operation. The condition on the owner's version belongs to the batch.
+/// the operation. The condition on the owner's version and the epoch belong to the batch.
 fn batch_operation(operation: Operation) -> Value {
     let mut schema = request_schema(operation);
 
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.remove("if_owner_version");
+        properties.remove("epoch");
         properties.insert("op".to_owned(), json!({"const": operation.name()}));
     }
     if let Some(required) = schema["required"].as_array_mut() {
@@ -128,7 +181,21 @@ fn text() -> Value {
 }
 
 fn kind() -> Value {
-    json!({"enum": ["instrument", "text"]})
+    json!({"enum": Kind::ALL.map(Kind::as_str)})
+}
+
+/// A kind, perhaps one that this version does not know.
+fn kind_name() -> Value {
+    text()
+}
+
+fn item_name() -> Value {
+    json!({
+        "type": "object",
+        "properties": {"kind": kind_name(), "id": text()},
+        "required": ["kind", "id"],
+        "additionalProperties": false,
+    })
 }
 
 fn consistency() -> Value {

@@ -19,6 +19,24 @@ pub enum Operation {
     Restore,
     /// Runs several puts and deletes in one request.
     Batch,
+    /// Puts an item to another place in the owner's list.
+    Move,
+    /// Returns an owner's tags.
+    Tags,
+    /// Renames a tag on all items, or takes it away.
+    TagsRename,
+    /// Returns which of several items there are.
+    Lookup,
+    /// Returns how much of the owner's quotas is used.
+    Usage,
+    /// Returns the code of a one-time-password item.
+    OtpCode,
+    /// Checks a code of a one-time-password item.
+    OtpVerify,
+    /// Takes the next code of a list.
+    CodesTake,
+    /// Adds codes to a list.
+    CodesAdd,
     /// Returns the build of the worker.
     Version,
     /// Returns the limits that the worker applies.
@@ -32,13 +50,13 @@ pub enum Scope {
     Read,
     /// Changes an owner's items.
     Write,
-    /// Shows secrets among the items; needed in addition to another scope.
+    /// Shows and uses secrets among the items.
     Secrets,
 }
 
 impl Operation {
     /// Every operation of this version.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 19] = [
         Self::Put,
         Self::Get,
         Self::List,
@@ -47,6 +65,15 @@ impl Operation {
         Self::History,
         Self::Restore,
         Self::Batch,
+        Self::Move,
+        Self::Tags,
+        Self::TagsRename,
+        Self::Lookup,
+        Self::Usage,
+        Self::OtpCode,
+        Self::OtpVerify,
+        Self::CodesTake,
+        Self::CodesAdd,
         Self::Version,
         Self::Limits,
     ];
@@ -62,6 +89,15 @@ impl Operation {
             Self::History => "history",
             Self::Restore => "restore",
             Self::Batch => "batch",
+            Self::Move => "move",
+            Self::Tags => "tags",
+            Self::TagsRename => "tags.rename",
+            Self::Lookup => "lookup",
+            Self::Usage => "usage",
+            Self::OtpCode => "otp.code",
+            Self::OtpVerify => "otp.verify",
+            Self::CodesTake => "codes.take",
+            Self::CodesAdd => "codes.add",
             Self::Version => "version",
             Self::Limits => "limits",
         }
@@ -75,10 +111,37 @@ impl Operation {
     /// Returns the scope that the token must have; `None` if any caller may request the operation.
     pub fn scope(self) -> Option<Scope> {
         match self {
-            Self::Get | Self::List | Self::Changes | Self::History => Some(Scope::Read),
-            Self::Put | Self::Delete | Self::Restore | Self::Batch => Some(Scope::Write),
+            Self::Get
+            | Self::List
+            | Self::Changes
+            | Self::History
+            | Self::Tags
+            | Self::Lookup
+            | Self::Usage => Some(Scope::Read),
+            Self::Put
+            | Self::Delete
+            | Self::Restore
+            | Self::Batch
+            | Self::Move
+            | Self::TagsRename
+            | Self::CodesAdd => Some(Scope::Write),
+            Self::OtpCode | Self::OtpVerify | Self::CodesTake => Some(Scope::Secrets),
             Self::Version | Self::Limits => None,
         }
+    }
+
+    /// Returns whether a request may name the history of the bucket (`epoch`): one that names a
+    /// version or a cursor.
+    pub fn takes_epoch(self) -> bool {
+        !matches!(
+            self,
+            Self::TagsRename
+                | Self::OtpVerify
+                | Self::CodesTake
+                | Self::CodesAdd
+                | Self::Version
+                | Self::Limits
+        )
     }
 
     /// Returns whether the operation needs a token.
@@ -113,6 +176,15 @@ mod tests {
             ("history", Some("favorites:read")),
             ("restore", Some("favorites:write")),
             ("batch", Some("favorites:write")),
+            ("move", Some("favorites:write")),
+            ("tags", Some("favorites:read")),
+            ("tags.rename", Some("favorites:write")),
+            ("lookup", Some("favorites:read")),
+            ("usage", Some("favorites:read")),
+            ("otp.code", Some("favorites:secrets")),
+            ("otp.verify", Some("favorites:secrets")),
+            ("codes.take", Some("favorites:secrets")),
+            ("codes.add", Some("favorites:write")),
             ("version", None),
             ("limits", None),
         ];

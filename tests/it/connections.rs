@@ -60,7 +60,7 @@ async fn init(world: &World, settings: &Settings) {
         .create_database(&database)
         .expect("a database");
 
-    gofavorites::app::init(settings, gofavorites::app::WaitLimit::FOREVER)
+    gofavorites::app::init(settings, None, gofavorites::app::WaitLimit::FOREVER)
         .await
         .expect("init");
 }

@@ -1,8 +1,11 @@
 //! A one-time-password secret, as an authenticator app keeps it.
 
 mod base32;
+mod check;
 mod code;
 mod uri;
+
+pub use check::CodeCheck;
 
 use super::{Invalid, opaque_debug};
 use serde::{Deserialize, Serialize};
@@ -58,13 +61,12 @@ pub enum Moving {
 #[serde(try_from = "String", into = "String")]
 struct Secret(Vec<u8>);
 
-/// A one-time-password secret with everything that is needed to make its codes.
+/// What a reply may show of a one-time-password secret.
 ///
 /// The stored form is not checked against the rules when it is read.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Otp {
+pub struct OtpFacts {
     moving: Moving,
-    secret: Secret,
     algorithm: Algorithm,
     digits: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,7 +75,33 @@ pub struct Otp {
     account: Option<String>,
 }
 
-opaque_debug!(Secret, Otp);
+/// What no reply shows unless it is asked to: the secret, and which codes were accepted.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtpSecret {
+    secret: Secret,
+    /// The end of the last accepted step, in seconds since the Unix epoch; 0 if none was accepted.
+    accepted_to_s: u64,
+}
+
+/// A one-time-password secret with everything that is needed to make its codes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Otp {
+    facts: OtpFacts,
+    hidden: OtpSecret,
+}
+
+/// What the deletion of a one-time-password secret keeps, so that no code is used again if the item
+/// is restored. It does not contain the secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtpRemains {
+    /// The keyed hash of type and secret.
+    fingerprint: [u8; 16],
+    /// The counter that is used next; 0 for codes that follow the time.
+    counter: u64,
+    accepted_to_s: u64,
+}
+
+opaque_debug!(Secret, OtpFacts, OtpSecret, Otp, OtpRemains);
 
 impl Algorithm {
     /// Returns the name on the wire and in URIs.
@@ -129,25 +157,7 @@ impl Drop for Secret {
     }
 }
 
-impl Otp {
-    /// Parses an `otpauth://` URI, as authenticator apps exchange it (the "Key URI Format").
-    ///
-    /// # Errors
-    /// [`Invalid`] for `uri`. The reason names the part that is wrong, and never repeats it.
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        uri::parse(text)
-    }
-
-    /// Returns the URI. Parsed, it gives the same value.
-    pub fn uri(&self) -> Zeroizing<String> {
-        uri::write(self)
-    }
-
-    /// Returns the secret in Base32, in upper case and without padding.
-    pub fn secret(&self) -> Zeroizing<String> {
-        base32::encode(&self.secret.0)
-    }
-
+impl OtpFacts {
     /// How the codes follow one another.
     pub fn moving(&self) -> Moving {
         self.moving
@@ -182,32 +192,123 @@ impl Otp {
         }
     }
 
-    /// Returns whether both have the same secret and type, so that used codes of one are used codes
-    /// of the other.
-    pub fn is_same_secret(&self, other: &Self) -> bool {
-        self.secret == other.secret && self.moving.as_str() == other.moving.as_str()
+    /// Returns the counter that is used next, for codes that follow a counter.
+    pub fn counter(&self) -> Option<u64> {
+        match self.moving {
+            Moving::Hotp { counter } => Some(counter),
+            Moving::Totp { .. } | Moving::Steam => None,
+        }
+    }
+}
+
+impl Otp {
+    /// Parses an `otpauth://` URI, as authenticator apps exchange it (the "Key URI Format").
+    ///
+    /// # Errors
+    /// [`Invalid`] for `uri`. The reason names the part that is wrong, and never repeats it.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        uri::parse(text)
     }
 
-    /// Returns the same secret with that counter next, if it has a counter.
-    #[must_use]
-    pub fn with_counter(&self, counter: u64) -> Self {
-        let moving = match self.moving {
-            Moving::Hotp { .. } => Moving::Hotp { counter },
-            other => other,
-        };
+    /// Joins the two parts in which it is stored.
+    pub fn new(facts: OtpFacts, hidden: OtpSecret) -> Self {
+        Self { facts, hidden }
+    }
 
-        Self {
-            moving,
-            ..self.clone()
-        }
+    /// What a reply may show.
+    pub fn facts(&self) -> &OtpFacts {
+        &self.facts
+    }
+
+    /// What no reply shows unless it is asked to.
+    pub fn hidden(&self) -> &OtpSecret {
+        &self.hidden
+    }
+
+    /// Returns the URI. Parsed, it gives the same value.
+    pub fn uri(&self) -> Zeroizing<String> {
+        uri::write(self)
+    }
+
+    /// Returns the secret in Base32, in upper case and without padding.
+    pub fn secret(&self) -> Zeroizing<String> {
+        base32::encode(&self.hidden.secret.0)
     }
 
     /// Returns the code of that counter, or of that step since the Unix epoch.
     pub fn code(&self, counter: u64) -> String {
-        match self.moving {
-            Moving::Steam => code::steam(&self.secret.0, counter),
-            _ => code::decimal(&self.secret.0, self.algorithm, counter, self.digits),
+        let secret = &self.hidden.secret.0;
+        let facts = &self.facts;
+
+        match facts.moving {
+            Moving::Steam => code::steam(secret, counter),
+            _ => code::decimal(secret, facts.algorithm, counter, facts.digits),
         }
+    }
+
+    /// Returns whether both have the same secret and type, so that used codes of one are used codes
+    /// of the other.
+    pub fn is_same_secret(&self, other: &Self) -> bool {
+        self.hidden.secret == other.hidden.secret
+            && self.facts.moving.as_str() == other.facts.moving.as_str()
+    }
+
+    /// Returns `new` in the place of this one. With the same secret it keeps what was used: the
+    /// counter never goes back, and no accepted step is accepted again.
+    #[must_use]
+    pub fn replaced_by(&self, new: Self) -> Self {
+        if self.is_same_secret(&new) {
+            new.used(
+                self.facts.counter().unwrap_or_default(),
+                self.hidden.accepted_to_s,
+            )
+        } else {
+            new
+        }
+    }
+
+    /// Returns this one with issuer and account of `earlier`, if that has the same secret.
+    #[must_use]
+    pub fn relabelled(mut self, earlier: &Self) -> Self {
+        if self.is_same_secret(earlier) {
+            self.facts.issuer = earlier.facts.issuer.clone();
+            self.facts.account = earlier.facts.account.clone();
+        }
+        self
+    }
+
+    /// Returns what a deletion keeps. `hash` is a keyed hash.
+    pub fn remains(&self, hash: impl Fn(&str) -> [u8; 16]) -> OtpRemains {
+        OtpRemains {
+            fingerprint: self.fingerprint(hash),
+            counter: self.facts.counter().unwrap_or_default(),
+            accepted_to_s: self.hidden.accepted_to_s,
+        }
+    }
+
+    /// Returns this one as it goes on after a deletion; `None` if the deleted one had another
+    /// secret.
+    pub fn resumed(self, remains: &OtpRemains, hash: impl Fn(&str) -> [u8; 16]) -> Option<Self> {
+        if self.fingerprint(hash) == remains.fingerprint {
+            Some(self.used(remains.counter, remains.accepted_to_s))
+        } else {
+            None
+        }
+    }
+
+    fn fingerprint(&self, hash: impl Fn(&str) -> [u8; 16]) -> [u8; 16] {
+        let secret = self.secret();
+        let text = Zeroizing::new([self.facts.moving.as_str(), " ", &secret].concat());
+        hash(&text)
+    }
+
+    /// Returns this one after at least that much use.
+    fn used(mut self, counter: u64, accepted_to_s: u64) -> Self {
+        if let Moving::Hotp { counter: own } = &mut self.facts.moving {
+            *own = counter.max(*own);
+        }
+        self.hidden.accepted_to_s = accepted_to_s.max(self.hidden.accepted_to_s);
+        self
     }
 }
 
@@ -221,11 +322,11 @@ mod tests {
     fn the_stored_form_reads_back() {
         let otp = Otp::parse(URI).expect("valid");
         let mut bytes = Vec::new();
-        ciborium::into_writer(&otp, &mut bytes).expect("encodable");
+        ciborium::into_writer(&(otp.facts(), otp.hidden()), &mut bytes).expect("encodable");
 
-        let read: Otp = ciborium::from_reader(bytes.as_slice()).expect("written here");
+        let (facts, hidden) = ciborium::from_reader(bytes.as_slice()).expect("written here");
 
-        assert!(read == otp);
+        assert!(Otp::new(facts, hidden) == otp);
     }
 
     #[test]
@@ -233,7 +334,7 @@ mod tests {
         let otp = Otp::parse(URI).expect("valid");
 
         assert_eq!(otp.code(3), "969429");
-        assert_eq!(otp.with_counter(9).moving(), Moving::Hotp { counter: 9 });
+        assert_eq!(otp.facts().counter(), Some(3));
     }
 
     #[test]
@@ -241,6 +342,33 @@ mod tests {
         let otp = Otp::parse(URI).expect("valid");
 
         assert_eq!(format!("{otp:?}"), "Otp");
+    }
+
+    #[test]
+    fn the_same_secret_keeps_what_was_used() {
+        let hotp = |counter| {
+            let uri = format!("otpauth://hotp/a?secret=GEZDGNBVGY3TQOJQ&counter={counter}");
+            Otp::parse(&uri).expect("valid")
+        };
+        let other = Otp::parse("otpauth://hotp/a?secret=MZXW6YTB").expect("valid");
+
+        assert_eq!(hotp(5).replaced_by(hotp(3)).facts().counter(), Some(5));
+        assert_eq!(hotp(5).replaced_by(hotp(8)).facts().counter(), Some(8));
+        assert_eq!(hotp(5).replaced_by(other).facts().counter(), Some(0));
+    }
+
+    #[test]
+    fn a_deletion_keeps_what_was_used_and_not_the_secret() {
+        let hash = |text: &str| [text.len() as u8 + text.as_bytes()[0]; 16];
+        let used = Otp::parse(URI).expect("valid").used(9, 0);
+        let first = Otp::parse(URI).expect("valid");
+        let other = Otp::parse("otpauth://hotp/a?secret=MZXW6YTB").expect("valid");
+
+        let remains = used.remains(hash);
+
+        let resumed = first.resumed(&remains, hash).expect("the same secret");
+        assert_eq!(resumed.facts().counter(), Some(9));
+        assert!(other.resumed(&remains, hash).is_none());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use super::code::STEAM_DIGITS;
 use super::{
-    Algorithm, COUNTER_MAX, FIELD, LABEL_BYTES_MAX, Moving, Otp, PERIOD_DEFAULT_S, PERIOD_MAX_S,
-    SECRET_BYTES_MAX, Secret, base32,
+    Algorithm, COUNTER_MAX, FIELD, LABEL_BYTES_MAX, Moving, Otp, OtpFacts, OtpSecret,
+    PERIOD_DEFAULT_S, PERIOD_MAX_S, SECRET_BYTES_MAX, Secret, base32,
 };
 use crate::domain::Invalid;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -48,12 +48,17 @@ pub(super) fn parse(text: &str) -> Result<Otp, Invalid> {
     let digits = parameters.digits(moving)?;
 
     Ok(Otp {
-        moving,
-        secret: parameters.secret()?,
-        algorithm,
-        digits,
-        issuer,
-        account,
+        facts: OtpFacts {
+            moving,
+            algorithm,
+            digits,
+            issuer,
+            account,
+        },
+        hidden: OtpSecret {
+            secret: parameters.secret()?,
+            accepted_to_s: 0,
+        },
     })
 }
 
@@ -228,26 +233,30 @@ impl Parameters {
 /// Writes the URI with every parameter. Parsed, it gives the same value.
 pub(super) fn write(otp: &Otp) -> Zeroizing<String> {
     let encode = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
-    let issuer = otp.issuer.as_deref().unwrap_or_default();
-    let account = otp.account.as_deref().unwrap_or_default();
+    let facts = &otp.facts;
+    let issuer = facts.issuer.as_deref().unwrap_or_default();
+    let account = facts.account.as_deref().unwrap_or_default();
 
     // Without an issuer, a colon before the account says that none of it is the issuer.
     let label = match (issuer.is_empty(), account.contains(':')) {
         (true, false) => encode(account),
         _ => format!("{}:{}", encode(issuer), encode(account)),
     };
-    let issuer = match &otp.issuer {
+    let issuer = match &facts.issuer {
         Some(issuer) => format!("&issuer={}", encode(issuer)),
         None => String::new(),
     };
-    let moving = match otp.moving {
+    let moving = match facts.moving {
         Moving::Totp { period_s } => format!("&period={period_s}"),
-        Moving::Hotp { counter } => format!("&counter={counter}"),
+        // An item whose greatest counter was used has none left; a URI names at most the greatest.
+        Moving::Hotp { counter } => format!("&counter={}", counter.min(COUNTER_MAX)),
         Moving::Steam => String::new(),
     };
 
-    let (r#type, secret) = (otp.moving.as_str(), otp.secret());
-    let (algorithm, digits) = (otp.algorithm.as_str(), otp.digits);
+    let r#type = facts.moving.as_str();
+    let secret = otp.secret();
+    let algorithm = facts.algorithm.as_str();
+    let digits = facts.digits;
     Zeroizing::new(format!(
         "otpauth://{type}/{label}?secret={secret}{issuer}&algorithm={algorithm}&digits={digits}\
          {moving}",

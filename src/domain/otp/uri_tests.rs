@@ -20,11 +20,11 @@ fn reason(uri: &str) -> String {
 fn a_uri_without_parameters_but_the_secret_has_the_defaults() {
     let otp = otp(&format!("totp/alice?secret={SECRET}"));
 
-    assert_eq!(otp.moving(), Moving::Totp { period_s: 30 });
-    assert_eq!(otp.algorithm(), Algorithm::Sha1);
-    assert_eq!(otp.digits(), 6);
-    assert_eq!(otp.issuer(), None);
-    assert_eq!(otp.account(), Some("alice"));
+    assert_eq!(otp.facts().moving(), Moving::Totp { period_s: 30 });
+    assert_eq!(otp.facts().algorithm(), Algorithm::Sha1);
+    assert_eq!(otp.facts().digits(), 6);
+    assert_eq!(otp.facts().issuer(), None);
+    assert_eq!(otp.facts().account(), Some("alice"));
     assert_eq!(*otp.secret(), SECRET);
 }
 
@@ -36,15 +36,15 @@ fn every_parameter_is_read_in_any_case() {
     ));
 
     assert_eq!(
-        otp.moving(),
+        otp.facts().moving(),
         Moving::Hotp {
             counter: COUNTER_MAX
         }
     );
-    assert_eq!(otp.algorithm(), Algorithm::Sha256);
-    assert_eq!(otp.digits(), 8);
-    assert_eq!(otp.issuer(), Some("Bank"));
-    assert_eq!(otp.account(), Some("alice"));
+    assert_eq!(otp.facts().algorithm(), Algorithm::Sha256);
+    assert_eq!(otp.facts().digits(), 8);
+    assert_eq!(otp.facts().issuer(), Some("Bank"));
+    assert_eq!(otp.facts().account(), Some("alice"));
 }
 
 #[test]
@@ -53,9 +53,9 @@ fn steam_is_recognised_in_both_forms() {
         let mark = if rest.contains('?') { '&' } else { '?' };
         let otp = otp(&format!("{rest}{mark}secret={SECRET}"));
 
-        assert_eq!(otp.moving(), Moving::Steam);
-        assert_eq!(otp.digits(), 5);
-        assert_eq!(otp.period_s(), Some(30));
+        assert_eq!(otp.facts().moving(), Moving::Steam);
+        assert_eq!(otp.facts().digits(), 5);
+        assert_eq!(otp.facts().period_s(), Some(30));
     }
 }
 
@@ -76,8 +76,8 @@ fn a_label_is_parted_into_issuer_and_account() {
     ] {
         let otp = otp(&format!("totp/{label}?secret={SECRET}{parameter}"));
 
-        assert_eq!(otp.issuer(), issuer, "{label} {parameter}");
-        assert_eq!(otp.account(), account, "{label} {parameter}");
+        assert_eq!(otp.facts().issuer(), issuer, "{label} {parameter}");
+        assert_eq!(otp.facts().account(), account, "{label} {parameter}");
     }
 }
 
@@ -156,14 +156,15 @@ prop_compose! {
         let encoded = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
         let (issuer, account) =
             parse_label(&encoded(&label), issuer.as_deref().map(str::trim)).expect("short");
-        Otp {
+        let facts = OtpFacts {
             moving,
-            secret: Secret(secret),
             algorithm: if is_steam { Algorithm::Sha1 } else { algorithm },
             digits: if is_steam { STEAM_DIGITS } else { digits },
             issuer,
             account,
-        }
+        };
+        let hidden = OtpSecret { secret: Secret(secret), accepted_to_s: 0 };
+        Otp { facts, hidden }
     }
 }
 

@@ -124,7 +124,7 @@ fn differing_records<'t>(rows: &OwnerRows, truth: &'t Snapshot) -> Vec<&'t Recor
         RecordName::Item(item) => !rows
             .get(&item)
             .is_some_and(|row| row.is_kept_as_version && row.matches(record)),
-        RecordName::Key | RecordName::Floor => false,
+        RecordName::Key | RecordName::Floor | RecordName::Unknown(_) => false,
     };
     truth.set().records().filter(differs).collect()
 }

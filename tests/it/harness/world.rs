@@ -269,7 +269,7 @@ impl World {
         let mut settings = settings.clone();
         self.connect_all_as(&mut settings, "init");
 
-        app::init(&settings, app::WaitLimit::FOREVER).await
+        app::init(&settings, None, app::WaitLimit::FOREVER).await
     }
 
     /// Starts a worker of that shard, after `init`, and waits until it is ready.

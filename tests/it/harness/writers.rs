@@ -8,7 +8,7 @@ use super::world::World;
 use gofavorites::domain::Version;
 use gofavorites::requester::Requester;
 use gofavorites::seal::{
-    ItemKey, Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, random,
+    Format, ItemKey, Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, random,
 };
 use gofavorites::truth::{AppendError, Bucket, Follower, NewRecord};
 use std::collections::{BTreeMap, BTreeSet};
@@ -217,12 +217,13 @@ impl Writer {
             left -= 1;
             let name = RecordName::Item(ItemKey::from_bytes([*item; 16]));
             let links = Links {
+                format: Format::Two,
                 prev: set.version(),
                 item_prev: set
                     .get(&name)
                     .map(|record| record.version)
                     .unwrap_or_default(),
-                before: set.digest(),
+                before: set.check(&self.keyring, Format::Two),
                 request: None,
                 deleted: false,
             };
@@ -459,7 +460,8 @@ fn check_chain(keyring: &Keyring, owner: OwnerKey, records: &[Record]) {
         for record in write {
             let envelope = &record.envelope;
             assert_eq!(envelope.prev, set.version(), "the write before it");
-            assert_eq!(envelope.before, set.digest(), "the set it is based on");
+            let before = set.check(keyring, envelope.format);
+            assert_eq!(envelope.before, before, "the set it is based on");
         }
 
         set = set

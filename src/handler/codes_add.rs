@@ -1,0 +1,65 @@
+//! `codes.add`: more codes at the end of a list.
+
+use super::codes_take::{list, with_codes};
+use super::item_name::ItemName;
+use super::request::Call;
+use super::write::{self, WriteState};
+use super::{Failure, Limits, Service};
+use crate::domain::Kind;
+use crate::owners::{Intent, Snapshot};
+use crate::seal::NewContent;
+use crate::wire::Fields;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+/// `{id, codes}`
+struct CodesAdd {
+    item: ItemName,
+    codes: Zeroizing<Vec<String>>,
+}
+
+impl CodesAdd {
+    fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
+        let item = ItemName::take_id(Kind::Codes, &mut fields, limits)?;
+        let codes = fields.text_list("codes")?;
+        let codes = Zeroizing::new(fields.require("codes", codes)?);
+        fields.finish()?;
+
+        Ok(Self { item, codes })
+    }
+
+    /// Decides on the owner's state: the list with these codes at its end.
+    fn decide(&self, state: &WriteState<'_>) -> Result<NewContent, Failure> {
+        let snapshot = state.snapshot;
+        let item = self
+            .item
+            .living(snapshot)?
+            .ok_or_else(|| self.item.not_found(snapshot))?;
+
+        let codes = list(snapshot, &item)?;
+        let longer = codes.with(&self.codes, &state.limits.item, state.secret_hash())?;
+        with_codes(&item, longer)
+    }
+}
+
+/// Answers `{item, owner_version}`.
+pub(super) async fn codes_add(service: &Service, call: Call) -> Result<Value, Failure> {
+    let request = CodesAdd::parse(call.fields, &service.limits.current())?;
+
+    let ItemName { kind, id } = &request.item;
+    let intent = Intent {
+        items: vec![(kind.clone(), Some(id.clone()))],
+        request: call.request,
+    };
+    let decide = |snapshot: &Snapshot| {
+        let limits = service.limits.current();
+        let state = WriteState::new(service, snapshot, &limits);
+        write::decision(request.decide(&state))
+    };
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
+
+    write::reply(outcome)
+}

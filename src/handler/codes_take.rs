@@ -1,0 +1,84 @@
+//! `codes.take`: the next code of a list, which is given out once.
+
+use super::item_name::ItemName;
+use super::request::Call;
+use super::write::{self, mark_pending};
+use super::{Failure, Service};
+use crate::domain::{Codes, Data, Hidden, Item, Kind, Timestamp};
+use crate::owners::{Decision, Draft, Intent, OpenedItem, Snapshot};
+use crate::seal::{Content, NewContent, NewHidden};
+use crate::wire::{Code, Refusal};
+use serde_json::{Value, json};
+
+/// Opens the codes of a living list.
+pub(super) fn list(snapshot: &Snapshot, item: &OpenedItem) -> Result<Codes, Failure> {
+    snapshot
+        .codes(item)?
+        .ok_or_else(|| Failure::internal("a list of codes without codes"))
+}
+
+/// The item with other codes, unchanged otherwise.
+pub(super) fn with_codes(item: &OpenedItem, codes: Codes) -> Result<NewContent, Failure> {
+    let item = item
+        .living()
+        .ok_or_else(|| Failure::internal("a change of a deleted item"))?;
+
+    Ok(NewContent {
+        content: Content::Living(Item {
+            data: Some(Data::Codes(codes.facts())),
+            updated_at: Timestamp::now(),
+            ..item.clone()
+        }),
+        hidden: NewHidden::New(Hidden::Codes(codes)),
+    })
+}
+
+/// Decides on the owner's state: the list without its first code that is left.
+fn decide(name: &ItemName, snapshot: &Snapshot) -> Result<Decision<Refusal>, Failure> {
+    let Some(item) = name.living(snapshot)? else {
+        return Ok(Decision::Refuse(name.not_found(snapshot)));
+    };
+
+    match list(snapshot, &item)?.take() {
+        Some(codes) => Ok(Decision::Write(Draft::one(with_codes(&item, codes)?))),
+        None => {
+            let message = "every code of the list was taken: add some";
+            let refusal = Refusal::new(Code::NotFound, message)
+                .with("owner_version", snapshot.version().get())
+                .with("remaining", 0);
+            Ok(Decision::Refuse(refusal))
+        }
+    }
+}
+
+/// Takes `{id}`. Answers `{code, remaining, version, owner_version}`.
+pub(super) async fn codes_take(service: &Service, mut call: Call) -> Result<Value, Failure> {
+    let limits = service.limits.current();
+    let name = ItemName::take_id(Kind::Codes, &mut call.fields, &limits)?;
+    call.fields.finish()?;
+
+    let intent = Intent {
+        items: vec![(name.kind.clone(), Some(name.id.clone()))],
+        request: call.request,
+    };
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, |snapshot| {
+            decide(&name, snapshot)
+        })
+        .await?;
+
+    let receipt = write::written(outcome)?;
+    let item = write::only_item(&receipt)?;
+    let codes = list(&*service.owners.held(&call.owner).await?, item)?;
+    let code = codes
+        .just_taken()
+        .ok_or_else(|| Failure::internal("a write that took no code"))?;
+    let reply = json!({
+        "code": code,
+        "remaining": codes.facts().remaining,
+        "version": item.version.get(),
+        "owner_version": receipt.owner_version().get(),
+    });
+    Ok(mark_pending(reply, receipt.local))
+}

@@ -1,0 +1,63 @@
+//! The name of the bucket's history in a request: versions of another history are not compared.
+
+use super::freshness::Freshness;
+use super::{Failure, Service};
+use crate::seal::OwnerKey;
+use crate::wire::{Code, Fields, Operation, Refusal};
+use tokio::time::Instant;
+
+/// Takes `epoch`, and refuses a request that names another history than the present one.
+///
+/// A `changes` from the beginning names no version, so it is always answered.
+///
+/// # Errors
+/// `resync_required` with the present epoch, the owner's version and floor.
+pub(super) async fn check(
+    operation: Operation,
+    fields: &mut Fields,
+    service: &Service,
+    owner: &OwnerKey,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    if !operation.takes_epoch() {
+        return Ok(());
+    }
+    let Some(named) = fields.text("epoch")? else {
+        return Ok(());
+    };
+    let present = service.owners.epoch();
+    let from_the_beginning = operation == Operation::Changes && fields.is_zero("since");
+    if from_the_beginning || present.as_ref() == Some(&named) {
+        return Ok(());
+    }
+
+    let reading = Freshness::default_of(&service.owners)
+        .read(&service.owners, owner, deadline)
+        .await?;
+    let message = "the bucket was restored or made again, so this version or cursor is of another \
+                   history: start with since 0, and drop what is not returned";
+    Err(resync(
+        message,
+        present.as_deref(),
+        reading.snapshot.floor(),
+        reading.snapshot.version(),
+    )
+    .into())
+}
+
+/// A `resync_required` of `changes`, with what a client needs to start again.
+pub(super) fn resync(
+    message: &str,
+    epoch: Option<&str>,
+    floor: crate::domain::Version,
+    owner_version: crate::domain::Version,
+) -> Refusal {
+    let refusal = Refusal::new(Code::ResyncRequired, message)
+        .with("floor", floor.get())
+        .with("owner_version", owner_version.get());
+
+    match epoch {
+        Some(epoch) => refusal.with("epoch", epoch),
+        None => refusal,
+    }
+}

@@ -1,0 +1,171 @@
+//! Wrong one-time passwords: after a few of them an item takes no code for a while, so that nobody
+//! finds one by trying.
+//!
+//! The counts are this worker's own, and are not written anywhere.
+
+use crate::domain::ItemId;
+use crate::seal::OwnerKey;
+use crate::wire::{Code, Refusal};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many wrong codes an item takes within [`WINDOW`].
+const WRONG_CODES_MAX: usize = 10;
+/// How long wrong codes count.
+const WINDOW: Duration = Duration::from_secs(60);
+/// How many items are remembered before those are dropped whose time is over.
+const ITEMS_MAX: usize = 10_000;
+
+type Counts = HashMap<(OwnerKey, ItemId), Count>;
+
+/// The wrong codes of each item.
+#[derive(Clone, Default)]
+pub struct Guesses(Arc<Mutex<Counts>>);
+
+/// The wrong codes of one item.
+struct Count {
+    /// When the first of the wrong codes came.
+    since: Instant,
+    wrong: usize,
+    /// Codes that are being checked.
+    under_way: usize,
+}
+
+/// A code that is being checked.
+pub(super) struct Guess {
+    counts: Arc<Mutex<Counts>>,
+    item: (OwnerKey, ItemId),
+    is_wrong: bool,
+}
+
+impl Guesses {
+    /// Begins to check a code of that item.
+    ///
+    /// # Errors
+    /// `rate_limited` after too many wrong codes. Codes that are being checked count as wrong.
+    pub(super) fn begin(&self, owner: &OwnerKey, id: &ItemId) -> Result<Guess, Refusal> {
+        let now = Instant::now();
+        let mut counts = lock(&self.0);
+        if counts.len() >= ITEMS_MAX {
+            counts.retain(|_, count| count.under_way > 0 || !count.is_over(now));
+        }
+
+        let item = (*owner, id.clone());
+        let count = counts.entry(item.clone()).or_insert(Count {
+            since: now,
+            wrong: 0,
+            under_way: 0,
+        });
+        if count.is_over(now) {
+            count.wrong = 0;
+            count.since = now;
+        }
+        if count.wrong + count.under_way >= WRONG_CODES_MAX {
+            let wait = WINDOW.saturating_sub(now.duration_since(count.since));
+            return Err(limited(wait));
+        }
+
+        count.under_way += 1;
+        Ok(Guess {
+            counts: self.0.clone(),
+            item,
+            is_wrong: false,
+        })
+    }
+}
+
+impl Count {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= WINDOW
+    }
+}
+
+impl Guess {
+    /// Counts the code as wrong.
+    pub fn was_wrong(mut self) {
+        self.is_wrong = true;
+    }
+}
+
+impl Drop for Guess {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.counts);
+        let Some(count) = counts.get_mut(&self.item) else {
+            return;
+        };
+
+        count.under_way = count.under_way.saturating_sub(1);
+        if self.is_wrong {
+            if count.wrong == 0 {
+                count.since = Instant::now();
+            }
+            count.wrong += 1;
+        }
+        if count.wrong == 0 && count.under_way == 0 {
+            counts.remove(&self.item);
+        }
+    }
+}
+
+fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn limited(wait: Duration) -> Refusal {
+    let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    let message = "too many wrong codes of this item: wait before the next";
+    Refusal::retry_later(Code::RateLimited, message, retry_after_ms)
+        .with("used", WRONG_CODES_MAX)
+        .with("limit", WRONG_CODES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ItemLimits, Kind};
+
+    const OWNER: OwnerKey = OwnerKey::from_bytes([7; 16]);
+
+    fn id(text: &str) -> ItemId {
+        ItemId::parse(Kind::Otp, text, &ItemLimits::default()).expect("valid")
+    }
+
+    #[test]
+    fn an_item_takes_only_so_many_wrong_codes() {
+        let guesses = Guesses::default();
+
+        for _ in 0..WRONG_CODES_MAX {
+            let guess = guesses.begin(&OWNER, &id("a")).expect("not yet");
+            guess.was_wrong();
+        }
+
+        let refusal = guesses.begin(&OWNER, &id("a")).err().expect("too many");
+        assert_eq!(refusal.code(), Code::RateLimited);
+        assert!(guesses.begin(&OWNER, &id("b")).is_ok(), "another item");
+    }
+
+    #[test]
+    fn right_codes_do_not_count() {
+        let guesses = Guesses::default();
+
+        for _ in 0..2 * WRONG_CODES_MAX {
+            drop(guesses.begin(&OWNER, &id("a")).expect("never too many"));
+        }
+
+        assert!(lock(&guesses.0).is_empty());
+    }
+
+    #[test]
+    fn codes_under_way_count_as_wrong() {
+        let guesses = Guesses::default();
+
+        let under_way: Vec<_> = (0..WRONG_CODES_MAX)
+            .map(|_| guesses.begin(&OWNER, &id("a")).expect("not yet"))
+            .collect();
+
+        assert!(guesses.begin(&OWNER, &id("a")).is_err());
+        drop(under_way);
+        assert!(guesses.begin(&OWNER, &id("a")).is_ok());
+    }
+}

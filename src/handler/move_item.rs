@@ -1,0 +1,176 @@
+//! `move`: puts an item to another place in the owner's list.
+
+use super::condition::Conditions;
+use super::item_name::ItemName;
+use super::list::{Listed, items_in_order};
+use super::put::format_refusal;
+use super::request::Call;
+use super::write::{self, WriteState, mark_pending, view};
+use super::{Failure, Limits, Service};
+use crate::domain::{Item, Place, Timestamp};
+use crate::owners::{Decision, Draft, Intent, Snapshot};
+use crate::seal::{Content, Format, NewContent, NewHidden};
+use crate::wire::{Code, Fields, Refusal};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// `{kind, id, after?: {kind, id}, if_version?}`
+struct Move {
+    item: ItemName,
+    /// The item after which it shall stand; `None` puts it first.
+    after: Option<ItemName>,
+    conditions: Conditions,
+}
+
+impl Move {
+    fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
+        let item = ItemName::take(&mut fields, limits)?;
+        let after = match fields.map("after")? {
+            None => None,
+            Some(mut after) => {
+                let name = ItemName::take(&mut after, limits).map_err(below_after)?;
+                after.finish()?;
+                Some(name)
+            }
+        };
+        let conditions = Conditions::item_only(&mut fields)?;
+        fields.finish()?;
+
+        if after.as_ref() == Some(&item) {
+            let message = "after: an item does not stand after itself";
+            return Err(Refusal::new(Code::InvalidItem, message)
+                .field("after")
+                .into());
+        }
+        Ok(Self {
+            item,
+            after,
+            conditions,
+        })
+    }
+
+    /// Decides on the owner's state: the item at its new place, and nearly always nothing else.
+    fn decide(&self, state: &WriteState<'_>) -> Result<Draft, Failure> {
+        let snapshot = state.snapshot;
+        let item = self
+            .item
+            .living(snapshot)?
+            .ok_or_else(|| self.item.not_found(snapshot))?;
+        self.conditions.check(snapshot, Some(&item))?;
+        if state.format == Format::One {
+            return Err(format_refusal("after").into());
+        }
+
+        let mut others = items_in_order(snapshot)?;
+        others.retain(|(other, _)| other.key != item.key);
+        let position = match &self.after {
+            None => 0,
+            Some(after) => {
+                let after_item = after
+                    .living(snapshot)?
+                    .ok_or_else(|| after.not_found(snapshot))?;
+                let found = others
+                    .iter()
+                    .position(|(other, _)| other.key == after_item.key);
+                found.ok_or_else(|| after.not_found(snapshot))? + 1
+            }
+        };
+
+        let (own, changed) = places(&others, position, snapshot)
+            .ok_or_else(|| Failure::internal("no room for an item between two others"))?;
+        let moved = item.living().map(|item| at_place(item, own));
+        let changed = changed
+            .into_iter()
+            .map(|(item, place)| at_place(item, place));
+        Ok(Draft {
+            contents: moved.into_iter().chain(changed).collect(),
+            refused: BTreeMap::new(),
+        })
+    }
+}
+
+/// Names the field of a refusal of `after`.
+fn below_after(failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused(refusal) => refusal.below("after").into(),
+        failure => failure,
+    }
+}
+
+/// The item, unchanged but for its place.
+fn at_place(item: &Item, place: Place) -> NewContent {
+    NewContent {
+        content: Content::Living(Item {
+            place,
+            updated_at: Timestamp::now(),
+            ..item.clone()
+        }),
+        hidden: NewHidden::Kept,
+    }
+}
+
+/// Returns a place before the item at `position`, and new places of those around it if there was no
+/// room.
+///
+/// The places of items that are created later come after all of these.
+fn places<'s>(
+    items: &[Listed<'s>],
+    position: usize,
+    snapshot: &Snapshot,
+) -> Option<(Place, Vec<(&'s Item, Place)>)> {
+    let end = Place::of_creation(snapshot.version().get(), 0);
+    let place = |at: usize| items.get(at).map(|(_, item)| &item.place);
+
+    // More and more items around the place get new ones, until they are short.
+    let mut around = 0;
+    loop {
+        let from = position.saturating_sub(around);
+        let to = items.len().min(position + around);
+        let lower = from.checked_sub(1).and_then(place);
+        let upper = place(to).or(Some(&end));
+        let count = to - from + 1;
+
+        let spread = Place::spread(count, lower, upper).filter(|places| {
+            let fits = |place: &Place| place.as_str().len() <= Place::BYTES_MAX / 2;
+            around == 0 || places.iter().all(fits)
+        });
+        if let Some(mut places) = spread {
+            let own = places.remove(position - from);
+            let changed = items[from..to].iter().map(|(_, item)| *item).zip(places);
+            return Some((own, changed.collect()));
+        }
+        if from == 0 && to == items.len() {
+            return None;
+        }
+        around = (around * 2).max(4);
+    }
+}
+
+/// Answers `{item, owner_version}`.
+pub(super) async fn move_item(service: &Service, call: Call) -> Result<Value, Failure> {
+    let request = Move::parse(call.fields, &service.limits.current())?;
+
+    let ItemName { kind, id } = &request.item;
+    let intent = Intent {
+        items: vec![(kind.clone(), Some(id.clone()))],
+        request: call.request,
+    };
+    let decide = |snapshot: &Snapshot| {
+        let limits = service.limits.current();
+        let state = WriteState::new(service, snapshot, &limits);
+        match request.decide(&state) {
+            Ok(draft) => Ok(Decision::Write(draft)),
+            Err(Failure::Refused(refusal)) => Ok(Decision::Refuse(refusal)),
+            Err(failure) => Err(failure),
+        }
+    };
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
+
+    let receipt = write::written(outcome)?;
+    let item = write::only_item(&receipt)?;
+    let reply = json!({"item": view(item), "owner_version": receipt.owner_version().get()});
+    Ok(mark_pending(reply, receipt.local))
+}

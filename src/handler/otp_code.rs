@@ -1,0 +1,137 @@
+//! `otp.code`: the code of a one-time-password item, now or of the next counter.
+
+use super::freshness::{Freshness, mark_stale};
+use super::item_name::ItemName;
+use super::request::Call;
+use super::write::{self, mark_pending};
+use super::{Failure, Service};
+use crate::domain::{Data, Hidden, Item, Kind, Otp, Timestamp};
+use crate::owners::{Decision, Draft, Intent, OpenedItem, Snapshot};
+use crate::seal::{Content, NewContent, NewHidden};
+use crate::wire::{Code, Fields, Refusal};
+use serde_json::{Value, json};
+
+/// `{id, consistency?, min_version?}`
+struct OtpCode {
+    item: ItemName,
+    freshness: Freshness,
+}
+
+impl OtpCode {
+    fn parse(mut fields: Fields, service: &Service) -> Result<Self, Failure> {
+        let item = ItemName::take_id(Kind::Otp, &mut fields, &service.limits.current())?;
+        let freshness = Freshness::take(&mut fields, &service.owners)?;
+        fields.finish()?;
+
+        Ok(Self { item, freshness })
+    }
+
+    /// Decides on the owner's state: the item after the use of its next counter.
+    fn decide(&self, snapshot: &Snapshot) -> Result<Decision<Refusal>, Failure> {
+        let Some(item) = self.item.living(snapshot)? else {
+            return Ok(Decision::Refuse(self.item.not_found(snapshot)));
+        };
+        let otp = secret(snapshot, &item)?;
+
+        match otp.next_code() {
+            Some((_, _, used)) => Ok(Decision::Write(Draft::one(after_use(&item, &used)?))),
+            None if otp.facts().counter().is_some() => {
+                let message = "the greatest counter was used: put another secret";
+                let refusal = Refusal::new(Code::InvalidItem, message).field("counter");
+                Ok(Decision::Refuse(refusal))
+            }
+            None => {
+                let message = "the item was put with another type meanwhile: ask again";
+                Ok(Decision::Refuse(super::failure::retry_soon(
+                    Code::Overloaded,
+                    message,
+                )))
+            }
+        }
+    }
+}
+
+/// Opens the secret of a living one-time-password item.
+pub(super) fn secret(snapshot: &Snapshot, item: &OpenedItem) -> Result<Otp, Failure> {
+    snapshot
+        .otp(item)?
+        .ok_or_else(|| Failure::internal("a one-time-password item without a secret"))
+}
+
+/// The item after a use of its secret, unchanged otherwise.
+pub(super) fn after_use(item: &OpenedItem, used: &Otp) -> Result<NewContent, Failure> {
+    let item = item
+        .living()
+        .ok_or_else(|| Failure::internal("a use of a deleted item"))?;
+
+    Ok(NewContent {
+        content: Content::Living(Item {
+            data: Some(Data::Otp(used.facts().clone())),
+            updated_at: Timestamp::now(),
+            ..item.clone()
+        }),
+        hidden: NewHidden::New(Hidden::Otp(used.hidden().clone())),
+    })
+}
+
+/// Seconds since the Unix epoch.
+pub(super) fn now_s() -> u64 {
+    u64::try_from(Timestamp::now().millis() / 1_000).unwrap_or_default()
+}
+
+/// Answers `{code, valid_for_s, period_s, owner_version}`, or `{code, counter, version,
+/// owner_version}`.
+pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Value, Failure> {
+    let request = OtpCode::parse(call.fields, service)?;
+
+    let reading = request
+        .freshness
+        .read(&service.owners, &call.owner, call.deadline)
+        .await?;
+    let snapshot = &reading.snapshot;
+    match request.item.living(snapshot)? {
+        Some(item) => {
+            let otp = secret(snapshot, &item)?;
+            if let Some(period_s) = otp.facts().period_s() {
+                let now_s = now_s();
+                let reply = json!({
+                    "code": otp.code(now_s / period_s),
+                    "valid_for_s": period_s - now_s % period_s,
+                    "period_s": period_s,
+                    "owner_version": snapshot.version().get(),
+                });
+                return Ok(mark_stale(reply, &reading));
+            }
+        }
+        None if reading.stale => {
+            let refusal = request.item.not_found(snapshot).with("stale", true);
+            return Err(refusal.into());
+        }
+        // A write confirms it, and a repeated one may have been done before the item was deleted.
+        None => {}
+    }
+
+    let ItemName { kind, id } = &request.item;
+    let intent = Intent {
+        items: vec![(kind.clone(), Some(id.clone()))],
+        request: call.request,
+    };
+    let decide = |snapshot: &Snapshot| request.decide(snapshot);
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
+
+    let receipt = write::written(outcome)?;
+    let item = write::only_item(&receipt)?;
+    let otp = secret(&*service.owners.held(&call.owner).await?, item)?;
+    let next = otp.facts().counter().unwrap_or_default();
+    let counter = next.saturating_sub(1);
+    let reply = json!({
+        "code": otp.code(counter),
+        "counter": counter,
+        "version": item.version.get(),
+        "owner_version": receipt.owner_version().get(),
+    });
+    Ok(mark_pending(reply, receipt.local))
+}

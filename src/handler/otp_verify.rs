@@ -1,0 +1,95 @@
+//! `otp.verify`: checks a code, and uses it up if it is right.
+
+use super::item_name::ItemName;
+use super::otp_code::{after_use, now_s, secret};
+use super::request::Call;
+use super::write::mark_pending;
+use super::{Failure, Limits, Service};
+use crate::domain::{CodeCheck, Kind, Version};
+use crate::owners::{Decision, Draft, Intent, Outcome, Snapshot};
+use crate::wire::{Code, Fields, Refusal};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+/// The longest code that is looked at, in bytes. The longest real one has 8.
+const CODE_BYTES_MAX: usize = 32;
+
+/// `{id, code}`
+struct OtpVerify {
+    item: ItemName,
+    /// The code as it was typed, without spaces.
+    code: Zeroizing<String>,
+}
+
+/// Why a code is not accepted.
+enum NotAccepted {
+    Wrong(Version),
+    AlreadyUsed(Version),
+    Refused(Refusal),
+}
+
+impl OtpVerify {
+    fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
+        let item = ItemName::take_id(Kind::Otp, &mut fields, limits)?;
+        let code = Zeroizing::new(fields.require_text("code")?);
+        fields.finish()?;
+
+        let code = Zeroizing::new(code.replace(' ', ""));
+        if code.is_empty() || code.len() > CODE_BYTES_MAX {
+            let message = format!("code: must be 1 to {CODE_BYTES_MAX} bytes");
+            return Err(Refusal::new(Code::InvalidItem, message)
+                .field("code")
+                .into());
+        }
+        Ok(Self { item, code })
+    }
+
+    fn decide(&self, snapshot: &Snapshot) -> Result<Decision<NotAccepted>, Failure> {
+        let Some(item) = self.item.living(snapshot)? else {
+            let refusal = self.item.not_found(snapshot);
+            return Ok(Decision::Refuse(NotAccepted::Refused(refusal)));
+        };
+        let otp = secret(snapshot, &item)?;
+
+        Ok(match otp.check(&self.code, now_s()) {
+            CodeCheck::Right(used) => Decision::Write(Draft::one(after_use(&item, &used)?)),
+            CodeCheck::AlreadyUsed => {
+                Decision::Refuse(NotAccepted::AlreadyUsed(snapshot.version()))
+            }
+            CodeCheck::Wrong => Decision::Refuse(NotAccepted::Wrong(snapshot.version())),
+        })
+    }
+}
+
+/// Answers `{valid, reason?, owner_version}`.
+pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Value, Failure> {
+    let request = OtpVerify::parse(call.fields, &service.limits.current())?;
+    let ItemName { kind, id } = &request.item;
+
+    // It counts as a wrong code until it is known to be another.
+    let guess = service.guesses.begin(&call.owner, id)?;
+    let intent = Intent {
+        items: vec![(kind.clone(), Some(id.clone()))],
+        request: call.request,
+    };
+    let decide = |snapshot: &Snapshot| request.decide(snapshot);
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
+
+    let refused = |reason: &str, version: Version| json!({"valid": false, "reason": reason, "owner_version": version.get()});
+    match outcome {
+        Outcome::Written(receipt) => {
+            let reply = json!({"valid": true, "owner_version": receipt.owner_version().get()});
+            Ok(mark_pending(reply, receipt.local))
+        }
+        Outcome::Refused(NotAccepted::Wrong(version)) => {
+            guess.was_wrong();
+            Ok(refused("wrong", version))
+        }
+        Outcome::Refused(NotAccepted::AlreadyUsed(version)) => Ok(refused("already_used", version)),
+        Outcome::Refused(NotAccepted::Refused(refusal)) => Err(refusal.into()),
+        Outcome::Failed(failure) => Err(failure.into()),
+    }
+}

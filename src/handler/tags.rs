@@ -1,0 +1,87 @@
+//! `tags`: the owner's tags, with how many items have each.
+
+use super::freshness::{Freshness, mark_stale};
+use super::item_name::ItemName;
+use super::request::Call;
+use super::{Failure, Service};
+use crate::owners::Snapshot;
+use crate::wire::{Code, Fields, Refusal};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// `{kind?, id?, min_version?, consistency?}`
+struct TagList {
+    /// The item of which each entry says whether it has the tag.
+    item: Option<ItemName>,
+    freshness: Freshness,
+}
+
+impl TagList {
+    fn parse(mut fields: Fields, service: &Service) -> Result<Self, Failure> {
+        let names_item = fields.peek("kind").is_some() || fields.peek("id").is_some();
+        let item = if names_item {
+            Some(ItemName::take(&mut fields, &service.limits.current())?)
+        } else {
+            None
+        };
+        let freshness = Freshness::take(&mut fields, &service.owners)?;
+        fields.finish()?;
+
+        Ok(Self { item, freshness })
+    }
+}
+
+/// Answers `{tags: [{tag, items, contains?}], owner_version}`.
+pub(super) async fn tags(service: &Service, call: Call) -> Result<Value, Failure> {
+    let request = TagList::parse(call.fields, service)?;
+
+    let reading = request
+        .freshness
+        .read(&service.owners, &call.owner, call.deadline)
+        .await?;
+    let snapshot = &reading.snapshot;
+    let chosen = match &request.item {
+        None => None,
+        Some(name) => match name.living(snapshot)? {
+            Some(item) => Some(item),
+            None if reading.stale => {
+                return Err(name.not_found(snapshot).with("stale", true).into());
+            }
+            None => return Err(name.not_found(snapshot).into()),
+        },
+    };
+
+    let chosen = chosen.as_ref().and_then(|item| item.living());
+    let tags: Vec<Value> = counts(snapshot)?
+        .into_iter()
+        .map(|(tag, items)| {
+            let mut entry = json!({"tag": tag, "items": items});
+            if let Some(item) = chosen {
+                entry["contains"] = item.tags.contains(tag).into();
+            }
+            entry
+        })
+        .collect();
+
+    let reply = json!({"tags": tags, "owner_version": snapshot.version().get()});
+    let used = reply.to_string().len();
+    let limit = service.limits.current().reply_bytes;
+    if used > limit {
+        let message = format!("the tags would take {used} bytes, and {limit} fit");
+        let refusal = Refusal::new(Code::TooLarge, message);
+        return Err(refusal.with("used", used).with("limit", limit).into());
+    }
+    Ok(mark_stale(reply, &reading))
+}
+
+/// The tags in the order of their bytes, each with how many living items have it.
+fn counts(snapshot: &Snapshot) -> Result<BTreeMap<&str, usize>, Failure> {
+    let mut counts = BTreeMap::new();
+    for item in snapshot.items()?.iter().filter_map(|item| item.living()) {
+        for tag in item.tags.iter() {
+            *counts.entry(tag).or_default() += 1;
+        }
+    }
+
+    Ok(counts)
+}

@@ -1,0 +1,85 @@
+//! `tags.rename`: renames a tag on all items that have it, or takes it away, in one atomic write.
+
+use super::condition::not_found;
+use super::request::Call;
+use super::write::{self, mark_pending};
+use super::{Failure, Limits, Service};
+use crate::domain::{Item, Tags, Timestamp};
+use crate::owners::{Decision, Draft, Intent, Snapshot};
+use crate::seal::{Content, NewContent, NewHidden};
+use crate::wire::{Code, Fields, Refusal};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// `{from, to?}`
+struct Rename {
+    from: String,
+    /// `None` takes the tag away.
+    to: Option<String>,
+}
+
+impl Rename {
+    fn parse(mut fields: Fields, limits: &Limits) -> Result<Self, Failure> {
+        let from = fields.require_text("from")?;
+        let to = fields.text("to")?;
+        fields.finish()?;
+
+        if let Some(to) = &to {
+            Tags::parse_one(to, "to", &limits.item)?;
+        }
+        if to.as_ref() == Some(&from) {
+            let message = "to: is the same as from; leave it out to take the tag away";
+            return Err(Refusal::new(Code::InvalidItem, message).field("to").into());
+        }
+        Ok(Self { from, to })
+    }
+
+    /// Decides on the owner's state: every item that has the tag, with the other one.
+    fn decide(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Decision<Refusal>, Failure> {
+        let now = Timestamp::now();
+        let mut contents = Vec::new();
+        let tagged = snapshot.items()?.iter().filter_map(|item| item.living());
+        for item in tagged.filter(|item| item.tags.contains(&self.from)) {
+            let content = Content::Living(Item {
+                tags: item.tags.renamed(&self.from, self.to.as_deref()),
+                updated_at: now,
+                ..item.clone()
+            });
+            if let Err(refusal) = write::must_fit(&content, limits) {
+                return Ok(Decision::Refuse(refusal));
+            }
+            contents.push(NewContent {
+                content,
+                hidden: NewHidden::Kept,
+            });
+        }
+
+        if contents.is_empty() {
+            return Ok(Decision::Refuse(not_found(snapshot)));
+        }
+        Ok(Decision::Write(Draft {
+            contents,
+            refused: BTreeMap::new(),
+        }))
+    }
+}
+
+/// Answers `{items, owner_version}`, where `items` is how many had the tag.
+pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Value, Failure> {
+    let rename = Rename::parse(call.fields, &service.limits.current())?;
+
+    let intent = Intent {
+        items: Vec::new(),
+        request: call.request,
+    };
+    let decide = |snapshot: &Snapshot| rename.decide(snapshot, &service.limits.current());
+    let outcome = service
+        .owners
+        .write(call.caller.user(), &intent, call.deadline, decide)
+        .await?;
+
+    let receipt = write::written(outcome)?;
+    let items = receipt.items.len();
+    let reply = json!({"items": items, "owner_version": receipt.owner_version().get()});
+    Ok(mark_pending(reply, receipt.local))
+}
