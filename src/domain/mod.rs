@@ -17,6 +17,7 @@ mod market;
 mod opaque;
 mod rules;
 mod text;
+mod ticker;
 mod timestamp;
 mod version;
 
@@ -28,8 +29,9 @@ pub use item_id::ItemId;
 pub use kind::Kind;
 pub use labels::{Meta, Tags};
 pub use limits::ItemLimits;
-pub use market::{CurrencyCode, InstrumentName, Mic, Ticker};
+pub use market::{CurrencyCode, InstrumentName, Mic};
 pub use text::Text;
+pub use ticker::Ticker;
 pub use timestamp::Timestamp;
 pub use version::Version;
 

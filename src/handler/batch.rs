@@ -236,16 +236,23 @@ fn op_path(at: impl Display) -> String {
 /// The item that an operation names, even if the operation is refused for something else.
 fn named_item(fields: &Fields, limits: &Limits) -> Option<(Kind, ItemId)> {
     let kind = Kind::parse(fields.peek("kind")?).ok()?;
-    let isin = || {
-        if kind == Kind::Instrument {
-            fields.peek_in("data", "isin")
-        } else {
-            None
-        }
+    let id = match fields.peek("id") {
+        Some(id) => id.to_owned(),
+        None if kind == Kind::Instrument => id_in_data(fields)?,
+        None => return None,
     };
 
-    let id = fields.peek("id").or_else(isin)?;
-    Some((kind, ItemId::parse(kind, id, &limits.item).ok()?))
+    Some((kind, ItemId::parse(kind, &id, &limits.item).ok()?))
+}
+
+/// The id that the data of an instrument name: the ISIN, or `MIC:TICKER` without one.
+fn id_in_data(fields: &Fields) -> Option<String> {
+    let text = |name| fields.peek_in("data", name);
+
+    match text("isin") {
+        Some(isin) => Some(isin.to_owned()),
+        None => Some(format!("{}:{}", text("mic")?, text("ticker")?)),
+    }
 }
 
 /// A refusal as it is stored with the write, in a few KB: instead of an item that it shows, only

@@ -43,7 +43,8 @@ impl Put {
             .map(|data| data_from(kind, data, &limits.item))
             .transpose()?;
         if kind == Kind::Instrument && id.is_none() && data.is_none() {
-            let message = "data: an instrument without an id needs its data, which hold the ISIN";
+            let message = "data: an instrument without an id needs its data, which hold its isin, \
+                           or mic and ticker";
             return Err(Refusal::new(Code::InvalidItem, message)
                 .field("data")
                 .into());
@@ -141,7 +142,7 @@ impl NewItem {
     }
 }
 
-/// Returns the item's id. An instrument's id is its ISIN, and may be left out.
+/// Returns the item's id. The data of an instrument name its id, which may be left out.
 ///
 /// # Errors
 /// `invalid_item` if an instrument has another id.
@@ -150,15 +151,16 @@ fn checked_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>,
         return Ok(id);
     };
 
-    let isin = ItemId::of_isin(instrument.isin());
-    match id {
-        Some(id) if id.as_str() != isin.as_str() => Err(Refusal::new(
-            Code::InvalidItem,
-            "id: an instrument's id is its ISIN; leave it out",
-        )
-        .field("id")),
-        _ => Ok(Some(isin)),
+    let own_id = instrument.id();
+    if id.is_none() || id == own_id {
+        return Ok(own_id);
     }
+
+    let message = match instrument.isin() {
+        Some(_) => "id: an instrument's id is its ISIN; leave it out",
+        None => "id: the id of an instrument without an isin is MIC:TICKER; leave it out",
+    };
+    Err(Refusal::new(Code::InvalidItem, message).field("id"))
 }
 
 /// Answers `{item, owner_version}`.
