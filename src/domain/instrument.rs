@@ -1,6 +1,8 @@
 //! A security or another traded instrument that an owner marks as a favourite.
 
-use super::{CurrencyCode, InstrumentName, Invalid, Isin, ItemLimits, Mic, Ticker, opaque_debug};
+use super::{
+    CurrencyCode, InstrumentName, Invalid, Isin, ItemId, ItemLimits, Mic, Ticker, opaque_debug,
+};
 use serde::{Deserialize, Serialize};
 
 /// The type of an instrument.
@@ -84,26 +86,27 @@ impl InstrumentType {
 #[derive(Clone, Copy, Default)]
 pub struct InstrumentInput<'a> {
     /// The ISIN (ISO 6166).
-    pub isin: &'a str,
+    pub isin: Option<&'a str>,
     /// The name of an [`InstrumentType`].
     pub r#type: &'a str,
     /// The symbol on the exchange.
     pub ticker: Option<&'a str>,
     /// The market (ISO 10383).
     pub mic: Option<&'a str>,
-    /// The currency (ISO 4217).
+    /// The currency (ISO 4217, or the code of a minor unit).
     pub currency: Option<&'a str>,
     /// The common name.
     pub name: Option<&'a str>,
 }
 
-/// An instrument.
+/// An instrument, identified by its ISIN, or, without one, by market and ticker together.
 ///
 /// The stored form omits absent fields. It is not checked against the limits when it is read, so
 /// that stored instruments stay readable after a limit is lowered.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instrument {
-    isin: Isin,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    isin: Option<Isin>,
     #[serde(rename = "type")]
     kind: InstrumentType,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,10 +132,10 @@ impl Instrument {
     ///
     /// # Errors
     /// [`Invalid`] for the first of `isin`, `type`, `ticker`, `mic`, `currency` and `name` that
-    /// breaks its rule.
+    /// breaks its rule; with an empty field if there is neither `isin` nor both `mic` and `ticker`.
     pub fn parse(input: InstrumentInput<'_>, limits: &ItemLimits) -> Result<Self, Invalid> {
-        Ok(Self {
-            isin: Isin::parse(input.isin)?,
+        let instrument = Self {
+            isin: input.isin.map(Isin::parse).transpose()?,
             kind: InstrumentType::parse(input.r#type)?,
             ticker: input
                 .ticker
@@ -144,12 +147,30 @@ impl Instrument {
                 .name
                 .map(|text| InstrumentName::parse(text, limits))
                 .transpose()?,
-        })
+        };
+
+        if instrument.id().is_none() {
+            let reason = "an instrument needs its isin, or both mic and ticker";
+            return Err(Invalid::new("", reason));
+        }
+
+        Ok(instrument)
     }
 
-    /// Returns the ISIN, which is also the item's id.
-    pub fn isin(&self) -> &Isin {
-        &self.isin
+    /// Returns the id of the item: the ISIN, or `MIC:TICKER` without one.
+    ///
+    /// `None` only for a stored instrument that has neither, which [`parse`](Self::parse) refuses.
+    pub fn id(&self) -> Option<ItemId> {
+        match (&self.isin, &self.mic, &self.ticker) {
+            (Some(isin), ..) => Some(ItemId::of_isin(isin)),
+            (None, Some(mic), Some(ticker)) => Some(ItemId::of_listing(mic, ticker)),
+            (None, ..) => None,
+        }
+    }
+
+    /// Returns the ISIN.
+    pub fn isin(&self) -> Option<&Isin> {
+        self.isin.as_ref()
     }
 
     /// Returns the type of the instrument: `type` on the wire.
@@ -181,14 +202,24 @@ impl Instrument {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Kind;
 
     const APPLE: InstrumentInput<'static> = InstrumentInput {
-        isin: "us0378331005",
+        isin: Some("us0378331005"),
         r#type: "stock",
         ticker: Some("AAPL"),
         mic: Some("xnas"),
         currency: Some("usd"),
         name: Some("Apple Inc."),
+    };
+
+    const FUTURE: InstrumentInput<'static> = InstrumentInput {
+        isin: None,
+        r#type: "future",
+        ticker: Some("SiZ6"),
+        mic: Some("rtsx"),
+        currency: None,
+        name: None,
     };
 
     fn parse(input: InstrumentInput<'_>) -> Result<Instrument, Invalid> {
@@ -199,7 +230,7 @@ mod tests {
     fn all_fields_are_read_and_codes_are_upper_cased() {
         let apple = parse(APPLE).expect("valid");
 
-        assert_eq!(apple.isin().as_str(), "US0378331005");
+        assert_eq!(apple.isin().map(Isin::as_str), Some("US0378331005"));
         assert_eq!(apple.kind(), InstrumentType::Stock);
         assert_eq!(apple.ticker().map(Ticker::as_str), Some("AAPL"));
         assert_eq!(apple.mic().map(Mic::as_str), Some("XNAS"));
@@ -208,7 +239,48 @@ mod tests {
     }
 
     #[test]
-    fn only_isin_and_type_are_required() {
+    fn the_isin_is_the_id_and_without_one_mic_and_ticker() {
+        let apple = parse(APPLE).expect("valid").id();
+        let future = parse(FUTURE).expect("valid").id();
+
+        assert_eq!(apple.as_ref().map(ItemId::as_str), Some("US0378331005"));
+        assert_eq!(future.as_ref().map(ItemId::as_str), Some("RTSX:SiZ6"));
+    }
+
+    #[test]
+    fn the_id_parses_as_the_id_of_an_instrument() {
+        for input in [APPLE, FUTURE] {
+            let id = parse(input).expect("valid").id().expect("an id");
+
+            let parsed = ItemId::parse(Kind::Instrument, id.as_str(), &ItemLimits::default());
+
+            assert_eq!(parsed, Ok(id));
+        }
+    }
+
+    #[test]
+    fn an_instrument_without_any_identity_is_refused() {
+        let only_type = InstrumentInput {
+            r#type: "stock",
+            ..InstrumentInput::default()
+        };
+        let only_mic = InstrumentInput {
+            ticker: None,
+            ..FUTURE
+        };
+        let only_ticker = InstrumentInput {
+            mic: None,
+            ..FUTURE
+        };
+
+        for input in [only_type, only_mic, only_ticker] {
+            let reason = "an instrument needs its isin, or both mic and ticker";
+            assert_eq!(parse(input), Err(Invalid::new("", reason)));
+        }
+    }
+
+    #[test]
+    fn only_type_and_an_identity_are_required() {
         let input = InstrumentInput {
             isin: APPLE.isin,
             r#type: "etf",
@@ -231,7 +303,7 @@ mod tests {
             parse(input).expect_err("this one is wrong").field
         };
 
-        assert_eq!(field_of(|input| input.isin = ""), "isin");
+        assert_eq!(field_of(|input| input.isin = Some("")), "isin");
         assert_eq!(field_of(|input| input.r#type = "Stock"), "type");
         assert_eq!(field_of(|input| input.ticker = Some("")), "ticker");
         assert_eq!(field_of(|input| input.mic = Some("X")), "mic");
@@ -273,6 +345,19 @@ mod tests {
         assert_eq!(
             serde_json::from_value::<Instrument>(stored).expect("written here"),
             apple
+        );
+    }
+
+    #[test]
+    fn the_stored_form_without_an_isin_reads_back() {
+        let future = parse(FUTURE).expect("valid");
+
+        let stored = serde_json::to_string(&future).expect("encodable");
+
+        assert_eq!(stored, r#"{"type":"future","ticker":"SiZ6","mic":"RTSX"}"#);
+        assert_eq!(
+            serde_json::from_str::<Instrument>(&stored).expect("written here"),
+            future
         );
     }
 

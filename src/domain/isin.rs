@@ -24,6 +24,12 @@ impl Isin {
     /// [`Invalid`] for `isin`. The reason names the length, the first wrong character and its
     /// position, or the check digit and the expected one.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() {
+            let reason = "must not be empty; leave it out of an instrument that is kept by mic \
+                          and ticker";
+            return Err(Invalid::new(FIELD, reason));
+        }
+
         let upper = rules::code(
             text,
             LENGTH,
@@ -49,7 +55,10 @@ impl Isin {
         if check != expected {
             return Err(Invalid::new(
                 FIELD,
-                format!("the check digit is {check}, expected {expected}"),
+                format!(
+                    "the check digit is {check}, expected {expected}; an instrument with such a \
+                     number can be kept by mic and ticker, without isin"
+                ),
             ));
         }
 
@@ -119,10 +128,107 @@ mod tests {
         }
     }
 
+    /// Numbers that are in use, most with a prefix that is no country's code.
+    const IN_USE: [&str; 20] = [
+        "XF000BTC0017",
+        "XF000ETH0019",
+        "XF0000C14922",
+        "XTV15WLZJMF0",
+        "XC000A2YY6Q6",
+        "EU000A1G0AA6",
+        "EU0009652759",
+        "EZR9HY1361L7",
+        "XS2689917198",
+        "QS0000003564",
+        "AN8068571086",
+        "RU000A1038V6",
+        "RU000A107T19",
+        "GG00BPFJTF46",
+        "JE00B4T3BW64",
+        "BMG3602E1084",
+        "CNE100000296",
+        "IL0010811243",
+        "ZAE000066692",
+        "US912810SM18",
+    ];
+
+    /// Returns the number with every second letter in lower case.
+    fn mixed_case(number: &str) -> String {
+        number
+            .char_indices()
+            .map(|(index, c)| match index % 2 {
+                0 => c,
+                _ => c.to_ascii_lowercase(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn any_prefix_of_letters_and_any_case_are_accepted() {
+        for number in IN_USE {
+            for text in [
+                number.to_owned(),
+                number.to_ascii_lowercase(),
+                mixed_case(number),
+            ] {
+                let isin = Isin::parse(&text);
+
+                assert_eq!(isin.as_ref().map(Isin::as_str), Ok(number), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_check_digit_is_refused_whoever_uses_the_number() {
+        for (number, found, expected) in [
+            ("XF000ETH0017", 7, 9),
+            ("US0000000000", 0, 2),
+            ("DE0000000000", 0, 9),
+            ("BBG000B9XRY4", 4, 1),
+            ("BBG004730N88", 8, 1),
+        ] {
+            let message = format!("the check digit is {found}, expected {expected}; ");
+            let remedy = "an instrument with such a number can be kept by mic and ticker, \
+                          without isin";
+
+            for text in [
+                number.to_owned(),
+                number.to_ascii_lowercase(),
+                mixed_case(number),
+            ] {
+                assert_eq!(reason(&text), format!("{message}{remedy}"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_foreign_character_is_named_with_its_position() {
+        let table = [
+            ("US 0378331005", "character 3 is ' '"),
+            (" US0378331005", "character 1 is ' '"),
+            ("US0378331005 ", "character 13 is ' '"),
+            ("US-0378331005", "character 3 is '-'"),
+            ("US-037833-1005", "character 3 is '-'"),
+            ("US\u{a0}0378331005", "character 3 is '\\u{a0}'"),
+            ("US0378331005\u{a0}", "character 13 is '\\u{a0}'"),
+            ("ＵＳ0378331005", "character 1 is 'Ｕ'"),
+            ("US037833100５", "character 12 is '５'"),
+            ("US0378331005\u{200b}", "character 13 is '\\u{200b}'"),
+        ];
+
+        for (text, place) in table {
+            let expected = format!("{place}, expected a letter A to Z or a digit");
+            assert_eq!(reason(text), expected, "{text}");
+        }
+    }
+
     #[test]
     fn a_refusal_names_the_mistake() {
         assert_eq!(reason("US037833100"), "must be 12 characters, is 11");
-        assert_eq!(reason(""), "must be 12 characters, is 0");
+        assert_eq!(
+            reason(""),
+            "must not be empty; leave it out of an instrument that is kept by mic and ticker"
+        );
         assert_eq!(
             reason("US037833100é"),
             "character 12 is 'é', expected a letter A to Z or a digit"
@@ -139,7 +245,7 @@ mod tests {
             reason("US037833100X"),
             "character 12 is 'X', expected a digit, which is the check digit"
         );
-        assert_eq!(reason("US0378331006"), "the check digit is 6, expected 5");
+        assert!(reason("US0378331006").starts_with("the check digit is 6, expected 5; "));
     }
 
     #[test]

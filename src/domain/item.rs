@@ -68,7 +68,7 @@ mod tests {
     fn both() -> [Data; 2] {
         let limits = ItemLimits::default();
         let input = InstrumentInput {
-            isin: "US0378331005",
+            isin: Some("US0378331005"),
             r#type: "stock",
             ..InstrumentInput::default()
         };

@@ -1,12 +1,12 @@
 //! The id of an item.
 
-use super::{Invalid, Isin, ItemLimits, Kind, KindName, opaque_debug, rules};
+use super::{Invalid, Isin, ItemLimits, Kind, KindName, Mic, Ticker, opaque_debug, rules};
 use serde::{Deserialize, Serialize};
 
 /// The id of an item, unique among the owner's items of one kind.
 ///
-/// It is UTF-8 without control characters; the id of an instrument is its ISIN. The stored form is
-/// the bare text and is not validated again when it is read.
+/// It is UTF-8 without control characters. The id of an instrument is its ISIN, or `MIC:TICKER` if
+/// it has none. The stored form is the bare text and is not validated again when it is read.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ItemId(String);
@@ -16,7 +16,8 @@ opaque_debug!(ItemId);
 impl ItemId {
     /// Parses an id of 1 to [`ItemLimits::id_bytes`] bytes.
     ///
-    /// The id of an instrument must be an ISIN and is converted to upper case.
+    /// The id of an instrument with a colon is a MIC and a ticker; any other is an ISIN. ISIN and
+    /// MIC are converted to upper case.
     ///
     /// # Errors
     /// [`Invalid`] for `id`.
@@ -25,18 +26,30 @@ impl ItemId {
 
         match kind {
             Kind::Text | Kind::Otp | Kind::Codes => Ok(Self(text.to_owned())),
-            Kind::Instrument => match Isin::parse(text) {
-                Ok(isin) => Ok(Self::of_isin(&isin)),
-                Err(Invalid { reason, .. }) => Err(Invalid::new(
-                    "id",
-                    format!("the id of an instrument is its ISIN: {reason}"),
-                )),
-            },
+            Kind::Instrument => Self::parse_instrument(text, limits).map_err(|invalid| {
+                let reason =
+                    format!("the id of an instrument is its ISIN or MIC:TICKER; {invalid}");
+
+                Invalid::new("id", reason)
+            }),
+        }
+    }
+
+    fn parse_instrument(text: &str, limits: &ItemLimits) -> Result<Self, Invalid> {
+        // A MIC has no colon. A ticker may have one.
+        match text.split_once(':') {
+            Some((mic, ticker)) => {
+                let mic = Mic::parse(mic)?;
+                let ticker = Ticker::parse(ticker, limits)?;
+
+                Ok(Self::of_listing(&mic, &ticker))
+            }
+            None => Isin::parse(text).map(|isin| Self::of_isin(&isin)),
         }
     }
 
     /// Returns the id of the instrument with this ISIN.
-    pub fn of_isin(isin: &Isin) -> Self {
+    pub(super) fn of_isin(isin: &Isin) -> Self {
         Self(isin.as_str().to_owned())
     }
 
@@ -53,6 +66,11 @@ impl ItemId {
                 Ok(Self(text.to_owned()))
             }
         }
+    }
+
+    /// Returns the id of the instrument without an ISIN that has this ticker on this market.
+    pub(super) fn of_listing(mic: &Mic, ticker: &Ticker) -> Self {
+        Self(format!("{}:{}", mic.as_str(), ticker.as_str()))
     }
 
     /// Returns the id as text.
@@ -80,13 +98,38 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_an_instrument_must_be_an_isin() {
-        let reason = "the id of an instrument is its ISIN: must be 12 characters, is 1";
+    fn an_instrument_without_an_isin_has_mic_and_ticker_as_id() {
+        for (text, expected) in [
+            ("RTSX:SiZ6", "RTSX:SiZ6"),
+            ("rtsx:SiZ6", "RTSX:SiZ6"),
+            ("xnys:BRK B", "XNYS:BRK B"),
+            ("XOFF:A:B", "XOFF:A:B"),
+            // The ticker has the form of an ISIN.
+            ("XXXX:us0378331005", "XXXX:us0378331005"),
+        ] {
+            let id = parse(Kind::Instrument, text);
+            assert_eq!(id.as_ref().map(ItemId::as_str), Ok(expected));
+        }
+    }
 
-        assert_eq!(
-            parse(Kind::Instrument, "x"),
-            Err(Invalid::new("id", reason))
-        );
+    #[test]
+    fn another_id_of_an_instrument_is_refused_with_the_wrong_part() {
+        for (text, part) in [
+            ("x", "isin: must be 12 characters, is 1"),
+            ("US0378331006", "isin: the check digit is 6, expected 5; "),
+            (":SiZ6", "mic: must be 4 characters, is 0"),
+            ("RTS:SiZ6", "mic: must be 4 characters, is 3"),
+            ("US0378331005:AAPL", "mic: must be 4 characters, is 12"),
+            ("RTSX:", "ticker: must not be empty"),
+            ("RTSX: SiZ6", "ticker: must not begin or end with a space"),
+            ("RTSX:Si\u{200b}Z6", "ticker: character 3 is U+200B; "),
+        ] {
+            let invalid = parse(Kind::Instrument, text).expect_err("this one is wrong");
+
+            let reason = format!("the id of an instrument is its ISIN or MIC:TICKER; {part}");
+            assert_eq!(invalid.field, "id");
+            assert!(invalid.reason.starts_with(&reason), "{}", invalid.reason);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub struct ItemLimits {
     pub text_bytes: usize,
     /// The maximum length of a name of an instrument, in bytes of UTF-8.
     pub name_bytes: usize,
-    /// The maximum length of a ticker, in bytes of ASCII.
+    /// The maximum length of a ticker, in bytes of UTF-8.
     pub ticker_bytes: usize,
     /// The maximum number of one-time codes of a list, those that were taken included.
     pub codes: usize,

@@ -3,11 +3,6 @@
 use super::{Invalid, ItemLimits, opaque_debug, rules};
 use serde::{Deserialize, Serialize};
 
-/// The symbol of the instrument on an exchange: printable ASCII without spaces, case preserved.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Ticker(String);
-
 /// A Market Identifier Code (ISO 10383): four letters or digits, in upper case.
 ///
 /// Only the form is checked.
@@ -15,7 +10,8 @@ pub struct Ticker(String);
 #[serde(transparent)]
 pub struct Mic(String);
 
-/// A currency code (ISO 4217): three letters, in upper case.
+/// A currency code: three letters, in upper case. Most are of ISO 4217; the codes of minor units,
+/// such as GBX for pence, are not.
 ///
 /// Only the form is checked.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,38 +23,7 @@ pub struct CurrencyCode(String);
 #[serde(transparent)]
 pub struct InstrumentName(String);
 
-opaque_debug!(Ticker, Mic, CurrencyCode, InstrumentName);
-
-impl Ticker {
-    /// Parses a ticker of 1 to [`ItemLimits::ticker_bytes`] characters.
-    ///
-    /// # Errors
-    /// [`Invalid`] for `ticker`.
-    pub fn parse(text: &str, limits: &ItemLimits) -> Result<Self, Invalid> {
-        rules::bounded(text, limits.ticker_bytes, "ticker")?;
-
-        match text
-            .chars()
-            .enumerate()
-            .find(|(_, c)| !c.is_ascii_graphic())
-        {
-            Some((index, c)) => {
-                let reason = format!(
-                    "character {} is {c:?}, expected printable ASCII without spaces",
-                    index + 1
-                );
-
-                Err(Invalid::new("ticker", reason))
-            }
-            None => Ok(Self(text.to_owned())),
-        }
-    }
-
-    /// Returns the ticker, unchanged.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
+opaque_debug!(Mic, CurrencyCode, InstrumentName);
 
 impl Mic {
     /// Parses a code of four letters or digits, with letters in either case.
@@ -83,19 +48,29 @@ impl Mic {
 }
 
 impl CurrencyCode {
-    /// Parses a code of three letters in either case.
+    /// Parses a code of three letters, all in upper case or all in lower case.
+    ///
+    /// Mixed case is how some markets write a minor unit: GBp is pence. In upper case it would be
+    /// pounds, a hundred times as much. So it is refused.
     ///
     /// # Errors
-    /// [`Invalid`] for `currency`.
+    /// [`Invalid`] for `currency`. The reason for a code in mixed case names what to write.
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        rules::code(
+        let upper = rules::code(
             text,
             3,
             |c| c.is_ascii_uppercase(),
             "a letter A to Z",
             "currency",
-        )
-        .map(Self)
+        )?;
+
+        let has_upper = text.chars().any(|c| c.is_ascii_uppercase());
+        let has_lower = text.chars().any(|c| c.is_ascii_lowercase());
+        if has_upper && has_lower {
+            return Err(Invalid::new("currency", mixed_case_reason(text)));
+        }
+
+        Ok(Self(upper))
     }
 
     /// Returns the three letters, in upper case.
@@ -119,6 +94,16 @@ impl InstrumentName {
     }
 }
 
+/// Returns what to write instead of a code in mixed case.
+fn mixed_case_reason(text: &str) -> &'static str {
+    match text {
+        "GBp" => "GBp is pence, so write GBX",
+        "ZAc" => "ZAc is South African cents, so write ZAC",
+        "ILa" => "ILa is Israeli agorot, so write ILA",
+        _ => "must not be in mixed case: write it in upper case",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,20 +115,45 @@ mod tests {
     }
 
     #[test]
-    fn a_ticker_and_a_name_keep_their_case() {
+    fn a_currency_in_mixed_case_is_refused_with_what_to_write() {
+        let table = [
+            ("GBp", "GBp is pence, so write GBX"),
+            ("ZAc", "ZAc is South African cents, so write ZAC"),
+            ("ILa", "ILa is Israeli agorot, so write ILA"),
+            ("Gbp", "must not be in mixed case: write it in upper case"),
+            ("gBP", "must not be in mixed case: write it in upper case"),
+            ("usD", "must not be in mixed case: write it in upper case"),
+        ];
+
+        for (text, reason) in table {
+            assert_eq!(
+                CurrencyCode::parse(text),
+                Err(Invalid::new("currency", reason))
+            );
+        }
+    }
+
+    #[test]
+    fn a_minor_unit_has_a_code_of_its_own() {
+        for text in ["GBX", "ZAC", "ILA", "GBP"] {
+            let code = CurrencyCode::parse(text).expect("valid");
+            assert_eq!(code.as_str(), text);
+        }
+        assert_eq!(CurrencyCode::parse("gbx").expect("valid").as_str(), "GBX");
+    }
+
+    #[test]
+    fn a_name_is_kept_as_it_was_sent() {
         let limits = ItemLimits::default();
 
-        let ticker = Ticker::parse("brk.B", &limits).expect("valid");
         let name = InstrumentName::parse("Société 1", &limits).expect("valid");
 
-        assert_eq!(ticker.as_str(), "brk.B");
         assert_eq!(name.as_str(), "Société 1");
     }
 
     #[test]
     fn a_refusal_names_its_field() {
         let limits = ItemLimits {
-            ticker_bytes: 4,
             name_bytes: 4,
             ..ItemLimits::default()
         };
@@ -152,21 +162,11 @@ mod tests {
         let currency = CurrencyCode::parse("U5D").expect_err("a digit");
         let name_with_tab = InstrumentName::parse("a\tb", &limits).expect_err("a tab");
         let long_name = InstrumentName::parse("abcde", &limits).expect_err("long");
-        let long_ticker = Ticker::parse("ABCDE", &limits).expect_err("long");
 
         assert_eq!(mic.field, "mic");
         assert_eq!(currency.field, "currency");
         assert_eq!(name_with_tab.field, "name");
         assert_eq!(long_name.field, "name");
-        assert_eq!(long_ticker.field, "ticker");
-    }
-
-    #[test]
-    fn a_ticker_with_a_space_is_refused_by_position() {
-        let invalid = Ticker::parse("A B", &ItemLimits::default()).expect_err("a space");
-
-        let reason = "character 2 is ' ', expected printable ASCII without spaces";
-        assert_eq!(invalid, Invalid::new("ticker", reason));
     }
 
     #[test]

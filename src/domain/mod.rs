@@ -21,6 +21,7 @@ mod otp;
 mod place;
 mod rules;
 mod text;
+mod ticker;
 mod timestamp;
 mod version;
 
@@ -34,10 +35,11 @@ pub use item_id::ItemId;
 pub use kind::{Kind, KindName};
 pub use labels::{Meta, Tags};
 pub use limits::ItemLimits;
-pub use market::{CurrencyCode, InstrumentName, Mic, Ticker};
+pub use market::{CurrencyCode, InstrumentName, Mic};
 pub use otp::{Algorithm, CodeCheck, Moving, Otp, OtpFacts, OtpRemains, OtpSecret};
 pub use place::Place;
 pub use text::Text;
+pub use ticker::Ticker;
 pub use timestamp::Timestamp;
 pub use version::Version;
 

@@ -30,7 +30,9 @@ pub(super) fn plain(value: &str, max_bytes: usize, field: &str) -> Result<(), In
 
 /// Returns the value in upper case if it has exactly `length` characters that all are `allowed`.
 ///
-/// `allowed` receives characters in upper case; `expected` describes them in the refusal.
+/// `allowed` receives characters in upper case; `expected` describes them in the refusal. A
+/// character that is not allowed is refused before the length, because it is often the cause of
+/// the wrong length, such as a hyphen or a space.
 pub(super) fn code(
     value: &str,
     length: usize,
@@ -38,21 +40,20 @@ pub(super) fn code(
     expected: &str,
     field: &str,
 ) -> Result<String, Invalid> {
-    let count = value.chars().count();
-    if count != length {
+    let upper = value.to_ascii_uppercase();
+    if let Some((index, c)) = upper.chars().enumerate().find(|(_, c)| !allowed(*c)) {
         return Err(Invalid::new(
             field,
-            format!("must be {length} characters, is {count}"),
+            format!("character {} is {c:?}, expected {expected}", index + 1),
         ));
     }
 
-    let upper = value.to_ascii_uppercase();
-    match upper.chars().enumerate().find(|(_, c)| !allowed(*c)) {
-        Some((index, c)) => Err(Invalid::new(
+    match upper.chars().count() {
+        count if count == length => Ok(upper),
+        count => Err(Invalid::new(
             field,
-            format!("character {} is {c:?}, expected {expected}", index + 1),
+            format!("must be {length} characters, is {count}"),
         )),
-        None => Ok(upper),
     }
 }
 
@@ -99,6 +100,13 @@ mod tests {
             Err(Invalid::new(
                 "f",
                 "character 2 is 'é', expected a letter A to Z"
+            ))
+        );
+        assert_eq!(
+            letters("us-d"),
+            Err(Invalid::new(
+                "f",
+                "character 3 is '-', expected a letter A to Z"
             ))
         );
     }

@@ -232,17 +232,24 @@ fn op_path(at: impl Display) -> String {
 /// The item that an operation names, even if the operation is refused for something else.
 fn named_item(fields: &Fields, limits: &Limits) -> Option<(KindName, ItemId)> {
     let kind = KindName::parse(fields.peek("kind")?).ok()?;
-    let isin = || {
-        if kind.known() == Some(Kind::Instrument) {
-            fields.peek_in("data", "isin")
-        } else {
-            None
-        }
+    let id = match fields.peek("id") {
+        Some(id) => id.to_owned(),
+        None if kind.known() == Some(Kind::Instrument) => id_in_data(fields)?,
+        None => return None,
     };
 
-    let id = fields.peek("id").or_else(isin)?;
-    let id = ItemId::parse_any(&kind, id, &limits.item).ok()?;
+    let id = ItemId::parse_any(&kind, &id, &limits.item).ok()?;
     Some((kind, id))
+}
+
+/// The id that the data of an instrument name: the ISIN, or `MIC:TICKER` without one.
+fn id_in_data(fields: &Fields) -> Option<String> {
+    let text = |name| fields.peek_in("data", name);
+
+    match text("isin") {
+        Some(isin) => Some(isin.to_owned()),
+        None => Some(format!("{}:{}", text("mic")?, text("ticker")?)),
+    }
 }
 
 /// A refusal as it is stored with the write, in a few KB: instead of an item that it shows, only

@@ -45,7 +45,8 @@ impl Put {
             .map(|data| data_from(kind, data, &limits.item))
             .transpose()?;
         if kind == Kind::Instrument && id.is_none() && data.is_none() {
-            let message = "data: an instrument without an id needs its data, which hold the ISIN";
+            let message = "data: an instrument without an id needs its data, which hold its isin, \
+                           or mic and ticker";
             return Err(Refusal::new(Code::InvalidItem, message)
                 .field("data")
                 .into());
@@ -115,7 +116,8 @@ impl Put {
         living: Option<&OpenedItem>,
     ) -> Result<(Option<Data>, NewHidden), Failure> {
         if state.format == Format::One && needs_format_two(new) {
-            return Err(format_refusal("kind").into());
+            let field = if self.kind.has_secrets() { "kind" } else { "data" };
+            return Err(format_refusal(field).into());
         }
 
         Ok(match new {
@@ -150,6 +152,7 @@ impl Put {
 /// Returns whether only format 2 can hold these data.
 fn needs_format_two(data: &NewData) -> bool {
     match data {
+        NewData::Shown(Data::Instrument(instrument)) => instrument.isin().is_none(),
         NewData::Shown(_) => false,
         NewData::Otp(_) | NewData::Codes(_) => true,
     }
@@ -211,7 +214,7 @@ impl NewItem {
     }
 }
 
-/// Returns the item's id. An instrument's id is its ISIN, and may be left out.
+/// Returns the item's id. The data of an instrument name its id, which may be left out.
 ///
 /// # Errors
 /// `invalid_item` if an instrument has another id.
@@ -220,15 +223,16 @@ fn checked_id(id: Option<ItemId>, data: Option<&NewData>) -> Result<Option<ItemI
         return Ok(id);
     };
 
-    let isin = ItemId::of_isin(instrument.isin());
-    match id {
-        Some(id) if id.as_str() != isin.as_str() => Err(Refusal::new(
-            Code::InvalidItem,
-            "id: an instrument's id is its ISIN; leave it out",
-        )
-        .field("id")),
-        _ => Ok(Some(isin)),
+    let own_id = instrument.id();
+    if id.is_none() || id == own_id {
+        return Ok(own_id);
     }
+
+    let message = match instrument.isin() {
+        Some(_) => "id: an instrument's id is its ISIN; leave it out",
+        None => "id: the id of an instrument without an isin is MIC:TICKER; leave it out",
+    };
+    Err(Refusal::new(Code::InvalidItem, message).field("id"))
 }
 
 /// Answers `{item, owner_version}`.

@@ -5,7 +5,8 @@ use super::Value;
 /// Returns the canonical bytes of an operation and its decoded body, for which a request id stands.
 ///
 /// The bytes of two requests are equal exactly if operation and body are equal, whatever the
-/// encoding and the order of fields. An integer and a fraction are never equal, not even 1 and 1.0.
+/// encoding and the order of fields. A number whose value is whole is an integer once it is
+/// decoded, so 1, 1.0 and 1e0 are equal too.
 ///
 /// Each value is one byte for its type, followed by its content. The content of text, lists and
 /// objects begins with its length (a big-endian u64). The fields of an object are sorted by the
@@ -98,8 +99,9 @@ mod tests {
             Value::Bool(false),
             Value::Int(0),
             Value::Int(1),
-            Value::Float(0.0),
-            Value::Float(1.0),
+            Value::Int(-1),
+            Value::Float(0.5),
+            Value::Float(1.5),
             text(""),
             text("ab"),
             Value::List(vec![]),

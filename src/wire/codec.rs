@@ -68,6 +68,9 @@ const READ_DEPTH_MAX: usize = 127;
 
 /// Decodes a body; an empty one is `{}`.
 ///
+/// A number whose value is whole is an integer however it is written: `3.0`, `5e9`, or a float of
+/// CBOR. `-0` is 0.
+///
 /// # Errors
 /// `bad_request` if the body is not exactly one object in this encoding. With the path in
 /// `details.field`, `bad_request` also for:
@@ -152,7 +155,7 @@ impl Rules {
             Raw::Null => Value::Null,
             Raw::Bool(value) => Value::Bool(value),
             Raw::Int(value) => Value::Int(value),
-            Raw::Float(value) => Value::Float(value),
+            Raw::Float(value) => number(value),
             Raw::Text(value) => Value::Text(value),
             Raw::List(values) => {
                 let mut list = Vec::with_capacity(values.len());
@@ -209,6 +212,22 @@ impl Rules {
             "" => Refusal::bad_request(format!("the body {}", message.into())),
             path => Refusal::bad_field(path, message.into()),
         }
+    }
+}
+
+/// Returns the integer that the number is equal to, if there is one in the range of
+/// [`Value::Int`]; else the number.
+///
+/// Encoders of languages whose only number is a double write integers above 2^32 as doubles. Each
+/// double from 2^53 on is whole, and is taken as the one integer that it is equal to. A number with
+/// more digits than a double holds was already rounded when it was read.
+fn number(value: f64) -> Value {
+    let range = -(2_f64.powi(63))..2_f64.powi(64);
+
+    if value.fract() == 0.0 && range.contains(&value) {
+        Value::Int(value as i128)
+    } else {
+        Value::Float(value)
     }
 }
 

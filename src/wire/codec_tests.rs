@@ -93,7 +93,11 @@ fn a_cbor_body_that_is_not_one_object_is_refused() {
         b"\xa0\xa0",
         b"\xff",
         b"\xf8\x20",
-        b"\xbf\x61a",
+        // An initial byte that is reserved.
+        b"\xa1\x61a\x1c",
+        // A map that ends after a key, and a break outside of any indefinite length.
+        b"\xbf\x61a\xff",
+        b"\xa1\x61a\xff",
     ];
 
     for body in bodies {
@@ -103,6 +107,37 @@ fn a_cbor_body_that_is_not_one_object_is_refused() {
         cbor_error(b"\xa0\x00").message(),
         "the body goes on for 1 bytes after its end"
     );
+}
+
+#[test]
+fn a_cbor_body_that_ends_too_early_is_refused() {
+    let bodies = [
+        &b"\xa1"[..],
+        b"\xa2\x61a\x01",
+        b"\xa1\x61",
+        b"\xa1\x61a\x65ab",
+        b"\xa1\x61a\x82\x01",
+        // Numbers of which bytes are missing.
+        b"\xa1\x61a\x19\x01",
+        b"\xa1\x61a\xf9\x42",
+        b"\xa1\x61a\xfa\x40\x40",
+        b"\xa1\x61a\xfb\x40\x08",
+        // Indefinite lengths without an end.
+        b"\xbf",
+        b"\xbf\x61a\x01",
+        b"\xbf\x61a",
+        b"\xa1\x61a\x9f\x01",
+        b"\xa1\x61a\x7f\x61x",
+        b"\xa1\x61a\x5f\x41x",
+    ];
+
+    for body in bodies {
+        assert_eq!(
+            cbor_error(body).message(),
+            "the body is not CBOR: it ends too early",
+            "{body:?}"
+        );
+    }
 }
 
 #[test]
@@ -259,6 +294,140 @@ fn both_encodings_decode_to_the_same_value() {
     assert_eq!(map["t"], Value::Text("é".into()));
 }
 
+/// Returns the field `a` of a body in JSON that has it with this number.
+fn json_number(number: &str) -> Value {
+    let body = format!("{{\"a\": {number}}}");
+
+    only_field(read(body.as_bytes(), Encoding::Json).expect("JSON"))
+}
+
+/// Returns the field `a` of a body in CBOR that has it with this number.
+fn cbor_number(number: &[u8]) -> Value {
+    let body = [&b"\xa1\x61a"[..], number].concat();
+
+    only_field(read(&body, Encoding::Cbor).expect("CBOR"))
+}
+
+/// Returns the number as a double in CBOR.
+fn double(number: f64) -> Vec<u8> {
+    [&[0xfb][..], &number.to_be_bytes()].concat()
+}
+
+fn only_field(body: Value) -> Value {
+    match body {
+        Value::Map(mut fields) => fields.remove("a").expect("the field"),
+        _ => panic!("an object"),
+    }
+}
+
+#[test]
+fn a_whole_number_in_json_is_an_integer_however_it_is_written() {
+    let table = [
+        ("3", 3),
+        ("3.0", 3),
+        ("3e0", 3),
+        ("30e-1", 3),
+        ("0.3E+1", 3),
+        ("5e9", 5_000_000_000),
+        ("-2.0", -2),
+        ("0.0", 0),
+        ("-0", 0),
+        ("-0.0", 0),
+        ("0e5", 0),
+        ("9007199254740992.0", 1 << 53),
+    ];
+
+    for (text, expected) in table {
+        let number = json_number(text);
+        assert!(number == Value::Int(expected), "{text}");
+    }
+}
+
+#[test]
+fn a_whole_number_in_cbor_is_an_integer_whatever_its_size() {
+    let half = b"\xf9\x42\x00";
+    let single = b"\xfa\x40\x40\x00\x00";
+    let negative_zeros = [&b"\xf9\x80\x00"[..], b"\xfa\x80\x00\x00\x00"];
+
+    assert_eq!(cbor_number(half), Value::Int(3));
+    assert_eq!(cbor_number(single), Value::Int(3));
+    for zero in negative_zeros {
+        assert_eq!(cbor_number(zero), Value::Int(0));
+    }
+
+    for (number, expected) in [
+        (3.0, 3),
+        (5e9, 5_000_000_000),
+        (-0.0, 0),
+        (-7.0, -7),
+        (2_f64.powi(53) + 2.0, (1 << 53) + 2),
+        (2_f64.powi(63), 1 << 63),
+        (2_f64.powi(64) - 2_f64.powi(11), (1 << 64) - (1 << 11)),
+        (-(2_f64.powi(63)), -(1 << 63)),
+    ] {
+        assert!(
+            cbor_number(&double(number)) == Value::Int(expected),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn a_fraction_and_a_number_out_of_range_stay_what_they_are() {
+    for text in [
+        "0.5",
+        "1e-1",
+        "-1.5",
+        "1e300",
+        "18446744073709551616",
+        "-1e19",
+    ] {
+        assert!(matches!(json_number(text), Value::Float(_)), "{text}");
+    }
+
+    for number in [
+        0.5,
+        f64::MIN_POSITIVE,
+        2_f64.powi(53) / 3.0,
+        2_f64.powi(64),
+        -(2_f64.powi(64)),
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        f64::NAN,
+    ] {
+        let value = cbor_number(&double(number));
+        assert!(matches!(value, Value::Float(_)), "{number}");
+    }
+}
+
+#[test]
+fn how_a_number_is_written_does_not_change_the_canonical_bytes() {
+    let in_json = |number: &str| {
+        let body = format!("{{\"a\": {number}}}");
+        read(body.as_bytes(), Encoding::Json).expect("JSON")
+    };
+    let in_cbor = |number: &[u8]| {
+        let body = [&b"\xa1\x61a"[..], number].concat();
+        read(&body, Encoding::Cbor).expect("CBOR")
+    };
+
+    let bodies = [
+        in_json("3.0"),
+        in_json("3e0"),
+        in_cbor(b"\x03"),
+        in_cbor(b"\xf9\x42\x00"),
+        in_cbor(&double(3.0)),
+    ];
+
+    for body in bodies {
+        assert_eq!(canonical("put", &body), canonical("put", &in_json("3")));
+    }
+    assert_ne!(
+        canonical("put", &in_json("3.5")),
+        canonical("put", &in_json("3"))
+    );
+}
+
 // Long text and text in pieces take other paths through the CBOR reader.
 #[test]
 fn long_text_and_text_in_pieces_are_read_from_cbor() {
@@ -292,6 +461,7 @@ fn object() -> impl Strategy<Value = serde_json::Value> {
         any::<bool>().prop_map(|value| json!(value)),
         any::<i64>().prop_map(|value| json!(value)),
         any::<u64>().prop_map(|value| json!(value)),
+        any::<i32>().prop_map(|value| json!(f64::from(value))),
         any::<i32>().prop_map(|value| json!(f64::from(value) / 4.0 + 0.125)),
         ".{0,8}".prop_map(|value| json!(value)),
     ];
@@ -345,6 +515,25 @@ proptest! {
         let b = read(&encode(&b, Encoding::Cbor), Encoding::Cbor).expect("written here");
 
         prop_assert_eq!(a == b, canonical("put", &a) == canonical("put", &b));
+    }
+
+    #[test]
+    fn a_double_is_decoded_to_its_own_value(
+        number in prop_oneof![
+            any::<f64>(),
+            any::<i32>().prop_map(f64::from),
+            any::<u64>().prop_map(|value| value as f64),
+            any::<i64>().prop_map(|value| value as f64),
+        ],
+    ) {
+        match cbor_number(&double(number)) {
+            Value::Int(integer) => prop_assert_eq!(integer as f64, number),
+            Value::Float(same) => {
+                prop_assert_eq!(same.to_bits(), number.to_bits());
+                prop_assert!(same.fract() != 0.0 || same.abs() >= 2_f64.powi(63));
+            }
+            _ => prop_assert!(false, "a number"),
+        }
     }
 
     #[test]

@@ -378,7 +378,10 @@ mod tests {
         let wrong = [
             (r#"{"x": 9007199254740993}"#, "9007199254740993"),
             (r#"{"x": -1}"#, "-1"),
-            (r#"{"x": 1.0}"#, "a number"),
+            (r#"{"x": -1.0}"#, "-1"),
+            (r#"{"x": 1.5}"#, "a number"),
+            (r#"{"x": 1e-1}"#, "a number"),
+            (r#"{"x": 1e300}"#, "a number"),
             (r#"{"x": "1"}"#, "a text"),
         ];
 
@@ -389,6 +392,20 @@ mod tests {
         for (body, found) in wrong {
             let message = format!("x: must be an integer from 0 to 2^53, is {found}");
             assert_refused(version(body), "x", &message);
+        }
+    }
+
+    #[test]
+    fn a_version_and_a_count_may_be_written_as_any_number() {
+        for text in ["3", "3.0", "3e0", "30e-1", "0.3e1"] {
+            let body = || fields(&format!(r#"{{"x": {text}}}"#));
+
+            assert_eq!(body().version("x"), Ok(Version::new(3)), "{text}");
+            assert_eq!(body().count("x"), Ok(Some(3)), "{text}");
+        }
+        for text in ["0", "-0", "0.0", "-0.0", "0e5"] {
+            let version = fields(&format!(r#"{{"x": {text}}}"#)).version("x");
+            assert_eq!(version, Ok(Some(Version::NONE)), "{text}");
         }
     }
 

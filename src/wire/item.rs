@@ -3,8 +3,8 @@
 use super::{Fields, Refusal};
 use crate::domain::{
     Codes, CodesFacts, CurrencyCode, Data, Instrument, InstrumentInput, InstrumentName, Invalid,
-    Item, ItemId, ItemLimits, Kind, KindName, Mic, Otp, OtpFacts, Text, Ticker, Timestamp, Version,
-    opaque_debug,
+    Isin, Item, ItemId, ItemLimits, Kind, KindName, Mic, Otp, OtpFacts, Text, Ticker, Timestamp,
+    Version, opaque_debug,
 };
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -36,13 +36,14 @@ impl NewData {
 ///
 /// # Errors
 /// `bad_request` for a field that is missing, unknown or of the wrong type; `invalid_item` for one
-/// that breaks a rule. Both name the field with its path under `data`.
+/// that breaks a rule. Both name the field with its path under `data`. `invalid_item` names `data`
+/// itself for an instrument without an identity.
 pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<NewData, Refusal> {
     let under_data = |invalid: Invalid| Refusal::from(invalid.under("data"));
 
     match kind {
         Kind::Instrument => {
-            let isin = fields.require_text("isin")?;
+            let isin = fields.text("isin")?;
             let r#type = fields.require_text("type")?;
             let ticker = fields.text("ticker")?;
             let mic = fields.text("mic")?;
@@ -51,7 +52,7 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
             fields.finish()?;
 
             let input = InstrumentInput {
-                isin: &isin,
+                isin: isin.as_deref(),
                 r#type: &r#type,
                 ticker: ticker.as_deref(),
                 mic: mic.as_deref(),
@@ -161,23 +162,21 @@ fn data_view(data: &Data) -> Value {
             json!({"remaining": remaining, "total": total})
         }
         Data::Instrument(instrument) => {
-            let optional = [
+            let fields = [
+                ("isin", instrument.isin().map(Isin::as_str)),
+                ("type", Some(instrument.kind().as_str())),
                 ("ticker", instrument.ticker().map(Ticker::as_str)),
                 ("mic", instrument.mic().map(Mic::as_str)),
                 ("currency", instrument.currency().map(CurrencyCode::as_str)),
                 ("name", instrument.name().map(InstrumentName::as_str)),
             ];
 
-            let mut view = Map::new();
-            view.insert("isin".to_owned(), instrument.isin().as_str().into());
-            view.insert("type".to_owned(), instrument.kind().as_str().into());
-            for (name, value) in optional {
-                if let Some(value) = value {
-                    view.insert(name.to_owned(), value.into());
-                }
-            }
+            let present: Map<String, Value> = fields
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))
+                .collect();
 
-            Value::Object(view)
+            Value::Object(present)
         }
     }
 }
@@ -235,7 +234,7 @@ mod tests {
             panic!("a secret")
         };
         let id = match &data {
-            Data::Instrument(instrument) => ItemId::of_isin(instrument.isin()),
+            Data::Instrument(instrument) => instrument.id().expect("an identity"),
             _ => ItemId::parse(Kind::Text, "note", &limits).expect("valid"),
         };
 
@@ -262,14 +261,20 @@ mod tests {
             "name": "Apple Inc.",
         });
         let bare = json!({"isin": "US0378331005", "type": "stock"});
+        let listing = json!({"type": "future", "ticker": "SiZ6", "mic": "RTSX"});
+        let table = [
+            (full, "US0378331005"),
+            (bare, "US0378331005"),
+            (listing, "RTSX:SiZ6"),
+        ];
 
-        for body in [full, bare] {
+        for (body, id) in table {
             let item = item(data(Kind::Instrument, body.clone()).expect("valid"));
 
             let view = item_view(&item, Version::MAX);
 
             assert_eq!(view["data"], body);
-            assert_eq!(view["id"], "US0378331005");
+            assert_eq!(view["id"], id);
         }
     }
 
@@ -311,8 +316,13 @@ mod tests {
     #[test]
     fn a_wrong_form_of_data_is_a_bad_request() {
         let table = [
-            (Kind::Instrument, json!({"type": "stock"}), "data.isin"),
+            (Kind::Instrument, json!({}), "data.type"),
             (Kind::Instrument, json!({"isin": "x"}), "data.type"),
+            (
+                Kind::Instrument,
+                json!({"isin": 7, "type": "stock"}),
+                "data.isin",
+            ),
             (
                 Kind::Instrument,
                 json!({"isin": "x", "type": "y", "text": "z"}),
@@ -334,6 +344,22 @@ mod tests {
                 Kind::Instrument,
                 json!({"isin": "x", "type": "stock"}),
                 "data.isin",
+            ),
+            (
+                Kind::Instrument,
+                json!({"isin": "", "type": "stock", "mic": "XNAS", "ticker": "AAPL"}),
+                "data.isin",
+            ),
+            (Kind::Instrument, json!({"type": "stock"}), "data"),
+            (
+                Kind::Instrument,
+                json!({"type": "stock", "mic": "XNAS"}),
+                "data",
+            ),
+            (
+                Kind::Instrument,
+                json!({"type": "stock", "ticker": "AAPL"}),
+                "data",
             ),
             (Kind::Text, json!({"text": ""}), "data.text"),
         ];

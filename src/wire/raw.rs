@@ -20,7 +20,7 @@ pub(super) enum Raw {
     Bool(bool),
     /// An integer of 64 bits, with or without sign.
     Int(i128),
-    /// Any other number.
+    /// Any other number as sent, even if its value is whole.
     Float(f64),
     /// Text.
     Text(String),

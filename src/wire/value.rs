@@ -12,9 +12,10 @@ pub enum Value {
     Null,
     /// True or false.
     Bool(bool),
-    /// An integer from -2^63 to 2^64 - 1.
+    /// An integer from -2^63 to 2^64 - 1, also if it was sent with an exponent, with zeros after
+    /// the decimal point, or as a float.
     Int(i128),
-    /// A number with a fraction or an exponent, or outside the range of the integers above.
+    /// A number with a real fraction, or outside the range of the integers above.
     Float(f64),
     /// Text.
     Text(String),

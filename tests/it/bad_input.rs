@@ -111,7 +111,7 @@ fn unreadable() -> Vec<Case> {
 fn missing_and_repeated_fields() -> Vec<Case> {
     let kind_twice = r#"{"kind": "text", "kind": "text"}"#;
     let text_twice = r#"{"kind": "text", "data": {"text": "a", "text": "b"}}"#;
-    let no_isin = json!({"kind": "instrument", "data": {"text": "y"}});
+    let no_type = json!({"kind": "instrument", "data": {"text": "y"}});
     let no_text = json!({"data": {"isin": isin(1), "type": "stock"}});
 
     vec![
@@ -122,7 +122,7 @@ fn missing_and_repeated_fields() -> Vec<Case> {
         raw("put", kind_twice, "kind", "duplicate"),
         raw("put", text_twice, "data.text", "duplicate"),
         bad_text(json!({"data": {}}), "data.text", "missing"),
-        bad_request("put", no_isin, "data.isin", "missing"),
+        bad_request("put", no_type, "data.type", "missing"),
         bad_text(no_text, "data.text", "missing"),
     ]
 }
@@ -181,8 +181,10 @@ fn invalid_versions() -> Vec<Case> {
     let versions = [
         json!(-1),
         json!(1.5),
-        json!(1.0),
+        json!(-1.0),
+        json!(1e-1),
         json!((1u64 << 53) + 1),
+        json!(((1u64 << 53) + 2) as f64),
         json!(1e300),
         json!("1"),
         json!(null),
@@ -226,6 +228,8 @@ fn invalid_instruments() -> Vec<Case> {
     let other_id =
         json!({"kind": "instrument", "id": isin(2), "data": {"isin": isin(1), "type": "stock"}});
     let unknown_type = json!({"kind": "instrument", "data": {"isin": isin(1), "type": "sock"}});
+    let no_identity = json!({"kind": "instrument", "data": {"type": "future"}});
+    let no_data = json!({"kind": "instrument"});
 
     vec![
         invalid_item(wrong_digit, "data.isin", "check digit is 6, expected 5"),
@@ -233,6 +237,9 @@ fn invalid_instruments() -> Vec<Case> {
         invalid_item(wrong_letter, "data.isin", "character 2"),
         invalid_item(other_id, "id", "ISIN"),
         invalid_item(unknown_type, "data.type", ""),
+        invalid_item(instrument(""), "data.isin", "empty"),
+        invalid_item(no_identity, "data", "isin, or both mic and ticker"),
+        invalid_item(no_data, "data", "isin, or mic and ticker"),
     ]
 }
 

@@ -31,6 +31,7 @@ mod heavy;
 mod history;
 mod hosting;
 mod hub_of_three;
+mod instruments;
 mod interleavings;
 mod item;
 mod key_rotation;
