@@ -2,7 +2,7 @@
 
 use super::client::Connection;
 use super::failed::CommandError;
-use super::show::{plain, print, print_json, summary};
+use super::show::{kept, plain, print, print_json};
 use crate::wire::Operation;
 use anyhow::Context as _;
 use clap::Args;
@@ -121,17 +121,16 @@ fn format_result(number: usize, result: &Value) -> String {
         );
     }
 
-    let what = format!(
-        "{} {} at version {}",
-        plain(&item["kind"]),
-        plain(&item["id"]),
-        item["version"]
-    );
     if item["deleted"] == true {
-        format!("{number}: deleted {what}\n")
-    } else {
-        format!("{number}: kept {what}: {}\n", summary(item))
+        return format!(
+            "{number}: deleted {} {} at version {}\n",
+            plain(&item["kind"]),
+            plain(&item["id"]),
+            item["version"]
+        );
     }
+
+    format!("{number}: {}\n", kept(item))
 }
 
 #[cfg(test)]

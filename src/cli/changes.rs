@@ -3,7 +3,7 @@
 
 use super::client::{Client, Connection};
 use super::failed::{error_chain, has_code, is_transient};
-use super::show::{plain, print, print_json, summary, table, warn_if_stale};
+use super::show::{plain, print, print_json, summary, table, visible, warn_if_stale};
 use crate::wire::Operation;
 use anyhow::Context as _;
 use clap::Args;
@@ -22,13 +22,17 @@ const WALK_RESTARTS_MAX: usize = 5;
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites changes --since 0
-  gofavorites changes --since 42 --json")]
+  gofavorites changes --since 42 --json
+  gofavorites changes --since 42 --epoch Zx81kQ")]
 pub(super) struct Changes {
     #[command(flatten)]
     connection: Connection,
     /// Changes after this version; 0: from the beginning
     #[arg(long)]
     since: u64,
+    /// The epoch that was printed with that version: the bucket's history that it belongs to
+    #[arg(long)]
+    epoch: Option<String>,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -45,6 +49,9 @@ pub(super) struct Watch {
     /// First print the changes after this version [default: only new changes]
     #[arg(long)]
     since: Option<u64>,
+    /// The epoch that was printed with that version: the bucket's history that it belongs to
+    #[arg(long, requires = "since")]
+    epoch: Option<String>,
     /// Print each change as a line of JSON
     #[arg(long)]
     json: bool,
@@ -54,16 +61,22 @@ pub(super) struct Watch {
 struct ChangeSet {
     items: Vec<Value>,
     owner_version: u64,
+    /// The history that the version belongs to; `None` if the service does not name it.
+    epoch: Option<String>,
     /// The subject of change notifications.
     notify: String,
     stale: bool,
 }
 
-/// Fetches all changes since a version.
-async fn fetch_changes(client: &Client, since: u64) -> anyhow::Result<ChangeSet> {
+/// Fetches all changes since a version of that epoch.
+async fn fetch_changes(
+    client: &Client,
+    since: u64,
+    epoch: Option<&str>,
+) -> anyhow::Result<ChangeSet> {
     let mut restarts = 0;
     loop {
-        match walk_pages(client, since).await {
+        match walk_pages(client, since, epoch).await {
             // A caller that starts from 0 holds no items that the refusal would make it drop.
             Err(error)
                 if since == 0
@@ -81,14 +94,22 @@ async fn fetch_changes(client: &Client, since: u64) -> anyhow::Result<ChangeSet>
 ///
 /// Each further page repeats the deletion floor of the first one. The service refuses a page with
 /// `resync_required` once the floor is higher, so no item of a complete walk was deleted and purged
-/// meanwhile.
-async fn walk_pages(client: &Client, mut since: u64) -> anyhow::Result<ChangeSet> {
+/// meanwhile. It repeats the epoch as well, so no walk mixes the versions of two histories.
+async fn walk_pages(
+    client: &Client,
+    mut since: u64,
+    epoch: Option<&str>,
+) -> anyhow::Result<ChangeSet> {
     let mut items: Vec<Value> = Vec::new();
+    let mut epoch = epoch.map(str::to_owned);
     let mut floor = None;
     loop {
         let mut body = json!({"since": since});
         if let Some(floor) = floor.filter(|floor| *floor > 0) {
             body["floor"] = Value::from(floor);
+        }
+        if let Some(epoch) = &epoch {
+            body["epoch"] = json!(epoch);
         }
 
         let mut reply = client.ask(Operation::Changes, &body).await?;
@@ -98,12 +119,16 @@ async fn walk_pages(client: &Client, mut since: u64) -> anyhow::Result<ChangeSet
         let owner_version = reply["owner_version"]
             .as_u64()
             .context("the reply has no owner_version")?;
+        if let Value::String(present) = reply["epoch"].take() {
+            epoch = Some(present);
+        }
 
         if reply["more"] != true {
             let notify = reply["notify"].as_str().unwrap_or_default().to_owned();
             return Ok(ChangeSet {
                 items,
                 owner_version,
+                epoch,
                 notify,
                 stale: reply["stale"] == true,
             });
@@ -117,16 +142,29 @@ async fn walk_pages(client: &Client, mut since: u64) -> anyhow::Result<ChangeSet
     }
 }
 
+impl ChangeSet {
+    /// Returns the options with which a later walk continues after this one.
+    fn continuation(&self) -> String {
+        let since = format!("continue with --since {}", self.owner_version);
+
+        match &self.epoch {
+            Some(epoch) => format!("{since} --epoch {}", visible(epoch)),
+            None => since,
+        }
+    }
+}
+
 impl Changes {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.open().await?;
-        let changes = fetch_changes(&client, self.since).await?;
+        let changes = fetch_changes(&client, self.since, self.epoch.as_deref()).await?;
 
         warn_if_stale(&json!({"stale": changes.stale}));
         if self.json {
             return print_json(&json!({
                 "items": changes.items,
                 "owner_version": changes.owner_version,
+                "epoch": changes.epoch,
                 "stale": changes.stale,
             }));
         }
@@ -135,36 +173,42 @@ impl Changes {
             print(&format!(
                 "nothing changed since {}: you are at version {}\n",
                 self.since, changes.owner_version
-            ))
+            ))?;
         } else {
             print(&table(
                 ["VERSION", "KIND", "ID", "WHAT", "UPDATED"],
                 changes.items.iter().map(row),
-            ))
+            ))?;
         }
+        // Not among the changes, so that a program can read the table.
+        eprintln!("{}", changes.continuation());
+        Ok(())
     }
 }
 
 impl Watch {
     pub async fn run(self) -> anyhow::Result<()> {
         let mut client = self.connection.open().await?;
-        let first = fetch_changes(&client, self.since.unwrap_or_default()).await?;
+        let since = self.since.unwrap_or_default();
+        let first = fetch_changes(&client, since, self.epoch.as_deref()).await?;
         let mut notifications = client.nats().subscribe(first.notify.clone()).await?;
         // From here on the subscription is active. The loop begins with a request, because there
         // was no notification of what changed before.
         client.nats().flush().await?;
 
         let mut since = first.owner_version;
+        let mut epoch = first.epoch;
         if self.since.is_some() {
             self.print_items(&first.items)?;
         }
         eprintln!("watching from version {since}; Ctrl-C ends it");
 
         loop {
-            match fetch_changes(&client, since).await {
+            match fetch_changes(&client, since, epoch.as_deref()).await {
                 Ok(changes) => {
                     self.print_items(&changes.items)?;
                     since = changes.owner_version;
+                    epoch = changes.epoch;
                 }
                 // Only a refusal that will not pass ends the command.
                 Err(error) if is_transient(&error) => {

@@ -4,7 +4,7 @@ use super::contexts::{Contexts, Place, read_private};
 use super::failed::CommandError;
 use super::nats_options::{NatsOptions, path, text};
 use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
-use crate::wire::{Operation, RequestKey, Scope, Subjects};
+use crate::wire::{Operation, RequestKey, Subjects};
 use anyhow::Context as _;
 use async_nats::HeaderMap;
 use async_nats::client::RequestErrorKind;
@@ -315,10 +315,8 @@ impl Client {
 
     fn refused(&self, operation: Operation, error: &Value) -> CommandError {
         let mut error = error.clone();
-        let needs_token = operation
-            .scope()
-            .is_some_and(|scope| scope != Scope::Secrets);
-        if self.token.is_none() && needs_token && error["code"] == "unauthenticated" {
+        let has_no_token = self.token.is_none() && operation.needs_token();
+        if has_no_token && error["code"] == "unauthenticated" {
             error["message"] =
                 "no token: give --token, set GOFAVORITES_TOKEN, or name a --context".into();
         }

@@ -1,18 +1,19 @@
 //! `gofavorites edit`: opens an item in an editor, and stores what was written.
 
 use super::client::Connection;
-use super::show::{print, summary};
+use super::show::{kept, print};
 use crate::wire::Operation;
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Edit an item: its data, metadata and tags, as JSON in $VISUAL or $EDITOR.
+/// Edit an item: its data, metadata and tags, as JSON in $VISUAL or $EDITOR. Of an otp or codes, it
+/// opens the metadata and the tags only.
 #[derive(Args)]
 #[command(
     after_help = "What you wrote is stored, unless somebody changed the item meanwhile.
@@ -25,9 +26,9 @@ Examples:
 pub(super) struct Edit {
     #[command(flatten)]
     connection: Connection,
-    /// instrument or text
+    /// instrument, text, otp or codes
     kind: String,
-    /// An instrument's ISIN, or a text's name
+    /// The item's id; an instrument's is its ISIN or MIC:TICKER
     id: String,
 }
 
@@ -41,9 +42,15 @@ impl Edit {
     pub async fn run(self) -> anyhow::Result<()> {
         let key = json!({"kind": self.kind, "id": self.id});
         let item = self.connection.ask(Operation::Get, &key).await?["item"].take();
-        let before = serde_json::to_string_pretty(
-            &json!({"data": item["data"], "meta": item["meta"], "tags": item["tags"]}),
-        )?;
+        if item["unknown"] == true {
+            bail!("the service does not know this kind yet, so the item cannot be edited");
+        }
+        let fields: Map<String, Value> = self
+            .editable()
+            .iter()
+            .map(|name| ((*name).to_owned(), item[*name].clone()))
+            .collect();
+        let before = serde_json::to_string_pretty(&fields)?;
 
         let mut draft = DraftFile::create(&before)?;
         let editor = ["VISUAL", "EDITOR"]
@@ -56,19 +63,22 @@ impl Edit {
         }
 
         match self.store(&item, &after).await {
-            Ok(reply) => print(&format!(
-                "kept {} {} at version {}: {}\n",
-                self.kind,
-                self.id,
-                reply["item"]["version"],
-                summary(&reply["item"])
-            )),
+            Ok(reply) => print(&format!("{}\n", kept(&reply["item"]))),
             Err(error) => {
                 draft.keep = true;
                 // Not part of the error, because the error's type determines the exit code.
                 eprintln!("what you wrote is in {}", draft.path.display());
                 Err(error)
             }
+        }
+    }
+
+    /// Returns the fields that can be edited. Data that are left out stay as they are, so hidden
+    /// data are not sent: what a reply shows of them is not what is stored.
+    fn editable(&self) -> &'static [&'static str] {
+        match self.kind.as_str() {
+            "otp" | "codes" => &["meta", "tags"],
+            _ => &["data", "meta", "tags"],
         }
     }
 
@@ -80,8 +90,9 @@ impl Edit {
 
         let mut body = json!({"kind": self.kind, "id": item["id"], "if_version": item["version"]});
         for (name, value) in fields {
-            if !["data", "meta", "tags"].contains(&name.as_str()) {
-                bail!("{name}: only data, meta and tags can be edited");
+            let editable = self.editable();
+            if !editable.contains(&name.as_str()) {
+                bail!("{name}: only {} can be edited", editable.join(", "));
             }
             body[name] = value.clone();
         }

@@ -1,5 +1,6 @@
 //! Errors of commands: the message for a person, and the exit code for a script.
 
+use super::show::visible;
 use serde_json::Value;
 
 /// The exit codes, as `--help` lists them.
@@ -55,7 +56,7 @@ impl CommandError {
         }
     }
 
-    /// A comparison found a difference.
+    /// A comparison found a difference: of copies, or of a code with the right one.
     pub(super) fn differs(message: impl Into<String>) -> Self {
         Self::new(1, message)
     }
@@ -75,9 +76,16 @@ impl CommandError {
         let code = text(&error["code"]);
         let retry_after_ms = error["details"]["retry_after_ms"].as_u64();
 
-        let mut message = format!("{code} ({}): {}", error["status"], text(&error["message"]));
+        let mut message = format!(
+            "{code} ({}): {}",
+            error["status"],
+            visible(&text(&error["message"]))
+        );
         if let Some(wait) = retry_after_ms {
             message += &format!("; in {wait} ms at the earliest");
+        }
+        if error["details"]["remaining"] == 0 {
+            message += "; no code of the list is left";
         }
 
         Self {
@@ -194,6 +202,21 @@ mod tests {
 
         assert_eq!(failed.exit_code(), 4);
         assert_eq!(failed.to_string(), "version_conflict (409): no");
+    }
+
+    #[test]
+    fn a_list_that_is_used_up_is_told_from_a_list_that_is_not_there() {
+        let refused = |details: Value| {
+            let error =
+                json!({"code": "not_found", "status": 404, "message": "no", "details": details});
+            CommandError::refused(&error).to_string()
+        };
+
+        let used_up = refused(json!({"remaining": 0, "owner_version": 7}));
+        let missing = refused(json!({"owner_version": 7}));
+
+        assert_eq!(used_up, "not_found (404): no; no code of the list is left");
+        assert_eq!(missing, "not_found (404): no");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `gofavorites get`: prints one item.
 
 use super::client::Connection;
+use super::freshness::Freshness;
 use super::show::{plain, print, print_json, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
@@ -8,21 +9,21 @@ use serde_json::{Value, json};
 
 /// Show one item.
 #[derive(Args)]
-#[command(after_help = "Example:
-  gofavorites get instrument US0378331005 --shard b")]
+#[command(after_help = "Examples:
+  gofavorites get instrument US0378331005 --shard b
+  gofavorites get otp bank --reveal")]
 pub(super) struct Get {
     #[command(flatten)]
     connection: Connection,
-    /// instrument or text
+    /// instrument, text, otp or codes
     kind: String,
-    /// An instrument's ISIN, or a text's name
+    /// The item's id; an instrument's is its ISIN or MIC:TICKER
     id: String,
-    /// head, strong or eventual
+    /// Also show the secret of an otp, or the codes of a list
     #[arg(long)]
-    consistency: Option<String>,
-    /// At least as new as this owner_version
-    #[arg(long)]
-    min_version: Option<u64>,
+    reveal: bool,
+    #[command(flatten)]
+    freshness: Freshness,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
@@ -31,12 +32,10 @@ pub(super) struct Get {
 impl Get {
     pub async fn run(self) -> anyhow::Result<()> {
         let mut body = json!({"kind": self.kind, "id": self.id});
-        if let Some(consistency) = &self.consistency {
-            body["consistency"] = json!(consistency);
+        if self.reveal {
+            body["reveal"] = json!(true);
         }
-        if let Some(version) = self.min_version {
-            body["min_version"] = json!(version);
-        }
+        self.freshness.fill(&mut body);
 
         let reply = self.connection.ask(Operation::Get, &body).await?;
 
@@ -66,8 +65,12 @@ fn fields(item: &Value) -> Vec<(String, String)> {
             } else {
                 key.clone()
             };
-            fields.push((name, plain(value)));
+            fields.extend(rows(name, value));
         }
+    }
+    if item["unknown"] == true {
+        let reason = "the service does not know this kind yet";
+        fields.push(("data".to_owned(), reason.to_owned()));
     }
 
     let tags: Vec<String> = item["tags"]
@@ -83,4 +86,33 @@ fn fields(item: &Value) -> Vec<(String, String)> {
     }
 
     fields
+}
+
+/// Returns a field's rows: one, or one for each entry of a list, the first with the field's name.
+fn rows(name: String, value: &Value) -> Vec<(String, String)> {
+    match value.as_array().map(Vec::as_slice) {
+        None => vec![(name, plain(value))],
+        Some([]) => vec![(name, String::new())],
+        Some([first, rest @ ..]) => std::iter::once((name, plain(first)))
+            .chain(rest.iter().map(|entry| (String::new(), plain(entry))))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_entry_of_a_list_has_its_row() {
+        let item = json!({"data": {"codes": ["one", "two"], "taken": []}});
+
+        let shown = fields(&item);
+
+        let row = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            shown[2..5],
+            [row("codes", "one"), row("", "two"), row("taken", "")]
+        );
+    }
 }

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 pub(super) struct History {
     #[command(flatten)]
     connection: Connection,
-    /// instrument or text
+    /// instrument, text, otp or codes
     kind: String,
-    /// An instrument's ISIN, or a text's name
+    /// The item's id; an instrument's is its ISIN or MIC:TICKER
     id: String,
     /// Only versions before this one
     #[arg(long)]
@@ -36,9 +36,9 @@ pub(super) struct History {
 pub(super) struct Restore {
     #[command(flatten)]
     connection: Connection,
-    /// instrument or text
+    /// instrument, text, otp or codes
     kind: String,
-    /// An instrument's ISIN, or a text's name
+    /// The item's id; an instrument's is its ISIN or MIC:TICKER
     id: String,
     /// The version to restore
     #[arg(long)]

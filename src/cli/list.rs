@@ -1,34 +1,38 @@
 //! `gofavorites list`: prints the items as a table.
 
 use super::client::Connection;
+use super::freshness::Freshness;
 use super::show::{plain, print, print_json, summary, table, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
 
-/// List your items, oldest first.
+/// List your items in your order: the oldest first, unless you moved some.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites list
-  gofavorites list --tag tech --json")]
+  gofavorites list --tag tech --json
+  gofavorites list --untagged --only-ids")]
 pub(super) struct List {
     #[command(flatten)]
     connection: Connection,
-    /// Only this kind: instrument or text
+    /// Only this kind: instrument, text, otp or codes
     #[arg(long)]
     kind: Option<String>,
     /// Only items with this tag
     #[arg(long)]
     tag: Option<String>,
+    /// Only items without a tag
+    #[arg(long, conflicts_with = "tag")]
+    untagged: bool,
+    /// Only kind, id, place and version of each item
+    #[arg(long)]
+    only_ids: bool,
     /// At most so many items
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// head, strong or eventual
-    #[arg(long)]
-    consistency: Option<String>,
-    /// At least as new as this owner_version
-    #[arg(long)]
-    min_version: Option<u64>,
+    #[command(flatten)]
+    freshness: Freshness,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -70,30 +74,40 @@ impl List {
             return print_json(&list);
         }
 
+        print(&self.format(&items))
+    }
+
+    fn format(&self, items: &[Value]) -> String {
         if items.is_empty() {
-            print("nothing kept yet\n")
-        } else {
-            print(&table(
-                ["KIND", "ID", "WHAT", "TAGS", "VERSION", "UPDATED"],
-                items.iter().map(row),
-            ))
+            return "nothing kept yet\n".to_owned();
         }
+        if self.only_ids {
+            return table(
+                ["KIND", "ID", "PLACE", "VERSION"],
+                items.iter().map(short_row),
+            );
+        }
+
+        table(
+            ["KIND", "ID", "WHAT", "TAGS", "VERSION", "UPDATED"],
+            items.iter().map(row),
+        )
     }
 
     fn body(&self, cursor: Option<&Value>) -> Value {
         let mut body = json!({});
-        for (name, value) in [
-            ("kind", &self.kind),
-            ("tag", &self.tag),
-            ("consistency", &self.consistency),
-        ] {
+        for (name, value) in [("kind", &self.kind), ("tag", &self.tag)] {
             if let Some(value) = value {
                 body[name] = json!(value);
             }
         }
-        if let Some(version) = self.min_version {
-            body["min_version"] = json!(version);
+        if self.untagged {
+            body["untagged"] = json!(true);
         }
+        if self.only_ids {
+            body["only"] = json!("ids");
+        }
+        self.freshness.fill(&mut body);
         if let Some(cursor) = cursor {
             body["cursor"] = cursor.clone();
         }
@@ -119,4 +133,9 @@ fn row(item: &Value) -> [String; 6] {
         plain(&item["version"]),
         plain(&item["updated_at"]),
     ]
+}
+
+/// An item's row in the table of `--only-ids`.
+fn short_row(item: &Value) -> [String; 4] {
+    ["kind", "id", "place", "version"].map(|field| plain(&item[field]))
 }

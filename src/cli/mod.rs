@@ -3,6 +3,7 @@
 mod batch;
 mod changes;
 mod client;
+mod codes;
 mod completions;
 mod config;
 mod contexts;
@@ -11,21 +12,29 @@ mod dev;
 mod duration;
 mod edit;
 mod failed;
+mod freshness;
 mod get;
 mod health;
 mod history;
 mod init;
+mod labels;
 mod limits;
 mod list;
+mod lookup;
 mod maintain;
+mod move_item;
 mod nats_options;
+mod otp;
 mod progress;
 mod put;
 mod replay;
 mod rm;
+mod secret_input;
 mod serve;
 mod shard;
 mod show;
+mod tags;
+mod usage;
 mod verify;
 mod version;
 mod wait;
@@ -50,10 +59,20 @@ enum Command {
     Put(put::Put),
     /// Show one item
     Get(get::Get),
-    /// List your items, oldest first
+    /// List your items in your order
     List(list::List),
+    /// Tell which of some ids are among your items
+    Lookup(lookup::Lookup),
     /// Delete an item
     Rm(rm::Rm),
+    /// Move an item in the list
+    Move(move_item::MoveItem),
+    /// List your tags; rename or remove one on all items
+    Tags(tags::Tags),
+    /// Store one-time-password secrets, print their codes, and check codes
+    Otp(otp::Otp),
+    /// Store lists of one-time codes, and take codes from them
+    Codes(codes::Codes),
     /// List what changed since a version
     Changes(changes::Changes),
     /// Print changes as they happen
@@ -66,6 +85,8 @@ enum Command {
     Batch(batch::Batch),
     /// Edit an item in your editor
     Edit(edit::Edit),
+    /// Show how much of the limits you use
+    Usage(usage::Usage),
     /// Show the limits of the service
     Limits(limits::Limits),
     /// Show the version of this program and of the service
@@ -122,13 +143,19 @@ impl Cli {
             Command::Put(put) => put.run().await,
             Command::Get(get) => get.run().await,
             Command::List(list) => list.run().await,
+            Command::Lookup(lookup) => lookup.run().await,
             Command::Rm(rm) => rm.run().await,
+            Command::Move(item) => item.run().await,
+            Command::Tags(tags) => tags.run().await,
+            Command::Otp(otp) => otp.run().await,
+            Command::Codes(codes) => codes.run().await,
             Command::Changes(changes) => changes.run().await,
             Command::Watch(watch) => watch.run().await,
             Command::History(history) => history.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::Batch(batch) => batch.run().await,
             Command::Edit(edit) => edit.run().await,
+            Command::Usage(usage) => usage.run().await,
             Command::Limits(limits) => limits.run().await,
             Command::Health(health) => health.run().await,
             Command::Completions(completions) => completions.run(),
@@ -143,5 +170,16 @@ impl Cli {
             #[cfg(feature = "dev")]
             Command::Dev(dev) => dev.run().await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_commands_and_their_arguments_are_well_formed() {
+        Cli::command().debug_assert();
     }
 }

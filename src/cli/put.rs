@@ -2,7 +2,8 @@
 
 use super::client::Connection;
 use super::failed::CommandError;
-use super::show::{print, print_json, summary};
+use super::labels::Labels;
+use super::show::{kept, print, print_json};
 use crate::wire::Operation;
 use anyhow::bail;
 use clap::Args;
@@ -12,14 +13,17 @@ use serde_json::{Map, Value, json};
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites put instrument US0378331005 --type stock --ticker AAPL --tag tech --meta broker=x
+  gofavorites put instrument RTSX:SiZ6 --type future
   gofavorites put text shopping --text 'milk, bread'
-  gofavorites put instrument US0378331005 --type stock --if-version 42")]
+  gofavorites put instrument US0378331005 --type stock --if-version 42
+  gofavorites put otp bank --tag login      keeps the secret; `otp add` puts another one")]
 pub(super) struct Put {
     #[command(flatten)]
     connection: Connection,
-    /// instrument or text
+    /// instrument or text; of an otp or codes, only the tags and the metadata
     kind: String,
-    /// An instrument's ISIN, or a text's name, which the service chooses if you give none
+    /// An instrument's ISIN or MIC:TICKER, or a text's name, which the service chooses if you give
+    /// none
     id: Option<String>,
     /// An instrument's type: stock, bond, fund, etf, currency, future, option, index, commodity,
     /// crypto, other
@@ -40,12 +44,8 @@ pub(super) struct Put {
     /// The text of a text
     #[arg(long)]
     text: Option<String>,
-    /// A tag; may be given several times
-    #[arg(long = "tag")]
-    tags: Vec<String>,
-    /// Metadata as key=value; may be given several times
-    #[arg(long)]
-    meta: Vec<String>,
+    #[command(flatten)]
+    labels: Labels,
     /// Only if the item is at this version; 0: only if there is none
     #[arg(long)]
     if_version: Option<u64>,
@@ -73,18 +73,12 @@ impl Put {
         if self.json {
             return print_json(&reply);
         }
-        let item = &reply["item"];
-        let id = item["id"].as_str().unwrap_or_default();
-        print(&format!(
-            "kept {} {id} at version {}: {}\n",
-            self.kind,
-            item["version"],
-            summary(item)
-        ))
+        print(&format!("{}\n", kept(&reply["item"])))
     }
 
     fn body(&self) -> anyhow::Result<Value> {
-        let mut body = json!({"kind": self.kind, "tags": self.tags, "meta": self.meta()?});
+        let mut body = json!({"kind": self.kind});
+        self.labels.fill(&mut body)?;
         if let Some(id) = &self.id {
             body["id"] = json!(id);
         }
@@ -110,7 +104,7 @@ impl Put {
             ("currency", &self.currency),
             ("name", &self.name),
         ];
-        let mut data: Map<String, Value> = instrument
+        let data: Map<String, Value> = instrument
             .into_iter()
             .filter_map(|(key, value)| Some((key.to_owned(), json!(value.as_ref()?))))
             .collect();
@@ -122,27 +116,110 @@ impl Put {
                 ))
             }
             "text" => Ok(self.text.as_ref().map(|text| json!({"text": text}))),
+            "otp" | "codes" if self.text.is_some() || !data.is_empty() => {
+                bail!(CommandError::usage(
+                    "put secrets with `otp add`, and codes with `codes new`"
+                ))
+            }
             _ if self.text.is_some() => bail!(CommandError::usage("--text is for the kind text")),
             _ if data.is_empty() => Ok(None),
-            _ => {
-                let isin = self
-                    .id
-                    .as_ref()
-                    .ok_or_else(|| CommandError::usage("name the instrument by its ISIN"))?;
-                data.insert("isin".into(), json!(isin));
-                Ok(Some(data.into()))
-            }
+            _ => self.identify(data).map(Some),
         }
     }
 
-    fn meta(&self) -> anyhow::Result<Map<String, Value>> {
-        let pairs = self.meta.iter().map(|pair| {
-            let (key, value) = pair
-                .split_once('=')
-                .ok_or_else(|| CommandError::usage(format!("--meta {pair}: give key=value")))?;
-            Ok((key.to_owned(), json!(value)))
-        });
+    /// Returns an instrument's data with what identifies it: the ISIN, or market and ticker. An id
+    /// with a colon, which no ISIN has, is market and ticker.
+    fn identify(&self, mut data: Map<String, Value>) -> anyhow::Result<Value> {
+        let Some(id) = &self.id else {
+            if data.contains_key("mic") && data.contains_key("ticker") {
+                return Ok(data.into());
+            }
+            bail!(CommandError::usage(
+                "name the instrument by its ISIN, by MIC:TICKER, or by --mic and --ticker"
+            ));
+        };
 
-        pairs.collect()
+        if let Some((mic, ticker)) = id.split_once(':') {
+            data.entry("mic").or_insert_with(|| json!(mic));
+            data.entry("ticker").or_insert_with(|| json!(ticker));
+        } else {
+            data.insert("isin".into(), json!(id));
+        }
+        Ok(data.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        put: Put,
+    }
+
+    fn data(arguments: &[&str]) -> anyhow::Result<Option<Value>> {
+        let arguments = [&["command"], arguments].concat();
+
+        Command::parse_from(arguments).put.data()
+    }
+
+    #[test]
+    fn an_instrument_is_identified_by_its_isin_or_by_market_and_ticker() {
+        let isin = [
+            "instrument",
+            "US0378331005",
+            "--type",
+            "stock",
+            "--mic",
+            "XNAS",
+        ];
+        let pair = ["instrument", "RTSX:SiZ6:x", "--type", "future"];
+        let options = [
+            "instrument",
+            "--type",
+            "index",
+            "--mic",
+            "X",
+            "--ticker",
+            "Y",
+        ];
+
+        for (arguments, expected) in [
+            (
+                &isin[..],
+                json!({"isin": "US0378331005", "type": "stock", "mic": "XNAS"}),
+            ),
+            (
+                &pair[..],
+                json!({"mic": "RTSX", "ticker": "SiZ6:x", "type": "future"}),
+            ),
+            (
+                &options[..],
+                json!({"mic": "X", "ticker": "Y", "type": "index"}),
+            ),
+        ] {
+            assert_eq!(data(arguments).expect("valid"), Some(expected));
+        }
+
+        assert!(data(&["instrument", "--type", "index", "--mic", "X"]).is_err());
+    }
+
+    #[test]
+    fn without_data_an_item_keeps_what_it_has() {
+        for kept in [["instrument", "RTSX:SiZ6"], ["otp", "bank"], ["codes", "x"]] {
+            assert_eq!(data(&kept).expect("valid"), None);
+        }
+    }
+
+    #[test]
+    fn no_secret_is_an_argument() {
+        for kind in ["otp", "codes"] {
+            let error = data(&[kind, "x", "--text", "hush"]).expect_err("refused");
+
+            assert!(!error.to_string().contains("hush"), "{error}");
+        }
     }
 }

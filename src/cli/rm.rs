@@ -1,7 +1,7 @@
 //! `gofavorites rm`: deletes an item.
 
 use super::client::Connection;
-use super::show::{print, print_json};
+use super::show::{plain, print, print_json};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::json;
@@ -13,9 +13,9 @@ use serde_json::json;
 pub(super) struct Rm {
     #[command(flatten)]
     connection: Connection,
-    /// instrument or text
+    /// instrument, text, otp or codes
     kind: String,
-    /// An instrument's ISIN, or a text's name
+    /// The item's id; an instrument's is its ISIN or MIC:TICKER
     id: String,
     /// Only if the item is at this version
     #[arg(long)]
@@ -51,9 +51,12 @@ impl Rm {
         if self.json {
             return print_json(&reply);
         }
+        let item = &reply["item"];
         print(&format!(
             "deleted {} {} at version {}\n",
-            self.kind, self.id, reply["item"]["version"]
+            plain(&item["kind"]),
+            plain(&item["id"]),
+            item["version"]
         ))
     }
 }

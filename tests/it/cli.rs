@@ -7,6 +7,7 @@ use futures::StreamExt as _;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
+use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -15,22 +16,22 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::Command;
 
 /// A user at a terminal.
-struct Person {
+pub(crate) struct Person {
     url: String,
     password: String,
-    token: String,
-    home: PathBuf,
+    pub token: String,
+    pub home: PathBuf,
 }
 
 /// How a command ended.
-struct Outcome {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Outcome {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
 }
 
 impl Person {
-    fn new(world: &World, caller: &Caller) -> Self {
+    pub fn new(world: &World, caller: &Caller) -> Self {
         Self {
             url: world.nats.url(),
             password: world.secrets.nats("gateway").into(),
@@ -54,7 +55,7 @@ impl Person {
     }
 
     /// Returns the same with the connection and the token in the environment.
-    fn connected(&self, arguments: &[&str]) -> Command {
+    pub fn connected(&self, arguments: &[&str]) -> Command {
         let mut command = self.command(arguments);
         command
             .env("GOFAVORITES_URL", &self.url)
@@ -66,7 +67,7 @@ impl Person {
     }
 
     /// Runs a command, and asserts that it prints no secret.
-    async fn run(&self, mut command: Command) -> Outcome {
+    pub async fn run(&self, mut command: Command) -> Outcome {
         let Output {
             status,
             stdout,
@@ -88,7 +89,7 @@ impl Person {
     }
 
     /// Runs a command that must succeed, and returns its standard output.
-    async fn succeeds(&self, arguments: &[&str]) -> String {
+    pub async fn succeeds(&self, arguments: &[&str]) -> String {
         let Outcome { code, out, err } = self.run(self.connected(arguments)).await;
 
         assert_eq!(code, 0, "{arguments:?}: {err}");
@@ -97,7 +98,7 @@ impl Person {
     }
 
     /// Runs a command that must end with that exit code, and returns its standard error.
-    async fn fails(&self, arguments: &[&str], expected: i32) -> String {
+    pub async fn fails(&self, arguments: &[&str], expected: i32) -> String {
         let Outcome { code, out, err } = self.run(self.connected(arguments)).await;
 
         assert_eq!(code, expected, "{arguments:?}: {out}{err}");
@@ -105,8 +106,20 @@ impl Person {
         err
     }
 
+    /// Runs a command that reads this from its standard input.
+    pub async fn run_with_input(&self, arguments: &[&str], input: &str) -> Outcome {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(input.as_bytes()).expect("written");
+        file.rewind().expect("at the beginning");
+
+        let mut command = self.connected(arguments);
+        command.stdin(file);
+
+        self.run(command).await
+    }
+
     /// Runs a command that must succeed, and returns its output with `--json`.
-    async fn json(&self, arguments: &[&str]) -> Value {
+    pub async fn json(&self, arguments: &[&str]) -> Value {
         let out = self.succeeds(&[arguments, &["--json"]].concat()).await;
 
         serde_json::from_str(&out).expect("JSON")
@@ -120,7 +133,7 @@ fn write_program(path: &Path, text: &str) {
 }
 
 /// Returns the next line of a running command.
-async fn next_line<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>) -> String {
+pub(crate) async fn next_line<R: AsyncBufRead + Unpin>(lines: &mut Lines<R>) -> String {
     lines.next_line().await.expect("read").expect("a line")
 }
 

@@ -16,6 +16,7 @@ mod bad_input;
 mod batch;
 mod changes;
 mod cli;
+mod cli_otp;
 mod cluster;
 mod condition;
 mod connections;

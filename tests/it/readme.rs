@@ -399,12 +399,13 @@ fn lasting(word: &str) -> &str {
     }
 }
 
-/// Returns the words of a line that last; which shard answers first is open.
+/// Returns the words of a line that last; which shard answers first is open, and so is the name of
+/// the bucket's history.
 pub(crate) fn lasting_words(line: &str) -> Vec<&str> {
     let mut words: Vec<&str> = line.split_whitespace().map(lasting).collect();
 
-    if let [.., "shard", id] = &mut words[..] {
-        *id = "…";
+    if let [.., "shard" | "--epoch", name] = &mut words[..] {
+        *name = "…";
     }
 
     words

@@ -1,0 +1,37 @@
+//! The tags and the metadata that a command gives an item.
+
+use super::failed::CommandError;
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+/// The tags and the metadata of an item that is put.
+#[derive(Args)]
+pub(super) struct Labels {
+    /// A tag; may be given several times
+    #[arg(long = "tag")]
+    tags: Vec<String>,
+    /// Metadata as key=value; may be given several times
+    #[arg(long)]
+    meta: Vec<String>,
+}
+
+impl Labels {
+    /// Writes the tags and the metadata into the body of a put.
+    pub fn fill(&self, body: &mut Value) -> anyhow::Result<()> {
+        body["tags"] = json!(self.tags);
+        body["meta"] = self.meta()?.into();
+
+        Ok(())
+    }
+
+    fn meta(&self) -> anyhow::Result<Map<String, Value>> {
+        let pairs = self.meta.iter().map(|pair| {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| CommandError::usage(format!("--meta {pair}: give key=value")))?;
+            Ok((key.to_owned(), json!(value)))
+        });
+
+        pairs.collect()
+    }
+}

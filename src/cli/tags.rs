@@ -1,0 +1,219 @@
+//! `gofavorites tags`: prints the tags in use; `tags rename` and `tags remove`: change a tag on all
+//! items that have it.
+
+use super::client::Connection;
+use super::freshness::Freshness;
+use super::show::{count, plain, print, print_json, table, visible, warn_if_stale};
+use crate::wire::Operation;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+/// List your tags, and how many items have each. With an item, also list which of them it has.
+#[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  gofavorites tags
+  gofavorites tags instrument US0378331005
+  gofavorites tags rename todo later
+  gofavorites tags remove todo"
+)]
+pub(super) struct Tags {
+    #[command(flatten)]
+    connection: Connection,
+    /// instrument, text, otp or codes
+    #[arg(requires = "id")]
+    kind: Option<String>,
+    /// The item's id; an instrument's is its ISIN or MIC:TICKER
+    id: Option<String>,
+    #[command(flatten)]
+    freshness: Freshness,
+    /// Print the reply as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Rename a tag on all items that have it
+    Rename(Rename),
+    /// Remove a tag from all items that have it
+    Remove(Remove),
+}
+
+/// Rename a tag on all items that have it, in one write.
+#[derive(Args)]
+#[command(after_help = "Example:
+  gofavorites tags rename todo later")]
+struct Rename {
+    #[command(flatten)]
+    connection: Connection,
+    /// The tag
+    from: String,
+    /// Its new name; an item that has this tag already keeps it
+    to: String,
+    /// The request id: a write is executed once, however often it is sent with the same id
+    #[arg(long)]
+    request_id: Option<String>,
+    /// Print the reply as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove a tag from all items that have it, in one write. The items stay.
+#[derive(Args)]
+#[command(after_help = "Example:
+  gofavorites tags remove todo")]
+struct Remove {
+    #[command(flatten)]
+    connection: Connection,
+    /// The tag
+    tag: String,
+    /// The request id: a write is executed once, however often it is sent with the same id
+    #[arg(long)]
+    request_id: Option<String>,
+    /// Print the reply as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Tags {
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Some(Command::Rename(rename)) => rename.run().await,
+            Some(Command::Remove(remove)) => remove.run().await,
+            None => self.list().await,
+        }
+    }
+
+    async fn list(self) -> anyhow::Result<()> {
+        let mut body = json!({});
+        for (name, value) in [("kind", &self.kind), ("id", &self.id)] {
+            if let Some(value) = value {
+                body[name] = json!(value);
+            }
+        }
+        self.freshness.fill(&mut body);
+
+        let reply = self.connection.ask(Operation::Tags, &body).await?;
+
+        warn_if_stale(&reply);
+        if self.json {
+            return print_json(&reply);
+        }
+        let tags = reply["tags"].as_array().map_or(&[][..], Vec::as_slice);
+        print(&format_tags(tags, self.id.is_some()))
+    }
+}
+
+/// Returns the table of tags; `of_item` adds the column for one item.
+fn format_tags(tags: &[Value], of_item: bool) -> String {
+    if tags.is_empty() {
+        return "no tags yet\n".to_owned();
+    }
+
+    let tag = |entry: &Value| plain(&entry["tag"]);
+    let items = |entry: &Value| plain(&entry["items"]);
+    if !of_item {
+        let rows = tags.iter().map(|entry| [tag(entry), items(entry)]);
+        return table(["TAG", "ITEMS"], rows);
+    }
+
+    let has_it = |entry: &Value| {
+        if entry["contains"] == true {
+            "yes"
+        } else {
+            "no"
+        }
+    };
+    let rows = tags
+        .iter()
+        .map(|entry| [tag(entry), items(entry), has_it(entry).to_owned()]);
+    table(["TAG", "ITEMS", "HAS IT"], rows)
+}
+
+impl Rename {
+    async fn run(self) -> anyhow::Result<()> {
+        let body = json!({"from": self.from, "to": self.to});
+        let reply = self
+            .connection
+            .open()
+            .await?
+            .write(Operation::TagsRename, &body, self.request_id.as_deref())
+            .await?;
+
+        if self.json {
+            return print_json(&reply);
+        }
+        print(&format!(
+            "renamed {} to {} on {}\n",
+            visible(&self.from),
+            visible(&self.to),
+            count(&reply["items"], "item")
+        ))
+    }
+}
+
+impl Remove {
+    async fn run(self) -> anyhow::Result<()> {
+        let body = json!({"from": self.tag});
+        let reply = self
+            .connection
+            .open()
+            .await?
+            .write(Operation::TagsRename, &body, self.request_id.as_deref())
+            .await?;
+
+        if self.json {
+            return print_json(&reply);
+        }
+        print(&format!(
+            "removed {} from {}\n",
+            visible(&self.tag),
+            count(&reply["items"], "item")
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        tags: Tags,
+    }
+
+    #[test]
+    fn an_item_adds_a_column() {
+        let tags = [
+            json!({"tag": "home", "items": 2, "contains": true}),
+            json!({"tag": "todo", "items": 10, "contains": false}),
+        ];
+
+        assert_eq!(
+            format_tags(&tags, false),
+            "TAG   ITEMS\nhome  2\ntodo  10\n"
+        );
+        assert_eq!(
+            format_tags(&tags, true),
+            "TAG   ITEMS  HAS IT\nhome  2      yes\ntodo  10     no\n"
+        );
+        assert_eq!(format_tags(&[], true), "no tags yet\n");
+    }
+
+    #[test]
+    fn an_item_is_named_by_kind_and_id() {
+        let item = Program::try_parse_from(["program", "text", "rename"]);
+        let kind_alone = Program::try_parse_from(["program", "text"]);
+        let rename = Program::try_parse_from(["program", "rename", "a", "b"]);
+
+        assert!(item.is_ok_and(|program| program.tags.command.is_none()));
+        assert!(kind_alone.is_err());
+        assert!(rename.is_ok_and(|program| program.tags.command.is_some()));
+    }
+}
