@@ -17,6 +17,7 @@ mod list;
 mod page;
 mod put;
 mod quota;
+mod reference;
 mod request;
 mod restore;
 mod version;
@@ -29,6 +30,7 @@ pub use request::Request;
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
 use crate::owners::Owners;
+use crate::reference::ReferenceClient;
 use crate::wire::Operation;
 use serde_json::Value;
 
@@ -39,6 +41,8 @@ pub struct Service {
     pub owners: Owners,
     /// Verifies callers' tokens.
     pub auth: Authenticator,
+    /// Checks that instruments exist; `None` if the settings name no reference service.
+    pub reference: Option<ReferenceClient>,
     /// The bounds on what callers send and get.
     pub limits: LimitsInForce,
     /// The version and build of this program.

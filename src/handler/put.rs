@@ -3,11 +3,11 @@
 use super::condition::Conditions;
 use super::quota::Quota;
 use super::request::Call;
-use super::{Failure, Limits, Service, write};
+use super::{Failure, Limits, Service, reference, write};
 use crate::domain::{Data, Item, ItemId, Kind, Meta, Tags, Timestamp};
 use crate::owners::{Intent, OpenedItem, Snapshot};
 use crate::seal::Content;
-use crate::wire::{Code, Fields, Refusal, data_from};
+use crate::wire::{Code, Fields, Refusal, TraceContext, data_from};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -20,6 +20,8 @@ pub(super) struct Put {
     meta: Meta,
     tags: Tags,
     conditions: Conditions,
+    /// Why the reference service does not confirm the instrument.
+    unconfirmed: Option<Refusal>,
 }
 
 impl Put {
@@ -59,7 +61,16 @@ impl Put {
             meta,
             tags,
             conditions,
+            unconfirmed: None,
         })
+    }
+
+    /// Asks the reference service about an instrument that is put with its data. A refusal counts
+    /// when the write is decided and not before: a repeated write is answered as the first time.
+    pub async fn confirm(&mut self, service: &Service, trace: Option<&TraceContext>) {
+        if let Some(Data::Instrument(instrument)) = &mut self.data {
+            self.unconfirmed = reference::confirm(service, instrument, trace).await.err();
+        }
     }
 
     /// The kind and id of the item. Without an id the service chooses one.
@@ -74,6 +85,10 @@ impl Put {
         quota: &mut Quota,
         limits: &Limits,
     ) -> Result<Content, Failure> {
+        if let Some(refusal) = &self.unconfirmed {
+            return Err(refusal.clone().into());
+        }
+
         let id = match &self.id {
             Some(id) => id.clone(),
             None => ItemId::parse(self.kind, &Uuid::now_v7().to_string(), &limits.item)?,
@@ -164,7 +179,9 @@ fn checked_id(id: Option<ItemId>, data: Option<&Data>) -> Result<Option<ItemId>,
 /// Answers `{item, owner_version}`.
 pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
-    let put = Put::parse(conditions, call.fields, &service.limits.current())?;
+    let mut put = Put::parse(conditions, call.fields, &service.limits.current())?;
+    let confirmed = put.confirm(service, call.trace.as_ref());
+    reference::within(call.deadline, confirmed).await?;
 
     let intent = Intent {
         items: vec![put.item()],
