@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | 0 | [`domain`] | nothing of ours |
 //! | 1 | [`wire`], [`seal`], [`front`], [`requester`], [`breaker`], [`build`], [`secret_file`] | 0 |
-//! | 2 | [`auth`], [`truth`], [`shard`], [`nats`] | 0, 1 |
+//! | 2 | [`auth`], `reference`, [`truth`], [`shard`], [`nats`] | 0, 1 |
 //! | 3 | [`owners`] | 0 to 2 |
 //! | 4 | [`handler`], [`maintenance`] | 0 to 3 |
 //! | 5 | [`app`], [`config`], [`telemetry`], [`shutdown`], `dev` | all below |
@@ -54,6 +54,7 @@ pub mod handler;
 pub mod maintenance;
 pub mod nats;
 pub mod owners;
+pub mod reference;
 pub mod requester;
 pub mod seal;
 pub mod secret_file;

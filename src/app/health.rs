@@ -159,6 +159,7 @@ impl Health {
                 "misses": cache.misses,
             },
             "auth": self.auth(),
+            "reference": self.reference(),
             "truth": self.truth(),
             "postgres": {"breaker": breaker(owners.postgres()), "hosted": owners.hosted()},
             "projection": self.projection(),
@@ -203,6 +204,22 @@ impl Health {
             "revocations": counts.revocations,
             "forged_revocations": counts.forged_revocations,
             "key_reloads": counts.key_reloads,
+        })
+    }
+
+    /// Null if the settings name no reference service.
+    fn reference(&self) -> Value {
+        let Some(reference) = &self.service.reference else {
+            return Value::Null;
+        };
+        let counts = reference.counts();
+
+        json!({
+            "breaker": breaker(reference.breaker()),
+            "asked": counts.asked,
+            "hits": counts.hits,
+            "kept": counts.kept,
+            "silent": counts.silent,
         })
     }
 

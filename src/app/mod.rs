@@ -28,6 +28,7 @@ use crate::config::{Role, Settings};
 use crate::front::Front;
 use crate::handler::{Guesses, LimitsInForce, Service};
 use crate::owners::{Owners, OwnersSettings};
+use crate::reference::ReferenceClient;
 use crate::requester::Requester;
 use crate::seal::{Format, Keyring};
 use crate::shard::Store;
@@ -129,6 +130,14 @@ fn owners_settings(settings: &Settings) -> OwnersSettings {
         heaviest_bytes: settings.limits.heaviest_owner_bytes(),
         retention: settings.retention.clone(),
     }
+}
+
+/// Returns the client of the reference service, if the settings name one. It asks over the
+/// connection to the auth service.
+fn reference_client(settings: &Settings, requester: Requester) -> Option<ReferenceClient> {
+    let limits = settings.limits.item.clone();
+
+    ReferenceClient::new(requester, settings.reference.clone(), limits)
 }
 
 fn reply_wall(settings: &Settings) -> ReplyWall {
@@ -254,6 +263,7 @@ impl App {
         let service = Service {
             owners,
             auth,
+            reference: reference_client(&settings, auth_requester.clone()),
             limits,
             guesses: Guesses::default(),
             build: BuildInfo::of_this_program(),
@@ -410,9 +420,10 @@ impl App {
     /// Checks that the server has accepted the subscriptions, and reports that the worker is ready.
     /// Returns only if one of the two fails.
     async fn be_ready(&self) -> anyhow::Error {
-        let auth = &self.dispatcher.service.auth;
+        let service = &self.dispatcher.service;
 
-        let ready = match check_refusals(&self.connections, &self.echo, auth, &self.bucket).await {
+        let checked = check_refusals(&self.connections, &self.echo, service, &self.bucket).await;
+        let ready = match checked {
             Ok(()) => self.report_ready(),
             Err(error) => Err(error),
         };

@@ -6,9 +6,9 @@ use super::connections::{Connections, flush};
 use super::echo::Echo;
 use super::wait::Wait;
 use super::wait_limit::WaitLimit;
-use crate::auth::Authenticator;
 use crate::config::Role;
 use crate::front::Front;
+use crate::handler::Service;
 use crate::requester::CallError;
 use crate::truth::{Bucket, TruthError};
 use anyhow::bail;
@@ -63,7 +63,7 @@ pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> 
 pub(super) async fn check_refusals(
     connections: &Connections,
     echo: &Echo,
-    auth: &Authenticator,
+    service: &Service,
     bucket: &Bucket,
 ) -> anyhow::Result<()> {
     // The server has processed the subscriptions once it answers what was sent after them.
@@ -83,8 +83,13 @@ pub(super) async fn check_refusals(
         events: Some(events),
     };
     wait(&connections.auth.events)
-        .until_available("the server of the auth service", || auth.knock())
+        .until_available("the server of the auth service", || service.auth.knock())
         .await?;
+    if let Some(reference) = &service.reference {
+        wait(&connections.auth.events)
+            .until_available("the server of the auth service", || reference.knock())
+            .await?;
+    }
     wait(&connections.truth.events)
         .until_available("the bucket", || bucket.position())
         .await?;

@@ -3,7 +3,7 @@
 use super::duration::duration;
 use crate::dev::auth_service::RevokedTokens;
 use crate::dev::secrets::Secrets;
-use crate::dev::{self, PlatformOptions, Topology, auth_service, demo, tokens};
+use crate::dev::{self, PlatformOptions, Topology, auth_service, demo, reference_service, tokens};
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -17,6 +17,7 @@ use std::time::Duration;
   gofavorites dev --fresh
   gofavorites dev --topology leaf
   gofavorites dev --tls
+  gofavorites dev --reference
   gofavorites dev token --sub carol --scope 'favorites:read' --ttl 60s
   gofavorites dev restart worker-a-0")]
 pub(super) struct Dev {
@@ -34,6 +35,9 @@ pub(super) struct Dev {
     /// Let clients of the NATS servers use TLS, with certificates made for this platform
     #[arg(long)]
     tls: bool,
+    /// Run a stand-in reference service too, so that workers check whether instruments exist
+    #[arg(long)]
+    reference: bool,
 }
 
 #[derive(Subcommand)]
@@ -44,6 +48,12 @@ enum Part {
     Servers,
     /// Run the stand-in auth service
     Auth {
+        /// The NATS server
+        #[arg(long)]
+        url: String,
+    },
+    /// Run the stand-in reference service
+    Reference {
         /// The NATS server
         #[arg(long)]
         url: String,
@@ -84,12 +94,12 @@ impl Dev {
             Some(Part::Demo) => self.run_demo().await,
             Some(Part::Servers) => fetch_servers(),
             Some(Part::Auth { url }) => {
-                crate::telemetry::start(&crate::config::LogSettings::default())?;
-                let signal = shutdown_signal()?;
-                let stop = async {
-                    signal.await;
-                };
+                let stop = start_service()?;
                 auth_service::run(url, &self.secrets()?, Some(self.revoked()), stop).await
+            }
+            Some(Part::Reference { url }) => {
+                let stop = start_service()?;
+                reference_service::run(url, &self.secrets()?, stop).await
             }
             Some(Part::Token { sub, scope, ttl }) => self.print_token(sub, scope, *ttl),
             Some(Part::Restart { name }) => {
@@ -157,12 +167,23 @@ impl Dev {
             program: std::env::current_exe().context("this program's own path")?,
             topology: self.topology,
             tls: self.tls,
+            reference: self.reference,
             shards: vec!["a".into(), "b".into()],
             workers: 2,
             usual_ports: true,
             fsync: true,
         })
     }
+}
+
+/// Starts the log of a stand-in service. The returned future ends with the signal to stop.
+fn start_service() -> anyhow::Result<impl Future<Output = ()>> {
+    crate::telemetry::start(&crate::config::LogSettings::default())?;
+    let signal = shutdown_signal()?;
+
+    Ok(async move {
+        signal.await;
+    })
 }
 
 fn fetch_servers() -> anyhow::Result<()> {

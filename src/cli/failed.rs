@@ -156,6 +156,7 @@ fn exit_code(code: &str) -> u8 {
         "overloaded"
         | "truth_unavailable"
         | "auth_unavailable"
+        | "reference_unavailable"
         | "storage_unavailable"
         | "deadline_exceeded" => 8,
         "in_doubt" => 9,

@@ -12,6 +12,7 @@ use crate::maintenance::MaintainSettings;
 use crate::owners::{
     ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings, WriteSettings,
 };
+use crate::reference::ReferenceSettings;
 use crate::shard::ShardSettings;
 use crate::truth::TruthSettings;
 use serde::{Deserialize, Serialize, Serializer};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub keys: KeySettings,
     /// The verification of callers.
     pub auth: AuthSettings,
+    /// The check whether instruments exist.
+    pub reference: ReferenceSettings,
     /// The bucket.
     pub truth: TruthSettings,
     /// Reads.
@@ -247,6 +250,7 @@ impl Settings {
 
         self.check_required(&mut require);
         self.check_servers(&mut require);
+        self.check_reference(&mut require);
         self.check_worker(&mut require);
         self.check_limits(&mut require);
         if let Err(error) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
@@ -341,6 +345,24 @@ impl Settings {
         require(
             self.auth.in_flight > 0,
             "auth.in_flight: at least 1 question",
+        );
+    }
+
+    /// Checks the settings of the reference service.
+    fn check_reference(&self, require: &mut impl FnMut(bool, &str)) {
+        require(
+            self.reference.has_usable_subject(),
+            "reference.subject: parts with dots between them, without wildcards and spaces; empty: \
+             no instrument is checked",
+        );
+        require(
+            self.reference.timeout_ms > 0,
+            "reference.timeout_ms: more than 0 milliseconds",
+        );
+        require(
+            self.reference.cache_entries > 0,
+            "reference.cache_entries: at least 1 answer; to cache none, set found_ttl_s and \
+             unknown_ttl_s to 0",
         );
     }
 
@@ -481,6 +503,22 @@ mod tests {
 
         assert!(error.contains("limits.keys"), "{error}");
         assert!(error.contains("limits.page"), "{error}");
+    }
+
+    #[test]
+    fn a_reference_service_that_cannot_be_asked_is_named() {
+        let mut settings = Settings::default();
+        let error = settings.check().expect_err("no shard").to_string();
+        assert!(!error.contains("reference."), "it is off: {error}");
+
+        settings.reference.subject = "reference.>".into();
+        settings.reference.timeout_ms = 0;
+        settings.reference.cache_entries = 0;
+        let error = settings.check().expect_err("out of bounds").to_string();
+
+        for setting in ["subject", "timeout_ms", "cache_entries"] {
+            assert!(error.contains(&format!("reference.{setting}:")), "{error}");
+        }
     }
 
     #[test]

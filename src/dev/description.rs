@@ -3,6 +3,7 @@
 
 use super::auth_service::{REVOKED_SUBJECT, VERIFY_SUBJECT};
 use super::network::Topology;
+use super::reference_service::REFERENCE_SUBJECT;
 use super::role::HUB_DOMAIN;
 use super::secrets::{Secrets, inbox_prefix, write_private};
 use super::tokens::{ALL_SCOPES, token};
@@ -27,6 +28,8 @@ pub(super) struct PlatformDescription<'a> {
     pub hub: Option<(String, u32)>,
     pub postgres: u32,
     pub auth: u32,
+    /// Process id of the stand-in reference service, where there is one.
+    pub reference: Option<u32>,
     pub maintain: Option<u32>,
     pub shards: Vec<Shard<'a>>,
 }
@@ -114,6 +117,9 @@ impl PlatformDescription<'_> {
             "postgres": {"pid": self.postgres},
             "auth": {"pid": self.auth},
         });
+        if let Some(pid) = self.reference {
+            servers["reference"] = json!({"pid": pid});
+        }
         if let Some(pid) = self.maintain {
             servers["maintain"] = json!({"pid": pid});
         }
@@ -127,11 +133,13 @@ impl PlatformDescription<'_> {
             "tls": self.ca_file.as_ref().map(|file| json!({"ca_file": file})),
             "users": {
                 "gateway": user("gateway"), "gateway2": user("gateway2"), "direct": direct,
-                "auth": user("auth_service"), "operator": user("operator"),
+                "auth": user("auth_service"), "reference": user("reference_service"),
+                "operator": user("operator"),
             },
             "shards": self.shards.iter().map(shard).collect::<Vec<_>>(),
             "tokens": tokens,
             "auth": {"verify_subject": VERIFY_SUBJECT, "revoked_subject": REVOKED_SUBJECT},
+            "reference": self.reference.map(|_| json!({"subject": REFERENCE_SUBJECT})),
             "servers": servers,
         })
     }
@@ -161,6 +169,7 @@ mod tests {
             hub: Some(("nats://127.0.0.1:6".to_owned(), 6)),
             postgres: 2,
             auth: 3,
+            reference: Some(8),
             maintain: Some(7),
             shards: vec![shard],
         };
@@ -175,6 +184,8 @@ mod tests {
         assert_eq!(json["shards"][0]["workers"][1]["pid"], 5);
         assert_eq!(json["servers"]["postgres"]["pid"], 2);
         assert_eq!(json["servers"]["hub"]["pid"], 6);
+        assert_eq!(json["servers"]["reference"]["pid"], 8);
+        assert_eq!(json["reference"]["subject"], REFERENCE_SUBJECT);
         assert!(json["users"]["operator"]["password"].is_string());
         assert_eq!(json["users"]["direct"]["inbox_prefix"], "_INBOX.direct");
         assert!(json["tokens"]["bob"].is_string());

@@ -1,8 +1,8 @@
 //! The whole platform on one machine, for development and tests.
 //!
-//! It consists of the pinned servers with the configurations of `nats/`, a stand-in auth service,
-//! and the workers of two shards. Nothing here is for production, and its output says so. Only the
-//! module `cli` uses this module.
+//! It consists of the pinned servers with the configurations of `nats/`, a stand-in auth service, a
+//! stand-in reference service if it is wanted, and the workers of two shards. Nothing here is for
+//! production, and its output says so. Only the module `cli` uses this module.
 
 pub mod auth_service;
 pub mod certificates;
@@ -17,6 +17,7 @@ pub mod ports;
 pub mod postgres;
 mod postgres_user;
 pub mod process;
+pub mod reference_service;
 pub mod restart;
 pub mod role;
 pub mod secrets;

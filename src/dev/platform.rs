@@ -7,6 +7,7 @@ use super::nats::NatsServer;
 use super::network::{Network, Topology};
 use super::postgres::{PostgresOptions, PostgresServer};
 use super::process::{ChildProcess, end_recorded, record};
+use super::reference_service::REFERENCE_SUBJECT;
 use super::secrets::{Secrets, write_private};
 use super::settings;
 use anyhow::{Context as _, bail};
@@ -34,12 +35,14 @@ pub struct PlatformOptions {
     pub state: PathBuf,
     /// Whether to remove the state of an earlier run first.
     pub fresh: bool,
-    /// The program whose `serve`, `init`, `maintain` and `dev auth` are started.
+    /// The program whose `serve`, `init`, `maintain`, `dev auth` and `dev reference` are started.
     pub program: PathBuf,
     /// How the NATS servers are connected. Each topology has data of its own.
     pub topology: Topology,
     /// Whether clients of the NATS servers have to use TLS.
     pub tls: bool,
+    /// Whether to run the stand-in reference service, and to let the workers ask it.
+    pub reference: bool,
     /// The ids of the shards.
     pub shards: Vec<String>,
     /// The number of workers for each shard.
@@ -57,6 +60,8 @@ pub struct Platform {
     /// The workers of each shard, in the order of the options.
     workers: Vec<Vec<ChildProcess>>,
     auth: ChildProcess,
+    /// None if the options want none.
+    reference: Option<ChildProcess>,
     /// None until the bucket exists.
     maintain: Option<ChildProcess>,
     network: Network,
@@ -108,12 +113,14 @@ impl Platform {
 
         progress("starting the stand-in auth service");
         let auth = spawn_auth(&options, &network.auth_url())?;
+        let reference = spawn_reference(&options, &network.auth_url())?;
 
         let mut platform = Self {
             workers: Vec::new(),
             options,
             secrets,
             auth,
+            reference,
             maintain: None,
             network,
             postgres,
@@ -202,6 +209,12 @@ impl Platform {
         self.describe()
     }
 
+    /// Starts the stand-in reference service again after it has ended.
+    pub(super) fn restart_reference(&mut self) -> anyhow::Result<()> {
+        self.reference = spawn_reference(&self.options, &self.network.auth_url())?;
+        self.describe()
+    }
+
     /// Kills a worker at once, as a crash would. Shards and workers are counted from 0.
     pub fn kill_worker(&mut self, shard: usize, worker: usize) -> anyhow::Result<()> {
         self.workers
@@ -260,7 +273,8 @@ impl Platform {
         let servers = self
             .network
             .processes()
-            .chain([self.postgres.process(), &mut self.auth]);
+            .chain([self.postgres.process(), &mut self.auth])
+            .chain(&mut self.reference);
 
         servers
             .chain(self.workers.iter_mut().flatten())
@@ -312,6 +326,9 @@ impl Platform {
 
         if let Some(maintain) = &mut self.maintain {
             maintain.stop(Signal::SIGTERM, STOP_TIMEOUT)?;
+        }
+        if let Some(reference) = &mut self.reference {
+            reference.stop(Signal::SIGTERM, STOP_TIMEOUT)?;
         }
         self.auth.stop(Signal::SIGTERM, STOP_TIMEOUT)?;
         self.postgres.stop()?;
@@ -431,6 +448,11 @@ impl Platform {
     ) -> anyhow::Result<PathBuf> {
         let postgres_url = self.postgres.url(&database_name(shard));
         let ca_file = self.options.tls.then(|| ca_file(&self.options));
+        let reference_subject = if self.options.reference {
+            REFERENCE_SUBJECT
+        } else {
+            ""
+        };
         let settings = settings::SettingsFor {
             shard,
             user,
@@ -439,6 +461,7 @@ impl Platform {
             ca_file: &ca_file.unwrap_or_default(),
             domain,
             postgres_url: &postgres_url,
+            reference_subject,
         };
 
         let file = self.options.state.join(format!("{name}.toml"));
@@ -506,6 +529,7 @@ impl Platform {
             hub,
             postgres: self.postgres.process().pid(),
             auth: self.auth.pid(),
+            reference: self.reference.as_ref().map(ChildProcess::pid),
             maintain: self.maintain.as_ref().map(ChildProcess::pid),
             shards,
         }
@@ -623,12 +647,26 @@ fn record_process(options: &PlatformOptions, process: &ChildProcess) -> anyhow::
 }
 
 fn spawn_auth(options: &PlatformOptions, url: &str) -> anyhow::Result<ChildProcess> {
+    spawn_service(options, "auth", url)
+}
+
+/// Starts the stand-in reference service, if the options want it.
+fn spawn_reference(options: &PlatformOptions, url: &str) -> anyhow::Result<Option<ChildProcess>> {
+    options
+        .reference
+        .then(|| spawn_service(options, "reference", url))
+        .transpose()
+}
+
+/// Starts a stand-in service, `dev <name>`, which connects to that URL.
+fn spawn_service(options: &PlatformOptions, name: &str, url: &str) -> anyhow::Result<ChildProcess> {
     let mut command = Command::new(&options.program);
     command
-        .args(["dev", "auth", "--url", url, "--state"])
+        .args(["dev", name, "--url", url, "--state"])
         .arg(&options.state);
-    let auth = ChildProcess::spawn("auth", &mut command, &options.state.join("log/auth.log"))?;
-    record_process(options, &auth)?;
+    let log = options.state.join(format!("log/{name}.log"));
+    let service = ChildProcess::spawn(name, &mut command, &log)?;
+    record_process(options, &service)?;
 
-    Ok(auth)
+    Ok(service)
 }

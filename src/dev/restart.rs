@@ -94,6 +94,7 @@ async fn restart(platform: &mut Platform, name: &str) -> anyhow::Result<()> {
     match name {
         "auth" => platform.restart_auth(),
         "postgres" => platform.restart_postgres().await,
+        "reference" => platform.restart_reference(),
         "maintain" => platform.restart_maintain(),
         _ => match platform.find_worker(name) {
             Some((shard, worker)) => platform.restart_worker(shard, worker).await,

@@ -16,7 +16,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The NATS users of `nats/accounts.conf`, and the user of a cluster's routes.
-pub const NATS_USERS: [&str; 14] = [
+pub const NATS_USERS: [&str; 15] = [
     "worker",
     "front",
     "auth",
@@ -24,6 +24,7 @@ pub const NATS_USERS: [&str; 14] = [
     "maintain",
     "operator",
     "auth_service",
+    "reference_service",
     "gateway",
     "gateway2",
     "direct",

@@ -20,6 +20,8 @@ pub(super) struct SettingsFor<'a> {
     /// The JetStream domain of the bucket; empty: the server's own.
     pub domain: &'a str,
     pub postgres_url: &'a str,
+    /// The subject of the reference service; empty: none runs.
+    pub reference_subject: &'a str,
 }
 
 impl SettingsFor<'_> {
@@ -40,7 +42,7 @@ impl SettingsFor<'_> {
         ];
 
         let ca_file = self.ca_file.display().to_string();
-        let sections: [(&str, &[(&str, &str)]); 11] = [
+        let sections: [(&str, &[(&str, &str)]); 12] = [
             ("nats", &[("url", self.nats_url)]),
             ("nats.tls", &[("ca_file", &ca_file)]),
             ("nats.front", &front),
@@ -67,6 +69,7 @@ impl SettingsFor<'_> {
                     ("token_keys", &token_keys),
                 ],
             ),
+            ("reference", &[("subject", self.reference_subject)]),
         ];
 
         let mut toml = String::new();

@@ -197,6 +197,20 @@ impl Instrument {
     pub fn name(&self) -> Option<&InstrumentName> {
         self.name.as_ref()
     }
+
+    /// Fills in the fields that are absent. Those that are present stay as they are.
+    pub fn fill_in(
+        &mut self,
+        ticker: Option<Ticker>,
+        mic: Option<Mic>,
+        currency: Option<CurrencyCode>,
+        name: Option<InstrumentName>,
+    ) {
+        self.ticker = self.ticker.take().or(ticker);
+        self.mic = self.mic.take().or(mic);
+        self.currency = self.currency.take().or(currency);
+        self.name = self.name.take().or(name);
+    }
 }
 
 #[cfg(test)]
@@ -364,6 +378,33 @@ mod tests {
     #[test]
     fn a_stored_field_of_the_wrong_type_is_refused() {
         assert!(serde_json::from_str::<Instrument>(r#"{"isin": 7, "type": "stock"}"#).is_err());
+    }
+
+    #[test]
+    fn only_absent_fields_are_filled_in() {
+        let input = InstrumentInput {
+            mic: None,
+            name: None,
+            ..APPLE
+        };
+        let mut apple = parse(input).expect("valid");
+        let limits = ItemLimits::default();
+        let name = InstrumentName::parse("Apple", &limits).expect("valid");
+
+        apple.fill_in(
+            Some(Ticker::parse("APC", &limits).expect("valid")),
+            Some(Mic::parse("XETR").expect("valid")),
+            Some(CurrencyCode::parse("EUR").expect("valid")),
+            Some(name.clone()),
+        );
+
+        assert_eq!(apple.ticker().map(Ticker::as_str), Some("AAPL"));
+        assert_eq!(apple.mic().map(Mic::as_str), Some("XETR"));
+        assert_eq!(apple.currency().map(CurrencyCode::as_str), Some("USD"));
+        assert_eq!(apple.name(), Some(&name));
+
+        apple.fill_in(None, None, None, None);
+        assert_eq!(apple.name(), Some(&name));
     }
 
     #[test]

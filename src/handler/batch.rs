@@ -7,14 +7,19 @@ use super::put::Put;
 use super::quota::Quota;
 use super::request::Call;
 use super::write::{FRAME_BYTES, WriteState, mark_pending, view, view_bytes_max};
-use super::{Failure, Limits, Service};
+use super::{Failure, Limits, Service, reference};
 use crate::domain::{ItemId, Kind, KindName, Version};
 use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot};
 use crate::seal::{NewContent, StoredRefusal};
-use crate::wire::{Code, Fields, Refusal};
+use crate::wire::{Code, Fields, Refusal, TraceContext};
+use futures::future::join_all;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Display;
+use tokio::sync::Semaphore;
+
+/// The maximum number of questions that a batch has under way at the reference service.
+const QUESTIONS_MAX: usize = 8;
 
 /// `{mode, ops, if_owner_version?}`
 struct Batch {
@@ -121,6 +126,22 @@ impl Batch {
         };
         batch.check_names()?;
         Ok(batch)
+    }
+
+    /// Asks the reference service about the instruments of all puts, some at a time.
+    async fn confirm(&mut self, service: &Service, trace: Option<&TraceContext>) {
+        let permits = &Semaphore::new(QUESTIONS_MAX);
+        let mut questions = Vec::new();
+        for op in self.ops.iter_mut().flatten() {
+            if let Op::Put(put) = op {
+                questions.push(async move {
+                    let _permit = permits.acquire().await;
+                    put.confirm(service, trace).await;
+                });
+            }
+        }
+
+        join_all(questions).await;
     }
 
     /// Checks that no two operations name the same item.
@@ -285,7 +306,9 @@ fn from_stored(RecalledRefusal { json, shown }: RecalledRefusal) -> Result<Value
 
 /// Answers `{results, owner_version}`.
 pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failure> {
-    let batch = Batch::parse(call.fields, &service.limits.current())?;
+    let mut batch = Batch::parse(call.fields, &service.limits.current())?;
+    let confirmed = batch.confirm(service, call.trace.as_ref());
+    reference::within(call.deadline, confirmed).await?;
 
     let intent = Intent {
         items: batch.ops.iter().flatten().map(Op::item).collect(),

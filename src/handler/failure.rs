@@ -23,6 +23,7 @@
 //! | `requester` | `CallError` | a call over NATS without an answer |
 //! | `auth` | [`AuthError`] | `CallError`, or a verdict that cannot be trusted |
 //! | `seal` | [`SealError`], `Broken` | a record that cannot be opened, an incomplete set |
+//! | `reference` | `ReferenceError` | `CallError`, or an answer that cannot be used |
 //! | `truth` | [`TruthError`], `AppendError` | `CallError`, or JetStream's error codes |
 //! | `shard` | `ShardError` | sqlx |
 //! | `owners` | [`OwnersError`], [`WriteFailure`] | `truth`, `shard` and `seal` |
@@ -30,8 +31,9 @@
 //! | `app` | | replies with [`Failure::refusal`], logs an internal error once |
 //!
 //! A refusal that an operation decides is made where its details are known: in the file of the
-//! operation, in `condition.rs`, `quota.rs`, `freshness.rs` (a version that is too high) and
-//! `limits.rs` (a denied admission).
+//! operation, in `condition.rs`, `quota.rs`, `freshness.rs` (a version that is too high),
+//! `limits.rs` (a denied admission) and `reference.rs` (an instrument that is not confirmed).
+//! `ReferenceError` is logged where it comes up, because its request may go on.
 //! `SettingsError` and `SetupError` end the start of a process and not a request.
 
 use crate::auth::AuthError;

@@ -26,6 +26,7 @@ mod otp_verify;
 mod page;
 mod put;
 mod quota;
+mod reference;
 mod request;
 mod restore;
 mod tags;
@@ -42,6 +43,7 @@ pub use request::Request;
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
 use crate::owners::Owners;
+use crate::reference::ReferenceClient;
 use crate::wire::Operation;
 use serde_json::Value;
 
@@ -52,6 +54,8 @@ pub struct Service {
     pub owners: Owners,
     /// Verifies callers' tokens.
     pub auth: Authenticator,
+    /// Checks that instruments exist; `None` if the settings name no reference service.
+    pub reference: Option<ReferenceClient>,
     /// The bounds on what callers send and get.
     pub limits: LimitsInForce,
     /// The wrong one-time passwords of each item.

@@ -5,11 +5,11 @@ use super::item_name::take_known_kind;
 use super::quota::Quota;
 use super::request::Call;
 use super::write::WriteState;
-use super::{Failure, Limits, Service, write};
+use super::{Failure, Limits, Service, reference, write};
 use crate::domain::{Data, Hidden, Item, ItemId, Kind, KindName, Meta, Place, Tags, Timestamp};
 use crate::owners::{Intent, OpenedItem, Snapshot};
 use crate::seal::{Content, Format, NewContent, NewHidden};
-use crate::wire::{Code, Fields, NewData, Refusal, data_from};
+use crate::wire::{Code, Fields, NewData, Refusal, TraceContext, data_from};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ pub(super) struct Put {
     meta: Meta,
     tags: Tags,
     conditions: Conditions,
+    /// Why the reference service does not confirm the instrument.
+    unconfirmed: Option<Refusal>,
 }
 
 impl Put {
@@ -62,7 +64,16 @@ impl Put {
             meta,
             tags,
             conditions,
+            unconfirmed: None,
         })
+    }
+
+    /// Asks the reference service about an instrument that is put with its data. A refusal counts
+    /// when the write is decided and not before: a repeated write is answered as the first time.
+    pub async fn confirm(&mut self, service: &Service, trace: Option<&TraceContext>) {
+        if let Some(NewData::Shown(Data::Instrument(instrument))) = &mut self.data {
+            self.unconfirmed = reference::confirm(service, instrument, trace).await.err();
+        }
     }
 
     /// The kind and id of the item. Without an id the service chooses one.
@@ -72,6 +83,10 @@ impl Put {
 
     /// Decides on the owner's state: the item as it will be, or a refusal.
     pub fn decide(&self, state: &WriteState<'_>, quota: &mut Quota) -> Result<NewContent, Failure> {
+        if let Some(refusal) = &self.unconfirmed {
+            return Err(refusal.clone().into());
+        }
+
         let id = match &self.id {
             Some(id) => id.clone(),
             None => {
@@ -238,7 +253,9 @@ fn checked_id(id: Option<ItemId>, data: Option<&NewData>) -> Result<Option<ItemI
 /// Answers `{item, owner_version}`.
 pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
-    let put = Put::parse(conditions, call.fields, &service.limits.current())?;
+    let mut put = Put::parse(conditions, call.fields, &service.limits.current())?;
+    let confirmed = put.confirm(service, call.trace.as_ref());
+    reference::within(call.deadline, confirmed).await?;
 
     let intent = Intent {
         items: vec![put.item()],

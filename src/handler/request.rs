@@ -6,7 +6,9 @@ use super::{Failure, Service};
 use crate::auth::Principal;
 use crate::owners::Admission;
 use crate::seal::OwnerKey;
-use crate::wire::{Code, Fields, Operation, Refusal, RequestHeaders, Scope, Value, canonical};
+use crate::wire::{
+    Code, Fields, Operation, Refusal, RequestHeaders, Scope, TraceContext, Value, canonical,
+};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
@@ -30,6 +32,8 @@ pub(super) struct Call {
     pub deadline: Instant,
     /// The caller's request id, and the canonical bytes of the request.
     pub request: Option<(String, Zeroizing<Vec<u8>>)>,
+    /// The caller's trace context, to be passed on.
+    pub trace: Option<TraceContext>,
     /// Counts the request as one of the owner's until it ends.
     _admission: Admission,
 }
@@ -61,6 +65,7 @@ impl Request {
             fields,
             deadline: self.deadline,
             request,
+            trace: self.headers.trace,
             _admission: admission,
         })
     }

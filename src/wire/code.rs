@@ -28,7 +28,7 @@ pub enum Code {
     TooLarge,
     /// A value breaks a rule of the domain.
     InvalidItem,
-    /// The instrument is unknown.
+    /// The reference service knows no such instrument.
     UnknownInstrument,
     /// The owner sends requests too fast.
     RateLimited,
@@ -40,6 +40,8 @@ pub enum Code {
     TruthUnavailable,
     /// The auth service does not answer, or its answer cannot be trusted.
     AuthUnavailable,
+    /// The reference service does not answer, and the settings do not accept that.
+    ReferenceUnavailable,
     /// The shard's database is needed and cannot be reached.
     StorageUnavailable,
     /// The deadline passed before anything was written.
@@ -52,7 +54,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::UnsupportedEncoding,
         Self::Unauthenticated,
@@ -70,6 +72,7 @@ impl Code {
         Self::Overloaded,
         Self::TruthUnavailable,
         Self::AuthUnavailable,
+        Self::ReferenceUnavailable,
         Self::StorageUnavailable,
         Self::DeadlineExceeded,
         Self::InDoubt,
@@ -96,6 +99,7 @@ impl Code {
             Self::Overloaded => "overloaded",
             Self::TruthUnavailable => "truth_unavailable",
             Self::AuthUnavailable => "auth_unavailable",
+            Self::ReferenceUnavailable => "reference_unavailable",
             Self::StorageUnavailable => "storage_unavailable",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::InDoubt => "in_doubt",
@@ -119,6 +123,7 @@ impl Code {
             Self::Overloaded
             | Self::TruthUnavailable
             | Self::AuthUnavailable
+            | Self::ReferenceUnavailable
             | Self::StorageUnavailable => 503,
             Self::DeadlineExceeded | Self::InDoubt => 504,
         }
@@ -149,6 +154,7 @@ mod tests {
             ("overloaded", 503),
             ("truth_unavailable", 503),
             ("auth_unavailable", 503),
+            ("reference_unavailable", 503),
             ("storage_unavailable", 503),
             ("deadline_exceeded", 504),
             ("in_doubt", 504),

@@ -1,13 +1,14 @@
 //! The rights of every user on the NATS server: each grant of `nats/accounts.conf` is needed, and
 //! nothing beyond the grants is allowed.
 
-use crate::harness::{Verifier, World, isin, shared};
+use crate::harness::{ReferenceService, Verifier, World, isin, shared};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
 use futures::StreamExt as _;
 use gofavorites::app::{Maintenance, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::dev::reference_service::REFERENCE_SUBJECT;
 use gofavorites::dev::secrets::inbox_prefix;
 use gofavorites::dev::tokens::{ALL_SCOPES, unix_now};
 use serde_json::{Value, json};
@@ -140,6 +141,8 @@ fn settings_with_short_limits(world: &World) -> Settings {
     settings.auth.timeout_ms = 2_000;
     settings.write.local_wait_ms = 2_500;
     settings.projection.poll_ms = 20;
+    settings.reference.subject = REFERENCE_SUBJECT.into();
+    settings.reference.timeout_ms = 2_000;
 
     settings
 }
@@ -187,6 +190,7 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
         .map_err(|error| format!("init: {error:#}"))?;
 
     let _auth = Verifier::honest(&world).await;
+    let _reference = ReferenceService::start(&world, knows_a_name).await;
     let worker = world
         .try_worker(settings)
         .await
@@ -201,6 +205,11 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
     if world.query("a", "select count(*) from item where not deleted") != "3" {
         return Err("the projection has not stored all rows".into());
     }
+
+    let gateway = world.connect("gateway").await;
+    check_reference(&gateway, headers_of(&world, "names"))
+        .await
+        .map_err(|error| format!("reference: {error}"))?;
 
     check_maintenance(&world)
         .await
@@ -285,6 +294,27 @@ async fn check_notification(
         .await
         .map(|_| ())
         .map_err(|_| "no change notification".into())
+}
+
+/// Answers as a reference service that knows every instrument by the same name.
+pub fn knows_a_name(_: &Value) -> Option<String> {
+    Some(json!({"found": true, "name": "known"}).to_string())
+}
+
+/// The worker of shard a asks the reference service, and fills in a name.
+pub async fn check_reference(client: &Client, headers: HeaderMap) -> Result<(), String> {
+    let item = json!({"kind": "instrument", "data": {"isin": isin(2), "type": "stock"}});
+
+    let since = Instant::now();
+    while since.elapsed() < STEP_TIMEOUT {
+        let put = ask(client, "favorites.v1.shard.a.put", headers.clone(), &item).await?;
+        if put["item"]["data"]["name"] == "known" {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    Err("no answer has filled in a name".into())
 }
 
 /// `maintain` raises the floor of an owner who deleted an item, and purges the deletion.
@@ -490,8 +520,9 @@ where
 /// Goal: no grant of `nats/accounts.conf` is superfluous.
 ///
 /// Method: for each grant, a platform runs with accounts that lack it. Callers, the worker, `init`,
-/// `maintain`, the auth service and the operator do their work there; one of them must fail. A few
-/// tries with all grants run among the others, so that no failure comes from a busy machine.
+/// `maintain`, the auth service, the reference service and the operator do their work there; one of
+/// them must fail. A few tries with all grants run among the others, so that no failure comes from a
+/// busy machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_grant_of_the_accounts_is_needed() {
     let _permit = shared().await;
@@ -656,10 +687,11 @@ const ELSEWHERE: [&str; 6] = [
 ];
 
 /// Subscriptions that no user may have.
-const SUBSCRIPTIONS: [&str; 7] = [
+const SUBSCRIPTIONS: [&str; 8] = [
     "favorites.v1.>",
     "favorites.>",
     "auth.v1.verify",
+    REFERENCE_SUBJECT,
     "$KV.favorites.>",
     "$JS.>",
     "$SYS.>",
@@ -698,7 +730,7 @@ impl Forbidden {
     }
 
     fn for_caller(user: &'static str) -> Self {
-        let others = ["auth.v1.verify", REVOKED];
+        let others = ["auth.v1.verify", REFERENCE_SUBJECT, REVOKED];
 
         Self::new(
             user,
@@ -710,7 +742,13 @@ impl Forbidden {
     /// A calling service in the workers' account, where nothing but its permissions keeps it from
     /// what others receive.
     fn for_direct_caller() -> Self {
-        let others = ["auth.v1.verify", REVOKED, "_R_.x", "_INBOX.x"];
+        let others = [
+            "auth.v1.verify",
+            REFERENCE_SUBJECT,
+            REVOKED,
+            "_R_.x",
+            "_INBOX.x",
+        ];
         let inboxes = ["_INBOX.>", "_INBOX.another.>", "_INBOX.*.>", "_INBOX.*.x"];
 
         Self::new(
@@ -728,6 +766,7 @@ impl Forbidden {
             "favorites.v1.put",
             "favorites.changed.x.y",
             "auth.v1.verify",
+            REFERENCE_SUBJECT,
             REVOKED,
             PING,
             "_R_.x",
@@ -745,6 +784,7 @@ impl Forbidden {
             "favorites.v1.put",
             "favorites.changed.x.y",
             "auth.v1.verify",
+            REFERENCE_SUBJECT,
             REVOKED,
             PING,
             "_INBOX_worker.x",
@@ -771,6 +811,7 @@ impl Forbidden {
             "favorites.v1.put",
             "favorites.v1.list",
             "auth.v1.verify",
+            REFERENCE_SUBJECT,
             REVOKED,
         ];
 
@@ -786,6 +827,7 @@ impl Forbidden {
             RECORD,
             "favorites.v1.put",
             "auth.v1.verify",
+            REFERENCE_SUBJECT,
             "_INBOX_worker.x",
             PING,
         ];
@@ -797,8 +839,33 @@ impl Forbidden {
         )
     }
 
+    fn for_reference_service() -> Self {
+        let others = [
+            RECORD,
+            "favorites.v1.put",
+            "auth.v1.verify",
+            REFERENCE_SUBJECT,
+            REVOKED,
+            "_INBOX_worker.x",
+            PING,
+        ];
+
+        Self::new(
+            "reference_service",
+            &[&CHANGES, &READS, &ELSEWHERE, &others],
+            &[&SUBSCRIPTIONS, &OTHERS_INBOXES, &[REVOKED, PING]],
+        )
+    }
+
     fn for_init() -> Self {
-        let others = [RECORD, "favorites.v1.put", "auth.v1.verify", REVOKED, PING];
+        let others = [
+            RECORD,
+            "favorites.v1.put",
+            "auth.v1.verify",
+            REFERENCE_SUBJECT,
+            REVOKED,
+            PING,
+        ];
 
         Self::new(
             "init",
@@ -821,6 +888,7 @@ impl Forbidden {
             "$KV.favorites._b.a",
             "favorites.v1.put",
             "auth.v1.verify",
+            REFERENCE_SUBJECT,
             REVOKED,
             PING,
         ];
@@ -855,6 +923,7 @@ async fn each_user_is_refused_everything_beyond_its_work() {
         Forbidden::for_direct_caller(),
         Forbidden::for_operator(),
         Forbidden::for_auth_service(),
+        Forbidden::for_reference_service(),
         Forbidden::for_init(),
         Forbidden::for_maintenance(),
     ];
@@ -977,7 +1046,12 @@ async fn accounts_alone_keep_callers_apart_and_off_the_bucket() {
 
     alice.put_text("a", "x", "y").await;
     let before = world.records().await;
-    let elsewhere = ["auth.v1.verify", REVOKED, "$SYS.REQ.SERVER.PING"];
+    let elsewhere = [
+        "auth.v1.verify",
+        REFERENCE_SUBJECT,
+        REVOKED,
+        "$SYS.REQ.SERVER.PING",
+    ];
 
     for subject in [&CHANGES[..], &READS, &elsewhere].concat() {
         assert_no_service_responds(&alice.client, subject, "").await;

@@ -237,8 +237,8 @@ fn the_asyncapi_description_matches_the_service() {
     let operations = described.0["operations"].as_object().expect("operations");
     assert_eq!(
         operations.len(),
-        Operation::ALL.len() * 2 + 3,
-        "and change notifications, and both subjects of the auth service"
+        Operation::ALL.len() * 2 + 4,
+        "and change notifications, both subjects of the auth service, and the reference service"
     );
 
     let in_batch = &request_schema(Operation::Batch)["properties"]["ops"]["items"]["oneOf"];

@@ -669,6 +669,46 @@ async fn the_client_shows_items_and_explains_refusals() {
     dev.stop();
 }
 
+/// Goal: with `--reference` the workers refuse instruments that the stand-in does not know, and fill
+/// in what it knows, as the tour says. Without it no reference service runs.
+///
+/// Method: the tour's command, an unknown instrument, and a restart of the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stand_in_reference_service_is_one_option() {
+    let _permit = shared().await;
+    let state = kept_directory().join("dev");
+    let put_microsoft = ["put", "instrument", "US5949181045", "--type", "stock"];
+    let tour = crate::readme::text("docs/tour.md");
+    assert!(tour.contains(&put_microsoft.join(" ")));
+
+    let dev = Dev::start(&state, &["--reference"]);
+    let cli = Cli {
+        state: state.clone(),
+    };
+    let all = dev.description();
+    assert_eq!(all["reference"]["subject"], "reference.v1.instrument");
+    assert!(all["users"]["reference"]["password"].is_string());
+
+    cli.assert_prints(&put_microsoft, "stock MSFT Microsoft Corporation");
+    let unknown = ["put", "instrument", "US0378331013", "--type", "stock"];
+    cli.assert_explains(&unknown, "unknown_instrument");
+
+    let before = pid(&all["servers"]["reference"]);
+    let output = restart(&state, "reference");
+    assert!(output.status.success(), "{output:?}");
+    let after = pid(&dev.description()["servers"]["reference"]);
+    assert_ne!(after, before);
+    assert!(is_alive(after), "it runs again");
+    dev.stop();
+    assert!(!is_alive(after), "it ends with the platform");
+
+    let dev = Dev::start(&state, &[]);
+    let all = dev.description();
+    assert!(all["reference"].is_null(), "off by default");
+    assert!(all["servers"]["reference"].is_null());
+    dev.stop();
+}
+
 #[tokio::test]
 async fn the_demo_runs_to_its_end() {
     let _permit = shared().await;

@@ -1,11 +1,12 @@
 //! The rights of the links between a hub and its leaves: each grant is needed.
 
-use crate::accounts::{Grant, ask, grants, unneeded_grants};
-use crate::harness::{Caller, Leaves, World};
+use crate::accounts::{Grant, ask, check_reference, grants, knows_a_name, unneeded_grants};
+use crate::harness::{Caller, Leaves, ReferenceService, World};
 use async_nats::{Client, HeaderMap};
 use futures::StreamExt as _;
 use gofavorites::config::Settings;
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
+use gofavorites::dev::reference_service::REFERENCE_SUBJECT;
 use gofavorites::dev::role::{ACCOUNTS_CONF, LEAF_ACCOUNTS_CONF};
 use gofavorites::dev::tokens::unix_now;
 use serde_json::{Value, json};
@@ -25,6 +26,8 @@ fn settings_with_short_limits(world: &World, shard: &str) -> Settings {
     settings.auth.timeout_ms = 2_000;
     settings.write.local_wait_ms = 2_500;
     settings.projection.poll_ms = 20;
+    settings.reference.subject = REFERENCE_SUBJECT.into();
+    settings.reference.timeout_ms = 2_000;
 
     settings
 }
@@ -69,6 +72,12 @@ async fn links_carry_everything(conf: &str) -> Result<(), String> {
     request(&carol, "a.list", &json!({}))
         .await
         .map_err(|error| format!("auth at a leaf: {error}"))?;
+
+    // So may a reference service, which a worker at the other leaf asks.
+    let _reference = ReferenceService::start_at(&world, &leaves.b.url(), knows_a_name).await;
+    check_reference(&carol.client, carol.headers())
+        .await
+        .map_err(|error| format!("reference at a leaf: {error}"))?;
 
     Ok(())
 }
@@ -267,8 +276,9 @@ async fn try_configuration(conf: String) -> Result<(), String> {
 /// Goal: no grant of a link between the hub and a leaf is superfluous.
 ///
 /// Method: for each such grant, a hub and two leaves run with accounts that lack it. Callers,
-/// workers, `init`, the auth service and an operator use the links; one of them must fail. Two
-/// tries with all grants run among the others, so that no failure comes from a busy machine.
+/// workers, `init`, the auth service, a reference service and an operator use the links; one of them
+/// must fail. Two tries with all grants run among the others, so that no failure comes from a busy
+/// machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_grant_of_a_link_is_needed() {
     let grants: Vec<Grant> = grants(ACCOUNTS_CONF)

@@ -47,6 +47,7 @@ mod payload;
 mod postgres_tls;
 mod projection;
 mod readme;
+mod reference;
 mod reply_wall;
 mod reproducible;
 mod retry;

@@ -14,6 +14,7 @@ mod leaves;
 pub mod load;
 mod process;
 mod proxy;
+mod reference;
 mod serial;
 mod servers;
 mod shard;
@@ -30,6 +31,7 @@ pub use leaves::Leaves;
 pub use process::Process;
 
 pub use proxy::Proxy;
+pub use reference::ReferenceService;
 pub use serial::{exclusive, shared};
 pub use servers::{dump, dump_all, kept_directory, start_platform};
 pub use verifier::Verifier;

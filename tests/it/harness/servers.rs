@@ -122,6 +122,7 @@ pub async fn start_platform(directory: &Path) -> Platform {
         state: directory.join("dev"),
         fresh: true,
         tls: false,
+        reference: false,
         program: PathBuf::from(env!("CARGO_BIN_EXE_gofavorites")),
         shards: vec!["a".into(), "b".into()],
         workers: 2,
