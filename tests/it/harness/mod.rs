@@ -14,6 +14,7 @@ mod leaves;
 pub mod load;
 mod process;
 mod proxy;
+pub mod samples;
 mod serial;
 mod servers;
 mod shard;
