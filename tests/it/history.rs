@@ -18,19 +18,19 @@ async fn while_stopped(world: &mut World, change: impl FnOnce(&Path)) {
 }
 
 /// As [`while_stopped`], and waits until shard `a` answers again.
-async fn under_workers(world: &mut World, change: impl FnOnce(&Path)) {
+pub(crate) async fn under_workers(world: &mut World, change: impl FnOnce(&Path)) {
     while_stopped(world, change).await;
     world.wait_for_worker("a").await;
 }
 
 /// Replaces the server's store with a backup of it.
-fn restore(store: &Path, backup: &Path) {
+pub(crate) fn restore(store: &Path, backup: &Path) {
     fs::remove_dir_all(store).expect("removed");
     copy(backup, store);
 }
 
 /// Waits until every worker reports that the bucket lost history, and that it is degraded.
-async fn until_noticed(world: &World, workers: usize) {
+pub(crate) async fn until_noticed(world: &World, workers: usize) {
     let start = Instant::now();
     loop {
         let stats = world.stats(workers).await;

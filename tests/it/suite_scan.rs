@@ -5,6 +5,7 @@
 //! a dump of each Postgres, and the logs of servers and workers. `unreadable.rs` checks the subjects
 //! and contents of messages.
 
+use crate::harness::samples::{BANK, CODE_MARK, OTHER_SECRET, OTHER_SECRET_BYTES, RFC_SECRET};
 use crate::harness::{dump, dump_all};
 use gofavorites::dev::fetch::servers;
 use gofavorites::dev::postgres::{PostgresOptions, PostgresServer};
@@ -13,9 +14,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Names of the suite's callers, texts that they write, and the beginning of every token. Shorter
-/// names, such as `bob`, would also be found in random bytes.
-const MARKS: [&str; 9] = [
+/// Names of the suite's callers, texts, secrets, issuers and codes that they write, and the
+/// beginning of every token. Shorter names, such as `bob`, would also be found in random bytes.
+const MARKS: [&str; 14] = [
     "alice",
     "newcomer",
     "load-0-",
@@ -25,6 +26,11 @@ const MARKS: [&str; 9] = [
     "a-favourite-text-",
     "milk, bread",
     "eyJ0eXAiOiJhdCtqd3Qi",
+    RFC_SECRET,
+    OTHER_SECRET,
+    OTHER_SECRET_BYTES,
+    BANK,
+    CODE_MARK,
 ];
 
 /// The pattern of the suite's instruments.

@@ -22,6 +22,13 @@ const TAG: &str = "mark-of-a-tag-e2d4";
 const META: &str = "mark-of-meta-0b6a";
 const NAME: &str = "MARK OF A NAME 3D";
 const REQUEST: &str = "mark-of-a-request-88c3";
+const ISSUER: &str = "mark-of-an-issuer-2f60";
+const ACCOUNT: &str = "mark-of-an-account-93be";
+const CODE: &str = "mark-of-a-code-6b12";
+
+/// The bytes of a one-time-password secret, which are a text, and the same in Base32.
+const SECRET: &str = "mark-of-a-secret-c7d";
+const SECRET_IN_BASE32: &str = "NVQXE2ZNN5TC2YJNONSWG4TFOQWWGN3E";
 
 /// An operation that a caller made up.
 const OPERATION: &str = "mark-of-an-operation-41d9";
@@ -54,8 +61,9 @@ fn marks(caller: &Caller) -> Vec<String> {
     let signature = parts[parts.len() - 1].to_owned();
 
     [USER, TEXT, ITEM, TAG, META, NAME, REQUEST]
-        .map(str::to_owned)
         .into_iter()
+        .chain([ISSUER, ACCOUNT, CODE, SECRET, SECRET_IN_BASE32])
+        .map(str::to_owned)
         .chain([isin(7_007), claims, signature])
         .collect()
 }
@@ -179,6 +187,8 @@ async fn send_requests(caller: &Caller) {
     caller.done("a.restore", &restore).await;
 
     send_batches(caller).await;
+    send_secrets(caller).await;
+    send_orders_and_tags(caller).await;
     caller.done("a.version", &json!({})).await;
     caller.done("a.limits", &json!({})).await;
 }
@@ -199,12 +209,76 @@ async fn send_batches(caller: &Caller) {
     not_found.refusal("not_found");
 }
 
+/// Returns a URI with a marked secret.
+fn uri(r#type: &str, parameters: &str) -> String {
+    format!("otpauth://{type}/{ISSUER}:{ACCOUNT}?secret={SECRET_IN_BASE32}{parameters}")
+}
+
+/// Sends marked secrets and codes through every operation on them.
+async fn send_secrets(caller: &Caller) {
+    let uri = uri("hotp", "&digits=8");
+    let otp = json!({"kind": "otp", "id": ITEM, "data": {"uri": uri}, "tags": [TAG]});
+    let reveal = json!({"kind": "otp", "id": ITEM, "reveal": true});
+    let list = json!({"kind": "codes", "id": ITEM, "data": {"codes": [CODE]}});
+    let reveal_list = json!({"kind": "codes", "id": ITEM, "reveal": true});
+    let take = json!({"id": ITEM});
+    let added = json!({"id": ITEM, "codes": [format!("{CODE}-2")]});
+
+    let first = caller.done("a.put", &otp).await;
+    let revealed = caller.done("a.get", &reveal).await;
+    assert_eq!(revealed["item"]["data"]["secret"], SECRET_IN_BASE32);
+    let code = caller.done("a.otp.code", &take).await;
+    let used = json!({"id": ITEM, "code": code["code"]});
+    let verified = caller.done("a.otp.verify", &used).await;
+    assert_eq!(verified["valid"], false);
+
+    caller.done("a.put", &list).await;
+    let taken = caller.ask_once("a.codes.take", CODE, &take).await;
+    assert_eq!(taken.body["code"], CODE);
+    caller.done("a.codes.add", &added).await;
+    let revealed = caller.done("a.get", &reveal_list).await;
+    assert_eq!(revealed["item"]["data"]["taken"], json!([CODE]));
+
+    // A deletion keeps what must not be used again.
+    for kind in ["otp", "codes"] {
+        let item = json!({"kind": kind, "id": ITEM});
+        caller.done("a.delete", &item).await;
+    }
+    let version = &first["item"]["version"];
+    let restore = json!({"kind": "otp", "id": ITEM, "version": version});
+    caller.done("a.restore", &restore).await;
+}
+
+/// Sends marked data through the operations on order and tags, and in questions about many items.
+async fn send_orders_and_tags(caller: &Caller) {
+    let text = json!({"kind": "text", "id": ITEM});
+    let after = json!({"kind": "text", "id": ITEM, "after": {"kind": "otp", "id": ITEM}});
+    let missing = json!({"kind": "text", "id": USER});
+    let lookup = json!({"items": [text, missing]});
+    let new = format!("{TAG}-2");
+
+    caller.done("a.move", &after).await;
+    caller.done("a.move", &text).await;
+    caller.done("a.lookup", &lookup).await;
+    caller.done("a.usage", &json!({})).await;
+    caller.done("a.list", &json!({"only": "ids"})).await;
+
+    caller.done("a.tags", &text).await;
+    let rename = json!({"from": TAG, "to": new});
+    caller.done("a.tags.rename", &rename).await;
+    let rename = json!({"from": new, "to": TAG});
+    caller.done("a.tags.rename", &rename).await;
+}
+
 /// Sends marked data in requests that are refused.
 async fn send_bad_requests(caller: &Caller) {
     let text = json!({"kind": "text", "id": ITEM, "data": {"text": TEXT}});
     let other = json!({"kind": "text", "id": USER, "data": {"text": TEXT}});
     let conflict = json!({"kind": "text", "id": ITEM, "data": {"text": TEXT}, "if_version": 0});
     let unknown_field = json!({"kind": "text", "id": ITEM, TEXT: 1});
+    let bad_otp = json!({"kind": "otp", "data": {"uri": uri("hotp", "&digits=9")}});
+    let bad_codes = json!({"kind": "codes", "data": {"codes": [CODE, CODE]}});
+    let bad_rename = json!({"from": format!("{TAG}-none"), "to": TAG});
 
     let reused = caller.ask_once("a.put", REQUEST, &other).await;
     reused.refusal("request_id_reused");
@@ -215,11 +289,19 @@ async fn send_bad_requests(caller: &Caller) {
         ("a.put", unknown_field, "bad_request"),
         ("a.put", json!({"kind": TEXT}), "invalid_item"),
         ("a.get", json!({"kind": "text", "id": USER}), "not_found"),
+        ("a.put", bad_otp, "invalid_item"),
+        ("a.put", bad_codes, "invalid_item"),
+        ("a.codes.take", json!({"id": USER}), "not_found"),
+        ("a.tags.rename", bad_rename, "not_found"),
         (made_up.as_str(), json!({}), "bad_request"),
     ] {
         let reply = caller.ask(operation, &body).await;
         reply.refusal(code);
     }
+
+    // Whether such a code is wrong or refused does not matter here.
+    let verify = json!({"id": ITEM, "code": CODE});
+    caller.ask("a.otp.verify", &verify).await;
 
     let mut headers = caller.headers();
     headers.insert("Content-Type", TEXT);

@@ -15,6 +15,7 @@ pub mod load;
 mod process;
 mod proxy;
 mod reference;
+pub mod samples;
 mod serial;
 mod servers;
 mod shard;
