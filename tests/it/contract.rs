@@ -20,6 +20,13 @@ const VERSION_FIELDS: [&str; 6] = [
     "if_owner_version",
 ];
 
+/// The texts that are compared to the letter, even if they are numbers: those of the examples come
+/// from known secrets and lists.
+const EXACT: [&str; 1] = ["code"];
+
+/// The objects whose numbers depend on how items are stored. Only their fields are compared.
+const FLEETING_NUMBERS: [&str; 1] = ["bytes"];
+
 /// The operations of whose reply the contract shows only a part.
 const SHOWN_IN_PART: [&str; 1] = ["limits"];
 
@@ -63,6 +70,9 @@ fn real_request(shown: &Value, versions: &Versions) -> Value {
 /// same shown version must be the same real version everywhere.
 fn assert_shown(name: &str, shown: &Value, real: &Value, versions: &mut Versions, in_part: bool) {
     match (shown, real) {
+        (Value::Object(shown), Value::Object(real)) if FLEETING_NUMBERS.contains(&name) => {
+            assert!(shown.keys().eq(real.keys()), "{name}");
+        }
         (Value::Object(shown), Value::Object(real)) => {
             assert!(
                 in_part || shown.keys().eq(real.keys()),
@@ -90,6 +100,9 @@ fn assert_shown(name: &str, shown: &Value, real: &Value, versions: &mut Versions
             let expected = *versions.entry(shown).or_insert(real);
 
             assert_eq!(expected, real, "{name}: {shown} is shown");
+        }
+        (Value::String(shown), Value::String(real)) if EXACT.contains(&name) => {
+            assert_eq!(shown, real, "{name}");
         }
         (Value::String(shown), Value::String(real)) if FLEETING.contains(&name) => {
             assert_eq!(shown.split('.').count(), real.split('.').count(), "{name}");
@@ -123,7 +136,8 @@ async fn the_contracts_examples_go_as_they_are_shown() {
                     "{request}"
                 );
 
-                reply = alice.ask(name, &request).await.body;
+                // Addressed to the shard, because the name of an operation may have a dot.
+                reply = alice.ask(&format!("a.{name}"), &request).await.body;
                 let is_refusal = reply.get("error").is_some();
                 let message = if is_refusal { "refusal" } else { "reply" };
 
