@@ -125,6 +125,6 @@ mod tests {
             updated_at: timestamp,
         };
 
-        assert_eq!(format!("{item:?} {:?}", item.data), "Item Data");
+        assert_eq!(format!("{item:?} {:?}", item.data), "Item Some(Data)");
     }
 }
