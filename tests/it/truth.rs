@@ -271,8 +271,8 @@ async fn records(breaker: &Client) -> Vec<(String, u64, Vec<u8>)> {
             // No message has that sequence. Above 40 there are none.
             None if sequence > 40 => break,
             None => {}
-            // A barrier is not a record.
-            Some(subject) if subject.contains("._b.") => {}
+            // Barriers and marks are no records.
+            Some(subject) if subject.contains("favorites._") => {}
             Some(subject) => found.push((subject, sequence, message.payload.to_vec())),
         }
 
