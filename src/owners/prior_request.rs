@@ -204,10 +204,16 @@ impl Owners {
     }
 }
 
-/// Returns whether a write with this request id made the record.
+/// Returns whether the record is an item's, and a write with this request id made it.
+///
+/// A record that this version does not know may name the request too, and may still be there after
+/// the items were changed again. It cannot be opened, so it does not lead to the write.
 fn is_made_by(record: &Record, request_id: &RequestHash) -> bool {
-    record
-        .envelope
-        .request
-        .is_some_and(|(id, _)| id == *request_id)
+    let is_item = matches!(record.name, RecordName::Item(_));
+
+    is_item
+        && record
+            .envelope
+            .request
+            .is_some_and(|(id, _)| id == *request_id)
 }
