@@ -68,10 +68,10 @@ pub(super) async fn lookup(service: &Service, call: Call) -> Result<Value, Failu
             .living(snapshot)?
             .map_or(Value::Null, |item| view(&item));
         used += item.to_string().len() + 1;
+        if used > limit {
+            return Err(Refusal::too_large("items", used, limit).into());
+        }
         items.push(item);
-    }
-    if used > limit {
-        return Err(Refusal::too_large("items", used, limit).into());
     }
 
     let reply = json!({"items": items, "owner_version": snapshot.version().get()});

@@ -263,10 +263,7 @@ pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Fail
     let confirmed = put.confirm(service, call.trace.as_ref());
     reference::within(call.deadline, confirmed).await?;
 
-    let intent = Intent {
-        items: vec![put.item()],
-        request: call.request,
-    };
+    let intent = Intent::about(vec![put.item()], call.request);
     let decide = |snapshot: &Snapshot| {
         let limits = service.limits.current();
         let state = WriteState::new(service, snapshot, &limits);

@@ -71,6 +71,7 @@ pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Value, 
     let intent = Intent {
         items: Vec::new(),
         request: call.request,
+        any_item: true,
     };
     let decide = |snapshot: &Snapshot| rename.decide(snapshot, &service.limits.current());
     let outcome = service

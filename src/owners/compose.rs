@@ -25,6 +25,11 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
+    /// The size of the records, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.records.iter().map(|record| record.value.len()).sum()
+    }
+
     /// Returns the records as the truth stores them if the last one has the version `last`. The
     /// versions of one write are consecutive.
     pub(super) fn stored(&self, last: Version) -> Result<Vec<Record>, SealError> {
@@ -103,13 +108,8 @@ impl Owners {
     /// The format of the next write on this snapshot: the one that the bucket permits. If the owner
     /// has a record of the newer format, another worker has seen the permission already.
     pub fn format_for(&self, snapshot: &Snapshot) -> Format {
-        let newest = snapshot
-            .set()
-            .records()
-            .map(|record| record.envelope.format)
-            .max();
-
-        self.0.bucket.format().max(newest.unwrap_or(Format::One))
+        let newest = snapshot.set().newest_format();
+        self.0.bucket.format().max(newest)
     }
 
     /// Seals the record of one item.

@@ -93,7 +93,7 @@ impl Owners {
     }
 
     /// Returns the current records of the items that the request is about: those that it names, and
-    /// those that it created; all if it names none.
+    /// those that it created; all if it may write any.
     fn items_of<'s>(
         &self,
         snapshot: &'s Snapshot,
@@ -109,7 +109,7 @@ impl Owners {
             .iter()
             .filter_map(|(kind, id)| Some(keys.item(kind.as_str(), id.as_ref()?.as_str())));
         let mut items: Vec<ItemKey> = named.collect();
-        if intent.items.is_empty() {
+        if intent.any_item {
             items.extend(snapshot.items()?.iter().map(|item| item.key));
         }
         if intent.items.iter().any(|(_, id)| id.is_none()) {
@@ -140,11 +140,21 @@ impl Owners {
             return Ok(Some((vec![found], refused)));
         }
 
+        let version = |number| Version::new(number).ok_or(SealError::Malformed);
         let last = record.version.get() + u64::from(part.followed_by);
+        let first = (last + 1).saturating_sub(part.of.into());
+        let mut kept = self
+            .records_between(snapshot, version(first)?, version(last)?)
+            .await;
+
         let mut items = Vec::with_capacity(usize::from(part.of));
-        for version in last + 1 - u64::from(part.of)..=last {
-            let version = Version::new(version).ok_or(SealError::Malformed)?;
-            match self.record_at(snapshot, version).await? {
+        for number in first..=last {
+            let version = version(number)?;
+            let record = match kept.remove(&version) {
+                Some(record) => Some(record),
+                None => self.0.bucket.record_at(snapshot.owner(), version).await?,
+            };
+            match record {
                 Some(record) => items.push(snapshot.open(&record)?),
                 None => return Ok(None),
             }
@@ -175,6 +185,35 @@ impl Owners {
             recalled.insert(at, RecalledRefusal { json, shown });
         }
         Ok(recalled)
+    }
+
+    /// Returns the owner's item records of these versions, as far as they are current or in this
+    /// shard's Postgres.
+    async fn records_between(
+        &self,
+        snapshot: &Snapshot,
+        first: Version,
+        last: Version,
+    ) -> BTreeMap<Version, Record> {
+        let in_postgres = self
+            .0
+            .store
+            .records_between(snapshot.owner(), first, last)
+            .await
+            .unwrap_or_else(|error| {
+                debug!(%error, "cannot read records from Postgres: asking the truth");
+                Vec::new()
+            });
+
+        let current = snapshot
+            .set()
+            .records()
+            .filter(|record| (first..=last).contains(&record.version));
+        in_postgres
+            .into_iter()
+            .chain(current.cloned())
+            .map(|record| (record.version, record))
+            .collect()
     }
 
     /// Finds the owner's record of that version among the current records, in this shard's
