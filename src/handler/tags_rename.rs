@@ -24,6 +24,7 @@ impl Rename {
         let to = fields.text("to")?;
         fields.finish()?;
 
+        Tags::parse_one(&from, "from", &limits.item)?;
         if let Some(to) = &to {
             Tags::parse_one(to, "to", &limits.item)?;
         }

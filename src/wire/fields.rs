@@ -53,6 +53,11 @@ impl Fields {
         }
     }
 
+    /// Returns whether the field is present.
+    pub fn has(&self, name: &str) -> bool {
+        self.remaining.contains_key(name)
+    }
+
     /// Returns whether the field is the number 0, without taking it.
     pub fn is_zero(&self, name: &str) -> bool {
         matches!(self.remaining.get(name), Some(Value::Int(0)))
