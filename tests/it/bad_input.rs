@@ -210,7 +210,6 @@ fn invalid_texts() -> Vec<Case> {
     let long_id = json!({"id": "a".repeat(257)});
 
     vec![
-        invalid_text(json!({"kind": "Text"}), "kind", "instrument, text"),
         invalid_text(json!({"data": {"text": ""}}), "data.text", ""),
         invalid_text(long_text, "data.text", "65"),
         invalid_text(json!({"id": ""}), "id", ""),

@@ -133,7 +133,7 @@ async fn a_lookup_of_another_form_is_refused() {
             "items[1].x",
         ),
         (
-            with(json!({"kind": "x", "id": "n"})),
+            with(json!({"kind": "X", "id": "n"})),
             "invalid_item",
             "items[1].kind",
         ),
