@@ -18,3 +18,6 @@ create table other_record (
 -- The name of the bucket's history, as this shard last followed it. Who accepts a loss gives the history another name,
 -- unless another shard has done so already.
 alter table cursor add column epoch text;
+
+-- "What did this write write": the records of one write have consecutive versions, and may be many.
+create index item_version_by_version on item_version (owner_key, version);

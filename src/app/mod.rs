@@ -369,6 +369,11 @@ impl App {
         let owners = &self.dispatcher.service.owners;
         let mut tasks = Tasks::default();
 
+        // The first request needs the name of the bucket's history.
+        if let Err(error) = owners.follow_marks().await {
+            warn!(%error, "cannot read the bucket's marks, will retry");
+        }
+
         tasks.start("projection", {
             let owners = owners.clone();
             let reconnects = self.connections.truth.reconnects.clone();

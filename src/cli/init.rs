@@ -21,7 +21,12 @@ pub(super) struct Init {
 
 fn parse_format(text: &str) -> Result<Format, String> {
     let format = text.parse().ok().and_then(Format::from_number);
-    format.ok_or_else(|| format!("this version knows the formats 1 to {}", Format::NEWEST.number()))
+    format.ok_or_else(|| {
+        format!(
+            "this version knows the formats 1 to {}",
+            Format::NEWEST.number()
+        )
+    })
 }
 
 impl Init {
@@ -38,7 +43,10 @@ impl Init {
         } else {
             "exists, and its settings are right"
         };
-        println!("bucket {bucket}: {outcome}; workers write format {}", prepared.format);
+        println!(
+            "bucket {bucket}: {outcome}; workers write format {}",
+            prepared.format
+        );
         println!(
             "shard {}: Postgres has this version's schema",
             settings.shard.id

@@ -206,9 +206,12 @@ impl Instrument {
         currency: Option<CurrencyCode>,
         name: Option<InstrumentName>,
     ) {
-        self.ticker = self.ticker.take().or(ticker);
+        // Ticker and currency are those of a listing.
+        if self.mic.is_none() || self.mic == mic {
+            self.ticker = self.ticker.take().or(ticker);
+            self.currency = self.currency.take().or(currency);
+        }
         self.mic = self.mic.take().or(mic);
-        self.currency = self.currency.take().or(currency);
         self.name = self.name.take().or(name);
     }
 }

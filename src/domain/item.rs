@@ -44,6 +44,9 @@ pub enum Data {
     Otp(OtpFacts),
     /// A list of one-time codes, without the codes.
     Codes(CodesFacts),
+    /// A text of the made-up next release.
+    #[cfg(feature = "next")]
+    Basket(Text),
 }
 
 opaque_debug!(Item, Data);
@@ -56,6 +59,8 @@ impl Data {
             Self::Text(_) => Kind::Text,
             Self::Otp(_) => Kind::Otp,
             Self::Codes(_) => Kind::Codes,
+            #[cfg(feature = "next")]
+            Self::Basket(_) => Kind::Basket,
         }
     }
 }
@@ -125,6 +130,6 @@ mod tests {
             updated_at: timestamp,
         };
 
-        assert_eq!(format!("{item:?} {:?}", item.data), "Item Data");
+        assert_eq!(format!("{item:?} {:?}", item.data), "Item Some(Data)");
     }
 }

@@ -26,6 +26,8 @@ impl ItemId {
 
         match kind {
             Kind::Text | Kind::Otp | Kind::Codes => Ok(Self(text.to_owned())),
+            #[cfg(feature = "next")]
+            Kind::Basket => Ok(Self(text.to_owned())),
             Kind::Instrument => Self::parse_instrument(text, limits).map_err(|invalid| {
                 let reason =
                     format!("the id of an instrument is its ISIN or MIC:TICKER; {invalid}");

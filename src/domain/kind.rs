@@ -16,6 +16,9 @@ pub enum Kind {
     Otp,
     /// A list of one-time codes.
     Codes,
+    /// A text of the made-up next release.
+    #[cfg(feature = "next")]
+    Basket,
 }
 
 /// The name of a kind, which this version may not know: a newer version of the service may have
@@ -30,12 +33,28 @@ pub enum KindName {
 }
 
 impl Kind {
-    /// Every kind that this version supports.
-    pub const ALL: [Self; 4] = [Self::Instrument, Self::Text, Self::Otp, Self::Codes];
+    /// Returns every kind that this version supports.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let kinds = [Self::Instrument, Self::Text, Self::Otp, Self::Codes];
+
+        kinds.into_iter().chain(Self::of_next_release())
+    }
+
+    /// Returns the kind that only the made-up next release supports, if this process plays it.
+    #[cfg(feature = "next")]
+    fn of_next_release() -> Option<Self> {
+        super::next::is_active().then_some(Self::Basket)
+    }
+
+    /// Returns nothing: this build has no next release.
+    #[cfg(not(feature = "next"))]
+    fn of_next_release() -> Option<Self> {
+        None
+    }
 
     /// Returns the kind of that name, in lower case.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+        Self::all().find(|kind| kind.as_str() == text)
     }
 
     /// Returns the name on the wire.
@@ -45,6 +64,8 @@ impl Kind {
             Self::Text => "text",
             Self::Otp => "otp",
             Self::Codes => "codes",
+            #[cfg(feature = "next")]
+            Self::Basket => "basket",
         }
     }
 
@@ -79,8 +100,8 @@ impl KindName {
     /// Returns the refusal of a kind that this version does not know and that the owner has no such
     /// item of.
     pub fn unknown() -> Invalid {
-        let supported = Kind::ALL.map(Kind::as_str).join(", ");
-        Invalid::new("kind", format!("must be one of {supported}"))
+        let supported: Vec<_> = Kind::all().map(Kind::as_str).collect();
+        Invalid::new("kind", format!("must be one of {}", supported.join(", ")))
     }
 
     /// Returns the kind, if this version knows it.
@@ -133,7 +154,7 @@ mod tests {
 
     #[test]
     fn every_kind_parses_from_its_name() {
-        for kind in Kind::ALL {
+        for kind in Kind::all() {
             assert_eq!(Kind::parse(&kind.to_string()), Some(kind));
             assert_eq!(
                 KindName::parse(kind.as_str()),

@@ -229,8 +229,14 @@ mod tests {
     fn a_tag_is_renamed_or_taken_away() {
         let tags = tags(&["a", "b"]).expect("valid");
 
-        assert_eq!(tags.renamed("a", Some("c")).iter().collect::<Vec<_>>(), ["b", "c"]);
-        assert_eq!(tags.renamed("a", Some("b")).iter().collect::<Vec<_>>(), ["b"]);
+        assert_eq!(
+            tags.renamed("a", Some("c")).iter().collect::<Vec<_>>(),
+            ["b", "c"]
+        );
+        assert_eq!(
+            tags.renamed("a", Some("b")).iter().collect::<Vec<_>>(),
+            ["b"]
+        );
         assert_eq!(tags.renamed("a", None).iter().collect::<Vec<_>>(), ["b"]);
     }
 

@@ -1,9 +1,9 @@
 //! The values that the service stores, as types that cannot hold an invalid value.
 //!
 //! Each type has one fallible constructor, and a file of its own or shared with closely related
-//! types. This module is pure: it uses no other module and reads no clock except in
-//! [`Timestamp::now`]. Types that hold an owner's data print only their name in
-//! [`Debug`](std::fmt::Debug).
+//! types. This module is pure: it uses no other module, reads no clock except in
+//! [`Timestamp::now`], and no environment except in `next`, which only test builds have. Types that
+//! hold an owner's data print only their name in [`Debug`](std::fmt::Debug).
 
 mod codes;
 mod hidden;
@@ -16,6 +16,8 @@ mod kind;
 mod labels;
 mod limits;
 mod market;
+#[cfg(feature = "next")]
+pub mod next;
 mod opaque;
 mod otp;
 mod place;

@@ -310,10 +310,10 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
     let confirmed = batch.confirm(service, call.trace.as_ref());
     reference::within(call.deadline, confirmed).await?;
 
-    let intent = Intent {
-        items: batch.ops.iter().flatten().map(Op::item).collect(),
-        request: call.request,
-    };
+    let intent = Intent::about(
+        batch.ops.iter().flatten().map(Op::item).collect(),
+        call.request,
+    );
     let decide = |snapshot: &Snapshot| {
         let limits = service.limits.current();
         batch.decide(WriteState::new(service, snapshot, &limits))

@@ -47,10 +47,7 @@ pub(super) async fn codes_add(service: &Service, call: Call) -> Result<Value, Fa
     let request = CodesAdd::parse(call.fields, &service.limits.current())?;
 
     let ItemName { kind, id } = &request.item;
-    let intent = Intent {
-        items: vec![(kind.clone(), Some(id.clone()))],
-        request: call.request,
-    };
+    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
     let decide = |snapshot: &Snapshot| {
         let limits = service.limits.current();
         let state = WriteState::new(service, snapshot, &limits);

@@ -57,10 +57,10 @@ pub(super) async fn codes_take(service: &Service, mut call: Call) -> Result<Valu
     let name = ItemName::take_id(Kind::Codes, &mut call.fields, &limits)?;
     call.fields.finish()?;
 
-    let intent = Intent {
-        items: vec![(name.kind.clone(), Some(name.id.clone()))],
-        request: call.request,
-    };
+    let intent = Intent::about(
+        vec![(name.kind.clone(), Some(name.id.clone()))],
+        call.request,
+    );
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, |snapshot| {

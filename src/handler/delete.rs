@@ -68,7 +68,13 @@ fn remains(state: &WriteState<'_>, living: &OpenedItem) -> Result<NewHidden, Fai
         return Ok(NewHidden::New(Hidden::CodesRemains(codes.remains(hash))));
     }
 
-    Ok(NewHidden::None)
+    // A newer worker knows what has to be kept of it.
+    let is_known = living.body.content.kind().known().is_some();
+    Ok(if is_known {
+        NewHidden::None
+    } else {
+        NewHidden::Kept
+    })
 }
 
 /// Answers `{item, owner_version}`. The item is `{kind, id, version, deleted: true, updated_at}`.
@@ -76,10 +82,7 @@ pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, F
     let conditions = Conditions::take(&mut call.fields)?;
     let delete = Delete::parse(conditions, call.fields, &service.limits.current())?;
 
-    let intent = Intent {
-        items: vec![delete.item()],
-        request: call.request,
-    };
+    let intent = Intent::about(vec![delete.item()], call.request);
     let decide = |snapshot: &Snapshot| {
         let limits = service.limits.current();
         let state = WriteState::new(service, snapshot, &limits);

@@ -27,7 +27,9 @@ pub(super) async fn check(
     };
     let present = service.owners.epoch();
     let from_the_beginning = operation == Operation::Changes && fields.is_zero("since");
-    if from_the_beginning || present.as_ref() == Some(&named) {
+    // A worker that does not know the present one yet cannot tell.
+    let is_unknown = present.is_none() && !service.owners.has_lost_history();
+    if from_the_beginning || is_unknown || present.as_ref() == Some(&named) {
         return Ok(());
     }
 

@@ -149,6 +149,12 @@ impl From<WriteFailure> for Failure {
                 "too many other writes to this owner's items are under way: ask again",
             ),
             WriteFailure::Full => bucket_full(),
+            WriteFailure::TooLarge { used, limit } => Refusal::new(
+                Code::TooLarge,
+                format!("the items would take {used} bytes in one write, and {limit} are allowed"),
+            )
+            .with("used", used)
+            .with("limit", limit),
             WriteFailure::OutOfTime => deadline_exceeded(),
             WriteFailure::InDoubt => Refusal::new(
                 Code::InDoubt,

@@ -61,15 +61,13 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Value, Failure>
 
 /// Adds what other replies hide to the item's data.
 fn reveal(shown: &mut Value, snapshot: &Snapshot, item: &OpenedItem) -> Result<(), Failure> {
-    let data = &mut shown["data"];
-
     if let Some(otp) = snapshot.otp(item)? {
-        data["uri"] = otp.uri().as_str().into();
-        data["secret"] = otp.secret().as_str().into();
+        shown["data"]["uri"] = otp.uri().as_str().into();
+        shown["data"]["secret"] = otp.secret().as_str().into();
     }
     if let Some(codes) = snapshot.codes(item)? {
-        data["codes"] = codes.left().collect();
-        data["taken"] = codes.taken().collect();
+        shown["data"]["codes"] = codes.left().collect();
+        shown["data"]["taken"] = codes.taken().collect();
     }
 
     Ok(())

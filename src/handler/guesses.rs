@@ -7,6 +7,7 @@ use crate::domain::ItemId;
 use crate::seal::OwnerKey;
 use crate::wire::{Code, Refusal};
 use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,8 @@ struct Count {
 pub(super) struct Guess {
     counts: Arc<Mutex<Counts>>,
     item: (OwnerKey, ItemId),
-    is_wrong: bool,
+    /// Whether the code was found to be wrong.
+    pub is_wrong: AtomicBool,
 }
 
 impl Guesses {
@@ -70,7 +72,7 @@ impl Guesses {
         Ok(Guess {
             counts: self.0.clone(),
             item,
-            is_wrong: false,
+            is_wrong: AtomicBool::new(false),
         })
     }
 }
@@ -78,13 +80,6 @@ impl Guesses {
 impl Count {
     fn is_over(&self, now: Instant) -> bool {
         now.duration_since(self.since) >= WINDOW
-    }
-}
-
-impl Guess {
-    /// Counts the code as wrong.
-    pub fn was_wrong(mut self) {
-        self.is_wrong = true;
     }
 }
 
@@ -96,7 +91,7 @@ impl Drop for Guess {
         };
 
         count.under_way = count.under_way.saturating_sub(1);
-        if self.is_wrong {
+        if *self.is_wrong.get_mut() {
             if count.wrong == 0 {
                 count.since = Instant::now();
             }
@@ -124,6 +119,7 @@ fn limited(wait: Duration) -> Refusal {
 mod tests {
     use super::*;
     use crate::domain::{ItemLimits, Kind};
+    use std::sync::atomic::Ordering;
 
     const OWNER: OwnerKey = OwnerKey::from_bytes([7; 16]);
 
@@ -137,7 +133,7 @@ mod tests {
 
         for _ in 0..WRONG_CODES_MAX {
             let guess = guesses.begin(&OWNER, &id("a")).expect("not yet");
-            guess.was_wrong();
+            guess.is_wrong.store(true, Ordering::Relaxed);
         }
 
         let refusal = guesses.begin(&OWNER, &id("a")).err().expect("too many");

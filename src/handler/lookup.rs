@@ -63,15 +63,20 @@ pub(super) async fn lookup(service: &Service, call: Call) -> Result<Value, Failu
 
     let mut items = Vec::with_capacity(lookup.names.len());
     let mut used = FRAME_BYTES;
-    for name in &lookup.names {
-        let item = name
-            .living(snapshot)?
-            .map_or(Value::Null, |item| view(&item));
+    for (at, name) in lookup.names.iter().enumerate() {
+        let item = match name.living(snapshot)? {
+            Some(item) => view(&item),
+            None if name.kind.known().is_none() => {
+                let refusal = name.not_found(snapshot).below(&format!("items[{at}]"));
+                return Err(refusal.into());
+            }
+            None => Value::Null,
+        };
         used += item.to_string().len() + 1;
+        if used > limit {
+            return Err(Refusal::too_large("items", used, limit).into());
+        }
         items.push(item);
-    }
-    if used > limit {
-        return Err(Refusal::too_large("items", used, limit).into());
     }
 
     let reply = json!({"items": items, "owner_version": snapshot.version().get()});

@@ -45,6 +45,9 @@ use crate::build::BuildInfo;
 use crate::owners::Owners;
 use crate::reference::ReferenceClient;
 use crate::wire::Operation;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, ready};
+use request::Call;
 use serde_json::Value;
 
 /// What all handlers share.
@@ -73,27 +76,39 @@ impl Service {
     /// The [`Failure`] that the caller gets instead, as [`Failure::refusal`].
     pub async fn handle(&self, request: Request) -> Result<Value, Failure> {
         match request.operation {
-            Operation::Put => put::put(self, request.admit(self).await?).await,
-            Operation::Get => get::get(self, request.admit(self).await?).await,
-            Operation::List => list::list(self, request.admit(self).await?).await,
-            Operation::Delete => delete::delete(self, request.admit(self).await?).await,
-            Operation::Changes => changes::changes(self, request.admit(self).await?).await,
-            Operation::History => history::history(self, request.admit(self).await?).await,
-            Operation::Restore => restore::restore(self, request.admit(self).await?).await,
-            Operation::Batch => batch::batch(self, request.admit(self).await?).await,
-            Operation::Move => move_item::move_item(self, request.admit(self).await?).await,
-            Operation::Tags => tags::tags(self, request.admit(self).await?).await,
-            Operation::TagsRename => {
-                tags_rename::tags_rename(self, request.admit(self).await?).await
-            }
-            Operation::Lookup => lookup::lookup(self, request.admit(self).await?).await,
-            Operation::Usage => usage::usage(self, request.admit(self).await?).await,
-            Operation::OtpCode => otp_code::otp_code(self, request.admit(self).await?).await,
-            Operation::OtpVerify => otp_verify::otp_verify(self, request.admit(self).await?).await,
-            Operation::CodesTake => codes_take::codes_take(self, request.admit(self).await?).await,
-            Operation::CodesAdd => codes_add::codes_add(self, request.admit(self).await?).await,
             Operation::Version => version::version(self, request),
             Operation::Limits => limits::limits(self, request),
+            operation => {
+                let call = request.admit(self).await?;
+                self.answer(operation, call).await
+            }
+        }
+    }
+
+    /// Runs an operation of an authenticated caller. Each is on the heap, because together they
+    /// would be too large for a thread's stack.
+    fn answer(&self, operation: Operation, call: Call) -> BoxFuture<'_, Result<Value, Failure>> {
+        match operation {
+            Operation::Put => put::put(self, call).boxed(),
+            Operation::Get => get::get(self, call).boxed(),
+            Operation::List => list::list(self, call).boxed(),
+            Operation::Delete => delete::delete(self, call).boxed(),
+            Operation::Changes => changes::changes(self, call).boxed(),
+            Operation::History => history::history(self, call).boxed(),
+            Operation::Restore => restore::restore(self, call).boxed(),
+            Operation::Batch => batch::batch(self, call).boxed(),
+            Operation::Move => move_item::move_item(self, call).boxed(),
+            Operation::Tags => tags::tags(self, call).boxed(),
+            Operation::TagsRename => tags_rename::tags_rename(self, call).boxed(),
+            Operation::Lookup => lookup::lookup(self, call).boxed(),
+            Operation::Usage => usage::usage(self, call).boxed(),
+            Operation::OtpCode => otp_code::otp_code(self, call).boxed(),
+            Operation::OtpVerify => otp_verify::otp_verify(self, call).boxed(),
+            Operation::CodesTake => codes_take::codes_take(self, call).boxed(),
+            Operation::CodesAdd => codes_add::codes_add(self, call).boxed(),
+            Operation::Version | Operation::Limits => {
+                ready(Err(Failure::internal("an operation without a token"))).boxed()
+            }
         }
     }
 }

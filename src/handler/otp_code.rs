@@ -74,6 +74,30 @@ pub(super) fn after_use(item: &OpenedItem, used: &Otp) -> Result<NewContent, Fai
     })
 }
 
+/// Returns whether the item is there and its codes follow a counter.
+fn follows_a_counter(name: &ItemName, snapshot: &Snapshot) -> Result<bool, Failure> {
+    let item = name.living(snapshot)?;
+    let data = item.as_ref().and_then(|item| item.living()?.data.as_ref());
+
+    Ok(matches!(data, Some(Data::Otp(facts)) if facts.counter().is_some()))
+}
+
+/// The reply with the code of the present step; `None` if the codes follow a counter.
+fn code_of_now(snapshot: &Snapshot, item: &OpenedItem) -> Result<Option<Value>, Failure> {
+    let otp = secret(snapshot, item)?;
+    let Some(period_s) = otp.facts().period_s() else {
+        return Ok(None);
+    };
+
+    let now_s = now_s();
+    Ok(Some(json!({
+        "code": otp.code(now_s / period_s).as_str(),
+        "valid_for_s": period_s - now_s % period_s,
+        "period_s": period_s,
+        "owner_version": snapshot.version().get(),
+    })))
+}
+
 /// Seconds since the Unix epoch.
 pub(super) fn now_s() -> u64 {
     u64::try_from(Timestamp::now().millis() / 1_000).unwrap_or_default()
@@ -84,38 +108,29 @@ pub(super) fn now_s() -> u64 {
 pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Value, Failure> {
     let request = OtpCode::parse(call.fields, service)?;
 
-    let reading = request
-        .freshness
-        .read(&service.owners, &call.owner, call.deadline)
-        .await?;
-    let snapshot = &reading.snapshot;
-    match request.item.living(snapshot)? {
-        Some(item) => {
-            let otp = secret(snapshot, &item)?;
-            if let Some(period_s) = otp.facts().period_s() {
-                let now_s = now_s();
-                let reply = json!({
-                    "code": otp.code(now_s / period_s),
-                    "valid_for_s": period_s - now_s % period_s,
-                    "period_s": period_s,
-                    "owner_version": snapshot.version().get(),
-                });
-                return Ok(mark_stale(reply, &reading));
+    let held = service.owners.held(&call.owner).await?;
+    if !follows_a_counter(&request.item, &held)? {
+        let reading = request
+            .freshness
+            .read(&service.owners, &call.owner, call.deadline)
+            .await?;
+        match request.item.living(&reading.snapshot)? {
+            Some(item) => {
+                if let Some(reply) = code_of_now(&reading.snapshot, &item)? {
+                    return Ok(mark_stale(reply, &reading));
+                }
             }
+            None if reading.stale => {
+                let refusal = request.item.not_found(&reading.snapshot);
+                return Err(refusal.with("stale", true).into());
+            }
+            // A write confirms it, and a repeated one may have been done before the deletion.
+            None => {}
         }
-        None if reading.stale => {
-            let refusal = request.item.not_found(snapshot).with("stale", true);
-            return Err(refusal.into());
-        }
-        // A write confirms it, and a repeated one may have been done before the item was deleted.
-        None => {}
     }
 
     let ItemName { kind, id } = &request.item;
-    let intent = Intent {
-        items: vec![(kind.clone(), Some(id.clone()))],
-        request: call.request,
-    };
+    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
     let decide = |snapshot: &Snapshot| request.decide(snapshot);
     let outcome = service
         .owners
@@ -128,7 +143,7 @@ pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Value, Fai
     let next = otp.facts().counter().unwrap_or_default();
     let counter = next.saturating_sub(1);
     let reply = json!({
-        "code": otp.code(counter),
+        "code": otp.code(counter).as_str(),
         "counter": counter,
         "version": item.version.get(),
         "owner_version": receipt.owner_version().get(),

@@ -9,6 +9,7 @@ use crate::domain::{CodeCheck, Kind, Version};
 use crate::owners::{Decision, Draft, Intent, Outcome, Snapshot};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
 /// The longest code that is looked at, in bytes. The longest real one has 8.
@@ -66,13 +67,15 @@ pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Value, F
     let request = OtpVerify::parse(call.fields, &service.limits.current())?;
     let ItemName { kind, id } = &request.item;
 
-    // It counts as a wrong code until it is known to be another.
     let guess = service.guesses.begin(&call.owner, id)?;
-    let intent = Intent {
-        items: vec![(kind.clone(), Some(id.clone()))],
-        request: call.request,
+    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
+    // However the request ends: once a code was found to be wrong, it counts.
+    let decide = |snapshot: &Snapshot| {
+        let decision = request.decide(snapshot);
+        let is_wrong = matches!(decision, Ok(Decision::Refuse(NotAccepted::Wrong(_))));
+        guess.is_wrong.store(is_wrong, Ordering::Relaxed);
+        decision
     };
-    let decide = |snapshot: &Snapshot| request.decide(snapshot);
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)
@@ -84,10 +87,7 @@ pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Value, F
             let reply = json!({"valid": true, "owner_version": receipt.owner_version().get()});
             Ok(mark_pending(reply, receipt.local))
         }
-        Outcome::Refused(NotAccepted::Wrong(version)) => {
-            guess.was_wrong();
-            Ok(refused("wrong", version))
-        }
+        Outcome::Refused(NotAccepted::Wrong(version)) => Ok(refused("wrong", version)),
         Outcome::Refused(NotAccepted::AlreadyUsed(version)) => Ok(refused("already_used", version)),
         Outcome::Refused(NotAccepted::Refused(refusal)) => Err(refusal.into()),
         Outcome::Failed(failure) => Err(failure.into()),

@@ -131,7 +131,11 @@ impl Put {
         living: Option<&OpenedItem>,
     ) -> Result<(Option<Data>, NewHidden), Failure> {
         if state.format == Format::One && needs_format_two(new) {
-            let field = if self.kind.has_secrets() { "kind" } else { "data" };
+            let field = if self.kind.has_secrets() {
+                "kind"
+            } else {
+                "data"
+            };
             return Err(format_refusal(field).into());
         }
 
@@ -168,6 +172,8 @@ impl Put {
 fn needs_format_two(data: &NewData) -> bool {
     match data {
         NewData::Shown(Data::Instrument(instrument)) => instrument.isin().is_none(),
+        #[cfg(feature = "next")]
+        NewData::Shown(Data::Basket(_)) => true,
         NewData::Shown(_) => false,
         NewData::Otp(_) | NewData::Codes(_) => true,
     }
@@ -257,10 +263,7 @@ pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Fail
     let confirmed = put.confirm(service, call.trace.as_ref());
     reference::within(call.deadline, confirmed).await?;
 
-    let intent = Intent {
-        items: vec![put.item()],
-        request: call.request,
-    };
+    let intent = Intent::about(vec![put.item()], call.request);
     let decide = |snapshot: &Snapshot| {
         let limits = service.limits.current();
         let state = WriteState::new(service, snapshot, &limits);

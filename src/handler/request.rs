@@ -53,7 +53,7 @@ impl Request {
             .map_err(|denied| limits.denied(denied))?;
 
         let request = self.headers.request_id.map(|id| {
-            let body = Zeroizing::new(canonical(self.operation.name(), &self.body));
+            let body = canonical(self.operation.name(), &self.body);
             (id.as_str().to_owned(), body)
         });
         let mut fields = Fields::of(self.body)?;

@@ -9,11 +9,15 @@ use super::request::Call;
 use super::write::WriteState;
 use super::{Failure, Limits, Service, write};
 use crate::domain::{Data, Hidden, Otp, Version};
-use crate::owners::{Intent, OpenedItem, Snapshot};
+use crate::owners::{Intent, OpenedItem, Outcome, Snapshot};
 use crate::seal::{NewContent, NewHidden, OwnerKey};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::timeout_at;
+
+/// How often the kept versions are looked for, if the item is deleted again and again meanwhile.
+const TRIES_MAX: usize = 3;
 
 /// `{kind, id, version, if_version?}`
 struct Restore {
@@ -28,6 +32,8 @@ struct Kept {
     wanted: Option<OpenedItem>,
     /// The last one before the present deletion, if the item is deleted.
     last: Option<OpenedItem>,
+    /// Whether a decision needed a version that was written after these were found.
+    is_outdated: AtomicBool,
 }
 
 impl Restore {
@@ -57,7 +63,11 @@ impl Restore {
             Some(deleted) => owners.item_at(owner, kind, id, deleted.previous()).await?,
             None => None,
         };
-        Ok(Kept { wanted, last })
+        Ok(Kept {
+            wanted,
+            last,
+            is_outdated: AtomicBool::new(false),
+        })
     }
 
     /// Decides on the owner's state: the item as it was, like a `put` of it, or a refusal. Nothing
@@ -126,10 +136,12 @@ fn restored_otp(
     if let Some(resumed) = wanted.resumed(&remains, state.secret_hash()) {
         return Ok(Some(resumed));
     }
-    let last = kept
-        .last
-        .as_ref()
-        .filter(|last| last.version == now.previous());
+    let last = kept.last.as_ref();
+    if last.map(|last| last.version) != Some(now.previous()) {
+        // The item was deleted since the versions were looked for.
+        kept.is_outdated.store(true, Ordering::Relaxed);
+        return Ok(None);
+    }
     let last = match last {
         Some(last) => snapshot.otp(last)?,
         None => None,
@@ -154,6 +166,17 @@ fn restored_codes(
         return Err(Failure::internal("a deletion that keeps nothing"));
     };
     let codes = codes.resumed(&remains, state.secret_hash());
+    let total = codes.facts().total;
+    if total > state.limits.item.codes {
+        let message = format!(
+            "version: with the codes that were taken before, the list would have {total} codes, and \
+             at most {} are allowed; put a new list",
+            state.limits.item.codes
+        );
+        return Err(Refusal::new(Code::InvalidItem, message)
+            .field("version")
+            .into());
+    }
     Ok((
         Data::Codes(codes.facts()),
         NewHidden::New(Hidden::Codes(codes)),
@@ -174,27 +197,32 @@ fn not_kept(snapshot: &Snapshot, is_living: bool) -> Refusal {
 /// Answers `{item, owner_version}`.
 pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Failure> {
     let restore = Restore::parse(call.fields, &service.limits.current())?;
-
-    let found = restore.find(service, &call.owner);
-    let kept = match timeout_at(call.deadline, found).await {
-        Err(_) => return Err(deadline_exceeded().into()),
-        Ok(kept) => kept?,
-    };
-
     let ItemName { kind, id } = &restore.item;
-    let intent = Intent {
-        items: vec![(kind.clone(), Some(id.clone()))],
-        request: call.request,
-    };
-    let decide = |snapshot: &Snapshot| {
-        let limits = service.limits.current();
-        let state = WriteState::new(service, snapshot, &limits);
-        write::decision(restore.decide(&kept, &state))
-    };
-    let outcome = service
-        .owners
-        .write(call.caller.user(), &intent, call.deadline, decide)
-        .await?;
+    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
 
-    write::reply(outcome)
+    let mut tries = 0;
+    loop {
+        let found = restore.find(service, &call.owner);
+        let kept = match timeout_at(call.deadline, found).await {
+            Err(_) => return Err(deadline_exceeded().into()),
+            Ok(kept) => kept?,
+        };
+
+        let decide = |snapshot: &Snapshot| {
+            let limits = service.limits.current();
+            let state = WriteState::new(service, snapshot, &limits);
+            write::decision(restore.decide(&kept, &state))
+        };
+        let outcome = service
+            .owners
+            .write(call.caller.user(), &intent, call.deadline, decide)
+            .await?;
+
+        tries += 1;
+        let is_refused = matches!(outcome, Outcome::Refused(_));
+        let is_outdated = kept.is_outdated.load(Ordering::Relaxed);
+        if !(is_refused && is_outdated && tries < TRIES_MAX) {
+            return write::reply(outcome);
+        }
+    }
 }

@@ -18,7 +18,7 @@ struct TagList {
 
 impl TagList {
     fn parse(mut fields: Fields, service: &Service) -> Result<Self, Failure> {
-        let names_item = fields.peek("kind").is_some() || fields.peek("id").is_some();
+        let names_item = fields.has("kind") || fields.has("id");
         let item = if names_item {
             Some(ItemName::take(&mut fields, &service.limits.current())?)
         } else {

@@ -24,6 +24,7 @@ impl Rename {
         let to = fields.text("to")?;
         fields.finish()?;
 
+        Tags::parse_one(&from, "from", &limits.item)?;
         if let Some(to) = &to {
             Tags::parse_one(to, "to", &limits.item)?;
         }
@@ -71,6 +72,7 @@ pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Value, 
     let intent = Intent {
         items: Vec::new(),
         request: call.request,
+        any_item: true,
     };
     let decide = |snapshot: &Snapshot| rename.decide(snapshot, &service.limits.current());
     let outcome = service

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 pub(super) fn version(service: &Service, request: Request) -> Result<Value, Failure> {
     Fields::of(request.body)?.finish()?;
 
-    let kinds = Kind::ALL.map(Kind::as_str);
+    let kinds: Vec<_> = Kind::all().map(Kind::as_str).collect();
     let operations = Operation::ALL.map(Operation::name);
     let formats = [Format::One, Format::Two].map(Format::number);
 

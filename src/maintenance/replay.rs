@@ -246,6 +246,10 @@ impl Operator {
         // The barrier comes before the removal, so that every set that is hosted from now on
         // reaches beyond it.
         let newest = self.bucket.publish_barrier().await?;
+        // The first shard that accepts the loss gives the history another name, before any copy of
+        // the lost one is removed.
+        let known = self.store.epoch(self.bucket.name()).await?;
+        let epoch = self.bucket.replace_epoch(known.as_deref()).await?;
 
         let total = self.store.known_count().await?;
         let mut done = 0;
@@ -263,9 +267,6 @@ impl Operator {
             on_progress(done, total);
         }
 
-        // The first shard that accepts the loss gives the history another name.
-        let known = self.store.epoch(self.bucket.name()).await?;
-        let epoch = self.bucket.replace_epoch(known.as_deref()).await?;
         self.store
             .accept_history(self.bucket.name(), &created, newest, &epoch)
             .await?;

@@ -230,7 +230,7 @@ impl Maintainer {
     async fn raise_floor(&self, set: &OwnerSet, floor: Version) -> Result<(), OwnersError> {
         let key = set.get(&RecordName::Key).ok_or(SealError::ForeignKey)?;
         let keys = OwnerKeys::unwrap_record(&self.keyring, set.owner(), key)?;
-        let format = self.bucket.format();
+        let format = self.bucket.format().max(set.newest_format());
         let links = Links {
             format,
             prev: set.version(),

@@ -6,8 +6,8 @@ use super::draft::{Draft, Intent};
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{
-    Body, Content, Format, Links, NewContent, NewHidden, OwnerKeys, Part, Record, RecordName,
-    RequestHash, SealError, SetCheck, Tail, UserId,
+    Body, Content, Format, Keyring, Links, NewContent, NewHidden, OwnerKeys, Part, Record,
+    RecordName, RequestHash, SealError, SetCheck, Tail, UserId,
 };
 use crate::truth::{AppendError, NewRecord};
 use std::collections::BTreeMap;
@@ -19,11 +19,17 @@ use uuid::Uuid;
 pub(super) struct Sealed {
     /// The service's own id of the write.
     pub operation: Uuid,
-    /// The records: the owner's key if this is the owner's first write, then the items.
+    /// The records: the owner's key if this is the owner's first write, then the items. The items
+    /// come last, whatever else a write has.
     pub records: Vec<NewRecord>,
 }
 
 impl Sealed {
+    /// The size of the records, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.records.iter().map(|record| record.value.len()).sum()
+    }
+
     /// Returns the records as the truth stores them if the last one has the version `last`. The
     /// versions of one write are consecutive.
     pub(super) fn stored(&self, last: Version) -> Result<Vec<Record>, SealError> {
@@ -61,12 +67,7 @@ impl Owners {
             Some(keys) => keys,
             None => {
                 fresh = keyring.new_owner_keys();
-                let links = base.links(None, None, false);
-                let value = fresh.wrap(keyring, snapshot.owner(), user, &links).into();
-                records.push(NewRecord {
-                    name: RecordName::Key,
-                    value,
-                });
+                records.push(base.key_record(keyring, &fresh, user));
                 &fresh
             }
         };
@@ -75,6 +76,9 @@ impl Owners {
             .request
             .as_ref()
             .map(|(id, body)| keys.request_hashes(id, body));
+        #[cfg(feature = "next")]
+        records.extend(base.hint_record(keys, request));
+
         let Draft { contents, refused } = draft;
         let of = u16::try_from(contents.len()).map_err(|_| SealError::Malformed)?;
         let others = u16::try_from(records.len()).map_err(|_| SealError::Malformed)?;
@@ -104,13 +108,8 @@ impl Owners {
     /// The format of the next write on this snapshot: the one that the bucket permits. If the owner
     /// has a record of the newer format, another worker has seen the permission already.
     pub fn format_for(&self, snapshot: &Snapshot) -> Format {
-        let newest = snapshot
-            .set()
-            .records()
-            .map(|record| record.envelope.format)
-            .max();
-
-        self.0.bucket.format().max(newest.unwrap_or(Format::One))
+        let newest = snapshot.set().newest_format();
+        self.0.bucket.format().max(newest)
     }
 
     /// Seals the record of one item.
@@ -210,6 +209,41 @@ struct Base<'s> {
 }
 
 impl Base<'_> {
+    /// Returns the record of an owner's new keys.
+    fn key_record(&self, keyring: &Keyring, keys: &OwnerKeys, user: &UserId) -> NewRecord {
+        let links = self.links(None, None, false);
+        let value = keys.wrap(keyring, self.snapshot.owner(), user, &links);
+
+        NewRecord {
+            name: RecordName::Key,
+            value: value.into(),
+        }
+    }
+
+    /// Returns the record that the made-up next release adds to each write, if this process plays
+    /// it. Only format 2 has records of other names.
+    #[cfg(feature = "next")]
+    fn hint_record(
+        &self,
+        keys: &OwnerKeys,
+        request: Option<(RequestHash, RequestHash)>,
+    ) -> Option<NewRecord> {
+        use crate::domain::next;
+
+        if !next::is_active() || self.format == Format::One {
+            return None;
+        }
+
+        let name = RecordName::parse(next::RECORD_NAME)?;
+        let current = self.snapshot.set().get(&name);
+        let links = self.links(current, request, false);
+        let value = keys.seal_hint(self.snapshot.owner(), name, &links);
+        Some(NewRecord {
+            name,
+            value: value.into(),
+        })
+    }
+
     /// What a new record says of the state that it is based on.
     fn links(
         &self,

@@ -9,11 +9,26 @@ use zeroize::Zeroizing;
 
 /// Which items a write is about, and how a repeat of it is recognised.
 pub struct Intent {
-    /// Each item's kind and id; without an id the service chooses one. If the request names no item,
-    /// it may be about any of the owner's.
+    /// Each item's kind and id; without an id the service chooses one.
     pub items: Vec<(KindName, Option<ItemId>)>,
     /// The caller's request id, and the canonical bytes of the request.
     pub request: Option<(String, Zeroizing<Vec<u8>>)>,
+    /// Whether it may write any of the owner's items.
+    pub any_item: bool,
+}
+
+impl Intent {
+    /// A write of these items.
+    pub fn about(
+        items: Vec<(KindName, Option<ItemId>)>,
+        request: Option<(String, Zeroizing<Vec<u8>>)>,
+    ) -> Self {
+        Self {
+            items,
+            request,
+            any_item: false,
+        }
+    }
 }
 
 /// What a handler decides on an owner's state.
@@ -91,6 +106,13 @@ pub enum WriteFailure {
     TooManyRaces,
     /// The bucket is full.
     Full,
+    /// It would write more bytes than one write may have.
+    TooLarge {
+        /// The bytes that it would write.
+        used: usize,
+        /// The bytes that it may write.
+        limit: usize,
+    },
     /// The caller's time was up, and nothing of the write has landed or can land.
     OutOfTime,
     /// It was sent, and no acknowledgement came: it may have landed, or may land yet. Or it is a

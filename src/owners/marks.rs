@@ -1,10 +1,11 @@
 //! Following the bucket's marks: the format of records, and the name of the bucket's history.
 
-use super::Owners;
+use super::{Owners, OwnersError};
 use crate::truth::losses;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often the marks are read.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
@@ -12,46 +13,78 @@ const READ_INTERVAL: Duration = Duration::from_secs(1);
 impl Owners {
     /// Reads the bucket's marks once a second. Never returns.
     pub async fn watch_marks(&self) {
-        let mut remembered = None;
         loop {
-            let format = self.0.bucket.format();
-            match self.0.bucket.read_marks().await {
-                Ok(_) if self.0.bucket.format() != format => {
-                    let format = self.0.bucket.format().number();
-                    info!(format, "the bucket permits a newer format of records");
-                }
-                Ok(_) => {}
+            sleep(READ_INTERVAL).await;
+            match self.follow_marks().await {
+                Ok(()) => {}
                 Err(error) if self.0.bucket.reading().is_open() => {
-                    tracing::debug!(%error, "cannot read the bucket's marks");
+                    debug!(%error, "cannot read the bucket's marks");
                 }
                 Err(error) => warn!(%error, "cannot read the bucket's marks, will retry"),
             }
-
-            let epoch = self.0.bucket.epoch();
-            if epoch != remembered && self.remember_epoch(epoch.as_deref()).await {
-                remembered = epoch;
-            }
-            sleep(READ_INTERVAL).await;
         }
     }
 
-    /// Stores in Postgres which history this shard follows. Returns whether that is done.
-    async fn remember_epoch(&self, epoch: Option<&str>) -> bool {
-        // The name is that of the history that was followed before the loss.
-        let Some(epoch) = epoch.filter(|_| !self.0.continuity.is_lost()) else {
-            return false;
+    /// Reads the bucket's marks, and follows them.
+    pub async fn follow_marks(&self) -> Result<(), OwnersError> {
+        let format = self.0.bucket.format();
+        self.0.bucket.read_marks().await?;
+        if self.0.bucket.format() != format {
+            let format = self.0.bucket.format().number();
+            info!(format, "the bucket permits a newer format of records");
+        }
+
+        self.follow_epoch().await
+    }
+
+    /// Follows the name of the bucket's history, unless a part of the history is lost. Then the
+    /// copies that this shard serves are still those of the history before.
+    async fn follow_epoch(&self) -> Result<(), OwnersError> {
+        let followed = self.followed_epoch();
+        let Some(epoch) = self.0.bucket.epoch() else {
+            return Ok(());
         };
-
-        let stored = self.0.store.remember_epoch(self.bucket_name(), epoch).await;
-        if let Err(error) = &stored {
-            tracing::debug!(%error, "cannot store the name of the bucket's history, will retry");
+        // A replica that is behind may still have a name from before an accepted loss.
+        let is_older = |followed: &String| losses(followed) > losses(&epoch);
+        if followed.as_ref() == Some(&epoch) || followed.as_ref().is_some_and(is_older) {
+            return Ok(());
         }
-        stored.is_ok()
+
+        // Another name may be that of another bucket, which this check finds out.
+        let reached = self.0.store.reached(self.bucket_name()).await?;
+        match self.check_continuity(reached.as_ref()).await {
+            Ok(_) if !self.0.continuity.is_lost() => {
+                self.0
+                    .store
+                    .remember_epoch(self.bucket_name(), &epoch)
+                    .await?;
+                self.set_followed_epoch(epoch);
+                Ok(())
+            }
+            Ok(_) | Err(OwnersError::HistoryWentBack(_)) => {
+                if let Some(before) = self.0.store.epoch(self.bucket_name()).await? {
+                    self.set_followed_epoch(before);
+                }
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// The name of the bucket's history; `None` if it has none yet.
+    fn followed_epoch(&self) -> Option<String> {
+        let epoch = self.0.epoch.read();
+        epoch.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_followed_epoch(&self, epoch: String) {
+        let mut followed = self.0.epoch.write().unwrap_or_else(PoisonError::into_inner);
+        *followed = Some(epoch);
+    }
+
+    /// The name of the history that this worker serves; `None` if it has none, or the worker does
+    /// not know it yet.
     pub fn epoch(&self) -> Option<String> {
-        self.0.bucket.epoch()
+        self.followed_epoch()
     }
 
     /// Returns whether the bucket is known to have lost history, now or before.

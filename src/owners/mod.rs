@@ -52,8 +52,8 @@ use crate::truth::{Bucket, TruthError};
 use cache::OwnerCache;
 use hosting::{Backfill, Presence};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -243,6 +243,8 @@ struct Inner {
     shard: String,
     cache: OwnerCache,
     continuity: Continuity,
+    /// The name of the history that this worker serves.
+    epoch: RwLock<Option<String>>,
     presence: Presence,
     backfill: Backfill,
     /// The permits to host heavy owners.
@@ -279,6 +281,7 @@ impl Owners {
             shard,
             cache,
             continuity,
+            epoch: RwLock::default(),
             presence: Presence::default(),
             backfill: Backfill::default(),
             heavy,

@@ -5,13 +5,30 @@ use super::draft::{Intent, RecalledRefusal};
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::Version;
 use crate::seal::{ItemKey, Record, RecordName, RequestHash, SealError, StoredRefusal};
-use crate::shard::PriorRequest;
+use crate::shard::{PriorRequest, Projected};
 use futures::future::join_all;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tracing::{debug, warn};
 
 /// The most items whose kept records are fetched at the same time.
 const CONCURRENT_LOOKUPS_MAX: usize = 16;
+/// How often an earlier request is looked for while the projection catches up.
+const SEARCHES_MAX: usize = 3;
+/// How long the projection may take to catch up.
+const PROJECTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the kept records of some items show of an earlier request.
+enum KeptSearch {
+    /// It made this record.
+    Found(Box<Record>),
+    /// It made none of those that are kept.
+    NotThere {
+        /// The newest version of one of the items that was searched for and is no longer kept; none
+        /// if all are kept.
+        missing_to: Version,
+    },
+}
 
 impl Owners {
     /// Finds the record that an earlier write with this request id made.
@@ -36,23 +53,46 @@ impl Owners {
             return Ok(None);
         }
 
-        let in_postgres = self
-            .0
-            .store
-            .earlier_request(snapshot.owner(), request_id, self.bucket_name())
-            .await;
-        let not_done_up_to = match in_postgres {
-            Ok(PriorRequest::Found(record)) => return Ok(Some(*record)),
-            Ok(PriorRequest::NotUpTo(sequence)) => Version::new(sequence).unwrap_or_default(),
-            Ok(PriorRequest::Unknown) => Version::NONE,
-            Err(error) => {
-                warn!(%error, "cannot look for an earlier request in Postgres: asking the truth");
-                Version::NONE
-            }
-        };
+        for _ in 0..SEARCHES_MAX {
+            let in_postgres = self
+                .0
+                .store
+                .earlier_request(snapshot.owner(), request_id, self.bucket_name())
+                .await;
+            let not_done_up_to = match in_postgres {
+                Ok(PriorRequest::Found(record)) => return Ok(Some(*record)),
+                Ok(PriorRequest::NotUpTo(sequence)) => Version::new(sequence),
+                Ok(PriorRequest::Unknown) => None,
+                Err(error) => {
+                    warn!(
+                        %error,
+                        "cannot look for an earlier request in Postgres: asking the truth"
+                    );
+                    None
+                }
+            };
 
-        self.find_in_kept_records(snapshot, request_id, intent, not_done_up_to)
-            .await
+            let after = not_done_up_to.unwrap_or_default();
+            let search = self
+                .find_in_kept_records(snapshot, request_id, intent, after)
+                .await?;
+            let missing_to = match search {
+                KeptSearch::Found(record) => return Ok(Some(*record)),
+                KeptSearch::NotThere { missing_to } => missing_to,
+            };
+            // The projection is behind by more records of an item than the bucket keeps. It will
+            // have stored them.
+            if not_done_up_to.is_none() || missing_to.is_none() {
+                return Ok(None);
+            }
+            let projected = self.0.cursor.wait_for(missing_to.get(), PROJECTION_TIMEOUT);
+            if projected.await == Projected::Pending {
+                warn!("the projection is behind: a repeated request may not be recognised");
+                return Ok(None);
+            }
+        }
+
+        Ok(None)
     }
 
     /// Finds the record that a write with this request id made after the version `after`, among the
@@ -63,7 +103,7 @@ impl Owners {
         request_id: &RequestHash,
         intent: &Intent,
         after: Version,
-    ) -> Result<Option<Record>, OwnersError> {
+    ) -> Result<KeptSearch, OwnersError> {
         // Only an item that was written since, and not for the first time, has records that the
         // snapshot lacks.
         let has_superseded =
@@ -71,6 +111,7 @@ impl Owners {
         let items = self.items_of(snapshot, request_id, intent)?;
         let items: Vec<&Record> = items.into_iter().filter(has_superseded).collect();
 
+        let mut missing_to = Version::NONE;
         for chunk in items.chunks(CONCURRENT_LOOKUPS_MAX) {
             let mut lookups = Vec::with_capacity(chunk.len());
             for Record { name, version, .. } in chunk {
@@ -84,16 +125,20 @@ impl Owners {
             for kept in join_all(lookups).await {
                 let kept = kept?;
                 if let Some(found) = kept.iter().find(|record| is_made_by(record, request_id)) {
-                    return Ok(Some(found.clone()));
+                    return Ok(KeptSearch::Found(Box::new(found.clone())));
                 }
+                // The bucket keeps no more of the item between `after` and these.
+                let oldest = kept.first().map(|record| record.envelope.item_prev);
+                missing_to =
+                    missing_to.max(oldest.filter(|oldest| *oldest > after).unwrap_or_default());
             }
         }
 
-        Ok(None)
+        Ok(KeptSearch::NotThere { missing_to })
     }
 
     /// Returns the current records of the items that the request is about: those that it names, and
-    /// those that it created; all if it names none.
+    /// those that it created; all if it may write any.
     fn items_of<'s>(
         &self,
         snapshot: &'s Snapshot,
@@ -109,7 +154,7 @@ impl Owners {
             .iter()
             .filter_map(|(kind, id)| Some(keys.item(kind.as_str(), id.as_ref()?.as_str())));
         let mut items: Vec<ItemKey> = named.collect();
-        if intent.items.is_empty() {
+        if intent.any_item {
             items.extend(snapshot.items()?.iter().map(|item| item.key));
         }
         if intent.items.iter().any(|(_, id)| id.is_none()) {
@@ -140,11 +185,21 @@ impl Owners {
             return Ok(Some((vec![found], refused)));
         }
 
+        let version = |number| Version::new(number).ok_or(SealError::Malformed);
         let last = record.version.get() + u64::from(part.followed_by);
+        let first = (last + 1).saturating_sub(part.of.into());
+        let mut kept = self
+            .records_between(snapshot, version(first)?, version(last)?)
+            .await;
+
         let mut items = Vec::with_capacity(usize::from(part.of));
-        for version in last + 1 - u64::from(part.of)..=last {
-            let version = Version::new(version).ok_or(SealError::Malformed)?;
-            match self.record_at(snapshot, version).await? {
+        for number in first..=last {
+            let version = version(number)?;
+            let record = match kept.remove(&version) {
+                Some(record) => Some(record),
+                None => self.0.bucket.record_at(snapshot.owner(), version).await?,
+            };
+            match record {
                 Some(record) => items.push(snapshot.open(&record)?),
                 None => return Ok(None),
             }
@@ -177,6 +232,35 @@ impl Owners {
         Ok(recalled)
     }
 
+    /// Returns the owner's item records of these versions, as far as they are current or in this
+    /// shard's Postgres.
+    async fn records_between(
+        &self,
+        snapshot: &Snapshot,
+        first: Version,
+        last: Version,
+    ) -> BTreeMap<Version, Record> {
+        let in_postgres = self
+            .0
+            .store
+            .records_between(snapshot.owner(), first, last)
+            .await
+            .unwrap_or_else(|error| {
+                debug!(%error, "cannot read records from Postgres: asking the truth");
+                Vec::new()
+            });
+
+        let current = snapshot
+            .set()
+            .records()
+            .filter(|record| (first..=last).contains(&record.version));
+        in_postgres
+            .into_iter()
+            .chain(current.cloned())
+            .map(|record| (record.version, record))
+            .collect()
+    }
+
     /// Finds the owner's record of that version among the current records, in this shard's
     /// Postgres, or in the truth. Returns `None` if it is no longer kept.
     pub(super) async fn record_at(
@@ -204,10 +288,16 @@ impl Owners {
     }
 }
 
-/// Returns whether a write with this request id made the record.
+/// Returns whether the record is an item's, and a write with this request id made it.
+///
+/// A record that this version does not know may name the request too, and may still be there after
+/// the items were changed again. It cannot be opened, so it does not lead to the write.
 fn is_made_by(record: &Record, request_id: &RequestHash) -> bool {
-    record
-        .envelope
-        .request
-        .is_some_and(|(id, _)| id == *request_id)
+    let is_item = matches!(record.name, RecordName::Item(_));
+
+    is_item
+        && record
+            .envelope
+            .request
+            .is_some_and(|(id, _)| id == *request_id)
 }

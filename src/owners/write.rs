@@ -17,6 +17,10 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout_at};
 
+/// The most bytes of records in one write. Each shard reads and stores a write at once, and has only
+/// a few seconds for it.
+const WRITE_BYTES_MAX: usize = 4 << 20;
+
 /// How current the state has to be on which a write is decided.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Basis {
@@ -52,6 +56,8 @@ enum Attempt {
     Done(Vec<OpenedItem>),
     LostRace,
     Full,
+    /// It was not sent: it has that many bytes.
+    TooLarge(usize),
     InDoubt(Sealed),
 }
 
@@ -105,6 +111,10 @@ impl Owners {
             let items = match attempt {
                 Attempt::Done(items) => items,
                 Attempt::Full => return Ok(WriteFailure::Full.into()),
+                Attempt::TooLarge(used) => {
+                    let limit = WRITE_BYTES_MAX;
+                    return Ok(WriteFailure::TooLarge { used, limit }.into());
+                }
                 Attempt::LostRace => {
                     basis = basis.after_lost_race();
                     continue;
@@ -190,6 +200,10 @@ impl Owners {
         deadline: Instant,
     ) -> Result<Attempt, OwnersError> {
         let sealed = self.seal_draft(user, snapshot, intent, draft)?;
+        let used = sealed.bytes();
+        if used > WRITE_BYTES_MAX {
+            return Ok(Attempt::TooLarge(used));
+        }
 
         match self.send(snapshot, &sealed, deadline).await {
             Ok(version) => Ok(Attempt::Done(

@@ -14,115 +14,15 @@
 
 use super::body_format_one as format_one;
 use super::record::SealError;
-use super::{Format, OwnerKey, OwnerKeys, Record, RequestHash, TAG_BYTES};
-use crate::domain::{
-    Data, Hidden, Item, ItemId, KindName, Meta, Place, Tags, Timestamp, Version, opaque_debug,
+use super::stored::{StoredPart, put, take};
+use super::{
+    Body, Content, Format, OwnerKey, OwnerKeys, Part, Record, RequestHash, TAG_BYTES, Tail,
 };
-use serde::de::DeserializeOwned;
+use crate::domain::{Data, Hidden, Item, ItemId, KindName, Meta, Place, Tags, Timestamp, Version};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::io;
 use uuid::Uuid;
 use zeroize::Zeroizing;
-
-/// The head of an item's record, and the data that replies show.
-#[derive(Clone)]
-pub struct Body {
-    /// The service's own id of the write. It shows whether a write in doubt was stored.
-    pub operation: Uuid,
-    /// The shard that wrote the record.
-    pub shard: String,
-    /// The first version of the item's present life; none if this record is that version.
-    pub born: Version,
-    /// The hash of the id of the caller's request that began the present life. It finds an item
-    /// whose id the service chose.
-    pub born_request: Option<RequestHash>,
-    /// The record's place in its write.
-    pub part: Part,
-    /// The item, or its deletion.
-    pub content: Content,
-}
-
-/// What follows the head of a record that is to be sealed.
-pub enum Tail<'t> {
-    /// The data of the item, and nothing hidden.
-    Shown,
-    /// The data of the item, and what replies hide; of a deletion only the latter.
-    Hidden(&'t Hidden),
-    /// These bytes, which another record of the item had there.
-    Kept(&'t [u8]),
-}
-
-opaque_debug!(Body);
-
-/// A record's place in its write. The records of a write have consecutive versions, so each of them
-/// leads to all the others. The items come last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// The number of records in the write, those that are no items included; `None` in format 1,
-    /// which does not state it.
-    pub records: Option<u16>,
-    /// The number of items in the write.
-    pub of: u16,
-    /// The number of them that come after this one.
-    pub followed_by: u16,
-    /// The refused operations of the same request, by their place in it, so that a repeated request
-    /// gets the same answer. Only in the write's last record, and only if the request has an id.
-    pub refused: BTreeMap<u16, StoredRefusal>,
-}
-
-/// A refusal that is stored with the write of the same request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoredRefusal {
-    /// The refusal as sent to the caller (JSON), without the item that it shows.
-    pub json: String,
-    /// The version of the item that the refusal shows; none if it shows no item.
-    pub shown: Version,
-}
-
-impl Part {
-    /// The part of a write of one item.
-    pub const WHOLE: Self = Self {
-        records: Some(1),
-        of: 1,
-        followed_by: 0,
-        refused: BTreeMap::new(),
-    };
-}
-
-/// An item, or the deletion of one.
-#[derive(Clone)]
-pub enum Content {
-    /// The item exists.
-    Living(Item),
-    /// The item was deleted.
-    Deleted {
-        /// The item's kind.
-        kind: KindName,
-        /// The item's id.
-        id: ItemId,
-        /// The time of the deletion.
-        updated_at: Timestamp,
-    },
-}
-
-impl Content {
-    /// The kind of the item.
-    pub fn kind(&self) -> &KindName {
-        match self {
-            Self::Living(item) => &item.kind,
-            Self::Deleted { kind, .. } => kind,
-        }
-    }
-
-    /// The id of the item.
-    pub fn id(&self) -> &ItemId {
-        match self {
-            Self::Living(item) => &item.id,
-            Self::Deleted { id, .. } => id,
-        }
-    }
-}
 
 /// The stored form of a head. Its names are short because every record repeats them.
 #[derive(Serialize, Deserialize)]
@@ -138,6 +38,10 @@ struct StoredHead {
     /// Absent in a write of one item and nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p: Option<StoredPart>,
+    /// Whether what follows the head of this deletion is what followed the head of the item: the
+    /// worker that deleted it did not know the kind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    w: bool,
 }
 
 /// The stored form of what only an item that is not deleted has.
@@ -147,65 +51,6 @@ struct StoredLife {
     t: Tags,
     m: Meta,
     c: Timestamp,
-}
-
-/// The stored form of a [`Part`].
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredPart {
-    /// Absent in format 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    a: Option<u16>,
-    n: u16,
-    f: u16,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    x: BTreeMap<u16, String>,
-    /// The versions of the items that the refusals in `x` show.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    v: BTreeMap<u16, u64>,
-}
-
-impl StoredPart {
-    pub(super) fn of(part: &Part) -> Self {
-        let refusals = part
-            .refused
-            .iter()
-            .map(|(at, refusal)| (*at, refusal.json.clone()));
-        let shown_versions = part
-            .refused
-            .iter()
-            .filter(|(_, refusal)| !refusal.shown.is_none())
-            .map(|(at, refusal)| (*at, refusal.shown.get()));
-
-        Self {
-            a: part.records,
-            n: part.of,
-            f: part.followed_by,
-            x: refusals.collect(),
-            v: shown_versions.collect(),
-        }
-    }
-
-    pub(super) fn read(self) -> Result<Part, SealError> {
-        let shown_version = |at| {
-            self.v
-                .get(at)
-                .map_or(Some(Version::NONE), |version| Version::new(*version))
-        };
-        let refused = self.x.iter().map(|(at, json)| {
-            let refusal = StoredRefusal {
-                json: json.clone(),
-                shown: shown_version(at).ok_or(SealError::Malformed)?,
-            };
-            Ok((*at, refusal))
-        });
-
-        Ok(Part {
-            records: self.a,
-            of: self.n,
-            followed_by: self.f,
-            refused: refused.collect::<Result<_, _>>()?,
-        })
-    }
 }
 
 impl Body {
@@ -253,6 +98,10 @@ impl Body {
             u: updated_at,
             l: life,
             p: (self.part != Part::WHOLE).then(|| StoredPart::of(&self.part)),
+            w: matches!(
+                (&self.content, tail),
+                (Content::Deleted { .. }, Tail::Kept(_))
+            ),
         };
         put(out, &head)?;
 
@@ -354,7 +203,7 @@ impl Body {
         if head.k.known().is_none() {
             return Ok(None);
         }
-        if head.l.is_some() {
+        if head.l.is_some() || head.w {
             let _: Data = take(&mut rest)?;
         }
 
@@ -405,16 +254,6 @@ impl io::Write for ByteCount {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Writes one CBOR value.
-pub(super) fn put(out: &mut impl io::Write, value: &impl Serialize) -> Result<(), SealError> {
-    ciborium::into_writer(value, out).map_err(|_| SealError::Malformed)
-}
-
-/// Takes one CBOR value from the start of `rest`.
-pub(super) fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Result<T, SealError> {
-    ciborium::from_reader(rest).map_err(|_| SealError::Malformed)
 }
 
 #[cfg(test)]

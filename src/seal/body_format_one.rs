@@ -1,8 +1,8 @@
 //! The sealed content of an item's record in format 1: one CBOR value.
 
-use super::body::{Body, Content, Part, StoredPart, Tail, put, take};
 use super::record::SealError;
-use super::{RequestHash, TAG_BYTES};
+use super::stored::{StoredPart, put, take};
+use super::{Body, Content, Part, RequestHash, TAG_BYTES, Tail};
 use crate::domain::{Data, Item, ItemId, Kind, Meta, Place, Tags, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;

@@ -1,8 +1,9 @@
 use super::super::keyring::test_keyring;
-use super::super::{ItemKey, Links, OwnerKeys, RecordName, SetCheck};
+use super::super::{ItemKey, Links, OwnerKeys, RecordName, SetCheck, StoredRefusal};
 use super::*;
 use crate::domain::{ItemLimits, Kind, Otp, Text};
 use ciborium::cbor;
+use std::collections::BTreeMap;
 
 const OWNER: OwnerKey = OwnerKey::from_bytes([7; 16]);
 const NAME: RecordName = RecordName::Item(ItemKey::from_bytes([3; 16]));

@@ -100,6 +100,12 @@ impl OwnerSet {
         })
     }
 
+    /// The newest format of any record; the first one if there is no record.
+    pub fn newest_format(&self) -> Format {
+        let formats = self.records.values().map(|record| record.envelope.format);
+        formats.max().unwrap_or(Format::One)
+    }
+
     /// The digest of the complete set, which compares two copies.
     pub fn digest(&self) -> Digest {
         self.digest

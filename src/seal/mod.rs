@@ -16,11 +16,11 @@ mod name;
 mod owner_keys;
 mod primitives;
 mod record;
+mod stored;
 mod user_id;
 
-pub use body::{Body, Content, Part, StoredRefusal, Tail};
 pub use chain::{Broken, OwnerSet};
-pub use content::{NewContent, NewHidden};
+pub use content::{Body, Content, NewContent, NewHidden, Part, StoredRefusal, Tail};
 pub use digest::{Digest, SetCheck};
 pub use envelope::{Class, Envelope, Format};
 pub use keyring::{Fingerprints, Keyring, KeyringError};

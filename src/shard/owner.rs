@@ -146,12 +146,17 @@ async fn read_owner(
     let rows = sqlx::query!(
         r#"
         select o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version, o.history_complete,
-               array(select r.name from other_record r where r.owner_key = o.owner_key order by r.name) as "names!",
-               array(select r.version from other_record r where r.owner_key = o.owner_key order by r.name) as "versions!",
-               array(select r.sealed from other_record r where r.owner_key = o.owner_key order by r.name) as "others!",
+               others.names as "names!", others.versions as "versions!", others.sealed as "others!",
                i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
                (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms
-        from owner o left join item i using (owner_key)
+        from owner o
+        cross join lateral (
+            select coalesce(array_agg(r.name order by r.name), '{}') as names,
+                   coalesce(array_agg(r.version order by r.name), '{}') as versions,
+                   coalesce(array_agg(r.sealed order by r.name), '{}') as sealed
+            from other_record r where r.owner_key = o.owner_key
+        ) others
+        left join item i using (owner_key)
         where o.owner_key = $1 and o.complete_to is not null and o.erased_at is null
         "#,
         owner.as_bytes(),

@@ -44,6 +44,37 @@ impl Store {
         .await
     }
 
+    /// Returns the owner's item records of these versions, those that are here.
+    pub async fn records_between(
+        &self,
+        owner: &OwnerKey,
+        first: Version,
+        last: Version,
+    ) -> Result<Vec<Record>, ShardError> {
+        self.within_call_limit(async {
+            let rows = sqlx::query!(
+                r#"
+                select item_key, version, sealed, (extract(epoch from updated_at) * 1000)::bigint as updated_at_ms
+                from item_version where owner_key = $1 and version between $2 and $3
+                "#,
+                owner.as_bytes(),
+                to_sql(first.get()),
+                to_sql(last.get()),
+            )
+            .fetch_all(&self.pool())
+            .await?;
+
+            rows.into_iter()
+                .map(|row| {
+                    let item = ItemKey::from_slice(&row.item_key).ok_or(ShardError::Unreadable)?;
+                    let at_ms = row.updated_at_ms.unwrap_or_default();
+                    parse_record(RecordName::Item(item), row.version, at_ms, row.sealed)
+                })
+                .collect()
+        })
+        .await
+    }
+
     /// Returns the records of one item that are older than `before`, newest first, at most `limit`.
     pub async fn item_versions(
         &self,

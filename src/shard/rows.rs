@@ -83,12 +83,7 @@ impl Store {
             let rows = sqlx::query!(
                 r#"
                 select o.version as owner_version, o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version,
-                       array(select r.name from other_record r where r.owner_key = o.owner_key order by r.name)
-                           as "names!",
-                       array(select r.version from other_record r where r.owner_key = o.owner_key order by r.name)
-                           as "versions!",
-                       array(select r.sealed from other_record r where r.owner_key = o.owner_key order by r.name)
-                           as "others!",
+                       others.names as "names!", others.versions as "versions!", others.sealed as "others!",
                        i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
                        i.deleted as "deleted?", (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms,
                        exists(
@@ -96,7 +91,14 @@ impl Store {
                            where v.owner_key = i.owner_key and v.item_key = i.item_key and v.version = i.version
                              and v.sealed = i.sealed
                        ) as "is_kept!"
-                from owner o left join item i using (owner_key)
+                from owner o
+                cross join lateral (
+                    select coalesce(array_agg(r.name order by r.name), '{}') as names,
+                           coalesce(array_agg(r.version order by r.name), '{}') as versions,
+                           coalesce(array_agg(r.sealed order by r.name), '{}') as sealed
+                    from other_record r where r.owner_key = o.owner_key
+                ) others
+                left join item i using (owner_key)
                 where o.owner_key = $1 and o.complete_to is not null and o.erased_at is null
                 "#,
                 owner.as_bytes(),

@@ -187,6 +187,10 @@ impl Store {
             .max_connections(1)
             .connect_lazy_with(self.options.clone());
 
+        let applied = applied_migrations(&mut *pool.acquire().await?).await?;
+        if !applied.is_empty() {
+            check_ownership(&applied)?;
+        }
         // A newer version of the service may have applied its own already.
         let mut migrator = sqlx::migrate!();
         migrator.set_ignore_missing(true).run(&pool).await?;
@@ -198,21 +202,9 @@ impl Store {
     /// Fails unless the migrations of this version are applied. There may be later ones: a migration
     /// leaves in place what the version before it needs.
     pub async fn check_schema(&self) -> Result<(), ShardError> {
-        const TABLE: &str = "_sqlx_migrations";
-
         self.within_call_limit(async {
             let mut connection = self.pool().acquire().await?;
-            let exists =
-                sqlx::query_scalar!("select to_regclass($1) is not null as \"there!\"", TABLE)
-                    .fetch_one(&mut *connection)
-                    .await?;
-            let applied = if exists {
-                connection.list_applied_migrations(TABLE).await?
-            } else {
-                Vec::new()
-            };
-
-            check_migrations(&applied)
+            check_migrations(&applied_migrations(&mut connection).await?)
         })
         .await
     }
@@ -277,50 +269,59 @@ impl ShardError {
     }
 }
 
+/// Returns the migrations that are applied.
+async fn applied_migrations(
+    connection: &mut PgConnection,
+) -> Result<Vec<AppliedMigration>, ShardError> {
+    const TABLE: &str = "_sqlx_migrations";
+
+    let exists = sqlx::query_scalar!("select to_regclass($1) is not null as \"there!\"", TABLE)
+        .fetch_one(&mut *connection)
+        .await?;
+    if exists {
+        Ok(connection.list_applied_migrations(TABLE).await?)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+fn unfit(why: &str) -> Result<(), ShardError> {
+    Err(ShardError::Unfit(format!(
+        "Postgres' schema does not fit: {why}"
+    )))
+}
+
+/// Fails if another program applied these migrations: if one of them is not this version's, and not
+/// later than its own, or the first one of this version is missing.
+fn check_ownership(applied: &[AppliedMigration]) -> Result<(), ShardError> {
+    let own = |version: i64| MIGRATIONS.iter().find(|own| own.version == version);
+    let first = MIGRATIONS.iter().map(|own| own.version).min();
+    let newest = MIGRATIONS.iter().map(|own| own.version).max();
+
+    let is_foreign = |applied: &AppliedMigration| match own(applied.version) {
+        Some(own) => own.checksum != applied.checksum,
+        None => Some(applied.version) <= newest,
+    };
+    let has_first = applied.iter().any(|applied| Some(applied.version) == first);
+    if !has_first || applied.iter().any(is_foreign) {
+        return unfit("it is another program's: name this shard's database in postgres.url");
+    }
+
+    Ok(())
+}
+
 /// Fails unless the migrations of this version are applied, and at most later ones besides.
 fn check_migrations(applied: &[AppliedMigration]) -> Result<(), ShardError> {
-    let unfit = |why: &str| {
-        Err(ShardError::Unfit(format!(
-            "Postgres' schema does not fit: {why}"
-        )))
-    };
     if applied.is_empty() {
         return unfit("it has none of ours: run `gofavorites init`");
     }
+    check_ownership(applied)?;
 
-    let newest_own = MIGRATIONS.iter().map(|migration| migration.version).max();
-    let find_own = |version: i64| {
-        MIGRATIONS
-            .iter()
-            .find(|migration| migration.version == version)
-    };
-
-    for migration in applied {
-        match find_own(migration.version) {
-            None if Some(migration.version) > newest_own => {}
-            None => {
-                return unfit(
-                    "it is another program's: name this shard's database in postgres.url",
-                );
-            }
-            Some(own) if own.checksum != migration.checksum => {
-                return unfit(
-                    "it is another program's: name this shard's database in postgres.url",
-                );
-            }
-            Some(_) => {}
-        }
-    }
-
-    let is_missing = MIGRATIONS.iter().any(|own| {
-        applied
-            .iter()
-            .all(|migration| migration.version != own.version)
-    });
-    if is_missing {
-        unfit("it is of an older version of the service: run `gofavorites init`")
-    } else {
+    let is_applied = |version: i64| applied.iter().any(|applied| applied.version == version);
+    if MIGRATIONS.iter().all(|own| is_applied(own.version)) {
         Ok(())
+    } else {
+        unfit("it is of an older version of the service: run `gofavorites init`")
     }
 }
 

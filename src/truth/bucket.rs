@@ -1,14 +1,13 @@
 //! The bucket's name, its subjects, and what can go wrong with it.
 
-use super::marks::Marks;
 use super::settings::TruthSettings;
 use crate::breaker::{Attempt, Breaker};
 use crate::requester::{CallError, Requester, Transient};
 use crate::seal::{OwnerKey, Record, RecordName};
 use async_nats::jetstream;
 use bytes::Bytes;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -64,6 +63,14 @@ impl Barrier {
             last: Mutex::default(),
         }
     }
+}
+
+/// The marks as this worker last read them.
+#[derive(Default)]
+pub(super) struct Marks {
+    /// The number of the format; 0 while none is known.
+    pub(super) format: AtomicU8,
+    pub(super) epoch: RwLock<Option<String>>,
 }
 
 /// The bucket, as this worker reaches it.

@@ -10,26 +10,18 @@ use super::append::{EXPECTED_SEQUENCE, EXPECTED_SUBJECT};
 use super::bucket::{Bucket, TruthError};
 use super::fetch::number;
 use crate::requester::CallError;
-use crate::seal::{Format, random};
+use crate::seal::{Format, RecordName, random};
 use async_nats::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 /// The longest text of a mark, in bytes.
 const MARK_BYTES_MAX: usize = 64;
 /// How often a mark is written again after another writer was faster.
 const WRITE_TRIES_MAX: usize = 5;
-
-/// The marks as this worker last read them.
-#[derive(Default)]
-pub(super) struct Marks {
-    /// The number of the format; 0 while none is known.
-    format: AtomicU8,
-    epoch: RwLock<Option<String>>,
-}
 
 /// A mark in the bucket.
 struct Mark {
@@ -56,6 +48,18 @@ impl MarkName {
 pub fn losses(epoch: &str) -> u64 {
     let count = epoch.split_once('-').map(|(count, _)| count);
     count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Returns how many losses the next name counts, if the bucket has the name `present` and the shard
+/// that accepts a loss followed the history `known`; `None` if the loss was accepted before.
+fn losses_after(present: Option<&str>, known: Option<&str>) -> Option<u64> {
+    let present = present.map(losses);
+    let known = known.map(losses);
+
+    match (present, known) {
+        (Some(present), Some(known)) if present > known => None,
+        (present, known) => Some(present.max(known).unwrap_or_default() + 1),
+    }
 }
 
 impl Bucket {
@@ -115,9 +119,11 @@ impl Bucket {
         self.change_epoch(None).await
     }
 
-    /// Gives the bucket's history another name, because a loss is accepted. `known` is the name as
-    /// the one who accepts it knew it; if the bucket has another, the loss was accepted before.
-    /// Returns the name.
+    /// Gives the bucket's history another name, because a loss is accepted. `known` is the name of
+    /// the history that the accepting shard followed. If the bucket's name counts more losses than
+    /// that, another shard has accepted this loss before. Returns the name.
+    ///
+    /// The name alone proves nothing: a bucket that was restored has the name of its backup.
     pub async fn replace_epoch(&self, known: Option<&str>) -> Result<String, TruthError> {
         self.change_epoch(Some(known)).await
     }
@@ -125,12 +131,16 @@ impl Bucket {
     async fn change_epoch(&self, replaced: Option<Option<&str>>) -> Result<String, TruthError> {
         for _ in 0..WRITE_TRIES_MAX {
             let mark = self.read_mark(MarkName::Epoch).await?;
-            let losses = match (&mark, replaced) {
-                (None, _) => 0,
-                (Some(mark), Some(known)) if known.is_none_or(|known| known == mark.text) => {
-                    losses(&mark.text) + 1
-                }
-                (Some(mark), _) => return Ok(mark.text.clone()),
+            let present = mark.as_ref().map(|mark| mark.text.as_str());
+            let losses = match replaced {
+                None => match present {
+                    None => 0,
+                    Some(present) => return Ok(present.to_owned()),
+                },
+                Some(known) => match losses_after(present, known) {
+                    Some(losses) => losses,
+                    None => return Ok(present.unwrap_or_default().to_owned()),
+                },
             };
 
             let text = format!("{losses}-{}", URL_SAFE_NO_PAD.encode(random::<9>()));
@@ -143,6 +153,14 @@ impl Bucket {
         }
 
         Err(CallError::Busy.into())
+    }
+
+    /// Returns whether the bucket has any owner's record.
+    pub(super) async fn has_owners(&self) -> Result<bool, TruthError> {
+        let keys = format!("{}.*.{}", self.root(), RecordName::Key);
+        let message = self.message(json!({ "last_by_subj": keys })).await?;
+
+        Ok(message.is_some())
     }
 
     async fn read_mark(&self, name: MarkName) -> Result<Option<Mark>, TruthError> {
@@ -212,5 +230,25 @@ mod tests {
         assert_eq!(losses("0-AAAA"), 0);
         assert_eq!(losses("3-x-y"), 3);
         assert_eq!(losses("another form"), 0);
+    }
+
+    #[test]
+    fn a_loss_is_accepted_once_whatever_name_the_bucket_has() {
+        let next = |present, known| losses_after(present, known);
+
+        assert_eq!(next(Some("0-a"), Some("0-a")), Some(1));
+        assert_eq!(
+            next(Some("1-b"), Some("0-a")),
+            None,
+            "another shard was first"
+        );
+        assert_eq!(next(Some("0-a"), Some("1-b")), Some(2), "an old backup");
+        assert_eq!(next(Some("0-c"), Some("0-a")), Some(1), "made again");
+        assert_eq!(
+            next(None, Some("2-a")),
+            Some(3),
+            "made again, without a name"
+        );
+        assert_eq!(next(Some("1-a"), None), Some(2), "it never followed one");
     }
 }

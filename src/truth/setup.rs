@@ -89,7 +89,9 @@ impl Bucket {
         let created = self.create(fingerprints).await?;
 
         self.begin_epoch().await?;
-        let default = created.then_some(Format::NEWEST);
+        // An earlier try may have created it without an answer.
+        let is_new = created || !self.has_owners().await?;
+        let default = is_new.then_some(Format::NEWEST);
         let permitted = match format.or(default) {
             Some(format) => self.permit_format(format).await?,
             None => self.format().number(),

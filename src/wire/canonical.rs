@@ -1,6 +1,10 @@
 //! The canonical bytes of a request, equal for bodies with the same content.
 
 use super::Value;
+use zeroize::Zeroizing;
+
+/// The length of a length.
+const LENGTH_BYTES: usize = size_of::<u64>();
 
 /// Returns the canonical bytes of an operation and its decoded body, for which a request id stands.
 ///
@@ -12,12 +16,36 @@ use super::Value;
 /// objects begins with its length (a big-endian u64). The fields of an object are sorted by the
 /// bytes of their names. Hashes of these bytes are stored with the records, so the form must not
 /// change.
-pub fn canonical(operation: &str, body: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
+///
+/// They may hold a secret, so they are wiped when they are dropped. Their size is known before they
+/// are written, so that no part of them is left behind in a buffer that was too small.
+pub fn canonical(operation: &str, body: &Value) -> Zeroizing<Vec<u8>> {
+    let size = LENGTH_BYTES + operation.len() + size(body);
+    let mut out = Zeroizing::new(Vec::with_capacity(size));
     put_text(&mut out, operation);
     put(&mut out, body);
 
     out
+}
+
+/// The number of bytes that [`put`] writes.
+fn size(value: &Value) -> usize {
+    let content = match value {
+        Value::Null => 0,
+        Value::Bool(_) => 1,
+        Value::Int(value) => size_of_val(value),
+        Value::Float(value) => size_of_val(value),
+        Value::Text(text) => LENGTH_BYTES + text.len(),
+        Value::List(values) => LENGTH_BYTES + values.iter().map(size).sum::<usize>(),
+        Value::Map(fields) => {
+            let fields = fields
+                .iter()
+                .map(|(name, value)| LENGTH_BYTES + name.len() + size(value));
+            LENGTH_BYTES + fields.sum::<usize>()
+        }
+    };
+
+    1 + content
 }
 
 fn put(out: &mut Vec<u8>, value: &Value) {
@@ -89,7 +117,7 @@ mod tests {
         ]
         .concat();
 
-        assert_eq!(canonical("put", &body), expected);
+        assert_eq!(*canonical("put", &body), expected);
     }
 
     #[test]

@@ -87,6 +87,15 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
                 .map(NewData::Codes)
                 .map_err(under_data)
         }
+        #[cfg(feature = "next")]
+        Kind::Basket => {
+            let text = fields.require_text("text")?;
+            fields.finish()?;
+
+            Text::parse(&text, limits)
+                .map(|text| NewData::Shown(Data::Basket(text)))
+                .map_err(under_data)
+        }
     }
 }
 
@@ -161,6 +170,8 @@ fn data_view(data: &Data) -> Value {
         Data::Codes(CodesFacts { remaining, total }) => {
             json!({"remaining": remaining, "total": total})
         }
+        #[cfg(feature = "next")]
+        Data::Basket(text) => json!({"text": text.as_str()}),
         Data::Instrument(instrument) => {
             let fields = [
                 ("isin", instrument.isin().map(Isin::as_str)),

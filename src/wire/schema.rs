@@ -181,7 +181,9 @@ fn text() -> Value {
 }
 
 fn kind() -> Value {
-    json!({"enum": Kind::ALL.map(Kind::as_str)})
+    let kinds: Vec<_> = Kind::all().map(Kind::as_str).collect();
+
+    json!({"enum": kinds})
 }
 
 /// A kind, perhaps one that this version does not know.

@@ -858,6 +858,7 @@ impl Forbidden {
     }
 
     fn for_init() -> Self {
+        let reads = [READS[2], READS[4]];
         let others = [
             RECORD,
             "favorites.v1.put",
@@ -869,7 +870,7 @@ impl Forbidden {
 
         Self::new(
             "init",
-            &[&CHANGES, &ELSEWHERE, &READS[2..], &others],
+            &[&CHANGES, &ELSEWHERE, &reads, &others],
             &[
                 &SUBSCRIPTIONS,
                 &["_INBOX.>", "_INBOX_worker.>", REVOKED, PING],

@@ -134,6 +134,7 @@ fn unknown_fields() -> Vec<Case> {
         bad_text(json!({"colour": 1}), "colour", "unknown field"),
         bad_text(json!({"version": 1}), "version", "unknown field"),
         bad_text(json!({"owner": "bob"}), "owner", "unknown field"),
+        bad_text(json!({"kind": "note"}), "kind", "instrument, text"),
         bad_text(in_data, "data.b", "unknown field"),
         bad_request("list", json!({"reveal": true}), "reveal", "unknown field"),
         bad_request("version", json!({"x": null}), "x", "unknown field"),
@@ -209,7 +210,6 @@ fn invalid_texts() -> Vec<Case> {
     let long_id = json!({"id": "a".repeat(257)});
 
     vec![
-        invalid_text(json!({"kind": "note"}), "kind", "instrument, text"),
         invalid_text(json!({"kind": "Text"}), "kind", "instrument, text"),
         invalid_text(json!({"data": {"text": ""}}), "data.text", ""),
         invalid_text(long_text, "data.text", "65"),

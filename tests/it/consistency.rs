@@ -135,7 +135,7 @@ async fn no_read_creates_a_record_in_the_bucket() {
 
         subjects
             .keys()
-            .filter(|subject| !subject.contains("._b."))
+            .filter(|subject| !subject.contains("favorites._"))
             .count()
     };
     let delete = json!({"kind": "text", "id": "x"});

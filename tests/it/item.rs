@@ -46,7 +46,7 @@ async fn an_instrument_has_the_form_of_the_contract_on_all_shards() {
         .keys()
         .cloned()
         .collect();
-    assert_eq!(fields.len(), 8, "{fields:?}");
+    assert_eq!(fields.len(), 9, "{fields:?}");
     assert_eq!(&got["item"], item);
     assert_eq!(got["owner_version"], put["owner_version"]);
 }

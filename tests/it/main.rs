@@ -47,6 +47,7 @@ mod list;
 mod lookup;
 mod maintain;
 mod malformed;
+mod next_release;
 mod order;
 mod otp;
 mod otp_verify;

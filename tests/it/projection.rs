@@ -197,7 +197,10 @@ async fn a_lost_database_is_rebuilt_without_an_operator() {
     alice.put_text("a", "one", "x").await;
 
     a.stop().await.expect("stopped in order");
-    world.query("a", "truncate owner, item, item_version, cursor");
+    world.query(
+        "a",
+        "truncate owner, item, item_version, other_record, cursor",
+    );
     let _a = world.worker("a").await;
     let list = alice.done("a.list", &json!({})).await;
 

@@ -70,7 +70,7 @@ const DAMAGE: [(&str, &str); 8] = [
 ];
 
 /// Runs `verify` with more arguments, and returns its exit code and its report.
-async fn verify(world: &World, more: &[&str]) -> (i32, Value) {
+pub(crate) async fn verify(world: &World, more: &[&str]) -> (i32, Value) {
     let arguments = [&["verify", "--json"], more].concat();
 
     let (code, out) = world.run("a", &arguments).await;
@@ -79,7 +79,7 @@ async fn verify(world: &World, more: &[&str]) -> (i32, Value) {
 }
 
 /// Checks that `verify` finds no difference on shard a.
-async fn check_equal(world: &World) {
+pub(crate) async fn check_equal(world: &World) {
     let (code, report) = verify(world, &[]).await;
 
     assert_eq!(code, 0, "{report}");

@@ -123,9 +123,9 @@ async fn all_wrong_settings_are_named_together() {
 /// Goal: a worker whose Postgres has another schema names the remedy.
 ///
 /// Method: a shard's database has no schema, or its table of migrations is changed to look older,
-/// newer, or like that of another program.
+/// or like that of another program.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_of_another_version_is_refused_with_a_remedy() {
+async fn a_schema_that_does_not_fit_is_refused_with_a_remedy() {
     let world = World::start().await;
     world.init(&world.settings("b")).await.expect("init");
     create_database(&world);
@@ -138,8 +138,8 @@ async fn a_schema_of_another_version_is_refused_with_a_remedy() {
         (
             "insert into _sqlx_migrations \
              (version, description, success, checksum, execution_time) \
-             values (9999, 'later', true, 'x', 1)",
-            "newer version",
+             values (0, 'foreign', true, 'x', 1)",
+            "another program",
         ),
         (
             "update _sqlx_migrations set checksum = 'x' where version = 1",
@@ -155,8 +155,34 @@ async fn a_schema_of_another_version_is_refused_with_a_remedy() {
         world.query("a", change);
         let error = start_error(&world, world.settings("a")).await;
         check_names(&error, &[expected]);
-        world.query("a", "delete from _sqlx_migrations where version = 9999");
+        world.query("a", "delete from _sqlx_migrations where version = 0");
     }
+}
+
+/// Goal: a worker starts on the schema of a later release, and `init` leaves that schema as it is.
+///
+/// Method: a shard's database gets one more migration. Then `init` runs again, and a worker starts,
+/// writes and reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_of_a_later_release_is_accepted() {
+    let world = World::start().await;
+    let settings = world.settings("a");
+    world.init(&settings).await.expect("init");
+    world.migrate_to_next("a");
+
+    let again = world.prepare(&settings).await.expect("init");
+    let _worker = world.try_worker(settings).await.expect("a worker");
+    let alice = world.caller("alice").await;
+    let put = alice.put_text("a", "note", "x").await;
+    world.until_projected("a", &put).await;
+
+    assert!(!again.bucket_created);
+    let list = alice.done("a.list", &json!({})).await;
+    assert_eq!(list["items"][0], put["item"]);
+    let later = world.query("a", "select max(version) from _sqlx_migrations");
+    assert_eq!(later, "9999");
+    let row = world.query("a", "select count(*), count(next_note) from item");
+    assert_eq!(row, "1|0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

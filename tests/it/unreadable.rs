@@ -287,7 +287,7 @@ async fn send_bad_requests(caller: &Caller) {
     for (operation, body, code) in [
         ("a.put", conflict, "version_conflict"),
         ("a.put", unknown_field, "bad_request"),
-        ("a.put", json!({"kind": TEXT}), "invalid_item"),
+        ("a.put", json!({"kind": TEXT}), "bad_request"),
         ("a.get", json!({"kind": "text", "id": USER}), "not_found"),
         ("a.put", bad_otp, "invalid_item"),
         ("a.put", bad_codes, "invalid_item"),

@@ -2,6 +2,7 @@
 
 use super::{COUNTER_MAX, Moving, Otp};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use zeroize::Zeroizing;
 
 /// How many counters after the next one are tried (RFC 4226, section 7.4).
 const LOOK_AHEAD: u64 = 10;
@@ -62,13 +63,13 @@ impl Otp {
         // In the same time whatever the code is, so that the time tells nothing about it. Steam's
         // codes are in upper case.
         let code = self.code(counter);
-        let typed = typed.to_ascii_uppercase();
+        let typed = Zeroizing::new(typed.to_ascii_uppercase());
         verify_slices_are_equal(code.as_bytes(), typed.as_bytes()).is_ok()
     }
 
     /// Returns the code of the next counter, and the secret after its use; `None` if the greatest
     /// counter was used, or the codes follow the time.
-    pub fn next_code(&self) -> Option<(String, u64, Self)> {
+    pub fn next_code(&self) -> Option<(Zeroizing<String>, u64, Self)> {
         let counter = self
             .facts
             .counter()

@@ -8,7 +8,7 @@ mod uri;
 pub use check::CodeCheck;
 
 use super::{Invalid, opaque_debug};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// The field that a refusal names.
@@ -57,8 +57,8 @@ pub enum Moving {
 }
 
 /// The shared secret. It is overwritten when it is dropped.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 struct Secret(Vec<u8>);
 
 /// What a reply may show of a one-time-password secret.
@@ -145,9 +145,9 @@ impl TryFrom<String> for Secret {
     }
 }
 
-impl From<Secret> for String {
-    fn from(secret: Secret) -> Self {
-        base32::encode(&secret.0).to_string()
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&base32::encode(&self.0))
     }
 }
 
@@ -236,14 +236,14 @@ impl Otp {
     }
 
     /// Returns the code of that counter, or of that step since the Unix epoch.
-    pub fn code(&self, counter: u64) -> String {
+    pub fn code(&self, counter: u64) -> Zeroizing<String> {
         let secret = &self.hidden.secret.0;
         let facts = &self.facts;
 
-        match facts.moving {
+        Zeroizing::new(match facts.moving {
             Moving::Steam => code::steam(secret, counter),
             _ => code::decimal(secret, facts.algorithm, counter, facts.digits),
-        }
+        })
     }
 
     /// Returns whether both have the same secret and type, so that used codes of one are used codes
@@ -333,7 +333,7 @@ mod tests {
     fn a_code_is_that_of_its_counter() {
         let otp = Otp::parse(URI).expect("valid");
 
-        assert_eq!(otp.code(3), "969429");
+        assert_eq!(*otp.code(3), "969429");
         assert_eq!(otp.facts().counter(), Some(3));
     }
 

@@ -2,6 +2,7 @@
 
 use super::world::World;
 use gofavorites::config::{Role, Settings};
+use gofavorites::domain::next;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;
@@ -24,7 +25,16 @@ pub struct Process {
 
 impl World {
     /// Starts a worker with these settings as a process, without `init`.
-    pub fn serve(&self, mut settings: Settings) -> Process {
+    pub fn serve(&self, settings: Settings) -> Process {
+        self.serve_with(settings, &[])
+    }
+
+    /// Does the same as [`serve`](Self::serve), with a worker of the made-up next release.
+    pub fn serve_next(&self, settings: Settings) -> Process {
+        self.serve_with(settings, &[(next::VARIABLE, "1")])
+    }
+
+    fn serve_with(&self, mut settings: Settings, environment: &[(&str, &str)]) -> Process {
         let name = uuid::Uuid::now_v7().to_string();
         let place = |end: &str| self.directory.join(format!("{name}.{end}"));
         let file = place("toml");
@@ -51,6 +61,8 @@ impl World {
         let child = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
             .args(["serve", "--config"])
             .arg(&file)
+            .env_remove(next::VARIABLE)
+            .envs(environment.iter().copied())
             .stderr(std::fs::File::create(&log).expect("a file"))
             .spawn()
             .expect("started");

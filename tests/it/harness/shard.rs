@@ -114,6 +114,17 @@ impl World {
         (output.status.code().expect("an exit code"), text)
     }
 
+    /// Migrates the shard's database as `init` of the made-up next release does.
+    pub fn migrate_to_next(&self, shard: &str) {
+        self.query(shard, "alter table item add column next_note text");
+        self.query(
+            shard,
+            "insert into _sqlx_migrations \
+             (version, description, success, checksum, execution_time) \
+             values (9999, 'next', true, 'x', 1)",
+        );
+    }
+
     /// Waits until the statement returns that text.
     pub async fn until(&self, shard: &str, statement: &str, expected: &str) {
         let start = Instant::now();

@@ -431,8 +431,8 @@ impl World {
         }
     }
 
-    /// Returns the keys of the bucket's records, without the barriers, and how many messages the
-    /// bucket keeps of each.
+    /// Returns the keys of the bucket's records, without barriers and marks, and how many messages
+    /// the bucket keeps of each.
     pub async fn records(&self) -> BTreeMap<String, u64> {
         let filter = json!({"subjects_filter": "$KV.favorites.>"});
         let info = self.stream_info(&filter.to_string()).await;
@@ -445,7 +445,7 @@ impl World {
 
         subjects
             .into_iter()
-            .filter(|(subject, _)| !subject.starts_with("$KV.favorites._b."))
+            .filter(|(subject, _)| !subject.starts_with("$KV.favorites._"))
             .map(|(subject, count)| (subject, count.as_u64().expect("a count")))
             .collect()
     }
