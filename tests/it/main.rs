@@ -30,6 +30,7 @@ mod discovery;
 mod epoch;
 mod exactly_once;
 mod flood;
+mod format_one;
 mod front;
 mod heavy;
 mod history;

@@ -14,6 +14,7 @@ mod leaves;
 pub mod load;
 mod process;
 mod proxy;
+mod recorded;
 mod reference;
 pub mod samples;
 mod serial;
@@ -32,6 +33,7 @@ pub use leaves::Leaves;
 pub use process::Process;
 
 pub use proxy::Proxy;
+pub use recorded::{Recorded, RecordedOwner};
 pub use reference::ReferenceService;
 pub use serial::{exclusive, shared};
 pub use servers::{dump, dump_all, kept_directory, start_platform};

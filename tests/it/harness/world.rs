@@ -457,7 +457,8 @@ impl World {
         info["state"]["bytes"].as_u64().expect("a number")
     }
 
-    async fn stream_info(&self, request: &str) -> Value {
+    /// Returns what the stream API reports of the bucket.
+    pub(super) async fn stream_info(&self, request: &str) -> Value {
         let operator = self.connect("operator").await;
         let subject = format!("{}.STREAM.INFO.KV_favorites", self.api());
 
