@@ -1,6 +1,6 @@
 //! The bucket: every write is based on a known state, and readers notice records that do not fit.
 
-use crate::harness::{Caller, World, isin, with_breaker};
+use crate::harness::{Caller, World, is_record, isin, with_breaker};
 use async_nats::{Client, HeaderMap};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::domain::Version;
@@ -272,7 +272,7 @@ async fn records(breaker: &Client) -> Vec<(String, u64, Vec<u8>)> {
             None if sequence > 40 => break,
             None => {}
             // Barriers and marks are no records.
-            Some(subject) if subject.contains("favorites._") => {}
+            Some(subject) if !is_record(&subject) => {}
             Some(subject) => found.push((subject, sequence, message.payload.to_vec())),
         }
 

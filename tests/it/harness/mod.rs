@@ -38,7 +38,7 @@ pub use reference::ReferenceService;
 pub use serial::{exclusive, shared};
 pub use servers::{dump, dump_all, kept_directory, start_platform};
 pub use verifier::Verifier;
-pub use world::{Worker, World, with_breaker, with_user_in};
+pub use world::{Worker, World, is_record, with_breaker, with_user_in};
 pub use writers::Writers;
 
 use std::fs;

@@ -445,7 +445,7 @@ impl World {
 
         subjects
             .into_iter()
-            .filter(|(subject, _)| !subject.starts_with("$KV.favorites._"))
+            .filter(|(subject, _)| is_record(subject))
             .map(|(subject, count)| (subject, count.as_u64().expect("a count")))
             .collect()
     }
@@ -529,4 +529,10 @@ impl Worker {
         self.running.abort();
         let _ = self.running.await;
     }
+}
+
+/// Returns whether a subject of the bucket is that of a record: neither a barrier nor a mark.
+pub fn is_record(subject: &str) -> bool {
+    let key = subject.trim_start_matches("$KV.favorites.");
+    key.contains('.') && !key.starts_with("_b.")
 }
