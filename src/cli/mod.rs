@@ -54,6 +54,10 @@ pub struct Cli {
 }
 
 #[derive(Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process has one command, for all its life"
+)]
 enum Command {
     /// Store an item, new or in place of the present one
     Put(put::Put),

@@ -217,7 +217,7 @@ mod tests {
     }
 
     fn field(result: Result<Codes, Invalid>) -> String {
-        let invalid = result.err().expect("refused");
+        let invalid = result.expect_err("refused");
         assert!(!invalid.reason.contains("one"), "{}", invalid.reason);
 
         invalid.field

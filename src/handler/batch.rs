@@ -34,7 +34,7 @@ struct Batch {
 }
 
 enum Op {
-    Put(Put),
+    Put(Box<Put>),
     Delete(Delete),
 }
 
@@ -51,7 +51,8 @@ impl Op {
         // Only the batch has a condition on the owner's version, not its operations.
         let conditions = Conditions::item_only;
         match fields.require_text("op")?.as_str() {
-            "put" => Put::parse(conditions(&mut fields)?, fields, limits).map(Self::Put),
+            "put" => Put::parse(conditions(&mut fields)?, fields, limits)
+                .map(|put| Self::Put(Box::new(put))),
             "delete" => Delete::parse(conditions(&mut fields)?, fields, limits).map(Self::Delete),
             _ => Err(Refusal::bad_field("op", "must be put or delete").into()),
         }

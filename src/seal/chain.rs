@@ -268,7 +268,7 @@ mod tests {
 
     /// The format of a write at that sequence: the tests mix both.
     fn format(at: u64) -> Format {
-        if at % 2 == 0 {
+        if at.is_multiple_of(2) {
             Format::One
         } else {
             Format::Two

@@ -70,6 +70,10 @@ impl Part {
 
 /// An item, or the deletion of one.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all contents are living items"
+)]
 pub enum Content {
     /// The item exists.
     Living(Item),
