@@ -30,6 +30,7 @@ mod put;
 mod replay;
 mod rm;
 mod secret_input;
+mod secret_put;
 mod serve;
 mod shard;
 mod show;
