@@ -62,7 +62,7 @@ enum Command {
     Get(get::Get),
     /// List your items in your order
     List(list::List),
-    /// Tell which of some ids are among your items
+    /// Show which of some ids are among your items
     Lookup(lookup::Lookup),
     /// Delete an item
     Rm(rm::Rm),

@@ -54,8 +54,8 @@ impl Delete {
     }
 }
 
-/// Returns what the deletion keeps of the item, so that nothing that was used is used again if the
-/// item is restored.
+/// Returns what the deletion keeps of the item, so that a used code stays used if the item is
+/// restored.
 fn remains(state: &WriteState<'_>, living: &OpenedItem) -> Result<NewHidden, Failure> {
     let hash = state.secret_hash();
     if let Some(otp) = state.snapshot.otp(living)? {

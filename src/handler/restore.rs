@@ -70,8 +70,8 @@ impl Restore {
         })
     }
 
-    /// Decides on the owner's state: the item as it was, like a `put` of it, or a refusal. Nothing
-    /// that was used becomes unused.
+    /// Decides on the owner's state: the item as it was, like a `put` of it, or a refusal. A
+    /// used code stays used.
     fn decide(&self, kept: &Kept, state: &WriteState<'_>) -> Result<NewContent, Failure> {
         let snapshot = state.snapshot;
         let current = snapshot.item(&self.item.kind, &self.item.id)?;
