@@ -122,8 +122,8 @@ impl Put {
         new.replace(current.as_ref(), state, quota)
     }
 
-    /// Returns the item's new data: the part that replies show, and the part that they hide. What was
-    /// used of a living item stays used.
+    /// Returns the item's new data: the part that replies show, and the part that they hide. A used
+    /// code of a living item stays used.
     fn new_data(
         &self,
         new: &NewData,

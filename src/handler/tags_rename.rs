@@ -1,4 +1,5 @@
-//! `tags.rename`: renames a tag on all items that have it, or removes it from them, in one atomic write.
+//! `tags.rename`: renames a tag on all items that have it, or removes it from them. This is one
+//! atomic write.
 
 use super::condition::not_found;
 use super::request::Call;
