@@ -15,8 +15,8 @@ create table other_record (
     constraint version_is_positive check (version > 0)
 );
 
--- The name of the bucket's history, as this shard last followed it. Who accepts a loss gives the history another name,
--- unless another shard has done so already.
+-- The name of the bucket's history, as this shard last followed it. The first shard that accepts a loss gives the
+-- history another name.
 alter table cursor add column epoch text;
 
 -- "What did this write write": the records of one write have consecutive versions, and may be many.

@@ -180,7 +180,7 @@ impl Changes {
                 changes.items.iter().map(row),
             ))?;
         }
-        // Not among the changes, so that a program can read the table.
+        // The standard output has the changes alone, so that a program can read the table.
         eprintln!("{}", changes.continuation());
         Ok(())
     }

@@ -1,12 +1,12 @@
 //! `gofavorites codes`: stores lists of one-time codes, and takes codes from them.
 
 use super::client::Connection;
-use super::labels::Labels;
 use super::secret_input::SecretInput;
-use super::show::{kept, output_secret, print, print_json};
+use super::secret_put::SecretPut;
+use super::show::{output_secret, print, print_json, print_kept};
 use crate::wire::Operation;
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// What a prompt and an error call the input.
 const CODES: &str = "the codes";
@@ -44,22 +44,7 @@ enum Command {
   gofavorites codes new recovery --file codes.txt --if-version 0")]
 struct New {
     #[command(flatten)]
-    connection: Connection,
-    /// The item's id; the service chooses one if you give none
-    id: Option<String>,
-    #[command(flatten)]
-    input: SecretInput,
-    #[command(flatten)]
-    labels: Labels,
-    /// Only if the item is at this version; 0: only if there is none
-    #[arg(long)]
-    if_version: Option<u64>,
-    /// The request id: a write is executed once, however often it is sent with the same id
-    #[arg(long)]
-    request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    put: SecretPut,
 }
 
 /// Add codes at the end of a list. They are read one a line from the standard input or from --file.
@@ -111,30 +96,11 @@ impl Codes {
 
 impl New {
     async fn run(self) -> anyhow::Result<()> {
-        let body = self.body()?;
-        let reply = self
-            .connection
-            .open()
-            .await?
-            .write(Operation::Put, &body, self.request_id.as_deref())
-            .await?;
-
-        print_kept(&reply, self.json)
-    }
-
-    fn body(&self) -> anyhow::Result<Value> {
-        let mut body = json!({"kind": "codes"});
-        if let Some(id) = &self.id {
-            body["id"] = json!(id);
-        }
-        self.labels.fill(&mut body)?;
-        if let Some(version) = self.if_version {
-            body["if_version"] = json!(version);
-        }
-        let codes = self.input.read_lines(CODES)?;
+        let mut body = self.put.body("codes")?;
+        let codes = self.put.input.read_lines(CODES)?;
         body["data"] = json!({"codes": codes.as_slice()});
 
-        Ok(body)
+        self.put.send(&body).await
     }
 }
 
@@ -168,17 +134,8 @@ impl Take {
         }
         print(&output_secret(&reply["code"]))?;
         print("\n")?;
-        // Not beside the code, so that a program can read the code.
+        // The standard output has the code alone, so that a program can read it.
         eprintln!("{} left", reply["remaining"]);
         Ok(())
     }
-}
-
-/// Prints the reply to a put, as JSON or for people.
-fn print_kept(reply: &Value, as_json: bool) -> anyhow::Result<()> {
-    if as_json {
-        return print_json(reply);
-    }
-
-    print(&format!("{}\n", kept(&reply["item"])))
 }

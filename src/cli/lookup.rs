@@ -1,4 +1,4 @@
-//! `gofavorites lookup`: tells which of some ids are among the items.
+//! `gofavorites lookup`: prints which of some ids are among the items.
 
 use super::client::Connection;
 use super::freshness::Freshness;
@@ -7,7 +7,7 @@ use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
 
-/// Tell which of some ids of one kind are among your items. Prints one line for each id, in their
+/// Show which of some ids of one kind are among your items. Prints one line for each id, in their
 /// order.
 #[derive(Args)]
 #[command(after_help = "Example:

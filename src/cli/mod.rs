@@ -30,6 +30,7 @@ mod put;
 mod replay;
 mod rm;
 mod secret_input;
+mod secret_put;
 mod serve;
 mod shard;
 mod show;
@@ -65,7 +66,7 @@ enum Command {
     Get(get::Get),
     /// List your items in your order
     List(list::List),
-    /// Tell which of some ids are among your items
+    /// Show which of some ids are among your items
     Lookup(lookup::Lookup),
     /// Delete an item
     Rm(rm::Rm),

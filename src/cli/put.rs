@@ -3,7 +3,7 @@
 use super::client::Connection;
 use super::failed::CommandError;
 use super::labels::Labels;
-use super::show::{kept, print, print_json};
+use super::show::print_kept;
 use crate::wire::Operation;
 use anyhow::bail;
 use clap::Args;
@@ -70,10 +70,7 @@ impl Put {
             .write(Operation::Put, &body, self.request_id.as_deref())
             .await?;
 
-        if self.json {
-            return print_json(&reply);
-        }
-        print(&format!("{}\n", kept(&reply["item"])))
+        print_kept(&reply, self.json)
     }
 
     fn body(&self) -> anyhow::Result<Value> {

@@ -120,6 +120,15 @@ pub(super) fn kept(item: &Value) -> String {
     )
 }
 
+/// Prints the reply to a write that kept an item, as JSON or for people.
+pub(super) fn print_kept(reply: &Value, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
+        return print_json(reply);
+    }
+
+    print(&format!("{}\n", kept(&reply["item"])))
+}
+
 /// Returns a number of things: `1 item`, `2 items`.
 pub(super) fn count(number: &Value, thing: &str) -> String {
     let ending = if number == 1 { "" } else { "s" };

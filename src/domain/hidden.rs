@@ -3,8 +3,7 @@
 use super::{Codes, CodesRemains, OtpRemains, OtpSecret, opaque_debug};
 use serde::{Deserialize, Serialize};
 
-/// What an item has besides the [`Data`](super::Data) that replies show. A text and an instrument
-/// have nothing.
+/// The part of an item that replies hide. A text and an instrument have none.
 ///
 /// It is sealed apart from the rest of the item, so that it stays sealed in memory until it is
 /// needed.

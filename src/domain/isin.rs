@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_check_digit_is_refused_whoever_uses_the_number() {
+    fn a_wrong_check_digit_is_refused_even_of_a_number_in_use() {
         for (number, found, expected) in [
             ("XF000ETH0017", 7, 9),
             ("US0000000000", 0, 2),

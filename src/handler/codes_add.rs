@@ -6,7 +6,7 @@ use super::request::Call;
 use super::write::{self, WriteState};
 use super::{Failure, Limits, Service};
 use crate::domain::Kind;
-use crate::owners::{Intent, Snapshot};
+use crate::owners::{Draft, Snapshot};
 use crate::seal::NewContent;
 use crate::wire::Fields;
 use serde_json::Value;
@@ -31,10 +31,7 @@ impl CodesAdd {
     /// Decides on the owner's state: the list with these codes at its end.
     fn decide(&self, state: &WriteState<'_>) -> Result<NewContent, Failure> {
         let snapshot = state.snapshot;
-        let item = self
-            .item
-            .living(snapshot)?
-            .ok_or_else(|| self.item.not_found(snapshot))?;
+        let item = self.item.require(snapshot)?;
 
         let codes = list(snapshot, &item)?;
         let longer = codes.with(&self.codes, &state.limits.item, state.secret_hash())?;
@@ -46,12 +43,11 @@ impl CodesAdd {
 pub(super) async fn codes_add(service: &Service, call: Call) -> Result<Value, Failure> {
     let request = CodesAdd::parse(call.fields, &service.limits.current())?;
 
-    let ItemName { kind, id } = &request.item;
-    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
+    let intent = request.item.intent(call.request);
     let decide = |snapshot: &Snapshot| {
-        let limits = service.limits.current();
-        let state = WriteState::new(service, snapshot, &limits);
-        write::decision(request.decide(&state))
+        write::decide(service, snapshot, |state| {
+            request.decide(state).map(Draft::one)
+        })
     };
     let outcome = service
         .owners

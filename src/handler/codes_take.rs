@@ -5,7 +5,7 @@ use super::request::Call;
 use super::write::{self, mark_pending};
 use super::{Failure, Service};
 use crate::domain::{Codes, Data, Hidden, Item, Kind, Timestamp};
-use crate::owners::{Decision, Draft, Intent, OpenedItem, Snapshot};
+use crate::owners::{Draft, OpenedItem, Snapshot};
 use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::{Code, Refusal};
 use serde_json::{Value, json};
@@ -34,21 +34,15 @@ pub(super) fn with_codes(item: &OpenedItem, codes: Codes) -> Result<NewContent, 
 }
 
 /// Decides on the owner's state: the list without its first code that is left.
-fn decide(name: &ItemName, snapshot: &Snapshot) -> Result<Decision<Refusal>, Failure> {
-    let Some(item) = name.living(snapshot)? else {
-        return Ok(Decision::Refuse(name.not_found(snapshot)));
-    };
+fn decide(name: &ItemName, snapshot: &Snapshot) -> Result<Draft, Failure> {
+    let item = name.require(snapshot)?;
 
-    match list(snapshot, &item)?.take() {
-        Some(codes) => Ok(Decision::Write(Draft::one(with_codes(&item, codes)?))),
-        None => {
-            let message = "every code of the list was taken: add some";
-            let refusal = Refusal::new(Code::NotFound, message)
-                .with("owner_version", snapshot.version().get())
-                .with("remaining", 0);
-            Ok(Decision::Refuse(refusal))
-        }
-    }
+    let shorter = list(snapshot, &item)?.take().ok_or_else(|| {
+        Refusal::new(Code::NotFound, "every code of the list was taken: add some")
+            .with("owner_version", snapshot.version().get())
+            .with("remaining", 0)
+    })?;
+    with_codes(&item, shorter).map(Draft::one)
 }
 
 /// Takes `{id}`. Answers `{code, remaining, version, owner_version}`.
@@ -57,15 +51,11 @@ pub(super) async fn codes_take(service: &Service, mut call: Call) -> Result<Valu
     let name = ItemName::take_id(Kind::Codes, &mut call.fields, &limits)?;
     call.fields.finish()?;
 
-    let intent = Intent::about(
-        vec![(name.kind.clone(), Some(name.id.clone()))],
-        call.request,
-    );
+    let intent = name.intent(call.request);
+    let decide = |snapshot: &Snapshot| write::decision(decide(&name, snapshot));
     let outcome = service
         .owners
-        .write(call.caller.user(), &intent, call.deadline, |snapshot| {
-            decide(&name, snapshot)
-        })
+        .write(call.caller.user(), &intent, call.deadline, decide)
         .await?;
 
     let receipt = write::written(outcome)?;

@@ -7,7 +7,7 @@ use super::request::Call;
 use super::write::WriteState;
 use super::{Failure, Limits, Service, write};
 use crate::domain::{Hidden, ItemId, KindName, Timestamp};
-use crate::owners::{Intent, OpenedItem, Snapshot};
+use crate::owners::{Draft, OpenedItem, Snapshot};
 use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::Fields;
 use serde_json::Value;
@@ -33,16 +33,13 @@ impl Delete {
 
     /// The kind and id of the item.
     pub fn item(&self) -> (KindName, Option<ItemId>) {
-        (self.item.kind.clone(), Some(self.item.id.clone()))
+        self.item.named()
     }
 
     /// Decides on the owner's state: the item's tombstone, or a refusal. An absent item is
     /// `not_found`, whatever the conditions are.
     pub fn decide(&self, state: &WriteState<'_>, quota: &mut Quota) -> Result<NewContent, Failure> {
-        let living = self
-            .item
-            .living(state.snapshot)?
-            .ok_or_else(|| self.item.not_found(state.snapshot))?;
+        let living = self.item.require(state.snapshot)?;
         self.conditions.check(state.snapshot, Some(&living))?;
 
         quota.remove();
@@ -57,8 +54,8 @@ impl Delete {
     }
 }
 
-/// Returns what the deletion keeps of the item, so that nothing that was used is used again if the
-/// item is restored.
+/// Returns what the deletion keeps of the item, so that a used code stays used if the item is
+/// restored.
 fn remains(state: &WriteState<'_>, living: &OpenedItem) -> Result<NewHidden, Failure> {
     let hash = state.secret_hash();
     if let Some(otp) = state.snapshot.otp(living)? {
@@ -82,11 +79,13 @@ pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, F
     let conditions = Conditions::take(&mut call.fields)?;
     let delete = Delete::parse(conditions, call.fields, &service.limits.current())?;
 
-    let intent = Intent::about(vec![delete.item()], call.request);
+    let intent = delete.item.intent(call.request);
     let decide = |snapshot: &Snapshot| {
-        let limits = service.limits.current();
-        let state = WriteState::new(service, snapshot, &limits);
-        write::decision(delete.decide(&state, &mut Quota::of(snapshot)))
+        write::decide(service, snapshot, |state| {
+            delete
+                .decide(state, &mut Quota::of(snapshot))
+                .map(Draft::one)
+        })
     };
     let outcome = service
         .owners

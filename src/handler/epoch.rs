@@ -27,7 +27,7 @@ pub(super) async fn check(
     };
     let present = service.owners.epoch();
     let from_the_beginning = operation == Operation::Changes && fields.is_zero("since");
-    // A worker that does not know the present one yet cannot tell.
+    // A worker that does not know the present epoch yet cannot compare.
     let is_unknown = present.is_none() && !service.owners.has_lost_history();
     if from_the_beginning || is_unknown || present.as_ref() == Some(&named) {
         return Ok(());
@@ -36,8 +36,8 @@ pub(super) async fn check(
     let reading = Freshness::default_of(&service.owners)
         .read(&service.owners, owner, deadline)
         .await?;
-    let message = "the bucket was restored or made again, so this version or cursor is of another \
-                   history: start with since 0, and drop what is not returned";
+    let message = "the bucket was restored or created again, so this version or cursor is of \
+                   another history: start with since 0, and drop what is not returned";
     Err(resync(
         message,
         present.as_deref(),

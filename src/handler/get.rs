@@ -45,18 +45,14 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Value, Failure>
         .await?;
 
     let snapshot = &reading.snapshot;
-    match get.item.living(snapshot)? {
-        Some(item) => {
-            let mut shown = view(&item);
-            if get.reveal {
-                reveal(&mut shown, snapshot, &item)?;
-            }
-            let reply = json!({"item": shown, "owner_version": snapshot.version().get()});
-            Ok(mark_stale(reply, &reading))
-        }
-        None if reading.stale => Err(get.item.not_found(snapshot).with("stale", true).into()),
-        None => Err(get.item.not_found(snapshot).into()),
+    let item = get.item.require_by(&reading)?;
+    let mut shown = view(&item);
+    if get.reveal {
+        reveal(&mut shown, snapshot, &item)?;
     }
+
+    let reply = json!({"item": shown, "owner_version": snapshot.version().get()});
+    Ok(mark_stale(reply, &reading))
 }
 
 /// Adds what other replies hide to the item's data.

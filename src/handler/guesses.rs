@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const WRONG_CODES_MAX: usize = 10;
 /// How long wrong codes count.
 const WINDOW: Duration = Duration::from_secs(60);
-/// How many items are remembered before those are dropped whose time is over.
+/// With this many items, the worker drops those whose wrong codes no longer count.
 const ITEMS_MAX: usize = 10_000;
 
 type Counts = HashMap<(OwnerKey, ItemId), Count>;

@@ -3,9 +3,10 @@
 use super::condition::not_found;
 use super::{Failure, Limits};
 use crate::domain::{ItemId, Kind, KindName};
-use crate::owners::{OpenedItem, Snapshot};
+use crate::owners::{Intent, OpenedItem, Reading, Snapshot};
 use crate::seal::SealError;
 use crate::wire::{Fields, Refusal};
+use zeroize::Zeroizing;
 
 /// The kind and id of an item.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -42,6 +43,36 @@ impl ItemName {
         Ok(item.filter(|item| item.living().is_some()))
     }
 
+    /// Returns the item, if it is there and not deleted.
+    ///
+    /// # Errors
+    /// Otherwise [`not_found`](Self::not_found).
+    pub fn require(&self, snapshot: &Snapshot) -> Result<OpenedItem, Failure> {
+        self.living(snapshot)?
+            .ok_or_else(|| self.not_found(snapshot).into())
+    }
+
+    /// Does the same as [`require`](Self::require) for a read.
+    ///
+    /// # Errors
+    /// [`not_found_by`](Self::not_found_by) if the item is not there.
+    pub fn require_by(&self, reading: &Reading) -> Result<OpenedItem, Failure> {
+        self.living(&reading.snapshot)?
+            .ok_or_else(|| self.not_found_by(reading).into())
+    }
+
+    /// Returns the refusal of a read that does not find the item. It shows whether the read is
+    /// stale.
+    pub fn not_found_by(&self, reading: &Reading) -> Refusal {
+        let refusal = self.not_found(&reading.snapshot);
+
+        if reading.stale {
+            refusal.with("stale", true)
+        } else {
+            refusal
+        }
+    }
+
     /// Returns the refusal if the item is not there. A kind that this version does not know is
     /// probably a mistake then.
     pub fn not_found(&self, snapshot: &Snapshot) -> Refusal {
@@ -49,6 +80,16 @@ impl ItemName {
             KindName::Known(_) => not_found(snapshot),
             KindName::Unknown(_) => KindName::unknown().into(),
         }
+    }
+
+    /// Returns the kind and id, as an [`Intent`] names an item.
+    pub fn named(&self) -> (KindName, Option<ItemId>) {
+        (self.kind.clone(), Some(self.id.clone()))
+    }
+
+    /// Returns the intent to write this item alone.
+    pub fn intent(&self, request: Option<(String, Zeroizing<Vec<u8>>)>) -> Intent {
+        Intent::about(vec![self.named()], request)
     }
 }
 

@@ -5,19 +5,19 @@ use super::item_name::ItemName;
 use super::list::{Listed, items_in_order};
 use super::put::format_refusal;
 use super::request::Call;
-use super::write::{self, WriteState, mark_pending, view};
+use super::write::{self, WriteState};
 use super::{Failure, Limits, Service};
 use crate::domain::{Item, Place, Timestamp};
-use crate::owners::{Decision, Draft, Intent, Snapshot};
+use crate::owners::{Draft, Snapshot};
 use crate::seal::{Content, Format, NewContent, NewHidden};
 use crate::wire::{Code, Fields, Refusal};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// `{kind, id, after?: {kind, id}, if_version?}`
 struct Move {
     item: ItemName,
-    /// The item after which it shall stand; `None` puts it first.
+    /// The item that it comes right after; `None` puts it first.
     after: Option<ItemName>,
     conditions: Conditions,
 }
@@ -37,7 +37,7 @@ impl Move {
         fields.finish()?;
 
         if after.as_ref() == Some(&item) {
-            let message = "after: an item does not stand after itself";
+            let message = "after: an item does not come after itself";
             return Err(Refusal::new(Code::InvalidItem, message)
                 .field("after")
                 .into());
@@ -52,10 +52,7 @@ impl Move {
     /// Decides on the owner's state: the item at its new place, and nearly always nothing else.
     fn decide(&self, state: &WriteState<'_>) -> Result<Draft, Failure> {
         let snapshot = state.snapshot;
-        let item = self
-            .item
-            .living(snapshot)?
-            .ok_or_else(|| self.item.not_found(snapshot))?;
+        let item = self.item.require(snapshot)?;
         self.conditions.check(snapshot, Some(&item))?;
         if state.format == Format::One {
             return Err(format_refusal("after").into());
@@ -66,9 +63,7 @@ impl Move {
         let position = match &self.after {
             None => 0,
             Some(after) => {
-                let after_item = after
-                    .living(snapshot)?
-                    .ok_or_else(|| after.not_found(snapshot))?;
+                let after_item = after.require(snapshot)?;
                 let found = others
                     .iter()
                     .position(|(other, _)| other.key == after_item.key);
@@ -97,7 +92,7 @@ fn below_after(failure: Failure) -> Failure {
     }
 }
 
-/// The item, unchanged but for its place.
+/// The item at another place, otherwise unchanged.
 fn at_place(item: &Item, place: Place) -> NewContent {
     NewContent {
         content: Content::Living(Item {
@@ -150,24 +145,13 @@ fn places<'s>(
 pub(super) async fn move_item(service: &Service, call: Call) -> Result<Value, Failure> {
     let request = Move::parse(call.fields, &service.limits.current())?;
 
-    let ItemName { kind, id } = &request.item;
-    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
-    let decide = |snapshot: &Snapshot| {
-        let limits = service.limits.current();
-        let state = WriteState::new(service, snapshot, &limits);
-        match request.decide(&state) {
-            Ok(draft) => Ok(Decision::Write(draft)),
-            Err(Failure::Refused(refusal)) => Ok(Decision::Refuse(refusal)),
-            Err(failure) => Err(failure),
-        }
-    };
+    let intent = request.item.intent(call.request);
+    let decide =
+        |snapshot: &Snapshot| write::decide(service, snapshot, |state| request.decide(state));
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)
         .await?;
 
-    let receipt = write::written(outcome)?;
-    let item = write::only_item(&receipt)?;
-    let reply = json!({"item": view(item), "owner_version": receipt.owner_version().get()});
-    Ok(mark_pending(reply, receipt.local))
+    write::reply(outcome)
 }

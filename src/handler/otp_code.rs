@@ -1,12 +1,13 @@
 //! `otp.code`: the code of a one-time-password item, now or of the next counter.
 
+use super::failure::retry_soon;
 use super::freshness::{Freshness, mark_stale};
 use super::item_name::ItemName;
 use super::request::Call;
 use super::write::{self, mark_pending};
 use super::{Failure, Service};
 use crate::domain::{Data, Hidden, Item, Kind, Otp, Timestamp};
-use crate::owners::{Decision, Draft, Intent, OpenedItem, Snapshot};
+use crate::owners::{Draft, OpenedItem, Snapshot};
 use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
@@ -27,25 +28,20 @@ impl OtpCode {
     }
 
     /// Decides on the owner's state: the item after the use of its next counter.
-    fn decide(&self, snapshot: &Snapshot) -> Result<Decision<Refusal>, Failure> {
-        let Some(item) = self.item.living(snapshot)? else {
-            return Ok(Decision::Refuse(self.item.not_found(snapshot)));
-        };
+    fn decide(&self, snapshot: &Snapshot) -> Result<Draft, Failure> {
+        let item = self.item.require(snapshot)?;
         let otp = secret(snapshot, &item)?;
 
         match otp.next_code() {
-            Some((_, _, used)) => Ok(Decision::Write(Draft::one(after_use(&item, &used)?))),
+            Some((_, _, used)) => after_use(&item, &used).map(Draft::one),
             None if otp.facts().counter().is_some() => {
                 let message = "the greatest counter was used: put another secret";
                 let refusal = Refusal::new(Code::InvalidItem, message).field("counter");
-                Ok(Decision::Refuse(refusal))
+                Err(refusal.into())
             }
             None => {
                 let message = "the item was put with another type meanwhile: ask again";
-                Ok(Decision::Refuse(super::failure::retry_soon(
-                    Code::Overloaded,
-                    message,
-                )))
+                Err(retry_soon(Code::Overloaded, message).into())
             }
         }
     }
@@ -120,18 +116,15 @@ pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Value, Fai
                     return Ok(mark_stale(reply, &reading));
                 }
             }
-            None if reading.stale => {
-                let refusal = request.item.not_found(&reading.snapshot);
-                return Err(refusal.with("stale", true).into());
-            }
-            // A write confirms it, and a repeated one may have been done before the deletion.
+            None if reading.stale => return Err(request.item.not_found_by(&reading).into()),
+            // The write below confirms that there is no item. A repeat of one that was done before
+            // the item was deleted still gets its code.
             None => {}
         }
     }
 
-    let ItemName { kind, id } = &request.item;
-    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
-    let decide = |snapshot: &Snapshot| request.decide(snapshot);
+    let intent = request.item.intent(call.request);
+    let decide = |snapshot: &Snapshot| write::decision(request.decide(snapshot));
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)

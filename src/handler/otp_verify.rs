@@ -6,13 +6,13 @@ use super::request::Call;
 use super::write::mark_pending;
 use super::{Failure, Limits, Service};
 use crate::domain::{CodeCheck, Kind, Version};
-use crate::owners::{Decision, Draft, Intent, Outcome, Snapshot};
+use crate::owners::{Decision, Draft, Outcome, Snapshot};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
-/// The longest code that is looked at, in bytes. The longest real one has 8.
+/// The longest code that is checked, in bytes. The longest real one has 8.
 const CODE_BYTES_MAX: usize = 32;
 
 /// `{id, code}`
@@ -65,11 +65,10 @@ impl OtpVerify {
 /// Answers `{valid, reason?, owner_version}`.
 pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Value, Failure> {
     let request = OtpVerify::parse(call.fields, &service.limits.current())?;
-    let ItemName { kind, id } = &request.item;
 
-    let guess = service.guesses.begin(&call.owner, id)?;
-    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
-    // However the request ends: once a code was found to be wrong, it counts.
+    let guess = service.guesses.begin(&call.owner, &request.item.id)?;
+    let intent = request.item.intent(call.request);
+    // A wrong code counts however the request ends.
     let decide = |snapshot: &Snapshot| {
         let decision = request.decide(snapshot);
         let is_wrong = matches!(decision, Ok(Decision::Refuse(NotAccepted::Wrong(_))));

@@ -7,7 +7,7 @@ use super::request::Call;
 use super::write::WriteState;
 use super::{Failure, Limits, Service, reference, write};
 use crate::domain::{Data, Hidden, Item, ItemId, Kind, KindName, Meta, Place, Tags, Timestamp};
-use crate::owners::{Intent, OpenedItem, Snapshot};
+use crate::owners::{Draft, Intent, OpenedItem, Snapshot};
 use crate::seal::{Content, Format, NewContent, NewHidden};
 use crate::wire::{Code, Fields, NewData, Refusal, TraceContext, data_from};
 use serde_json::Value;
@@ -122,8 +122,8 @@ impl Put {
         new.replace(current.as_ref(), state, quota)
     }
 
-    /// Returns what becomes of the item with these data: what replies show, and what they hide. Of
-    /// a living item, nothing that was used becomes unused.
+    /// Returns the item's new data: the part that replies show, and the part that they hide. A used
+    /// code of a living item stays used.
     fn new_data(
         &self,
         new: &NewData,
@@ -265,9 +265,9 @@ pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Fail
 
     let intent = Intent::about(vec![put.item()], call.request);
     let decide = |snapshot: &Snapshot| {
-        let limits = service.limits.current();
-        let state = WriteState::new(service, snapshot, &limits);
-        write::decision(put.decide(&state, &mut Quota::of(snapshot)))
+        write::decide(service, snapshot, |state| {
+            put.decide(state, &mut Quota::of(snapshot)).map(Draft::one)
+        })
     };
     let outcome = service
         .owners

@@ -9,7 +9,7 @@ use super::request::Call;
 use super::write::WriteState;
 use super::{Failure, Limits, Service, write};
 use crate::domain::{Data, Hidden, Otp, Version};
-use crate::owners::{Intent, OpenedItem, Outcome, Snapshot};
+use crate::owners::{Draft, OpenedItem, Outcome, Snapshot};
 use crate::seal::{NewContent, NewHidden, OwnerKey};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::Value;
@@ -70,8 +70,8 @@ impl Restore {
         })
     }
 
-    /// Decides on the owner's state: the item as it was, like a `put` of it, or a refusal. Nothing
-    /// that was used becomes unused.
+    /// Decides on the owner's state: the item as it was, like a `put` of it, or a refusal. A
+    /// used code stays used.
     fn decide(&self, kept: &Kept, state: &WriteState<'_>) -> Result<NewContent, Failure> {
         let snapshot = state.snapshot;
         let current = snapshot.item(&self.item.kind, &self.item.id)?;
@@ -197,8 +197,7 @@ fn not_kept(snapshot: &Snapshot, is_living: bool) -> Refusal {
 /// Answers `{item, owner_version}`.
 pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Failure> {
     let restore = Restore::parse(call.fields, &service.limits.current())?;
-    let ItemName { kind, id } = &restore.item;
-    let intent = Intent::about(vec![(kind.clone(), Some(id.clone()))], call.request);
+    let intent = restore.item.intent(call.request);
 
     let mut tries = 0;
     loop {
@@ -209,9 +208,9 @@ pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Fail
         };
 
         let decide = |snapshot: &Snapshot| {
-            let limits = service.limits.current();
-            let state = WriteState::new(service, snapshot, &limits);
-            write::decision(restore.decide(&kept, &state))
+            write::decide(service, snapshot, |state| {
+                restore.decide(&kept, state).map(Draft::one)
+            })
         };
         let outcome = service
             .owners

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// `{kind?, id?, min_version?, consistency?}`
 struct TagList {
-    /// The item of which each entry says whether it has the tag.
+    /// An item: each entry shows whether it has the tag.
     item: Option<ItemName>,
     freshness: Freshness,
 }
@@ -41,14 +41,8 @@ pub(super) async fn tags(service: &Service, call: Call) -> Result<Value, Failure
         .await?;
     let snapshot = &reading.snapshot;
     let chosen = match &request.item {
+        Some(name) => Some(name.require_by(&reading)?),
         None => None,
-        Some(name) => match name.living(snapshot)? {
-            Some(item) => Some(item),
-            None if reading.stale => {
-                return Err(name.not_found(snapshot).with("stale", true).into());
-            }
-            None => return Err(name.not_found(snapshot).into()),
-        },
     };
 
     let chosen = chosen.as_ref().and_then(|item| item.living());

@@ -1,11 +1,12 @@
-//! `tags.rename`: renames a tag on all items that have it, or takes it away, in one atomic write.
+//! `tags.rename`: renames a tag on all items that have it, or removes it from them. This is one
+//! atomic write.
 
 use super::condition::not_found;
 use super::request::Call;
 use super::write::{self, mark_pending};
 use super::{Failure, Limits, Service};
 use crate::domain::{Item, Tags, Timestamp};
-use crate::owners::{Decision, Draft, Intent, Snapshot};
+use crate::owners::{Draft, Intent, Snapshot};
 use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 /// `{from, to?}`
 struct Rename {
     from: String,
-    /// `None` takes the tag away.
+    /// `None` removes the tag.
     to: Option<String>,
 }
 
@@ -29,14 +30,14 @@ impl Rename {
             Tags::parse_one(to, "to", &limits.item)?;
         }
         if to.as_ref() == Some(&from) {
-            let message = "to: is the same as from; leave it out to take the tag away";
+            let message = "to: is the same as from; leave it out to remove the tag";
             return Err(Refusal::new(Code::InvalidItem, message).field("to").into());
         }
         Ok(Self { from, to })
     }
 
-    /// Decides on the owner's state: every item that has the tag, with the other one.
-    fn decide(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Decision<Refusal>, Failure> {
+    /// Decides on the owner's state: every item that has the tag, with the new one.
+    fn decide(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Draft, Failure> {
         let now = Timestamp::now();
         let mut contents = Vec::new();
         let tagged = snapshot.items()?.iter().filter_map(|item| item.living());
@@ -46,9 +47,7 @@ impl Rename {
                 updated_at: now,
                 ..item.clone()
             });
-            if let Err(refusal) = write::must_fit(&content, limits) {
-                return Ok(Decision::Refuse(refusal));
-            }
+            write::must_fit(&content, limits)?;
             contents.push(NewContent {
                 content,
                 hidden: NewHidden::Kept,
@@ -56,12 +55,12 @@ impl Rename {
         }
 
         if contents.is_empty() {
-            return Ok(Decision::Refuse(not_found(snapshot)));
+            return Err(not_found(snapshot).into());
         }
-        Ok(Decision::Write(Draft {
+        Ok(Draft {
             contents,
             refused: BTreeMap::new(),
-        }))
+        })
     }
 }
 
@@ -74,7 +73,8 @@ pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Value, 
         request: call.request,
         any_item: true,
     };
-    let decide = |snapshot: &Snapshot| rename.decide(snapshot, &service.limits.current());
+    let decide =
+        |snapshot: &Snapshot| write::decision(rename.decide(snapshot, &service.limits.current()));
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)

@@ -3,7 +3,7 @@
 use super::{Failure, Limits, Service};
 use crate::domain::Version;
 use crate::owners::{Decision, Draft, OpenedItem, Outcome, Snapshot, WriteReceipt};
-use crate::seal::{Content, Format, NewContent};
+use crate::seal::{Content, Format};
 use crate::shard::Projected;
 use crate::wire::{Code, Refusal, deleted_view, item_view};
 use serde_json::{Value, json};
@@ -40,11 +40,23 @@ impl<'s> WriteState<'s> {
     }
 }
 
-/// What a handler decides about one item. A refusal is a decision on the owner's state; any other
-/// failure ends the request.
-pub(super) fn decision(content: Result<NewContent, Failure>) -> Result<Decision<Refusal>, Failure> {
-    match content {
-        Ok(content) => Ok(Decision::Write(Draft::one(content))),
+/// Decides a write of one operation on this state of the owner.
+pub(super) fn decide(
+    service: &Service,
+    snapshot: &Snapshot,
+    draft: impl FnOnce(&WriteState<'_>) -> Result<Draft, Failure>,
+) -> Result<Decision<Refusal>, Failure> {
+    let limits = service.limits.current();
+    let state = WriteState::new(service, snapshot, &limits);
+
+    decision(draft(&state))
+}
+
+/// What a handler decides. A refusal is a decision on the owner's state; any other failure ends the
+/// request.
+pub(super) fn decision(draft: Result<Draft, Failure>) -> Result<Decision<Refusal>, Failure> {
+    match draft {
+        Ok(draft) => Ok(Decision::Write(draft)),
         Err(Failure::Refused(refusal)) => Ok(Decision::Refuse(refusal)),
         Err(failure) => Err(failure),
     }

@@ -60,7 +60,7 @@ pub enum Difference {
     Key,
     /// The owner's floor is missing, older, or another one.
     Floor,
-    /// Records that this version of the service does not know are missing, older, or others.
+    /// Records that this version of the service does not know are missing, older or different.
     Others,
     /// The owner's version differs.
     Version {

@@ -244,7 +244,7 @@ impl Base<'_> {
         })
     }
 
-    /// What a new record says of the state that it is based on.
+    /// What a new record has of the state that it is based on.
     fn links(
         &self,
         current: Option<&Record>,

@@ -56,9 +56,17 @@ enum Attempt {
     Done(Vec<OpenedItem>),
     LostRace,
     Full,
-    /// It was not sent: it has that many bytes.
+    /// It was not sent, because it has this many bytes.
     TooLarge(usize),
     InDoubt(Sealed),
+}
+
+/// What follows from an attempt.
+enum Next {
+    Done(Vec<OpenedItem>),
+    Fail(WriteFailure),
+    /// The write has lost a race: decide again on this basis.
+    Again(Basis),
 }
 
 impl Owners {
@@ -108,33 +116,17 @@ impl Owners {
             let attempt = self
                 .attempt(user, &entry, &snapshot, intent, draft, deadline)
                 .await?;
-            let items = match attempt {
-                Attempt::Done(items) => items,
-                Attempt::Full => return Ok(WriteFailure::Full.into()),
-                Attempt::TooLarge(used) => {
-                    let limit = WRITE_BYTES_MAX;
-                    return Ok(WriteFailure::TooLarge { used, limit }.into());
+            let next = self.next(attempt, basis, &entry, &snapshot, deadline).await;
+            match next {
+                Next::Done(items) => {
+                    drop(write_lock);
+                    return Ok(self
+                        .receipt(&entry, &snapshot, items, refused, deadline)
+                        .await?);
                 }
-                Attempt::LostRace => {
-                    basis = basis.after_lost_race();
-                    continue;
-                }
-                Attempt::InDoubt(sealed) => {
-                    match self.settle(&entry, &snapshot, sealed, deadline).await {
-                        Settled::Done(items) => items,
-                        Settled::InDoubt => return Ok(WriteFailure::InDoubt.into()),
-                        Settled::Lost => {
-                            basis = Basis::Confirmed;
-                            continue;
-                        }
-                    }
-                }
-            };
-
-            drop(write_lock);
-            return Ok(self
-                .receipt(&entry, &snapshot, items, refused, deadline)
-                .await?);
+                Next::Fail(failure) => return Ok(failure.into()),
+                Next::Again(changed) => basis = changed,
+            }
         }
 
         Ok(WriteFailure::TooManyRaces.into())
@@ -185,6 +177,33 @@ impl Owners {
                     return Ok((snapshot, Step::Refuse(refusal)));
                 }
                 Decision::Refuse(_) => basis = Basis::Confirmed,
+            }
+        }
+    }
+
+    /// Returns what follows from an attempt. Settles it first if it is in doubt.
+    async fn next(
+        &self,
+        attempt: Attempt,
+        basis: Basis,
+        entry: &Arc<OwnerEntry>,
+        snapshot: &Snapshot,
+        deadline: Instant,
+    ) -> Next {
+        match attempt {
+            Attempt::Done(items) => Next::Done(items),
+            Attempt::LostRace => Next::Again(basis.after_lost_race()),
+            Attempt::Full => Next::Fail(WriteFailure::Full),
+            Attempt::TooLarge(used) => {
+                let limit = WRITE_BYTES_MAX;
+                Next::Fail(WriteFailure::TooLarge { used, limit })
+            }
+            Attempt::InDoubt(sealed) => {
+                match self.settle(entry, snapshot, sealed, deadline).await {
+                    Settled::Done(items) => Next::Done(items),
+                    Settled::InDoubt => Next::Fail(WriteFailure::InDoubt),
+                    Settled::Lost => Next::Again(Basis::Confirmed),
+                }
             }
         }
     }

@@ -39,8 +39,8 @@ impl fmt::Debug for Digest {
 /// What a record has of the set that it is based on: the digest itself in format 1, and a keyed MAC
 /// of it in format 2.
 ///
-/// The digest is linear: whoever has enough records can find some that leave it unchanged if they
-/// are dropped. So it must not be readable.
+/// The digest is linear: an attacker that knows enough hashes can find records whose removal leaves
+/// it unchanged. So it must not be readable.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SetCheck([u8; 16]);
 

@@ -310,7 +310,7 @@ fn check_ownership(applied: &[AppliedMigration]) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// Fails unless the migrations of this version are applied, and at most later ones besides.
+/// Fails unless all migrations of this version are applied. Others have to be later than its own.
 fn check_migrations(applied: &[AppliedMigration]) -> Result<(), ShardError> {
     if applied.is_empty() {
         return unfit("it has none of ours: run `gofavorites init`");

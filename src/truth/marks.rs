@@ -2,8 +2,8 @@
 //!
 //! - `_formats` permits a format of records. Only newer workers can read a newer format, so an
 //!   operator raises the mark once all workers are new enough. It never goes down.
-//! - `_epoch` names the history of the bucket. It is replaced by the first who accepts that the
-//!   bucket has lost history, so that no version from before looks like a good one.
+//! - `_epoch` names the history of the bucket. The first shard that accepts a loss of history
+//!   replaces it, so that no version of the lost history passes for one of the new.
 
 use super::api::Ack;
 use super::append::{EXPECTED_SEQUENCE, EXPECTED_SUBJECT};

@@ -1,4 +1,4 @@
-//! Epochs: a version or a cursor of another history of the bucket never looks like a good one.
+//! Epochs: a version or a cursor that comes with the epoch of another history is refused.
 
 use crate::harness::samples::{RFC_SECRET, otp_uri, put_otp};
 use crate::harness::{Caller, World, copy};
@@ -184,7 +184,7 @@ async fn changes_since_0_are_answered_whatever_the_epoch_is() {
 }
 
 /// Goal: a bucket that was made again has another epoch, and what is known of the old one is
-/// refused, although the numbers could be good ones.
+/// refused, although the numbers could be valid.
 ///
 /// Method: the server's store is removed, and a shard that never saw the old bucket makes a new
 /// one. There a caller comes back with versions and the epoch of the old one.

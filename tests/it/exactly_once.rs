@@ -21,7 +21,7 @@ const CALLERS: usize = 10;
 /// How many requests each caller sends in a round, one after the other.
 const REQUESTS_EACH: usize = 3;
 
-/// How long a caller waits for one reply, which it also tells the service.
+/// How long a caller waits for one reply. It sends this time with the request.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a caller repeats a request.

@@ -4,7 +4,7 @@
 //! The steps overlap and are drawn from a seed. `SEED` chooses another one, `ROUNDS` how many seeds
 //! are run.
 
-use crate::harness::{Caller, Worker, World};
+use crate::harness::{Caller, SeededNumbers, Worker, World};
 use gofavorites::app::{OperatorSession, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::domain::Version;
@@ -25,19 +25,6 @@ const STEPS: usize = 150;
 const STEPS_AT_A_TIME: usize = 6;
 /// The kinds of steps; the last one is a crash of the worker.
 const STEP_KINDS: usize = 23;
-
-/// A generator that returns the same numbers for the same seed (xorshift, Marsaglia 2003).
-struct SeededNumbers(u64);
-
-impl SeededNumbers {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-
-        (self.0 >> 33) as usize % below
-    }
-}
 
 /// What the steps work on.
 struct Stage {

@@ -1,5 +1,5 @@
-//! What an app asks most: which of these are favourites, only the ids, how much is used, and what
-//! the worker supports.
+//! The questions that an app asks most: which of these items are favourites, only the ids, how much
+//! is used, and what the worker supports.
 
 use crate::harness::samples::{
     BANK, CODE_MARK, RFC_SECRET, code, codes, otp_uri, put_codes, put_otp,

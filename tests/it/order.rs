@@ -1,7 +1,7 @@
 //! An order of one's own: items are moved, and every shard and every mirror has the same order.
 
 use crate::harness::samples::{RFC_SECRET, code, otp_uri, put_codes, put_otp};
-use crate::harness::{Caller, World, extent, isin};
+use crate::harness::{Caller, SeededNumbers, World, extent, isin};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,19 +10,6 @@ const PLACE_BYTES_MAX: usize = 64;
 
 /// After how many moves into one gap no place of 64 bytes can be left.
 const GAP_MOVES_MAX: usize = 5_000;
-
-/// A generator that returns the same numbers for the same seed (xorshift, Marsaglia 2003).
-struct SeededNumbers(u64);
-
-impl SeededNumbers {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-
-        (self.0 >> 33) as usize % below
-    }
-}
 
 /// An acknowledged move.
 struct Move {

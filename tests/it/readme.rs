@@ -401,8 +401,8 @@ fn lasting(word: &str) -> &str {
     }
 }
 
-/// Returns the words of a line that last; which shard answers first is open, and so is the name of
-/// the bucket's history.
+/// Returns the words of a line that are the same in every run. The shard that answers first and the
+/// name of the bucket's history are not.
 pub(crate) fn lasting_words(line: &str) -> Vec<&str> {
     let mut words: Vec<&str> = line.split_whitespace().map(lasting).collect();
 

@@ -139,8 +139,8 @@ async fn tags_are_as_fresh_as_the_caller_asks_for() {
 /// Goal: a rename changes the tag of all items that have it, also of those that have both, and
 /// nothing else.
 ///
-/// Method: one caller renames a tag, renames it into one that some items have, and takes that one
-/// away, on two shards in turn. Items without the tag have to stay as they were.
+/// Method: one caller renames a tag, renames it into one that some items have, and removes that
+/// one, on two shards in turn. Items without the tag have to stay as they were.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tag_is_renamed_merged_and_removed_on_all_items() {
     let (world, _a, _b) = World::with_two_shards().await;

@@ -1,10 +1,7 @@
 //! `gofavorites otp add`: stores the secret of an `otpauth://` URI.
 
-use crate::cli::client::Connection;
-use crate::cli::labels::Labels;
-use crate::cli::secret_input::{SecretInput, misplaced};
-use crate::cli::show::{kept, print, print_json};
-use crate::wire::Operation;
+use crate::cli::secret_input::misplaced;
+use crate::cli::secret_put::SecretPut;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -20,54 +17,22 @@ const URI: &str = "the otpauth:// URI";
   zbarimg --quiet --raw qr-code.png | gofavorites otp add")]
 pub(super) struct Add {
     #[command(flatten)]
-    connection: Connection,
-    /// The item's id; the service chooses one if you give none
-    id: Option<String>,
-    #[command(flatten)]
-    input: SecretInput,
-    #[command(flatten)]
-    labels: Labels,
-    /// Only if the item is at this version; 0: only if there is none
-    #[arg(long)]
-    if_version: Option<u64>,
-    /// The request id: a write is executed once, however often it is sent with the same id
-    #[arg(long)]
-    request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    put: SecretPut,
 }
 
 impl Add {
     pub async fn run(self) -> anyhow::Result<()> {
         let body = self.body()?;
-        let reply = self
-            .connection
-            .open()
-            .await?
-            .write(Operation::Put, &body, self.request_id.as_deref())
-            .await?;
-
-        if self.json {
-            return print_json(&reply);
-        }
-        print(&format!("{}\n", kept(&reply["item"])))
+        self.put.send(&body).await
     }
 
     fn body(&self) -> anyhow::Result<Value> {
-        if self.id.as_deref().is_some_and(is_uri) {
+        if self.put.id.as_deref().is_some_and(is_uri) {
             return Err(misplaced(URI).into());
         }
 
-        let mut body = json!({"kind": "otp"});
-        if let Some(id) = &self.id {
-            body["id"] = json!(id);
-        }
-        self.labels.fill(&mut body)?;
-        if let Some(version) = self.if_version {
-            body["if_version"] = json!(version);
-        }
-        let uri = self.input.read_line(URI)?;
+        let mut body = self.put.body("otp")?;
+        let uri = self.put.input.read_line(URI)?;
         body["data"] = json!({"uri": uri.as_str()});
 
         Ok(body)

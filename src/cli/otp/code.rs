@@ -52,7 +52,7 @@ impl Code {
         }
         print(&output_secret(&reply["code"]))?;
         print("\n")?;
-        // Not beside the code, so that a program can read the code.
+        // The standard output has the code alone, so that a program can read it.
         eprintln!("{}", validity(&reply));
         Ok(())
     }

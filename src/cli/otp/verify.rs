@@ -59,7 +59,7 @@ impl Verify {
     }
 }
 
-/// Returns what a reply says of the code.
+/// Returns the verdict of a reply in words.
 fn verdict(reply: &Value) -> String {
     match (&reply["valid"], reply["reason"].as_str()) {
         (Value::Bool(true), _) => "valid".to_owned(),

@@ -60,8 +60,8 @@ impl Otp {
     }
 
     fn is_code(&self, typed: &str, counter: u64) -> bool {
-        // In the same time whatever the code is, so that the time tells nothing about it. Steam's
-        // codes are in upper case.
+        // The comparison takes the same time for every code, so the time reveals nothing about it.
+        // Steam's codes are in upper case.
         let code = self.code(counter);
         let typed = Zeroizing::new(typed.to_ascii_uppercase());
         verify_slices_are_equal(code.as_bytes(), typed.as_bytes()).is_ok()

@@ -10,7 +10,7 @@ use crate::domain::Invalid;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-/// What is percent-encoded: everything but the unreserved characters (RFC 3986, section 2.3).
+/// What is percent-encoded: everything except the unreserved characters (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -237,7 +237,7 @@ pub(super) fn write(otp: &Otp) -> Zeroizing<String> {
     let issuer = facts.issuer.as_deref().unwrap_or_default();
     let account = facts.account.as_deref().unwrap_or_default();
 
-    // Without an issuer, a colon before the account says that none of it is the issuer.
+    // Without an issuer, a leading colon shows that the rest of the label is the account.
     let label = match (issuer.is_empty(), account.contains(':')) {
         (true, false) => encode(account),
         _ => format!("{}:{}", encode(issuer), encode(account)),

@@ -1,5 +1,5 @@
-//! The load: each owner has callers that write and read at any worker of shard a, and note what
-//! they are told.
+//! The load: each owner has callers that write and read at any worker of shard a, and record the
+//! answers.
 //!
 //! Each request is repeated under its id until it is answered. No answer may be `internal`, and no
 //! request of the load may be refused, except that a list of codes may be used up.
@@ -27,7 +27,7 @@ pub const OTP: &str = "counter";
 /// How many items are moved and change their tag.
 const ANCHORS: usize = 4;
 
-/// How long a caller waits for one reply, which it also tells the service.
+/// How long a caller waits for one reply. It sends this time with the request.
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a caller repeats a request, and how long the load may take to make progress.
@@ -115,7 +115,7 @@ impl RetryingCaller {
     }
 }
 
-/// What the callers of one owner were told.
+/// The answers that the callers of one owner got.
 pub struct Model {
     /// The last text that was put, by id.
     pub texts: BTreeMap<String, String>,
@@ -182,7 +182,7 @@ impl Load {
         }
     }
 
-    /// Ends the load, and returns what the callers of each owner were told.
+    /// Ends the load, and returns the answers that the callers of each owner got.
     pub async fn stop(self) -> Vec<Model> {
         self.stop.store(true, Ordering::SeqCst);
 

@@ -341,9 +341,9 @@ async fn check_lost_row(world: &World, owner: &str, owners: &str) {
 /// Method: two owners write and read all the time, at any worker of a shard with two workers. The
 /// next release's migration is applied, and the workers are replaced one after the other: first by
 /// workers of the next release, then by workers of this one. While the next release is there,
-/// baskets are put. Then everything is compared with what the callers were told; this release lists
-/// and changes the baskets; another shard hosts the owners; and workers of the next release read
-/// the baskets again.
+/// baskets are put. Then everything is compared with the answers of the callers. This release
+/// lists and changes the baskets, and another shard hosts the owners. Workers of the next release
+/// then read the baskets again.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_releases_serve_one_shard_forward_and_back() {
     let mut shard = Shard::start().await;
