@@ -27,6 +27,11 @@ impl Owners {
         self.load_with_deadline(owner, entry, None).await
     }
 
+    /// Returns the snapshot that this worker has in memory, if it has one.
+    pub fn in_memory(&self, owner: &OwnerKey) -> Option<Arc<Snapshot>> {
+        self.entry(owner).held()
+    }
+
     /// Returns the snapshot that this worker has in memory, or loads it.
     pub async fn held(&self, owner: &OwnerKey) -> Result<Arc<Snapshot>, OwnersError> {
         self.load(owner, &self.entry(owner)).await
