@@ -2,7 +2,7 @@
 
 use super::client::Connection;
 use super::freshness::Freshness;
-use super::show::{plain, print, print_json, warn_if_stale};
+use super::show::{plain, print, print_json, visible, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn fields(item: &Value) -> Vec<(String, String)> {
     for part in ["data", "meta"] {
         for (key, value) in item[part].as_object().into_iter().flatten() {
             let name = if part == "meta" {
-                format!("meta {key}")
+                format!("meta {}", visible(key))
             } else {
                 key.clone()
             };

@@ -1,7 +1,7 @@
 //! `gofavorites move`: moves an item in the list.
 
 use super::client::Connection;
-use super::show::{plain, print, print_json};
+use super::show::{plain, print, print_json, visible};
 use crate::wire::Operation;
 use clap::{ArgAction, Args};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ impl MoveItem {
         }
         let item = &reply["item"];
         let place = match self.after() {
-            Some((kind, id)) => format!("after {kind} {id}"),
+            Some((kind, id)) => format!("after {} {}", visible(kind), visible(id)),
             None => "to the first place".to_owned(),
         };
         print(&format!(

@@ -3,6 +3,7 @@
 use super::client::Connection;
 use super::failed::CommandError;
 use super::labels::Labels;
+use super::secret_input::{is_uri, misplaced};
 use super::show::print_kept;
 use crate::wire::Operation;
 use anyhow::bail;
@@ -25,6 +26,9 @@ pub(super) struct Put {
     /// An instrument's ISIN or MIC:TICKER, or a text's name, which the service chooses if you give
     /// none
     id: Option<String>,
+    /// Takes what does not belong here, so that no error repeats it
+    #[arg(hide = true)]
+    misplaced: Vec<String>,
     /// An instrument's type: stock, bond, fund, etf, currency, future, option, index, commodity,
     /// crypto, other
     #[arg(long = "type")]
@@ -74,6 +78,14 @@ impl Put {
     }
 
     fn body(&self) -> anyhow::Result<Value> {
+        let has_uri = self.id.as_deref().is_some_and(is_uri);
+        let is_secret = has_uri || ["otp", "codes"].contains(&self.kind.as_str());
+        match self.misplaced.is_empty() {
+            true if !has_uri => {}
+            _ if is_secret => return Err(misplaced("a secret").into()),
+            _ => bail!(CommandError::usage("give one kind and at most one id")),
+        }
+
         let mut body = json!({"kind": self.kind});
         self.labels.fill(&mut body)?;
         if let Some(id) = &self.id {

@@ -153,6 +153,11 @@ fn lines_of(text: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.is_empty())
 }
 
+/// Returns whether an id is really the URI, which belongs on the standard input.
+pub(in crate::cli) fn is_uri(id: &str) -> bool {
+    id.trim_start().to_ascii_lowercase().starts_with("otpauth:")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

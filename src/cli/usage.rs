@@ -38,7 +38,7 @@ impl Usage {
             [
                 what.to_owned(),
                 plain(&usage["used"]),
-                plain(&usage["limit"]),
+                usage.get("limit").map(plain).unwrap_or_default(),
             ]
         });
         print(&table(["WHAT", "USED", "LIMIT"], rows))

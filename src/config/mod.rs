@@ -440,6 +440,11 @@ impl Settings {
             "limits.deadline_ms: at most limits.deadline_max_ms",
         );
         require(
+            limits.item.ticker_bytes + "XXXX:".len() <= limits.item.id_bytes,
+            "limits.item.ticker_bytes: at least 5 less than limits.item.id_bytes, because MIC:TICKER \
+             is an id",
+        );
+        require(
             limits.reply_bytes <= 1 << 20,
             "limits.reply_bytes: at most the NATS server's max_payload, 1,048,576",
         );

@@ -206,14 +206,22 @@ impl Instrument {
         currency: Option<CurrencyCode>,
         name: Option<InstrumentName>,
     ) {
-        // Ticker and currency are those of a listing.
-        if self.mic.is_none() || self.mic == mic {
+        // Market, ticker and currency are those of one listing.
+        let is_same_listing = agrees(&self.mic, &mic)
+            && agrees(&self.ticker, &ticker)
+            && agrees(&self.currency, &currency);
+        if is_same_listing {
             self.ticker = self.ticker.take().or(ticker);
             self.currency = self.currency.take().or(currency);
+            self.mic = self.mic.take().or(mic);
         }
-        self.mic = self.mic.take().or(mic);
         self.name = self.name.take().or(name);
     }
+}
+
+/// Returns whether a field that a caller sent may stand beside the one that is known.
+fn agrees<T: PartialEq>(sent: &Option<T>, known: &Option<T>) -> bool {
+    sent.is_none() || known.is_none() || sent == known
 }
 
 #[cfg(test)]

@@ -42,7 +42,12 @@ impl ItemId {
         match text.split_once(':') {
             Some((mic, ticker)) => {
                 let mic = Mic::parse(mic)?;
-                let ticker = Ticker::parse(ticker, limits)?;
+                // An item that was put under a higher limit has to stay within reach.
+                let limits = ItemLimits {
+                    ticker_bytes: limits.id_bytes,
+                    ..limits.clone()
+                };
+                let ticker = Ticker::parse(ticker, &limits)?;
 
                 Ok(Self::of_listing(&mic, &ticker))
             }

@@ -179,7 +179,10 @@ impl Batch {
                     used += view_bytes_max(&new.content);
                     contents.push(new);
                 }
-                Err(Failure::Refused(refusal)) if self.atomic => {
+                // A refusal that passes by itself is not stored with the write.
+                Err(Failure::Refused(refusal))
+                    if self.atomic || refusal.code() == Code::ReferenceUnavailable =>
+                {
                     let refusal = refusal.with("op", at);
                     return Ok(Decision::Refuse(NoWrite::All(refusal)));
                 }

@@ -123,7 +123,7 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
 
     let reading = request.read(service, &call.owner, call.deadline).await?;
     let snapshot = &reading.snapshot;
-    let epoch = service.owners.epoch();
+    let epoch = service.owners.epoch_of(reading.stale);
     if request.is_too_old(snapshot.floor()) {
         let message =
             "deletions since then are forgotten: start with since 0, and drop what is not returned";

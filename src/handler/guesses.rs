@@ -6,7 +6,7 @@
 use crate::domain::ItemId;
 use crate::seal::OwnerKey;
 use crate::wire::{Code, Refusal};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const WRONG_CODES_MAX: usize = 10;
 /// How long wrong codes count.
 const WINDOW: Duration = Duration::from_secs(60);
+/// How long to wait for the codes that are being checked.
+const UNDER_WAY_PAUSE: Duration = Duration::from_millis(100);
 /// With this many items, the worker drops those whose wrong codes no longer count.
 const ITEMS_MAX: usize = 10_000;
 
@@ -25,10 +27,10 @@ type Counts = HashMap<(OwnerKey, ItemId), Count>;
 pub struct Guesses(Arc<Mutex<Counts>>);
 
 /// The wrong codes of one item.
+#[derive(Default)]
 struct Count {
-    /// When the first of the wrong codes came.
-    since: Instant,
-    wrong: usize,
+    /// When the wrong codes came that still count, in order.
+    wrong: VecDeque<Instant>,
     /// Codes that are being checked.
     under_way: usize,
 }
@@ -50,22 +52,20 @@ impl Guesses {
         let now = Instant::now();
         let mut counts = lock(&self.0);
         if counts.len() >= ITEMS_MAX {
-            counts.retain(|_, count| count.under_way > 0 || !count.is_over(now));
+            counts.retain(|_, count| {
+                count.forget_before(now);
+                !count.is_empty()
+            });
         }
 
         let item = (*owner, id.clone());
-        let count = counts.entry(item.clone()).or_insert(Count {
-            since: now,
-            wrong: 0,
-            under_way: 0,
-        });
-        if count.is_over(now) {
-            count.wrong = 0;
-            count.since = now;
-        }
-        if count.wrong + count.under_way >= WRONG_CODES_MAX {
-            let wait = WINDOW.saturating_sub(now.duration_since(count.since));
-            return Err(limited(wait));
+        let count = counts.entry(item.clone()).or_default();
+        count.forget_before(now);
+        if count.wrong.len() + count.under_way >= WRONG_CODES_MAX {
+            let oldest = count.wrong.front().copied();
+            return Err(limited(oldest.map_or(UNDER_WAY_PAUSE, |oldest| {
+                WINDOW.saturating_sub(now.duration_since(oldest))
+            })));
         }
 
         count.under_way += 1;
@@ -78,8 +78,16 @@ impl Guesses {
 }
 
 impl Count {
-    fn is_over(&self, now: Instant) -> bool {
-        now.duration_since(self.since) >= WINDOW
+    /// Forgets the wrong codes that no longer count.
+    fn forget_before(&mut self, now: Instant) {
+        let counts = |at: &Instant| now.duration_since(*at) < WINDOW;
+        while self.wrong.front().is_some_and(|at| !counts(at)) {
+            self.wrong.pop_front();
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.wrong.is_empty() && self.under_way == 0
     }
 }
 
@@ -92,12 +100,9 @@ impl Drop for Guess {
 
         count.under_way = count.under_way.saturating_sub(1);
         if *self.is_wrong.get_mut() {
-            if count.wrong == 0 {
-                count.since = Instant::now();
-            }
-            count.wrong += 1;
+            count.wrong.push_back(Instant::now());
         }
-        if count.wrong == 0 && count.under_way == 0 {
+        if count.is_empty() {
             counts.remove(&self.item);
         }
     }
@@ -111,8 +116,6 @@ fn limited(wait: Duration) -> Refusal {
     let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
     let message = "too many wrong codes of this item: wait before the next";
     Refusal::retry_later(Code::RateLimited, message, retry_after_ms)
-        .with("used", WRONG_CODES_MAX)
-        .with("limit", WRONG_CODES_MAX)
 }
 
 #[cfg(test)]

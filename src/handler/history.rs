@@ -57,7 +57,7 @@ pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Fail
         Ok(kept) => kept?,
     };
     let Some(kept) = kept else {
-        return Err(item.not_found(snapshot).into());
+        return Err(item.not_found_by(&reading).into());
     };
 
     let versions = page(&kept.versions, limit, &service.limits.current(), view);

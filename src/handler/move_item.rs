@@ -55,7 +55,7 @@ impl Move {
         let item = self.item.require(snapshot)?;
         self.conditions.check(snapshot, Some(&item))?;
         if state.format == Format::One {
-            return Err(format_refusal("after").into());
+            return Err(format_refusal("kind").into());
         }
 
         let mut others = items_in_order(snapshot)?;
@@ -63,7 +63,7 @@ impl Move {
         let position = match &self.after {
             None => 0,
             Some(after) => {
-                let after_item = after.require(snapshot)?;
+                let after_item = after.require(snapshot).map_err(below_after)?;
                 let found = others
                     .iter()
                     .position(|(other, _)| other.key == after_item.key);

@@ -83,6 +83,7 @@ pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Value, F
     let refused = |reason: &str, version: Version| json!({"valid": false, "reason": reason, "owner_version": version.get()});
     match outcome {
         Outcome::Written(receipt) => {
+            guess.is_wrong.store(false, Ordering::Relaxed);
             let reply = json!({"valid": true, "owner_version": receipt.owner_version().get()});
             Ok(mark_pending(reply, receipt.local))
         }

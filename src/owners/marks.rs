@@ -62,7 +62,12 @@ impl Owners {
                 Ok(())
             }
             Ok(_) | Err(OwnersError::HistoryWentBack(_)) => {
-                if let Some(before) = self.0.store.epoch(self.bucket_name()).await? {
+                // Postgres still has the name from before the loss, until an operator accepts it.
+                let is_lost = reached.is_some_and(|reached| reached.lost.is_some());
+                if followed.is_none()
+                    && is_lost
+                    && let Some(before) = self.0.store.epoch(self.bucket_name()).await?
+                {
                     self.set_followed_epoch(before);
                 }
                 Ok(())
@@ -81,10 +86,28 @@ impl Owners {
         *followed = Some(epoch);
     }
 
-    /// The name of the history that this worker serves; `None` if it has none, or the worker does
+    /// The name of the history of the bucket's records; `None` if it has none, or the worker does
     /// not know it yet.
+    ///
+    /// While this shard has not accepted a loss that another one has, that is the new name. The
+    /// copies that this shard answers with, as stale, are of the history before.
     pub fn epoch(&self) -> Option<String> {
-        self.followed_epoch()
+        let followed = self.followed_epoch();
+        let present = self.0.bucket.epoch();
+
+        match (&followed, &present) {
+            (Some(before), Some(now)) if losses(now) > losses(before) => present,
+            _ => followed,
+        }
+    }
+
+    /// The name of the history that a reply is of; a stale one may be of the history before.
+    pub fn epoch_of(&self, stale: bool) -> Option<String> {
+        if stale {
+            self.followed_epoch()
+        } else {
+            self.epoch()
+        }
     }
 
     /// Returns whether the bucket is known to have lost history, now or before.

@@ -4,8 +4,10 @@
 use super::draft::{Intent, RecalledRefusal};
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::Version;
+use crate::requester::CallError;
 use crate::seal::{ItemKey, Record, RecordName, RequestHash, SealError, StoredRefusal};
 use crate::shard::{PriorRequest, Projected};
+use crate::truth::TruthError;
 use futures::future::join_all;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -87,12 +89,13 @@ impl Owners {
             }
             let projected = self.0.cursor.wait_for(missing_to.get(), PROJECTION_TIMEOUT);
             if projected.await == Projected::Pending {
-                warn!("the projection is behind: a repeated request may not be recognised");
-                return Ok(None);
+                break;
             }
         }
 
-        Ok(None)
+        // The request may have been done: doing it now would do it twice.
+        warn!("the projection is behind: cannot tell whether a request was done before");
+        Err(TruthError::from(CallError::TimedOut).into())
     }
 
     /// Finds the record that a write with this request id made after the version `after`, among the

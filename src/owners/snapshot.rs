@@ -288,9 +288,10 @@ fn newest_write_is_complete(set: &OwnerSet, keys: Option<&OwnerKeys>) -> bool {
     let is_item = |record: &&&Record| matches!(record.name, RecordName::Item(_));
     let items = write.iter().filter(is_item).count();
     let Some(last) = write.iter().rfind(is_item) else {
-        // A floor is written alone.
-        let has_floor = write.iter().any(|record| record.name == RecordName::Floor);
-        return !has_floor || write.len() == 1;
+        // A floor is written alone, and a key with the owner's first item.
+        let has = |name| write.iter().any(|record| record.name == name);
+        let is_floor = !has(RecordName::Floor) || write.len() == 1;
+        return is_floor && !has(RecordName::Key);
     };
     // An owner's first write also has the owner's key.
     let Some(keys) = keys else { return false };

@@ -65,7 +65,7 @@ enum Attempt {
 enum Next {
     Done(Vec<OpenedItem>),
     Fail(WriteFailure),
-    /// The write has lost a race: decide again on this basis.
+    /// The write has lost a race, or needs a confirmed state: decide again on this basis.
     Again(Basis),
 }
 
@@ -194,6 +194,7 @@ impl Owners {
             Attempt::Done(items) => Next::Done(items),
             Attempt::LostRace => Next::Again(basis.after_lost_race()),
             Attempt::Full => Next::Fail(WriteFailure::Full),
+            Attempt::TooLarge(_) if basis != Basis::Confirmed => Next::Again(Basis::Confirmed),
             Attempt::TooLarge(used) => {
                 let limit = WRITE_BYTES_MAX;
                 Next::Fail(WriteFailure::TooLarge { used, limit })

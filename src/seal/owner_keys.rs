@@ -144,7 +144,7 @@ impl OwnerKeys {
     ) -> Vec<u8> {
         let nonce: [u8; 12] = random();
         let mut sealed_user_id =
-            [user.issuer().as_bytes(), b"\0", user.subject().as_bytes()].concat();
+            with_room_for_tag(&[user.issuer().as_bytes(), b"\0", user.subject().as_bytes()]);
         seal_in_place(
             &cipher(&derive(&*self.secret, "user-id")),
             nonce,
@@ -152,7 +152,7 @@ impl OwnerKeys {
             &mut sealed_user_id,
         );
 
-        let plain = [&self.secret[..], &nonce, &sealed_user_id].concat();
+        let plain = with_room_for_tag(&[&self.secret[..], &nonce, &sealed_user_id]);
         let envelope = links.envelope(Class::Key, wrapping_id(keyring));
         seal_with(
             &cipher(&keyring.wrapping),
@@ -209,6 +209,18 @@ fn seal_in_place(cipher: &LessSafeKey, nonce: [u8; 12], aad: &[u8], plain: &mut 
     cipher
         .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), plain)
         .expect("the record is far below the cipher's bound");
+}
+
+/// Returns these bytes in a buffer that is encrypted in place, so that no copy of them is left
+/// behind.
+fn with_room_for_tag(parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let mut buffer = Vec::with_capacity(length + TAG_BYTES);
+    for part in parts {
+        buffer.extend_from_slice(part);
+    }
+
+    buffer
 }
 
 fn seal_with(

@@ -1,6 +1,6 @@
 //! `gofavorites otp add`: stores the secret of an `otpauth://` URI.
 
-use crate::cli::secret_input::misplaced;
+use crate::cli::secret_input::{is_uri, misplaced};
 use crate::cli::secret_put::SecretPut;
 use clap::Args;
 use serde_json::{Value, json};
@@ -37,11 +37,6 @@ impl Add {
 
         Ok(body)
     }
-}
-
-/// Returns whether an id is really the URI, which belongs on the standard input.
-fn is_uri(id: &str) -> bool {
-    id.trim_start().to_ascii_lowercase().starts_with("otpauth:")
 }
 
 #[cfg(test)]
