@@ -401,20 +401,24 @@ mod tests {
         let mut apple = parse(input).expect("valid");
         let limits = ItemLimits::default();
         let name = InstrumentName::parse("Apple", &limits).expect("valid");
+        let ticker = |text| Some(Ticker::parse(text, &limits).expect("valid"));
+        let mic = |text| Some(Mic::parse(text).expect("valid"));
+        let currency = |text| Some(CurrencyCode::parse(text).expect("valid"));
 
         apple.fill_in(
-            Some(Ticker::parse("APC", &limits).expect("valid")),
-            Some(Mic::parse("XETR").expect("valid")),
-            Some(CurrencyCode::parse("EUR").expect("valid")),
+            ticker("APC"),
+            mic("XETR"),
+            currency("EUR"),
             Some(name.clone()),
         );
 
         assert_eq!(apple.ticker().map(Ticker::as_str), Some("AAPL"));
-        assert_eq!(apple.mic().map(Mic::as_str), Some("XETR"));
+        assert_eq!(apple.mic(), None, "another listing");
         assert_eq!(apple.currency().map(CurrencyCode::as_str), Some("USD"));
         assert_eq!(apple.name(), Some(&name));
 
-        apple.fill_in(None, None, None, None);
+        apple.fill_in(ticker("AAPL"), mic("XNAS"), currency("USD"), None);
+        assert_eq!(apple.mic().map(Mic::as_str), Some("XNAS"));
         assert_eq!(apple.name(), Some(&name));
     }
 
