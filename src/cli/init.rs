@@ -47,6 +47,14 @@ impl Init {
             "bucket {bucket}: {outcome}; workers write format {}",
             prepared.format
         );
+        if self
+            .formats
+            .is_some_and(|format| format.number() < prepared.format)
+        {
+            println!(
+                "bucket {bucket}: its format is never lowered, because newer records are there"
+            );
+        }
         println!(
             "shard {}: Postgres has this version's schema",
             settings.shard.id

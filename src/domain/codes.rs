@@ -87,9 +87,17 @@ impl Codes {
             let text = text.as_ref();
             let field = format!("{FIELD}[{index}]");
             rules::plain(text, limits.code_bytes, &field)?;
-            if !known.insert(text) || (!self.former.is_empty() && self.former.contains(&hash(text)))
-            {
-                return Err(Invalid::new(field, "is in the list already, taken or not"));
+            let is_former = !self.former.is_empty() && self.former.contains(&hash(text));
+            if !known.insert(text) || is_former {
+                let is_taken = is_former || self.taken().any(|taken| taken == text);
+                let reason = if is_taken {
+                    "was taken before, and a code is given out once"
+                } else if self.left().any(|left| left == text) {
+                    "is in the list already"
+                } else {
+                    "occurs twice"
+                };
+                return Err(Invalid::new(field, reason));
             }
 
             codes.list.push(Code {

@@ -36,8 +36,8 @@ pub(super) async fn check(
     let reading = Freshness::default_of(&service.owners)
         .read(&service.owners, owner, deadline)
         .await?;
-    let message = "the bucket was restored or created again, so this version or cursor is of \
-                   another history: start with since 0, and drop what is not returned";
+    let message = "this is not the present epoch, so the version or the cursor may be of another \
+                   history: start with since 0, and drop what is not returned";
     Err(resync(
         message,
         present.as_deref(),

@@ -87,6 +87,9 @@ impl Move {
 /// Names the field of a refusal of `after`.
 fn below_after(failure: Failure) -> Failure {
     match failure {
+        Failure::Refused(refusal) if refusal.code() == Code::NotFound => {
+            refusal.field("after").into()
+        }
         Failure::Refused(refusal) => refusal.below("after").into(),
         failure => failure,
     }

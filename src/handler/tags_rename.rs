@@ -1,7 +1,6 @@
 //! `tags.rename`: renames a tag on all items that have it, or removes it from them. This is one
 //! atomic write.
 
-use super::condition::not_found;
 use super::request::Call;
 use super::write::{self, mark_pending};
 use super::{Failure, Limits, Service};
@@ -55,7 +54,9 @@ impl Rename {
         }
 
         if contents.is_empty() {
-            return Err(not_found(snapshot).into());
+            return Err(Refusal::new(Code::NotFound, "no item has this tag")
+                .with("owner_version", snapshot.version().get())
+                .into());
         }
         Ok(Draft {
             contents,

@@ -74,6 +74,11 @@ pub fn without_password(urls: &str) -> String {
 }
 
 fn one_without_password(url: &str) -> String {
+    // Words such as password=… are no URL, and any of them may be the password.
+    if !url.contains("://") && url.contains('=') {
+        return "(hidden)".to_owned();
+    }
+
     let (scheme, rest) = url.split_at(url.find("://").map_or(0, |scheme| scheme + 3));
     let (address, parameters) = rest
         .split_once('?')
@@ -123,6 +128,7 @@ mod tests {
                 "nats://(hidden)@a,nats://(hidden)@b",
             ),
             ("u:hush@a", "(hidden)@a"),
+            ("host=h user=u password=hush dbname=d", "(hidden)"),
             ("nats://a:4222,b:4222", "nats://a:4222,b:4222"),
         ];
 
