@@ -49,8 +49,6 @@ impl Batch {
 
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::Batch, &body, self.request_id.as_deref())
             .await?;
         let results = reply["results"]

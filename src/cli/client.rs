@@ -154,6 +154,16 @@ impl Connection {
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
         self.open().await?.ask(operation, body).await
     }
+
+    /// Connects, sends one write under a request id, and returns the reply's body.
+    pub async fn write(
+        &self,
+        operation: Operation,
+        body: &Value,
+        request_id: Option<&str>,
+    ) -> anyhow::Result<Value> {
+        self.open().await?.write(operation, body, request_id).await
+    }
 }
 
 /// Returns the error for a connection that could not be made. The causes are about files and

@@ -110,8 +110,6 @@ impl Add {
         let body = json!({"id": self.id, "codes": codes.as_slice()});
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::CodesAdd, &body, self.request_id.as_deref())
             .await?;
 
@@ -124,8 +122,6 @@ impl Take {
         let body = json!({"id": self.id});
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::CodesTake, &body, self.request_id.as_deref())
             .await?;
 

@@ -98,11 +98,7 @@ impl Edit {
         }
 
         // A new connection with a new timeout, because editing may have taken long.
-        self.connection
-            .open()
-            .await?
-            .write(Operation::Put, &body, None)
-            .await
+        self.connection.write(Operation::Put, &body, None).await
     }
 }
 

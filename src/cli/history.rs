@@ -116,8 +116,6 @@ impl Restore {
 
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::Restore, &body, self.request_id.as_deref())
             .await?;
 

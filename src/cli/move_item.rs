@@ -36,8 +36,6 @@ impl MoveItem {
     pub async fn run(self) -> anyhow::Result<()> {
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::Move, &self.body(), self.request_id.as_deref())
             .await?;
 

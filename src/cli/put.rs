@@ -69,8 +69,6 @@ impl Put {
         let body = self.body()?;
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::Put, &body, self.request_id.as_deref())
             .await?;
 

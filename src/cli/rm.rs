@@ -43,8 +43,6 @@ impl Rm {
 
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::Delete, &body, self.request_id.as_deref())
             .await?;
 

@@ -49,8 +49,6 @@ impl SecretPut {
     pub async fn send(self, body: &Value) -> anyhow::Result<()> {
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::Put, body, self.request_id.as_deref())
             .await?;
 

@@ -139,8 +139,6 @@ impl Rename {
         let body = json!({"from": self.from, "to": self.to});
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::TagsRename, &body, self.request_id.as_deref())
             .await?;
 
@@ -161,8 +159,6 @@ impl Remove {
         let body = json!({"from": self.tag});
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::TagsRename, &body, self.request_id.as_deref())
             .await?;
 

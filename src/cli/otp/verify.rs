@@ -40,8 +40,6 @@ impl Verify {
         let body = json!({"id": self.id, "code": code.as_str()});
         let reply = self
             .connection
-            .open()
-            .await?
             .write(Operation::OtpVerify, &body, self.request_id.as_deref())
             .await?;
 
