@@ -116,7 +116,8 @@ impl Bucket {
 
     /// Gives the bucket's history a name, unless it has one. Returns the name.
     pub async fn begin_epoch(&self) -> Result<String, TruthError> {
-        self.change_epoch(None).await
+        self.change_epoch(|present| present.is_none().then_some(0))
+            .await
     }
 
     /// Gives the bucket's history another name, because a loss is accepted. `known` is the name of
@@ -125,22 +126,21 @@ impl Bucket {
     ///
     /// The name alone proves nothing: a bucket that was restored has the name of its backup.
     pub async fn replace_epoch(&self, known: Option<&str>) -> Result<String, TruthError> {
-        self.change_epoch(Some(known)).await
+        self.change_epoch(|present| losses_after(present, known))
+            .await
     }
 
-    async fn change_epoch(&self, replaced: Option<Option<&str>>) -> Result<String, TruthError> {
+    /// Gives the bucket's history the name that counts the losses which `next` returns for the
+    /// present name; keeps the present one if it returns `None`.
+    async fn change_epoch(
+        &self,
+        next: impl Fn(Option<&str>) -> Option<u64>,
+    ) -> Result<String, TruthError> {
         for _ in 0..WRITE_TRIES_MAX {
             let mark = self.read_mark(MarkName::Epoch).await?;
             let present = mark.as_ref().map(|mark| mark.text.as_str());
-            let losses = match replaced {
-                None => match present {
-                    None => 0,
-                    Some(present) => return Ok(present.to_owned()),
-                },
-                Some(known) => match losses_after(present, known) {
-                    Some(losses) => losses,
-                    None => return Ok(present.unwrap_or_default().to_owned()),
-                },
+            let Some(losses) = next(present) else {
+                return Ok(present.unwrap_or_default().to_owned());
             };
 
             let text = format!("{losses}-{}", URL_SAFE_NO_PAD.encode(random::<9>()));
