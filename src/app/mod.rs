@@ -369,9 +369,10 @@ impl App {
         let owners = &self.dispatcher.service.owners;
         let mut tasks = Tasks::default();
 
-        // The first request needs the name of the bucket's history.
-        if let Err(error) = owners.follow_marks().await {
-            warn!(%error, "cannot read the bucket's marks, will retry");
+        // The first request needs the name of the bucket's history. The check of the bucket has
+        // read it.
+        if let Err(error) = owners.follow_epoch().await {
+            warn!(%error, "cannot follow the bucket's history yet, will retry");
         }
 
         tasks.start("projection", {

@@ -3,11 +3,12 @@
 
 use super::condition::Conditions;
 use super::delete::Delete;
+use super::failure::within;
 use super::put::Put;
 use super::quota::Quota;
 use super::request::Call;
 use super::write::{FRAME_BYTES, WriteState, mark_pending, view, view_bytes_max};
-use super::{Failure, Limits, Service, reference};
+use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, KindName, Version};
 use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot};
 use crate::seal::{NewContent, StoredRefusal};
@@ -312,7 +313,7 @@ fn from_stored(RecalledRefusal { json, shown }: RecalledRefusal) -> Result<Value
 pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failure> {
     let mut batch = Batch::parse(call.fields, &service.limits.current())?;
     let confirmed = batch.confirm(service, call.trace.as_ref());
-    reference::within(call.deadline, confirmed).await?;
+    within(call.deadline, confirmed).await?;
 
     let intent = Intent::about(
         batch.ops.iter().flatten().map(Op::item).collect(),

@@ -98,13 +98,7 @@ impl Changes {
             .await?;
         let message = "the bucket has lost history since: start with since 0, and drop what is not \
                        returned";
-        Ok(resync(
-            message,
-            service.owners.epoch().as_deref(),
-            reading.snapshot.floor(),
-            reading.snapshot.version(),
-        )
-        .into())
+        Ok(resync(message, service.owners.epoch(), &reading.snapshot).into())
     }
 
     /// Returns whether the caller may hold deleted items that this reply cannot report, because
@@ -127,13 +121,7 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
     if request.is_too_old(snapshot.floor()) {
         let message =
             "deletions since then are forgotten: start with since 0, and drop what is not returned";
-        let resync = resync(
-            message,
-            epoch.as_deref(),
-            snapshot.floor(),
-            snapshot.version(),
-        );
-        return Err(resync.into());
+        return Err(resync(message, epoch, snapshot).into());
     }
 
     let Changes { since, limit, .. } = request;

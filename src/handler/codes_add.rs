@@ -1,8 +1,9 @@
 //! `codes.add`: more codes at the end of a list.
 
-use super::codes_take::{list, with_codes};
+use super::codes_take::list;
 use super::item_name::ItemName;
 use super::request::Call;
+use super::secret_data::{codes_parts, with_data};
 use super::write::{self, WriteState};
 use super::{Failure, Limits, Service};
 use crate::domain::Kind;
@@ -35,7 +36,7 @@ impl CodesAdd {
 
         let codes = list(snapshot, &item)?;
         let longer = codes.with(&self.codes, &state.limits.item, state.secret_hash())?;
-        with_codes(&item, longer)
+        with_data(&item, codes_parts(longer))
     }
 }
 

@@ -2,11 +2,11 @@
 
 use super::item_name::ItemName;
 use super::request::Call;
+use super::secret_data::{codes_parts, with_data};
 use super::write::{self, mark_pending};
 use super::{Failure, Service};
-use crate::domain::{Codes, Data, Hidden, Item, Kind, Timestamp};
+use crate::domain::{Codes, Kind};
 use crate::owners::{Draft, OpenedItem, Snapshot};
-use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::{Code, Refusal};
 use serde_json::{Value, json};
 
@@ -15,22 +15,6 @@ pub(super) fn list(snapshot: &Snapshot, item: &OpenedItem) -> Result<Codes, Fail
     snapshot
         .codes(item)?
         .ok_or_else(|| Failure::internal("a list of codes without codes"))
-}
-
-/// The item with other codes, unchanged otherwise.
-pub(super) fn with_codes(item: &OpenedItem, codes: Codes) -> Result<NewContent, Failure> {
-    let item = item
-        .living()
-        .ok_or_else(|| Failure::internal("a change of a deleted item"))?;
-
-    Ok(NewContent {
-        content: Content::Living(Item {
-            data: Some(Data::Codes(codes.facts())),
-            updated_at: Timestamp::now(),
-            ..item.clone()
-        }),
-        hidden: NewHidden::New(Hidden::Codes(codes)),
-    })
 }
 
 /// Decides on the owner's state: the list without its first code that is left.
@@ -42,7 +26,7 @@ fn decide(name: &ItemName, snapshot: &Snapshot) -> Result<Draft, Failure> {
             .with("owner_version", snapshot.version().get())
             .with("remaining", 0)
     })?;
-    with_codes(&item, shorter).map(Draft::one)
+    with_data(&item, codes_parts(shorter)).map(Draft::one)
 }
 
 /// Takes `{id}`. Answers `{code, remaining, version, owner_version}`.

@@ -2,6 +2,7 @@
 
 use super::freshness::Freshness;
 use super::{Failure, Service};
+use crate::owners::Snapshot;
 use crate::seal::OwnerKey;
 use crate::wire::{Code, Fields, Operation, Refusal};
 use tokio::time::Instant;
@@ -38,25 +39,14 @@ pub(super) async fn check(
         .await?;
     let message = "this is not the present epoch, so the version or the cursor may be of another \
                    history: start with since 0, and drop what is not returned";
-    Err(resync(
-        message,
-        present.as_deref(),
-        reading.snapshot.floor(),
-        reading.snapshot.version(),
-    )
-    .into())
+    Err(resync(message, present, &reading.snapshot).into())
 }
 
 /// A `resync_required` of `changes`, with what a client needs to start again.
-pub(super) fn resync(
-    message: &str,
-    epoch: Option<&str>,
-    floor: crate::domain::Version,
-    owner_version: crate::domain::Version,
-) -> Refusal {
+pub(super) fn resync(message: &str, epoch: Option<String>, snapshot: &Snapshot) -> Refusal {
     let refusal = Refusal::new(Code::ResyncRequired, message)
-        .with("floor", floor.get())
-        .with("owner_version", owner_version.get());
+        .with("floor", snapshot.floor().get())
+        .with("owner_version", snapshot.version().get());
 
     match epoch {
         Some(epoch) => refusal.with("epoch", epoch),

@@ -42,6 +42,7 @@ use crate::owners::{OwnersError, WriteFailure};
 use crate::seal::SealError;
 use crate::truth::TruthError;
 use crate::wire::{Code, Refusal};
+use tokio::time::{Instant, timeout_at};
 
 /// How long a caller should wait before a retry if something is unavailable, in milliseconds.
 pub(super) const RETRY_AFTER_MS: u64 = 500;
@@ -89,6 +90,19 @@ pub(super) fn deadline_exceeded() -> Refusal {
         Code::DeadlineExceeded,
         "the time for this request was up before it was done; nothing was written",
     )
+}
+
+/// Waits for work that has written nothing yet, at most until the caller's time is up.
+///
+/// # Errors
+/// `deadline_exceeded`.
+pub(super) async fn within<T>(
+    deadline: Instant,
+    work: impl Future<Output = T>,
+) -> Result<T, Refusal> {
+    timeout_at(deadline, work)
+        .await
+        .map_err(|_| deadline_exceeded())
 }
 
 impl From<Refusal> for Failure {

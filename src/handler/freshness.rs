@@ -1,13 +1,13 @@
 //! The consistency of a read: what the caller asks for, and how a reply shows a stale answer.
 
 use super::Failure;
-use super::failure::deadline_exceeded;
+use super::failure::within;
 use crate::domain::Version;
 use crate::owners::{Consistency, Owners, OwnersError, Reading};
 use crate::seal::OwnerKey;
 use crate::wire::{Fields, Refusal};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 /// How fresh a read has to be.
 pub(super) struct Freshness {
@@ -77,15 +77,14 @@ impl Freshness {
     ) -> Result<Reading, Failure> {
         let reading = owners.read(owner, self.consistency, self.min_version, deadline);
 
-        match timeout_at(deadline, reading).await {
-            Ok(Err(OwnersError::NeverWas { owner_version })) => Err(Refusal::bad_field(
+        match within(deadline, reading).await? {
+            Err(OwnersError::NeverWas { owner_version }) => Err(Refusal::bad_field(
                 self.field,
                 format!("the owner is at version {owner_version}, which is lower"),
             )
             .with("owner_version", owner_version.get())
             .into()),
-            Ok(reading) => Ok(reading?),
-            Err(_) => Err(deadline_exceeded().into()),
+            reading => Ok(reading?),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `history`: the earlier versions of an item, as far back as they are kept.
 
-use super::failure::deadline_exceeded;
+use super::failure::within;
 use super::freshness::{Freshness, mark_stale};
 use super::item_name::ItemName;
 use super::page::{page, page_limit};
@@ -10,7 +10,6 @@ use super::{Failure, Limits, Service};
 use crate::domain::Version;
 use crate::wire::Fields;
 use serde_json::{Value, json};
-use tokio::time::timeout_at;
 
 /// `{kind, id, before?, limit?}`
 struct History {
@@ -52,11 +51,7 @@ pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Fail
     let kept = service
         .owners
         .kept_versions(snapshot, &item.kind, &item.id, before, limit);
-    let kept = match timeout_at(call.deadline, kept).await {
-        Err(_) => return Err(deadline_exceeded().into()),
-        Ok(kept) => kept?,
-    };
-    let Some(kept) = kept else {
+    let Some(kept) = within(call.deadline, kept).await?? else {
         return Err(item.not_found_by(&reading).into());
     };
 

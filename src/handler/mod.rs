@@ -29,6 +29,7 @@ mod quota;
 mod reference;
 mod request;
 mod restore;
+mod secret_data;
 mod tags;
 mod tags_rename;
 mod usage;

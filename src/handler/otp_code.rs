@@ -4,11 +4,11 @@ use super::failure::retry_soon;
 use super::freshness::{Freshness, mark_stale};
 use super::item_name::ItemName;
 use super::request::Call;
+use super::secret_data::{otp_parts, with_data};
 use super::write::{self, mark_pending};
 use super::{Failure, Service};
-use crate::domain::{Data, Hidden, Item, Kind, Otp, Timestamp};
+use crate::domain::{Data, Kind, Otp, Timestamp};
 use crate::owners::{Draft, OpenedItem, Snapshot};
-use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ impl OtpCode {
         let otp = secret(snapshot, &item)?;
 
         match otp.next_code() {
-            Some((_, _, used)) => after_use(&item, &used).map(Draft::one),
+            Some((_, _, used)) => with_data(&item, otp_parts(&used)).map(Draft::one),
             None if otp.facts().counter().is_some() => {
                 let message = "the greatest counter was used: put another secret";
                 let refusal = Refusal::new(Code::InvalidItem, message).field("counter");
@@ -52,22 +52,6 @@ pub(super) fn secret(snapshot: &Snapshot, item: &OpenedItem) -> Result<Otp, Fail
     snapshot
         .otp(item)?
         .ok_or_else(|| Failure::internal("a one-time-password item without a secret"))
-}
-
-/// The item after a use of its secret, unchanged otherwise.
-pub(super) fn after_use(item: &OpenedItem, used: &Otp) -> Result<NewContent, Failure> {
-    let item = item
-        .living()
-        .ok_or_else(|| Failure::internal("a use of a deleted item"))?;
-
-    Ok(NewContent {
-        content: Content::Living(Item {
-            data: Some(Data::Otp(used.facts().clone())),
-            updated_at: Timestamp::now(),
-            ..item.clone()
-        }),
-        hidden: NewHidden::New(Hidden::Otp(used.hidden().clone())),
-    })
 }
 
 /// Returns whether the item is there and its codes follow a counter.

@@ -1,8 +1,9 @@
 //! `otp.verify`: checks a code, and uses it up if it is right.
 
 use super::item_name::ItemName;
-use super::otp_code::{after_use, now_s, secret};
+use super::otp_code::{now_s, secret};
 use super::request::Call;
+use super::secret_data::{otp_parts, with_data};
 use super::write::mark_pending;
 use super::{Failure, Limits, Service};
 use crate::domain::{CodeCheck, Kind, Version};
@@ -53,7 +54,9 @@ impl OtpVerify {
         let otp = secret(snapshot, &item)?;
 
         Ok(match otp.check(&self.code, now_s()) {
-            CodeCheck::Right(used) => Decision::Write(Draft::one(after_use(&item, &used)?)),
+            CodeCheck::Right(used) => {
+                Decision::Write(Draft::one(with_data(&item, otp_parts(&used))?))
+            }
             CodeCheck::AlreadyUsed => {
                 Decision::Refuse(NotAccepted::AlreadyUsed(snapshot.version()))
             }

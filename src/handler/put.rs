@@ -1,12 +1,14 @@
 //! `put`: stores an item, new or in place of the present one.
 
 use super::condition::Conditions;
+use super::failure::within;
 use super::item_name::take_known_kind;
 use super::quota::Quota;
 use super::request::Call;
+use super::secret_data::{Parts, codes_parts, otp_parts};
 use super::write::WriteState;
 use super::{Failure, Limits, Service, reference, write};
-use crate::domain::{Data, Hidden, Item, ItemId, Kind, KindName, Meta, Place, Tags, Timestamp};
+use crate::domain::{Data, Item, ItemId, Kind, KindName, Meta, Place, Tags, Timestamp};
 use crate::owners::{Draft, Intent, OpenedItem, Snapshot};
 use crate::seal::{Content, Format, NewContent, NewHidden};
 use crate::wire::{Code, Fields, NewData, Refusal, TraceContext, data_from};
@@ -101,7 +103,10 @@ impl Put {
 
         let kept = living.and_then(|item| item.living());
         let (data, hidden) = match (&self.data, kept) {
-            (Some(new), _) => self.new_data(new, state, living)?,
+            (Some(new), _) => {
+                let (data, hidden) = self.new_data(new, state, living)?;
+                (Some(data), hidden)
+            }
             (None, Some(kept)) => (kept.data.clone(), NewHidden::Kept),
             (None, None) => {
                 let message = "data: there is no such item yet, so its data is needed";
@@ -129,7 +134,7 @@ impl Put {
         new: &NewData,
         state: &WriteState<'_>,
         living: Option<&OpenedItem>,
-    ) -> Result<(Option<Data>, NewHidden), Failure> {
+    ) -> Result<Parts, Failure> {
         if state.format == Format::One && needs_format_two(new) {
             let field = if self.kind.has_secrets() {
                 "kind"
@@ -140,15 +145,14 @@ impl Put {
         }
 
         Ok(match new {
-            NewData::Shown(data) => (Some(data.clone()), NewHidden::None),
+            NewData::Shown(data) => (data.clone(), NewHidden::None),
             NewData::Otp(new) => {
                 let old = match living {
                     Some(item) => state.snapshot.otp(item)?,
                     None => None,
                 };
                 let otp = old.map_or(new.clone(), |old| old.replaced_by(new.clone()));
-                let hidden = Hidden::Otp(otp.hidden().clone());
-                (Some(Data::Otp(otp.facts().clone())), NewHidden::New(hidden))
+                otp_parts(&otp)
             }
             NewData::Codes(new) => {
                 let old = match living {
@@ -161,8 +165,7 @@ impl Put {
                         .map_err(|invalid| invalid.under("data"))?,
                     None => new.clone(),
                 };
-                let facts = Data::Codes(codes.facts());
-                (Some(facts), NewHidden::New(Hidden::Codes(codes)))
+                codes_parts(codes)
             }
         })
     }
@@ -261,7 +264,7 @@ pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Fail
     let conditions = Conditions::take(&mut call.fields)?;
     let mut put = Put::parse(conditions, call.fields, &service.limits.current())?;
     let confirmed = put.confirm(service, call.trace.as_ref());
-    reference::within(call.deadline, confirmed).await?;
+    within(call.deadline, confirmed).await?;
 
     let intent = Intent::about(vec![put.item()], call.request);
     let decide = |snapshot: &Snapshot| {

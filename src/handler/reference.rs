@@ -1,11 +1,10 @@
 //! Whether an instrument is real: asks the reference service, before the put is decided.
 
 use super::Service;
-use super::failure::{deadline_exceeded, retry_soon};
+use super::failure::retry_soon;
 use crate::domain::Instrument;
 use crate::reference::{Answer, OnSilence, Question};
 use crate::wire::{Code, Refusal, TraceContext};
-use tokio::time::{Instant, timeout_at};
 
 /// Checks that the instrument exists, and fills in what the caller left out. Does nothing if the
 /// settings name no reference service.
@@ -52,17 +51,4 @@ fn unknown(question: &Question) -> Refusal {
         format!("{field}: the reference service knows no such instrument: check what names it"),
     )
     .field(field)
-}
-
-/// Waits for questions, at most until the caller's time is up.
-///
-/// # Errors
-/// `deadline_exceeded`.
-pub(super) async fn within(
-    deadline: Instant,
-    questions: impl Future<Output = ()>,
-) -> Result<(), Refusal> {
-    timeout_at(deadline, questions)
-        .await
-        .map_err(|_| deadline_exceeded())
 }

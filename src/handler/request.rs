@@ -1,7 +1,7 @@
 //! A request on its way to its operation: first decoded, then authenticated and admitted.
 
 use super::epoch;
-use super::failure::deadline_exceeded;
+use super::failure::within;
 use super::{Failure, Service};
 use crate::auth::Principal;
 use crate::owners::Admission;
@@ -9,7 +9,7 @@ use crate::seal::OwnerKey;
 use crate::wire::{
     Code, Fields, Operation, Refusal, RequestHeaders, Scope, TraceContext, Value, canonical,
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// A request whose headers and body can be read.
@@ -80,10 +80,7 @@ impl Request {
         })??;
 
         let verified = service.auth.verify(&token, self.headers.trace.as_ref());
-        let caller = match timeout_at(self.deadline, verified).await {
-            Ok(caller) => caller?,
-            Err(_) => return Err(deadline_exceeded().into()),
-        };
+        let caller = within(self.deadline, verified).await??;
 
         if let Some(scope) = self.operation.scope() {
             require(&caller, scope)?;

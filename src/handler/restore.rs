@@ -1,11 +1,12 @@
 //! `restore`: stores an item again as it was at a version that is still kept.
 
 use super::condition::{Conditions, not_found};
-use super::failure::deadline_exceeded;
+use super::failure::within;
 use super::item_name::{ItemName, take_known_kind};
 use super::put::NewItem;
 use super::quota::Quota;
 use super::request::Call;
+use super::secret_data::{Parts, codes_parts, otp_parts};
 use super::write::WriteState;
 use super::{Failure, Limits, Service, write};
 use crate::domain::{Data, Hidden, Otp, Version};
@@ -14,7 +15,6 @@ use crate::seal::{NewContent, NewHidden, OwnerKey};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::time::timeout_at;
 
 /// How often the kept versions are looked for, if the item is deleted again and again meanwhile.
 const TRIES_MAX: usize = 3;
@@ -92,10 +92,7 @@ impl Restore {
 
         let (data, hidden) = match &item.data {
             Some(Data::Otp(_)) => restored_otp(kept, wanted, now, state)?
-                .map(|otp| {
-                    let hidden = Hidden::Otp(otp.hidden().clone());
-                    (Data::Otp(otp.facts().clone()), NewHidden::New(hidden))
-                })
+                .map(|otp| otp_parts(&otp))
                 .ok_or_else(|| not_kept(snapshot, is_living))?,
             Some(Data::Codes(_)) => restored_codes(wanted, now, state)?,
             Some(data) => (data.clone(), NewHidden::None),
@@ -155,7 +152,7 @@ fn restored_codes(
     wanted: &OpenedItem,
     now: &OpenedItem,
     state: &WriteState<'_>,
-) -> Result<(Data, NewHidden), Failure> {
+) -> Result<Parts, Failure> {
     let snapshot = state.snapshot;
     if let Some(Data::Codes(facts)) = now.living().and_then(|item| item.data.as_ref()) {
         return Ok((Data::Codes(*facts), NewHidden::Kept));
@@ -177,10 +174,7 @@ fn restored_codes(
             .field("version")
             .into());
     }
-    Ok((
-        Data::Codes(codes.facts()),
-        NewHidden::New(Hidden::Codes(codes)),
-    ))
+    Ok(codes_parts(codes))
 }
 
 /// The refusal if there is nothing to restore.
@@ -202,10 +196,7 @@ pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Fail
     let mut tries = 0;
     loop {
         let found = restore.find(service, &call.owner);
-        let kept = match timeout_at(call.deadline, found).await {
-            Err(_) => return Err(deadline_exceeded().into()),
-            Ok(kept) => kept?,
-        };
+        let kept = within(call.deadline, found).await??;
 
         let decide = |snapshot: &Snapshot| {
             write::decide(service, snapshot, |state| {

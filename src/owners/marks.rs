@@ -26,7 +26,7 @@ impl Owners {
     }
 
     /// Reads the bucket's marks, and follows them.
-    pub async fn follow_marks(&self) -> Result<(), OwnersError> {
+    async fn follow_marks(&self) -> Result<(), OwnersError> {
         let format = self.0.bucket.format();
         self.0.bucket.read_marks().await?;
         if self.0.bucket.format() != format {
@@ -39,7 +39,7 @@ impl Owners {
 
     /// Follows the name of the bucket's history, unless a part of the history is lost. Then the
     /// copies that this shard serves are still those of the history before.
-    async fn follow_epoch(&self) -> Result<(), OwnersError> {
+    pub async fn follow_epoch(&self) -> Result<(), OwnersError> {
         let followed = self.followed_epoch();
         let Some(epoch) = self.0.bucket.epoch() else {
             return Ok(());

@@ -200,8 +200,8 @@ async fn a_bucket_of_format_1_is_read_as_it_was_before() {
     assert_eq!(written, BTreeSet::new(), "nobody wrote a record");
 }
 
-/// Writes in every way that format 1 allows, on both shards in turn, for the owner who has the most
-/// items. Returns the names of the items that were written.
+/// Writes in every way that format 1 allows, on both shards in turn. Alice has the most items.
+/// Returns the names of the items that were written.
 async fn write_on(alice: &Caller) -> Vec<Value> {
     let wishes = alice.done("a.get", &text("wishes")).await;
     let wishes_version = version(&wishes["item"], "version");
@@ -337,8 +337,8 @@ async fn raise_mark(world: &World) -> u64 {
 
     let mut marked = 0;
     for shard in ["a", "b"] {
-        // Each shard has its own owner: a worker also writes format 2 for an owner who has a record
-        // of it.
+        // Each shard has its own owner. One record of format 2 is enough for a worker to write that
+        // owner's next record in format 2 as well.
         let caller = world.caller(&format!("probe-{shard}")).await;
         let start = Instant::now();
         loop {
