@@ -11,6 +11,9 @@ use tokio::time::timeout;
 /// The channel on which the projection announces its new cursor, once a batch.
 pub(super) const CURSOR_CHANNEL: &str = "gofavorites_cursor";
 
+/// The listener's name in `pg_stat_activity`.
+const LISTENER: &str = "gofavorites listener";
+
 /// How long the listening connection may be silent before it is probed, and how long connecting and
 /// probing may take.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -90,7 +93,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(SILENCE_MAX)
-            .connect_lazy_with(self.options.clone());
+            .connect_lazy_with(self.options.clone().application_name(LISTENER));
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
         listener

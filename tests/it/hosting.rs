@@ -420,8 +420,9 @@ async fn an_eviction_missed_by_the_listener_is_noticed_later() {
     // This stands for an eviction while the listener had lost its connection.
     world.query("a", "delete from owner");
     let disconnect = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
-                      where query ilike 'listen%' and datname = current_database()";
-    assert_eq!(world.query("a", disconnect), "1");
+                      where application_name = 'gofavorites listener' \
+                      and datname = current_database()";
+    world.until("a", disconnect, "1").await;
 
     read_until_hosted(&world, &alice, 1).await;
 }
