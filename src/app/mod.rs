@@ -1,6 +1,7 @@
 //! The worker: builds what it needs, answers a bounded number of requests at a time, stops in
 //! order.
 
+mod backup;
 mod connect;
 mod connections;
 mod discovery;
@@ -17,6 +18,7 @@ mod tasks;
 mod wait;
 mod wait_limit;
 
+pub use backup::BackupSession;
 pub use maintain::Maintenance;
 pub use operator::OperatorSession;
 pub use stats::{Counters, DropCounts};

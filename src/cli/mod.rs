@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod backup;
 mod batch;
 mod changes;
 mod client;
@@ -114,6 +115,8 @@ enum Command {
     Replay(replay::Replay),
     /// Purge old deletions; runs beside the workers
     Maintain(maintain::Maintain),
+    /// Take, check and restore backups of the bucket
+    Backup(backup::BackupCommand),
     /// Run the complete platform on this machine, for development
     #[cfg(feature = "dev")]
     Dev(dev::Dev),
@@ -172,6 +175,7 @@ impl Cli {
             Command::Verify(verify) => verify.run().await,
             Command::Replay(replay) => replay.run().await,
             Command::Maintain(maintain) => maintain.run().await,
+            Command::Backup(backup) => backup.run().await,
             #[cfg(feature = "dev")]
             Command::Dev(dev) => dev.run().await,
         }

@@ -130,6 +130,9 @@ impl Platform {
             platform.start_shard(&shard, &mut progress)?;
         }
         platform.maintain = Some(platform.spawn_maintain()?);
+        for user in ["backup", "restore"] {
+            platform.write_settings_at_hub(user)?;
+        }
         platform.wait_until_ready().await?;
         platform.describe()?;
 
@@ -387,17 +390,19 @@ impl Platform {
         Ok(process)
     }
 
-    /// Starts `maintain` at the server that holds the bucket, because the link of a leaf has no
-    /// permission to purge.
-    fn spawn_maintain(&self) -> anyhow::Result<ChildProcess> {
+    /// Writes the settings of a command for the whole bucket, whose NATS user has the same name.
+    /// It connects to the server that holds the bucket, because the link of a leaf has no
+    /// permission for it. Returns the file.
+    fn write_settings_at_hub(&self, user: &str) -> anyhow::Result<PathBuf> {
         let shard = self.options.shards.first().context("no shard")?;
-        let settings = self.write_settings_for(
-            shard,
-            "maintain",
-            "maintain",
-            Path::new(""),
-            (self.network.auth_url(), ""),
-        )?;
+        let hub = (self.network.auth_url(), "");
+
+        self.write_settings_for(shard, user, user, Path::new(""), hub)
+    }
+
+    /// Starts `maintain`.
+    fn spawn_maintain(&self) -> anyhow::Result<ChildProcess> {
+        let settings = self.write_settings_at_hub("maintain")?;
 
         let mut command = Command::new(&self.options.program);
         command.arg("maintain").arg("--config").arg(settings);

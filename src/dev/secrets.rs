@@ -16,12 +16,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The NATS users of `nats/accounts.conf`, and the user of a cluster's routes.
-pub const NATS_USERS: [&str; 15] = [
+pub const NATS_USERS: [&str; 17] = [
     "worker",
     "front",
     "auth",
     "init",
     "maintain",
+    "backup",
+    "restore",
     "operator",
     "auth_service",
     "reference_service",
@@ -37,7 +39,9 @@ pub const NATS_USERS: [&str; 15] = [
 /// The prefix of the inboxes that `nats/accounts.conf` grants to a user.
 pub fn inbox_prefix(user: &str) -> String {
     match user {
-        "worker" | "front" | "auth" | "init" | "maintain" => format!("_INBOX_{user}"),
+        "worker" | "front" | "auth" | "init" | "maintain" | "backup" | "restore" => {
+            format!("_INBOX_{user}")
+        }
         // A calling service in the workers' account: its name is a part of its inbox.
         "direct" => "_INBOX.direct".into(),
         _ => "_INBOX".into(),

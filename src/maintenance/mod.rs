@@ -1,15 +1,19 @@
-//! The operators' tools: comparing a shard's Postgres with the bucket, rebuilding it, and
-//! forgetting old deletions.
+//! The operators' tools: comparing a shard's Postgres with the bucket, rebuilding it, forgetting
+//! old deletions, and backups of the bucket.
 //!
 //! They run beside the workers, on the same bucket and Postgres, and never serve a caller. The code
 //! of requests and the code of these tools cannot name each other.
 
+mod audit;
+mod backup;
 mod replay;
 mod retry;
 mod tombstones;
 mod verify;
 mod verify_all;
 
+pub use audit::AuditSummary;
+pub use backup::{Backup, BackupError, Backups, backup_names};
 pub use replay::{RebuildSummary, ReplayFrom};
 pub use tombstones::{MaintainSettings, Maintainer, Round};
 pub use verify::{Comparison, CopySummary, Difference, Divergence, Verifier};

@@ -171,15 +171,9 @@ impl Maintainer {
                 .since_confirmed(owner, Version::NONE)
                 .await?
                 .records;
-            let set = OwnerSet::empty(*owner)
-                .apply(&self.keyring, records.iter().cloned())
-                .map_err(|broken| OwnersError::Broken {
-                    owner: *owner,
-                    broken,
-                })?;
             // The snapshot checks that the newest write is complete. A floor that is based on part
             // of it would hide that the rest is missing.
-            let snapshot = Snapshot::new(&self.keyring, set, None)?;
+            let snapshot = Snapshot::of_records(&self.keyring, *owner, records.iter().cloned())?;
             let set = snapshot.set();
 
             for forgotten in records

@@ -8,7 +8,7 @@
 use super::{Owners, OwnersError};
 use crate::domain::{Timestamp, Version};
 use crate::shard::ProjectionPosition;
-use crate::truth::{Delta, SetupError, TruthError};
+use crate::truth::{Delta, Lineage, SetupError, TruthError};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -156,9 +156,9 @@ impl Owners {
             return Err(OwnersError::HistoryWentBack(reason));
         }
 
-        let mut now = self.bucket_position().await?;
+        let (mut now, lineage) = self.bucket_position().await?;
         if let Some(earlier) = earlier {
-            if earlier.created != now.created {
+            if earlier.created != now.created && !self.continues(earlier, &lineage).await? {
                 let reason = format!(
                     "it was created at {}, but the present bucket at {}",
                     earlier.created, now.created
@@ -173,7 +173,10 @@ impl Owners {
                     );
                     return Err(self.record_loss(reason).await);
                 }
-                now = earlier.clone();
+                now = ProjectionPosition {
+                    created: now.created,
+                    ..earlier.clone()
+                };
             }
             self.check_anchor(earlier).await?;
         }
@@ -191,8 +194,26 @@ impl Owners {
         Ok(now)
     }
 
-    /// Returns the bucket's newest position, as the server reports it.
-    async fn bucket_position(&self) -> Result<ProjectionPosition, OwnersError> {
+    /// Returns whether a bucket with another creation time has all that was seen up to the earlier
+    /// position: it was restored from a backup that reaches so far.
+    async fn continues(
+        &self,
+        earlier: &ProjectionPosition,
+        lineage: &Lineage,
+    ) -> Result<bool, OwnersError> {
+        if lineage.continues(&earlier.created, earlier.sequence) {
+            return Ok(true);
+        }
+
+        // Without a note of the restore, or beyond it, the record itself is the proof.
+        match earlier.anchor {
+            Some((sequence, at)) => Ok(self.0.bucket.time_of(sequence).await? == Some(at)),
+            None => Ok(false),
+        }
+    }
+
+    /// Returns the bucket's newest position, as the server reports it, and the bucket's lineage.
+    async fn bucket_position(&self) -> Result<(ProjectionPosition, Lineage), OwnersError> {
         let position = match self.0.bucket.position().await {
             Ok(position) => position,
             Err(SetupError::Truth(error)) => return Err(error.into()),
@@ -201,13 +222,14 @@ impl Owners {
             Err(other) => return Err(TruthError::Refused(other.to_string()).into()),
         };
 
-        Ok(ProjectionPosition {
+        let now = ProjectionPosition {
             created: position.created,
             sequence: position.newest,
             anchor: position.newest_at.map(|at| (position.newest, at)),
             lost: None,
             accepted: None,
-        })
+        };
+        Ok((now, position.lineage))
     }
 
     /// Checks that the record at the earlier position is still the same. A restored bucket may have

@@ -69,6 +69,23 @@ impl Snapshot {
         Self::with_keys(set, keys, checked_at)
     }
 
+    /// Creates a snapshot of all records of an owner, as they came from the truth.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); and [`OwnersError::Broken`] if the records are not complete.
+    pub(crate) fn of_records(
+        keyring: &Keyring,
+        owner: OwnerKey,
+        records: impl IntoIterator<Item = Record>,
+    ) -> Result<Self, OwnersError> {
+        let set = OwnerSet::empty(owner)
+            .apply(keyring, records)
+            .map_err(|broken| OwnersError::Broken { owner, broken })?;
+
+        Self::new(keyring, set, None)
+    }
+
     /// Verifies the floor's seal before trusting it; items are verified when they are opened.
     fn with_keys(
         set: OwnerSet,

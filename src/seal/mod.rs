@@ -26,7 +26,7 @@ pub use envelope::{Class, Envelope, Format};
 pub use keyring::{Fingerprints, Keyring, KeyringError};
 pub use name::{ItemKey, OwnerKey, RecordName, RequestHash, UnknownName};
 pub use owner_keys::{OwnerKeys, TAG_BYTES};
-pub use primitives::{random, sha256};
+pub use primitives::{Sha256, random, sha256};
 pub use record::{Links, Record, SealError};
 pub use user_id::UserId;
 

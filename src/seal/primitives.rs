@@ -9,6 +9,34 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// The SHA-256 (FIPS 180-4) of bytes that come in parts.
+pub struct Sha256(digest::Context);
+
+impl Sha256 {
+    /// Begins with no bytes.
+    #[expect(
+        clippy::new_without_default,
+        reason = "an empty hash is no useful default"
+    )]
+    pub fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    /// Adds the next part.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Returns the hash in hexadecimal, as `sha256sum` prints it.
+    pub fn finish_hex(self) -> String {
+        let hash = self.0.finish();
+        hash.as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
 /// Returns random bytes from the system's generator.
 ///
 /// # Panics

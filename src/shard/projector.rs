@@ -111,6 +111,20 @@ impl Projector {
             .ok_or(ShardError::Unreadable)
     }
 
+    /// Records that the cursor counts in the bucket that was created at `created`: it was restored,
+    /// and has all that the projection has seen.
+    pub async fn adopt_restored(&mut self, created: &str) -> Result<(), ShardError> {
+        sqlx::query!(
+            "update cursor set created = $2 where bucket = $1 and lost is null",
+            self.bucket,
+            created,
+        )
+        .execute(&mut self.connection)
+        .await?;
+
+        Ok(())
+    }
+
     /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither.
     ///
     /// Owners that the shard does not host are skipped. Of one name the newer version wins.

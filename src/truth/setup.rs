@@ -3,12 +3,14 @@
 
 use super::api::ApiError;
 use super::bucket::{Bucket, TruthError};
+use super::lineage::Lineage;
+use super::settings::TruthSettings;
 use crate::domain::Timestamp;
 use crate::requester::Transient;
 use crate::seal::{Fingerprints, Format};
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 const IDENTITY: &str = "gofavorites-identity-key";
@@ -48,13 +50,7 @@ pub(super) struct StreamReply {
     pub(super) error: Option<ApiError>,
     config: Option<Value>,
     created: Option<String>,
-    state: Option<StreamState>,
-}
-
-#[derive(Deserialize)]
-struct StreamState {
-    last_seq: u64,
-    last_ts: String,
+    state: Option<Value>,
 }
 
 /// The bucket's identity, and its newest record.
@@ -66,6 +62,44 @@ pub struct Position {
     pub newest: u64,
     /// When that record was stored, if there is one.
     pub newest_at: Option<Timestamp>,
+    /// The earlier buckets that it continues, if it was restored.
+    pub lineage: Lineage,
+}
+
+/// A bucket as a backup describes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Stored {
+    /// When the bucket was created, in the server's words.
+    pub created: String,
+    /// The stream's settings.
+    pub config: Value,
+    /// The stream's state: its counts, its first and its last sequence.
+    pub state: Value,
+}
+
+impl Stored {
+    /// The newest stream sequence; 0 if there is none.
+    pub fn last_sequence(&self) -> u64 {
+        self.state["last_seq"].as_u64().unwrap_or_default()
+    }
+
+    /// The number of stored messages.
+    pub fn messages(&self) -> u64 {
+        self.state["messages"].as_u64().unwrap_or_default()
+    }
+
+    /// The size of the stored messages, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.state["bytes"].as_u64().unwrap_or_default()
+    }
+
+    /// Returns whether the bucket is as the other description says, or was written to since.
+    pub fn follows(&self, other: &Self) -> bool {
+        let mut counts = ["messages", "bytes", "first_seq", "last_seq", "num_subjects"].iter();
+
+        self.last_sequence() > other.last_sequence()
+            || counts.all(|count| self.state[count] == other.state[count])
+    }
 }
 
 /// What `init` did with the bucket.
@@ -108,7 +142,7 @@ impl Bucket {
         }
 
         let reply = self
-            .api("STREAM.CREATE", &self.wanted_config(fingerprints))
+            .api("STREAM.CREATE", &self.settings.wanted_config(fingerprints))
             .await?;
         if let Some(error) = reply.error {
             return Err(TruthError::from(error).into());
@@ -120,49 +154,8 @@ impl Bucket {
     /// Fails if a setting differs in a way that matters, and names the first one that does. Reads the
     /// bucket's marks, and fails if they permit a format that this version cannot read.
     pub async fn check(&self, fingerprints: &Fingerprints) -> Result<(), SetupError> {
-        let found = self
-            .info()
-            .await?
-            .config
-            .ok_or(TruthError::Unreadable("a stream without settings"))?;
-        let wanted = self.wanted_config(fingerprints);
-
-        for (key, remedy) in [
-            (
-                IDENTITY,
-                "with another identity key every owner would find an empty account; \
-                 set keys.identity to the key that the bucket was created with",
-            ),
-            (
-                ENCRYPTION,
-                "no record could be opened; \
-                 set keys.encryption to the key that the bucket was created with",
-            ),
-        ] {
-            check_setting(
-                &format!("metadata {key}"),
-                &found["metadata"][key],
-                &wanted["metadata"][key],
-                remedy,
-            )?;
-        }
-
-        let remedy = "change it with the nats CLI, or make another bucket";
-        for setting in [
-            "subjects",
-            "retention",
-            "storage",
-            "discard",
-            "allow_direct",
-            "allow_atomic",
-            "deny_delete",
-            "allow_rollup_hdrs",
-            "max_age",
-            "republish",
-            "max_msgs_per_subject",
-        ] {
-            check_setting(setting, &found[setting], &wanted[setting], remedy)?;
-        }
+        let found = self.stored().await?.config;
+        self.settings.check_config(&found, fingerprints)?;
 
         let newest = Format::NEWEST.number();
         match self.read_marks().await? {
@@ -178,19 +171,41 @@ impl Bucket {
 
     /// Returns the bucket's position, with which the projection's cursor is compared.
     pub async fn position(&self) -> Result<Position, SetupError> {
-        let reply = self.info().await?;
-        let created = reply
-            .created
-            .ok_or(TruthError::Unreadable("a stream without creation time"))?;
-        let state = reply
-            .state
-            .ok_or(TruthError::Unreadable("a stream without state"))?;
-        let newest_at = Timestamp::parse_rfc3339(&state.last_ts).filter(|_| state.last_seq > 0);
+        let stored = self.stored().await?;
+        let newest = stored.last_sequence();
+        let newest_at = stored.state["last_ts"]
+            .as_str()
+            .and_then(Timestamp::parse_rfc3339);
 
         Ok(Position {
+            newest,
+            newest_at: newest_at.filter(|_| newest > 0),
+            lineage: Lineage::of(&stored.config),
+            created: stored.created,
+        })
+    }
+
+    /// Returns whether there is a bucket.
+    pub async fn exists(&self) -> Result<bool, SetupError> {
+        match self.info().await {
+            Ok(_) => Ok(true),
+            Err(SetupError::Missing(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the bucket's description.
+    pub async fn stored(&self) -> Result<Stored, SetupError> {
+        let reply = self.info().await?;
+        let (Some(created), Some(config), Some(state)) = (reply.created, reply.config, reply.state)
+        else {
+            return Err(TruthError::Unreadable("a stream without a description").into());
+        };
+
+        Ok(Stored {
             created,
-            newest: state.last_seq,
-            newest_at,
+            config,
+            state,
         })
     }
 
@@ -222,20 +237,72 @@ impl Bucket {
         serde_json::from_slice(&reply.payload)
             .map_err(|_| TruthError::Unreadable("an answer of the stream API"))
     }
+}
+
+impl TruthSettings {
+    /// Fails if a setting of a stream differs in a way that matters, and names the first one that
+    /// does.
+    pub fn check_config(
+        &self,
+        found: &Value,
+        fingerprints: &Fingerprints,
+    ) -> Result<(), SetupError> {
+        let wanted = self.wanted_config(fingerprints);
+
+        for (key, remedy) in [
+            (
+                IDENTITY,
+                "with another identity key every owner would find an empty account; \
+                 set keys.identity to the key that the bucket was created with",
+            ),
+            (
+                ENCRYPTION,
+                "no record could be opened; \
+                 set keys.encryption to the key that the bucket was created with",
+            ),
+        ] {
+            check_setting(
+                &format!("metadata {key}"),
+                &found["metadata"][key],
+                &wanted["metadata"][key],
+                remedy,
+            )?;
+        }
+
+        let remedy = "change it with the nats CLI, or make another bucket";
+        for setting in [
+            "name",
+            "subjects",
+            "retention",
+            "storage",
+            "discard",
+            "allow_direct",
+            "allow_atomic",
+            "deny_delete",
+            "allow_rollup_hdrs",
+            "max_age",
+            "republish",
+            "max_msgs_per_subject",
+        ] {
+            check_setting(setting, &found[setting], &wanted[setting], remedy)?;
+        }
+
+        Ok(())
+    }
 
     /// The configuration with which the bucket is created and compared.
     fn wanted_config(&self, fingerprints: &Fingerprints) -> Value {
-        let bucket = &self.settings.bucket;
+        let bucket = &self.bucket;
 
         json!({
             "name": self.stream(),
             "description": "GoFavorites: the truth",
-            "subjects": [self.all_subjects()],
+            "subjects": [format!("$KV.{bucket}.>")],
             "retention": "limits",
             "storage": "file",
             "discard": "new",
-            "num_replicas": self.settings.replicas,
-            "max_msgs_per_subject": self.settings.history,
+            "num_replicas": self.replicas,
+            "max_msgs_per_subject": self.history,
             "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_msg_size": -1, "max_age": 0,
             "duplicate_window": 120_000_000_000_u64,
             "allow_direct": true,

@@ -4,7 +4,7 @@
 use crate::harness::{ReferenceService, Verifier, World, isin, shared};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Message, Subscriber};
 use futures::StreamExt as _;
-use gofavorites::app::{Maintenance, WaitLimit};
+use gofavorites::app::{BackupSession, Maintenance, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
@@ -215,6 +215,10 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
         .await
         .map_err(|error| format!("maintain: {error}"))?;
 
+    fill(&world)
+        .await
+        .map_err(|error| format!("large items: {error}"))?;
+
     check_revocations(&world)
         .await
         .map_err(|error| format!("revocation: {error}"))?;
@@ -231,6 +235,50 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
         .map_err(|error| format!("operator: {error}"))?;
 
     worker.crash().await;
+    check_backup(&mut world)
+        .await
+        .map_err(|error| format!("backup: {error:#}"))?;
+
+    Ok(())
+}
+
+/// Stores so much that a backup has chunks which are acknowledged.
+async fn fill(world: &World) -> Result<(), String> {
+    let client = world.connect("gateway").await;
+    for number in 0..4 {
+        let put = json!({
+            "kind": "text", "id": number.to_string(), "data": {"text": "x".repeat(60_000)},
+        });
+        let headers = headers_of(world, "collector");
+        ask(&client, "favorites.v1.put", headers, &put).await?;
+    }
+
+    Ok(())
+}
+
+/// `backup` saves the bucket and restores it after it was lost.
+async fn check_backup(world: &mut World) -> anyhow::Result<()> {
+    let open = async |world: &World, user| {
+        let mut settings = settings_with_short_limits(world);
+        world.connect_all_as(&mut settings, user);
+        BackupSession::open(&settings, WaitLimit::FOREVER).await
+    };
+
+    let path = world.directory.join("backup");
+    let session = open(world, "backup").await?;
+    let taken = session.within_rights(session.backups.take(&path, |_, _| {}));
+    let backup = timeout(STEP_TIMEOUT, taken).await??;
+
+    world.nats.stop()?;
+    std::fs::remove_dir_all(world.directory.join("store"))?;
+    world.nats.restart().await?;
+
+    let session = open(world, "restore").await?;
+    let restored = session.within_rights(session.backups.restore(&backup, |_, _| {}));
+    timeout(STEP_TIMEOUT, restored).await??;
+    let audit = session.within_rights(session.backups.audit(|_, _| {}));
+    let audit = timeout(STEP_TIMEOUT, audit).await??;
+    anyhow::ensure!(audit.owners > 0 && audit.broken == 0, "{audit:?}");
 
     Ok(())
 }

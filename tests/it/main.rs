@@ -12,6 +12,7 @@ mod arrivals;
 mod asyncapi;
 mod auth;
 mod auth_document;
+mod backup;
 mod bad_input;
 mod batch;
 mod changes;

@@ -5,12 +5,16 @@ use crate::harness::{Proxy, World};
 use std::time::{Duration, Instant};
 
 /// The commands that wait, and the NATS user of each.
-const COMMANDS: [(&[&str], &str); 4] = [
+const COMMANDS: [(&[&str], &str); 5] = [
     (&["init"], "init"),
     (&["maintain", "--once"], "maintain"),
     (&["verify"], "worker"),
     (&["replay"], "worker"),
+    (&["backup", "create", "backups"], "backup"),
 ];
+
+/// The commands that need no Postgres.
+const WITHOUT_POSTGRES: [&str; 2] = ["maintain", "backup"];
 
 /// Returns the command with the settings of shard `a`, which reaches NATS through that proxy and
 /// Postgres at that URL.
@@ -22,6 +26,7 @@ fn command(
 ) -> tokio::process::Command {
     let mut command = world.program("a", arguments);
     command
+        .current_dir(&world.directory)
         .env(
             "GOFAVORITES__NATS__URL",
             format!("nats://127.0.0.1:{}", nats.port()),
@@ -72,7 +77,7 @@ async fn each_command_waits_for_nats_and_postgres() {
         tokio::time::sleep(Duration::from_millis(1_500)).await;
 
         for (arguments, child) in &mut running {
-            let needs_postgres = arguments[0] != "maintain";
+            let needs_postgres = !WITHOUT_POSTGRES.contains(&arguments[0]);
             if needs_postgres || std::ptr::eq(proxy, &nats) {
                 let ended = child.try_wait().expect("a status");
                 assert!(ended.is_none(), "{arguments:?} does not wait: {ended:?}");
@@ -107,7 +112,7 @@ async fn the_wait_option_bounds_the_wait() {
         }
 
         for (arguments, user) in COMMANDS {
-            if arguments[0] == "maintain" && !nats_is_cut {
+            if WITHOUT_POSTGRES.contains(&arguments[0]) && !nats_is_cut {
                 continue;
             }
 

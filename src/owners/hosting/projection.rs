@@ -130,7 +130,10 @@ impl Owners {
     ) -> StopReason {
         let project = async {
             let reached = projector.reached().await?;
-            self.check_continuity(Some(&reached)).await?;
+            let now = self.check_continuity(Some(&reached)).await?;
+            if now.created != reached.created {
+                projector.adopt_restored(&now.created).await?;
+            }
             let mut cursor = reached.sequence;
             self.0.cursor.raise(cursor);
 

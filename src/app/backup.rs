@@ -1,0 +1,75 @@
+//! The session of `backup`: a connection to the bucket with a NATS user of its own, and no Postgres.
+
+use super::connect::Connection;
+use super::wait::Wait;
+use super::wait_limit::WaitLimit;
+use crate::config::{Role, Settings};
+use crate::maintenance::Backups;
+use crate::requester::Requester;
+use crate::seal::Keyring;
+use crate::truth::Bucket;
+use anyhow::bail;
+use std::error::Error;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// The name in the key of its barrier, which it never writes.
+const BARRIER_NAME: &str = "backup";
+
+/// How often is checked whether the server has refused something.
+const REFUSAL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The tool for backups, connected.
+pub struct BackupSession {
+    /// The tool.
+    pub backups: Backups,
+    connection: Connection,
+}
+
+impl BackupSession {
+    /// Connects. Waits while no server can be reached, or JetStream does not answer, up to `limit`.
+    pub async fn open(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Self> {
+        settings.check()?;
+        let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
+
+        let name = "gofavorites backup";
+        let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
+        let requester = Requester::start(connection.client.clone()).await?;
+        let bucket = Bucket::new(requester, settings.truth.clone(), BARRIER_NAME);
+        let wait = Wait {
+            limit,
+            events: Some(&connection.events),
+        };
+        wait.until_available("the bucket", || bucket.exists())
+            .await?;
+
+        Ok(Self {
+            backups: Backups::new(keyring, bucket),
+            connection,
+        })
+    }
+
+    /// Waits for a call, and ends it once the server has refused something. A refused call would
+    /// wait for an answer that never comes.
+    pub async fn within_rights<T, E>(
+        &self,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> anyhow::Result<T>
+    where
+        E: Error + Send + Sync + 'static,
+    {
+        let refused = async {
+            loop {
+                if let Some(refused) = self.connection.events.missing_right() {
+                    return refused;
+                }
+                sleep(REFUSAL_INTERVAL).await;
+            }
+        };
+
+        tokio::select! {
+            ended = call => Ok(ended?),
+            refused = refused => bail!(refused),
+        }
+    }
+}

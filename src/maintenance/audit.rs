@@ -1,0 +1,92 @@
+//! An audit of the bucket: every owner's records are complete, and the keys open them all.
+//!
+//! It needs the keys and no Postgres, so it can check a bucket that was just restored.
+
+use crate::domain::Version;
+use crate::owners::{OwnersError, Snapshot};
+use crate::seal::{Keyring, OwnerKey};
+use crate::truth::Bucket;
+use futures::StreamExt as _;
+use futures::stream;
+use serde::Serialize;
+use std::time::Duration;
+use tokio::time::sleep;
+use tracing::error;
+
+/// The most owners listed at once.
+const PAGE_OWNERS_MAX: usize = 500;
+/// The most owners read at the same time. Each may be heavy.
+const CONCURRENT_OWNERS_MAX: usize = 4;
+/// How often an owner is read again: a server may be unavailable, or a replica may lack records that
+/// the others have already.
+const RETRIES_MAX: usize = 6;
+/// The pause before an owner is read again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// The counts of one audit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct AuditSummary {
+    /// The owners in the bucket.
+    pub owners: u64,
+    /// The owners whose records are not complete, or cannot be opened.
+    pub broken: u64,
+}
+
+/// Reads every owner of the bucket. Logs each broken one. Calls `on_progress` with the number of
+/// owners read, and with about how many there are.
+pub(super) async fn audit(
+    keyring: &Keyring,
+    bucket: &Bucket,
+    mut on_progress: impl FnMut(u64, u64),
+) -> Result<AuditSummary, OwnersError> {
+    let mut counts = AuditSummary::default();
+    let mut owners = bucket.list_owners().await?;
+
+    loop {
+        let page = owners.next_page(PAGE_OWNERS_MAX).await?;
+        if page.is_empty() {
+            return Ok(counts);
+        }
+
+        let readings = page.iter().map(|owner| read(keyring, bucket, owner));
+        let readings = readings.collect::<Vec<_>>();
+        let mut readings = stream::iter(readings).buffer_unordered(CONCURRENT_OWNERS_MAX);
+        while let Some(read) = readings.next().await {
+            counts.owners += 1;
+            if let Err((owner, error)) = read {
+                counts.broken += 1;
+                error!(%owner, %error, "this owner's records cannot be used");
+            }
+        }
+        on_progress(counts.owners, counts.owners + owners.left());
+    }
+}
+
+/// Opens everything that an owner has.
+async fn read(
+    keyring: &Keyring,
+    bucket: &Bucket,
+    owner: &OwnerKey,
+) -> Result<(), (OwnerKey, OwnersError)> {
+    let attempt = || async {
+        let records = bucket.since(owner, Version::NONE).await?.records;
+        let snapshot = Snapshot::of_records(keyring, *owner, records)?;
+
+        for item in snapshot.items()? {
+            snapshot.hidden(item)?;
+        }
+        Ok(())
+    };
+
+    let mut retries = 0;
+    loop {
+        match attempt().await {
+            Ok(()) => return Ok(()),
+            Err(error) if retries == RETRIES_MAX => return Err((*owner, error)),
+            Err(_) => {
+                retries += 1;
+                sleep(RETRY_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The lineage of a restored bucket: the buckets that it continues.
+//!
+//! The server gives a restored stream another creation time. So a restore writes into the stream's
+//! metadata of which bucket the backup was taken, and up to which sequence. From that, a shard
+//! which knows an earlier bucket learns whether the restored one has all that the shard has seen.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The field of the stream's metadata.
+const FIELD: &str = "gofavorites-restored";
+/// The most earlier buckets that are kept, so that the metadata stay small.
+const EARLIER_MAX: usize = 64;
+
+/// The earlier buckets that a bucket continues, the oldest first; none if it was never restored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lineage(Vec<Earlier>);
+
+/// An earlier bucket, and how much of it is in the backup that was restored.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+struct Earlier {
+    /// When it was created, in the server's words.
+    created: String,
+    /// The backup's newest stream sequence.
+    sequence: u64,
+}
+
+impl Lineage {
+    /// Reads the lineage from a stream's configuration. A configuration without one, or with an
+    /// unreadable one, has no earlier buckets.
+    pub(super) fn of(config: &Value) -> Self {
+        let earlier = config["metadata"][FIELD]
+            .as_str()
+            .and_then(|text| serde_json::from_str(text).ok());
+
+        Self(earlier.unwrap_or_default())
+    }
+
+    /// Writes into a backup's configuration that the restored bucket continues the one that was
+    /// created at `created`, up to `sequence`.
+    pub(super) fn extend(config: &mut Value, created: &str, sequence: u64) {
+        let Self(mut earlier) = Self::of(config);
+        earlier.push(Earlier {
+            created: created.to_owned(),
+            sequence,
+        });
+        let surplus = earlier.len().saturating_sub(EARLIER_MAX);
+        earlier.drain(..surplus);
+
+        config["metadata"][FIELD] = json!(earlier).to_string().into();
+    }
+
+    /// Returns whether the bucket has all that the earlier bucket had up to `sequence`.
+    pub fn continues(&self, created: &str, sequence: u64) -> bool {
+        let mut earlier = self.0.iter();
+        earlier.any(|earlier| earlier.created == created && sequence <= earlier.sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restored_bucket_continues_the_earlier_ones_up_to_their_backups() {
+        let mut config = json!({"name": "KV_favorites", "metadata": {"other": "kept"}});
+        Lineage::extend(&mut config, "first", 100);
+        Lineage::extend(&mut config, "second", 150);
+
+        let lineage = Lineage::of(&config);
+        assert!(lineage.continues("first", 100));
+        assert!(
+            !lineage.continues("first", 101),
+            "lost by the first restore"
+        );
+        assert!(lineage.continues("second", 150));
+        assert!(!lineage.continues("another", 1));
+        assert_eq!(config["metadata"]["other"], "kept");
+    }
+
+    #[test]
+    fn a_bucket_that_was_never_restored_continues_none() {
+        for config in [
+            json!({}),
+            json!({"metadata": {}}),
+            json!({"metadata": {FIELD: "unreadable"}}),
+        ] {
+            assert_eq!(Lineage::of(&config), Lineage::default());
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_many_buckets_are_dropped() {
+        let mut config = json!({});
+        for number in 0..=EARLIER_MAX {
+            Lineage::extend(&mut config, &number.to_string(), 1);
+        }
+
+        let lineage = Lineage::of(&config);
+        assert!(!lineage.continues("0", 1));
+        assert!(lineage.continues("1", 1));
+    }
+}

@@ -1,0 +1,388 @@
+//! Backups of the bucket: a complete one is the same history to every shard, one that lacks
+//! acknowledged writes is noticed, and a damaged one is refused.
+
+use crate::harness::{Caller, World, with_breaker};
+use crate::history::until_noticed;
+use crate::shard_tools::verify;
+use async_nats::Client;
+use gofavorites::app::{BackupSession, WaitLimit};
+use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::maintenance::Backup;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long the workers may take until they serve a restored bucket.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs `backup` with these arguments as that NATS user. Returns its exit code, and all that it
+/// printed.
+async fn run_as(world: &World, user: &str, arguments: &[&str]) -> (i32, String) {
+    let arguments = [&["backup"], arguments].concat();
+    let output = world
+        .program("a", &arguments)
+        .env("GOFAVORITES__NATS__URL", world.nats.url())
+        .env("GOFAVORITES__TRUTH__DOMAIN", "")
+        .env(
+            "GOFAVORITES__TRUTH__HISTORY",
+            world.truth.history.to_string(),
+        )
+        .env(
+            "GOFAVORITES__TRUTH__REPLICAS",
+            world.truth.replicas.to_string(),
+        )
+        .env("GOFAVORITES__NATS__TRUTH__USER", user)
+        .env(
+            "GOFAVORITES__NATS__TRUTH__PASSWORD",
+            world.secrets.nats(user),
+        )
+        .env(
+            "GOFAVORITES__NATS__TRUTH__INBOX_PREFIX",
+            format!("_INBOX_{user}"),
+        )
+        .output()
+        .await
+        .expect("it starts");
+
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    eprintln!("{arguments:?}: {printed}");
+    (output.status.code().expect("an exit code"), printed)
+}
+
+/// Takes a backup, and returns its directory.
+async fn back_up(world: &World) -> PathBuf {
+    let directory = world.directory.join("backups");
+    let (code, printed) = run_as(world, "backup", &["create", &text(&directory)]).await;
+    assert_eq!(code, 0, "{printed}");
+
+    let line = printed.lines().find(|line| line.contains(": taken "));
+    let (path, _) = line.and_then(|line| line.split_once(": ")).expect("a path");
+    PathBuf::from(path)
+}
+
+async fn restore(world: &World, backup: &Path) -> (i32, String) {
+    run_as(world, "restore", &["restore", &text(backup)]).await
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Deletes the stream, as an administrator may.
+async fn delete_stream(breaker: &Client) {
+    let deleted = breaker
+        .request("$JS.API.STREAM.DELETE.KV_favorites", "".into())
+        .await
+        .expect("an answer");
+    let deleted: Value = serde_json::from_slice(&deleted.payload).expect("JSON");
+    assert_eq!(deleted["success"], true, "{deleted}");
+}
+
+/// Reads strongly until the shard serves the restored bucket. Returns the list.
+async fn until_served(caller: &Caller, shard: &str) -> Value {
+    let start = Instant::now();
+    loop {
+        let list = caller
+            .ask(&format!("{shard}.list"), &json!({"consistency": "strong"}))
+            .await;
+        if list.body["error"].is_null() {
+            return list.body;
+        }
+        assert!(start.elapsed() < RECOVERY_TIMEOUT, "{}", list.body);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Goal: after a complete backup is restored, all shards go on as if nothing had happened, though
+/// the server gives the stream another creation time.
+///
+/// Method: shard b stops, and later writes supersede every record that it has seen. Then the
+/// bucket is deleted under the worker of shard a, and restored, twice. Shard b starts after that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_backup_is_the_same_history_to_every_shard() {
+    let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
+    let _a = world.worker("a").await;
+    let b = world.worker("b").await;
+    let breaker = world.connect_breaker().await;
+    let alice = world.caller("alice").await;
+
+    let seen = alice.put_text("b", "note", "x").await;
+    world.until_projected("b", &seen).await;
+    b.stop().await.expect("stopped in order");
+    for number in 0..20 {
+        alice.put_text("a", "note", &number.to_string()).await;
+    }
+    let last = alice.put_text("a", "note", "last").await;
+    world.until_projected("a", &last).await;
+    let epoch = alice.done("a.changes", &json!({"since": 0})).await["epoch"].clone();
+    let born = world.query("a", "select created from cursor");
+
+    for round in ["one", "two"] {
+        let backup = back_up(&world).await;
+        let (code, printed) = restore(&world, &backup).await;
+        assert_eq!(code, 1, "a bucket that exists is never replaced");
+        assert!(printed.contains("the bucket favorites exists"), "{printed}");
+
+        delete_stream(&breaker).await;
+        let (code, printed) = restore(&world, &backup).await;
+        assert_eq!(code, 0, "{printed}");
+        assert!(printed.contains("1 owners, 0 of them"), "{printed}");
+
+        let list = until_served(&alice, "a").await;
+        assert_eq!(list["items"][0]["data"]["text"], "last");
+        assert!(list["stale"].is_null(), "{list}");
+        let put = alice.put_text("a", round, "x").await;
+        world.until_projected("a", &put).await;
+        let born_again = world.query("a", "select created from cursor");
+        assert_ne!(born_again, born, "the server has made another stream");
+        // Names of backups have seconds.
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+    }
+
+    let _b = world
+        .try_worker(world.settings("b"))
+        .await
+        .expect("a worker");
+    let list = until_served(&alice, "b").await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(3), "{list}");
+    let stats = world.stats(2).await;
+    assert!(
+        stats
+            .iter()
+            .all(|one| one["data"]["truth"]["history"] != "lost"),
+        "{stats:?}"
+    );
+
+    let (code, report) = verify(&world, &[]).await;
+    assert_eq!(code, 0, "{report}");
+    let now = alice.done("b.changes", &json!({"since": 0})).await;
+    assert_eq!(now["epoch"], epoch);
+}
+
+/// Goal: a restored backup that lacks acknowledged writes is noticed, and the owners who lost
+/// something are named; all others are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_lacks_acknowledged_writes_is_noticed() {
+    let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
+    let _a = world.worker("a").await;
+    let breaker = world.connect_breaker().await;
+    let alice = world.caller("alice").await;
+    let bob = world.caller("bob").await;
+    alice.put_text("a", "old", "x").await;
+    bob.put_text("a", "note", "x").await;
+
+    let backup = back_up(&world).await;
+    let acknowledged = alice.put_text("a", "new", "y").await;
+    world.until_projected("a", &acknowledged).await;
+    delete_stream(&breaker).await;
+    let (code, printed) = restore(&world, &backup).await;
+    assert_eq!(code, 0, "{printed}");
+    until_noticed(&world, 1).await;
+
+    let list = alice.done("a.list", &json!({})).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(2), "{list}");
+    assert_eq!(list["stale"], true);
+
+    let (code, report) = verify(&world, &[]).await;
+    assert_eq!(code, 1, "{report}");
+    assert_eq!(report["counts"]["differ"], 1, "{report}");
+    let lost = &report["owners"][0]["differences"][0]["what"];
+    assert_eq!(lost, "truth_lost", "{report}");
+    bob.put_text("a", "note", "y").await;
+}
+
+/// Goal: a backup of the bucket and the two keys bring everything back after every server is lost.
+///
+/// Method: the runbook of docs/operations.md, with the commands of a first installation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_and_the_keys_restore_an_installation() {
+    let mut world = World::start().await;
+    let a = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    let bob = world.caller("bob").await;
+    for number in 0..5 {
+        alice.put_text("a", "note", &number.to_string()).await;
+        bob.put_text("a", &format!("note-{number}"), "x").await;
+    }
+    let before = alice.done("a.list", &json!({})).await;
+    let backup = back_up(&world).await;
+
+    a.stop().await.expect("stopped in order");
+    world.nats.stop().expect("stopped");
+    fs::remove_dir_all(world.directory.join("store")).expect("removed");
+    world.nats.restart().await.expect("started again");
+    world.query("a", "drop schema public cascade");
+    world.query("a", "create schema public");
+
+    let (code, printed) = restore(&world, &backup).await;
+    assert_eq!(code, 0, "{printed}");
+    let report = world.prepare(&world.settings("a")).await.expect("init");
+    assert!(!report.bucket_created, "the restored bucket is there");
+    let (code, _) = world.run("a", &["replay", "--everyone"]).await;
+    assert_eq!(code, 0);
+
+    let _a = world
+        .try_worker(world.settings("a"))
+        .await
+        .expect("a worker");
+    assert_eq!(world.query("a", "select count(*) from owner"), "2");
+    let after = alice.done("a.list", &json!({})).await;
+    assert_eq!(after["items"], before["items"]);
+    let note = json!({"kind": "text", "id": "note"});
+    let history = alice.done("a.history", &note).await;
+    assert_eq!(history["versions"].as_array().map(Vec::len), Some(5));
+    alice.put_text("a", "note", "goes on").await;
+}
+
+/// Goal: no backup that is damaged, incomplete or of other keys is restored, not even in part.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_not_right_is_refused() {
+    let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
+    let _a = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    alice.put_text("a", "note", "x").await;
+    let backup = back_up(&world).await;
+    delete_stream(&world.connect_breaker().await).await;
+
+    let damage = |name: &str, change: &dyn Fn(&Path)| {
+        let copy = world.directory.join(name);
+        crate::harness::copy(&backup, &copy);
+        change(&copy);
+        copy
+    };
+    let archive = "stream.tar.s2";
+    let flipped = damage("flipped", &|copy| {
+        let mut bytes = fs::read(copy.join(archive)).expect("an archive");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(copy.join(archive), bytes).expect("written");
+    });
+    let cut = damage("cut", &|copy| {
+        let bytes = fs::read(copy.join(archive)).expect("an archive");
+        fs::write(copy.join(archive), &bytes[..bytes.len() - 1]).expect("written");
+    });
+    let unfinished = damage("unfinished", &|copy| {
+        fs::remove_file(copy.join("backup.json")).expect("removed");
+    });
+    let of_other_keys = damage("of-other-keys", &|copy| {
+        let text = fs::read_to_string(copy.join("backup.json")).expect("a description");
+        let mut description: Value = serde_json::from_str(&text).expect("JSON");
+        description["config"]["metadata"]["gofavorites-identity-key"] = "another".into();
+        fs::write(copy.join("backup.json"), description.to_string()).expect("written");
+    });
+
+    for (copy, message) in [
+        (&flipped, "SHA-256"),
+        (&cut, "its size"),
+        (&unfinished, "no complete backup"),
+        (&of_other_keys, "gofavorites-identity-key"),
+    ] {
+        for arguments in [&["verify"][..], &["restore", "--dry-run"], &["restore"]] {
+            let path = text(copy);
+            let arguments = [arguments, &[&path]].concat();
+            let (code, printed) = run_as(&world, "restore", &arguments).await;
+            assert_eq!(code, 1, "{printed}");
+            assert!(printed.contains(message), "{printed}");
+        }
+    }
+
+    let dry_run = ["restore", "--dry-run", &text(&backup)];
+    let (code, printed) = run_as(&world, "restore", &dry_run).await;
+    assert_eq!(code, 0, "nothing was restored before: {printed}");
+    let (code, printed) = restore(&world, &backup).await;
+    assert_eq!(code, 0, "{printed}");
+}
+
+/// Goal: a user without the right is told so at once, and leaves no directory that looks like a
+/// backup. `--keep` deletes the oldest backups, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_are_kept_up_to_a_number() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+    world.caller("alice").await.put_text("a", "note", "x").await;
+    let directory = world.directory.join("backups");
+
+    let create = ["create", &text(&directory)];
+    let (code, printed) = run_as(&world, "restore", &create).await;
+    assert_eq!(code, 1, "{printed}");
+    assert!(printed.contains("lacks a right"), "{printed}");
+    fs::create_dir(directory.join("favorites-unrelated")).expect("a directory");
+
+    let first = back_up(&world).await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let second = back_up(&world).await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let create = ["create", &text(&directory), "--keep", "2"];
+    let (code, printed) = run_as(&world, "backup", &create).await;
+    assert_eq!(code, 0, "{printed}");
+
+    assert!(!first.exists(), "the oldest one is deleted");
+    assert!(Backup::open(&second).is_ok());
+    assert!(directory.join("favorites-unrelated").exists());
+}
+
+/// Goal: a backup of three servers that is taken during writes has each atomic batch completely or
+/// not at all.
+///
+/// Method: alice writes batches of ten without a pause. The restored bucket is audited, and every
+/// batch in it is complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_during_writes_has_only_complete_batches() {
+    let (world, _cluster) = World::cluster_with(&with_breaker(ACCOUNTS_CONF), 64).await;
+    let _a = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writing = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let mut round = 0;
+            while !stop.load(Ordering::Relaxed) {
+                round += 1;
+                let puts: Vec<_> = (0..10)
+                    .map(|number| {
+                        let text = round.to_string();
+                        json!({"op": "put", "kind": "text", "id": format!("note-{number}"), "data": {"text": text}})
+                    })
+                    .collect();
+                alice
+                    .done("a.batch", &json!({"mode": "atomic", "ops": puts}))
+                    .await;
+            }
+            (alice, round)
+        }
+    });
+
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let backup = back_up(&world).await;
+    stop.store(true, Ordering::Relaxed);
+    let (alice, rounds) = writing.await.expect("no panic");
+
+    delete_stream(&world.connect_breaker().await).await;
+    let (code, printed) = restore(&world, &backup).await;
+    assert_eq!(code, 0, "{printed}");
+
+    let mut settings = world.settings("a");
+    world.connect_all_as(&mut settings, "restore");
+    let session = BackupSession::open(&settings, WaitLimit::FOREVER)
+        .await
+        .expect("connected");
+    let audit = session.backups.audit(|_, _| {}).await.expect("read");
+    assert_eq!((audit.owners, audit.broken), (1, 0));
+
+    // Shard b hosts alice from the restored bucket.
+    let _b = world.worker("b").await;
+    let list = until_served(&alice, "b").await;
+    let texts: Vec<_> = list["items"]
+        .as_array()
+        .expect("items")
+        .iter()
+        .map(|item| item["data"]["text"].clone())
+        .collect();
+    assert_eq!(texts.len(), 10);
+    assert!(texts.iter().all(|text| *text == texts[0]), "{texts:?}");
+    println!("{rounds} batches were written, the backup has {}", texts[0]);
+}
