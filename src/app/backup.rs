@@ -67,9 +67,17 @@ impl BackupSession {
             }
         };
 
-        tokio::select! {
-            ended = call => Ok(ended?),
+        let ended = tokio::select! {
+            ended = call => ended?,
             refused = refused => bail!(refused),
+        };
+
+        // What was refused last may be reported after the call. A short backup, for example, needs
+        // no acknowledgement.
+        sleep(REFUSAL_INTERVAL).await;
+        match self.connection.events.missing_right() {
+            Some(refused) => bail!(refused),
+            None => Ok(ended),
         }
     }
 }
