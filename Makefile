@@ -7,10 +7,10 @@ HISTORIES = 200
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling fmt sqlx
+.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling deploy-check fmt sqlx
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build, and run the complete platform on this machine until Ctrl-C (ARGS=--fresh starts over, ARGS=--tls uses TLS, ARGS="--topology leaf" has a hub and leaves)
 	cargo build --locked
@@ -49,6 +49,9 @@ doc: ## Build the documentation of the code, warnings denied
 
 spelling: ## Check the spelling of everything, with the project's own dictionary
 	.ci/spelling
+
+deploy-check: ## Check the manifests for Kubernetes and the systemd units in deploy/
+	.ci/deploy
 
 fmt: ## Format the code
 	cargo fmt

@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The content of the file.
@@ -95,7 +95,7 @@ impl Contexts {
 pub(super) fn check_private(file: &Path) -> anyhow::Result<()> {
     let metadata =
         fs::metadata(file).with_context(|| format!("{} cannot be read", file.display()))?;
-    if metadata.permissions().mode() & 0o077 != 0 {
+    if !is_private(metadata.permissions().mode(), metadata.uid()) {
         bail!(
             "{} holds a secret, and others may read it: chmod 600 it",
             file.display()
@@ -103,6 +103,14 @@ pub(super) fn check_private(file: &Path) -> anyhow::Result<()> {
     }
 
     Ok(())
+}
+
+/// Returns whether a file of this mode and user is private: only its user may read it. A group may
+/// read a file of root, because Kubernetes and systemd hand a secret to another user in that way.
+fn is_private(mode: u32, user: u32) -> bool {
+    let others = if user == 0 { 0o037 } else { 0o077 };
+
+    mode & others == 0
 }
 
 /// Returns the token in a file that only its user may read.
@@ -174,6 +182,23 @@ mod tests {
         fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).expect("set");
 
         Contexts::read(Some(file.path()))
+    }
+
+    #[test]
+    fn only_a_file_of_root_may_be_readable_to_a_group() {
+        let (root, alice) = (0, 1_000);
+
+        for (mode, user) in [(0o100_600, alice), (0o100_600, root), (0o100_440, root)] {
+            assert!(is_private(mode, user), "{mode:o} of {user}");
+        }
+        for (mode, user) in [
+            (0o100_640, alice),
+            (0o100_604, root),
+            (0o100_660, root),
+            (0o100_444, root),
+        ] {
+            assert!(!is_private(mode, user), "{mode:o} of {user}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(crate) fn text(file: &str) -> String {
 /// Returns the paths of all documents.
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let directories = ["", "docs", "docs/internals"].map(|name| root.join(name));
+    let directories = ["", "deploy", "docs", "docs/internals"].map(|name| root.join(name));
 
     directories
         .iter()
