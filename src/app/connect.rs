@@ -7,9 +7,9 @@ use crate::front::{FrontError, denied_delay, reconnect_delay};
 use crate::nats::Credentials;
 use crate::requester::Requester;
 use anyhow::Context as _;
-use async_nats::{Client, ConnectError, ConnectErrorKind, Event, rustls};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, rustls};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -23,6 +23,17 @@ const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
 /// The pause before another attempt to replace a client that has ended.
 const REPLACE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a replaced client stays open, at least: its subscriptions move to the new one, and the
+/// messages of a batch that was begun on it go out.
+const RETIRED_LINGER: Duration = Duration::from_secs(1);
+
+/// How long a replaced client stays open, at most, for calls that wait for replies.
+const RETIRED_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The delay of a replaced client before it connects again. It should not: another client is in its
+/// place, and nothing else ends a client that is not connected.
+const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// The longest time from a new connection to the server's refusal of a subscription on it.
 const DENIED_DELAY_MAX: Duration = Duration::from_millis(500);
@@ -41,7 +52,7 @@ pub(super) struct Connection {
 /// Opens clients for one purpose, whose events are recorded together.
 #[derive(Clone)]
 pub(super) struct Opener {
-    settings: NatsSettings,
+    settings: watch::Sender<NatsSettings>,
     role: Role,
     name: String,
     reconnects: watch::Sender<u64>,
@@ -60,6 +71,13 @@ pub(super) struct ConnectionEvents {
     pub is_up: AtomicBool,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
+    /// The number of the newest client that was opened.
+    opened: AtomicU64,
+    /// The number of the client that is in use. Those before it are being closed, and what they
+    /// report says nothing about the connection.
+    in_use: AtomicU64,
+    /// Why no client could be opened with the newest settings.
+    renewal: Mutex<Option<String>>,
     /// Notified when the server refuses a subscription.
     denied: Notify,
     /// The server's last error, and when it came.
@@ -73,6 +91,9 @@ impl ConnectionEvents {
             connected: AtomicU64::default(),
             is_up: AtomicBool::default(),
             overflowed: AtomicU64::default(),
+            opened: AtomicU64::default(),
+            in_use: AtomicU64::default(),
+            renewal: Mutex::default(),
             denied: Notify::default(),
             refused: Mutex::default(),
         }
@@ -81,7 +102,7 @@ impl ConnectionEvents {
     /// Returns the server's last error, if it came within [`REFUSAL_TTL`]. This is the only sign of
     /// a missing permission.
     pub fn refused(&self) -> Option<String> {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = lock(&self.refused);
         _ = refused.take_if(|(_, at)| at.elapsed() >= REFUSAL_TTL);
 
         refused.as_ref().map(|(error, _)| error.clone())
@@ -92,9 +113,29 @@ impl ConnectionEvents {
         Some(missing_right(self.role, &self.refused()?))
     }
 
-    fn set_refused(&self, refused: Option<(String, Instant)>) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    /// Returns why no client could be opened with the newest settings. The former client is in use
+    /// then.
+    pub fn not_renewed(&self) -> Option<String> {
+        lock(&self.renewal).clone()
     }
+
+    fn is_retired(&self, client: u64) -> bool {
+        client < self.in_use.load(Ordering::Relaxed)
+    }
+
+    /// Counts the client of that number as the one in use.
+    fn adopt(&self, client: u64) {
+        self.in_use.store(client, Ordering::Relaxed);
+        *lock(&self.renewal) = None;
+    }
+
+    fn set_refused(&self, refused: Option<(String, Instant)>) {
+        *lock(&self.refused) = refused;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the message for an operator about what a server refused to the user of `role`.
@@ -113,7 +154,7 @@ impl Connection {
         limit: WaitLimit,
     ) -> anyhow::Result<Self> {
         let opener = Opener {
-            settings: settings.clone(),
+            settings: watch::Sender::new(settings.clone()),
             role,
             name: name.to_owned(),
             reconnects: watch::Sender::new(0),
@@ -121,8 +162,11 @@ impl Connection {
             events: Arc::new(ConnectionEvents::new(role)),
         };
 
+        let (client, number) = opener.wait_for(limit).await?;
+        opener.events.adopt(number);
+
         Ok(Self {
-            client: opener.wait_for(limit).await?,
+            client,
             reconnects: opener.reconnects.subscribe(),
             gaps: opener.gaps.subscribe(),
             events: opener.events.clone(),
@@ -136,22 +180,28 @@ impl Connection {
 }
 
 impl Opener {
-    async fn wait_for(&self, limit: WaitLimit) -> anyhow::Result<Client> {
+    async fn wait_for(&self, limit: WaitLimit) -> anyhow::Result<(Client, u64)> {
         until_connected(limit, || self.open()).await
     }
 
-    /// Connects.
+    /// Takes other settings. [`keep`](Self::keep) opens a client with them, which takes over from
+    /// the present one.
+    pub fn renew_with(&self, settings: NatsSettings) {
+        self.settings.send_replace(settings);
+    }
+
+    /// Connects. Returns the client and its number.
     ///
     /// # Errors
     ///
     /// Fails if no server can be reached, or if the server does not accept the user or is too old.
-    async fn open(&self) -> anyhow::Result<Client> {
-        let Self { settings, role, .. } = self;
-        let user = settings.user(*role);
-        let recorder = self.clone();
+    async fn open(&self) -> anyhow::Result<(Client, u64)> {
+        let settings = self.settings.borrow().clone();
+        let role = self.role;
+        let user = settings.user(role);
 
         let access = settings
-            .access(*role)
+            .access(role)
             .with_context(|| format!("nats.{} cannot be used", role.name()))?;
         let options = access
             .options()
@@ -159,22 +209,37 @@ impl Opener {
             .custom_inbox_prefix(&user.inbox_prefix)
             .connection_timeout(ROUND_TRIP_TIMEOUT)
             .subscription_capacity(settings.queue_messages)
-            .ping_interval(Duration::from_secs(5))
-            .reconnect_delay_callback(|attempts| {
+            .ping_interval(Duration::from_secs(5));
+
+        let number = self.events.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let client = self
+            .with_callbacks(options, number)
+            .connect(access.servers())
+            .await
+            .with_context(|| unreachable(role, access.credentials()))?;
+        check_server_version(&client.server_info().version)?;
+
+        Ok((client, number))
+    }
+
+    /// Adds what the client of that number calls.
+    fn with_callbacks(&self, options: ConnectOptions, number: u64) -> ConnectOptions {
+        let events = self.events.clone();
+        let recorder = self.clone();
+
+        options
+            .reconnect_delay_callback(move |attempts| {
+                if events.is_retired(number) {
+                    return NEVER;
+                }
                 reconnect_delay(u32::try_from(attempts).unwrap_or(u32::MAX))
             })
             .event_callback(move |event| {
-                recorder.record(&event);
+                if !recorder.events.is_retired(number) {
+                    recorder.record(&event);
+                }
                 async {}
-            });
-
-        let client = options
-            .connect(access.servers())
-            .await
-            .with_context(|| unreachable(*role, access.credentials()))?;
-        check_server_version(&client.server_info().version)?;
-
-        Ok(client)
+            })
     }
 
     /// Keeps the connection of `requester` in use. Never returns.
@@ -184,11 +249,58 @@ impl Opener {
     /// A reload of the server's accounts may take a right away, so that the server refuses a
     /// subscription. It reports nothing when the right is given back. So the connection is opened
     /// again at intervals until the server accepts the subscription.
+    ///
+    /// After [`renew_with`](Self::renew_with), another client takes over. Until one can be opened,
+    /// the present one stays in use.
     pub async fn keep(self, requester: Requester) {
+        let mut renewals = self.settings.subscribe();
+        let mut is_renewing = false;
+
         loop {
             tokio::select! {
-                () = requester.ended() => self.replace(&requester).await,
+                () = requester.ended() => {
+                    self.replace(&requester).await;
+                    is_renewing = false;
+                }
                 () = self.events.denied.notified() => self.reopen(&requester).await,
+                Ok(()) = renewals.changed() => is_renewing = !self.renew(&requester).await,
+                () = sleep(denied_delay()), if is_renewing => {
+                    is_renewing = !self.renew(&requester).await;
+                }
+            }
+        }
+    }
+
+    /// Opens a client with the newest settings, and lets it take over. Returns whether it has. The
+    /// former client brings the replies that calls wait for, and is closed then.
+    async fn renew(&self, requester: &Requester) -> bool {
+        let connection = self.role.name();
+        let renewed = async {
+            let (client, number) = self.open().await?;
+            let retired = requester.replace(client).await?;
+            anyhow::Ok((retired, number))
+        };
+
+        match renewed.await {
+            Ok((retired, number)) => {
+                self.events.adopt(number);
+                // The former client may have reported its end after the new one its beginning.
+                let is_up = requester.is_connected();
+                self.events.is_up.store(is_up, Ordering::Relaxed);
+                tokio::spawn(retired.close(RETIRED_LINGER, RETIRED_TIME_MAX));
+                info!(connection, "connected to NATS with the changed settings");
+                true
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                let before = lock(&self.events.renewal).replace(error.clone());
+                if before.as_ref() != Some(&error) {
+                    warn!(
+                        connection,
+                        error, "cannot connect to NATS with the changed settings, will retry"
+                    );
+                }
+                false
             }
         }
     }
@@ -200,12 +312,15 @@ impl Opener {
 
         loop {
             let replaced = match self.wait_for(WaitLimit::FOREVER).await {
-                Ok(client) => requester.replace(client).await.map_err(Into::into),
+                Ok((client, number)) => match requester.replace(client).await {
+                    Ok(_) => Ok(number),
+                    Err(error) => Err(error.into()),
+                },
                 Err(error) => Err(error),
             };
 
             match replaced {
-                Ok(()) => return,
+                Ok(number) => return self.events.adopt(number),
                 Err(error) => {
                     let error = format!("{error:#}");
                     error!(

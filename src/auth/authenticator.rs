@@ -3,6 +3,7 @@
 
 use super::claims::{Demands, JwtError};
 use super::key_source::{KeySource, Reload};
+use super::key_sources::Keys;
 use super::keys::KeySetError;
 use super::revocation::{Revocation, RevocationLog, Standing};
 use super::verdict::{self, Terms, Verdict, VerdictError};
@@ -17,10 +18,9 @@ use async_nats::{HeaderMap, SubscribeError, Subscriber};
 use futures::future::{self, BoxFuture, Shared};
 use futures::{FutureExt as _, StreamExt as _};
 use std::collections::HashMap;
-use std::iter;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tracing::{error, info, warn};
@@ -65,8 +65,7 @@ struct Inner {
     requester: Requester,
     settings: AuthSettings,
     terms: Terms,
-    verdict_keys: KeySource,
-    token_keys: Option<KeySource>,
+    keys: RwLock<Arc<Keys>>,
     verdict_cache: VerdictCache,
     /// One permit for each question under way.
     permits: Arc<Semaphore>,
@@ -104,8 +103,7 @@ impl Authenticator {
     ///
     /// Fails if the keys or `algorithms` of the settings cannot be used.
     pub fn new(requester: Requester, settings: AuthSettings) -> Result<Self, KeySetError> {
-        let verdict_keys = verdict_keys(&settings)?;
-        let token_keys = token_keys(&settings)?;
+        let keys = Keys::new(&settings)?;
 
         let terms = Terms {
             issuer: settings.issuer.clone(),
@@ -130,8 +128,7 @@ impl Authenticator {
         Ok(Self(Arc::new(Inner {
             requester,
             terms,
-            verdict_keys,
-            token_keys,
+            keys: RwLock::new(Arc::new(keys)),
             verdict_cache: VerdictCache::new(settings.cache_entries, cache_ttl),
             permits: Arc::new(Semaphore::new(settings.in_flight)),
             in_flight: Mutex::default(),
@@ -181,7 +178,12 @@ impl Authenticator {
     /// Returns why a file of keys is unusable now, or `None` if all are usable. The keys that were
     /// read from the file before stay in force.
     pub fn key_error(&self) -> Option<String> {
-        self.0.key_sources().find_map(KeySource::error)
+        self.0.keys().sources().find_map(KeySource::error)
+    }
+
+    /// Puts the keys of other settings in force. [`Keys::new`] has read them.
+    pub fn replace_keys(&self, keys: Keys) {
+        self.0.replace_keys(keys);
     }
 
     /// Reads the files of keys at regular intervals, and puts their keys in force when they change.
@@ -208,6 +210,7 @@ impl Authenticator {
         mut gaps: watch::Receiver<u64>,
     ) -> Result<impl Future<Output = ()> + Send + use<>, SubscribeError> {
         let inner = self.0.clone();
+        let mut replacements = inner.requester.replacements();
         let mut messages = inner.subscribe_to_revocations().await?;
         gaps.mark_unchanged();
 
@@ -224,8 +227,11 @@ impl Authenticator {
                         None => {
                             inner.forget_all();
                             messages = inner.subscribe_again().await;
+                            replacements.mark_known();
                         }
                     },
+                    // The former client may still be open, but nothing keeps it connected.
+                    () = replacements.next() => messages = inner.subscribe_again().await,
                 }
             }
         })
@@ -306,18 +312,33 @@ impl Inner {
             leeway_s: self.settings.leeway_ms.div_ceil(1_000),
         };
 
-        self.token_keys
+        let keys = self.keys();
+        keys.of_tokens
             .as_ref()
             .is_none_or(|keys| keys.current().verify(token, &demands, unix_now()).is_ok())
     }
 
-    fn key_sources(&self) -> impl Iterator<Item = &KeySource> {
-        iter::once(&self.verdict_keys).chain(&self.token_keys)
+    fn keys(&self) -> Arc<Keys> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.clone()
+    }
+
+    fn replace_keys(&self, keys: Keys) {
+        let former = self.keys();
+        let lacks_some = !keys.hold_all_of(&former);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+
+        if lacks_some {
+            // The removed key may have signed any of the cached verdicts, or their tokens.
+            self.forget_all();
+        }
+        self.key_reloads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Reads each file of keys again.
     fn reload_keys(&self) {
-        for source in self.key_sources() {
+        let keys = self.keys();
+        for source in keys.sources() {
             let setting = source.setting();
             match source.reload() {
                 Reload::Unchanged => {}
@@ -412,7 +433,7 @@ impl Inner {
         let text = std::str::from_utf8(message).map_err(|_| JwtError::Malformed)?;
 
         Revocation::read(
-            &self.verdict_keys.current(),
+            &self.keys().of_verdicts.current(),
             &self.terms.issuer,
             &self.terms.audience,
             self.terms.leeway_s,
@@ -488,30 +509,9 @@ impl Inner {
 
     fn read_verdict(&self, answer: &[u8], token: &str) -> Result<Verdict, VerdictError> {
         let answer = std::str::from_utf8(answer).map_err(|_| JwtError::Malformed)?;
-        let keys = self.verdict_keys.current();
+        let keys = self.keys().of_verdicts.current();
 
         verdict::read(&keys, &self.terms, answer, token, unix_now())
-    }
-}
-
-fn verdict_keys(settings: &AuthSettings) -> Result<KeySource, KeySetError> {
-    let algorithms = &settings.algorithms;
-    if settings.verdict_keys.is_empty() {
-        KeySource::file("verdict_keys_file", &settings.verdict_keys_file, algorithms)
-    } else {
-        KeySource::inline("verdict_keys", &settings.verdict_keys, algorithms)
-    }
-}
-
-/// Returns the keys of callers' tokens, if the settings name any.
-fn token_keys(settings: &AuthSettings) -> Result<Option<KeySource>, KeySetError> {
-    let algorithms = &settings.algorithms;
-    if !settings.token_keys.is_empty() {
-        KeySource::inline("token_keys", &settings.token_keys, algorithms).map(Some)
-    } else if !settings.token_keys_file.as_os_str().is_empty() {
-        KeySource::file("token_keys_file", &settings.token_keys_file, algorithms).map(Some)
-    } else {
-        Ok(None)
     }
 }
 

@@ -9,6 +9,7 @@
 mod authenticator;
 mod claims;
 mod key_source;
+mod key_sources;
 mod keys;
 mod principal;
 mod revocation;
@@ -17,6 +18,7 @@ mod verdict;
 mod verdict_cache;
 
 pub use authenticator::{AuthCounts, AuthError, Authenticator};
+pub use key_sources::Keys;
 pub use keys::KeySetError;
 pub use principal::Principal;
 pub use settings::AuthSettings;

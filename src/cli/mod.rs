@@ -44,6 +44,7 @@ mod workers;
 
 pub use failed::{CommandError, error_chain};
 
+use crate::config::SettingsSource;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 
@@ -131,9 +132,15 @@ struct Settings {
 }
 
 impl Settings {
+    fn source(&self) -> SettingsSource {
+        SettingsSource {
+            file: nats_options::path(self.config.as_ref()),
+        }
+    }
+
     fn load(&self) -> anyhow::Result<crate::config::Settings> {
         Ok(crate::config::Settings::read(
-            nats_options::path(self.config.as_ref()).as_deref(),
+            self.source().file.as_deref(),
         )?)
     }
 
@@ -168,7 +175,7 @@ impl Cli {
             Command::Health(health) => health.run().await,
             Command::Completions(completions) => completions.run(),
             Command::Version(version) => version.run().await,
-            Command::Serve(settings) => serve::run(settings.read()?).await,
+            Command::Serve(settings) => serve::run(settings.read()?, settings.source()).await,
             Command::Config(settings) => config::run(&settings.load()?),
             Command::Init(init) => init.run().await,
             Command::Shard(shard) => shard.run().await,

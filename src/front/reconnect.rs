@@ -7,6 +7,7 @@ use super::link::Link;
 use super::pool::reconnect_delay;
 use super::shared::CommandReceiver;
 use std::pin::pin;
+use std::sync::Arc;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -18,9 +19,10 @@ pub(super) async fn reconnect(
 ) -> Option<Link> {
     let mut attempts = 0;
 
-    loop {
+    'attempts: loop {
         let servers = context.pool.shuffled();
         let settings = context.settings.clone();
+        let used = settings.clone();
         let mut attempt = pin!(async move {
             sleep(reconnect_delay(attempts)).await;
             Link::open_any(servers, &settings).await
@@ -29,13 +31,20 @@ pub(super) async fn reconnect(
         let opened = loop {
             tokio::select! {
                 opened = &mut attempt => break opened,
-                command = commands.recv() => execute_offline(command?, &mut context.registry)?,
+                command = commands.recv() => {
+                    execute_offline(command?, context)?;
+                    if !Arc::ptr_eq(&used, &context.settings) {
+                        // This attempt has the former settings.
+                        continue 'attempts;
+                    }
+                }
             }
         };
         let error = match opened {
             Ok(link) => return Some(link),
             Err(error) => with_sources(&error),
         };
+        context.report_not_opened(&error);
 
         attempts += 1;
         if attempts.is_power_of_two() {

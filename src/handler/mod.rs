@@ -71,7 +71,16 @@ pub struct Service {
 }
 
 impl Service {
-    /// Handles one request, and returns the body of its reply.
+    /// Returns the service for one request, whose limits stay as they are until it ends.
+    pub fn pinned(&self) -> Self {
+        Self {
+            limits: self.limits.pinned(),
+            ..self.clone()
+        }
+    }
+
+    /// Handles one request, and returns the body of its reply. The service is a
+    /// [`pinned`](Self::pinned) one.
     ///
     /// # Errors
     /// The [`Failure`] that the caller gets instead, as [`Failure::refusal`].

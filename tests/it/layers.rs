@@ -29,8 +29,9 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// Modules of one layer where the first may name the second.
-const ALLOWED: [(&str, &str); 3] = [
+const ALLOWED: [(&str, &str); 4] = [
     ("app", "config"),
+    ("app", "telemetry"),
     ("telemetry", "config"),
     ("dev", "shutdown"),
 ];
