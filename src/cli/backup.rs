@@ -6,8 +6,7 @@ use super::progress::Progress;
 use super::show::print;
 use super::wait::{Wait, unavailable};
 use crate::app::BackupSession;
-use crate::domain::Timestamp;
-use crate::maintenance::{Backup, backup_names};
+use crate::maintenance::{Backup, backup_name, list_backups};
 use crate::seal::Keyring;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -38,7 +37,7 @@ enum Action {
 struct Create {
     /// The directory in which the backup gets a directory of its own, named by bucket and time
     directory: PathBuf,
-    /// Then delete the oldest backups of this bucket in the directory, until this many are left
+    /// Then delete the oldest backups of this bucket in the directory, until this many are left, the new one among them
     #[arg(long, value_name = "N")]
     keep: Option<NonZeroUsize>,
     #[command(flatten)]
@@ -93,8 +92,8 @@ impl Create {
             .await
             .map_err(unavailable)?;
 
-        let prefix = format!("{}-", settings.truth.bucket);
-        let path = self.directory.join(prefix.clone() + &compact_now());
+        let bucket = &settings.truth.bucket;
+        let path = self.directory.join(backup_name(bucket));
         let mut progress = Progress::new("bytes saved");
         let take = session
             .backups
@@ -104,7 +103,7 @@ impl Create {
         print(&describe(&backup)?)?;
 
         match self.keep {
-            Some(keep) => delete_oldest(&self.directory, &prefix, keep),
+            Some(keep) => delete_oldest(&self.directory, bucket, keep, &path),
             None => Ok(()),
         }
     }
@@ -173,51 +172,35 @@ fn check_backup(path: &Path, settings: &crate::config::Settings) -> anyhow::Resu
 fn describe(backup: &Backup) -> anyhow::Result<String> {
     let stored = &backup.stored;
     let taken = backup.taken_at().unwrap_or("at an unknown time");
-
-    Ok(format!(
+    let mut text = format!(
         "{}: taken {taken}, {} records up to {}, {} bytes\n",
         backup.path.display(),
         stored.messages(),
         stored.last_sequence(),
         backup.archive_bytes()?,
-    ))
+    );
+
+    if !backup.is_complete() {
+        text += "it may lack records that were overwritten while it was taken, so shards will treat \
+                 a restore of it as a loss of history\n";
+    }
+    Ok(text)
 }
 
-/// Deletes the oldest complete backups until `keep` are left.
-fn delete_oldest(directory: &Path, prefix: &str, keep: NonZeroUsize) -> anyhow::Result<()> {
-    let names = backup_names(directory, prefix)?;
-    let surplus = names.len().saturating_sub(keep.get());
+/// Deletes the oldest backups of the bucket until `keep` are left, the one just `taken` among them.
+fn delete_oldest(
+    directory: &Path,
+    bucket: &str,
+    keep: NonZeroUsize,
+    taken: &Path,
+) -> anyhow::Result<()> {
+    let mut others = list_backups(directory, bucket)?;
+    others.retain(|path| path != taken);
+    let surplus = (others.len() + 1).saturating_sub(keep.get());
 
-    for path in &names[..surplus] {
+    for path in others.iter().take(surplus) {
         fs::remove_dir_all(path).with_context(|| format!("cannot delete {}", path.display()))?;
         print(&format!("deleted {}\n", path.display()))?;
     }
     Ok(())
-}
-
-/// Returns the time in the basic format of ISO 8601, to the second: `20261123T175419Z`. Names of it
-/// sort by time.
-fn compact_now() -> String {
-    let now = Timestamp::now().to_string();
-    let digits = |c: char| c.is_ascii_digit() || c == 'T';
-    let (seconds, _) = now.split_once('.').unwrap_or((&now, ""));
-
-    seconds
-        .chars()
-        .filter(|c| digits(*c))
-        .chain(['Z'])
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_in_a_backups_name_has_no_separators() {
-        let name = compact_now();
-
-        assert_eq!(name.len(), "20261123T175419Z".len(), "{name}");
-        assert!(name.ends_with('Z') && name.contains('T'), "{name}");
-    }
 }

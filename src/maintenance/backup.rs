@@ -5,8 +5,8 @@
 //!
 //! - `stream.tar.s2`: the stream as the server packs it. The records in it are sealed.
 //! - `backup.json`: the stream's settings and state, and under `gofavorites` when the bucket was
-//!   created, and the archive's size and SHA-256. It is written last, so a directory without it is
-//!   no complete backup.
+//!   created, whether all current records are there, and the archive's size and SHA-256. It is
+//!   written last, so a directory without it is no finished backup.
 
 use super::audit::{AuditSummary, audit};
 use crate::domain::Timestamp;
@@ -25,6 +25,8 @@ const ARCHIVE: &str = "stream.tar.s2";
 const DESCRIPTION: &str = "backup.json";
 /// How the description is called until it is complete.
 const UNFINISHED: &str = "backup.json.unfinished";
+/// How often a backup is taken while writers are too fast for it. The last one is kept in any case.
+const TRIES_MAX: usize = 3;
 
 /// Why a backup cannot be taken, read or restored.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +39,8 @@ pub enum BackupError {
         /// What the operating system says.
         error: io::Error,
     },
-    /// The directory has no complete backup.
-    #[error("{0} is no complete backup: it has no {DESCRIPTION}")]
+    /// The directory has no finished backup.
+    #[error("{0} is no finished backup: it has no {DESCRIPTION}")]
     Incomplete(String),
     /// The description cannot be read.
     #[error("{0} is no description of a backup")]
@@ -53,13 +55,11 @@ pub enum BackupError {
     },
     /// There is a bucket already.
     #[error(
-        "the bucket {0} exists, and a restore never replaces one: an administrator of the NATS \
-         server has to delete its stream first, see docs/operations.md"
+        "the bucket {0} exists, or a part of it that an interrupted restore has left, and a \
+         restore never replaces one: an administrator of the NATS server has to delete its stream \
+         first, see docs/operations.md"
     )]
     Exists(String),
-    /// The restored bucket has other messages than the backup.
-    #[error("the restored bucket has other messages than the backup")]
-    Differs,
     /// The bucket cannot be used, or does not fit the settings.
     #[error(transparent)]
     Setup(#[from] SetupError),
@@ -84,15 +84,18 @@ struct Description {
 struct Details {
     /// When the bucket was created, in the server's words.
     created: String,
-    /// When the backup was complete.
+    /// When the backup was finished.
     taken_at: String,
+    /// Whether it has every record that was current when it began. If not, some keys were written
+    /// to so often meanwhile that their earlier records were dropped.
+    complete: bool,
     /// The archive's size, in bytes.
     archive_bytes: u64,
     /// The archive's SHA-256, in hexadecimal.
     archive_sha256: String,
 }
 
-/// A complete backup.
+/// A finished backup.
 pub struct Backup {
     /// Its directory.
     pub path: PathBuf,
@@ -114,7 +117,7 @@ impl Backups {
     }
 
     /// Takes a backup of the bucket into a new directory. Calls `on_progress` with the bytes
-    /// received, and with about how many there are.
+    /// received, and with about how many there are. Leaves nothing behind if it fails.
     pub async fn take(
         &self,
         path: &Path,
@@ -122,7 +125,27 @@ impl Backups {
     ) -> Result<Backup, BackupError> {
         self.bucket.check(self.keyring.fingerprints()).await?;
         create_directory(path)?;
+        let unfinished = Unfinished(path);
 
+        let mut backup = self.try_take(path, &mut on_progress).await?;
+        for _ in 1..TRIES_MAX {
+            if backup.is_complete() {
+                break;
+            }
+            backup = self.try_take(path, &mut on_progress).await?;
+        }
+
+        let backup = backup.finish()?;
+        std::mem::forget(unfinished);
+        Ok(backup)
+    }
+
+    /// Saves the stream, and finds out whether the result is complete. Writes no description.
+    async fn try_take(
+        &self,
+        path: &Path,
+        on_progress: &mut impl FnMut(u64, u64),
+    ) -> Result<Backup, BackupError> {
         let mut snapshot = self.bucket.snapshot().await?;
         let total = snapshot.stored.bytes();
         let mut archive = Archive::create(&path.join(ARCHIVE))?;
@@ -132,16 +155,15 @@ impl Backups {
         }
 
         let stored = snapshot.stored;
-        let details = archive.finish(&stored)?;
+        let complete = self.bucket.is_complete(stored.last_sequence()).await?;
+        let details = archive.finish(&stored, complete)?;
         on_progress(details.archive_bytes, details.archive_bytes);
-        let backup = Backup {
+
+        Ok(Backup {
             path: path.to_owned(),
             stored,
             details: Some(details),
-        };
-        backup.write_description()?;
-        backup.check_archive(|_, _| {})?;
-        Ok(backup)
+        })
     }
 
     /// Fails if there is a bucket.
@@ -161,7 +183,10 @@ impl Backups {
         mut on_progress: impl FnMut(u64, u64),
     ) -> Result<(), BackupError> {
         self.check_absent().await?;
-        let restore = self.bucket.restore(&backup.stored).await?;
+        let restore = self
+            .bucket
+            .restore(&backup.stored, backup.is_complete())
+            .await?;
 
         let mut archive = backup.open_archive()?;
         let total = backup.archive_bytes()?;
@@ -173,13 +198,8 @@ impl Backups {
         }
         restore.finish().await?;
 
-        self.bucket.check(self.keyring.fingerprints()).await?;
-        // A worker may have written since.
-        let restored = self.bucket.stored().await?;
-        if !restored.follows(&backup.stored) {
-            return Err(BackupError::Differs);
-        }
-        Ok(())
+        // This also finds out whether the server has come to the backup's end.
+        Ok(self.bucket.check(self.keyring.fingerprints()).await?)
     }
 
     /// Reads every owner of the bucket, and checks that all records are there and can be opened.
@@ -228,7 +248,15 @@ impl Backup {
         Ok(settings.check_config(&self.stored.config, fingerprints)?)
     }
 
-    /// Returns when the backup was complete; `None` if another program took it.
+    /// Returns whether the backup has every record that was current when it began. Of a backup that
+    /// another program took, nobody knows.
+    pub fn is_complete(&self) -> bool {
+        self.details
+            .as_ref()
+            .is_some_and(|details| details.complete)
+    }
+
+    /// Returns when the backup was finished; `None` if another program took it.
     pub fn taken_at(&self) -> Option<&str> {
         Some(&self.details.as_ref()?.taken_at)
     }
@@ -276,8 +304,10 @@ impl Backup {
         Ok(ArchiveReader { file, path })
     }
 
-    /// Writes the description. It appears complete or not at all, after all else is on the disk.
-    fn write_description(&self) -> Result<(), BackupError> {
+    /// Checks the archive that was written, then writes the description. It appears complete or not
+    /// at all, after all else is on the disk.
+    fn finish(self) -> Result<Self, BackupError> {
+        self.check_archive(|_, _| {})?;
         let unfinished = self.path.join(UNFINISHED);
         let description = serde_json::json!({
             "config": self.stored.config,
@@ -291,28 +321,70 @@ impl Backup {
             file.write_all(b"\n")?;
             file.sync_all()?;
             fs::rename(&unfinished, self.path.join(DESCRIPTION))?;
-            File::open(&self.path)?.sync_all()
+            File::open(&self.path)?.sync_all()?;
+            match self.path.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+                _ => Ok(()),
+            }
         };
-        write().map_err(|error| file_error(&unfinished, error))
+        write().map_err(|error| file_error(&unfinished, error))?;
+        Ok(self)
     }
 }
 
-/// Returns the paths of the complete backups in a directory that [`Backups::take`] has named by
-/// their times, the oldest first.
-pub fn backup_names(directory: &Path, prefix: &str) -> Result<Vec<PathBuf>, BackupError> {
+/// Returns the finished backups of a bucket in a directory, which have the bucket's name and a time
+/// for a name, the oldest first.
+pub fn list_backups(directory: &Path, bucket: &str) -> Result<Vec<PathBuf>, BackupError> {
     let entries = fs::read_dir(directory).map_err(|error| file_error(directory, error))?;
-    let mut names = Vec::new();
+    let mut backups = Vec::new();
 
     for entry in entries {
         let path = entry.map_err(|error| file_error(directory, error))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with(prefix) && path.join(DESCRIPTION).is_file() {
-            names.push(path);
+        let time = name
+            .strip_prefix(bucket)
+            .and_then(|rest| rest.strip_prefix('-'));
+        if time.is_some_and(is_compact_time) && path.join(DESCRIPTION).is_file() {
+            backups.push(path);
         }
     }
 
-    names.sort();
-    Ok(names)
+    backups.sort();
+    Ok(backups)
+}
+
+/// Returns the name of a backup that is taken now: the bucket's name, and the time in the basic
+/// format of ISO 8601, as in `favorites-20261123T175419Z`.
+pub fn backup_name(bucket: &str) -> String {
+    let now = Timestamp::now().to_string();
+    let (seconds, _) = now.split_once('.').unwrap_or((&now, ""));
+    let time: String = seconds
+        .chars()
+        .filter(|c| !matches!(c, '-' | ':'))
+        .collect();
+
+    format!("{bucket}-{time}Z")
+}
+
+/// Returns whether the text has the form `20261123T175419Z`.
+fn is_compact_time(text: &str) -> bool {
+    let is_right = |(at, byte): (usize, u8)| match at {
+        8 => byte == b'T',
+        15 => byte == b'Z',
+        _ => byte.is_ascii_digit(),
+    };
+
+    text.len() == 16 && text.bytes().enumerate().all(is_right)
+}
+
+/// The directory of a backup that is being taken. Removed if the backup fails, or is given up.
+struct Unfinished<'a>(&'a Path);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed has no description, so it is no finished backup.
+        let _ = fs::remove_dir_all(self.0);
+    }
 }
 
 /// An archive that is being written.
@@ -324,7 +396,11 @@ struct Archive {
 }
 
 impl Archive {
+    /// Creates the archive in place of the one of an earlier try.
     fn create(path: &Path) -> Result<Self, BackupError> {
+        if path.exists() {
+            fs::remove_file(path).map_err(|error| file_error(path, error))?;
+        }
         let file = create_file(path).map_err(|error| file_error(path, error))?;
 
         Ok(Self {
@@ -345,7 +421,7 @@ impl Archive {
         Ok(())
     }
 
-    fn finish(self, stored: &Stored) -> Result<Details, BackupError> {
+    fn finish(self, stored: &Stored, complete: bool) -> Result<Details, BackupError> {
         self.file
             .sync_all()
             .map_err(|error| file_error(&self.path, error))?;
@@ -353,6 +429,7 @@ impl Archive {
         Ok(Details {
             created: stored.created.clone(),
             taken_at: Timestamp::now().to_string(),
+            complete,
             archive_bytes: self.bytes,
             archive_sha256: self.hash.finish_hex(),
         })
@@ -409,5 +486,26 @@ fn file_error(path: &Path, error: io::Error) -> BackupError {
     BackupError::File {
         path: path.display().to_string(),
         error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_named_by_bucket_and_time() {
+        let name = backup_name("favorites");
+
+        let time = name.strip_prefix("favorites-").expect("the bucket");
+        assert!(is_compact_time(time), "{name}");
+        for other in [
+            "eu-20261123T175419Z",
+            "20261123T175419",
+            "before-upgrade1",
+            "",
+        ] {
+            assert!(!is_compact_time(other), "{other}");
+        }
     }
 }

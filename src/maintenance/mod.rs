@@ -13,7 +13,7 @@ mod verify;
 mod verify_all;
 
 pub use audit::AuditSummary;
-pub use backup::{Backup, BackupError, Backups, backup_names};
+pub use backup::{Backup, BackupError, Backups, backup_name, list_backups};
 pub use replay::{RebuildSummary, ReplayFrom};
 pub use tombstones::{MaintainSettings, Maintainer, Round};
 pub use verify::{Comparison, CopySummary, Difference, Divergence, Verifier};

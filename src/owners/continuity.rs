@@ -113,26 +113,43 @@ impl Owners {
                 .reached(self.bucket_name())
                 .await
                 .unwrap_or_default();
-            for earlier in [last_seen.clone(), projected] {
-                // The check counts as a read, so that the breaker notices a hanging bucket even if
-                // no request comes.
-                let attempt = self.0.bucket.reading().admit();
-                let checked = self.check_continuity(earlier.as_ref()).await;
-                if let Some(attempt) =
-                    attempt.filter(|_| !matches!(checked, Err(OwnersError::Truth(_))))
-                {
-                    attempt.answered();
-                }
+            let is_known = projected.is_some();
+            let mut checked = self.check_as_a_read(projected.as_ref()).await;
 
-                match checked {
-                    Ok(now) => last_seen = Some(now),
-                    Err(OwnersError::HistoryWentBack(_)) => {}
-                    Err(error) => warn!(%error, "cannot check whether the bucket has lost history"),
-                }
+            // A restored bucket that has all that the shard has seen may lack a barrier that this
+            // worker has seen.
+            let is_other = |seen: &ProjectionPosition| {
+                let now = checked.as_ref();
+                is_known && now.is_ok_and(|now| now.created != seen.created)
+            };
+            last_seen = last_seen.filter(|seen| !is_other(seen));
+            if checked.is_ok() && last_seen.is_some() {
+                checked = self.check_as_a_read(last_seen.as_ref()).await;
+            }
+
+            match checked {
+                Ok(now) => last_seen = Some(now),
+                Err(OwnersError::HistoryWentBack(_)) => {}
+                Err(error) => warn!(%error, "cannot check whether the bucket has lost history"),
             }
 
             sleep(CHECK_INTERVAL).await;
         }
+    }
+
+    /// Does the same as [`check_continuity`](Self::check_continuity). The check counts as a read, so
+    /// that the breaker notices a hanging bucket even if no request comes.
+    async fn check_as_a_read(
+        &self,
+        earlier: Option<&ProjectionPosition>,
+    ) -> Result<ProjectionPosition, OwnersError> {
+        let attempt = self.0.bucket.reading().admit();
+        let checked = self.check_continuity(earlier).await;
+        if let Some(attempt) = attempt.filter(|_| !matches!(checked, Err(OwnersError::Truth(_)))) {
+            attempt.answered();
+        }
+
+        checked
     }
 
     /// Compares the bucket with an earlier position, and returns its position now.
@@ -157,28 +174,31 @@ impl Owners {
         }
 
         let (mut now, lineage) = self.bucket_position().await?;
-        if let Some(earlier) = earlier {
-            if earlier.created != now.created && !self.continues(earlier, &lineage).await? {
-                let reason = format!(
-                    "it was created at {}, but the present bucket at {}",
-                    earlier.created, now.created
-                );
-                return Err(self.record_loss(reason).await);
-            }
-            if now.sequence < earlier.sequence {
-                if self.0.bucket.publish_barrier().await? <= earlier.sequence {
+        match earlier {
+            Some(earlier) if earlier.created != now.created => {
+                now.continued = continued(earlier, &lineage);
+                if now.continued.is_none() {
                     let reason = format!(
-                        "its newest sequence was {}, and is {} now",
-                        earlier.sequence, now.sequence
+                        "it was created at {}, but the present bucket at {}",
+                        earlier.created, now.created
                     );
                     return Err(self.record_loss(reason).await);
                 }
-                now = ProjectionPosition {
-                    created: now.created,
-                    ..earlier.clone()
-                };
             }
-            self.check_anchor(earlier).await?;
+            Some(earlier) => {
+                if now.sequence < earlier.sequence {
+                    if self.0.bucket.publish_barrier().await? <= earlier.sequence {
+                        let reason = format!(
+                            "its newest sequence was {}, and is {} now",
+                            earlier.sequence, now.sequence
+                        );
+                        return Err(self.record_loss(reason).await);
+                    }
+                    now = earlier.clone();
+                }
+                self.check_anchor(earlier).await?;
+            }
+            None => {}
         }
 
         self.0
@@ -192,24 +212,6 @@ impl Owners {
                 .fetch_max(at.millis(), Ordering::Relaxed);
         }
         Ok(now)
-    }
-
-    /// Returns whether a bucket with another creation time has all that was seen up to the earlier
-    /// position: it was restored from a backup that reaches so far.
-    async fn continues(
-        &self,
-        earlier: &ProjectionPosition,
-        lineage: &Lineage,
-    ) -> Result<bool, OwnersError> {
-        if lineage.continues(&earlier.created, earlier.sequence) {
-            return Ok(true);
-        }
-
-        // Without a note of the restore, or beyond it, the record itself is the proof.
-        match earlier.anchor {
-            Some((sequence, at)) => Ok(self.0.bucket.time_of(sequence).await? == Some(at)),
-            None => Ok(false),
-        }
     }
 
     /// Returns the bucket's newest position, as the server reports it, and the bucket's lineage.
@@ -228,6 +230,7 @@ impl Owners {
             anchor: position.newest_at.map(|at| (position.newest, at)),
             lost: None,
             accepted: None,
+            continued: None,
         };
         Ok((now, position.lineage))
     }
@@ -305,4 +308,25 @@ impl Owners {
             .map(|record| record.version)
             .unwrap_or_default())
     }
+}
+
+/// Returns the earlier bucket that a restored one continues, and up to which sequence, if that is
+/// all that was seen up to the earlier position.
+///
+/// Behind the last record that was seen there were only barriers. They need not be in the backup.
+fn continued(earlier: &ProjectionPosition, lineage: &Lineage) -> Option<(String, u64)> {
+    let seen = earlier
+        .anchor
+        .map_or(earlier.sequence, |(sequence, _)| sequence);
+    let covers = |created: &str| {
+        let complete_to = lineage.continues(created, seen)?;
+        Some((created.to_owned(), complete_to))
+    };
+
+    // The same backup may be restored twice: then the restored bucket does not know the one that
+    // this shard followed last, but knows the one before.
+    covers(&earlier.created).or_else(|| {
+        let (created, complete_to) = earlier.continued.as_ref()?;
+        covers(created).filter(|_| seen <= *complete_to)
+    })
 }

@@ -35,6 +35,9 @@ pub struct ProjectionPosition {
     pub lost: Option<String>,
     /// How often an operator has accepted a loss; `None` if this was not read from Postgres.
     pub accepted: Option<u64>,
+    /// If the bucket was restored: the bucket that was followed before, and the sequence up to
+    /// which this one continues it.
+    pub continued: Option<(String, u64)>,
 }
 
 /// Whether the projection has passed a sequence.
@@ -219,7 +222,7 @@ impl Store {
                 "
                 update cursor
                 set created = $2, sequence = $3, anchor_sequence = null, anchor_at = null, lost = null,
-                    accepted = accepted + 1, epoch = $4
+                    accepted = accepted + 1, epoch = $4, continued = null, continued_to = null
                 where bucket = $1
                 ",
                 bucket,
@@ -258,7 +261,7 @@ pub(super) async fn reached(
     let row = sqlx::query!(
         r#"
         select created, sequence, anchor_sequence, (extract(epoch from anchor_at) * 1000)::bigint as anchor_at_ms, lost,
-               accepted
+               accepted, continued, continued_to
         from cursor where bucket = $1
         "#,
         bucket,
@@ -275,6 +278,7 @@ pub(super) async fn reached(
             .zip(row.anchor_at_ms.map(Timestamp::from_millis)),
         lost: row.lost,
         accepted: Some(from_sql(row.accepted)),
+        continued: row.continued.zip(row.continued_to.map(from_sql)),
     }))
 }
 

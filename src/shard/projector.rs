@@ -111,18 +111,41 @@ impl Projector {
             .ok_or(ShardError::Unreadable)
     }
 
-    /// Records that the cursor counts in the bucket that was created at `created`: it was restored,
-    /// and has all that the projection has seen.
-    pub async fn adopt_restored(&mut self, created: &str) -> Result<(), ShardError> {
+    /// Records that the cursor counts in the bucket that was created at `created`. It was restored,
+    /// and continues the bucket `continued.0` up to the sequence `continued.1`.
+    pub async fn adopt_restored(
+        &mut self,
+        created: &str,
+        continued: &(String, u64),
+    ) -> Result<(), ShardError> {
+        let (earlier, complete_to) = continued;
+        let mut transaction = self.connection.begin().await?;
+        sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
+            .execute(&mut *transaction)
+            .await?;
+
+        // What came after `complete_to` were barriers. Now those sequences belong to other records.
         sqlx::query!(
-            "update cursor set created = $2 where bucket = $1 and lost is null",
+            "
+            update cursor
+            set created = $2, sequence = least(sequence, $4), continued = $3, continued_to = $4
+            where bucket = $1 and lost is null
+            ",
             self.bucket,
             created,
+            earlier,
+            to_sql(*complete_to),
         )
-        .execute(&mut self.connection)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "update owner set begun_at_sequence = $1 where begun_at_sequence > $1",
+            to_sql(*complete_to)
+        )
+        .execute(&mut *transaction)
         .await?;
 
-        Ok(())
+        Ok(transaction.commit().await?)
     }
 
     /// Stores a batch of records and moves the cursor from `from` to `to`, both or neither.

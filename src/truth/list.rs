@@ -14,45 +14,49 @@ use tracing::error;
 /// How long a list that has begun waits for its next message. Outages are shorter.
 const NEXT_MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The current message of each key, in the order of their sequences. A key that is written
+/// Messages up to the bucket's newest one, in the order of their sequences. A key that is written
 /// meanwhile comes a second time.
-struct CurrentMessages {
+pub(super) struct Messages {
     bucket: Bucket,
     messages: Puller,
 }
 
 /// Returns the bucket's owners, each once, in no order.
-pub struct OwnerList(CurrentMessages);
+pub struct OwnerList(Messages);
 
 /// Returns the bucket's current records.
-pub struct RecordList(CurrentMessages);
+pub struct RecordList(Messages);
 
 impl Bucket {
     /// Begins to list the owners that the bucket has now.
     pub async fn list_owners(&self) -> Result<OwnerList, TruthError> {
         let filter = format!("{}.*.{}", self.root(), RecordName::Key);
 
-        Ok(OwnerList(self.list_current("owners", filter, true).await?))
+        let start = StartAt::LastPerSubject;
+        Ok(OwnerList(self.list("owners", start, filter, true).await?))
     }
 
     /// Begins to list the records that the bucket has now, of every owner.
     pub async fn list_records(&self) -> Result<RecordList, TruthError> {
         let filter = format!("{}.*.*", self.root());
 
+        let start = StartAt::LastPerSubject;
         Ok(RecordList(
-            self.list_current("records", filter, false).await?,
+            self.list("records", start, filter, false).await?,
         ))
     }
 
-    async fn list_current(
+    /// Begins to list the messages from `start` on.
+    pub(super) async fn list(
         &self,
         name: &'static str,
+        start: StartAt,
         filter: String,
         headers_only: bool,
-    ) -> Result<CurrentMessages, TruthError> {
+    ) -> Result<Messages, TruthError> {
         let plan = Plan {
             name,
-            start: StartAt::LastPerSubject,
+            start,
             filter,
             headers_only,
             // Long, because another consumer would begin at the beginning, and the caller may need
@@ -60,17 +64,17 @@ impl Bucket {
             inactive_threshold: Duration::from_secs(60),
         };
 
-        Ok(CurrentMessages {
+        Ok(Messages {
             bucket: self.clone(),
             messages: self.pull(plan).await?,
         })
     }
 }
 
-impl CurrentMessages {
+impl Messages {
     /// The next message; `None` at the end. A message that was listed, and removed before it came,
     /// is not waited for.
-    async fn next(&mut self) -> Result<Option<jetstream::Message>, TruthError> {
+    pub(super) async fn next(&mut self) -> Result<Option<jetstream::Message>, TruthError> {
         let began = Instant::now();
         let mut restarted = false;
 

@@ -34,6 +34,12 @@ pub enum SetupError {
         /// What to do.
         remedy: &'static str,
     },
+    /// A restore was interrupted, and left a part of the bucket.
+    #[error(
+        "a restore of the bucket {0} was interrupted: delete its stream and restore again, see \
+         docs/operations.md"
+    )]
+    HalfRestored(String),
     /// The truth gave no usable answer.
     #[error(transparent)]
     Truth(#[from] TruthError),
@@ -91,14 +97,6 @@ impl Stored {
     /// The size of the stored messages, in bytes.
     pub fn bytes(&self) -> u64 {
         self.state["bytes"].as_u64().unwrap_or_default()
-    }
-
-    /// Returns whether the bucket is as the other description says, or was written to since.
-    pub fn follows(&self, other: &Self) -> bool {
-        let mut counts = ["messages", "bytes", "first_seq", "last_seq", "num_subjects"].iter();
-
-        self.last_sequence() > other.last_sequence()
-            || counts.all(|count| self.state[count] == other.state[count])
     }
 }
 
@@ -202,11 +200,15 @@ impl Bucket {
             return Err(TruthError::Unreadable("a stream without a description").into());
         };
 
-        Ok(Stored {
+        let stored = Stored {
             created,
             config,
             state,
-        })
+        };
+        if stored.last_sequence() < Lineage::of(&stored.config).restored_to() {
+            return Err(SetupError::HalfRestored(self.settings.bucket.clone()));
+        }
+        Ok(stored)
     }
 
     async fn info(&self) -> Result<StreamReply, SetupError> {

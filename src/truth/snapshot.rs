@@ -1,31 +1,40 @@
 //! Snapshots of the bucket's stream: taking one, and restoring one, over the JetStream API.
 //!
-//! A snapshot is an archive that the server makes and reads (a tar file, compressed with S2). Here
-//! its bytes only pass through. The server sends it in chunks, each with a reply subject that names
-//! the chunk's number, and continues when chunks are acknowledged.
+//! A snapshot is an archive that the server makes and reads. Here its bytes only pass through. The
+//! server sends it in chunks, each with a reply subject that names the chunk's number, and continues
+//! when chunks are acknowledged.
+//!
+//! The server walks the stream while others write to it, up to the sequence that was the newest when
+//! it began. What is dropped before it comes by, because its key was written to often or its
+//! deletion was forgotten, is not in the snapshot, and neither is what replaced it. So a snapshot is
+//! [complete](Bucket::is_complete) only if no record can have been dropped.
 
 use super::api::ApiError;
+use super::append::BATCH_SEQUENCE;
 use super::bucket::{Bucket, TruthError};
+use super::consumer::StartAt;
 use super::lineage::Lineage;
 use super::setup::{SetupError, Stored};
 use crate::requester::CallError;
-use async_nats::{Client, HeaderMap, Subscriber};
+use crate::seal::{OwnerKey, RecordName};
+use async_nats::{Client, HeaderMap, Subscriber, jetstream};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// The size of a chunk, in bytes. It fits into every server's `max_payload`.
 pub const CHUNK_BYTES: usize = 128 << 10;
 
-/// How long the server may take to begin a snapshot: it checks its files first.
-const BEGIN_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the server may take to begin a snapshot or a restore.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the next chunk may take, in either direction.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long the server may take to open a restored stream.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// How long the server may take to serve a restored stream.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The status with which a complete snapshot ends.
 const COMPLETE: u16 = 204;
@@ -70,7 +79,7 @@ struct ChunkReply {
 }
 
 impl Bucket {
-    /// Begins a snapshot. The server checks each record's checksum first.
+    /// Begins a snapshot. The server checks each record's checksum when it reads it.
     pub async fn snapshot(&self) -> Result<Snapshot, SetupError> {
         let created = self.position().await?.created;
         let client = self.requester.client();
@@ -83,7 +92,6 @@ impl Bucket {
         let request = json!({
             "deliver_subject": inbox,
             "no_consumers": true,
-            "jsck": true,
             "chunk_size": CHUNK_BYTES,
         });
         let reply: SnapshotReply = self
@@ -108,16 +116,53 @@ impl Bucket {
         })
     }
 
+    /// Returns whether a snapshot up to `newest`, which has just ended, has every record that was
+    /// current then: since then no key was written so often that its earlier records were dropped,
+    /// no deletion was forgotten, and no batch was under way.
+    pub async fn is_complete(&self, newest: u64) -> Result<bool, TruthError> {
+        let filter = format!("{}.*.*", self.root());
+        let start = StartAt::Sequence(newest);
+        let mut messages = self.list("backup", start, filter, true).await?;
+
+        let history = self.settings.history.unsigned_abs();
+        let mut written: HashMap<(OwnerKey, RecordName), u64> = HashMap::new();
+        while let Some(message) = messages.next().await? {
+            let info = message
+                .info()
+                .map_err(|_| TruthError::Unreadable("a message without metadata"))?;
+            if info.stream_sequence == newest + 1 && batch_position(&message) > 1 {
+                return Ok(false);
+            }
+
+            let Some((owner, name)) = self.parse_subject(&message.subject) else {
+                continue;
+            };
+            let is_floor = name == RecordName::Floor;
+            let times = written.entry((owner, name)).or_default();
+            *times += 1;
+            // All records of the key that are kept now may be newer than the snapshot. Before a
+            // deletion is forgotten, the owner's floor is written.
+            if *times >= history || is_floor {
+                return Ok(false);
+            }
+        }
+
+        Ok(true)
+    }
+
     /// Begins to restore a snapshot of the bucket that `stored` describes. The stream gets the
     /// settings of the snapshot, except for the number of replicas, which the settings here have.
+    /// `is_complete` is what [`is_complete`](Self::is_complete) returned for it.
     ///
     /// # Errors
     ///
     /// Fails if there is a bucket: nothing here deletes one.
-    pub async fn restore(&self, stored: &Stored) -> Result<Restore, SetupError> {
+    pub async fn restore(&self, stored: &Stored, is_complete: bool) -> Result<Restore, SetupError> {
         let mut config = stored.config.clone();
         config["num_replicas"] = self.settings.replicas.into();
-        Lineage::extend(&mut config, &stored.created, stored.last_sequence());
+        let newest = stored.last_sequence();
+        let complete_to = if is_complete { newest } else { 0 };
+        Lineage::extend(&mut config, &stored.created, complete_to, newest);
 
         let request = json!({ "config": config, "state": stored.state });
         let reply: RestoreReply = self
@@ -190,6 +235,14 @@ impl Snapshot {
             .map_err(|_| CallError::NotConnected)?;
         Ok(Some(chunk.payload))
     }
+}
+
+/// The position of a message in its atomic batch, from 1.
+fn batch_position(message: &jetstream::Message) -> u64 {
+    let headers = message.headers.as_ref();
+    let position = headers.and_then(|headers| headers.get(BATCH_SEQUENCE)?.as_str().parse().ok());
+
+    position.unwrap_or(1)
 }
 
 /// Returns the number of a chunk, from 1: the last token of its reply subject.

@@ -129,10 +129,13 @@ impl Owners {
         mut reconnects: watch::Receiver<u64>,
     ) -> StopReason {
         let project = async {
-            let reached = projector.reached().await?;
+            let mut reached = projector.reached().await?;
             let now = self.check_continuity(Some(&reached)).await?;
-            if now.created != reached.created {
-                projector.adopt_restored(&now.created).await?;
+            if let Some(continued) = &now.continued
+                && now.created != reached.created
+            {
+                projector.adopt_restored(&now.created, continued).await?;
+                reached = projector.reached().await?;
             }
             let mut cursor = reached.sequence;
             self.0.cursor.raise(cursor);
@@ -171,7 +174,7 @@ impl Owners {
                 .await
                 .map_err(|_| ShardError::TimedOut)??;
             let now = self.check_continuity(Some(&stored)).await?;
-            return if now.sequence > stored.sequence {
+            return if now.sequence > stored.sequence || now.created != stored.created {
                 Err(StopReason::Silent)
             } else {
                 Ok(stored.sequence)
