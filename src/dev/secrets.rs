@@ -65,8 +65,13 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Generates new secrets.
+    /// Generates new secrets, for servers on this machine.
     pub fn generate() -> anyhow::Result<Self> {
+        Self::generate_for(&[])
+    }
+
+    /// Generates new secrets, for servers on hosts of those names.
+    pub(super) fn generate_for(hosts: &[String]) -> anyhow::Result<Self> {
         Ok(Self {
             nats: NATS_USERS
                 .iter()
@@ -77,7 +82,7 @@ impl Secrets {
             encryption: STANDARD.encode(random::<32>()),
             verdict_key: signing_key()?,
             token_key: signing_key()?,
-            certificates: ServerCertificates::generate()?,
+            certificates: ServerCertificates::generate(hosts)?,
         })
     }
 
@@ -98,7 +103,7 @@ impl Secrets {
         }
         let has_certificates = !secrets.certificates.authority.is_empty();
         if !has_certificates {
-            secrets.certificates = ServerCertificates::generate()?;
+            secrets.certificates = ServerCertificates::generate(&[])?;
         }
         if !file.exists() || secrets.nats.len() > users || !has_certificates {
             write_private(file, &serde_json::to_string_pretty(&secrets)?)?;
