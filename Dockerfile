@@ -6,7 +6,7 @@
 #
 # docs/containers.md describes them. `make image` gives the arguments and checks the result.
 
-# The dependencies of both, from an empty crate: changed sources do not build them again.
+# The dependencies, from an empty crate: changed sources do not build them again.
 FROM rust:1.95-bookworm AS dependencies
 WORKDIR /source
 COPY Cargo.toml Cargo.lock ./
@@ -14,22 +14,25 @@ RUN mkdir -p src tests/it \
   && echo '//! Empty.' | tee src/lib.rs tests/it/main.rs >src/main.rs \
   && echo 'fn main() {}' >>src/main.rs \
   && cargo build --release --locked --no-default-features
+
+# Those of the development platform, and those that it needs with more features.
+FROM dependencies AS dependencies-dev
 RUN cargo build --release --locked --no-default-features --features dev \
   && cargo clean --release --locked --package gofavorites \
   && rm -r src tests
 
-FROM dependencies AS sources
+# With the development platform: a stand-in auth service that vouches for anybody, and `dev prepare`. Never ship this.
+FROM dependencies-dev AS build-dev
 COPY .ci/image-root build.rs ./
 COPY .sqlx .sqlx
 COPY migrations migrations
 COPY nats nats
 COPY src src
-
-# With the development platform: a stand-in auth service that vouches for anybody, and `dev prepare`. Never ship this.
-FROM sources AS build-dev
 ARG GOFAVORITES_COMMIT
 ARG SOURCE_DATE_EPOCH
-RUN cargo build --release --locked --no-default-features --features dev \
+# A dependency is built again if SOURCE_DATE_EPOCH is another, so the build script gets the date by another name.
+RUN GOFAVORITES_DATE="$SOURCE_DATE_EPOCH" env --unset=SOURCE_DATE_EPOCH \
+    cargo build --release --locked --no-default-features --features dev \
   && ./image-root target/release/gofavorites gofavorites-dev /image
 
 FROM scratch AS dev
@@ -48,10 +51,17 @@ USER 10001:10001
 ENTRYPOINT ["/usr/bin/gofavorites-dev"]
 CMD ["dev", "--help"]
 
-FROM sources AS build
+FROM dependencies AS build
+COPY .ci/image-root build.rs ./
+COPY .sqlx .sqlx
+COPY migrations migrations
+COPY nats nats
+COPY src src
 ARG GOFAVORITES_COMMIT
 ARG SOURCE_DATE_EPOCH
-RUN cargo build --release --locked --no-default-features \
+RUN cargo clean --release --locked --package gofavorites \
+  && GOFAVORITES_DATE="$SOURCE_DATE_EPOCH" env --unset=SOURCE_DATE_EPOCH \
+    cargo build --release --locked --no-default-features \
   && ./image-root target/release/gofavorites gofavorites /image
 
 FROM scratch AS worker

@@ -1,14 +1,19 @@
 //! Stores the commit and the date of the build in the program.
 //!
-//! The date is `SOURCE_DATE_EPOCH` if it is set (seconds since the Unix epoch, the convention of
-//! reproducible builds), otherwise the current time. The commit is `GOFAVORITES_COMMIT` if it is
-//! set, otherwise the repository's `HEAD`. An empty variable counts as not set.
+//! The date is `GOFAVORITES_DATE` or else `SOURCE_DATE_EPOCH` if one is set (seconds since the
+//! Unix epoch; the second is the convention of reproducible builds), otherwise the current time. The
+//! commit is `GOFAVORITES_COMMIT` if it is set, otherwise the repository's `HEAD`. An empty variable
+//! counts as not set.
 
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() {
-    for variable in ["SOURCE_DATE_EPOCH", "GOFAVORITES_COMMIT"] {
+    for variable in [
+        "GOFAVORITES_DATE",
+        "SOURCE_DATE_EPOCH",
+        "GOFAVORITES_COMMIT",
+    ] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     for file in [
@@ -51,10 +56,10 @@ fn git(arguments: &[&str]) -> Option<String> {
 
 /// Returns the date of the build, in seconds since the Unix epoch.
 fn built_at() -> u64 {
-    match variable("SOURCE_DATE_EPOCH") {
+    match variable("GOFAVORITES_DATE").or_else(|| variable("SOURCE_DATE_EPOCH")) {
         Some(epoch) => match epoch.parse() {
             Ok(seconds) => seconds,
-            Err(error) => panic!("SOURCE_DATE_EPOCH must be a number of seconds: {error}"),
+            Err(error) => panic!("the date must be a number of seconds: {error}"),
         },
         None => SystemTime::now()
             .duration_since(UNIX_EPOCH)
