@@ -1,9 +1,8 @@
 //! Stores the commit and the date of the build in the program.
 //!
-//! The date is `GOFAVORITES_DATE` or else `SOURCE_DATE_EPOCH` if one is set (seconds since the
-//! Unix epoch; the second is the convention of reproducible builds), otherwise the current time. The
-//! commit is `GOFAVORITES_COMMIT` if it is set, otherwise the repository's `HEAD`. An empty variable
-//! counts as not set.
+//! The date is `GOFAVORITES_DATE`, else `SOURCE_DATE_EPOCH` (a convention of reproducible builds),
+//! both in seconds since the Unix epoch, else the current time. The commit is `GOFAVORITES_COMMIT`,
+//! else the repository's `HEAD`. An empty variable counts as not set.
 
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
