@@ -7,7 +7,7 @@ HISTORIES = 200
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling deploy-check fmt sqlx
+.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling deploy-check fmt sqlx image compose
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,12 @@ test: ## Run every test against real servers, then scan what the servers stored 
 	cargo test --locked
 	cargo test --locked --test it -- --ignored --nocapture suite_scan
 
+image: ## Build the container image, and check it
+	.ci/image
+
+compose: ## Run docker-compose.yml, play the tour on it, and kill parts of it: no acknowledged write is lost
+	.ci/compose
+
 soak: ## Inject random faults for SOAK_S seconds (600) while everything is checked
 	SOAK_S=$(SOAK_S) cargo test --locked --test it -- --ignored --nocapture soak
 
@@ -33,11 +39,12 @@ linearizability: ## Check that HISTORIES histories (200) of concurrent clients u
 fuzz: ## Give the reader of the callers' connection a million inputs
 	cargo test --locked --lib -- --ignored fuzz_the_decoder
 
-nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, 1,000 histories
+nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, 1,000 histories, the containers
 	THOROUGH=1 .ci/busy $(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory soak
 	$(MAKE) --no-print-directory linearizability HISTORIES=1000
 	$(MAKE) --no-print-directory fuzz
+	$(MAKE) --no-print-directory compose
 
 lint: ## Check format and lints, with the development platform and without it
 	cargo fmt --check

@@ -1,14 +1,18 @@
 //! Stores the commit and the date of the build in the program.
 //!
-//! The date is `SOURCE_DATE_EPOCH` if it is set (seconds since the Unix epoch, the convention of
-//! reproducible builds), otherwise the current time. The commit is `GOFAVORITES_COMMIT` if it is
-//! set, otherwise the repository's `HEAD`.
+//! The date is `GOFAVORITES_DATE`, else `SOURCE_DATE_EPOCH` (a convention of reproducible builds),
+//! both in seconds since the Unix epoch, else the current time. The commit is `GOFAVORITES_COMMIT`,
+//! else the repository's `HEAD`. An empty variable counts as not set.
 
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 fn main() {
-    for variable in ["SOURCE_DATE_EPOCH", "GOFAVORITES_COMMIT"] {
+    for variable in [
+        "GOFAVORITES_DATE",
+        "SOURCE_DATE_EPOCH",
+        "GOFAVORITES_COMMIT",
+    ] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
     for file in [
@@ -28,13 +32,14 @@ fn main() {
 }
 
 fn commit() -> String {
-    let from_environment = std::env::var("GOFAVORITES_COMMIT")
-        .ok()
-        .filter(|commit| !commit.is_empty());
-
-    from_environment
+    variable("GOFAVORITES_COMMIT")
         .or_else(|| git(&["rev-parse", "HEAD"]))
         .unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Returns what an environment variable holds, unless it is empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// Returns the output of a git command, or `None` if it fails.
@@ -50,12 +55,12 @@ fn git(arguments: &[&str]) -> Option<String> {
 
 /// Returns the date of the build, in seconds since the Unix epoch.
 fn built_at() -> u64 {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(epoch) => match epoch.parse() {
+    match variable("GOFAVORITES_DATE").or_else(|| variable("SOURCE_DATE_EPOCH")) {
+        Some(epoch) => match epoch.parse() {
             Ok(seconds) => seconds,
-            Err(error) => panic!("SOURCE_DATE_EPOCH must be a number of seconds: {error}"),
+            Err(error) => panic!("the date must be a number of seconds: {error}"),
         },
-        Err(_) => SystemTime::now()
+        None => SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
     }

@@ -3,7 +3,10 @@
 use super::duration::duration;
 use crate::dev::auth_service::RevokedTokens;
 use crate::dev::secrets::Secrets;
-use crate::dev::{self, PlatformOptions, Topology, auth_service, demo, reference_service, tokens};
+use crate::dev::{
+    self, PlatformOptions, PrepareOptions, PublishedShard, Topology, auth_service, demo,
+    reference_service, tokens,
+};
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
@@ -58,6 +61,8 @@ enum Part {
         #[arg(long)]
         url: String,
     },
+    /// Make the certificates, passwords and keys of docker-compose.yml, once
+    Prepare(Prepare),
     /// Print an access token
     Token {
         /// The user id that it names
@@ -87,6 +92,43 @@ enum Part {
     },
 }
 
+/// What the containers are, and where they are reached from the host.
+#[derive(Args)]
+struct Prepare {
+    /// The directory with a directory for each service
+    #[arg(long)]
+    out: PathBuf,
+    /// The directory of the state, as the host names it
+    #[arg(long, default_value = ".dev")]
+    state_on_host: PathBuf,
+    /// The hub's port on the host
+    #[arg(long)]
+    hub_port: u16,
+    /// A shard, with the ports of its NATS server and of its Postgres on the host: a:4222:5432
+    #[arg(long = "shard", value_name = "ID:PORT:PORT", required = true)]
+    shards: Vec<PublishedShard>,
+    /// The parameters of the shards' postgres.url: sslmode=disable
+    #[arg(long, default_value = "")]
+    postgres_parameters: String,
+    /// The user and group id of the workers' containers
+    #[arg(long, default_value_t = 10_001)]
+    user: u32,
+}
+
+impl Prepare {
+    fn run(&self, state: &Path) -> anyhow::Result<()> {
+        dev::prepare(&PrepareOptions {
+            out: self.out.clone(),
+            state: state.to_owned(),
+            state_on_host: self.state_on_host.clone(),
+            hub_port: self.hub_port,
+            shards: self.shards.clone(),
+            postgres_parameters: self.postgres_parameters.clone(),
+            user: self.user,
+        })
+    }
+}
+
 impl Dev {
     pub async fn run(self) -> anyhow::Result<()> {
         match &self.part {
@@ -101,6 +143,7 @@ impl Dev {
                 let stop = start_service()?;
                 reference_service::run(url, &self.secrets()?, stop).await
             }
+            Some(Part::Prepare(options)) => options.run(&self.state),
             Some(Part::Token { sub, scope, ttl }) => self.print_token(sub, scope, *ttl),
             Some(Part::Restart { name }) => {
                 dev::restart::ask(&self.state, name)?;

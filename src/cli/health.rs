@@ -16,13 +16,16 @@ use serde_json::{Value, json};
 #[command(after_help = "Examples:
   gofavorites health
   gofavorites health --shard a
-  gofavorites health --worker \"$HOSTNAME\"      in a container, where worker.id is the same")]
+  gofavorites health --own      in a worker's container, with its GOFAVORITES__WORKER__ID")]
 pub(super) struct Health {
     #[command(flatten)]
     connection: Connection,
     /// Only the worker of this id (the setting worker.id)
     #[arg(long)]
     worker: Option<String>,
+    /// Only the worker of this environment: the one that GOFAVORITES__WORKER__ID names
+    #[arg(long, conflicts_with = "worker")]
+    own: bool,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -60,14 +63,24 @@ impl Health {
     }
 
     async fn fetch(&self) -> anyhow::Result<Vec<Value>> {
+        let own = if self.own { Some(own_id()?) } else { None };
         let client = self.connection.open().await?;
         fetch_statistics(
             &client,
-            self.worker.as_deref(),
+            own.as_deref().or(self.worker.as_deref()),
             self.connection.requested_shard(),
         )
         .await
     }
+}
+
+/// Returns the id of the worker whose environment this process has. Without one the command must
+/// not ask all workers: another one would answer for it.
+fn own_id() -> Result<String, CommandError> {
+    std::env::var("GOFAVORITES__WORKER__ID")
+        .ok()
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| CommandError::usage("--own: GOFAVORITES__WORKER__ID is not set"))
 }
 
 /// Returns a worker's line, and a line for each reason why it is degraded.

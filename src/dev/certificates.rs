@@ -5,11 +5,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// The names for which certificates are signed.
+/// The names of this machine, for which every certificate is signed.
 const NAMES: [&str; 2] = ["127.0.0.1", "localhost"];
 
 /// An authority that signs certificates.
@@ -32,6 +33,9 @@ pub struct ServerCertificates {
     pub authority: String,
     /// The servers' certificate.
     pub server: Certificate,
+    /// The certificates of servers on hosts of their own, such as containers, by the host's name.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, Certificate>,
 }
 
 /// The files of a server's certificates.
@@ -62,7 +66,13 @@ impl Authority {
 
     /// Signs a certificate for a server or a client on this machine.
     pub fn sign(&self) -> anyhow::Result<Certificate> {
-        let mut params = CertificateParams::new(NAMES.map(str::to_owned))?;
+        self.sign_for(None)
+    }
+
+    /// Signs a certificate for this machine, and for the host of that name if there is one.
+    fn sign_for(&self, host: Option<&str>) -> anyhow::Result<Certificate> {
+        let names: Vec<String> = NAMES.into_iter().chain(host).map(str::to_owned).collect();
+        let mut params = CertificateParams::new(names)?;
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -78,13 +88,16 @@ impl Authority {
 }
 
 impl ServerCertificates {
-    /// Generates an authority, and one certificate that it signs for all servers of a platform.
-    pub fn generate() -> anyhow::Result<Self> {
+    /// Generates an authority, one certificate that it signs for all servers on this machine, and
+    /// one for each of those hosts.
+    pub fn generate(hosts: &[String]) -> anyhow::Result<Self> {
         let authority = Authority::generate()?;
+        let sign = |host: &String| Ok((host.clone(), authority.sign_for(Some(host))?));
 
         Ok(Self {
             authority: authority.pem(),
             server: authority.sign()?,
+            hosts: hosts.iter().map(sign).collect::<anyhow::Result<_>>()?,
         })
     }
 

@@ -17,17 +17,20 @@ pub const PEOPLE: [&str; 2] = ["alice", "bob"];
 /// How long their tokens are valid: ten years.
 const TOKEN_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
-/// What runs: addresses, and process ids as `u32`.
+/// A process id; `None` if the process runs in a container.
+pub(super) type ProcessId = Option<u32>;
+
+/// What runs: addresses and process ids.
 pub(super) struct PlatformDescription<'a> {
     pub topology: Topology,
     /// The file of the authority that signed the NATS servers' certificates, if they use TLS.
     pub ca_file: Option<PathBuf>,
     pub nats_url: String,
-    pub nats: u32,
+    pub nats: ProcessId,
     /// URL and process id of the hub, where there is one.
-    pub hub: Option<(String, u32)>,
-    pub postgres: u32,
-    pub auth: u32,
+    pub hub: Option<(String, ProcessId)>,
+    pub postgres: ProcessId,
+    pub auth: ProcessId,
     /// Process id of the stand-in reference service, where there is one.
     pub reference: Option<u32>,
     pub maintain: Option<u32>,
@@ -41,9 +44,9 @@ pub(super) struct Shard<'a> {
     /// The NATS server of its workers.
     pub nats_url: String,
     /// That server's process id.
-    pub nats: u32,
+    pub nats: ProcessId,
     /// The workers' process ids.
-    pub workers: Vec<u32>,
+    pub workers: Vec<ProcessId>,
 }
 
 /// Removes the description of an earlier run: a description that exists must be true.
@@ -94,6 +97,23 @@ impl PlatformDescription<'_> {
             &state.join("dev.json"),
             &serde_json::to_string_pretty(&description)?,
         )
+    }
+
+    /// Does the same as [`write`](Self::write), unless the files describe this already.
+    pub(super) fn write_once(&self, state: &Path, secrets: &Secrets) -> anyhow::Result<()> {
+        let earlier: Value = fs::read(state.join("dev.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default();
+        let has_files = PEOPLE
+            .iter()
+            .all(|name| state.join(format!("{name}.env")).exists());
+
+        // Only the tokens differ each time.
+        if has_files && earlier == self.description(secrets, &earlier["tokens"]) {
+            return Ok(());
+        }
+        self.write(state, secrets)
     }
 
     fn description(&self, secrets: &Secrets, tokens: &Value) -> Value {
@@ -158,17 +178,17 @@ mod tests {
             id: "a",
             postgres_url: "postgres://x".into(),
             nats_url: url.clone(),
-            nats: 1,
-            workers: vec![4, 5],
+            nats: Some(1),
+            workers: vec![Some(4), Some(5)],
         };
         let running = PlatformDescription {
             topology: Topology::Leaf,
             ca_file: None,
             nats_url: url,
-            nats: 1,
-            hub: Some(("nats://127.0.0.1:6".to_owned(), 6)),
-            postgres: 2,
-            auth: 3,
+            nats: Some(1),
+            hub: Some(("nats://127.0.0.1:6".to_owned(), Some(6))),
+            postgres: Some(2),
+            auth: Some(3),
             reference: Some(8),
             maintain: Some(7),
             shards: vec![shard],

@@ -16,6 +16,7 @@ mod platform;
 pub mod ports;
 pub mod postgres;
 mod postgres_user;
+mod prepare;
 pub mod process;
 pub mod reference_service;
 pub mod restart;
@@ -27,6 +28,7 @@ pub mod tokens;
 pub use description::PEOPLE;
 pub use network::Topology;
 pub use platform::{Platform, PlatformOptions};
+pub use prepare::{PrepareOptions, PublishedShard, prepare};
 
 use crate::shutdown::shutdown_signal;
 use std::path::Path;

@@ -517,23 +517,23 @@ impl Platform {
                 id,
                 postgres_url: self.postgres.url(&database_name(id)),
                 nats_url: self.network.url(number),
-                nats: self.network.server(number).process().pid(),
-                workers: workers.iter().map(ChildProcess::pid).collect(),
+                nats: Some(self.network.server(number).process().pid()),
+                workers: workers.iter().map(|worker| Some(worker.pid())).collect(),
             });
         }
 
         let hub = self
             .network
             .hub()
-            .map(|hub| (hub.url(), hub.process().pid()));
+            .map(|hub| (hub.url(), Some(hub.process().pid())));
         PlatformDescription {
             topology: self.options.topology,
             ca_file: self.options.tls.then(|| ca_file(&self.options)),
             nats_url: self.network.url(0),
-            nats: self.network.server(0).process().pid(),
+            nats: Some(self.network.server(0).process().pid()),
             hub,
-            postgres: self.postgres.process().pid(),
-            auth: self.auth.pid(),
+            postgres: Some(self.postgres.process().pid()),
+            auth: Some(self.auth.pid()),
             reference: self.reference.as_ref().map(ChildProcess::pid),
             maintain: self.maintain.as_ref().map(ChildProcess::pid),
             shards,
@@ -559,13 +559,7 @@ fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
         );
     }
 
-    let lock = File::create(state.join("lock"))?;
-    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
-        anyhow::anyhow!(
-            "another `dev` runs on {}: stop it, or give --state",
-            state.display()
-        )
-    })?;
+    let lock = lock_state(state)?;
 
     withdraw(state)?;
     end_recorded(&pids_file(options))?;
@@ -579,6 +573,18 @@ fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
     fs::create_dir_all(state.join("log"))?;
 
     Ok(lock)
+}
+
+/// Locks the state of a platform.
+pub(super) fn lock_state(state: &Path) -> anyhow::Result<Flock<File>> {
+    let lock = File::create(state.join("lock"))?;
+
+    Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        anyhow::anyhow!(
+            "another `dev` runs on {}: stop it, or give --state",
+            state.display()
+        )
+    })
 }
 
 /// Returns the directory of the servers' data under a topology. Each topology has a bucket and rows
@@ -643,7 +649,8 @@ fn pids_file(options: &PlatformOptions) -> PathBuf {
     options.state.join("pids")
 }
 
-fn database_name(shard: &str) -> String {
+/// The name of a shard's database.
+pub(super) fn database_name(shard: &str) -> String {
     format!("shard_{shard}")
 }
 

@@ -69,8 +69,13 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Generates new secrets.
+    /// Generates new secrets, for servers on this machine.
     pub fn generate() -> anyhow::Result<Self> {
+        Self::generate_for(&[])
+    }
+
+    /// Generates new secrets, for servers on hosts of those names.
+    pub(super) fn generate_for(hosts: &[String]) -> anyhow::Result<Self> {
         Ok(Self {
             nats: NATS_USERS
                 .iter()
@@ -81,7 +86,7 @@ impl Secrets {
             encryption: STANDARD.encode(random::<32>()),
             verdict_key: signing_key()?,
             token_key: signing_key()?,
-            certificates: ServerCertificates::generate()?,
+            certificates: ServerCertificates::generate(hosts)?,
         })
     }
 
@@ -102,7 +107,7 @@ impl Secrets {
         }
         let has_certificates = !secrets.certificates.authority.is_empty();
         if !has_certificates {
-            secrets.certificates = ServerCertificates::generate()?;
+            secrets.certificates = ServerCertificates::generate(&[])?;
         }
         if !file.exists() || secrets.nats.len() > users || !has_certificates {
             write_private(file, &serde_json::to_string_pretty(&secrets)?)?;

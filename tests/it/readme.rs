@@ -121,9 +121,13 @@ fn steps(block: &str) -> Vec<Step> {
     steps
 }
 
-/// The development platform, as `make run` starts it.
+/// The development platform.
 struct Platform {
-    process: Child,
+    /// The process that runs it, as `make run` starts it; none if it runs in containers.
+    process: Option<Child>,
+    /// The directory of its state, which the documents call `.dev`.
+    state: PathBuf,
+    /// The directory of the reader's shell.
     directory: PathBuf,
 }
 
@@ -131,11 +135,12 @@ impl Platform {
     /// Starts it with these arguments of `dev`.
     fn start(arguments: &[&str]) -> Self {
         let directory = kept_directory();
+        let state = directory.join("dev");
         let log = fs::File::create(directory.join("log")).expect("a file");
 
         let process = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
             .args(["dev", "--state"])
-            .arg(directory.join("dev"))
+            .arg(&state)
             .args(arguments)
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .stdout(log.try_clone().expect("a file"))
@@ -143,8 +148,23 @@ impl Platform {
             .spawn()
             .expect("the program");
 
-        let mut platform = Self { process, directory };
+        let mut platform = Self {
+            process: Some(process),
+            state,
+            directory,
+        };
         platform.wait_until_ready();
+        platform.install_stand_in();
+        platform
+    }
+
+    /// Takes one that runs, and keeps its state in that directory.
+    fn running(state: PathBuf) -> Self {
+        let platform = Self {
+            process: None,
+            state,
+            directory: kept_directory(),
+        };
         platform.install_stand_in();
         platform
     }
@@ -152,8 +172,9 @@ impl Platform {
     fn wait_until_ready(&mut self) {
         let until = Instant::now() + START_TIMEOUT;
 
-        while !self.state().join("dev.json").exists() {
-            let ended = self.process.try_wait().expect("a status");
+        while !self.state.join("dev.json").exists() {
+            let process = self.process.as_mut().expect("a process");
+            let ended = process.try_wait().expect("a status");
             assert!(ended.is_none(), "the platform ended:\n{}", self.log());
             assert!(
                 Instant::now() < until,
@@ -173,10 +194,6 @@ impl Platform {
         fs::set_permissions(&stand_in, executable).expect("executable");
     }
 
-    fn state(&self) -> PathBuf {
-        self.directory.join("dev")
-    }
-
     fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).expect("a log")
     }
@@ -188,7 +205,7 @@ impl Platform {
 
     /// Runs a command as in the reader's shell, with the variables that earlier commands set.
     fn run(&self, command: &str) -> Output {
-        let state = format!(" {}/", self.state().display());
+        let state = format!(" {}/", self.state.display());
         let command = command.replace(PROGRAM, env!("CARGO_BIN_EXE_gofavorites"));
         let command = command.replace(" .dev/", &state);
 
@@ -274,12 +291,16 @@ impl Platform {
         reply.payload.to_vec()
     }
 
+    /// Stops it, if it is a process of this test.
     fn stop(mut self) {
-        let id = self.process.id().try_into().expect("a process id");
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let id = process.id().try_into().expect("a process id");
         let pid = nix::unistd::Pid::from_raw(id);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("a signal");
 
-        let status = self.process.wait().expect("a status");
+        let status = process.wait().expect("a status");
         assert!(status.success(), "{status}: {}", self.log());
     }
 }
@@ -287,8 +308,10 @@ impl Platform {
 impl Drop for Platform {
     fn drop(&mut self) {
         // Its own processes end when it does, however it does.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }
 
@@ -304,9 +327,9 @@ struct Tour {
 }
 
 impl Tour {
-    fn start(arguments: &[&str]) -> Self {
+    fn on(platform: Platform) -> Self {
         Self {
-            platform: Platform::start(arguments),
+            platform,
             printed: String::new(),
             reply: Value::Null,
             commands: 0,
@@ -442,6 +465,8 @@ fn same_shape(name: &str, shown: &Value, real: &Value) {
         }
         (Value::Number(_), Value::Number(_)) if name != "status" => {}
         (Value::String(_), Value::String(_)) if FLEETING.contains(&name) => {}
+        // A worker makes its id, or its settings name it.
+        (Value::String(shown), Value::String(_)) if name == "id" && lasting(shown) == "…" => {}
         (Value::String(shown), Value::String(real)) => {
             assert_eq!(lasting_words(shown), lasting_words(real), "{name}");
         }
@@ -505,11 +530,21 @@ impl<'a> SettingRow<'a> {
 async fn play_the_readme(arguments: &[&str]) {
     let _permit = shared().await;
     let readme = text("README.md");
-    let mut tour = Tour::start(arguments);
+    let mut tour = Tour::on(Platform::start(arguments));
 
     tour.play(section(&readme, "A one-minute tour")).await;
 
     assert!(tour.commands >= 4, "only {} commands", tour.commands);
+    tour.platform.stop();
+}
+
+async fn play_the_long_tour(platform: Platform) {
+    let document = text("docs/tour.md");
+    let mut tour = Tour::on(platform);
+
+    tour.play(&document).await;
+
+    assert!(tour.commands > 15, "only {} commands", tour.commands);
     tour.platform.stop();
 }
 
@@ -526,13 +561,16 @@ async fn the_readmes_tour_goes_over_tls_too() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_long_tour_goes_as_it_says() {
     let _permit = shared().await;
-    let document = text("docs/tour.md");
-    let mut tour = Tour::start(&[]);
 
-    tour.play(&document).await;
+    play_the_long_tour(Platform::start(&[])).await;
+}
 
-    assert!(tour.commands > 15, "only {} commands", tour.commands);
-    tour.platform.stop();
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a platform whose state TOUR_STATE names: make compose"]
+async fn the_long_tour_goes_on_a_platform_in_containers() {
+    let state = std::env::var_os("TOUR_STATE").expect("TOUR_STATE");
+
+    play_the_long_tour(Platform::running(state.into())).await;
 }
 
 #[test]
@@ -554,6 +592,30 @@ fn each_make_command_of_the_documents_is_a_target() {
     }
 
     assert!(named >= 4, "only {named} commands were found");
+}
+
+/// `.ci/compose` runs them with a project and ports of its own.
+#[test]
+fn each_compose_command_of_the_document_is_run() {
+    let document = text("docs/containers.md");
+    let script = text(".ci/compose");
+    let mut named = 0;
+
+    for (_, block) in blocks(&document) {
+        for line in block.lines() {
+            let Some(words) = line.strip_prefix("docker compose ") else {
+                continue;
+            };
+            let command = words
+                .split(' ')
+                .find(|word| !word.starts_with("--") && *word != "development")
+                .expect("a command");
+            assert!(script.contains(&format!("compose {command} ")), "{line}");
+            named += 1;
+        }
+    }
+
+    assert!(named >= 6, "only {named} commands were found");
 }
 
 #[test]
