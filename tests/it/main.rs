@@ -63,6 +63,7 @@ mod retry;
 mod revocation;
 mod separation;
 mod shard_tools;
+mod shell;
 mod soak;
 mod startup;
 mod stopping;
