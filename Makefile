@@ -7,7 +7,7 @@ HISTORIES = 200
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling deploy-check fmt sqlx image compose
+.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling deploy-check fmt sqlx image compose dist
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,12 +39,16 @@ linearizability: ## Check that HISTORIES histories (200) of concurrent clients u
 fuzz: ## Give the reader of the callers' connection a million inputs
 	cargo test --locked --lib -- --ignored fuzz_the_decoder
 
-nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, 1,000 histories, the containers
+nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, 1,000 histories, two builds compared, the containers
 	THOROUGH=1 .ci/busy $(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory soak
 	$(MAKE) --no-print-directory linearizability HISTORIES=1000
 	$(MAKE) --no-print-directory fuzz
 	$(MAKE) --no-print-directory compose
+	.ci/dist --twice
+
+dist: ## Build the program as it is shipped, pack it into target/dist with its documents, and check the archive
+	.ci/dist
 
 lint: ## Check format and lints, with the development platform and without it
 	cargo fmt --check

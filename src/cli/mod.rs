@@ -23,6 +23,7 @@ mod limits;
 mod list;
 mod lookup;
 mod maintain;
+mod man;
 mod move_item;
 mod nats_options;
 mod otp;
@@ -102,6 +103,8 @@ enum Command {
     Health(health::Health),
     /// Print a script that completes this program's commands
     Completions(completions::Completions),
+    /// Write the manual pages
+    Man(man::ManualPages),
     /// Run a worker
     Serve(Settings),
     /// Show the settings in force, secrets hidden, and whether a worker can start with them
@@ -174,6 +177,7 @@ impl Cli {
             Command::Limits(limits) => limits.run().await,
             Command::Health(health) => health.run().await,
             Command::Completions(completions) => completions.run(),
+            Command::Man(pages) => pages.run(),
             Command::Version(version) => version.run().await,
             Command::Serve(settings) => serve::run(settings.read()?, settings.source()).await,
             Command::Config(settings) => config::run(&settings.load()?),

@@ -65,6 +65,7 @@ mod retry;
 mod revocation;
 mod separation;
 mod shard_tools;
+mod shell;
 mod soak;
 mod startup;
 mod stopping;
