@@ -258,12 +258,20 @@ impl Opener {
 
         loop {
             tokio::select! {
+                // Changed settings may mend what was denied.
+                biased;
                 () = requester.ended() => {
                     self.replace(&requester).await;
                     is_renewing = false;
                 }
-                () = self.events.denied.notified() => self.reopen(&requester).await,
                 Ok(()) = renewals.changed() => is_renewing = !self.renew(&requester).await,
+                () = self.events.denied.notified() => {
+                    if is_renewing && self.renew(&requester).await {
+                        is_renewing = false;
+                    } else {
+                        self.reopen(&requester).await;
+                    }
+                }
                 () = sleep(denied_delay()), if is_renewing => {
                     is_renewing = !self.renew(&requester).await;
                 }
@@ -277,6 +285,7 @@ impl Opener {
         let connection = self.role.name();
         let renewed = async {
             let (client, number) = self.open().await?;
+            self.check_inbox(&client).await?;
             let retired = requester.replace(client).await?;
             anyhow::Ok((retired, number))
         };
@@ -284,6 +293,9 @@ impl Opener {
         match renewed.await {
             Ok((retired, number)) => {
                 self.events.adopt(number);
+                // What was denied to the former client says nothing about this one.
+                self.take_denied().await;
+                self.events.set_refused(None);
                 // The former client may have reported its end after the new one its beginning.
                 let is_up = requester.is_connected();
                 self.events.is_up.store(is_up, Ordering::Relaxed);
@@ -303,6 +315,34 @@ impl Opener {
                 false
             }
         }
+    }
+
+    /// Fails if the server lets the client subscribe to no inbox of its own: then no answer would
+    /// reach it.
+    async fn check_inbox(&self, client: &Client) -> anyhow::Result<()> {
+        let was_denied = self.take_denied().await;
+
+        let inbox = client.subscribe(client.new_inbox()).await?;
+        client.flush().await?;
+        sleep(DENIED_DELAY_MAX).await;
+        drop(inbox);
+
+        let is_denied = self.take_denied().await;
+        if was_denied && !is_denied {
+            self.events.denied.notify_one();
+        }
+        anyhow::ensure!(
+            !is_denied,
+            "the server refuses a subscription to an own inbox"
+        );
+        Ok(())
+    }
+
+    /// Returns whether the server has refused a subscription since this was last asked.
+    async fn take_denied(&self) -> bool {
+        timeout(Duration::ZERO, self.events.denied.notified())
+            .await
+            .is_ok()
     }
 
     async fn replace(&self, requester: &Requester) {
@@ -344,9 +384,7 @@ impl Opener {
         sleep(DENIED_DELAY_MAX).await;
 
         // If the server refuses a subscription again, it has reported that by now.
-        let is_denied = timeout(Duration::ZERO, self.events.denied.notified())
-            .await
-            .is_ok();
+        let is_denied = self.take_denied().await;
         if is_denied || reconnected.is_err() {
             self.events.denied.notify_one();
         } else {

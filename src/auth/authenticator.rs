@@ -225,13 +225,16 @@ impl Authenticator {
                     message = messages.next() => match message {
                         Some(message) => inner.revoke(&message.payload),
                         None => {
+                            replacements.mark_known();
                             inner.forget_all();
                             messages = inner.subscribe_again().await;
-                            replacements.mark_known();
                         }
                     },
                     // The former client may still be open, but nothing keeps it connected.
-                    () = replacements.next() => messages = inner.subscribe_again().await,
+                    () = replacements.next() => {
+                        inner.forget_all();
+                        messages = inner.subscribe_again().await;
+                    }
                 }
             }
         })

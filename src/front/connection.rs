@@ -60,6 +60,8 @@ impl Front {
             pool,
             registry: Registry::new(counters),
             is_renewing: false,
+            proven: settings.clone(),
+            uses_proven: false,
         };
         let task = Task {
             context,

@@ -17,8 +17,13 @@ pub(super) struct Context {
     pub shared: Arc<Shared>,
     pub pool: Pool,
     pub registry: Registry,
-    /// Whether the settings have changed since the newest link was opened.
+    /// Whether the settings have changed, and no link was opened with them yet.
     pub is_renewing: bool,
+    /// The settings with which a link was opened last.
+    pub proven: Arc<FrontSettings>,
+    /// Whether the newest link was opened with the proven settings, because the changed ones do not
+    /// work.
+    pub uses_proven: bool,
 }
 
 impl Context {
@@ -59,6 +64,9 @@ impl Context {
         session.ping(&mut link.writer.control, Waiter::Subscribed);
 
         self.report_connected(link);
+        if self.is_renewing {
+            session.replace_at = Some(Instant::now() + denied_delay());
+        }
         session
     }
 
@@ -77,11 +85,16 @@ impl Context {
     pub fn report_connected(&mut self, link: &mut Link) {
         self.apply_info(&link.info.clone(), link);
 
-        self.is_renewing = false;
+        self.is_renewing = self.uses_proven;
+        if !self.uses_proven {
+            self.proven = self.settings.clone();
+        }
+        self.uses_proven = false;
+        let is_renewed = !self.is_renewing;
         self.shared.state.send_modify(|state| {
             state.is_connected = true;
             state.connections += 1;
-            state.renewal = None;
+            _ = state.renewal.take_if(|_| is_renewed);
         });
         info!(
             server = link.server.address(),

@@ -13,6 +13,9 @@ use tracing::warn;
 
 /// Opens the next link, however long that takes. Returns `None` if the connection is closed or has
 /// no handle any more.
+///
+/// If the settings have changed and no link was opened with them yet, every second attempt has the
+/// settings of the last link: a mistake must not keep callers from a worker that served them.
 pub(super) async fn reconnect(
     context: &mut Context,
     commands: &mut CommandReceiver,
@@ -21,8 +24,13 @@ pub(super) async fn reconnect(
 
     'attempts: loop {
         let servers = context.pool.shuffled();
-        let settings = context.settings.clone();
-        let used = settings.clone();
+        let newest = context.settings.clone();
+        let uses_proven = context.is_renewing && attempts % 2 == 1;
+        let settings = if uses_proven {
+            context.proven.clone()
+        } else {
+            newest.clone()
+        };
         let mut attempt = pin!(async move {
             sleep(reconnect_delay(attempts)).await;
             Link::open_any(servers, &settings).await
@@ -33,7 +41,7 @@ pub(super) async fn reconnect(
                 opened = &mut attempt => break opened,
                 command = commands.recv() => {
                     execute_offline(command?, context)?;
-                    if !Arc::ptr_eq(&used, &context.settings) {
+                    if !Arc::ptr_eq(&newest, &context.settings) {
                         // This attempt has the former settings.
                         continue 'attempts;
                     }
@@ -41,7 +49,10 @@ pub(super) async fn reconnect(
             }
         };
         let error = match opened {
-            Ok(link) => return Some(link),
+            Ok(link) => {
+                context.uses_proven = uses_proven;
+                return Some(link);
+            }
             Err(error) => with_sources(&error),
         };
         context.report_not_opened(&error);

@@ -127,8 +127,9 @@ impl Store {
     }
 
     fn renew_pools(&self) {
-        let fresh = Pools::new(&self.settings, &self.options());
-        *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        // The options are read under the lock, so that the last pools have the newest ones.
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        *pools = Pools::new(&self.settings, &self.options());
     }
 
     /// How to make a new connection.

@@ -121,7 +121,8 @@ impl Bucket {
     /// no deletion was forgotten, and no batch was under way.
     pub async fn is_complete(&self, newest: u64) -> Result<bool, TruthError> {
         let filter = format!("{}.*.*", self.root());
-        let start = StartAt::Sequence(newest);
+        // From the newest one itself on, so that a missing permission shows in every backup.
+        let start = StartAt::Sequence(newest.saturating_sub(1));
         let mut messages = self.list("backup", start, filter, true).await?;
 
         let history = self.settings.history.unsigned_abs();
@@ -130,6 +131,9 @@ impl Bucket {
             let info = message
                 .info()
                 .map_err(|_| TruthError::Unreadable("a message without metadata"))?;
+            if info.stream_sequence <= newest {
+                continue;
+            }
             if info.stream_sequence == newest + 1 && batch_position(&message) > 1 {
                 return Ok(false);
             }

@@ -397,8 +397,9 @@ async fn half_a_restore_is_no_bucket() {
     let _a = world.worker("a").await;
     let breaker = world.connect_breaker().await;
     let alice = world.caller("alice").await;
-    for number in 0..20 {
-        let long = "x".repeat(30_000);
+    // The server packs a megabyte at a time.
+    for number in 0..60 {
+        let long = "x".repeat(60_000);
         alice.put_text("a", &number.to_string(), &long).await;
     }
     let backup = back_up(&world).await;
