@@ -11,19 +11,13 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// The calls that wait for replies, by their ids.
 type PendingCalls = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
-
-/// How often a replaced client is checked for calls that still wait for a reply.
-const RETIRED_POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a replaced client may take to accept the command that closes it.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends requests, and routes each reply to the call that waits for it.
 ///
@@ -31,7 +25,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// has to [replace](Self::replace) the client.
 #[derive(Clone)]
 pub struct Requester {
-    channel: watch::Sender<Arc<Channel>>,
+    channel: Arc<RwLock<Arc<Channel>>>,
     next_id: Arc<AtomicU64>,
 }
 
@@ -82,36 +76,22 @@ impl Requester {
         let channel = Channel::open(client).await?;
 
         Ok(Self {
-            channel: watch::Sender::new(Arc::new(channel)),
+            channel: Arc::new(RwLock::new(Arc::new(channel))),
             next_id: Arc::default(),
         })
     }
 
-    /// Sends all further requests through `client`. Returns the former client, on which calls may
-    /// still wait for replies.
-    pub async fn replace(&self, client: Client) -> Result<RetiredClient, SubscribeError> {
+    /// Sends all further requests through `client`.
+    pub async fn replace(&self, client: Client) -> Result<(), SubscribeError> {
         let channel = Arc::new(Channel::open(client).await?);
+        *self.channel.write().unwrap_or_else(PoisonError::into_inner) = channel;
 
-        Ok(RetiredClient(self.channel.send_replace(channel)))
-    }
-
-    /// Returns a requester that keeps to the present client when this one gets another. Messages
-    /// that belong together, such as those of a batch, arrive in order only over one connection.
-    pub fn pinned(&self) -> Self {
-        Self {
-            channel: watch::Sender::new(self.channel()),
-            next_id: self.next_id.clone(),
-        }
-    }
-
-    /// Returns the replacements of the client from now on, for a task that has subscriptions of its
-    /// own on the client.
-    pub fn replacements(&self) -> Replacements {
-        Replacements(self.channel.subscribe())
+        Ok(())
     }
 
     fn channel(&self) -> Arc<Channel> {
-        self.channel.borrow().clone()
+        let channel = self.channel.read().unwrap_or_else(PoisonError::into_inner);
+        channel.clone()
     }
 
     /// Returns the client that the requests use now.
@@ -185,40 +165,6 @@ impl Requester {
             .await?
             .next()
             .await
-    }
-}
-
-/// A client that another one has replaced.
-pub struct RetiredClient(Arc<Channel>);
-
-impl RetiredClient {
-    /// Closes the client after `linger`, once no call waits for its reply, or after `limit`.
-    pub async fn close(self, linger: Duration, limit: Duration) {
-        let until = Instant::now() + limit;
-        sleep(linger).await;
-        while !lock(&self.0.pending).is_empty() && Instant::now() < until {
-            sleep(RETIRED_POLL_INTERVAL).await;
-        }
-
-        // A client that is not connected does not take the command, and has nothing to finish.
-        let _ = timeout(CLOSE_TIMEOUT, self.0.client.drain()).await;
-    }
-}
-
-/// The replacements of a client.
-pub struct Replacements(watch::Receiver<Arc<Channel>>);
-
-impl Replacements {
-    /// Waits until the client is replaced. Never returns if the requester is gone.
-    pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            std::future::pending().await
-        }
-    }
-
-    /// Takes the present client as known: the next replacement is a later one.
-    pub fn mark_known(&mut self) {
-        self.0.mark_unchanged();
     }
 }
 

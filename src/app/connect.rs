@@ -7,9 +7,9 @@ use crate::front::{FrontError, denied_delay, reconnect_delay};
 use crate::nats::Credentials;
 use crate::requester::Requester;
 use anyhow::Context as _;
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, rustls};
+use async_nats::{Client, ConnectError, ConnectErrorKind, Event, rustls};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
@@ -23,17 +23,6 @@ const REFUSAL_TTL: Duration = Duration::from_secs(60);
 
 /// The pause before another attempt to replace a client that has ended.
 const REPLACE_PAUSE: Duration = Duration::from_secs(1);
-
-/// How long a replaced client stays open, at least: its subscriptions move to the new one, and the
-/// messages of a batch that was begun on it go out.
-const RETIRED_LINGER: Duration = Duration::from_secs(1);
-
-/// How long a replaced client stays open, at most, for calls that wait for replies.
-const RETIRED_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// The delay of a replaced client before it connects again. It should not: another client is in its
-/// place, and nothing else ends a client that is not connected.
-const NEVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// The longest time from a new connection to the server's refusal of a subscription on it.
 const DENIED_DELAY_MAX: Duration = Duration::from_millis(500);
@@ -52,7 +41,7 @@ pub(super) struct Connection {
 /// Opens clients for one purpose, whose events are recorded together.
 #[derive(Clone)]
 pub(super) struct Opener {
-    settings: watch::Sender<NatsSettings>,
+    settings: NatsSettings,
     role: Role,
     name: String,
     reconnects: watch::Sender<u64>,
@@ -71,13 +60,6 @@ pub(super) struct ConnectionEvents {
     pub is_up: AtomicBool,
     /// Messages lost because a subscription's queue was full.
     pub overflowed: AtomicU64,
-    /// The number of the newest client that was opened.
-    opened: AtomicU64,
-    /// The number of the client that is in use. Those before it are being closed, and what they
-    /// report says nothing about the connection.
-    in_use: AtomicU64,
-    /// Why no client could be opened with the newest settings.
-    renewal: Mutex<Option<String>>,
     /// Notified when the server refuses a subscription.
     denied: Notify,
     /// The server's last error, and when it came.
@@ -91,9 +73,6 @@ impl ConnectionEvents {
             connected: AtomicU64::default(),
             is_up: AtomicBool::default(),
             overflowed: AtomicU64::default(),
-            opened: AtomicU64::default(),
-            in_use: AtomicU64::default(),
-            renewal: Mutex::default(),
             denied: Notify::default(),
             refused: Mutex::default(),
         }
@@ -102,7 +81,7 @@ impl ConnectionEvents {
     /// Returns the server's last error, if it came within [`REFUSAL_TTL`]. This is the only sign of
     /// a missing permission.
     pub fn refused(&self) -> Option<String> {
-        let mut refused = lock(&self.refused);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         _ = refused.take_if(|(_, at)| at.elapsed() >= REFUSAL_TTL);
 
         refused.as_ref().map(|(error, _)| error.clone())
@@ -113,29 +92,9 @@ impl ConnectionEvents {
         Some(missing_right(self.role, &self.refused()?))
     }
 
-    /// Returns why no client could be opened with the newest settings. The former client is in use
-    /// then.
-    pub fn not_renewed(&self) -> Option<String> {
-        lock(&self.renewal).clone()
-    }
-
-    fn is_retired(&self, client: u64) -> bool {
-        client < self.in_use.load(Ordering::Relaxed)
-    }
-
-    /// Counts the client of that number as the one in use.
-    fn adopt(&self, client: u64) {
-        self.in_use.store(client, Ordering::Relaxed);
-        *lock(&self.renewal) = None;
-    }
-
     fn set_refused(&self, refused: Option<(String, Instant)>) {
-        *lock(&self.refused) = refused;
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the message for an operator about what a server refused to the user of `role`.
@@ -154,7 +113,7 @@ impl Connection {
         limit: WaitLimit,
     ) -> anyhow::Result<Self> {
         let opener = Opener {
-            settings: watch::Sender::new(settings.clone()),
+            settings: settings.clone(),
             role,
             name: name.to_owned(),
             reconnects: watch::Sender::new(0),
@@ -162,11 +121,8 @@ impl Connection {
             events: Arc::new(ConnectionEvents::new(role)),
         };
 
-        let (client, number) = opener.wait_for(limit).await?;
-        opener.events.adopt(number);
-
         Ok(Self {
-            client,
+            client: opener.wait_for(limit).await?,
             reconnects: opener.reconnects.subscribe(),
             gaps: opener.gaps.subscribe(),
             events: opener.events.clone(),
@@ -180,28 +136,22 @@ impl Connection {
 }
 
 impl Opener {
-    async fn wait_for(&self, limit: WaitLimit) -> anyhow::Result<(Client, u64)> {
+    async fn wait_for(&self, limit: WaitLimit) -> anyhow::Result<Client> {
         until_connected(limit, || self.open()).await
     }
 
-    /// Takes other settings. [`keep`](Self::keep) opens a client with them, which takes over from
-    /// the present one.
-    pub fn renew_with(&self, settings: NatsSettings) {
-        self.settings.send_replace(settings);
-    }
-
-    /// Connects. Returns the client and its number.
+    /// Connects.
     ///
     /// # Errors
     ///
     /// Fails if no server can be reached, or if the server does not accept the user or is too old.
-    async fn open(&self) -> anyhow::Result<(Client, u64)> {
-        let settings = self.settings.borrow().clone();
-        let role = self.role;
-        let user = settings.user(role);
+    async fn open(&self) -> anyhow::Result<Client> {
+        let Self { settings, role, .. } = self;
+        let user = settings.user(*role);
+        let recorder = self.clone();
 
         let access = settings
-            .access(role)
+            .access(*role)
             .with_context(|| format!("nats.{} cannot be used", role.name()))?;
         let options = access
             .options()
@@ -209,37 +159,22 @@ impl Opener {
             .custom_inbox_prefix(&user.inbox_prefix)
             .connection_timeout(ROUND_TRIP_TIMEOUT)
             .subscription_capacity(settings.queue_messages)
-            .ping_interval(Duration::from_secs(5));
-
-        let number = self.events.opened.fetch_add(1, Ordering::Relaxed) + 1;
-        let client = self
-            .with_callbacks(options, number)
-            .connect(access.servers())
-            .await
-            .with_context(|| unreachable(role, access.credentials()))?;
-        check_server_version(&client.server_info().version)?;
-
-        Ok((client, number))
-    }
-
-    /// Adds what the client of that number calls.
-    fn with_callbacks(&self, options: ConnectOptions, number: u64) -> ConnectOptions {
-        let events = self.events.clone();
-        let recorder = self.clone();
-
-        options
-            .reconnect_delay_callback(move |attempts| {
-                if events.is_retired(number) {
-                    return NEVER;
-                }
+            .ping_interval(Duration::from_secs(5))
+            .reconnect_delay_callback(|attempts| {
                 reconnect_delay(u32::try_from(attempts).unwrap_or(u32::MAX))
             })
             .event_callback(move |event| {
-                if !recorder.events.is_retired(number) {
-                    recorder.record(&event);
-                }
+                recorder.record(&event);
                 async {}
-            })
+            });
+
+        let client = options
+            .connect(access.servers())
+            .await
+            .with_context(|| unreachable(*role, access.credentials()))?;
+        check_server_version(&client.server_info().version)?;
+
+        Ok(client)
     }
 
     /// Keeps the connection of `requester` in use. Never returns.
@@ -249,100 +184,13 @@ impl Opener {
     /// A reload of the server's accounts may take a right away, so that the server refuses a
     /// subscription. It reports nothing when the right is given back. So the connection is opened
     /// again at intervals until the server accepts the subscription.
-    ///
-    /// After [`renew_with`](Self::renew_with), another client takes over. Until one can be opened,
-    /// the present one stays in use.
     pub async fn keep(self, requester: Requester) {
-        let mut renewals = self.settings.subscribe();
-        let mut is_renewing = false;
-
         loop {
             tokio::select! {
-                // Changed settings may mend what was denied.
-                biased;
-                () = requester.ended() => {
-                    self.replace(&requester).await;
-                    is_renewing = false;
-                }
-                Ok(()) = renewals.changed() => is_renewing = !self.renew(&requester).await,
-                () = self.events.denied.notified() => {
-                    if is_renewing && self.renew(&requester).await {
-                        is_renewing = false;
-                    } else {
-                        self.reopen(&requester).await;
-                    }
-                }
-                () = sleep(denied_delay()), if is_renewing => {
-                    is_renewing = !self.renew(&requester).await;
-                }
+                () = requester.ended() => self.replace(&requester).await,
+                () = self.events.denied.notified() => self.reopen(&requester).await,
             }
         }
-    }
-
-    /// Opens a client with the newest settings, and lets it take over. Returns whether it has. The
-    /// former client brings the replies that calls wait for, and is closed then.
-    async fn renew(&self, requester: &Requester) -> bool {
-        let connection = self.role.name();
-        let renewed = async {
-            let (client, number) = self.open().await?;
-            self.check_inbox(&client).await?;
-            let retired = requester.replace(client).await?;
-            anyhow::Ok((retired, number))
-        };
-
-        match renewed.await {
-            Ok((retired, number)) => {
-                self.events.adopt(number);
-                // What was denied to the former client says nothing about this one.
-                self.take_denied().await;
-                self.events.set_refused(None);
-                // The former client may have reported its end after the new one its beginning.
-                let is_up = requester.is_connected();
-                self.events.is_up.store(is_up, Ordering::Relaxed);
-                tokio::spawn(retired.close(RETIRED_LINGER, RETIRED_TIME_MAX));
-                info!(connection, "connected to NATS with the changed settings");
-                true
-            }
-            Err(error) => {
-                let error = format!("{error:#}");
-                let before = lock(&self.events.renewal).replace(error.clone());
-                if before.as_ref() != Some(&error) {
-                    warn!(
-                        connection,
-                        error, "cannot connect to NATS with the changed settings, will retry"
-                    );
-                }
-                false
-            }
-        }
-    }
-
-    /// Fails if the server lets the client subscribe to no inbox of its own: then no answer would
-    /// reach it.
-    async fn check_inbox(&self, client: &Client) -> anyhow::Result<()> {
-        let was_denied = self.take_denied().await;
-
-        let inbox = client.subscribe(client.new_inbox()).await?;
-        client.flush().await?;
-        sleep(DENIED_DELAY_MAX).await;
-        drop(inbox);
-
-        let is_denied = self.take_denied().await;
-        if was_denied && !is_denied {
-            self.events.denied.notify_one();
-        }
-        anyhow::ensure!(
-            !is_denied,
-            "the server refuses a subscription to an own inbox"
-        );
-        Ok(())
-    }
-
-    /// Returns whether the server has refused a subscription since this was last asked.
-    async fn take_denied(&self) -> bool {
-        timeout(Duration::ZERO, self.events.denied.notified())
-            .await
-            .is_ok()
     }
 
     async fn replace(&self, requester: &Requester) {
@@ -352,15 +200,12 @@ impl Opener {
 
         loop {
             let replaced = match self.wait_for(WaitLimit::FOREVER).await {
-                Ok((client, number)) => match requester.replace(client).await {
-                    Ok(_) => Ok(number),
-                    Err(error) => Err(error.into()),
-                },
+                Ok(client) => requester.replace(client).await.map_err(Into::into),
                 Err(error) => Err(error),
             };
 
             match replaced {
-                Ok(number) => return self.events.adopt(number),
+                Ok(()) => return,
                 Err(error) => {
                     let error = format!("{error:#}");
                     error!(
@@ -384,7 +229,9 @@ impl Opener {
         sleep(DENIED_DELAY_MAX).await;
 
         // If the server refuses a subscription again, it has reported that by now.
-        let is_denied = self.take_denied().await;
+        let is_denied = timeout(Duration::ZERO, self.events.denied.notified())
+            .await
+            .is_ok();
         if is_denied || reconnected.is_err() {
             self.events.denied.notify_one();
         } else {

@@ -8,7 +8,6 @@ use super::server::check_server_version;
 use super::wait_limit::WaitLimit;
 use crate::config::{NatsSettings, Role};
 use crate::front::{Front, FrontSettings};
-use crate::nats::AccessError;
 use anyhow::Context as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,25 +58,16 @@ impl Connections {
     }
 }
 
-/// Returns the settings of the connection to the callers' server.
-pub(super) fn front_settings(
-    settings: &NatsSettings,
-    name: &str,
-) -> Result<FrontSettings, AccessError> {
-    let access = settings.access(Role::Front)?;
-
-    Ok(FrontSettings {
+/// Connects to the callers' server, and waits while none can be reached.
+async fn open_front(settings: &NatsSettings, name: &str) -> anyhow::Result<Front> {
+    let access = settings
+        .access(Role::Front)
+        .context("nats.front cannot be used")?;
+    let front_settings = FrontSettings {
         queue_messages: settings.queue_messages,
         connect_timeout: ROUND_TRIP_TIMEOUT,
         ..access.front(name)
-    })
-}
-
-/// Connects to the callers' server, and waits while none can be reached.
-async fn open_front(settings: &NatsSettings, name: &str) -> anyhow::Result<Front> {
-    let context = "nats.front cannot be used";
-    let access = settings.access(Role::Front).context(context)?;
-    let front_settings = front_settings(settings, name).context(context)?;
+    };
 
     until_connected(WaitLimit::FOREVER, || async {
         let front = Front::connect(front_settings.clone())
@@ -123,22 +113,6 @@ impl WorkerEvents {
     pub fn missing_right(&self) -> Option<String> {
         let (role, refused) = self.refused().into_iter().next()?;
         Some(missing_right(role, &refused))
-    }
-
-    /// Returns the connections that could not be opened with the newest settings, and why. The
-    /// former ones are in use.
-    pub fn not_renewed(&self) -> Vec<(Role, String)> {
-        let front = self.front.state().borrow().renewal.clone();
-        let renewals = [
-            (Role::Front, front),
-            (Role::Auth, self.auth.not_renewed()),
-            (Role::Truth, self.truth.not_renewed()),
-        ];
-
-        let failed = renewals
-            .into_iter()
-            .filter_map(|(role, error)| Some((role, error?)));
-        failed.collect()
     }
 
     /// Returns what the callers' server refused. A subscription counts as long as it is denied.

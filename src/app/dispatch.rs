@@ -1,7 +1,6 @@
 //! From a message to its reply: the reply wall first, then a permit, then the operation. Every
 //! admitted message gets exactly one reply.
 
-use super::permits::Permits;
 use super::stats::Counters;
 use crate::front::{
     Front, HeaderBlock, InvalidSubject, Message, PublishError, RawSubject, Subscription,
@@ -18,6 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,7 @@ const REPLY_TIME_MAX: Duration = Duration::from_millis(100);
 pub(super) struct Dispatcher {
     pub service: Service,
     pub counters: Arc<Counters>,
-    pub permits: Permits,
+    pub permits: Arc<Semaphore>,
     subjects: Subjects,
     wall: Arc<ReplyWall>,
     front: Front,
@@ -66,10 +66,11 @@ pub(super) struct Subscriptions {
 
 impl Dispatcher {
     pub fn new(service: Service, subjects: Subjects, wall: Arc<ReplyWall>, front: Front) -> Self {
+        let permits = Arc::new(Semaphore::new(service.limits.current().in_flight));
         Self {
             service,
             counters: Arc::default(),
-            permits: Permits::default(),
+            permits,
             subjects,
             wall,
             front,
@@ -143,17 +144,16 @@ impl Dispatcher {
         };
 
         let this = self.clone();
-        match self.permits.take(self.service.limits.current().in_flight) {
-            Some(permit) => {
-                let service = self.service.pinned();
+        match self.permits.clone().try_acquire_owned() {
+            Ok(permit) => {
                 handlers.spawn(async move {
-                    this.answer(&service, request).await;
+                    this.answer(request).await;
                     drop(permit);
                 });
             }
             // The reader answers by itself. That needs no task for each message, and a reader that
             // cannot send takes no more messages.
-            None => self.refuse_for_load(&request).await,
+            Err(_) => self.refuse_for_load(&request).await,
         }
     }
 
@@ -199,7 +199,7 @@ impl Dispatcher {
         );
     }
 
-    async fn answer(&self, service: &Service, request: Incoming) {
+    async fn answer(&self, request: Incoming) {
         let Incoming {
             operation,
             message,
@@ -215,7 +215,8 @@ impl Dispatcher {
             trace_id = tracing::field::Empty,
         );
 
-        let (encoding, answer) = decide(service, operation, message, arrived, &span)
+        let (encoding, answer) = self
+            .decide(operation, message, arrived, &span)
             .instrument(span.clone())
             .await;
 
@@ -232,6 +233,85 @@ impl Dispatcher {
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let code = refused.map_or("ok", Code::as_str);
         span.in_scope(|| info!(code, took_us, "request {id} was answered"));
+    }
+
+    /// Returns the answer and its encoding. A panic of the operation is an internal failure of this
+    /// request.
+    async fn decide(
+        &self,
+        operation: Option<Operation>,
+        message: Message,
+        arrived: Instant,
+        span: &Span,
+    ) -> (Encoding, Result<Value, Failure>) {
+        // Only servers write a status.
+        let readable = message.headers.as_ref().ok();
+        let Some(headers) = readable.filter(|headers| headers.status().is_none()) else {
+            let refusal = Refusal::bad_request("the headers cannot be read");
+            return (Encoding::default(), Err(refusal.into()));
+        };
+
+        let limits = self.service.limits.current().headers();
+        let headers = match RequestHeaders::parse(headers.iter(), &limits) {
+            Ok(headers) => headers,
+            Err((encoding, refusal)) => return (encoding, Err(refusal.into())),
+        };
+        if let Some(trace) = &headers.trace {
+            span.record("trace_id", trace.trace_id());
+        }
+
+        let encoding = headers.encoding;
+        let handled = AssertUnwindSafe(self.operate(operation, headers, message, arrived))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Failure::Internal(anyhow::anyhow!("the operation panicked"))));
+        (encoding, handled)
+    }
+
+    async fn operate(
+        &self,
+        operation: Option<Operation>,
+        headers: RequestHeaders,
+        message: Message,
+        arrived: Instant,
+    ) -> Result<Value, Failure> {
+        let limits = self.service.limits.current();
+        let operation = operation.ok_or_else(|| {
+            Refusal::bad_request("there is no such operation; see the contract's table")
+        })?;
+
+        // The reply has to arrive before the caller's time is up, so the work gets only a part of
+        // it.
+        let budget = headers
+            .timeout_ms
+            .unwrap_or(limits.deadline_ms)
+            .min(limits.deadline_max_ms);
+        let budget = Duration::from_millis(budget);
+        let deadline = arrived + budget - (budget / 10).min(REPLY_TIME_MAX);
+        if Instant::now() >= deadline {
+            let message = "the time for this request was up; nothing was done";
+            return Err(Refusal::new(Code::DeadlineExceeded, message).into());
+        }
+
+        let length = message.payload.len();
+        if length > limits.request_bytes {
+            return Err(Refusal::body_too_large(length, limits.request_bytes).into());
+        }
+        let body_limits = BodyLimits {
+            nesting: limits.nesting,
+        };
+        let body = decode(&message.payload, headers.encoding, &body_limits)?;
+        // Not held while the operation waits: its parts are in `headers` and `body` by now.
+        drop(message);
+
+        // In a box, because the compiler cannot handle a future as deeply nested as a request's.
+        let request = Request {
+            operation,
+            headers,
+            body,
+            deadline,
+        };
+        Box::pin(self.service.handle(request)).await
     }
 
     /// Sends the reply, or a smaller one if the server would not take it. Returns the code if it is
@@ -280,87 +360,6 @@ impl Dispatcher {
 
         Ok(())
     }
-}
-
-/// Returns the answer and its encoding. A panic of the operation is an internal failure of this
-/// request.
-async fn decide(
-    service: &Service,
-    operation: Option<Operation>,
-    message: Message,
-    arrived: Instant,
-    span: &Span,
-) -> (Encoding, Result<Value, Failure>) {
-    // Only servers write a status.
-    let readable = message.headers.as_ref().ok();
-    let Some(headers) = readable.filter(|headers| headers.status().is_none()) else {
-        let refusal = Refusal::bad_request("the headers cannot be read");
-        return (Encoding::default(), Err(refusal.into()));
-    };
-
-    let limits = service.limits.current().headers();
-    let headers = match RequestHeaders::parse(headers.iter(), &limits) {
-        Ok(headers) => headers,
-        Err((encoding, refusal)) => return (encoding, Err(refusal.into())),
-    };
-    if let Some(trace) = &headers.trace {
-        span.record("trace_id", trace.trace_id());
-    }
-
-    let encoding = headers.encoding;
-    let operated = operate(service, operation, headers, message, arrived);
-    let handled = AssertUnwindSafe(operated)
-        .catch_unwind()
-        .await
-        .unwrap_or_else(|_| Err(Failure::Internal(anyhow::anyhow!("the operation panicked"))));
-    (encoding, handled)
-}
-
-/// Decodes the body and runs the operation, within the limits of `service`.
-async fn operate(
-    service: &Service,
-    operation: Option<Operation>,
-    headers: RequestHeaders,
-    message: Message,
-    arrived: Instant,
-) -> Result<Value, Failure> {
-    let limits = service.limits.current();
-    let operation = operation.ok_or_else(|| {
-        Refusal::bad_request("there is no such operation; see the contract's table")
-    })?;
-
-    // The reply has to arrive before the caller's time is up, so the work gets only a part of
-    // it.
-    let budget = headers
-        .timeout_ms
-        .unwrap_or(limits.deadline_ms)
-        .min(limits.deadline_max_ms);
-    let budget = Duration::from_millis(budget);
-    let deadline = arrived + budget - (budget / 10).min(REPLY_TIME_MAX);
-    if Instant::now() >= deadline {
-        let message = "the time for this request was up; nothing was done";
-        return Err(Refusal::new(Code::DeadlineExceeded, message).into());
-    }
-
-    let length = message.payload.len();
-    if length > limits.request_bytes {
-        return Err(Refusal::body_too_large(length, limits.request_bytes).into());
-    }
-    let body_limits = BodyLimits {
-        nesting: limits.nesting,
-    };
-    let body = decode(&message.payload, headers.encoding, &body_limits)?;
-    // Not held while the operation waits: its parts are in `headers` and `body` by now.
-    drop(message);
-
-    // In a box, because the compiler cannot handle a future as deeply nested as a request's.
-    let request = Request {
-        operation,
-        headers,
-        body,
-        deadline,
-    };
-    Box::pin(service.handle(request)).await
 }
 
 impl Reply {

@@ -4,8 +4,6 @@
 use super::connect::ConnectionEvents;
 use super::connections::WorkerEvents;
 use super::echo::Echo;
-use super::permits::Permits;
-use super::reload_status::ReloadStatus;
 use super::stats::Counters;
 use crate::breaker::Breaker;
 use crate::handler::Service;
@@ -13,6 +11,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long the projection may be behind without a step before the worker counts as degraded.
 const STALL_MAX: Duration = Duration::from_secs(2);
@@ -24,8 +23,7 @@ pub(super) struct Health {
     pub counters: Arc<Counters>,
     pub events: WorkerEvents,
     pub echo: Echo,
-    pub permits: Permits,
-    pub reload_status: Arc<ReloadStatus>,
+    pub permits: Arc<Semaphore>,
     /// The prefix of the subjects of requests.
     pub prefix: String,
 }
@@ -62,7 +60,6 @@ impl Health {
         self.report_truth(&mut report);
         self.report_others(&mut report);
         self.report_connections(&mut report);
-        self.report_settings(&mut report);
 
         reasons
     }
@@ -143,21 +140,6 @@ impl Health {
         }
     }
 
-    fn report_settings(&self, report: &mut impl FnMut(&str, String)) {
-        for problem in self.reload_status.problems() {
-            report("settings", problem);
-        }
-
-        for (role, error) in self.events.not_renewed() {
-            let role = role.name();
-            let why = format!(
-                "nats.{role} cannot be connected with the changed settings, the former connection \
-                 is kept: {error}"
-            );
-            report("settings", why);
-        }
-    }
-
     /// Returns the worker's own part of the statistics: the object below `data`.
     pub fn to_json(&self) -> Value {
         let Service { owners, shard, .. } = &self.service;
@@ -181,7 +163,6 @@ impl Health {
             "truth": self.truth(),
             "postgres": {"breaker": breaker(owners.postgres()), "hosted": owners.hosted()},
             "projection": self.projection(),
-            "settings": self.reload_status.to_json(),
             "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         })
     }
@@ -189,10 +170,11 @@ impl Health {
     fn requests(&self) -> Value {
         let dropped = self.counters.dropped();
         let front = self.events.front.counters();
+        let limit = self.service.limits.current().in_flight;
 
         json!({
             "answered": self.counters.answered(),
-            "in_flight": self.permits.in_use(),
+            "in_flight": limit.saturating_sub(self.permits.available_permits()),
             "refused_for_load": self.counters.refused_for_load(),
             "dropped_without_reply_subject": dropped.no_reply_subject,
             "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,

@@ -11,10 +11,6 @@ mod health;
 mod maintain;
 mod operator;
 mod payload;
-mod permits;
-mod reload;
-mod reload_status;
-mod reload_worker;
 mod server;
 mod start;
 mod stats;
@@ -25,7 +21,6 @@ mod wait_limit;
 pub use backup::BackupSession;
 pub use maintain::Maintenance;
 pub use operator::OperatorSession;
-pub use reload::Reloading;
 pub use stats::{Counters, DropCounts};
 pub use wait_limit::{StillUnavailable, WaitLimit};
 
@@ -48,8 +43,6 @@ use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
 use echo::Echo;
 use health::Health;
-use reload::Reloader;
-use reload_worker::WorkerTarget;
 use start::{check_refusals, check_rights};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,9 +51,6 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use wait::Wait;
-
-/// The name of a worker's connections, which the servers show to operators.
-const WORKER_NAME: &str = "gofavorites worker";
 
 /// A worker that is ready to run.
 pub struct App {
@@ -73,8 +63,6 @@ pub struct App {
     bucket: Bucket,
     store: Store,
     settings: Settings,
-    /// Where to read the settings again, if anywhere.
-    reloading: Option<Reloading>,
 }
 
 /// What `init` did.
@@ -171,7 +159,6 @@ fn health(
     echo: Echo,
 ) -> Health {
     Health {
-        reload_status: Arc::default(),
         prefix: settings.worker.prefix.clone(),
         echo,
         service: dispatcher.service.clone(),
@@ -246,7 +233,7 @@ impl App {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
-        let connections = Connections::wait_for(&settings.nats, WORKER_NAME).await?;
+        let connections = Connections::wait_for(&settings.nats, "gofavorites worker").await?;
         let events = &*connections.truth.events;
         let wait = Wait {
             limit: WaitLimit::FOREVER,
@@ -302,16 +289,7 @@ impl App {
             bucket,
             store,
             settings,
-            reloading: None,
         })
-    }
-
-    /// Lets the worker read its settings again while it runs.
-    pub fn with_reloading(self, reloading: Reloading) -> Self {
-        Self {
-            reloading: Some(reloading),
-            ..self
-        }
     }
 
     /// The counters of this worker.
@@ -324,11 +302,8 @@ impl App {
     /// # Errors
     /// A task or a subscription ended that should not, the worker could not become ready, or
     /// requests were not finished in time.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut tasks = self.start_tasks().await?;
-        if let Some(reloading) = self.reloading.take() {
-            tasks.start("settings_reload", self.reloader(reloading).run())?;
-        }
         let discovery = tasks.start("discovery", self.discovery.clone().start()?)?;
         let handlers = TaskTracker::new();
         let mut subscriptions = self
@@ -448,24 +423,6 @@ impl App {
         tasks.start("truth_connection", opener.keep(truth.clone()))?;
 
         Ok(())
-    }
-
-    /// Returns the task that takes up changed settings.
-    fn reloader(&self, reloading: Reloading) -> Reloader<WorkerTarget> {
-        let target = WorkerTarget {
-            service: self.dispatcher.service.clone(),
-            front: self.connections.front.clone(),
-            auth: self.connections.auth.opener(),
-            truth: self.connections.truth.opener(),
-            truth_requester: self.requesters.1.clone(),
-            store: self.store.clone(),
-            name: WORKER_NAME,
-            started: self.settings.nats.clone(),
-            postgres_url: None,
-        };
-
-        let status = self.discovery.health.reload_status.clone();
-        Reloader::new(reloading, target, status)
     }
 
     /// Checks that the server has accepted the subscriptions, and reports that the worker is ready.

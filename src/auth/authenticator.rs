@@ -3,7 +3,6 @@
 
 use super::claims::{Demands, JwtError};
 use super::key_source::{KeySource, Reload};
-use super::key_sources::Keys;
 use super::keys::KeySetError;
 use super::revocation::{Revocation, RevocationLog, Standing};
 use super::verdict::{self, Terms, Verdict, VerdictError};
@@ -18,9 +17,10 @@ use async_nats::{HeaderMap, SubscribeError, Subscriber};
 use futures::future::{self, BoxFuture, Shared};
 use futures::{FutureExt as _, StreamExt as _};
 use std::collections::HashMap;
+use std::iter;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tracing::{error, info, warn};
@@ -65,7 +65,8 @@ struct Inner {
     requester: Requester,
     settings: AuthSettings,
     terms: Terms,
-    keys: RwLock<Arc<Keys>>,
+    verdict_keys: KeySource,
+    token_keys: Option<KeySource>,
     verdict_cache: VerdictCache,
     /// One permit for each question under way.
     permits: Arc<Semaphore>,
@@ -103,7 +104,8 @@ impl Authenticator {
     ///
     /// Fails if the keys or `algorithms` of the settings cannot be used.
     pub fn new(requester: Requester, settings: AuthSettings) -> Result<Self, KeySetError> {
-        let keys = Keys::new(&settings)?;
+        let verdict_keys = verdict_keys(&settings)?;
+        let token_keys = token_keys(&settings)?;
 
         let terms = Terms {
             issuer: settings.issuer.clone(),
@@ -128,7 +130,8 @@ impl Authenticator {
         Ok(Self(Arc::new(Inner {
             requester,
             terms,
-            keys: RwLock::new(Arc::new(keys)),
+            verdict_keys,
+            token_keys,
             verdict_cache: VerdictCache::new(settings.cache_entries, cache_ttl),
             permits: Arc::new(Semaphore::new(settings.in_flight)),
             in_flight: Mutex::default(),
@@ -178,12 +181,7 @@ impl Authenticator {
     /// Returns why a file of keys is unusable now, or `None` if all are usable. The keys that were
     /// read from the file before stay in force.
     pub fn key_error(&self) -> Option<String> {
-        self.0.keys().sources().find_map(KeySource::error)
-    }
-
-    /// Puts the keys of other settings in force. [`Keys::new`] has read them.
-    pub fn replace_keys(&self, keys: Keys) {
-        self.0.replace_keys(keys);
+        self.0.key_sources().find_map(KeySource::error)
     }
 
     /// Reads the files of keys at regular intervals, and puts their keys in force when they change.
@@ -210,7 +208,6 @@ impl Authenticator {
         mut gaps: watch::Receiver<u64>,
     ) -> Result<impl Future<Output = ()> + Send + use<>, SubscribeError> {
         let inner = self.0.clone();
-        let mut replacements = inner.requester.replacements();
         let mut messages = inner.subscribe_to_revocations().await?;
         gaps.mark_unchanged();
 
@@ -225,16 +222,10 @@ impl Authenticator {
                     message = messages.next() => match message {
                         Some(message) => inner.revoke(&message.payload),
                         None => {
-                            replacements.mark_known();
                             inner.forget_all();
                             messages = inner.subscribe_again().await;
                         }
                     },
-                    // The former client may still be open, but nothing keeps it connected.
-                    () = replacements.next() => {
-                        inner.forget_all();
-                        messages = inner.subscribe_again().await;
-                    }
                 }
             }
         })
@@ -315,33 +306,18 @@ impl Inner {
             leeway_s: self.settings.leeway_ms.div_ceil(1_000),
         };
 
-        let keys = self.keys();
-        keys.of_tokens
+        self.token_keys
             .as_ref()
             .is_none_or(|keys| keys.current().verify(token, &demands, unix_now()).is_ok())
     }
 
-    fn keys(&self) -> Arc<Keys> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.clone()
-    }
-
-    fn replace_keys(&self, keys: Keys) {
-        let former = self.keys();
-        let lacks_some = !keys.hold_all_of(&former);
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
-
-        if lacks_some {
-            // The removed key may have signed any of the cached verdicts, or their tokens.
-            self.forget_all();
-        }
-        self.key_reloads.fetch_add(1, Ordering::Relaxed);
+    fn key_sources(&self) -> impl Iterator<Item = &KeySource> {
+        iter::once(&self.verdict_keys).chain(&self.token_keys)
     }
 
     /// Reads each file of keys again.
     fn reload_keys(&self) {
-        let keys = self.keys();
-        for source in keys.sources() {
+        for source in self.key_sources() {
             let setting = source.setting();
             match source.reload() {
                 Reload::Unchanged => {}
@@ -436,7 +412,7 @@ impl Inner {
         let text = std::str::from_utf8(message).map_err(|_| JwtError::Malformed)?;
 
         Revocation::read(
-            &self.keys().of_verdicts.current(),
+            &self.verdict_keys.current(),
             &self.terms.issuer,
             &self.terms.audience,
             self.terms.leeway_s,
@@ -512,9 +488,30 @@ impl Inner {
 
     fn read_verdict(&self, answer: &[u8], token: &str) -> Result<Verdict, VerdictError> {
         let answer = std::str::from_utf8(answer).map_err(|_| JwtError::Malformed)?;
-        let keys = self.keys().of_verdicts.current();
+        let keys = self.verdict_keys.current();
 
         verdict::read(&keys, &self.terms, answer, token, unix_now())
+    }
+}
+
+fn verdict_keys(settings: &AuthSettings) -> Result<KeySource, KeySetError> {
+    let algorithms = &settings.algorithms;
+    if settings.verdict_keys.is_empty() {
+        KeySource::file("verdict_keys_file", &settings.verdict_keys_file, algorithms)
+    } else {
+        KeySource::inline("verdict_keys", &settings.verdict_keys, algorithms)
+    }
+}
+
+/// Returns the keys of callers' tokens, if the settings name any.
+fn token_keys(settings: &AuthSettings) -> Result<Option<KeySource>, KeySetError> {
+    let algorithms = &settings.algorithms;
+    if !settings.token_keys.is_empty() {
+        KeySource::inline("token_keys", &settings.token_keys, algorithms).map(Some)
+    } else if !settings.token_keys_file.as_os_str().is_empty() {
+        KeySource::file("token_keys_file", &settings.token_keys_file, algorithms).map(Some)
+    } else {
+        Ok(None)
     }
 }
 

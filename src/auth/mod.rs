@@ -9,7 +9,6 @@
 mod authenticator;
 mod claims;
 mod key_source;
-mod key_sources;
 mod keys;
 mod principal;
 mod revocation;
@@ -18,7 +17,6 @@ mod verdict;
 mod verdict_cache;
 
 pub use authenticator::{AuthCounts, AuthError, Authenticator};
-pub use key_sources::Keys;
 pub use keys::KeySetError;
 pub use principal::Principal;
 pub use settings::AuthSettings;

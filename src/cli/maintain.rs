@@ -1,7 +1,6 @@
 //! `gofavorites maintain`: purges old deletions from the bucket while workers run.
 
 use super::Settings;
-use super::serve::reloading;
 use super::show::{print, print_json};
 use super::wait::{Wait, unavailable};
 use crate::app::Maintenance;
@@ -37,7 +36,6 @@ impl Maintain {
         // Before anything else, so that a signal during the start is not missed.
         let shutdown = shutdown_signal().context("cannot listen for signals")?;
         let mut shutdown = std::pin::pin!(shutdown);
-        let reloading = reloading(&settings, self.settings.source())?;
 
         let maintenance = tokio::select! {
             maintenance = Maintenance::build(&settings, self.wait.limit()) => {
@@ -54,7 +52,7 @@ impl Maintain {
                 let signal = shutdown.await;
                 info!("received {signal}, stopping");
             };
-            maintenance.run(reloading, shutdown).await;
+            maintenance.run(shutdown).await;
             return Ok(());
         }
 

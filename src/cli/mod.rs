@@ -45,7 +45,6 @@ mod workers;
 
 pub use failed::{CommandError, error_chain};
 
-use crate::config::SettingsSource;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 
@@ -135,15 +134,9 @@ struct Settings {
 }
 
 impl Settings {
-    fn source(&self) -> SettingsSource {
-        SettingsSource {
-            file: nats_options::path(self.config.as_ref()),
-        }
-    }
-
     fn load(&self) -> anyhow::Result<crate::config::Settings> {
         Ok(crate::config::Settings::read(
-            self.source().file.as_deref(),
+            nats_options::path(self.config.as_ref()).as_deref(),
         )?)
     }
 
@@ -179,7 +172,7 @@ impl Cli {
             Command::Completions(completions) => completions.run(),
             Command::Man(pages) => pages.run(),
             Command::Version(version) => version.run().await,
-            Command::Serve(settings) => serve::run(settings.read()?, settings.source()).await,
+            Command::Serve(settings) => serve::run(settings.read()?).await,
             Command::Config(settings) => config::run(&settings.load()?),
             Command::Init(init) => init.run().await,
             Command::Shard(shard) => shard.run().await,

@@ -1,14 +1,10 @@
-//! The settings: the defaults, overridden by a file, overridden by the environment. They are
-//! checked together. A running worker reads them again, and takes up what can change meanwhile.
+//! The settings: the defaults, overridden by a file, overridden by the environment. They are read
+//! once and checked together.
 
 mod nats;
-mod reading;
 mod secrets;
-mod uptake;
 
 pub use nats::{NatsSettings, NatsUserSettings, Role};
-pub use reading::{Changes, Reading, SettingsSource};
-pub use uptake::{Uptake, uptake};
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
@@ -199,47 +195,6 @@ fn hidden<S: Serializer>(secret: &str, serializer: S) -> Result<S::Ok, S::Error>
 /// Writes URLs without their passwords.
 fn without_password<S: Serializer>(urls: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&crate::shard::without_password(urls))
-}
-
-impl SettingsError {
-    /// Returns each mistake, with what to do. No value of a setting stands in them, so they may be
-    /// logged.
-    pub fn problems(self) -> Vec<String> {
-        match self {
-            Self::Invalid(problems) => problems,
-            Self::Moved(problem) => vec![problem],
-            Self::Unreadable(error) => vec![without_values(&error)],
-        }
-    }
-}
-
-/// Returns what is wrong without the value, which may be a secret. `gofavorites config` shows it.
-fn without_values(error: &config::ConfigError) -> String {
-    use config::ConfigError;
-
-    let more = "`gofavorites config` shows more";
-    let unknown = |text: &str| {
-        let name = text.strip_prefix("unknown field ")?;
-        name.split(',').next().map(str::to_owned)
-    };
-
-    match error {
-        ConfigError::FileParse { .. } | ConfigError::Foreign(_) => {
-            format!("the file of the settings is missing or is not TOML: {more}")
-        }
-        ConfigError::Type { key: Some(key), .. } => {
-            format!("{key}: a value of another type: {more}")
-        }
-        ConfigError::At { error, key, .. } => {
-            let key = key.as_deref().unwrap_or("the settings");
-            format!("{key}: {}", without_values(error))
-        }
-        ConfigError::Message(text) => match unknown(text) {
-            Some(name) => format!("{name} is no setting of its section"),
-            None => format!("a setting has no possible value: {more}"),
-        },
-        _ => format!("the settings cannot be read: {more}"),
-    }
 }
 
 impl Settings {
@@ -606,30 +561,6 @@ mod tests {
             .to_string();
 
         assert!(error.contains("nmae"), "{error}");
-    }
-
-    #[test]
-    fn a_mistake_that_is_logged_shows_no_value() {
-        let cases = [
-            (
-                "[nats.front]\npassword = \"hush\nuser = \"u\"\n",
-                "not TOML",
-            ),
-            ("[limits]\nitems = \"hush\"\n", "items"),
-            ("[log]\nformat = \"hush\"\n", "format"),
-            ("[shard]\nnmae = \"hush\"\n", "nmae"),
-        ];
-
-        for (text, part) in cases {
-            let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
-            std::fs::write(file.path(), text).expect("written");
-
-            let error = Settings::read(Some(file.path())).expect_err("wrong");
-            let problems = error.problems().join("\n");
-
-            assert!(!problems.contains("hush"), "{problems}");
-            assert!(problems.contains(part), "{part}: {problems}");
-        }
     }
 
     #[test]

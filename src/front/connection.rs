@@ -59,9 +59,6 @@ impl Front {
             shared: shared.clone(),
             pool,
             registry: Registry::new(counters),
-            is_renewing: false,
-            proven: settings.clone(),
-            uses_proven: false,
         };
         let task = Task {
             context,
@@ -134,15 +131,6 @@ impl Front {
     /// Fails when the connection is lost first, or there is none.
     pub async fn flush(&self) -> Result<(), Disconnected> {
         self.ask(Command::Flush).await
-    }
-
-    /// Takes other servers, credentials and settings of TLS. If there is a connection, another one
-    /// is opened with them and takes over without losing a message. As long as that fails, the
-    /// present one stays in use, the attempt is repeated, and [`state`](Self::state) has the error.
-    /// The sizes of queues stay as they are.
-    pub fn renew(&self, settings: FrontSettings) {
-        // This fails if the connection is closed. It needs no other settings then.
-        let _ = self.commands.send(Command::Renew(Arc::new(settings)));
     }
 
     /// Flushes as [`flush`](Self::flush) does, then ends the connection and all subscriptions.

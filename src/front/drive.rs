@@ -74,9 +74,7 @@ pub(super) async fn drive(
                 Ok(next) => return Ok(LinkEnd::Replaced(Box::new(next))),
                 Err(error) => {
                     let error = with_sources(&error);
-                    if context.report_not_opened(&error) {
-                        warn!(error, "cannot open another connection to NATS, keeping this one");
-                    }
+                    warn!(error, "cannot open another connection to NATS, keeping this one");
                     session.replace_at = Some(Instant::now() + denied_delay());
                 }
             },

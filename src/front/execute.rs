@@ -3,9 +3,9 @@
 use super::context::Context;
 use super::encoder;
 use super::link::Link;
+use super::registry::Registry;
 use super::session::{Session, Waiter};
 use super::shared::Command;
-use tokio::time::Instant;
 
 /// Executes a command on a link.
 pub(super) fn execute(
@@ -36,12 +36,6 @@ pub(super) fn execute(
             }
         }
         Command::Flush(waiter) => session.ping(control, Waiter::Flush(waiter)),
-        Command::Renew(settings) => {
-            context.take_settings(settings);
-            // An attempt that is under way has the former settings.
-            session.replacement = None;
-            session.replace_at = Some(Instant::now());
-        }
         Command::Close(waiter) => {
             session.is_closing = true;
             session.replacement = None;
@@ -51,13 +45,10 @@ pub(super) fn execute(
 }
 
 /// Executes what can be done without a link. Returns `None` if the connection is to end.
-pub(super) fn execute_offline(command: Command, context: &mut Context) -> Option<()> {
-    let registry = &mut context.registry;
-
+pub(super) fn execute_offline(command: Command, registry: &mut Registry) -> Option<()> {
     match command {
         Command::Subscribe { sid, route } => registry.insert(sid, route),
         Command::Stop { sid } | Command::Forget { sid } => drop(registry.remove(sid)),
-        Command::Renew(settings) => context.take_settings(settings),
         // The dropped waiter reports to the handle that there is no connection.
         Command::Flush(_) => {}
         Command::Close(_) => return None,

@@ -2,7 +2,6 @@
 
 use super::outbox::Outbox;
 use super::registry::Route;
-use super::settings::FrontSettings;
 use super::state::{FrontCounters, FrontState};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,8 +24,6 @@ pub(super) enum Command {
     /// Answers once the server has processed everything that was sent before. The sender is dropped
     /// if the link is lost first.
     Flush(oneshot::Sender<()>),
-    /// Takes these settings, and changes over to a link that is opened with them.
-    Renew(Arc<FrontSettings>),
     /// As `Flush`, and ends the connection.
     Close(oneshot::Sender<()>),
 }

@@ -21,9 +21,6 @@ pub struct FrontState {
     pub refused: Option<Refusal>,
     /// Why the connection was lost last, or why the last attempt to connect again failed.
     pub lost: Option<String>,
-    /// Why no connection could be opened with the newest settings. `None` if the present one was,
-    /// or if they are being tried for the first time.
-    pub renewal: Option<String>,
     /// The server of the newest connection.
     pub info: Arc<ServerInfo>,
 }

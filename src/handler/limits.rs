@@ -7,8 +7,8 @@ use crate::owners::{Denied, Owners, Pace};
 use crate::wire::{Code, Fields, HeaderLimits, REFUSAL_BYTES, REPLY_HEADER_BYTES_MAX, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
 /// Every bound on what callers send and get.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -53,7 +53,7 @@ pub struct Limits {
 /// `max_payload`.
 #[derive(Clone, Debug)]
 pub struct LimitsInForce {
-    set: Arc<RwLock<Arc<Limits>>>,
+    set: Arc<Limits>,
     max_payload: Arc<AtomicUsize>,
 }
 
@@ -61,35 +61,16 @@ impl LimitsInForce {
     /// Takes the limits of the settings, and the server's `max_payload` in bytes; 0 is no bound.
     pub fn new(set: Limits, max_payload: usize) -> Self {
         Self {
-            set: Arc::new(RwLock::new(Arc::new(set))),
+            set: Arc::new(set),
             max_payload: Arc::new(AtomicUsize::new(max_payload)),
         }
     }
 
     /// The limits as they are now.
     pub fn current(&self) -> Limits {
-        let mut limits = Limits::clone(&self.set());
+        let mut limits = Limits::clone(&self.set);
         limits.reply_bytes = limits.reply_bytes.min(self.reply_capacity());
         limits
-    }
-
-    /// Puts other limits of the settings in force.
-    pub fn replace(&self, limits: Limits) {
-        *self.set.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
-    }
-
-    /// Returns the same limits for one request: they stay as they are when others are put in force.
-    /// Only the server's `max_payload` may still change.
-    pub fn pinned(&self) -> Self {
-        Self {
-            set: Arc::new(RwLock::new(self.set())),
-            max_payload: self.max_payload.clone(),
-        }
-    }
-
-    fn set(&self) -> Arc<Limits> {
-        let set = self.set.read().unwrap_or_else(PoisonError::into_inner);
-        set.clone()
     }
 
     /// The largest body of a reply that the server takes, in bytes.
@@ -108,7 +89,7 @@ impl LimitsInForce {
     /// Which limits of the settings the server's `max_payload` is too small for, each with what to
     /// change.
     pub fn payload_problems(&self) -> Vec<String> {
-        self.set()
+        self.set
             .payload_problems(self.max_payload.load(Ordering::Relaxed))
     }
 }
@@ -177,7 +158,7 @@ impl Limits {
 
     /// Which limits a server's `max_payload` is too small for, each with what to change. The server
     /// counts headers and body together; 0 is no bound.
-    pub fn payload_problems(&self, max_payload: usize) -> Vec<String> {
+    fn payload_problems(&self, max_payload: usize) -> Vec<String> {
         let sizes = [
             ("reply_bytes", self.reply_bytes, REPLY_HEADER_BYTES_MAX),
             (
@@ -310,25 +291,6 @@ mod tests {
     #[test]
     fn the_defaults_fit_the_servers_default() {
         assert!(Limits::default().payload_problems(1 << 20).is_empty());
-    }
-
-    #[test]
-    fn a_request_keeps_the_limits_that_it_began_with() {
-        let limits = LimitsInForce::new(Limits::default(), 1 << 20);
-        let before = limits.pinned();
-
-        limits.replace(Limits {
-            items: 1,
-            ..Limits::default()
-        });
-
-        assert_eq!(before.current().items, 500);
-        assert_eq!(limits.current().items, 1);
-        assert_eq!(limits.pinned().current().items, 1);
-
-        limits.set_max_payload(10_000);
-        let reply_bytes = 10_000 - REPLY_HEADER_BYTES_MAX;
-        assert_eq!(before.current().reply_bytes, reply_bytes);
     }
 
     #[test]

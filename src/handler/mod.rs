@@ -71,16 +71,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Returns the service for one request, whose limits stay as they are until it ends.
-    pub fn pinned(&self) -> Self {
-        Self {
-            limits: self.limits.pinned(),
-            ..self.clone()
-        }
-    }
-
-    /// Handles one request, and returns the body of its reply. The service is a
-    /// [`pinned`](Self::pinned) one.
+    /// Handles one request, and returns the body of its reply.
     ///
     /// # Errors
     /// The [`Failure`] that the caller gets instead, as [`Failure::refusal`].

@@ -29,7 +29,6 @@ pub(super) async fn confirm(
         reference.on_silence(),
     ) {
         (Ok(Answer::Found(known)), _) => {
-            let known = known.within(&service.limits.current().item);
             instrument.fill_in(known.ticker, known.mic, known.currency, known.name);
             Ok(())
         }

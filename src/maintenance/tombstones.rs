@@ -48,7 +48,6 @@ impl Default for MaintainSettings {
 }
 
 /// Forgets old deletions of every owner in the bucket.
-#[derive(Clone)]
 pub struct Maintainer {
     keyring: Keyring,
     bucket: Bucket,
@@ -92,12 +91,6 @@ impl Maintainer {
             settings,
             keys_max,
         }
-    }
-
-    /// Takes other settings, for the next round.
-    pub fn set_rules(&mut self, settings: MaintainSettings, keys_max: usize) {
-        self.settings = settings;
-        self.keys_max = keys_max;
     }
 
     /// Goes through the bucket once. Fails only if the bucket cannot be scanned.

@@ -69,22 +69,14 @@ impl Traffic {
         let spent = self
             .even_at_us
             .try_update(Ordering::AcqRel, Ordering::Acquire, |even_at| {
-                // A burst that was larger, at a lower rate, counts as one that is used up now.
-                let even_at = even_at.clamp(now, now + limit);
-                let next = even_at + each;
+                let next = even_at.max(now) + each;
                 (next <= now + limit).then_some(next)
             });
 
         let wait = |even_at: u64| {
-            let even_at = even_at.clamp(now, now + limit);
-            Duration::from_micros((even_at + each).saturating_sub(now + limit))
+            Duration::from_micros((even_at.max(now) + each).saturating_sub(now + limit))
         };
-        let used = |even_at: u64| {
-            even_at
-                .clamp(now, now + limit)
-                .saturating_sub(now)
-                .div_ceil(each)
-        };
+        let used = |even_at: u64| even_at.saturating_sub(now).div_ceil(each);
         spent.map(|_| ()).map_err(|even_at| Denied::TooFast {
             wait: wait(even_at),
             used: used(even_at),

@@ -120,7 +120,9 @@ const TYPICAL_OWNER_BYTES: u64 = 8_192;
 /// fits into each part. An owner that does not fit is not cached, and would be loaded again for
 /// each request.
 pub(super) fn owner_cache(bytes: u64, heaviest: u64) -> OwnerCache {
-    let parts = parts(bytes, heaviest);
+    let fitting = (bytes / 10 * 9) / heaviest.max(1);
+    let parts = usize::try_from(fitting.clamp(1, 64)).unwrap_or(1);
+    let parts = 1 << parts.ilog2();
 
     let options = OptionsBuilder::new()
         .shards(parts)
@@ -135,15 +137,6 @@ pub(super) fn owner_cache(bytes: u64, heaviest: u64) -> OwnerCache {
         // The builder fails only if a number is missing, and none is.
         Err(_) => Cache::with(0, bytes, Weigher, DefaultHashBuilder::default(), InUse),
     }
-}
-
-/// Returns the number of parts of a cache of `bytes`: as many as possible such that an owner of
-/// `heaviest` bytes fits into each part.
-pub(super) fn parts(bytes: u64, heaviest: u64) -> usize {
-    let fitting = (bytes / 10 * 9) / heaviest.max(1);
-    let parts = usize::try_from(fitting.clamp(1, 64)).unwrap_or(1);
-
-    1 << parts.ilog2()
 }
 
 /// How long hosting is not tried again after its first failure. Each further failure doubles the

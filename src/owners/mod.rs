@@ -322,19 +322,6 @@ impl Owners {
         self.0.store.breaker()
     }
 
-    /// Returns whether an owner of that many bytes fits into a part of the memory for owners. The
-    /// parts were made at start, for the largest owner that the limits permitted then.
-    pub fn caches(&self, heaviest_bytes: u64) -> bool {
-        let OwnersSettings {
-            read,
-            heaviest_bytes: permitted_at_start,
-            ..
-        } = &self.0.settings;
-
-        cache::parts(read.cache_bytes, heaviest_bytes)
-            >= cache::parts(read.cache_bytes, *permitted_at_start)
-    }
-
     /// The limits of this module: the memory for owners in bytes, and how often a write is retried
     /// after a lost race.
     pub fn bounds(&self) -> (u64, u64) {

@@ -31,19 +31,6 @@ pub struct Listing {
 
 opaque_debug!(Answer, Listing);
 
-impl Listing {
-    /// Returns the listing without what is longer than these limits permit. They may be others than
-    /// those with which the answer was read.
-    pub fn within(mut self, limits: &ItemLimits) -> Self {
-        self.ticker
-            .take_if(|ticker| Ticker::parse(ticker.as_str(), limits).is_err());
-        self.name
-            .take_if(|name| InstrumentName::parse(name.as_str(), limits).is_err());
-
-        self
-    }
-}
-
 impl Answer {
     /// Reads `{found, name?, ticker?, mic?, currency?}` in JSON. Other fields are ignored, and so
     /// is one of these that breaks its rule.

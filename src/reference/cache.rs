@@ -51,11 +51,6 @@ impl AnswerCache {
         }
     }
 
-    /// Removes all answers.
-    pub(super) fn clear(&self) {
-        self.answers.clear();
-    }
-
     /// The number of cached answers.
     pub(super) fn count(&self) -> u64 {
         self.answers.len() as u64

@@ -14,7 +14,7 @@ use futures::future::{self, BoxFuture, Shared};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -40,7 +40,7 @@ struct Inner {
     requester: Requester,
     settings: ReferenceSettings,
     /// The limits on what an answer may fill in.
-    limits: RwLock<ItemLimits>,
+    limits: ItemLimits,
     cache: AnswerCache,
     /// One permit for each question under way.
     permits: Arc<Semaphore>,
@@ -91,7 +91,7 @@ impl ReferenceClient {
 
         Some(Self(Arc::new(Inner {
             requester,
-            limits: RwLock::new(limits),
+            limits,
             cache: AnswerCache::new(settings.cache_entries, found_ttl, unknown_ttl),
             permits: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             in_flight: Mutex::default(),
@@ -106,20 +106,6 @@ impl ReferenceClient {
     /// The circuit breaker of the reference service.
     pub fn breaker(&self) -> &Breaker {
         &self.0.breaker
-    }
-
-    /// Takes other limits on what answers fill in. The cached answers were read within the former
-    /// ones, so the client asks again.
-    pub fn set_limits(&self, limits: &ItemLimits) {
-        let mut current = self
-            .0
-            .limits
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *current = limits.clone();
-        drop(current);
-
-        self.0.cache.clear();
     }
 
     /// What happens to an instrument if the reference service does not answer.
@@ -272,8 +258,7 @@ impl Inner {
             return Err(ReferenceError::Refused);
         }
 
-        let limits = self.limits.read().unwrap_or_else(PoisonError::into_inner);
-        Answer::read(&reply.payload, &limits)
+        Answer::read(&reply.payload, &self.limits)
     }
 
     /// Logs an answer that cannot be used, ever more seldom.

@@ -96,7 +96,7 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(SILENCE_MAX)
-            .connect_lazy_with(self.options().application_name(LISTENER));
+            .connect_lazy_with(self.options.clone().application_name(LISTENER));
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
         listener

@@ -58,7 +58,7 @@ impl Store {
         let mut connection = match attempt.0.take() {
             Some(connection) => connection,
             None => {
-                let mut connection = PgConnection::connect_with(&self.options()).await?;
+                let mut connection = PgConnection::connect_with(&self.options).await?;
                 set_timeouts(&mut connection, STATEMENT_TIMEOUT, OPEN_TRANSACTION_TIMEOUT).await?;
                 connection
             }

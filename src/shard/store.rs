@@ -16,9 +16,6 @@ use tokio::time::timeout;
 /// The schema that this version of the service reads and writes.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
-/// How long the first connection with another URL may take.
-const RENEW_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The advisory lock between hosting and projection, so that neither can miss the other. It is held
 /// in shared mode while an owner's row is inserted, and exclusively while the projection looks
 /// owners up.
@@ -53,7 +50,7 @@ pub enum ShardError {
 #[derive(Clone)]
 pub struct Store {
     pools: Arc<RwLock<Pools>>,
-    options: Arc<RwLock<PgConnectOptions>>,
+    pub(super) options: PgConnectOptions,
     settings: ShardSettings,
     breaker: Breaker,
     /// Whether connections of the pools may be dead. The client does not notice that by itself.
@@ -70,13 +67,20 @@ impl Store {
     ///
     /// Fails if `url` is not the URL of a Postgres database.
     pub fn new(settings: &ShardSettings) -> Result<Self, ShardError> {
-        let options = Arc::new(RwLock::new(options_of(&settings.url)?));
+        let options = PgConnectOptions::from_str(&settings.url)
+            .map_err(|_| {
+                ShardError::Unfit(
+                    "postgres.url is not of the form postgres://user:password@host:port/database"
+                        .into(),
+                )
+            })?
+            .application_name("gofavorites");
         let breaker = Breaker::new("Postgres", {
             let options = options.clone();
             let limit = Duration::from_millis(settings.call_ms / 2);
-            move || answers(current(&options), limit)
+            move || answers(options.clone(), limit)
         });
-        let pools = Arc::new(RwLock::new(Pools::new(settings, &current(&options))));
+        let pools = Arc::new(RwLock::new(Pools::new(settings, &options)));
 
         Ok(Self {
             pools,
@@ -117,62 +121,14 @@ impl Store {
     /// A call that still uses an old pool ends as it would have ended.
     fn pools(&self) -> Pools {
         if self.is_up() && self.suspect.swap(false, Ordering::AcqRel) {
-            self.renew_pools();
+            let fresh = Pools::new(&self.settings, &self.options);
+            *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         }
 
         self.pools
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    fn renew_pools(&self) {
-        // The options are read under the lock, so that the last pools have the newest ones.
-        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
-        *pools = Pools::new(&self.settings, &self.options());
-    }
-
-    /// How to make a new connection.
-    pub(super) fn options(&self) -> PgConnectOptions {
-        current(&self.options)
-    }
-
-    /// Returns whether the URL names the database that this store uses. It may have another user or
-    /// password, and other parameters of TLS.
-    ///
-    /// # Errors
-    ///
-    /// Fails if it is not the URL of a Postgres database.
-    pub fn is_same_database(&self, url: &str) -> Result<bool, ShardError> {
-        let place = |options: &PgConnectOptions| {
-            let socket = options.get_socket().cloned();
-            let host = options.get_host().to_owned();
-            let database = options.get_database().map(str::to_owned);
-            (socket, host, options.get_port(), database)
-        };
-
-        Ok(place(&options_of(url)?) == place(&self.options()))
-    }
-
-    /// Uses the URL for new connections, once one could be made with it. Calls under way go on with
-    /// the connections that they have.
-    ///
-    /// # Errors
-    ///
-    /// No connection could be made. The former URL stays in use.
-    pub async fn renew(&self, url: &str) -> Result<(), ShardError> {
-        let options = options_of(url)?;
-        let attempt = async {
-            let connection = PgConnection::connect_with(&options).await?;
-            connection.close().await
-        };
-        timeout(RENEW_TIMEOUT, attempt)
-            .await
-            .map_err(|_| ShardError::TimedOut)??;
-
-        *self.options.write().unwrap_or_else(PoisonError::into_inner) = options;
-        self.renew_pools();
-        Ok(())
     }
 
     /// Does work that a request waits for, within the time limit of a call. Fails at once while
@@ -229,7 +185,7 @@ impl Store {
         // A connection of its own, because a migration has no time limit.
         let pool = PgPoolOptions::new()
             .max_connections(1)
-            .connect_lazy_with(self.options());
+            .connect_lazy_with(self.options.clone());
 
         let applied = applied_migrations(&mut *pool.acquire().await?).await?;
         if !applied.is_empty() {
@@ -367,22 +323,6 @@ fn check_migrations(applied: &[AppliedMigration]) -> Result<(), ShardError> {
     } else {
         unfit("it is of an older version of the service: run `gofavorites init`")
     }
-}
-
-/// Reads a URL.
-fn options_of(url: &str) -> Result<PgConnectOptions, ShardError> {
-    let options = PgConnectOptions::from_str(url).map_err(|_| {
-        ShardError::Unfit(
-            "postgres.url is not of the form postgres://user:password@host:port/database".into(),
-        )
-    })?;
-
-    Ok(options.application_name("gofavorites"))
-}
-
-fn current(options: &RwLock<PgConnectOptions>) -> PgConnectOptions {
-    let options = options.read().unwrap_or_else(PoisonError::into_inner);
-    options.clone()
 }
 
 /// Returns whether Postgres accepts a new connection and answers on it.

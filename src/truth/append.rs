@@ -3,7 +3,7 @@
 use super::api::{Ack, ApiError};
 use super::bucket::{Bucket, TruthError, admit, report_end};
 use crate::domain::Version;
-use crate::requester::{CallError, Requester};
+use crate::requester::CallError;
 use crate::seal::{OwnerKey, RecordName};
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -72,8 +72,6 @@ impl Bucket {
             .map_err(AppendError::NotWritten)?
             .unused();
 
-        // A batch that went over two connections could arrive out of order.
-        let requester = self.requester.pinned();
         let count = records.len();
         let batch = (count > 1).then(|| uuid::Uuid::now_v7().simple().to_string());
         for (i, record) in records.iter().enumerate() {
@@ -90,7 +88,7 @@ impl Bucket {
 
             let subject = self.published(&self.subject(owner, &record.name));
             if i + 1 < count {
-                publish_member(&requester, subject, headers, record.value.clone(), deadline)
+                self.publish_member(subject, headers, record.value.clone(), deadline)
                     .await?;
                 continue;
             }
@@ -99,7 +97,7 @@ impl Bucket {
                 headers.insert(BATCH_COMMIT, "1");
             }
             return self
-                .publish_last(&requester, subject, headers, record.value.clone(), deadline)
+                .publish_last(subject, headers, record.value.clone(), deadline)
                 .await;
         }
 
@@ -108,9 +106,30 @@ impl Bucket {
         )))
     }
 
+    /// Publishes a member of a batch that is not its last. The server does not acknowledge it, and
+    /// stores nothing of the batch before the last member has come.
+    async fn publish_member(
+        &self,
+        subject: String,
+        headers: HeaderMap,
+        value: Bytes,
+        deadline: Instant,
+    ) -> Result<(), AppendError> {
+        if !self.requester.is_connected() {
+            return Err(AppendError::NotWritten(CallError::NotConnected.into()));
+        }
+
+        let client = self.requester.client();
+        let sent = client.publish_with_headers(subject, headers, value);
+        match tokio::time::timeout_at(deadline, sent).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(AppendError::NotWritten(CallError::NotConnected.into())),
+            Err(_) => Err(AppendError::NotWritten(CallError::TimedOut.into())),
+        }
+    }
+
     async fn publish_last(
         &self,
-        requester: &Requester,
         subject: String,
         headers: HeaderMap,
         value: Bytes,
@@ -118,7 +137,8 @@ impl Bucket {
     ) -> Result<Version, AppendError> {
         let attempt = admit(&self.writing).map_err(AppendError::NotWritten)?;
         let call_deadline = self.deadline();
-        let result = requester
+        let result = self
+            .requester
             .ask(subject, headers, value, deadline.min(call_deadline))
             .await;
 
@@ -135,28 +155,6 @@ impl Bucket {
                 .filter(|v| !v.is_none())
                 .ok_or(AppendError::InDoubt),
         }
-    }
-}
-
-/// Publishes a member of a batch that is not its last. The server does not acknowledge it, and
-/// stores nothing of the batch before the last member has come.
-async fn publish_member(
-    requester: &Requester,
-    subject: String,
-    headers: HeaderMap,
-    value: Bytes,
-    deadline: Instant,
-) -> Result<(), AppendError> {
-    if !requester.is_connected() {
-        return Err(AppendError::NotWritten(CallError::NotConnected.into()));
-    }
-
-    let client = requester.client();
-    let sent = client.publish_with_headers(subject, headers, value);
-    match tokio::time::timeout_at(deadline, sent).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(AppendError::NotWritten(CallError::NotConnected.into())),
-        Err(_) => Err(AppendError::NotWritten(CallError::TimedOut.into())),
     }
 }
 

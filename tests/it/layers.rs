@@ -29,9 +29,8 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// Modules of one layer where the first may name the second.
-const ALLOWED: [(&str, &str); 4] = [
+const ALLOWED: [(&str, &str); 3] = [
     ("app", "config"),
-    ("app", "telemetry"),
     ("telemetry", "config"),
     ("dev", "shutdown"),
 ];

@@ -3,7 +3,7 @@
 
 use crate::harness::{kept_directory, shared};
 use async_nats::{ConnectOptions, HeaderMap};
-use gofavorites::config::{Settings, Uptake, uptake};
+use gofavorites::config::Settings;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -647,36 +647,5 @@ fn the_document_of_settings_has_each_with_its_default() {
         };
         let is_there = name == "item" || rows.iter().any(|row| row.is_about(name));
         assert!(is_there, "{name} is not in the document");
-    }
-}
-
-/// Returns whether a name in backticks stands for the setting: its own name, or that of a section
-/// with `.*`.
-fn stands_for(written: &str, name: &str) -> bool {
-    match written.strip_suffix('*') {
-        Some(section) => section.contains('.') && name.starts_with(section),
-        None => written == name,
-    }
-}
-
-#[test]
-fn the_document_of_settings_says_what_a_running_worker_takes_up() {
-    let document = text("docs/settings.md");
-    let list = section(&document, "What a running worker takes up");
-    let written: Vec<&str> = list
-        .lines()
-        .skip_while(|line| !line.starts_with("- "))
-        .flat_map(|line| line.split('`').skip(1).step_by(2))
-        .collect();
-
-    for name in Settings::default().named().keys() {
-        if name.ends_with(".inbox_prefix") {
-            // The list has these as the exception of their sections.
-            continue;
-        }
-
-        let is_written = written.iter().any(|written| stands_for(written, name));
-        let counts = uptake(name) != Some(Uptake::Restart);
-        assert_eq!(is_written, counts, "{name}");
     }
 }

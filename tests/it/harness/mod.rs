@@ -11,7 +11,6 @@ mod hub;
 mod hub_of_three;
 mod jwt;
 mod leaves;
-mod live;
 pub mod load;
 mod process;
 mod proxy;
@@ -32,7 +31,6 @@ pub use certificates::{Authority, Certificate};
 pub use cluster::Cluster;
 pub use jwt::Operator;
 pub use leaves::Leaves;
-pub use live::{LiveSettings, replace};
 pub use process::Process;
 
 pub use proxy::Proxy;

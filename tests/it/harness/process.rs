@@ -1,14 +1,14 @@
 //! A worker as operators run it: a process of its own, which ends with an exit code.
 
-use super::live::{replace, toml_of};
 use super::world::World;
-use gofavorites::config::Settings;
+use gofavorites::config::{Role, Settings};
 use gofavorites::domain::next;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
+use toml::{Table, Value};
 
 /// How long a process may take for any step.
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -19,8 +19,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// A running `gofavorites serve`, which is killed when it is dropped.
 pub struct Process {
     child: Child,
-    settings: Settings,
-    file: PathBuf,
     ready: PathBuf,
     log: PathBuf,
 }
@@ -44,7 +42,21 @@ impl World {
         let log = place("log");
         settings.worker.ready_file = ready.clone();
 
-        replace(&file, &toml_of(&settings));
+        // The printed settings hide the secrets, so they are put back.
+        let mut shown: Table = toml::from_str(&settings.shown().expect("TOML")).expect("TOML");
+        for (section, field, secret) in [
+            ("nats", "url", &settings.nats.url),
+            ("postgres", "url", &settings.postgres.url),
+            ("keys", "identity", &settings.keys.identity),
+            ("keys", "encryption", &settings.keys.encryption),
+        ] {
+            shown[section][field] = Value::String(secret.clone());
+        }
+        for role in Role::ALL {
+            let password = settings.nats.user(role).password.clone();
+            shown["nats"][role.name()]["password"] = Value::String(password);
+        }
+        std::fs::write(&file, toml::to_string(&shown).expect("TOML")).expect("written");
 
         let child = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
             .args(["serve", "--config"])
@@ -55,13 +67,7 @@ impl World {
             .spawn()
             .expect("started");
 
-        Process {
-            child,
-            settings,
-            file,
-            ready,
-            log,
-        }
+        Process { child, ready, log }
     }
 }
 
@@ -95,12 +101,6 @@ impl Process {
     /// Returns what the worker logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("a log")
-    }
-
-    /// Changes the settings in the worker's file.
-    pub fn change_settings(&mut self, change: impl FnOnce(&mut Settings)) {
-        change(&mut self.settings);
-        replace(&self.file, &toml_of(&self.settings));
     }
 
     /// Sends a signal to the process.

@@ -5,7 +5,7 @@ use super::serial::{Permit, shared};
 use super::servers::{Shared, shared_servers};
 use async_nats::{Client, ConnectOptions};
 use futures::StreamExt as _;
-use gofavorites::app::{self, App, Counters, Reloading};
+use gofavorites::app::{self, App, Counters};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
 use gofavorites::dev::role::Role;
@@ -291,22 +291,10 @@ impl World {
     /// The worker does not start.
     pub async fn try_worker(&self, mut settings: Settings) -> anyhow::Result<Worker> {
         let name = format!("ready-{}", uuid::Uuid::now_v7());
-        settings.worker.ready_file = self.directory.join(name);
+        let ready = self.directory.join(name);
+        settings.worker.ready_file = ready.clone();
 
-        self.try_reloading_worker(settings, None).await
-    }
-
-    /// Starts a worker with these settings, which name its ready file, and waits until it is ready.
-    pub(super) async fn try_reloading_worker(
-        &self,
-        settings: Settings,
-        reloading: Option<Reloading>,
-    ) -> anyhow::Result<Worker> {
-        let ready = settings.worker.ready_file.clone();
-        let mut app = App::build(settings).await?;
-        if let Some(reloading) = reloading {
-            app = app.with_reloading(reloading);
-        }
+        let app = App::build(settings).await?;
         let counters = app.counters();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = tokio::spawn(app.run(async {
