@@ -266,7 +266,7 @@ mod tests {
     fn a_token_file_must_be_private() {
         let file = tempfile::NamedTempFile::new().expect("a file");
         fs::write(file.path(), "hush\n").expect("written");
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).expect("set");
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).expect("set");
         let place = Place {
             token_file: Some(file.path().to_owned()),
             ..Place::default()
