@@ -21,13 +21,17 @@ RUN cargo build --release --locked --no-default-features --features dev \
   && cargo clean --release --locked --package gofavorites \
   && rm -r src tests
 
-# With the development platform: a stand-in auth service that vouches for anybody, and `dev prepare`. Never ship this.
-FROM dependencies-dev AS build-dev
-COPY .ci/image-root build.rs ./
+# What the program is built from.
+FROM scratch AS sources
+COPY .ci/image-root build.rs /
 COPY .sqlx .sqlx
 COPY migrations migrations
 COPY nats nats
 COPY src src
+
+# With the development platform: a stand-in auth service that vouches for anybody, and `dev prepare`. Never ship this.
+FROM dependencies-dev AS build-dev
+COPY --from=sources / ./
 ARG GOFAVORITES_COMMIT
 ARG SOURCE_DATE_EPOCH
 # A dependency is built again if SOURCE_DATE_EPOCH is another, so the build script gets the date by another name.
@@ -52,11 +56,7 @@ ENTRYPOINT ["/usr/bin/gofavorites-dev"]
 CMD ["dev", "--help"]
 
 FROM dependencies AS build
-COPY .ci/image-root build.rs ./
-COPY .sqlx .sqlx
-COPY migrations migrations
-COPY nats nats
-COPY src src
+COPY --from=sources / ./
 ARG GOFAVORITES_COMMIT
 ARG SOURCE_DATE_EPOCH
 RUN cargo clean --release --locked --package gofavorites \

@@ -1,13 +1,10 @@
 //! The session of `backup`: a connection to the bucket with a NATS user of its own, and no Postgres.
 
+use super::bucket_session::BucketSession;
 use super::connect::Connection;
-use super::wait::Wait;
 use super::wait_limit::WaitLimit;
-use crate::config::{Role, Settings};
+use crate::config::Settings;
 use crate::maintenance::Backups;
-use crate::requester::Requester;
-use crate::seal::Keyring;
-use crate::truth::Bucket;
 use anyhow::bail;
 use std::error::Error;
 use std::time::Duration;
@@ -29,23 +26,15 @@ pub struct BackupSession {
 impl BackupSession {
     /// Connects. Waits while no server can be reached, or JetStream does not answer, up to `limit`.
     pub async fn open(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Self> {
-        settings.check()?;
-        let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
-
         let name = "gofavorites backup";
-        let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
-        let requester = Requester::start(connection.client.clone()).await?;
-        let bucket = Bucket::new(requester, settings.truth.clone(), BARRIER_NAME);
-        let wait = Wait {
-            limit,
-            events: Some(&connection.events),
-        };
-        wait.until_available("the bucket", || bucket.exists())
+        let session = BucketSession::open(settings, name, BARRIER_NAME, limit).await?;
+        let wait = session.wait();
+        wait.until_available("the bucket", || session.bucket.exists())
             .await?;
 
         Ok(Self {
-            backups: Backups::new(keyring, bucket),
-            connection,
+            backups: Backups::new(session.keyring, session.bucket),
+            connection: session.connection,
         })
     }
 

@@ -1,15 +1,11 @@
 //! The program that forgets old deletions. It runs beside the workers with a NATS user of its own,
 //! because no worker may purge.
 
-use super::connect::Connection;
-use super::wait::Wait;
+use super::bucket_session::BucketSession;
 use super::wait_limit::WaitLimit;
-use crate::config::{Role, Settings};
+use crate::config::Settings;
 use crate::maintenance::{Maintainer, Round};
 use crate::owners::OwnersError;
-use crate::requester::Requester;
-use crate::seal::Keyring;
-use crate::truth::Bucket;
 use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,21 +25,17 @@ impl Maintenance {
     /// Connects, and checks the server, and the bucket against the keys and the settings. Waits for
     /// what is only unavailable, up to `limit`.
     pub async fn build(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Self> {
-        settings.check()?;
-        let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
-
         let name = "gofavorites maintain";
-        let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
+        let session = BucketSession::open(settings, name, BARRIER_NAME, limit).await?;
+        session.check_bucket().await?;
 
-        let requester = Requester::start(connection.client.clone()).await?;
-        let bucket = Bucket::new(requester.clone(), settings.truth.clone(), BARRIER_NAME);
-        let wait = Wait {
-            limit,
-            events: Some(&connection.events),
-        };
-        wait.until_available("the bucket", || bucket.check(keyring.fingerprints()))
-            .await?;
-
+        let BucketSession {
+            keyring,
+            connection,
+            requester,
+            bucket,
+            ..
+        } = session;
         let rules = settings.maintain.clone();
         let pause = Duration::from_secs(rules.pause_s);
         Ok(Self {

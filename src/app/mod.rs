@@ -2,6 +2,7 @@
 //! order.
 
 mod backup;
+mod bucket_session;
 mod connect;
 mod connections;
 mod discovery;
@@ -37,7 +38,7 @@ use crate::shard::Store;
 use crate::truth::Bucket;
 use crate::wire::{ReplyWall, Subjects};
 use anyhow::Context as _;
-use connect::Connection;
+use bucket_session::BucketSession;
 use connections::{Connections, flush};
 use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
@@ -81,20 +82,12 @@ pub async fn init(
     format: Option<Format>,
     limit: WaitLimit,
 ) -> anyhow::Result<InitReport> {
-    settings.check()?;
-    let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
-
     let name = "gofavorites init";
-    let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
-
-    let requester = Requester::start(connection.client.clone()).await?;
-    let bucket = Bucket::new(requester, settings.truth.clone(), &settings.shard.id);
-    let wait = Wait {
-        limit,
-        events: Some(&connection.events),
-    };
+    let session = BucketSession::open(settings, name, &settings.shard.id, limit).await?;
+    let wait = session.wait();
+    let fingerprints = session.keyring.fingerprints();
     let outcome = wait
-        .until_available("the bucket", || bucket.init(keyring.fingerprints(), format))
+        .until_available("the bucket", || session.bucket.init(fingerprints, format))
         .await?;
 
     let store = Store::new(&settings.postgres)?;

@@ -30,9 +30,7 @@ pub(super) struct ManualPages {
 
 impl ManualPages {
     pub fn run(&self) -> anyhow::Result<()> {
-        let mut program = Cli::command().disable_help_subcommand(true);
-        program.build();
-
+        let program = program();
         let Some(directory) = &self.directory else {
             return print(&render(&program, &[])?);
         };
@@ -47,6 +45,14 @@ impl ManualPages {
 
         Ok(())
     }
+}
+
+/// Returns the program's commands with all that clap adds.
+fn program() -> Command {
+    let mut program = Cli::command().disable_help_subcommand(true);
+    program.build();
+
+    program
 }
 
 /// Returns the pages of a command and of the commands below it, by name. The commands above it come
@@ -250,14 +256,6 @@ fn add_see_also(roff: &mut Roff, command: &Command, above: &[&Command]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Returns the program's commands with all that clap adds.
-    fn program() -> Command {
-        let mut program = Cli::command().disable_help_subcommand(true);
-        program.build();
-
-        program
-    }
 
     #[test]
     fn each_command_has_a_page_with_all_sections() {

@@ -1,5 +1,5 @@
-//! Retrying what failed because a server is unavailable: a tool runs for a long time, and most
-//! outages are short.
+//! Retrying what failed because a server is unavailable, or for another reason that may pass: a tool
+//! runs for a long time, and most outages are short.
 
 use crate::requester::Transient;
 use std::fmt::Display;
@@ -14,19 +14,33 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// server is unavailable.
 pub(super) async fn retry_while_unavailable<T, E, F>(
     retries_max: usize,
-    mut attempt: impl FnMut() -> F,
+    attempt: impl FnMut() -> F,
 ) -> Result<T, E>
 where
     E: Transient + Display,
     F: Future<Output = Result<T, E>>,
 {
+    retry_while(retries_max, E::is_unavailable, attempt).await
+}
+
+/// Calls `attempt` until it succeeds, at most `retries_max` more times while its error
+/// `may_pass`.
+pub(super) async fn retry_while<T, E, F>(
+    retries_max: usize,
+    may_pass: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
     let mut retries = 0;
     loop {
         match attempt().await {
-            Err(error) if error.is_unavailable() && retries < retries_max => {
+            Err(error) if may_pass(&error) && retries < retries_max => {
                 retries += 1;
                 if retries.is_power_of_two() {
-                    warn!(%error, retries, "a server is unavailable, trying again");
+                    warn!(%error, retries, "trying again");
                 }
                 sleep(RETRY_PAUSE).await;
             }

@@ -173,7 +173,8 @@ impl Maintainer {
                 .records;
             // The snapshot checks that the newest write is complete. A floor that is based on part
             // of it would hide that the rest is missing.
-            let snapshot = Snapshot::of_records(&self.keyring, *owner, records.iter().cloned())?;
+            let snapshot =
+                Snapshot::of_records(&self.keyring, *owner, records.iter().cloned(), None)?;
             let set = snapshot.set();
 
             for forgotten in records

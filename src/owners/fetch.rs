@@ -2,7 +2,7 @@
 
 use super::{Owners, OwnersError, Snapshot};
 use crate::domain::Version;
-use crate::seal::{Broken, OwnerKey, OwnerSet};
+use crate::seal::{Broken, OwnerKey};
 use crate::shard::OwnerCopy;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,16 +52,11 @@ impl Owners {
         let checked_at = Instant::now();
         let delta = self.0.bucket.since_confirmed(owner, Version::NONE).await?;
 
-        let set = OwnerSet::empty(*owner)
-            .apply(&self.0.keyring, delta.records)
-            .map_err(|broken| OwnersError::Broken {
-                owner: *owner,
-                broken,
-            })?;
-        let snapshot = Arc::new(Snapshot::new(&self.0.keyring, set, Some(checked_at))?);
+        let keyring = &self.0.keyring;
+        let snapshot = Snapshot::of_records(keyring, *owner, delta.records, Some(checked_at))?;
 
         Ok(FetchedOwner {
-            snapshot,
+            snapshot: Arc::new(snapshot),
             up_to: delta.up_to.unwrap_or_default(),
         })
     }

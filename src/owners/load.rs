@@ -153,14 +153,7 @@ impl Owners {
         records: Vec<Record>,
         truth_deadline: Option<Instant>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
-        let broken = |broken| OwnersError::Broken {
-            owner: *owner,
-            broken,
-        };
-        let set = OwnerSet::empty(*owner)
-            .apply(&self.0.keyring, records)
-            .map_err(broken);
-        let copy = match set.and_then(|set| Snapshot::new(&self.0.keyring, set, None)) {
+        let copy = match Snapshot::of_records(&self.0.keyring, *owner, records, None) {
             Ok(copy) => copy,
             Err(OwnersError::Broken { broken, .. }) => {
                 error!(

@@ -69,7 +69,7 @@ impl Snapshot {
         Self::with_keys(set, keys, checked_at)
     }
 
-    /// Creates a snapshot of all records of an owner, as they came from the truth.
+    /// Creates a snapshot of all records of an owner.
     ///
     /// # Errors
     ///
@@ -78,12 +78,13 @@ impl Snapshot {
         keyring: &Keyring,
         owner: OwnerKey,
         records: impl IntoIterator<Item = Record>,
+        checked_at: Option<Instant>,
     ) -> Result<Self, OwnersError> {
         let set = OwnerSet::empty(owner)
             .apply(keyring, records)
             .map_err(|broken| OwnersError::Broken { owner, broken })?;
 
-        Self::new(keyring, set, None)
+        Self::new(keyring, set, checked_at)
     }
 
     /// Verifies the floor's seal before trusting it; items are verified when they are opened.

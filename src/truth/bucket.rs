@@ -133,7 +133,12 @@ impl Bucket {
 
     /// All subjects of the bucket.
     pub(super) fn all_subjects(&self) -> String {
-        format!("$KV.{}.>", self.settings.bucket)
+        self.settings.all_subjects()
+    }
+
+    /// The subjects of the records of every owner, and of the barriers.
+    pub(super) fn record_subjects(&self) -> String {
+        format!("{}.*.*", self.root())
     }
 
     pub(super) fn subject(&self, owner: &OwnerKey, name: &RecordName) -> String {

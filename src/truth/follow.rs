@@ -156,10 +156,7 @@ impl Follower {
                 headers.get(BATCH_COMMIT).is_some(),
             ))
         });
-        let batch_position = message
-            .headers
-            .as_ref()
-            .and_then(|headers| headers.get(BATCH_SEQUENCE)?.as_str().parse().ok());
+        let batch_position = batch_position(&message);
 
         let record = match self.bucket.parse_subject(&message.subject) {
             None => None,
@@ -180,7 +177,7 @@ impl Follower {
             sequence,
             record,
             batch,
-            batch_position: batch_position.unwrap_or(1),
+            batch_position,
         })
     }
 }
@@ -188,6 +185,14 @@ impl Follower {
 /// When the bucket stored a message.
 pub(super) fn stored_at(info: &jetstream::message::Info) -> Timestamp {
     Timestamp::from_millis((info.published.unix_timestamp_nanos() / 1_000_000) as i64)
+}
+
+/// The position of a message in its atomic batch, from 1; 1 if it is in none.
+pub(super) fn batch_position(message: &jetstream::Message) -> u64 {
+    let headers = message.headers.as_ref();
+    let position = headers.and_then(|headers| headers.get(BATCH_SEQUENCE)?.as_str().parse().ok());
+
+    position.unwrap_or(1)
 }
 
 /// The atomic batch in which the entries end, if they end inside one.

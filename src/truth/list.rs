@@ -38,7 +38,7 @@ impl Bucket {
 
     /// Begins to list the records that the bucket has now, of every owner.
     pub async fn list_records(&self) -> Result<RecordList, TruthError> {
-        let filter = format!("{}.*.*", self.root());
+        let filter = self.record_subjects();
 
         let start = StartAt::LastPerSubject;
         Ok(RecordList(

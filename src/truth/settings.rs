@@ -39,6 +39,11 @@ impl TruthSettings {
         format!("KV_{}", self.bucket)
     }
 
+    /// All subjects of the bucket.
+    pub(super) fn all_subjects(&self) -> String {
+        format!("$KV.{}.>", self.bucket)
+    }
+
     /// The subject to which that call of the stream API is sent.
     pub(super) fn api(&self, call: &str) -> String {
         match self.domain.as_str() {

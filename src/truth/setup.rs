@@ -10,8 +10,10 @@ use crate::requester::Transient;
 use crate::seal::{Fingerprints, Format};
 use async_nats::HeaderMap;
 use async_nats::jetstream::ErrorCode;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 const IDENTITY: &str = "gofavorites-identity-key";
 const ENCRYPTION: &str = "gofavorites-encryption-key";
@@ -169,7 +171,7 @@ impl Bucket {
 
     /// Returns the bucket's position, with which the projection's cursor is compared.
     pub async fn position(&self) -> Result<Position, SetupError> {
-        let stored = self.stored().await?;
+        let (stored, lineage) = self.describe().await?;
         let newest = stored.last_sequence();
         let newest_at = stored.state["last_ts"]
             .as_str()
@@ -178,7 +180,7 @@ impl Bucket {
         Ok(Position {
             newest,
             newest_at: newest_at.filter(|_| newest > 0),
-            lineage: Lineage::of(&stored.config),
+            lineage,
             created: stored.created,
         })
     }
@@ -194,6 +196,11 @@ impl Bucket {
 
     /// Returns the bucket's description.
     pub async fn stored(&self) -> Result<Stored, SetupError> {
+        Ok(self.describe().await?.0)
+    }
+
+    /// Returns the bucket's description, and the earlier buckets that it continues.
+    async fn describe(&self) -> Result<(Stored, Lineage), SetupError> {
         let reply = self.info().await?;
         let (Some(created), Some(config), Some(state)) = (reply.created, reply.config, reply.state)
         else {
@@ -205,10 +212,11 @@ impl Bucket {
             config,
             state,
         };
-        if stored.last_sequence() < Lineage::of(&stored.config).restored_to() {
+        let lineage = Lineage::of(&stored.config);
+        if stored.last_sequence() < lineage.restored_to() {
             return Err(SetupError::HalfRestored(self.settings.bucket.clone()));
         }
-        Ok(stored)
+        Ok((stored, lineage))
     }
 
     async fn info(&self) -> Result<StreamReply, SetupError> {
@@ -225,15 +233,20 @@ impl Bucket {
 
     /// Calls the stream API about the bucket.
     pub(super) async fn api(&self, call: &str, body: &Value) -> Result<StreamReply, TruthError> {
+        self.api_until(call, body, self.deadline()).await
+    }
+
+    /// Calls the stream API about the bucket, and waits for the answer until `deadline`.
+    pub(super) async fn api_until<T: DeserializeOwned>(
+        &self,
+        call: &str,
+        body: &Value,
+        deadline: Instant,
+    ) -> Result<T, TruthError> {
         let subject = self.api_subject(call);
         let reply = self
             .requester
-            .ask(
-                subject,
-                HeaderMap::new(),
-                body.to_string().into(),
-                self.deadline(),
-            )
+            .ask(subject, HeaderMap::new(), body.to_string().into(), deadline)
             .await?;
 
         serde_json::from_slice(&reply.payload)
@@ -299,7 +312,7 @@ impl TruthSettings {
         json!({
             "name": self.stream(),
             "description": "GoFavorites: the truth",
-            "subjects": [format!("$KV.{bucket}.>")],
+            "subjects": [self.all_subjects()],
             "retention": "limits",
             "storage": "file",
             "discard": "new",

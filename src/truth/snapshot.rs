@@ -10,14 +10,14 @@
 //! [complete](Bucket::is_complete) only if no record can have been dropped.
 
 use super::api::ApiError;
-use super::append::BATCH_SEQUENCE;
 use super::bucket::{Bucket, TruthError};
 use super::consumer::StartAt;
+use super::follow::batch_position;
 use super::lineage::Lineage;
 use super::setup::{SetupError, Stored};
 use crate::requester::CallError;
 use crate::seal::{OwnerKey, RecordName};
-use async_nats::{Client, HeaderMap, Subscriber, jetstream};
+use async_nats::{Client, HeaderMap, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt as _;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(600);
 /// The status with which a complete snapshot ends.
 const COMPLETE: u16 = 204;
 
-/// The errors of a snapshot or a restore for which it has to begin again.
+/// The error of a snapshot that ended too early, or of which a chunk is missing.
 const INTERRUPTED: TruthError = TruthError::Unreadable("the server broke the snapshot off");
 
 /// A snapshot that the server is sending.
@@ -95,7 +95,7 @@ impl Bucket {
             "chunk_size": CHUNK_BYTES,
         });
         let reply: SnapshotReply = self
-            .long_call("STREAM.SNAPSHOT", &request, BEGIN_TIMEOUT)
+            .api_until("STREAM.SNAPSHOT", &request, Instant::now() + BEGIN_TIMEOUT)
             .await?;
         if let Some(error) = reply.error {
             return Err(TruthError::from(error).into());
@@ -120,10 +120,11 @@ impl Bucket {
     /// current then: since then no key was written so often that its earlier records were dropped,
     /// no deletion was forgotten, and no batch was under way.
     pub async fn is_complete(&self, newest: u64) -> Result<bool, TruthError> {
-        let filter = format!("{}.*.*", self.root());
         // From the newest one itself on, so that a missing permission shows in every backup.
         let start = StartAt::Sequence(newest.saturating_sub(1));
-        let mut messages = self.list("backup", start, filter, true).await?;
+        let mut messages = self
+            .list("backup", start, self.record_subjects(), true)
+            .await?;
 
         let history = self.settings.history.unsigned_abs();
         let mut written: HashMap<(OwnerKey, RecordName), u64> = HashMap::new();
@@ -170,7 +171,7 @@ impl Bucket {
 
         let request = json!({ "config": config, "state": stored.state });
         let reply: RestoreReply = self
-            .long_call("STREAM.RESTORE", &request, BEGIN_TIMEOUT)
+            .api_until("STREAM.RESTORE", &request, Instant::now() + BEGIN_TIMEOUT)
             .await?;
         if let Some(error) = reply.error {
             return Err(TruthError::from(error).into());
@@ -180,26 +181,6 @@ impl Bucket {
             bucket: self.clone(),
             subject: reply.deliver_subject,
         })
-    }
-
-    async fn long_call<T: for<'a> Deserialize<'a>>(
-        &self,
-        call: &str,
-        request: &Value,
-        limit: Duration,
-    ) -> Result<T, TruthError> {
-        let reply = self
-            .requester
-            .ask(
-                self.api_subject(call),
-                HeaderMap::new(),
-                request.to_string().into(),
-                Instant::now() + limit,
-            )
-            .await?;
-
-        serde_json::from_slice(&reply.payload)
-            .map_err(|_| TruthError::Unreadable("an answer of the stream API"))
     }
 }
 
@@ -239,14 +220,6 @@ impl Snapshot {
             .map_err(|_| CallError::NotConnected)?;
         Ok(Some(chunk.payload))
     }
-}
-
-/// The position of a message in its atomic batch, from 1.
-fn batch_position(message: &jetstream::Message) -> u64 {
-    let headers = message.headers.as_ref();
-    let position = headers.and_then(|headers| headers.get(BATCH_SEQUENCE)?.as_str().parse().ok());
-
-    position.unwrap_or(1)
 }
 
 /// Returns the number of a chunk, from 1: the last token of its reply subject.

@@ -26,9 +26,7 @@ const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 async fn run_as(world: &World, user: &str, arguments: &[&str]) -> (i32, String) {
     let arguments = [&["backup"], arguments].concat();
     let output = world
-        .program("a", &arguments)
-        .env("GOFAVORITES__NATS__URL", world.nats.url())
-        .env("GOFAVORITES__TRUTH__DOMAIN", "")
+        .program_as(user, "a", &arguments)
         .env(
             "GOFAVORITES__TRUTH__HISTORY",
             world.truth.history.to_string(),
@@ -36,15 +34,6 @@ async fn run_as(world: &World, user: &str, arguments: &[&str]) -> (i32, String) 
         .env(
             "GOFAVORITES__TRUTH__REPLICAS",
             world.truth.replicas.to_string(),
-        )
-        .env("GOFAVORITES__NATS__TRUTH__USER", user)
-        .env(
-            "GOFAVORITES__NATS__TRUTH__PASSWORD",
-            world.secrets.nats(user),
-        )
-        .env(
-            "GOFAVORITES__NATS__TRUTH__INBOX_PREFIX",
-            format!("_INBOX_{user}"),
         )
         .output()
         .await
@@ -308,6 +297,11 @@ async fn a_backup_that_is_not_right_is_refused() {
     assert_eq!(code, 0, "{printed}");
 }
 
+/// Waits for the next second, for a backup of another name.
+async fn next_second() {
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+}
+
 /// Goal: a user without the right is told so at once, and leaves no directory that looks like a
 /// backup. `--keep` deletes the oldest backups, and nothing else.
 #[tokio::test(flavor = "multi_thread")]
@@ -328,9 +322,9 @@ async fn backups_are_kept_up_to_a_number() {
     for neighbour in neighbours {
         crate::harness::copy(&first, &directory.join(neighbour));
     }
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    next_second().await;
     let second = back_up(&world).await;
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    next_second().await;
     let create = ["create", &text(&directory), "--keep", "2"];
     let (code, printed) = run_as(&world, "backup", &create).await;
     assert_eq!(code, 0, "{printed}");
@@ -342,6 +336,7 @@ async fn backups_are_kept_up_to_a_number() {
     }
 
     // A clock that went back does not cost the new backup.
+    next_second().await;
     let create = ["create", &text(&directory), "--keep", "1"];
     let of_tomorrow = directory.join("favorites-29991231T235959Z");
     crate::harness::copy(&second, &of_tomorrow);

@@ -24,21 +24,12 @@ fn command(
     nats: &Proxy,
     postgres: &str,
 ) -> tokio::process::Command {
-    let mut command = world.program("a", arguments);
+    let mut command = world.program_as(user, "a", arguments);
     command
         .current_dir(&world.directory)
         .env(
             "GOFAVORITES__NATS__URL",
             format!("nats://127.0.0.1:{}", nats.port()),
-        )
-        .env("GOFAVORITES__NATS__TRUTH__USER", user)
-        .env(
-            "GOFAVORITES__NATS__TRUTH__PASSWORD",
-            world.secrets.nats(user),
-        )
-        .env(
-            "GOFAVORITES__NATS__TRUTH__INBOX_PREFIX",
-            format!("_INBOX_{user}"),
         )
         .env("GOFAVORITES__POSTGRES__URL", postgres);
 

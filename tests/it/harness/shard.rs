@@ -2,6 +2,7 @@
 
 use super::world::World;
 use gofavorites::config::Role;
+use gofavorites::dev::secrets::inbox_prefix;
 use gofavorites::dev::tokens::ISSUER;
 use gofavorites::requester::Requester;
 use gofavorites::seal::{Keyring, OwnerKey, UserId};
@@ -90,6 +91,20 @@ impl World {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+
+        command
+    }
+
+    /// Does the same as [`program`](Self::program), with that NATS user's connection to the bucket.
+    pub fn program_as(&self, user: &str, shard: &str, arguments: &[&str]) -> Command {
+        let mut command = self.program(shard, arguments);
+        command
+            .env("GOFAVORITES__NATS__TRUTH__USER", user)
+            .env(
+                "GOFAVORITES__NATS__TRUTH__PASSWORD",
+                self.secrets.nats(user),
+            )
+            .env("GOFAVORITES__NATS__TRUTH__INBOX_PREFIX", inbox_prefix(user));
 
         command
     }
