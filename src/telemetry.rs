@@ -1,29 +1,44 @@
 //! The log: one line an event, one span a request. It never holds a token, a body or a user id.
 
 use crate::config::{LogFormat, LogSettings};
+use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload::{self, Handle};
+
+/// Puts another filter in force.
+type Replace = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+/// Replaces the filter of the log that [`start`] has started in this process.
+static REPLACE: OnceLock<Replace> = OnceLock::new();
 
 /// Sends the log to the standard error stream, in the format that the settings name. Only the first
 /// call in a process has an effect.
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.filter)
-        .map_err(|error| anyhow::anyhow!("log.filter: {error}"))?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(parse_filter(&settings.filter)?)
         .with_writer(std::io::stderr);
 
     let started = match settings.format {
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .try_init(),
-        LogFormat::Human => builder.try_init(),
+        LogFormat::Json => {
+            let builder = builder
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .with_span_list(false)
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map(|()| replace_with(handle))
+        }
+        LogFormat::Human => {
+            let builder = builder.with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map(|()| replace_with(handle))
+        }
     };
 
     // In a process with several workers, as in tests, the first one has started the log.
-    if started.is_ok() {
+    if let Ok(replace) = started {
+        let _ = REPLACE.set(replace);
         std::panic::set_hook(Box::new(|panic| {
             // The place and not the message, because a message could hold a caller's value.
             let place = panic
@@ -35,4 +50,47 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     }
 
     Ok(())
+}
+
+/// Puts another filter in force, if [`start`] has started the log of this process. Otherwise the
+/// log belongs to somebody else, who has its filter.
+pub fn set_filter(filter: &str) -> anyhow::Result<()> {
+    let filter = parse_filter(filter)?;
+
+    match REPLACE.get() {
+        Some(replace) => Ok(replace(filter)?),
+        None => Ok(()),
+    }
+}
+
+/// Checks that a filter can be used.
+pub fn check_filter(filter: &str) -> anyhow::Result<()> {
+    parse_filter(filter).map(drop)
+}
+
+fn parse_filter(filter: &str) -> anyhow::Result<EnvFilter> {
+    EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("log.filter: {error}"))
+}
+
+fn replace_with<S: 'static>(handle: Handle<EnvFilter, S>) -> Replace {
+    Box::new(move |filter| handle.reload(filter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_cannot_be_used_is_named() {
+        let error = check_filter("gofavorites=loud").expect_err("no level");
+
+        assert!(error.to_string().starts_with("log.filter: "), "{error}");
+        assert!(check_filter(&LogSettings::default().filter).is_ok());
+    }
+
+    #[test]
+    fn without_a_log_of_its_own_the_process_takes_any_usable_filter() {
+        assert!(set_filter("debug").is_ok());
+        assert!(set_filter("gofavorites=loud").is_err());
+    }
 }

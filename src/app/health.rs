@@ -4,6 +4,7 @@
 use super::connect::ConnectionEvents;
 use super::connections::WorkerEvents;
 use super::echo::Echo;
+use super::settings_status::SettingsStatus;
 use super::stats::Counters;
 use crate::breaker::Breaker;
 use crate::handler::Service;
@@ -24,6 +25,7 @@ pub(super) struct Health {
     pub events: WorkerEvents,
     pub echo: Echo,
     pub permits: Arc<Semaphore>,
+    pub settings: SettingsStatus,
     /// The prefix of the subjects of requests.
     pub prefix: String,
 }
@@ -120,6 +122,10 @@ impl Health {
         for problem in limits.payload_problems() {
             report("limits", problem);
         }
+
+        if let Some(why) = self.settings.reason() {
+            report("settings", why);
+        }
     }
 
     fn report_connections(&self, report: &mut impl FnMut(&str, String)) {
@@ -152,6 +158,7 @@ impl Health {
             "reasons": reasons,
             "requests": self.requests(),
             "nats": self.nats(),
+            "settings": {"reloads": self.settings.reloads()},
             "cache": {
                 "owners": cache.owners,
                 "bytes": cache.bytes,

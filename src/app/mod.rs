@@ -13,8 +13,11 @@ mod maintain;
 mod operator;
 mod payload;
 mod server;
+mod settings_status;
+mod settings_watch;
 mod start;
 mod stats;
+mod succession;
 mod tasks;
 mod wait;
 mod wait_limit;
@@ -22,7 +25,10 @@ mod wait_limit;
 pub use backup::BackupSession;
 pub use maintain::Maintenance;
 pub use operator::OperatorSession;
+pub use settings_status::SettingsStatus;
+pub use settings_watch::SettingsWatch;
 pub use stats::{Counters, DropCounts};
+pub use succession::{Succession, Turn};
 pub use wait_limit::{StillUnavailable, WaitLimit};
 
 use crate::auth::Authenticator;
@@ -44,7 +50,7 @@ use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
 use echo::Echo;
 use health::Health;
-use start::{check_refusals, check_rights};
+use start::{check_refusals, check_rights, check_servers};
 use std::sync::Arc;
 use std::time::Duration;
 use tasks::Tasks;
@@ -150,6 +156,7 @@ fn health(
     dispatcher: &Dispatcher,
     connections: &Connections,
     echo: Echo,
+    status: SettingsStatus,
 ) -> Health {
     Health {
         prefix: settings.worker.prefix.clone(),
@@ -158,6 +165,7 @@ fn health(
         counters: dispatcher.counters.clone(),
         events: connections.events(),
         permits: dispatcher.permits.clone(),
+        settings: status,
     }
 }
 
@@ -218,11 +226,12 @@ async fn open_store(
 
 impl App {
     /// Connects, and checks the server, the bucket against the keys and the settings, the worker's
-    /// rights, and the schema of Postgres. Waits for what is only unavailable.
+    /// rights, and the schema of Postgres. Waits for what is only unavailable. The worker's health
+    /// reports `status`.
     ///
     /// # Errors
     /// Something is wrong that waiting would not mend. The message says what to do.
-    pub async fn build(settings: Settings) -> anyhow::Result<Self> {
+    pub async fn build(settings: Settings, status: SettingsStatus) -> anyhow::Result<Self> {
         settings.check()?;
         let keyring = Keyring::from_base64(&settings.keys.identity, &settings.keys.encryption)?;
 
@@ -270,7 +279,7 @@ impl App {
         let front = connections.front.clone();
         let dispatcher = Dispatcher::new(service, subjects.clone(), wall.clone(), front.clone());
         let echo = Echo::default();
-        let health = health(&settings, &dispatcher, &connections, echo.clone());
+        let health = health(&settings, &dispatcher, &connections, echo.clone(), status);
         let discovery = discovery(&settings, subjects, wall, front, health);
 
         Ok(Self {
@@ -290,13 +299,32 @@ impl App {
         self.dispatcher.counters.clone()
     }
 
-    /// Answers requests until `shutdown` ends, then stops in order.
+    /// Answers requests until `shutdown` ends, then stops in order. Calls `on_ready` once the worker
+    /// has been accepted by all servers.
     ///
     /// # Errors
     /// A task or a subscription ended that should not, the worker could not become ready, or
     /// requests were not finished in time.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()>,
+        on_ready: impl FnOnce(),
+    ) -> anyhow::Result<()> {
+        let mut shutdown = std::pin::pin!(shutdown);
         let mut tasks = self.start_tasks().await?;
+
+        // A worker that lacks a right would take requests that it cannot answer.
+        let service = &self.dispatcher.service;
+        let checks = check_servers(&self.connections, &self.echo, service, &self.bucket);
+        tokio::select! {
+            checked = checks => checked?,
+            error = tasks.ended() => return Err(error),
+            () = &mut shutdown => {
+                info!("stopped before any request was taken");
+                return Ok(());
+            }
+        }
+
         let discovery = tasks.start("discovery", self.discovery.clone().start()?)?;
         let handlers = TaskTracker::new();
         let mut subscriptions = self
@@ -305,10 +333,10 @@ impl App {
 
         // Requests come in from here on. However this ends, those that were taken are finished.
         let ended = tokio::select! {
-            () = shutdown => Ok(()),
+            () = &mut shutdown => Ok(()),
             error = subscriptions.ended() => Err(error),
             error = tasks.ended() => Err(error),
-            error = self.be_ready() => Err(error),
+            error = self.be_ready(on_ready) => Err(error),
         };
         if let Err(error) = &ended {
             error!(
@@ -420,16 +448,13 @@ impl App {
 
     /// Checks that the server has accepted the subscriptions, and reports that the worker is ready.
     /// Returns only if one of the two fails.
-    async fn be_ready(&self) -> anyhow::Error {
-        let service = &self.dispatcher.service;
-
-        let checked = check_refusals(&self.connections, &self.echo, service, &self.bucket).await;
-        let ready = match checked {
-            Ok(()) => self.report_ready(),
-            Err(error) => Err(error),
-        };
-        match ready {
-            Ok(()) => std::future::pending().await,
+    async fn be_ready(&self, on_ready: impl FnOnce()) -> anyhow::Error {
+        let checked = check_refusals(&self.connections).await;
+        match checked.and_then(|()| self.report_ready()) {
+            Ok(()) => {
+                on_ready();
+                std::future::pending().await
+            }
             Err(error) => error,
         }
     }

@@ -7,7 +7,6 @@ use super::echo::Echo;
 use super::wait::Wait;
 use super::wait_limit::WaitLimit;
 use crate::config::Role;
-use crate::front::Front;
 use crate::handler::Service;
 use crate::requester::CallError;
 use crate::truth::{Bucket, TruthError};
@@ -58,26 +57,14 @@ pub(super) async fn check_rights(bucket: &Bucket, events: &ConnectionEvents) -> 
     Ok(())
 }
 
-/// Fails if a server has refused something, such as a subscription, since the connections were
-/// made.
-pub(super) async fn check_refusals(
+/// Fails if a server has refused something since the connections were made, or if the worker's
+/// messages do not get through to the callers' server.
+pub(super) async fn check_servers(
     connections: &Connections,
     echo: &Echo,
     service: &Service,
     bucket: &Bucket,
 ) -> anyhow::Result<()> {
-    // The server has processed the subscriptions once it answers what was sent after them.
-    let events = connections.events();
-    while let Err(error) = flush(&connections.front).await {
-        if let Some(refused) = events.missing_right() {
-            bail!(refused);
-        }
-        warn!(
-            error = format!("{error:#}"),
-            "waiting for the server of the callers"
-        );
-        sleep(RETRY_PAUSE).await;
-    }
     let wait = |events| Wait {
         limit: WaitLimit::FOREVER,
         events: Some(events),
@@ -93,23 +80,42 @@ pub(super) async fn check_refusals(
     wait(&connections.truth.events)
         .until_available("the bucket", || bucket.position())
         .await?;
+
+    check_refusals(connections).await?;
+    check_echo(connections, echo).await
+}
+
+/// Fails if a server has refused something, such as a subscription, since the connections were
+/// made.
+pub(super) async fn check_refusals(connections: &Connections) -> anyhow::Result<()> {
+    // The server has processed the subscriptions once it answers what was sent after them.
+    let events = connections.events();
+    while let Err(error) = flush(&connections.front).await {
+        if let Some(refused) = events.missing_right() {
+            bail!(refused);
+        }
+        warn!(
+            error = format!("{error:#}"),
+            "waiting for the server of the callers"
+        );
+        sleep(RETRY_PAUSE).await;
+    }
     sleep(REFUSAL_DELAY_MAX).await;
 
-    if let Some(refused) = events.missing_right() {
-        bail!(refused);
+    match events.missing_right() {
+        Some(refused) => bail!(refused),
+        None => Ok(()),
     }
-
-    check_echo(&connections.front, echo).await
 }
 
 /// Waits until a message to the worker's own inbox comes back from the callers' server.
 ///
 /// # Errors
 /// The server refuses it.
-async fn check_echo(front: &Front, echo: &Echo) -> anyhow::Result<()> {
+async fn check_echo(connections: &Connections, echo: &Echo) -> anyhow::Result<()> {
     while timeout(ECHO_LIMIT, echo.arrived()).await.is_err() {
         // Replies may have been refused too, because of their subjects.
-        if front.counters().refused_replies() > 0 {
+        if connections.front.counters().refused_replies() > 0 {
             bail!(
                 "{}",
                 missing_right(Role::Front, "a message to its own inbox does not come back")

@@ -3,7 +3,7 @@
 use super::Settings;
 use super::show::{print, print_json};
 use super::wait::{Wait, unavailable};
-use crate::app::Maintenance;
+use crate::app::{Maintenance, Succession, Turn, WaitLimit};
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
 use clap::Args;
@@ -32,13 +32,20 @@ pub(super) struct Maintain {
 
 impl Maintain {
     pub async fn run(self) -> anyhow::Result<()> {
-        let settings = self.settings.read()?;
         // Before anything else, so that a signal during the start is not missed.
         let shutdown = shutdown_signal().context("cannot listen for signals")?;
-        let mut shutdown = std::pin::pin!(shutdown);
+        let limit = self.wait.limit();
 
+        if !self.once {
+            let (first, watch) = self.settings.watch()?;
+            let run = move |turn| run_rounds(turn, limit);
+            return Succession::new(first, watch, run).run(shutdown).await;
+        }
+
+        let settings = self.settings.read()?;
+        let mut shutdown = std::pin::pin!(shutdown);
         let maintenance = tokio::select! {
-            maintenance = Maintenance::build(&settings, self.wait.limit()) => {
+            maintenance = Maintenance::build(&settings, limit) => {
                 maintenance.map_err(unavailable)?
             }
             signal = &mut shutdown => {
@@ -46,16 +53,6 @@ impl Maintain {
                 return Ok(());
             }
         };
-
-        if !self.once {
-            let shutdown = async {
-                let signal = shutdown.await;
-                info!("received {signal}, stopping");
-            };
-            maintenance.run(shutdown).await;
-            return Ok(());
-        }
-
         let round = tokio::select! {
             round = maintenance.once() => round?,
             signal = shutdown => anyhow::bail!(
@@ -79,4 +76,24 @@ impl Maintain {
 
         Ok(())
     }
+}
+
+/// Runs rounds with the settings of this turn until it ends. The first turn begins within `limit`.
+async fn run_rounds(turn: Turn, limit: WaitLimit) -> anyhow::Result<()> {
+    let limit = if turn.is_first {
+        limit
+    } else {
+        WaitLimit::FOREVER
+    };
+    let maintenance = tokio::select! {
+        maintenance = Maintenance::build(&turn.settings, limit) => {
+            maintenance.map_err(unavailable)?
+        }
+        () = turn.stop.cancelled() => return Ok(()),
+    };
+
+    // Nobody waits for it if this turn has been told to stop.
+    let _ = turn.ready.send(());
+    maintenance.run(turn.stop.cancelled()).await;
+    Ok(())
 }

@@ -45,8 +45,13 @@ mod workers;
 
 pub use failed::{CommandError, error_chain};
 
+use crate::app::SettingsWatch;
+use crate::config::Reading;
+use crate::shutdown::Hangup;
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Favourites over NATS: the worker, and a client for it.
 #[derive(Parser)]
@@ -134,16 +139,28 @@ struct Settings {
 }
 
 impl Settings {
+    fn file(&self) -> Option<PathBuf> {
+        nats_options::path(self.config.as_ref())
+    }
+
     fn load(&self) -> anyhow::Result<crate::config::Settings> {
-        Ok(crate::config::Settings::read(
-            nats_options::path(self.config.as_ref()).as_deref(),
-        )?)
+        Ok(crate::config::Settings::read(self.file().as_deref())?)
     }
 
     fn read(&self) -> anyhow::Result<crate::config::Settings> {
         let settings = self.load()?;
         crate::telemetry::start(&settings.log)?;
         Ok(settings)
+    }
+
+    /// Reads the settings of a program that takes up their changes while it runs.
+    fn watch(&self) -> anyhow::Result<(Reading, SettingsWatch)> {
+        let hangup = Hangup::listen().context("cannot listen for signals")?;
+        let first = Reading::take(self.file().as_deref())?;
+        crate::telemetry::start(&first.settings.log)?;
+
+        let watch = SettingsWatch::new(self.file(), first.clone(), hangup);
+        Ok((first, watch))
     }
 }
 
@@ -172,7 +189,7 @@ impl Cli {
             Command::Completions(completions) => completions.run(),
             Command::Man(pages) => pages.run(),
             Command::Version(version) => version.run().await,
-            Command::Serve(settings) => serve::run(settings.read()?).await,
+            Command::Serve(settings) => serve::run(settings).await,
             Command::Config(settings) => config::run(&settings.load()?),
             Command::Init(init) => init.run().await,
             Command::Shard(shard) => shard.run().await,

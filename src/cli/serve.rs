@@ -1,27 +1,29 @@
-//! `gofavorites serve`: runs a worker until SIGTERM or SIGINT.
+//! `gofavorites serve`: runs a worker until SIGTERM or SIGINT. It takes up changed settings.
 
-use crate::app::App;
-use crate::config::Settings;
+use super::Settings;
+use crate::app::{App, Succession, Turn};
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
-use tracing::info;
 
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     // Before anything else, so that a signal during the start is not missed.
     let shutdown = shutdown_signal().context("cannot listen for signals")?;
-    let mut shutdown = std::pin::pin!(shutdown);
+    let (first, watch) = settings.watch()?;
 
+    Succession::new(first, watch, run_worker)
+        .run(shutdown)
+        .await
+}
+
+async fn run_worker(turn: Turn) -> anyhow::Result<()> {
     let app = tokio::select! {
-        app = App::build(settings) => app?,
-        signal = &mut shutdown => {
-            info!("received {signal} before taking any request, stopping");
-            return Ok(());
-        }
+        app = App::build(turn.settings, turn.status) => app?,
+        () = turn.stop.cancelled() => return Ok(()),
     };
 
-    app.run(async {
-        let signal = shutdown.await;
-        info!("received {signal}, stopping");
-    })
-    .await
+    let on_ready = || {
+        // Nobody waits for it if the worker has been told to stop.
+        let _ = turn.ready.send(());
+    };
+    app.run(turn.stop.cancelled(), on_ready).await
 }

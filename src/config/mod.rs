@@ -1,10 +1,12 @@
-//! The settings: the defaults, overridden by a file, overridden by the environment. They are read
-//! once and checked together.
+//! The settings: the defaults, overridden by a file, overridden by the environment. They are
+//! checked together.
 
 mod nats;
+mod reading;
 mod secrets;
 
 pub use nats::{NatsSettings, NatsUserSettings, Role};
+pub use reading::Reading;
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 /// All settings of a worker. A setting `section.field` stands in a TOML file, or as
 /// `GOFAVORITES__SECTION__FIELD` in the environment, which overrides the file.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The connections to NATS.
@@ -59,7 +61,7 @@ pub struct Settings {
 }
 
 /// This worker's subjects, its start and its stop.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
     /// The prefix of the subjects that the worker answers.
@@ -80,7 +82,7 @@ pub struct WorkerSettings {
 }
 
 /// The shard of this worker.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardId {
     /// The shard's name: 1 to 32 of `a-z`, `0-9` and `-`.
@@ -88,7 +90,7 @@ pub struct ShardId {
 }
 
 /// The installation's two keys, the same for every worker of every shard.
-#[derive(Clone, Default, Deserialize, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeySettings {
     /// The key of the keyed hashes that stand for owners: 32 bytes in base64.
@@ -104,7 +106,7 @@ pub struct KeySettings {
 }
 
 /// The log.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
     /// The format: `json` or `human`.

@@ -19,7 +19,7 @@ pub enum Role {
 }
 
 /// The connections to NATS: what they share, and the user of each.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
     /// The server as `nats://host:port`, or several separated by commas.
@@ -43,7 +43,7 @@ pub struct NatsSettings {
 }
 
 /// One connection: its server, its user and its inboxes.
-#[derive(Clone, Default, Deserialize, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsUserSettings {
     /// The server, or several, if this connection has others than `nats.url`.

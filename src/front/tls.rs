@@ -11,7 +11,7 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 
 /// TLS to the NATS servers. The files are read for each connection, so changed certificates take
 /// effect without a restart.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSettings {
     /// Whether a server that does not offer TLS is refused. Otherwise TLS is used if the server

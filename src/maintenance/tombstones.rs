@@ -25,7 +25,7 @@ const FLOOR_TIMEOUT: Duration = Duration::from_secs(5);
 const FLOOR_DELETIONS_MAX: usize = 16;
 
 /// The settings of forgetting old deletions.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MaintainSettings {
     /// How long deletions are kept, in days.

@@ -73,7 +73,7 @@ pub struct OwnersSettings {
 }
 
 /// How reads behave.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReadSettings {
     /// The consistency of a read that does not name one.
@@ -86,7 +86,7 @@ pub struct ReadSettings {
 }
 
 /// How writes behave.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WriteSettings {
     /// How long an acknowledged write waits for its row in this shard's Postgres, in milliseconds.
@@ -96,7 +96,7 @@ pub struct WriteSettings {
 }
 
 /// How the projection behaves.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProjectionSettings {
     /// The approximate number of messages stored in one transaction.
@@ -109,7 +109,7 @@ pub struct ProjectionSettings {
 }
 
 /// What is kept, and for how long.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionSettings {
     /// How long a shard keeps superseded versions of items, in days.
@@ -117,7 +117,7 @@ pub struct RetentionSettings {
 }
 
 /// How long a repeated write is recognised.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetrySettings {
     /// How long a request id is honoured on a shard that hosts the owner, in hours.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Whether and how instruments are checked.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReferenceSettings {
     /// The subject on which workers ask the reference service. If it is empty, no instrument is

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(super) const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How to reach the shard's Postgres.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardSettings {
     /// `postgres://user:password@host:port/database`.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 pub(super) const DIRECT_GET: &str = "DIRECT.GET";
 
 /// How to reach the truth, and how `init` creates it.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TruthSettings {
     /// The bucket's name; its stream is `KV_<name>`.

@@ -29,8 +29,10 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// Modules of one layer where the first may name the second.
-const ALLOWED: [(&str, &str); 3] = [
+const ALLOWED: [(&str, &str); 5] = [
     ("app", "config"),
+    ("app", "telemetry"),
+    ("app", "shutdown"),
     ("telemetry", "config"),
     ("dev", "shutdown"),
 ];

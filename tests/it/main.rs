@@ -58,6 +58,7 @@ mod postgres_tls;
 mod projection;
 mod readme;
 mod reference;
+mod reload;
 mod reply_wall;
 mod reproducible;
 mod retry;

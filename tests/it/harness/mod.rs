@@ -31,8 +31,7 @@ pub use certificates::{Authority, Certificate};
 pub use cluster::Cluster;
 pub use jwt::Operator;
 pub use leaves::Leaves;
-pub use process::Process;
-
+pub use process::{Process, replace};
 pub use proxy::Proxy;
 pub use recorded::{Recorded, RecordedOwner};
 pub use reference::ReferenceService;

@@ -1,11 +1,12 @@
-//! A worker as operators run it: a process of its own, which ends with an exit code.
+//! Programs as operators run them: a process each, which ends with an exit code.
 
 use super::world::World;
 use gofavorites::config::{Role, Settings};
 use gofavorites::domain::next;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 use toml::{Table, Value};
@@ -16,9 +17,11 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait before the process is checked again.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A running `gofavorites serve`, which is killed when it is dropped.
+/// A running `gofavorites serve` or `maintain`, which is killed when it is dropped.
 pub struct Process {
     child: Child,
+    settings: Settings,
+    file: PathBuf,
     ready: PathBuf,
     log: PathBuf,
 }
@@ -26,15 +29,26 @@ pub struct Process {
 impl World {
     /// Starts a worker with these settings as a process, without `init`.
     pub fn serve(&self, settings: Settings) -> Process {
-        self.serve_with(settings, &[])
+        self.start_program("serve", settings, &[])
     }
 
     /// Does the same as [`serve`](Self::serve), with a worker of the made-up next release.
     pub fn serve_next(&self, settings: Settings) -> Process {
-        self.serve_with(settings, &[(next::VARIABLE, "1")])
+        self.start_program("serve", settings, &[(next::VARIABLE, "1")])
     }
 
-    fn serve_with(&self, mut settings: Settings, environment: &[(&str, &str)]) -> Process {
+    /// Starts `maintain` with these settings as a process.
+    pub fn maintain(&self, mut settings: Settings) -> Process {
+        self.connect_all_as(&mut settings, "maintain");
+        self.start_program("maintain", settings, &[])
+    }
+
+    fn start_program(
+        &self,
+        command: &str,
+        mut settings: Settings,
+        environment: &[(&str, &str)],
+    ) -> Process {
         let name = uuid::Uuid::now_v7().to_string();
         let place = |end: &str| self.directory.join(format!("{name}.{end}"));
         let file = place("toml");
@@ -42,24 +56,10 @@ impl World {
         let log = place("log");
         settings.worker.ready_file = ready.clone();
 
-        // The printed settings hide the secrets, so they are put back.
-        let mut shown: Table = toml::from_str(&settings.shown().expect("TOML")).expect("TOML");
-        for (section, field, secret) in [
-            ("nats", "url", &settings.nats.url),
-            ("postgres", "url", &settings.postgres.url),
-            ("keys", "identity", &settings.keys.identity),
-            ("keys", "encryption", &settings.keys.encryption),
-        ] {
-            shown[section][field] = Value::String(secret.clone());
-        }
-        for role in Role::ALL {
-            let password = settings.nats.user(role).password.clone();
-            shown["nats"][role.name()]["password"] = Value::String(password);
-        }
-        std::fs::write(&file, toml::to_string(&shown).expect("TOML")).expect("written");
+        replace(&file, &toml_of(&settings));
 
         let child = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
-            .args(["serve", "--config"])
+            .args([command, "--config"])
             .arg(&file)
             .env_remove(next::VARIABLE)
             .envs(environment.iter().copied())
@@ -67,7 +67,13 @@ impl World {
             .spawn()
             .expect("started");
 
-        Process { child, ready, log }
+        Process {
+            child,
+            settings,
+            file,
+            ready,
+            log,
+        }
     }
 }
 
@@ -103,6 +109,17 @@ impl Process {
         std::fs::read_to_string(&self.log).expect("a log")
     }
 
+    /// Changes the settings in the worker's file.
+    pub fn change(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.write(&toml_of(&self.settings));
+    }
+
+    /// Replaces the worker's settings file, in one step.
+    pub fn write(&self, text: &str) {
+        replace(&self.file, text);
+    }
+
     /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().try_into().expect("a pid");
@@ -129,4 +146,31 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Replaces a file in one step.
+pub fn replace(file: &Path, text: &str) {
+    let unfinished = file.with_extension("unfinished");
+    fs::write(&unfinished, text).expect("written");
+    fs::rename(&unfinished, file).expect("renamed");
+}
+
+/// Returns the text of a settings file, with the secrets.
+fn toml_of(settings: &Settings) -> String {
+    // The printed settings hide the secrets, so they are put back.
+    let mut shown: Table = toml::from_str(&settings.shown().expect("TOML")).expect("TOML");
+    for (section, field, secret) in [
+        ("nats", "url", &settings.nats.url),
+        ("postgres", "url", &settings.postgres.url),
+        ("keys", "identity", &settings.keys.identity),
+        ("keys", "encryption", &settings.keys.encryption),
+    ] {
+        shown[section][field] = Value::String(secret.clone());
+    }
+    for role in Role::ALL {
+        let password = settings.nats.user(role).password.clone();
+        shown["nats"][role.name()]["password"] = Value::String(password);
+    }
+
+    toml::to_string(&shown).expect("TOML")
 }

@@ -5,7 +5,7 @@ use super::serial::{Permit, shared};
 use super::servers::{Shared, shared_servers};
 use async_nats::{Client, ConnectOptions};
 use futures::StreamExt as _;
-use gofavorites::app::{self, App, Counters};
+use gofavorites::app::{self, App, Counters, SettingsStatus};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::{ACCOUNTS_CONF, NatsServer};
 use gofavorites::dev::role::Role;
@@ -294,12 +294,13 @@ impl World {
         let ready = self.directory.join(name);
         settings.worker.ready_file = ready.clone();
 
-        let app = App::build(settings).await?;
+        let app = App::build(settings, SettingsStatus::default()).await?;
         let counters = app.counters();
         let (stop, stopped) = oneshot::channel::<()>();
-        let running = tokio::spawn(app.run(async {
+        let stopped = async {
             let _ = stopped.await;
-        }));
+        };
+        let running = tokio::spawn(app.run(stopped, || ()));
 
         while !ready.exists() && !running.is_finished() {
             tokio::time::sleep(Duration::from_millis(5)).await;

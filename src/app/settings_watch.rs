@@ -1,0 +1,76 @@
+//! Notices when the settings of the process change.
+
+use crate::config::Reading;
+use crate::shutdown::Hangup;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+/// The time between two readings.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What was found. If it is an error, the text says what is wrong.
+type Found = Result<Reading, String>;
+
+/// Reads the settings every second, and at once on SIGHUP.
+pub struct SettingsWatch {
+    file: Option<PathBuf>,
+    interval: Interval,
+    hangup: Hangup,
+    /// Whether SIGHUP came and was not answered yet.
+    asked: bool,
+    reported: Found,
+    /// What the last reading found, if it differs from what was reported.
+    candidate: Option<Found>,
+}
+
+impl SettingsWatch {
+    /// Watches the settings that were read from `file`, which is the first report.
+    pub fn new(file: Option<PathBuf>, first: Reading, hangup: Hangup) -> Self {
+        let mut interval = interval(READ_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+        Self {
+            file,
+            interval,
+            hangup,
+            asked: false,
+            reported: Ok(first),
+            candidate: None,
+        }
+    }
+
+    /// Waits for a change that two readings in a row agree on, so that a file that is just being
+    /// written does not count. On SIGHUP, one reading is enough, and returns also what was reported
+    /// before.
+    ///
+    /// Nothing is lost if the wait is given up.
+    pub async fn next(&mut self) -> Found {
+        loop {
+            if !self.asked {
+                tokio::select! {
+                    () = self.hangup.received() => self.asked = true,
+                    _ = self.interval.tick() => {}
+                }
+            }
+
+            let found = self.read().await;
+            let is_repeated = self.candidate.replace(found.clone()).as_ref() == Some(&found);
+            if self.asked || (is_repeated && found != self.reported) {
+                self.asked = false;
+                self.reported = found.clone();
+                return found;
+            }
+        }
+    }
+
+    async fn read(&self) -> Found {
+        let file = self.file.clone();
+        let reading = tokio::task::spawn_blocking(move || Reading::take(file.as_deref()));
+
+        match reading.await {
+            Ok(reading) => reading.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
