@@ -13,7 +13,7 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/it \
   && echo '//! Empty.' | tee src/lib.rs tests/it/main.rs >src/main.rs \
   && echo 'fn main() {}' >>src/main.rs \
-  && cargo build --release --locked --no-default-features
+  && cargo build --release --locked --no-default-features --features server
 
 # Those of the development platform, and those that it needs with more features.
 FROM dependencies AS dependencies-dev
@@ -61,7 +61,7 @@ ARG GOFAVORITES_COMMIT
 ARG SOURCE_DATE_EPOCH
 RUN cargo clean --release --locked --package gofavorites \
   && GOFAVORITES_DATE="$SOURCE_DATE_EPOCH" env --unset=SOURCE_DATE_EPOCH \
-    cargo build --release --locked --no-default-features \
+    cargo build --release --locked --no-default-features --features server \
   && ./image-root target/release/gofavorites gofavorites /image
 
 FROM scratch AS worker

@@ -40,26 +40,47 @@
 //! 8. A deletion is purged only once its owner's floor has reached it, so no version goes back and
 //!    nothing deleted returns.
 
+#[cfg(feature = "server")]
 pub mod app;
+#[cfg(feature = "server")]
 pub mod auth;
+#[cfg(feature = "server")]
 pub mod breaker;
+#[cfg(feature = "server")]
 pub mod build;
+#[cfg(feature = "server")]
 pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "server")]
 pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod domain;
+#[cfg(feature = "server")]
 pub mod front;
+#[cfg(feature = "server")]
 pub mod handler;
+#[cfg(feature = "server")]
 pub mod maintenance;
+#[cfg(feature = "server")]
 pub mod nats;
+#[cfg(feature = "server")]
 pub mod owners;
+#[cfg(feature = "server")]
 pub mod reference;
+#[cfg(feature = "server")]
 pub mod requester;
+#[cfg(feature = "server")]
 pub mod seal;
+#[cfg(feature = "server")]
 pub mod secret_file;
+#[cfg(feature = "server")]
 pub mod shard;
+#[cfg(feature = "server")]
 pub mod shutdown;
+#[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
 pub mod truth;
 pub mod wire;

@@ -1,4 +1,5 @@
-//! The log: one line an event, one span a request. It never holds a token, a body or a user id.
+//! The log: one line an event, one span a request. It never holds a token, a body or a user id. And
+//! the text of an error with its causes.
 
 use crate::config::{LogFormat, LogSettings};
 use std::sync::OnceLock;
@@ -76,6 +77,19 @@ fn replace_with<S: 'static>(handle: Handle<EnvFilter, S>) -> Replace {
     Box::new(move |filter| handle.reload(filter))
 }
 
+/// Returns the error with its chain of causes. A cause that the text already ends with is not
+/// repeated.
+pub fn error_chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +106,19 @@ mod tests {
     fn without_a_log_of_its_own_the_process_takes_any_usable_filter() {
         assert!(set_filter("debug").is_ok());
         assert!(set_filter("gofavorites=loud").is_err());
+    }
+
+    #[test]
+    fn a_cause_is_printed_once() {
+        let error = anyhow::anyhow!("no answer in time")
+            .context("the bucket is unavailable: no answer in time")
+            .context("no round");
+
+        let text = error_chain(&error);
+
+        assert_eq!(
+            text,
+            "no round: the bucket is unavailable: no answer in time"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use super::client::Connection;
 use super::failed::CommandError;
 use super::show::{kept, plain, print, print_json};
+use crate::client::Refused;
 use crate::wire::Operation;
 use anyhow::Context as _;
 use clap::Args;
@@ -71,7 +72,10 @@ impl Batch {
             .map(|result| &result["error"])
             .find(|error| error.is_object());
         match refused {
-            Some(error) => Err(CommandError::refused(error).into()),
+            Some(error) => {
+                let refused: Refused = serde_json::from_value(error.clone())?;
+                Err(CommandError::refused(&refused).into())
+            }
             None => Ok(()),
         }
     }

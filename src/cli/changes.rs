@@ -1,11 +1,11 @@
 //! `gofavorites changes`: prints what changed since a version; `gofavorites watch`: prints changes
 //! as they happen.
 
-use super::client::{Client, Connection};
-use super::failed::{error_chain, has_code, is_transient};
+use super::client::Connection;
+use super::error_chain;
+use super::failed::is_transient;
 use super::show::{plain, print, print_json, summary, table, visible, warn_if_stale};
-use crate::wire::Operation;
-use anyhow::Context as _;
+use crate::client::Position;
 use clap::Args;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -15,8 +15,6 @@ use tokio::time::timeout;
 /// How often `watch` asks without a notification: notifications are best effort, and one may be
 /// lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(15);
-/// How often a walk from the beginning starts again if deletions are purged while it is under way.
-const WALK_RESTARTS_MAX: usize = 5;
 
 /// List what changed since a version, oldest first, deletions included.
 #[derive(Args)]
@@ -57,114 +55,32 @@ pub(super) struct Watch {
     json: bool,
 }
 
-/// All changes since a version.
-struct ChangeSet {
-    items: Vec<Value>,
-    owner_version: u64,
-    /// The history that the version belongs to; `None` if the service does not name it.
-    epoch: Option<String>,
-    /// The subject of change notifications.
-    notify: String,
-    stale: bool,
-}
+/// Returns the options with which a later walk continues from there.
+fn continuation(position: &Position) -> String {
+    let since = format!("continue with --since {}", position.version);
 
-/// Fetches all changes since a version of that epoch.
-async fn fetch_changes(
-    client: &Client,
-    since: u64,
-    epoch: Option<&str>,
-) -> anyhow::Result<ChangeSet> {
-    let mut restarts = 0;
-    loop {
-        match walk_pages(client, since, epoch).await {
-            // A caller that starts from 0 holds no items that the refusal would make it drop.
-            Err(error)
-                if since == 0
-                    && restarts < WALK_RESTARTS_MAX
-                    && has_code(&error, "resync_required") =>
-            {
-                restarts += 1
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Fetches all changes since a version, page by page.
-///
-/// Each further page repeats the deletion floor of the first one. The service refuses a page with
-/// `resync_required` once the floor is higher, so no item of a complete walk was deleted and purged
-/// meanwhile. It repeats the epoch as well, so no walk mixes the versions of two histories.
-async fn walk_pages(
-    client: &Client,
-    mut since: u64,
-    epoch: Option<&str>,
-) -> anyhow::Result<ChangeSet> {
-    let mut items: Vec<Value> = Vec::new();
-    let mut epoch = epoch.map(str::to_owned);
-    let mut floor = None;
-    loop {
-        let mut body = json!({"since": since});
-        if let Some(floor) = floor.filter(|floor| *floor > 0) {
-            body["floor"] = Value::from(floor);
-        }
-        if let Some(epoch) = &epoch {
-            body["epoch"] = json!(epoch);
-        }
-
-        let mut reply = client.ask(Operation::Changes, &body).await?;
-        if let Value::Array(page) = reply["items"].take() {
-            items.extend(page);
-        }
-        let owner_version = reply["owner_version"]
-            .as_u64()
-            .context("the reply has no owner_version")?;
-        if let Value::String(present) = reply["epoch"].take() {
-            epoch = Some(present);
-        }
-
-        if reply["more"] != true {
-            let notify = reply["notify"].as_str().unwrap_or_default().to_owned();
-            return Ok(ChangeSet {
-                items,
-                owner_version,
-                epoch,
-                notify,
-                stale: reply["stale"] == true,
-            });
-        }
-
-        floor = floor.or(reply["floor"].as_u64());
-        since = items
-            .last()
-            .and_then(|item| item["version"].as_u64())
-            .context("the reply announces more items, but has none")?;
-    }
-}
-
-impl ChangeSet {
-    /// Returns the options with which a later walk continues after this one.
-    fn continuation(&self) -> String {
-        let since = format!("continue with --since {}", self.owner_version);
-
-        match &self.epoch {
-            Some(epoch) => format!("{since} --epoch {}", visible(epoch)),
-            None => since,
-        }
+    match &position.epoch {
+        Some(epoch) => format!("{since} --epoch {}", visible(epoch)),
+        None => since,
     }
 }
 
 impl Changes {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = self.connection.open().await?;
-        let changes = fetch_changes(&client, self.since, self.epoch.as_deref()).await?;
+        let from = Position {
+            version: self.since,
+            epoch: self.epoch,
+        };
+        let changes = client.fetch_changes(&from).await?;
+        let position = &changes.position;
 
         warn_if_stale(&json!({"stale": changes.stale}));
         if self.json {
             return print_json(&json!({
                 "items": changes.items,
-                "owner_version": changes.owner_version,
-                "epoch": changes.epoch,
+                "owner_version": position.version,
+                "epoch": position.epoch,
                 "stale": changes.stale,
             }));
         }
@@ -172,7 +88,7 @@ impl Changes {
         if changes.items.is_empty() {
             print(&format!(
                 "nothing changed since {}: you are at version {}\n",
-                self.since, changes.owner_version
+                from.version, position.version
             ))?;
         } else {
             print(&table(
@@ -181,7 +97,7 @@ impl Changes {
             ))?;
         }
         // The standard output has the changes alone, so that a program can read the table.
-        eprintln!("{}", changes.continuation());
+        eprintln!("{}", continuation(position));
         Ok(())
     }
 }
@@ -189,26 +105,27 @@ impl Changes {
 impl Watch {
     pub async fn run(self) -> anyhow::Result<()> {
         let mut client = self.connection.open().await?;
-        let since = self.since.unwrap_or_default();
-        let first = fetch_changes(&client, since, self.epoch.as_deref()).await?;
+        let from = Position {
+            version: self.since.unwrap_or_default(),
+            epoch: self.epoch.clone(),
+        };
+        let first = client.fetch_changes(&from).await?;
         let mut notifications = client.nats().subscribe(first.notify.clone()).await?;
         // From here on the subscription is active. The loop begins with a request, because there
         // was no notification of what changed before.
         client.nats().flush().await?;
 
-        let mut since = first.owner_version;
-        let mut epoch = first.epoch;
+        let mut position = first.position;
         if self.since.is_some() {
             self.print_items(&first.items)?;
         }
-        eprintln!("watching from version {since}; Ctrl-C ends it");
+        eprintln!("watching from version {}; Ctrl-C ends it", position.version);
 
         loop {
-            match fetch_changes(&client, since, epoch.as_deref()).await {
+            match client.fetch_changes(&position).await {
                 Ok(changes) => {
                     self.print_items(&changes.items)?;
-                    since = changes.owner_version;
-                    epoch = changes.epoch;
+                    position = changes.position;
                 }
                 // Only a refusal that will not pass ends the command.
                 Err(error) if is_transient(&error) => {

@@ -1,28 +1,19 @@
-//! A client of the service: connects, sends requests, and turns refusals into errors for people.
+//! The client of the commands: connects, sends requests, and turns refusals into errors for people.
 
 use super::contexts::{Contexts, Place, read_private};
 use super::failed::CommandError;
 use super::nats_options::{NatsOptions, path, text};
-use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
-use crate::wire::{Operation, RequestKey, Subjects};
+use crate::client::{self, ChangeSet, ClientError, Position, Refused};
+use crate::wire::{Code, Operation};
 use anyhow::Context as _;
-use async_nats::HeaderMap;
-use async_nats::client::RequestErrorKind;
 use clap::Args;
 use serde_json::Value;
 use std::ffi::OsString;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// The longest time that the service accepts for one request, and so the longest for one attempt.
-const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(30);
-/// What the round trip to the service may take in addition.
-const ROUND_TRIP_ALLOWANCE: Duration = Duration::from_millis(300);
-/// The pause between two attempts, unless the service asks for more.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause that the service may ask for.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Roughly what a request's headers take in addition to the token.
-const HEADERS_BYTES: usize = 512;
+/// The longest time to connect.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// The service's address and the caller's credentials: from an option, else from the environment,
 /// else from a context.
@@ -56,10 +47,8 @@ pub(super) struct Connection {
 
 /// A connection to the service.
 pub(super) struct Client {
-    nats: async_nats::Client,
-    subjects: Subjects,
-    shard: Option<String>,
-    token: Option<String>,
+    client: client::Client,
+    service: String,
     timeout: Duration,
     deadline: Instant,
 }
@@ -126,7 +115,7 @@ impl Connection {
         let mut options = access
             .options()
             .name("gofavorites client")
-            .connection_timeout(REQUEST_TIMEOUT_MAX.min(time_left(deadline)));
+            .connection_timeout(CONNECT_TIMEOUT_MAX.min(deadline - Instant::now()));
         if let Some(prefix) = self.nats.inbox_prefix(&context) {
             options = options.custom_inbox_prefix(prefix);
         }
@@ -137,14 +126,19 @@ impl Connection {
 
         let prefix = text(self.prefix.as_ref()).or(context.prefix);
         let prefix = prefix.as_deref().unwrap_or("favorites");
-        let shard = self.shard.clone().or(context.shard);
-        let subjects = Subjects::new(prefix, shard.as_deref().unwrap_or("any"))?;
+        let mut client = client::Client::new(nats)?
+            .with_prefix(prefix)?
+            .until(deadline);
+        if let Some(shard) = self.shard.clone().or(context.shard) {
+            client = client.on_shard(&shard)?;
+        }
+        if let Some(token) = token {
+            client = client.with_token(token);
+        }
 
         Ok(Client {
-            nats,
-            subjects,
-            shard,
-            token,
+            client,
+            service: prefix.replace('.', "_"),
             timeout,
             deadline,
         })
@@ -182,29 +176,21 @@ fn unreachable(error: &async_nats::ConnectError) -> CommandError {
     ))
 }
 
-fn time_left(deadline: Instant) -> Duration {
-    deadline.saturating_duration_since(Instant::now())
-}
-
 impl Client {
     /// Starts the timeout again, for the requests that follow.
     pub fn restart_timeout(&mut self) {
         self.deadline = Instant::now() + self.timeout;
+        self.client = self.client.clone().until(self.deadline);
     }
 
     /// The NATS connection.
     pub fn nats(&self) -> &async_nats::Client {
-        &self.nats
+        self.client.nats()
     }
 
     /// The service's name in discovery.
-    pub fn service_name(&self) -> String {
-        let subject = self.subjects.request(Operation::Version);
-        subject
-            .split(".v1.")
-            .next()
-            .unwrap_or_default()
-            .replace('.', "_")
+    pub fn service_name(&self) -> &str {
+        &self.service
     }
 
     /// When the timeout ends.
@@ -215,136 +201,46 @@ impl Client {
     /// Sends a request and returns the reply's body. A refusal becomes an error that says what to
     /// mend.
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
-        self.attempt(operation, body, None).await
+        let reply = self.client.ask(operation, body).await;
+
+        reply.map_err(|error| self.failed(operation, &error).into())
     }
 
-    /// Sends a write under a request id.
-    ///
-    /// Once the write is in doubt, sends it again under the same id until an answer shows what
-    /// became of it. The service executes it at most once.
+    /// Sends a write under a request id. Repeats it while it is in doubt.
     pub async fn write(
         &self,
         operation: Operation,
         body: &Value,
         request_id: Option<&str>,
     ) -> anyhow::Result<Value> {
-        let request_id = request_id.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned);
-        if RequestKey::parse(&request_id).is_err() {
-            return Err(CommandError::usage(
-                "--request-id: give 1 to 128 printable ASCII characters, on one line",
-            )
-            .into());
+        let mut client = self.client.clone();
+        if let Some(request_id) = request_id {
+            client = client.with_request_id(request_id);
         }
 
-        let mut in_doubt = false;
-        loop {
-            let error = match self.attempt(operation, body, Some(&request_id)).await {
-                Ok(reply) => return Ok(reply),
-                Err(error) => error,
-            };
+        let reply = client.write(operation, body).await;
+        reply.map_err(|error| self.failed(operation, &error).into())
+    }
 
-            let failed = error.downcast_ref::<CommandError>();
-            in_doubt |= failed.is_some_and(|failed| failed.exit_code() == 9);
-            // A write in doubt stays so until an answer shows what became of it.
-            if !in_doubt || failed.is_some_and(CommandError::settles_write) {
-                return Err(error);
+    /// Fetches all changes since a position.
+    pub async fn fetch_changes(&self, from: &Position) -> anyhow::Result<ChangeSet> {
+        let changes = self.client.fetch_changes(from).await;
+
+        changes.map_err(|error| self.failed(Operation::Changes, &error).into())
+    }
+
+    fn failed(&self, operation: Operation, error: &ClientError) -> CommandError {
+        let has_no_token = !self.client.has_token() && operation.needs_token();
+
+        match error.refusal() {
+            Some(refused) if has_no_token && refused.is(Code::Unauthenticated) => {
+                CommandError::refused(&Refused {
+                    message: "no token: give --token, set GOFAVORITES_TOKEN, or name a --context"
+                        .to_owned(),
+                    ..refused.clone()
+                })
             }
-
-            let pause = failed
-                .and_then(CommandError::retry_after_ms)
-                .map_or(RETRY_PAUSE, Duration::from_millis);
-            let pause = pause.clamp(RETRY_PAUSE, RETRY_PAUSE_MAX);
-            if time_left(self.deadline) < pause + ROUND_TRIP_ALLOWANCE {
-                return Err(CommandError::in_doubt(&request_id).into());
-            }
-            tokio::time::sleep(pause).await;
+            _ => CommandError::from(error),
         }
-    }
-
-    async fn attempt(
-        &self,
-        operation: Operation,
-        body: &Value,
-        request_id: Option<&str>,
-    ) -> anyhow::Result<Value> {
-        let subject = match &self.shard {
-            Some(shard) => self.subjects.request_on_shard(shard, operation),
-            None => self.subjects.request(operation),
-        };
-        let budget = time_left(self.deadline)
-            .saturating_sub(ROUND_TRIP_ALLOWANCE)
-            .clamp(ROUND_TRIP_ALLOWANCE, REQUEST_TIMEOUT_MAX);
-        let headers = self.headers(budget, request_id);
-        let body = body.to_string();
-        self.check_size(&body)?;
-
-        let request = async_nats::Request::new()
-            .headers(headers)
-            .payload(body.into())
-            .timeout(Some(budget + ROUND_TRIP_ALLOWANCE));
-        let reply = self
-            .nats
-            .send_request(subject.clone(), request)
-            .await
-            .map_err(|error| unanswered(error.kind(), &subject, request_id))?;
-        let reply: Value =
-            serde_json::from_slice(&reply.payload).context("the reply is not JSON")?;
-
-        match (reply.get("error"), request_id) {
-            (None, _) => Ok(reply),
-            (Some(error), Some(id)) if error["code"] == "in_doubt" => {
-                Err(CommandError::in_doubt(id).into())
-            }
-            (Some(error), _) => Err(self.refused(operation, error).into()),
-        }
-    }
-
-    fn headers(&self, budget: Duration, request_id: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(REQUEST_TIMEOUT_MS, budget.as_millis().to_string());
-        if let Some(token) = &self.token {
-            headers.insert(AUTHORIZATION, format!("Bearer {token}"));
-        }
-        if let Some(id) = request_id {
-            headers.insert(NATS_MSG_ID, id);
-        }
-
-        headers
-    }
-
-    /// Refuses a request that is larger than the NATS server accepts.
-    fn check_size(&self, body: &str) -> Result<(), CommandError> {
-        let bytes = body.len() + self.token.as_ref().map_or(0, String::len) + HEADERS_BYTES;
-        let limit = self.nats.server_info().max_payload;
-        if limit > 0 && bytes > limit {
-            return Err(CommandError::too_large(bytes, limit));
-        }
-
-        Ok(())
-    }
-
-    fn refused(&self, operation: Operation, error: &Value) -> CommandError {
-        let mut error = error.clone();
-        let has_no_token = self.token.is_none() && operation.needs_token();
-        if has_no_token && error["code"] == "unauthenticated" {
-            error["message"] =
-                "no token: give --token, set GOFAVORITES_TOKEN, or name a --context".into();
-        }
-
-        CommandError::refused(&error)
-    }
-}
-
-/// Returns the error for a request without an answer. A write is then in doubt, unless there was
-/// nobody to receive it.
-fn unanswered(kind: RequestErrorKind, subject: &str, request_id: Option<&str>) -> CommandError {
-    if kind == RequestErrorKind::NoResponders {
-        let hint = "is a worker running, and the shard's name right?";
-        return CommandError::unavailable(format!("nobody answers on {subject}: {hint}"));
-    }
-
-    match request_id {
-        Some(id) => CommandError::in_doubt(id),
-        None => CommandError::unavailable(format!("no answer on {subject} in time")),
     }
 }

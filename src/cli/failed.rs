@@ -1,7 +1,7 @@
 //! Errors of commands: the message for a person, and the exit code for a script.
 
 use super::show::visible;
-use serde_json::Value;
+use crate::client::{ClientError, Refused};
 
 /// The exit codes, as `--help` lists them.
 pub(super) const EXIT_CODES: &str = "Exit codes:
@@ -22,10 +22,6 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
 pub struct CommandError {
     exit_code: u8,
     message: String,
-    /// The code of the service's refusal; empty if the error is not a refusal.
-    code: String,
-    /// How long the service asks to wait before a retry, in milliseconds.
-    retry_after_ms: Option<u64>,
 }
 
 impl CommandError {
@@ -39,20 +35,10 @@ impl CommandError {
         Self::new(2, message)
     }
 
-    /// The request is larger than the NATS server accepts.
-    pub(super) fn too_large(bytes: usize, limit: usize) -> Self {
-        let message = format!(
-            "too_large: this request has {bytes} bytes, and the NATS server takes {limit} at most"
-        );
-        Self::new(5, message)
-    }
-
     fn new(exit_code: u8, message: impl Into<String>) -> Self {
         Self {
             exit_code,
             message: message.into(),
-            code: String::new(),
-            retry_after_ms: None,
         }
     }
 
@@ -61,50 +47,26 @@ impl CommandError {
         Self::new(1, message)
     }
 
-    /// The write under that request id may have been stored.
-    pub(super) fn in_doubt(request_id: &str) -> Self {
-        let message = format!(
-            "in_doubt: the write may have been stored, or may yet be. To find out, repeat it with \
-             --request-id {request_id}: it will not be executed twice"
-        );
-        Self::new(9, message)
-    }
-
     /// The service refused the request.
-    pub(super) fn refused(error: &Value) -> Self {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let code = text(&error["code"]);
-        let retry_after_ms = error["details"]["retry_after_ms"].as_u64();
+    pub(super) fn refused(refused: &Refused) -> Self {
+        let code = &refused.code;
 
-        let mut message = format!(
-            "{code} ({}): {}",
-            error["status"],
-            visible(&text(&error["message"]))
-        );
-        if let Some(wait) = retry_after_ms {
-            message += &format!("; in {wait} ms at the earliest");
+        let mut message = format!("{code} ({}): {}", refused.status, visible(&refused.message));
+        if let Some(wait) = refused.retry_after() {
+            message += &format!("; in {} ms at the earliest", wait.as_millis());
         }
-        if error["details"]["remaining"] == 0 {
+        if refused
+            .details
+            .get("remaining")
+            .is_some_and(|left| left == 0)
+        {
             message += "; no code of the list is left";
         }
 
         Self {
-            exit_code: exit_code(&code),
+            exit_code: exit_code(code),
             message,
-            code,
-            retry_after_ms,
         }
-    }
-
-    /// How long the service asks to wait, in milliseconds.
-    pub(super) fn retry_after_ms(&self) -> Option<u64> {
-        self.retry_after_ms
-    }
-
-    /// Returns whether this refusal of a repeated write also settles the attempt before it: the
-    /// service looks for that attempt before it checks what these refusals are about.
-    pub(super) fn settles_write(&self) -> bool {
-        matches!(self.exit_code, 3..=5) || self.exit_code == 7 && self.retry_after_ms.is_none()
     }
 
     /// The exit code of the process.
@@ -113,17 +75,30 @@ impl CommandError {
     }
 }
 
-/// Returns the error with its chain of causes. A cause that the text already ends with is not
-/// repeated.
-pub fn error_chain(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
+impl From<&ClientError> for CommandError {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::Refused(refused) => Self::refused(refused),
+            ClientError::InDoubt { request_id } => Self::new(
+                9,
+                format!(
+                    "in_doubt: the write may have been stored, or may yet be. To find out, repeat \
+                     it with --request-id {request_id}: it will not be executed twice"
+                ),
+            ),
+            ClientError::NoWorker { subject } => Self::unavailable(format!(
+                "nobody answers on {subject}: is a worker running, and the shard's name right?"
+            )),
+            ClientError::NoReply { .. } | ClientError::Closed => {
+                Self::unavailable(error.to_string())
+            }
+            ClientError::TooLarge { .. } => Self::new(5, format!("too_large: {error}")),
+            ClientError::Unreadable(_) => Self::new(1, error.to_string()),
+            ClientError::InvalidRequestId => {
+                Self::usage("--request-id: give 1 to 128 printable ASCII characters, on one line")
+            }
         }
     }
-
-    text
 }
 
 /// Returns whether a retry may succeed.
@@ -131,13 +106,6 @@ pub(super) fn is_transient(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<CommandError>()
         .is_some_and(|failed| [7, 8].contains(&failed.exit_code))
-}
-
-/// Returns whether the service refused the request with that code.
-pub(super) fn has_code(error: &anyhow::Error, code: &str) -> bool {
-    error
-        .downcast_ref::<CommandError>()
-        .is_some_and(|failed| failed.code == code)
 }
 
 fn exit_code(code: &str) -> u8 {
@@ -168,8 +136,13 @@ fn exit_code(code: &str) -> u8 {
 mod tests {
     use super::*;
     use crate::wire::Code;
-    use anyhow::anyhow;
-    use serde_json::json;
+    use serde_json::{Value, json};
+
+    fn refused(code: &str, status: u16, message: &str, details: Value) -> CommandError {
+        let error = json!({"code": code, "status": status, "message": message, "details": details});
+
+        CommandError::refused(&serde_json::from_value(error).expect("a refusal"))
+    }
 
     #[test]
     fn every_code_of_the_contract_has_an_exit_code() {
@@ -181,25 +154,8 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_printed_once() {
-        let error = anyhow!("no answer in time")
-            .context("the bucket is unavailable: no answer in time")
-            .context("no round");
-
-        let text = error_chain(&error);
-
-        assert_eq!(
-            text,
-            "no round: the bucket is unavailable: no answer in time"
-        );
-    }
-
-    #[test]
     fn a_refusal_has_the_exit_code_of_its_code() {
-        let error =
-            json!({"code": "version_conflict", "status": 409, "message": "no", "details": {}});
-
-        let failed = CommandError::refused(&error);
+        let failed = refused("version_conflict", 409, "no", json!({}));
 
         assert_eq!(failed.exit_code(), 4);
         assert_eq!(failed.to_string(), "version_conflict (409): no");
@@ -207,14 +163,10 @@ mod tests {
 
     #[test]
     fn a_list_that_is_used_up_is_told_from_a_list_that_is_not_there() {
-        let refused = |details: Value| {
-            let error =
-                json!({"code": "not_found", "status": 404, "message": "no", "details": details});
-            CommandError::refused(&error).to_string()
-        };
+        let not_found = |details| refused("not_found", 404, "no", details).to_string();
 
-        let used_up = refused(json!({"remaining": 0, "owner_version": 7}));
-        let missing = refused(json!({"owner_version": 7}));
+        let used_up = not_found(json!({"remaining": 0, "owner_version": 7}));
+        let missing = not_found(json!({"owner_version": 7}));
 
         assert_eq!(used_up, "not_found (404): no; no code of the list is left");
         assert_eq!(missing, "not_found (404): no");
@@ -222,14 +174,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_when_to_try_again() {
-        let error = json!({
-            "code": "overloaded",
-            "status": 503,
-            "message": "busy",
-            "details": {"retry_after_ms": 100},
-        });
-
-        let message = CommandError::refused(&error).to_string();
+        let message =
+            refused("overloaded", 503, "busy", json!({"retry_after_ms": 100})).to_string();
 
         assert!(message.ends_with("in 100 ms at the earliest"), "{message}");
     }

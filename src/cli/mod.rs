@@ -43,7 +43,8 @@ mod version;
 mod wait;
 mod workers;
 
-pub use failed::{CommandError, error_chain};
+pub use crate::telemetry::error_chain;
+pub use failed::CommandError;
 
 use crate::app::SettingsWatch;
 use crate::config::Reading;

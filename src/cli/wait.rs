@@ -1,7 +1,8 @@
 //! `--wait`: how long an operator's command waits for an unavailable dependency.
 
 use super::duration::duration_or_zero;
-use super::failed::{CommandError, error_chain};
+use super::error_chain;
+use super::failed::CommandError;
 use crate::app::{StillUnavailable, WaitLimit};
 use clap::Args;
 use std::time::Duration;

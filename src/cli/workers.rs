@@ -28,9 +28,7 @@ pub(super) async fn fetch_statistics(
     let mut answers = nats.subscribe(inbox.clone()).await?;
     nats.publish_with_reply(subject, inbox, "".into()).await?;
 
-    let time_left = client
-        .deadline()
-        .saturating_duration_since(std::time::Instant::now());
+    let time_left = client.deadline().saturating_duration_since(Instant::now());
     let mut until = Instant::now() + FIRST_ANSWER_TIMEOUT.min(time_left);
     let mut workers: Vec<Value> = Vec::new();
     while let Ok(Some(answer)) = timeout_at(until, answers.next()).await {

@@ -1,7 +1,8 @@
 //! `gofavorites otp code --watch`: prints each new code, until a signal ends it.
 
 use crate::cli::client::Client;
-use crate::cli::failed::{CommandError, error_chain, is_transient};
+use crate::cli::error_chain;
+use crate::cli::failed::{CommandError, is_transient};
 use crate::cli::show::{output_secret, print, warn_if_stale};
 use crate::shutdown::shutdown_signal;
 use crate::wire::Operation;

@@ -1,0 +1,254 @@
+//! The operations, typed. Reads never show less than this client has seen or written before.
+
+use super::error::ClientError;
+use super::model::{
+    BatchMode, BatchOperation, BatchResult, Filter, Item, ItemName, OtpCode, OtpVerdict, Put, Tag,
+    TakenCode, Usage, Written,
+};
+use super::request::{Client, parse};
+use crate::wire::{Code, Operation};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+impl Client {
+    /// Stores an item: a new one, or one that replaces the present one.
+    pub async fn put(&self, put: &Put) -> Result<Written, ClientError> {
+        self.write_as(Operation::Put, &json!(put)).await
+    }
+
+    /// Returns an item, or `None` if there is none.
+    pub async fn get(&self, name: &ItemName) -> Result<Option<Item>, ClientError> {
+        self.get_by(json!(name)).await
+    }
+
+    /// Does the same as [`get`](Self::get), with the secret of an otp, or the codes of a list.
+    pub async fn reveal(&self, name: &ItemName) -> Result<Option<Item>, ClientError> {
+        let mut body = json!(name);
+        body["reveal"] = json!(true);
+
+        self.get_by(body).await
+    }
+
+    async fn get_by(&self, body: Value) -> Result<Option<Item>, ClientError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            item: Item,
+        }
+
+        let reply: Result<Reply, _> = self.read_as(Operation::Get, body).await;
+        match reply {
+            Ok(reply) => Ok(Some(reply.item)),
+            Err(error) if error.is(Code::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the items that fit, in the owner's order.
+    pub async fn list(&self, filter: &Filter) -> Result<Vec<Item>, ClientError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            items: Vec<Item>,
+            next_cursor: Option<String>,
+        }
+
+        let mut items = Vec::new();
+        let mut body = json!(filter);
+        loop {
+            let reply: Reply = self.read_as(Operation::List, body.clone()).await?;
+            items.extend(reply.items);
+
+            match reply.next_cursor {
+                Some(cursor) => body["cursor"] = json!(cursor),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// Returns which of several items exist, in this order.
+    pub async fn lookup(&self, names: &[ItemName]) -> Result<Vec<Option<Item>>, ClientError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            items: Vec<Option<Item>>,
+        }
+
+        let reply: Reply = self
+            .read_as(Operation::Lookup, json!({"items": names}))
+            .await?;
+        Ok(reply.items)
+    }
+
+    /// Deletes an item: whatever it holds, or only at this version.
+    pub async fn delete(
+        &self,
+        name: &ItemName,
+        if_version: Option<u64>,
+    ) -> Result<Written, ClientError> {
+        let mut body = json!(name);
+        if let Some(version) = if_version {
+            body["if_version"] = json!(version);
+        }
+
+        self.write_as(Operation::Delete, &body).await
+    }
+
+    /// Executes several operations in one write. There is one result for each, in their order.
+    pub async fn batch(
+        &self,
+        mode: BatchMode,
+        operations: &[BatchOperation],
+    ) -> Result<Vec<BatchResult>, ClientError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            results: Vec<BatchResult>,
+        }
+
+        let body = json!({"mode": mode, "ops": operations});
+        let reply: Reply = self.write_as(Operation::Batch, &body).await?;
+        Ok(reply.results)
+    }
+
+    /// Puts an item right after another one in the owner's order, or first.
+    pub async fn move_item(
+        &self,
+        name: &ItemName,
+        after: Option<&ItemName>,
+    ) -> Result<Written, ClientError> {
+        let mut body = json!(name);
+        if let Some(after) = after {
+            body["after"] = json!(after);
+        }
+
+        self.write_as(Operation::Move, &body).await
+    }
+
+    /// Restores an item to its state at a version.
+    pub async fn restore(&self, name: &ItemName, version: u64) -> Result<Written, ClientError> {
+        let mut body = json!(name);
+        body["version"] = json!(version);
+
+        self.write_as(Operation::Restore, &body).await
+    }
+
+    /// Returns the versions of an item that are kept, newest first.
+    pub async fn history(&self, name: &ItemName) -> Result<Vec<Item>, ClientError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            versions: Vec<Item>,
+            more: bool,
+        }
+
+        let mut versions: Vec<Item> = Vec::new();
+        let mut body = json!(name);
+        loop {
+            let reply: Reply = self.read(Operation::History, &body).await?;
+            versions.extend(reply.versions);
+
+            match versions.last() {
+                Some(last) if reply.more => body["before"] = json!(last.version),
+                _ => return Ok(versions),
+            }
+        }
+    }
+
+    /// Returns the owner's tags, sorted by name.
+    pub async fn tags(&self) -> Result<Vec<Tag>, ClientError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            tags: Vec<Tag>,
+        }
+
+        let reply: Reply = self.read_as(Operation::Tags, json!({})).await?;
+        Ok(reply.tags)
+    }
+
+    /// Renames a tag on all items, or removes it from them. Returns how many items had it.
+    pub async fn rename_tag(&self, from: &str, to: Option<&str>) -> Result<u32, ClientError> {
+        #[derive(Deserialize)]
+        struct Reply {
+            items: u32,
+        }
+
+        let mut body = json!({"from": from});
+        if let Some(to) = to {
+            body["to"] = json!(to);
+        }
+        let reply: Reply = self.write_as(Operation::TagsRename, &body).await?;
+        Ok(reply.items)
+    }
+
+    /// Returns how much of the owner's limits is used.
+    pub async fn usage(&self) -> Result<Usage, ClientError> {
+        self.read_as(Operation::Usage, json!({})).await
+    }
+
+    /// Returns a code of a one-time-password secret. One of HOTP is given out once.
+    pub async fn otp_code(&self, id: &str) -> Result<OtpCode, ClientError> {
+        self.write_as(Operation::OtpCode, &json!({"id": id})).await
+    }
+
+    /// Checks a one-time password, and accepts each one once.
+    pub async fn otp_verify(&self, id: &str, code: &str) -> Result<OtpVerdict, ClientError> {
+        let body = json!({"id": id, "code": code});
+
+        self.write_as(Operation::OtpVerify, &body).await
+    }
+
+    /// Takes the next code of a list.
+    pub async fn codes_take(&self, id: &str) -> Result<TakenCode, ClientError> {
+        self.write_as(Operation::CodesTake, &json!({"id": id}))
+            .await
+    }
+
+    /// Adds codes to the end of a list.
+    pub async fn codes_add<C: AsRef<str>>(
+        &self,
+        id: &str,
+        codes: &[C],
+    ) -> Result<Written, ClientError> {
+        let codes: Vec<&str> = codes.iter().map(AsRef::as_ref).collect();
+        let body = json!({"id": id, "codes": codes});
+
+        self.write_as(Operation::CodesAdd, &body).await
+    }
+
+    /// Reads what is at least as new as what this client has seen.
+    async fn read_as<R: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        mut body: Value,
+    ) -> Result<R, ClientError> {
+        if let Some(consistency) = self.consistency {
+            body["consistency"] = json!(consistency);
+        }
+        let plain = body.clone();
+        let asks_for_version = self.seen.fill(&mut body);
+
+        let reply = match self.ask(operation, &body).await {
+            Err(error) if asks_for_version && self.seen.forget_if_unknown(&error) => {
+                self.ask(operation, &plain).await?
+            }
+            reply => reply?,
+        };
+        self.note(&reply);
+
+        parse(reply)
+    }
+
+    async fn write_as<R: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        body: &Value,
+    ) -> Result<R, ClientError> {
+        let reply = self.write(operation, body).await?;
+        self.note(&reply);
+
+        parse(reply)
+    }
+
+    fn note(&self, reply: &Value) {
+        if let Some(owner_version) = reply["owner_version"].as_u64() {
+            self.seen.note(owner_version);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Sends requests, and repeats writes whose outcome is unknown.
+
+use super::error::{ClientError, Refused};
+use super::model::Consistency;
+use super::seen::Seen;
+use crate::domain::Invalid;
+use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
+use crate::wire::{Code, Operation, RequestKey, Subjects};
+use async_nats::HeaderMap;
+use async_nats::client::RequestErrorKind;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long a request may take if the program does not say so.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time that the service accepts for one request, and so the longest for one attempt.
+const ATTEMPT_MAX: Duration = Duration::from_secs(30);
+/// What the round trip to the service may take in addition.
+const ROUND_TRIP_ALLOWANCE: Duration = Duration::from_millis(300);
+/// The pause between two attempts, unless the service asks for more.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause that the service may ask for.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Roughly what a request's headers take in addition to the token.
+const HEADERS_BYTES: usize = 512;
+/// The prefix of the subjects if the program does not say so.
+const PREFIX: &str = "favorites";
+/// Stands for the shard in the subjects of a client that asks no particular one.
+const ANY_SHARD: &str = "any";
+
+/// A client of the service, for one caller. A clone is the same client.
+#[derive(Clone)]
+pub struct Client {
+    nats: async_nats::Client,
+    subjects: Subjects,
+    prefix: String,
+    shard: Option<String>,
+    token: Option<String>,
+    request_id: Option<String>,
+    pub(super) consistency: Option<Consistency>,
+    limit: Limit,
+    pub(super) seen: Seen,
+}
+
+/// How long requests may take.
+#[derive(Clone, Copy)]
+enum Limit {
+    Each(Duration),
+    Until(Instant),
+}
+
+impl Client {
+    /// Creates a client that sends its requests over this connection, without a token. Only the
+    /// operations `version` and `limits` need none.
+    ///
+    /// # Errors
+    /// None with the default prefix; see [`with_prefix`](Self::with_prefix).
+    pub fn new(nats: async_nats::Client) -> Result<Self, Invalid> {
+        Ok(Self {
+            nats,
+            subjects: Subjects::new(PREFIX, ANY_SHARD)?,
+            prefix: PREFIX.to_owned(),
+            shard: None,
+            token: None,
+            request_id: None,
+            consistency: None,
+            limit: Limit::Each(TIMEOUT),
+            seen: Seen::default(),
+        })
+    }
+
+    /// Returns a client for the caller with this token. It has seen nothing yet.
+    #[must_use]
+    pub fn with_token(self, token: impl Into<String>) -> Self {
+        Self {
+            token: Some(token.into()).filter(|token| !token.is_empty()),
+            seen: Seen::default(),
+            ..self
+        }
+    }
+
+    /// Returns a client that uses subjects with this prefix instead of `favorites`.
+    ///
+    /// # Errors
+    /// The prefix is not one or more parts of letters, digits, `_` and `-`.
+    pub fn with_prefix(self, prefix: &str) -> Result<Self, Invalid> {
+        let shard = self.shard.as_deref().unwrap_or(ANY_SHARD);
+        let subjects = Subjects::new(prefix, shard)?;
+
+        Ok(Self {
+            subjects,
+            prefix: prefix.to_owned(),
+            ..self
+        })
+    }
+
+    /// Returns a client that asks the workers of this shard, instead of the nearest worker of any.
+    ///
+    /// # Errors
+    /// The name is not 1 to 32 lower-case letters, digits and `-`.
+    pub fn on_shard(self, shard: &str) -> Result<Self, Invalid> {
+        let subjects = Subjects::new(&self.prefix, shard)?;
+
+        Ok(Self {
+            subjects,
+            shard: Some(shard.to_owned()),
+            ..self
+        })
+    }
+
+    /// Returns a client whose requests may take this long each, repeats included. It is 10 seconds
+    /// by default.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self {
+            limit: Limit::Each(timeout),
+            ..self
+        }
+    }
+
+    /// Returns a client whose requests end at this moment at the latest.
+    #[must_use]
+    pub fn until(self, deadline: Instant) -> Self {
+        Self {
+            limit: Limit::Until(deadline),
+            ..self
+        }
+    }
+
+    /// Returns a client whose writes carry this request id, instead of a new one each. Use it for
+    /// one write, and to repeat that write: the service executes it at most once.
+    #[must_use]
+    pub fn with_request_id(self, request_id: impl Into<String>) -> Self {
+        Self {
+            request_id: Some(request_id.into()),
+            ..self
+        }
+    }
+
+    /// Returns a client whose reads are this current. By default the service decides, and while the
+    /// bucket is out of reach it answers from its copy.
+    #[must_use]
+    pub fn with_consistency(self, consistency: Consistency) -> Self {
+        Self {
+            consistency: Some(consistency),
+            ..self
+        }
+    }
+
+    /// The connection to NATS.
+    pub fn nats(&self) -> &async_nats::Client {
+        &self.nats
+    }
+
+    /// Returns whether the client has a token.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Sends one request with this body, and returns the body of the reply.
+    ///
+    /// # Errors
+    /// The service refused the request, or no reply came in time.
+    pub async fn ask(&self, operation: Operation, body: &Value) -> Result<Value, ClientError> {
+        self.attempt(operation, body, None, self.deadline()).await
+    }
+
+    /// Sends one write with this body under a request id, and returns the body of the reply.
+    ///
+    /// Once the write is in doubt, the client sends it again under the same id until an answer shows
+    /// what became of it. The service executes it at most once.
+    ///
+    /// # Errors
+    /// The service refused the write, no worker is there, or the write is still in doubt when the
+    /// time is up.
+    pub async fn write(&self, operation: Operation, body: &Value) -> Result<Value, ClientError> {
+        let new_id = || uuid::Uuid::now_v7().to_string();
+        let request_id = self.request_id.clone().unwrap_or_else(new_id);
+        if RequestKey::parse(&request_id).is_err() {
+            return Err(ClientError::InvalidRequestId);
+        }
+
+        let deadline = self.deadline();
+        let mut in_doubt = false;
+        loop {
+            let attempt = self.attempt(operation, body, Some(&request_id), deadline);
+            let error = match attempt.await {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+
+            in_doubt |= matches!(error, ClientError::InDoubt { .. });
+            let refused = error.refusal();
+            // A write in doubt stays so until an answer shows what became of it.
+            if !in_doubt || refused.is_some_and(Refused::settles_write) {
+                return Err(error);
+            }
+
+            let pause = refused.and_then(Refused::retry_after);
+            let pause = pause
+                .unwrap_or(RETRY_PAUSE)
+                .clamp(RETRY_PAUSE, RETRY_PAUSE_MAX);
+            if time_left(deadline) < pause + ROUND_TRIP_ALLOWANCE {
+                return Err(ClientError::InDoubt { request_id });
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Sends a request, and reads the reply as `R`.
+    pub(super) async fn read<R: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        body: &Value,
+    ) -> Result<R, ClientError> {
+        parse(self.ask(operation, body).await?)
+    }
+
+    fn deadline(&self) -> Instant {
+        match self.limit {
+            Limit::Each(timeout) => Instant::now() + timeout,
+            Limit::Until(deadline) => deadline,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        operation: Operation,
+        body: &Value,
+        request_id: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Value, ClientError> {
+        let subject = match &self.shard {
+            Some(shard) => self.subjects.request_on_shard(shard, operation),
+            None => self.subjects.request(operation),
+        };
+        let budget = time_left(deadline)
+            .saturating_sub(ROUND_TRIP_ALLOWANCE)
+            .clamp(ROUND_TRIP_ALLOWANCE, ATTEMPT_MAX);
+        let body = body.to_string();
+        self.check_size(&body)?;
+
+        let request = async_nats::Request::new()
+            .headers(self.headers(budget, request_id))
+            .payload(body.into())
+            .timeout(Some(budget + ROUND_TRIP_ALLOWANCE));
+        let reply = self
+            .nats
+            .send_request(subject.clone(), request)
+            .await
+            .map_err(|error| unanswered(error.kind(), subject, request_id))?;
+        let mut reply: Value =
+            serde_json::from_slice(&reply.payload).map_err(ClientError::unreadable)?;
+
+        let Some(error) = reply.get_mut("error") else {
+            return Ok(reply);
+        };
+        let refused: Refused = parse(error.take())?;
+        match request_id {
+            Some(request_id) if refused.is(Code::InDoubt) => Err(ClientError::InDoubt {
+                request_id: request_id.to_owned(),
+            }),
+            _ => Err(ClientError::Refused(refused.into())),
+        }
+    }
+
+    fn headers(&self, budget: Duration, request_id: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_TIMEOUT_MS, budget.as_millis().to_string());
+        if let Some(token) = &self.token {
+            headers.insert(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(id) = request_id {
+            headers.insert(NATS_MSG_ID, id);
+        }
+
+        headers
+    }
+
+    fn check_size(&self, body: &str) -> Result<(), ClientError> {
+        let bytes = body.len() + self.token.as_ref().map_or(0, String::len) + HEADERS_BYTES;
+        let limit = self.nats.server_info().max_payload;
+        if limit > 0 && bytes > limit {
+            return Err(ClientError::TooLarge { bytes, limit });
+        }
+
+        Ok(())
+    }
+}
+
+/// Reads a reply, or a part of it.
+pub(super) fn parse<R: DeserializeOwned>(value: Value) -> Result<R, ClientError> {
+    serde_json::from_value(value).map_err(ClientError::unreadable)
+}
+
+fn time_left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
+}
+
+/// Returns the error for a request without an answer. A write is then in doubt, unless there was
+/// nobody to receive it.
+fn unanswered(kind: RequestErrorKind, subject: String, request_id: Option<&str>) -> ClientError {
+    match (kind, request_id) {
+        (RequestErrorKind::NoResponders, _) => ClientError::NoWorker { subject },
+        (_, Some(request_id)) => ClientError::InDoubt {
+            request_id: request_id.to_owned(),
+        },
+        (_, None) => ClientError::NoReply { subject },
+    }
+}

@@ -1,0 +1,41 @@
+//! What a caller has seen of their items, so that no later read shows less.
+
+use super::error::ClientError;
+use crate::wire::Code;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The highest version of the owner that this caller has seen. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Seen(Arc<Mutex<u64>>);
+
+impl Seen {
+    /// Notes the version of a reply.
+    pub fn note(&self, owner_version: u64) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = owner_version.max(*seen);
+    }
+
+    /// Asks for at least that version in the body of a read. Returns whether there is one.
+    pub fn fill(&self, body: &mut Value) -> bool {
+        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen > 0 {
+            body["min_version"] = json!(seen);
+        }
+
+        seen > 0
+    }
+
+    /// Forgets the version if the service says that it never existed: the bucket began a new
+    /// history, in which the number means nothing. Returns whether it did.
+    pub fn forget_if_unknown(&self, error: &ClientError) -> bool {
+        let is_unknown = error.refusal().is_some_and(|refused| {
+            refused.is(Code::BadRequest) && refused.details.contains_key("owner_version")
+        });
+
+        if is_unknown {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+        }
+        is_unknown
+    }
+}
