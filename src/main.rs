@@ -18,7 +18,11 @@ fn main() -> ExitCode {
         }
     };
 
-    match runtime.block_on(cli.run()) {
+    let ended = runtime.block_on(cli.run());
+    // A file that cannot be read now, for example of a network share, does not hold up the end.
+    runtime.shutdown_background();
+
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("gofavorites: {}", error_chain(&error));

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// The calls that wait for replies, by their ids.
 type PendingCalls = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
@@ -36,6 +37,7 @@ struct Channel {
     pending: PendingCalls,
     /// Cancelled when the client's task has ended.
     ended: CancellationToken,
+    _routing: AbortOnDropHandle<()>,
 }
 
 /// Why a call has no answer.
@@ -175,7 +177,7 @@ impl Channel {
         let pending = PendingCalls::default();
         let ended = CancellationToken::new();
 
-        tokio::spawn({
+        let routing = tokio::spawn({
             let pending = pending.clone();
             let ended = ended.clone();
 
@@ -193,6 +195,8 @@ impl Channel {
             inbox,
             pending,
             ended,
+            // The subscription would keep the client alive, and with it the connection.
+            _routing: AbortOnDropHandle::new(routing),
         })
     }
 

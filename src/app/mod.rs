@@ -54,10 +54,13 @@ use start::{check_refusals, check_rights, check_servers};
 use std::sync::Arc;
 use std::time::Duration;
 use tasks::Tasks;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use wait::Wait;
+
+/// The pause between two questions to an auth service that does not answer.
+const AUTH_PAUSE: Duration = Duration::from_secs(1);
 
 /// A worker that is ready to run.
 pub struct App {
@@ -292,6 +295,28 @@ impl App {
             store,
             settings,
         })
+    }
+
+    /// Waits until the auth service answers. A worker begins without a verdict in its memory, so it
+    /// must not take over from one that still lets callers in while the service is silent.
+    ///
+    /// # Errors
+    /// The worker has no right to ask.
+    pub async fn wait_for_auth(&self) -> anyhow::Result<()> {
+        let auth = &self.dispatcher.service.auth;
+        let mut attempts: u32 = 0;
+
+        while !auth.is_answering().await {
+            if let Some(refused) = self.connections.auth.events.missing_right() {
+                anyhow::bail!(refused);
+            }
+            attempts += 1;
+            if attempts.is_power_of_two() {
+                warn!("waiting for the auth service");
+            }
+            sleep(AUTH_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// The counters of this worker.

@@ -45,20 +45,17 @@ impl SettingsStatus {
 
     /// Notes that a worker with changed settings starts.
     pub(super) fn starting(&self) {
-        let pending = &mut self.state().pending;
-
-        // Another attempt with refused settings says no more than the refusal.
-        if pending.is_none() {
-            *pending = Some(Pending::Starting(Instant::now()));
-        }
+        self.state().pending = Some(Pending::Starting(Instant::now()));
     }
 
-    /// Notes why the settings cannot be used. Returns whether that is new.
-    pub(super) fn refused(&self, why: &str) -> bool {
-        let refused = Some(Pending::Refused(why.to_owned()));
-        let former = std::mem::replace(&mut self.state().pending, refused);
+    /// Notes why the settings cannot be used.
+    pub(super) fn refused(&self, why: &str) {
+        self.state().pending = Some(Pending::Refused(why.to_owned()));
+    }
 
-        !matches!(former, Some(Pending::Refused(former)) if former == why)
+    /// Returns whether that is what was noted last.
+    pub(super) fn is_refused_because(&self, why: &str) -> bool {
+        matches!(&self.state().pending, Some(Pending::Refused(noted)) if noted == why)
     }
 
     /// Notes that changed settings are in force.

@@ -1,13 +1,16 @@
 //! Notices when the settings of the process change.
 
-use crate::config::Reading;
+use crate::config::{Reading, SettingsError};
 use crate::shutdown::Hangup;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::task::JoinHandle;
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 /// The time between two readings.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a reading may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What was found. If it is an error, the text says what is wrong.
 type Found = Result<Reading, String>;
@@ -19,6 +22,8 @@ pub struct SettingsWatch {
     hangup: Hangup,
     /// Whether SIGHUP came and was not answered yet.
     asked: bool,
+    /// The reading under way.
+    reading: Option<JoinHandle<Result<Reading, SettingsError>>>,
     reported: Found,
     /// What the last reading found, if it differs from what was reported.
     candidate: Option<Found>,
@@ -35,6 +40,7 @@ impl SettingsWatch {
             interval,
             hangup,
             asked: false,
+            reading: None,
             reported: Ok(first),
             candidate: None,
         }
@@ -64,13 +70,22 @@ impl SettingsWatch {
         }
     }
 
-    async fn read(&self) -> Found {
-        let file = self.file.clone();
-        let reading = tokio::task::spawn_blocking(move || Reading::take(file.as_deref()));
+    /// Reads the settings. A file that hangs, for example of a network share, is waited for, and is
+    /// an error meanwhile.
+    async fn read(&mut self) -> Found {
+        let reading = self.reading.get_or_insert_with(|| {
+            let file = self.file.clone();
+            tokio::task::spawn_blocking(move || Reading::take(file.as_deref()))
+        });
+        let Ok(read) = timeout(READ_TIMEOUT, reading).await else {
+            let seconds = READ_TIMEOUT.as_secs();
+            return Err(format!("the files cannot be read within {seconds} s"));
+        };
 
-        match reading.await {
+        self.reading = None;
+        match read {
             Ok(reading) => reading.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+            Err(_) => Err("the reading failed".to_owned()),
         }
     }
 }

@@ -4,11 +4,11 @@
 
 use super::settings_status::SettingsStatus;
 use super::settings_watch::SettingsWatch;
-use crate::config::{Reading, Settings};
-use crate::telemetry;
+use crate::config::{LogFormat, Reading, Settings};
+use crate::telemetry::{self, error_chain};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -16,6 +16,8 @@ use tracing::{error, info, warn};
 /// The pause before another attempt with settings that cannot be used. What they need may have
 /// changed meanwhile, such as a password on a server.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// The pause before another look whether those that leave have left.
+const LEAVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a worker of the succession gets.
 pub struct Turn {
@@ -54,9 +56,11 @@ pub struct Succession<B> {
     serving: Option<Worker>,
     next: Option<Worker>,
     /// Those that finish their last requests.
-    leaving: JoinSet<()>,
-    /// The settings to try again, and when.
-    retry: Option<(Reading, Instant)>,
+    leaving: JoinSet<anyhow::Result<()>>,
+    /// The settings with which to start a worker later, and when.
+    later: Option<(Reading, Instant)>,
+    /// The format that the log has since the start of the process.
+    log_format: LogFormat,
 }
 
 impl<B, R> Succession<B>
@@ -67,13 +71,14 @@ where
     /// Starts a worker with these settings. `begin` runs each worker until it is stopped.
     pub fn new(first: Reading, watch: SettingsWatch, begin: B) -> Self {
         let mut this = Self {
+            log_format: first.settings.log.format,
             watch,
             begin,
             status: SettingsStatus::default(),
             serving: None,
             next: None,
             leaving: JoinSet::new(),
-            retry: None,
+            later: None,
         };
         this.start(first);
 
@@ -89,7 +94,7 @@ where
         let mut shutdown = std::pin::pin!(shutdown);
 
         loop {
-            let retry_at = self.retry.as_ref().map(|(_, at)| *at);
+            let later = self.later.as_ref().map(|(_, at)| *at);
             tokio::select! {
                 signal = &mut shutdown => {
                     info!("received {signal}, stopping");
@@ -105,36 +110,50 @@ where
                         let failed = self.next.take();
                         match (&self.serving, failed, ended) {
                             (Some(_), Some(failed), Err(error)) => {
-                                self.refuse(failed.reading, format!("{error:#}"));
+                                self.refuse(failed.reading, &error_chain(&error));
                             }
                             (_, _, ended) => return self.stop(ended).await,
                         }
                     }
                 },
-                () = until(retry_at) => if let Some((reading, _)) = self.retry.take() {
+                Some(left) = self.leaving.join_next() => report_leave(flatten(left)),
+                () = until(later) => if let Some((reading, _)) = self.later.take() {
                     self.start(reading);
                 },
-                found = self.watch.next() => match found {
-                    Ok(reading) => self.consider(reading),
-                    Err(why) => self.report_refusal(&why),
-                },
+                found = self.watch.next() => self.consider(found),
             }
         }
     }
 
     /// Compares what was read with the settings in force, and starts a worker if they differ.
-    fn consider(&mut self, reading: Reading) {
-        self.retry = None;
-        if self
-            .next
-            .as_ref()
-            .is_some_and(|next| next.reading == reading)
-        {
+    fn consider(&mut self, found: Result<Reading, String>) {
+        let is_starting = |reading: &Reading| {
+            self.next
+                .as_ref()
+                .is_some_and(|next| next.reading == *reading)
+        };
+        if found.as_ref().is_ok_and(is_starting) {
             return;
         }
-        let outdated = self.next.take();
-        self.leave(outdated);
 
+        // Whatever was wanted before is not wanted any more.
+        self.later = None;
+        if let Some(outdated) = self.next.take() {
+            self.leave(outdated);
+        }
+
+        let checked = found.and_then(|reading| {
+            let filter = telemetry::check_filter(&reading.settings.log.filter);
+            filter.map_err(|error| error.to_string())?;
+            Ok(reading)
+        });
+        match checked {
+            Ok(reading) => self.change_to(reading),
+            Err(why) => self.report_refusal(&why),
+        }
+    }
+
+    fn change_to(&mut self, reading: Reading) {
         let Some(serving) = &mut self.serving else {
             return self.start(reading);
         };
@@ -143,32 +162,36 @@ where
             info!("the settings are those in force");
             return;
         }
+
         info!(
             settings = serving.reading.differences(&reading),
             "settings have changed"
         );
-        if let Err(error) = telemetry::check_filter(&reading.settings.log.filter) {
-            return self.report_refusal(&error.to_string());
-        }
-        if reading.settings.log.format != serving.reading.settings.log.format {
+        if reading.settings.log.format != self.log_format {
             warn!("log.format has changed, and needs a restart");
         }
 
         if reading.is_same_but_for_the_log(&serving.reading) {
             serving.reading = reading;
+            self.use_log_filter();
             self.report_reload();
         } else {
+            self.status.starting();
             self.start(reading);
         }
     }
 
+    /// Starts a worker with these settings, once those that leave have left. So however often the
+    /// settings change, there are three workers at most.
     fn start(&mut self, reading: Reading) {
+        if !self.leaving.is_empty() {
+            self.later = Some((reading, Instant::now() + LEAVE_PAUSE));
+            return;
+        }
+
         let (ready, is_ready) = oneshot::channel();
         let stop = CancellationToken::new();
         let is_first = self.serving.is_none();
-        if !is_first {
-            self.status.starting();
-        }
 
         let worker = (self.begin)(Turn {
             settings: reading.settings.clone(),
@@ -189,15 +212,19 @@ where
     fn take_over(&mut self) {
         let former = std::mem::replace(&mut self.serving, self.next.take());
 
-        if former.is_some() {
+        self.use_log_filter();
+        if let Some(former) = former {
             self.report_reload();
+            self.leave(former);
         }
-        self.leave(former);
     }
 
-    /// Changes the log to the settings of the worker that serves now, and reports that they are in
-    /// force.
-    fn report_reload(&self) {
+    /// Stops a worker, which finishes what it has taken.
+    fn leave(&mut self, worker: Worker) {
+        self.leaving.spawn(worker.stop());
+    }
+
+    fn use_log_filter(&self) {
         let filter = self
             .serving
             .as_ref()
@@ -205,48 +232,56 @@ where
         if let Some(Err(error)) = filter.map(|filter| telemetry::set_filter(filter)) {
             warn!(%error, "the former filter of the log stays in force");
         }
+    }
 
+    fn report_reload(&self) {
         self.status.reloaded();
         info!("the changed settings are in force");
     }
 
-    /// Stops a worker, which finishes what it has taken.
-    fn leave(&mut self, worker: Option<Worker>) {
-        let Some(worker) = worker else { return };
-
-        self.leaving.spawn(async move {
-            if let Err(error) = worker.stop().await {
-                warn!(
-                    error = format!("{error:#}"),
-                    "a worker with former settings did not stop in order"
-                );
-            }
-        });
-    }
-
     /// Keeps the settings in force, and tries the changed ones again later.
-    fn refuse(&mut self, reading: Reading, why: String) {
-        self.report_refusal(&why);
-        self.retry = Some((reading, Instant::now() + RETRY_PAUSE));
+    fn refuse(&mut self, reading: Reading, why: &str) {
+        if !self.status.is_refused_because(why) {
+            self.report_refusal(why);
+        }
+        self.later = Some((reading, Instant::now() + RETRY_PAUSE));
     }
 
     fn report_refusal(&self, why: &str) {
-        if self.status.refused(why) {
-            error!("the settings cannot be used, the former ones stay in force: {why}");
-        }
+        self.status.refused(why);
+        error!("the settings cannot be used, the former ones stay in force: {why}");
     }
 
-    /// Stops all workers. Returns how it `ended`, or else how the last worker stopped.
-    async fn stop(self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
-        let mut result = ended;
-        let workers = [self.serving, self.next].into_iter().flatten();
-        let stopped = futures::future::join_all(workers.map(Worker::stop)).await;
-        for stopped in stopped {
-            result = result.and(stopped);
+    /// Stops all workers. Returns how it `ended`, or else how those that served have stopped.
+    async fn stop(mut self, ended: anyhow::Result<()>) -> anyhow::Result<()> {
+        let serves = self.serving.is_some();
+        let serving = stop_one(self.serving);
+        let (served, next) = tokio::join!(serving, stop_one(self.next));
+        let mut result = ended.and(served);
+        if !serves {
+            result = result.and(next);
         }
 
-        self.leaving.join_all().await;
+        while let Some(left) = self.leaving.join_next().await {
+            result = result.and(flatten(left));
+        }
         result
+    }
+}
+
+async fn stop_one(worker: Option<Worker>) -> anyhow::Result<()> {
+    match worker {
+        Some(worker) => worker.stop().await,
+        None => Ok(()),
+    }
+}
+
+fn report_leave(left: anyhow::Result<()>) {
+    if let Err(error) = left {
+        warn!(
+            error = error_chain(&error),
+            "a worker with former settings did not stop in order"
+        );
     }
 }
 
@@ -286,6 +321,7 @@ async fn until(moment: Option<Instant>) {
     }
 }
 
-fn flatten(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
-    ended.unwrap_or_else(|error| Err(error.into()))
+/// The text of a panic stays out of the log, because it could hold a caller's value.
+fn flatten(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<()> {
+    ended.unwrap_or_else(|_| Err(anyhow::anyhow!("the worker panicked")))
 }

@@ -166,6 +166,15 @@ impl Authenticator {
         }
     }
 
+    /// Asks one question, and returns whether the auth service answers.
+    pub async fn is_answering(&self) -> bool {
+        let requester = self.0.requester.clone();
+        let subject = self.0.settings.verify_subject.clone();
+        let answer = probe(requester, subject, probe_limit(&self.0.settings)).await;
+
+        answer.is_ok()
+    }
+
     /// Returns the counters.
     pub fn counts(&self) -> AuthCounts {
         AuthCounts {

@@ -16,8 +16,15 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn run_worker(turn: Turn) -> anyhow::Result<()> {
+    let start = async {
+        let app = App::build(turn.settings, turn.status).await?;
+        if !turn.is_first {
+            app.wait_for_auth().await?;
+        }
+        Ok::<_, anyhow::Error>(app)
+    };
     let app = tokio::select! {
-        app = App::build(turn.settings, turn.status) => app?,
+        app = start => app?,
         () = turn.stop.cancelled() => return Ok(()),
     };
 

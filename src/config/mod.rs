@@ -4,6 +4,7 @@
 mod nats;
 mod reading;
 mod secrets;
+mod unreadable;
 
 pub use nats::{NatsSettings, NatsUserSettings, Role};
 pub use reading::Reading;
@@ -171,15 +172,21 @@ impl fmt::Debug for KeySettings {
 /// Settings that cannot be used. Each one is named, with what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A setting cannot be read. The source of the error names it.
+    /// A setting cannot be read. The text says which one, and has no value.
     #[error("the settings cannot be read: {0}")]
-    Unreadable(#[from] config::ConfigError),
+    Unreadable(String),
     /// A setting has another place now.
     #[error("{0}")]
     Moved(String),
     /// The settings can be read, but values are invalid.
     #[error("the settings are invalid:\n  {}", .0.join("\n  "))]
     Invalid(Vec<String>),
+}
+
+impl From<config::ConfigError> for SettingsError {
+    fn from(error: config::ConfigError) -> Self {
+        Self::Unreadable(unreadable::describe(&error))
+    }
 }
 
 /// The settings that hold lists. In the environment their entries are separated by commas.

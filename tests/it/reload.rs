@@ -1,7 +1,7 @@
 //! Programs take up changed settings while they run, and no request is lost or refused by that.
 
 use crate::harness::load::{Load, Outcome};
-use crate::harness::{Process, World, replace};
+use crate::harness::{Process, Proxy, World, replace};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use nix::sys::signal::Signal;
@@ -244,13 +244,16 @@ async fn a_wrong_file_keeps_the_former_settings() {
     assert_eq!(limit(&world, "items").await, Some(500));
 
     for (text, part) in [
-        ("not = [TOML", "not = [TOML"),
+        ("[keys]\nidentity = \"hush\n", "line 2"),
         ("[limits]\nnmae = 1\n", "nmae"),
+        ("[nats.truth]\npassword = [\"hush\"]\n", "password"),
         ("postgres.url_file = \"/nowhere\"\n", "/nowhere"),
     ] {
         worker.write(text);
-        wait_for_refusal(&world, part).await;
+        let data = wait_for_refusal(&world, part).await;
+        assert!(!data.to_string().contains("hush"), "{data}");
     }
+    assert!(!worker.log().contains("hush"));
 
     worker.change(|settings| {
         settings.limits.keys = 1_000;
@@ -393,7 +396,7 @@ fn query(world: &World, statement: &str) {
 }
 
 /// Goal: another password of the Postgres user counts as soon as Postgres accepts it. A user without
-/// rights, and a database without a schema, are not taken up.
+/// rights, and a database that does not exist, are not taken up.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_user_of_postgres_changes() {
     let world = World::start().await;
@@ -415,17 +418,17 @@ async fn the_user_of_postgres_changes() {
     let mut worker = serve(&world, settings).await;
 
     under_load(&world, async || {
-        for url in [
-            url_with(&role, "two"),
-            url_with(&poor, "one"),
-            format!("{}_other", url_with(&role, "one")),
+        for (url, part) in [
+            (url_with(&role, "two"), "password authentication failed"),
+            (url_with(&poor, "one"), "permission denied"),
+            (
+                format!("{}_other", url_with(&role, "one")),
+                "does not exist",
+            ),
         ] {
             worker.change(|settings| settings.postgres.url = url);
             worker.signal(Signal::SIGHUP);
-            let is_degraded = |data: &Value| !reasons(data).is_empty();
-            world
-                .wait_for_stats("refused", NOTICE_TIMEOUT, is_degraded)
-                .await;
+            wait_for_refusal(&world, part).await;
             worker.change(|settings| settings.postgres.url = url_with(&role, "one"));
             worker.signal(Signal::SIGHUP);
             wait_for_reloads(&world, 0).await;
@@ -481,6 +484,90 @@ async fn a_replaced_symbolic_link_counts() {
         .says("\"settings\":\"nats.truth.password_file\"")
         .await;
     wait_for_refusal(&world, "nats.truth.password").await;
+}
+
+/// Goal: nothing of a former worker, and of one that was refused, stays connected or keeps running.
+#[tokio::test(flavor = "multi_thread")]
+async fn former_workers_leave_nothing_behind() {
+    let (world, mut worker) = start().await;
+    let before = worker.open_files();
+    let tasks = |data: &Value| data["tasks"].as_u64().expect("a number");
+    let tasks_before = tasks(&wait_for_reloads(&world, 0).await);
+
+    for reload in 1..=4 {
+        worker.change(|settings| settings.limits.items = 100 + reload);
+        worker.signal(Signal::SIGHUP);
+        wait_for_reloads(&world, reload as u64).await;
+    }
+    let url = world.settings("a").postgres.url;
+    worker.change(|settings| settings.postgres.url = format!("{url}_other"));
+    worker.signal(Signal::SIGHUP);
+    wait_for_refusal(&world, "does not exist").await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    worker.change(|settings| settings.postgres.url = url);
+    worker.signal(Signal::SIGHUP);
+    worker.says("the settings are those in force").await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    // A pool may have a connection more or less.
+    let after = worker.open_files();
+    assert!(after <= before + 3, "{before} {after}");
+    let tasks_after = tasks(&wait_for_reloads(&world, 4).await);
+    assert!(
+        tasks_after <= tasks_before + 5,
+        "{tasks_before} {tasks_after}"
+    );
+}
+
+/// Goal: what was wanted before a mistake does not come into force after it, and what is reported is
+/// about the settings as they are.
+///
+/// Method: a worker with changed settings waits for NATS when the file becomes unreadable. Then the
+/// server that it waits for is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_ends_the_start_before_it() {
+    let (world, mut worker) = start().await;
+    let url = world.settings("a").nats.url;
+    let address = url.trim_start_matches("nats://");
+    let proxy = Proxy::start(address).await;
+    proxy.cut();
+
+    worker.change(|settings| settings.nats.url = format!("nats://127.0.0.1:{}", proxy.port()));
+    worker.says("waiting for NATS").await;
+    worker.write("[limits]\nnmae = 1\n");
+    worker.signal(Signal::SIGHUP);
+    wait_for_refusal(&world, "nmae").await;
+    proxy.heal();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        wait_for_refusal(&world, "nmae").await["settings"]["reloads"],
+        0
+    );
+
+    worker.signal(Signal::SIGHUP);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let refusals = worker.log().matches("the settings cannot be used").count();
+    assert_eq!(refusals, 2, "each SIGHUP is answered");
+}
+
+/// Goal: while the auth service is silent, a worker without its verdicts does not take over.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_refused_because_of_a_change_while_auth_is_silent() {
+    let (mut world, mut worker) = start().await;
+    let alice = world.caller("alice").await;
+    alice.done("a.list", &json!({})).await;
+    world.stop_auth().await;
+
+    worker.change(|settings| settings.limits.items = 77);
+    worker.signal(Signal::SIGHUP);
+    worker.says("waiting for the auth service").await;
+    for _ in 0..20 {
+        alice.done("a.list", &json!({})).await;
+    }
+
+    world.start_auth().await;
+    wait_for_reloads(&world, 1).await;
+    alice.done("a.list", &json!({})).await;
 }
 
 /// Goal: `maintain` takes up changed settings too, and stops in order afterwards.

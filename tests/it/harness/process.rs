@@ -120,6 +120,12 @@ impl Process {
         replace(&self.file, text);
     }
 
+    /// Returns how many files and connections the process has open.
+    pub fn open_files(&self) -> usize {
+        let directory = format!("/proc/{}/fd", self.child.id());
+        fs::read_dir(directory).expect("it runs").count()
+    }
+
     /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().try_into().expect("a pid");

@@ -392,16 +392,7 @@ impl World {
     pub async fn stats(&self, workers: usize) -> Vec<Value> {
         let operator = self.connect("operator").await;
 
-        // A worker that lost its connection reconnects in its own time, so all are asked again.
-        for _ in 0..40 {
-            let mut statistics = ask_for_statistics(&operator, workers).await;
-            if statistics.len() == workers {
-                statistics.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
-                return statistics;
-            }
-        }
-
-        panic!("not every worker answers");
+        wait_for_statistics(&operator, workers).await
     }
 
     /// Makes the NATS server load this configuration of its accounts. Does not wait until it has.
@@ -419,10 +410,11 @@ impl World {
         limit: Duration,
         is_expected: impl Fn(&Value) -> bool,
     ) -> Value {
+        let operator = self.connect("operator").await;
         let start = Instant::now();
 
         loop {
-            let data = self.stats(1).await[0]["data"].clone();
+            let data = wait_for_statistics(&operator, 1).await[0]["data"].clone();
             if is_expected(&data) {
                 return data;
             }
@@ -486,6 +478,23 @@ impl World {
 
         Caller::new(client, token)
     }
+}
+
+/// Returns the statistics of every worker, sorted by shard. Waits until `workers` of them answer: one
+/// that lost its connection reconnects in its own time.
+async fn wait_for_statistics(operator: &Client, workers: usize) -> Vec<Value> {
+    for _ in 0..40 {
+        let mut statistics = ask_for_statistics(operator, workers).await;
+        if statistics.len() == workers {
+            statistics.sort_by_key(|one| one["data"]["shard"].as_str().map(str::to_owned));
+            return statistics;
+        }
+
+        // Without a worker, the server says so at once.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    panic!("not every worker answers");
 }
 
 /// Returns the replies of the workers that answer at once, at most `workers` of them.
