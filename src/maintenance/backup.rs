@@ -22,6 +22,8 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 const ARCHIVE: &str = "stream.tar.s2";
+/// How later versions of the `nats` program name it.
+const ARCHIVE_OF_NATS: &str = "stream.arc.s2";
 const DESCRIPTION: &str = "backup.json";
 /// How the description is called until it is complete.
 const UNFINISHED: &str = "backup.json.unfinished";
@@ -261,9 +263,20 @@ impl Backup {
         Some(&self.details.as_ref()?.taken_at)
     }
 
+    /// The archive, by the name that it has.
+    fn archive(&self) -> PathBuf {
+        let other = self.path.join(ARCHIVE_OF_NATS);
+
+        if other.exists() {
+            other
+        } else {
+            self.path.join(ARCHIVE)
+        }
+    }
+
     /// Returns the size of the archive, in bytes.
     pub fn archive_bytes(&self) -> Result<u64, BackupError> {
-        let file = self.path.join(ARCHIVE);
+        let file = self.archive();
         let metadata = fs::metadata(&file).map_err(|error| file_error(&file, error))?;
 
         Ok(metadata.len())
@@ -277,7 +290,7 @@ impl Backup {
             return Ok(());
         };
         let damaged = |what| BackupError::Damaged {
-            path: self.path.join(ARCHIVE).display().to_string(),
+            path: self.archive().display().to_string(),
             what,
         };
         if self.archive_bytes()? != details.archive_bytes {
@@ -298,7 +311,7 @@ impl Backup {
     }
 
     fn open_archive(&self) -> Result<ArchiveReader, BackupError> {
-        let path = self.path.join(ARCHIVE);
+        let path = self.archive();
         let file = File::open(&path).map_err(|error| file_error(&path, error))?;
 
         Ok(ArchiveReader { file, path })

@@ -275,6 +275,20 @@ async fn a_backup_that_is_not_right_is_refused() {
         fs::write(copy.join("backup.json"), description.to_string()).expect("written");
     });
 
+    let of_nats = damage("of-nats", &|copy| {
+        let text = fs::read_to_string(copy.join("backup.json")).expect("a description");
+        let mut description: Value = serde_json::from_str(&text).expect("JSON");
+        description
+            .as_object_mut()
+            .expect("an object")
+            .remove("gofavorites");
+        fs::write(copy.join("backup.json"), description.to_string()).expect("written");
+        fs::rename(copy.join(archive), copy.join("stream.arc.s2")).expect("renamed");
+    });
+    let (code, printed) = run_as(&world, "restore", &["verify", &text(&of_nats)]).await;
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("may lack records"), "{printed}");
+
     for (copy, message) in [
         (&flipped, "SHA-256"),
         (&cut, "its size"),
