@@ -116,6 +116,11 @@ impl ClientError {
         }
     }
 
+    /// Returns whether the time of an attempt was up, and nothing was written by it.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::NoReply { .. }) || self.is(Code::DeadlineExceeded)
+    }
+
     pub(super) fn unreadable(what: impl ToString) -> Self {
         Self::Unreadable(what.to_string())
     }

@@ -15,6 +15,10 @@ use tokio::time::{Instant, sleep};
 
 /// How long a request may take if the program does not say so.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// For how many attempts the time has to be enough: a worker may be killed before it replies.
+const ATTEMPTS: u32 = 3;
+/// The shortest time for one attempt, if there is as much.
+const ATTEMPT_MIN: Duration = Duration::from_secs(2);
 /// The longest time that the service accepts for one request, and so the longest for one attempt.
 const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// What the round trip to the service may take in addition.
@@ -159,15 +163,16 @@ impl Client {
         self.token.is_some()
     }
 
-    /// Sends one request with this body, and returns the body of the reply.
+    /// Sends a read with this body, and returns the body of the reply. If no reply comes, the client
+    /// sends it again while there is time.
     ///
     /// # Errors
     /// The service refused the request, or no reply came in time.
     pub async fn ask(&self, operation: Operation, body: &Value) -> Result<Value, ClientError> {
-        self.attempt(operation, body, None, self.deadline()).await
+        self.send(operation, body, None).await
     }
 
-    /// Sends one write with this body under a request id, and returns the body of the reply.
+    /// Sends a write with this body under a request id, and returns the body of the reply.
     ///
     /// Once the write is in doubt, the client sends it again under the same id until an answer shows
     /// what became of it. The service executes it at most once.
@@ -182,10 +187,20 @@ impl Client {
             return Err(ClientError::InvalidRequestId);
         }
 
+        self.send(operation, body, Some(request_id)).await
+    }
+
+    async fn send(
+        &self,
+        operation: Operation,
+        body: &Value,
+        request_id: Option<String>,
+    ) -> Result<Value, ClientError> {
         let deadline = self.deadline();
         let mut in_doubt = false;
+
         loop {
-            let attempt = self.attempt(operation, body, Some(&request_id), deadline);
+            let attempt = self.attempt(operation, body, request_id.as_deref(), deadline);
             let error = match attempt.await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
@@ -194,7 +209,8 @@ impl Client {
             in_doubt |= matches!(error, ClientError::InDoubt { .. });
             let refused = error.refusal();
             // A write in doubt stays so until an answer shows what became of it.
-            if !in_doubt || refused.is_some_and(Refused::settles_write) {
+            let is_open = in_doubt && !refused.is_some_and(Refused::settles_write);
+            if !is_open && !error.is_late() {
                 return Err(error);
             }
 
@@ -203,7 +219,10 @@ impl Client {
                 .unwrap_or(RETRY_PAUSE)
                 .clamp(RETRY_PAUSE, RETRY_PAUSE_MAX);
             if time_left(deadline) < pause + ROUND_TRIP_ALLOWANCE {
-                return Err(ClientError::InDoubt { request_id });
+                return Err(match request_id {
+                    Some(request_id) if in_doubt => ClientError::InDoubt { request_id },
+                    _ => error,
+                });
             }
             sleep(pause).await;
         }
@@ -236,9 +255,10 @@ impl Client {
             Some(shard) => self.subjects.request_on_shard(shard, operation),
             None => self.subjects.request(operation),
         };
-        let budget = time_left(deadline)
-            .saturating_sub(ROUND_TRIP_ALLOWANCE)
-            .clamp(ROUND_TRIP_ALLOWANCE, ATTEMPT_MAX);
+        let left = time_left(deadline).saturating_sub(ROUND_TRIP_ALLOWANCE);
+        let budget = (left / ATTEMPTS)
+            .clamp(ATTEMPT_MIN, ATTEMPT_MAX)
+            .min(left.max(ROUND_TRIP_ALLOWANCE));
         let body = body.to_string();
         self.check_size(&body)?;
 

@@ -18,6 +18,7 @@ mod batch;
 mod changes;
 mod cli;
 mod cli_otp;
+mod client;
 mod cluster;
 mod codes;
 mod condition;
