@@ -5,7 +5,7 @@ use crate::shutdown::Hangup;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// The time between two readings.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ type Found = Result<Reading, String>;
 /// Reads the settings every second, and at once on SIGHUP.
 pub struct SettingsWatch {
     file: Option<PathBuf>,
-    interval: Interval,
+    next_reading: Instant,
     hangup: Hangup,
     /// Whether SIGHUP came and was not answered yet.
     asked: bool,
@@ -32,12 +32,9 @@ pub struct SettingsWatch {
 impl SettingsWatch {
     /// Watches the settings that were read from `file`, which is the first report.
     pub fn new(file: Option<PathBuf>, first: Reading, hangup: Hangup) -> Self {
-        let mut interval = interval(READ_INTERVAL);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-
         Self {
             file,
-            interval,
+            next_reading: Instant::now() + READ_INTERVAL,
             hangup,
             asked: false,
             reading: None,
@@ -56,11 +53,12 @@ impl SettingsWatch {
             if !self.asked {
                 tokio::select! {
                     () = self.hangup.received() => self.asked = true,
-                    _ = self.interval.tick() => {}
+                    () = sleep_until(self.next_reading) => {}
                 }
             }
 
             let found = self.read().await;
+            self.next_reading = Instant::now() + READ_INTERVAL;
             let is_repeated = self.candidate.replace(found.clone()).as_ref() == Some(&found);
             if self.asked || (is_repeated && found != self.reported) {
                 self.asked = false;

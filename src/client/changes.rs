@@ -49,6 +49,10 @@ pub(crate) struct ChangeSet {
     /// The subject of the owner's change notifications.
     pub notify: String,
     /// Whether the answer is from a copy that could not be checked.
+    #[cfg_attr(
+        not(feature = "server"),
+        expect(dead_code, reason = "the commands show it")
+    )]
     pub stale: bool,
 }
 

@@ -30,4 +30,5 @@ pub use model::{
 };
 pub use request::Client;
 
+#[cfg(feature = "server")]
 pub(crate) use changes::ChangeSet;

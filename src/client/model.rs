@@ -321,7 +321,7 @@ pub enum BatchMode {
 #[serde(rename_all = "lowercase")]
 pub enum BatchResult {
     /// The item as it is stored, or deleted.
-    Item(Item),
+    Item(Box<Item>),
     /// Why the operation was not executed.
     Error(Refused),
 }
