@@ -1,8 +1,8 @@
 //! GoFavorites keeps what the users of an investment platform mark as favourites: privately,
 //! versioned, and in step on every shard of the platform. It is a NATS-native worker without HTTP.
 //!
-//! The modules are public for `main` and for `tests/it`, and so that every item must be
-//! documented. They are not an API for others.
+//! The module [`client`] is for other programs. The other modules are public for `main` and for
+//! `tests/it`, and so that every item must be documented. They are not an API for others.
 //!
 //! # The map
 //!
@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | 0 | [`domain`] | nothing of ours |
 //! | 1 | [`wire`], [`seal`], [`front`], [`requester`], [`breaker`], [`build`], [`secret_file`] | 0 |
-//! | 2 | [`auth`], `reference`, [`truth`], [`shard`], [`nats`] | 0, 1 |
+//! | 2 | [`auth`], `reference`, [`truth`], [`shard`], [`nats`], [`client`] | 0, 1 |
 //! | 3 | [`owners`] | 0 to 2 |
 //! | 4 | [`handler`], [`maintenance`] | 0 to 3 |
 //! | 5 | [`app`], [`config`], [`telemetry`], [`shutdown`], `dev` | all below |

@@ -13,7 +13,7 @@
 //!   from a stored [`Position`], and says when the caller has to compare everything
 //!   ([`Change::Resync`]).
 //!
-//! `examples/rust/favourites.rs` shows all of it. `docs/contract.md` describes each operation.
+//! `examples/rust/favourites.rs` shows all of it, and `docs/contract.md` describes each operation.
 
 mod changes;
 mod error;

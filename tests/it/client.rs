@@ -10,6 +10,9 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::time::Duration;
 
+#[path = "../../examples/rust/favourites.rs"]
+mod favourites;
+
 const SCOPES: &str = "favorites:read favorites:write favorites:secrets";
 
 /// Returns a client for a caller, whose connection goes to this URL.
@@ -329,6 +332,26 @@ async fn a_bucket_that_was_made_again_demands_a_resync() {
     }
     let (ids, resync, _) = catch_up(&mut changes).await;
     assert_eq!((ids, resync), (vec!["two".to_owned()], true));
+}
+
+/// Goal: the example runs, also when what it wrote before is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_runs() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+
+    for _ in 0..2 {
+        let caller = favourites::Caller {
+            url: world.nats.url(),
+            user: "gateway".to_owned(),
+            password: world.secrets.nats("gateway").to_owned(),
+            token: world.token("alice", SCOPES, Duration::from_secs(600)),
+        };
+        favourites::run(caller).await.expect("it runs");
+    }
+    let alice = client(&world, "alice").await;
+    let left = alice.list(&Filter::default()).await.expect("read");
+    assert_eq!(left.len(), 1, "the secret");
 }
 
 /// Goal: an error says what it is about, and whether to try again.

@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 7] = [
         "build",
         "secret_file",
     ],
-    &["auth", "reference", "truth", "shard", "nats"],
+    &["auth", "reference", "truth", "shard", "nats", "client"],
     &["owners"],
     &["handler", "maintenance"],
     &["app", "config", "telemetry", "shutdown", "dev"],
