@@ -70,6 +70,18 @@ impl CommandError {
         Self::new(9, message)
     }
 
+    /// A write of an import may have been stored.
+    pub(super) fn import_in_doubt() -> Self {
+        let message = "in_doubt: some entries may have been stored, or may yet be. To find out, run \
+                       the import again: what is stored is not written twice";
+        Self::new(9, message)
+    }
+
+    /// Some entries of an import have failed.
+    pub(super) fn incomplete(failed: usize, entries: usize) -> Self {
+        Self::new(1, format!("{failed} of {entries} entries failed"))
+    }
+
     /// The service refused the request.
     pub(super) fn refused(error: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
