@@ -30,7 +30,7 @@ mod write;
 use super::client::Connection;
 use super::failed::CommandError;
 use super::labels::Labels;
-use super::secret_input::{is_uri, misplaced};
+use super::secret_input;
 use super::show::{print, print_json};
 use crate::domain::ItemLimits;
 use clap::Args;
@@ -79,7 +79,9 @@ impl Import {
             .iter()
             .any(|file| is_uri(&file.to_string_lossy()))
         {
-            return Err(misplaced("the otpauth:// URIs").into());
+            let message = "give URIs in a file or on the standard input (-), never as an argument, \
+                           because everybody on the machine may see a command line";
+            return Err(CommandError::usage(message).into());
         }
         let sources = self
             .files
@@ -144,6 +146,11 @@ impl Import {
         }));
         Ok(entries)
     }
+}
+
+/// Returns whether an argument is a URI with secrets in the place of a file.
+fn is_uri(argument: &str) -> bool {
+    secret_input::is_uri(argument) || google::is_migration(argument.trim_start())
 }
 
 /// Parses a file. One that cannot be read has one entry, which has failed.

@@ -5,9 +5,12 @@ use super::service::Service;
 use crate::cli::failed::CommandError;
 use crate::cli::progress::Progress;
 use serde_json::Value;
+use std::collections::VecDeque;
 
 /// Why an entry has failed that was not sent because of an earlier error.
 const NOT_SENT: &str = "not stored, because of the error below";
+/// Why an entry has failed of which no answer shows what became of it.
+const IN_DOUBT: &str = "it may be stored: see the error below";
 
 /// Executes the writes, and sets the outcome of each entry that was refused.
 ///
@@ -25,29 +28,33 @@ pub(super) async fn write(
         entries[write.entry].outcome = Outcome::Failed(reason);
     }
 
-    let mut progress = (writes.len() > service.batch).then(|| Progress::new("entries written"));
-    let mut done = 0;
-    for batch in batches(&writes, service.batch, service.batch_bytes) {
+    let total = writes.len();
+    let mut progress = (total > service.batch).then(|| Progress::new("entries written"));
+    let mut queue = VecDeque::from(batches(&writes, service.batch, service.batch_bytes));
+    while let Some(batch) = queue.pop_front() {
         let operations: Vec<&Value> = batch.iter().map(|write| &write.operation).collect();
-        let results = match service.write(&operations).await {
-            Ok(results) => results,
+        match service.write(&operations).await {
+            Ok(results) => settle(entries, &batch, &results),
+            // One operation is the cause, and the others need not fail with it.
+            Err(error) if is_refusal(&error) && batch.len() > 1 => {
+                let (first, second) = batch.split_at(batch.len() / 2);
+                queue.push_front(second.to_vec());
+                queue.push_front(first.to_vec());
+            }
+            Err(error) if is_refusal(&error) => fail(entries, &batch, &error.to_string()),
             Err(error) => {
-                for write in &writes[done..] {
-                    entries[write.entry].outcome = Outcome::Failed(NOT_SENT.to_owned());
+                let doubt = is_in_doubt(&error);
+                fail(entries, &batch, if doubt { IN_DOUBT } else { NOT_SENT });
+                for batch in &queue {
+                    fail(entries, batch, NOT_SENT);
                 }
                 return Err(stopped(error));
             }
-        };
-
-        for (index, write) in batch.iter().enumerate() {
-            let error = results.get(index).map(|result| &result["error"]);
-            if let Some(reason) = refusal(error, index) {
-                entries[write.entry].outcome = Outcome::Failed(reason);
-            }
         }
-        done += batch.len();
+
+        let left: usize = queue.iter().map(Vec::len).sum();
         if let Some(progress) = &mut progress {
-            progress.step(done as u64, writes.len() as u64);
+            progress.step((total - left) as u64, total as u64);
         }
     }
 
@@ -57,11 +64,41 @@ pub(super) async fn write(
     Ok(())
 }
 
+/// Sets the outcome of each entry of a batch that was refused.
+fn settle(entries: &mut [Entry], batch: &[&PlannedWrite], results: &[Value]) {
+    for (index, write) in batch.iter().enumerate() {
+        let error = results.get(index).map(|result| &result["error"]);
+        if let Some(reason) = refusal(error, index) {
+            entries[write.entry].outcome = Outcome::Failed(reason);
+        }
+    }
+}
+
+fn fail(entries: &mut [Entry], batch: &[&PlannedWrite], reason: &str) {
+    for write in batch {
+        entries[write.entry].outcome = Outcome::Failed(reason.to_owned());
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> Option<u8> {
+    error
+        .downcast_ref::<CommandError>()
+        .map(CommandError::exit_code)
+}
+
+/// Returns whether the service refuses the batch because of what is in it.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    exit_code(error) == Some(5)
+}
+
+fn is_in_doubt(error: &anyhow::Error) -> bool {
+    exit_code(error) == Some(9)
+}
+
 /// Returns the error that ends an import. A repetition finds out what became of a write in doubt,
 /// and needs no request id.
 fn stopped(error: anyhow::Error) -> anyhow::Error {
-    let failed = error.downcast_ref::<CommandError>();
-    if failed.is_some_and(|failed| failed.exit_code() == 9) {
+    if is_in_doubt(&error) {
         return CommandError::import_in_doubt().into();
     }
 
