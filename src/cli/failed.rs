@@ -72,8 +72,8 @@ impl CommandError {
 
     /// A write of an import may have been stored.
     pub(super) fn import_in_doubt() -> Self {
-        let message = "in_doubt: some entries may have been stored, or may yet be. To find out, run \
-                       the import again: what is stored is not written twice";
+        let message = "in_doubt: some entries may have been stored, or may yet be. To find out, \
+                       run the import again: what is stored is not written twice";
         Self::new(9, message)
     }
 

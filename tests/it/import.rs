@@ -174,8 +174,8 @@ async fn a_picture_of_a_code_is_imported() {
     assert_eq!(ids(&alice, "otp").await, ["Bank:alice"]);
 }
 
-/// Goal: an item that differs is left alone, or with `--replace` gets what the entry gives and keeps
-/// the rest. A dry run shows the same and writes nothing.
+/// Goal: an item that differs is left alone, or with `--replace` gets what the entry gives and
+/// keeps the rest. A dry run shows the same and writes nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_item_that_differs_is_replaced_only_when_asked() {
     let (world, _a, _b) = World::with_two_shards().await;
@@ -312,8 +312,8 @@ async fn a_file_that_is_open_or_unknown_is_refused() {
 }
 
 /// Goal: an import of any size keeps to the limits of the service.
-/// Method: a batch has few operations, a reply fits only some of the items, requests have a rate, and
-/// the quota is less than the file has.
+/// Method: a batch has few operations, a reply fits only some of the items, requests have a rate,
+/// and the quota is less than the file has.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_import_keeps_to_the_limits() {
     let world = World::start().await;
@@ -377,7 +377,10 @@ async fn an_entry_that_the_bucket_does_not_take_fails_alone() {
 
     let out = import(&alice, &[&list], 1).await;
 
-    assert!(out.contains("line 3: failed: bad_request (400)"), "{out}");
+    assert!(
+        out.contains("line 3: failed: bad_request (400): data: "),
+        "{out}"
+    );
     assert_eq!(
         summary(&out),
         "2 added, 0 already there, 0 differ, 1 failed"

@@ -1,7 +1,7 @@
 //! Instruments in a file of comma-separated values: a header, and an instrument on each line.
 //!
-//! The columns of an instrument's fields have their names. `tags` holds tags with semicolons between
-//! them. Any other column is metadata of that name. An empty field is left out.
+//! The columns of an instrument's fields have their names. `tags` holds tags with semicolons
+//! between them. Any other column is metadata of that name. An empty field is left out.
 
 use super::new_item::{InstrumentFields, NewItem};
 use super::parsed::Parsed;
@@ -56,8 +56,8 @@ fn reader(file: &str) -> Reader<&[u8]> {
         .from_reader(file.as_bytes())
 }
 
-/// Returns the line on which a row begins. The position that the reader has for a row is that of the
-/// empty lines before it.
+/// Returns the line on which a row begins. The position that the reader has for a row is that of
+/// the empty lines before it.
 fn line_of(row: &StringRecord, file: &str) -> u64 {
     let Some(position) = row.position() else {
         return 0;

@@ -1,4 +1,5 @@
-//! Whether an export of Google Authenticator, which may be split over several QR codes, is complete.
+//! Whether an export of Google Authenticator is complete. A large one is split over several QR
+//! codes.
 
 use super::parsed::Part;
 use std::collections::{BTreeMap, BTreeSet};

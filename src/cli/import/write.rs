@@ -41,7 +41,9 @@ pub(super) async fn write(
                 queue.push_front(second.to_vec());
                 queue.push_front(first.to_vec());
             }
-            Err(error) if is_refusal(&error) => fail(entries, &batch, &error.to_string()),
+            Err(error) if is_refusal(&error) => {
+                fail(entries, &batch, &without_index(&error.to_string(), 0));
+            }
             Err(error) => {
                 let doubt = is_in_doubt(&error);
                 fail(entries, &batch, if doubt { IN_DOUBT } else { NOT_SENT });
@@ -155,9 +157,14 @@ fn refusal(error: Option<&Value>, index: usize) -> Option<String> {
         return Some("the item was changed meanwhile: run the import again".to_owned());
     }
 
-    // The reader of the message knows nothing of batches.
     let message = CommandError::refused(error).to_string();
-    Some(message.replace(&format!("ops[{index}]."), ""))
+    Some(without_index(&message, index))
+}
+
+/// Returns the message of an operation's refusal without its place in the batch, because the
+/// message's reader knows nothing of batches.
+fn without_index(message: &str, index: usize) -> String {
+    message.replace(&format!("ops[{index}]."), "")
 }
 
 #[cfg(test)]
