@@ -22,6 +22,8 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
 pub struct CommandError {
     exit_code: u8,
     message: String,
+    /// The service's refusal, if this is one.
+    refused: Option<Box<Refused>>,
 }
 
 impl CommandError {
@@ -39,12 +41,25 @@ impl CommandError {
         Self {
             exit_code,
             message: message.into(),
+            refused: None,
         }
     }
 
     /// A comparison found a difference: of copies, or of a code with the right one.
     pub(super) fn differs(message: impl Into<String>) -> Self {
         Self::new(1, message)
+    }
+
+    /// A write of an import may have been stored.
+    pub(super) fn import_in_doubt() -> Self {
+        let message = "in_doubt: some entries may have been stored, or may yet be. To find out, \
+                       run the import again: what is stored is not written twice";
+        Self::new(9, message)
+    }
+
+    /// Some entries of an import have failed.
+    pub(super) fn incomplete(failed: usize, entries: usize) -> Self {
+        Self::new(1, format!("{failed} of {entries} entries failed"))
     }
 
     /// The service refused the request.
@@ -66,7 +81,13 @@ impl CommandError {
         Self {
             exit_code: exit_code(code),
             message,
+            refused: Some(refused.clone().into()),
         }
+    }
+
+    /// The service's refusal, if this is one.
+    pub(super) fn refusal(&self) -> Option<&Refused> {
+        self.refused.as_deref()
     }
 
     /// The exit code of the process.

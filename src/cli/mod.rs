@@ -17,6 +17,7 @@ mod freshness;
 mod get;
 mod health;
 mod history;
+mod import;
 mod init;
 mod labels;
 mod limits;
@@ -96,6 +97,8 @@ enum Command {
     Restore(history::Restore),
     /// Do several puts and deletes in one request
     Batch(batch::Batch),
+    /// Import secrets and instruments from files of other programs
+    Import(import::Import),
     /// Edit an item in your editor
     Edit(edit::Edit),
     /// Show how much of the limits you use
@@ -183,6 +186,7 @@ impl Cli {
             Command::History(history) => history.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::Batch(batch) => batch.run().await,
+            Command::Import(import) => import.run().await,
             Command::Edit(edit) => edit.run().await,
             Command::Usage(usage) => usage.run().await,
             Command::Limits(limits) => limits.run().await,

@@ -25,7 +25,7 @@ const NEW_FIELDS: [&str; 3] = ["place", "epoch", "local"];
 
 /// Starts servers with the recorded bucket, and a worker for each of the shards `a` and `b`, which
 /// host nobody yet.
-async fn with_recorded_bucket() -> (Recorded, World, Vec<Worker>) {
+pub(crate) async fn with_recorded_bucket() -> (Recorded, World, Vec<Worker>) {
     let recorded = Recorded::parse(FORMAT_ONE);
     let world = recorded.start().await;
 

@@ -38,6 +38,7 @@ mod heavy;
 mod history;
 mod hosting;
 mod hub_of_three;
+mod import;
 mod instruments;
 mod interleavings;
 mod item;

@@ -210,6 +210,11 @@ impl Otp {
         uri::parse(text)
     }
 
+    /// Returns the bytes of a secret in Base32, as a URI has them.
+    pub fn encode_secret(bytes: &[u8]) -> Zeroizing<String> {
+        base32::encode(bytes)
+    }
+
     /// Joins the two parts in which it is stored.
     pub fn new(facts: OtpFacts, hidden: OtpSecret) -> Self {
         Self { facts, hidden }

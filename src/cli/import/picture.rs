@@ -1,0 +1,272 @@
+//! The QR codes in a picture, PNG or JPEG.
+//!
+//! The size of a picture is checked before it is decoded. Colours become shades of grey, and what
+//! is transparent becomes white.
+
+use png::{ColorType, Decoder, Limits, Transformations};
+use rqrr::PreparedImage;
+use std::io::Cursor;
+use zeroize::Zeroizing;
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
+
+/// The longest side of a picture, in pixels.
+const SIDE_PIXELS_MAX: usize = 16_384;
+/// The largest picture, in pixels: more than telephones make by default.
+const PICTURE_PIXELS_MAX: usize = 50_000_000;
+/// What a decoder may take for a picture beside its pixels, in bytes.
+const DECODER_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// A picture in shades of grey, one byte for each pixel, row by row.
+struct Grey {
+    width: usize,
+    height: usize,
+    pixels: Zeroizing<Vec<u8>>,
+}
+
+/// Returns the texts of the QR codes in a picture.
+///
+/// # Errors
+///
+/// Fails if the picture is too large or damaged, or if no QR code in it can be read.
+pub(super) fn read_codes(file: &[u8]) -> Result<Vec<Zeroizing<String>>, String> {
+    let picture = if file.starts_with(b"\x89PNG") {
+        decode_png(file)?
+    } else {
+        decode_jpeg(file)?
+    };
+    let pixel = |x, y| {
+        let at = y * picture.width + x;
+        picture.pixels.get(at).copied().unwrap_or(u8::MAX)
+    };
+    let mut prepared = PreparedImage::prepare_from_greyscale(picture.width, picture.height, pixel);
+
+    let texts: Vec<Zeroizing<String>> = prepared
+        .detect_grids()
+        .into_iter()
+        .filter_map(|grid| grid.decode().ok())
+        .map(|(_, text)| Zeroizing::new(text))
+        .collect();
+    if texts.is_empty() {
+        return Err(
+            "no QR code was found in the picture, or it cannot be read: cut the picture to the \
+             code, or take a sharper one"
+                .to_owned(),
+        );
+    }
+    Ok(texts)
+}
+
+fn damaged<E>(_: E) -> String {
+    "the picture is damaged, or of a kind that is not supported".to_owned()
+}
+
+fn check_size(width: usize, height: usize) -> Result<(), String> {
+    let is_within = width <= SIDE_PIXELS_MAX
+        && height <= SIDE_PIXELS_MAX
+        && width * height <= PICTURE_PIXELS_MAX;
+
+    is_within.then_some(()).ok_or_else(|| {
+        format!(
+            "the picture has more than {PICTURE_PIXELS_MAX} pixels, or more than \
+             {SIDE_PIXELS_MAX} on one side: make it smaller"
+        )
+    })
+}
+
+fn decode_png(file: &[u8]) -> Result<Grey, String> {
+    let limits = Limits {
+        bytes: DECODER_BYTES_MAX,
+    };
+    let mut decoder = Decoder::new_with_limits(Cursor::new(file), limits);
+    decoder.set_transformations(Transformations::normalize_to_color8());
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    let header = decoder.read_header_info().map_err(damaged)?;
+    let (width, height) = (header.width as usize, header.height as usize);
+    check_size(width, height)?;
+
+    let mut reader = decoder.read_info().map_err(damaged)?;
+    let bytes = reader.output_buffer_size().ok_or_else(|| damaged(()))?;
+    let mut pixels = Zeroizing::new(vec![0; bytes]);
+    let frame = reader.next_frame(&mut pixels).map_err(damaged)?;
+
+    let rows = pixels.chunks_exact(frame.line_size.max(1)).take(height);
+    let samples = frame.color_type.samples();
+    let grey = rows
+        .flat_map(|row| row.chunks_exact(samples).take(width))
+        .map(|pixel| grey(frame.color_type, pixel))
+        .collect();
+    Ok(Grey {
+        width,
+        height,
+        pixels: Zeroizing::new(grey),
+    })
+}
+
+/// Returns a pixel's shade of grey, on white.
+fn grey(color: ColorType, pixel: &[u8]) -> u8 {
+    let (shade, opacity) = match (color, pixel) {
+        (ColorType::GrayscaleAlpha, [shade, opacity]) => (u32::from(*shade), *opacity),
+        (_, [red, green, blue]) => (luminance(*red, *green, *blue), u8::MAX),
+        (_, [red, green, blue, opacity]) => (luminance(*red, *green, *blue), *opacity),
+        (_, [shade, ..]) => (u32::from(*shade), u8::MAX),
+        (_, []) => (255, u8::MAX),
+    };
+    let opacity = u32::from(opacity);
+
+    ((shade * opacity + 255 * (255 - opacity)) / 255) as u8
+}
+
+/// The brightness of a colour (ITU-R BT.601).
+fn luminance(red: u8, green: u8, blue: u8) -> u32 {
+    (u32::from(red) * 299 + u32::from(green) * 587 + u32::from(blue) * 114) / 1_000
+}
+
+fn decode_jpeg(file: &[u8]) -> Result<Grey, String> {
+    let options = DecoderOptions::default()
+        .set_max_width(SIDE_PIXELS_MAX)
+        .set_max_height(SIDE_PIXELS_MAX)
+        .jpeg_set_out_colorspace(ColorSpace::Luma);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
+    decoder.decode_headers().map_err(damaged)?;
+    let (width, height) = decoder.dimensions().ok_or_else(|| damaged(()))?;
+    check_size(width, height)?;
+
+    let pixels = Zeroizing::new(decoder.decode().map_err(damaged)?);
+    Ok(Grey {
+        width,
+        height,
+        pixels,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use png::{BitDepth, Encoder};
+    use qrcodegen::{QrCode, QrCodeEcc};
+
+    const TEXT: &str = "otpauth://totp/Bank:alice?secret=MZXW6YTB&issuer=Bank";
+    /// The pixels of one module of a code.
+    const SCALE: usize = 4;
+    /// The modules around a code.
+    const BORDER: usize = 4;
+
+    /// Returns a picture of codes side by side: `paint` makes the bytes of a dark or a light pixel.
+    fn picture(texts: &[&str], color: ColorType, paint: impl Fn(bool) -> Vec<u8>) -> Vec<u8> {
+        let codes: Vec<QrCode> = texts
+            .iter()
+            .map(|text| QrCode::encode_text(text, QrCodeEcc::Medium).expect("short"))
+            .collect();
+        let side = codes.iter().map(QrCode::size).max().expect("a code") as usize + 2 * BORDER;
+        let (width, height) = (side * SCALE * codes.len(), side * SCALE);
+
+        let mut pixels = Vec::new();
+        for y in 0..height {
+            for x in 0..width {
+                let code = &codes[x / (side * SCALE)];
+                let module = |at: usize| (at / SCALE % side) as i32 - BORDER as i32;
+                pixels.extend(paint(code.get_module(module(x), module(y))));
+            }
+        }
+        write_png(width as u32, height as u32, color, &pixels)
+    }
+
+    fn write_png(width: u32, height: u32, color: ColorType, pixels: &[u8]) -> Vec<u8> {
+        let mut file = Vec::new();
+        let mut encoder = Encoder::new(&mut file, width, height);
+        encoder.set_color(color);
+        encoder.set_depth(BitDepth::Eight);
+        let mut writer = encoder.write_header().expect("a header");
+        writer.write_image_data(pixels).expect("written");
+        writer.finish().expect("complete");
+
+        file
+    }
+
+    fn read(file: &[u8]) -> Vec<String> {
+        let codes = read_codes(file).expect("a code");
+
+        codes.iter().map(|code| code.to_string()).collect()
+    }
+
+    #[test]
+    fn a_code_of_any_colours_is_read() {
+        let shade = |dark: bool| if dark { 0 } else { 255 };
+
+        let grey = picture(&[TEXT], ColorType::Grayscale, |dark| vec![shade(dark)]);
+        let colour = picture(&[TEXT], ColorType::Rgb, |dark| match dark {
+            true => vec![20, 40, 120],
+            false => vec![255, 250, 200],
+        });
+        let transparent = picture(&[TEXT], ColorType::Rgba, |dark| {
+            vec![0, 0, 0, 255 - shade(dark)]
+        });
+        let shaded = picture(&[TEXT], ColorType::GrayscaleAlpha, |dark| {
+            vec![0, 255 - shade(dark)]
+        });
+
+        for file in [grey, colour, transparent, shaded] {
+            assert_eq!(read(&file), [TEXT]);
+        }
+    }
+
+    #[test]
+    fn all_codes_of_a_picture_are_read() {
+        let other = "otpauth-migration://offline?data=CjEKCkhlbGxvId6tvu8";
+        let shade = |dark: bool| vec![if dark { 0 } else { 255 }];
+        let file = picture(&[TEXT, other], ColorType::Grayscale, shade);
+
+        let mut texts = read(&file);
+
+        texts.sort();
+        assert_eq!(texts, [other, TEXT]);
+    }
+
+    #[test]
+    fn a_jpeg_is_read() {
+        let file = include_bytes!("../../../tests/it/recorded/qr.jpg");
+
+        assert_eq!(read(file), [TEXT]);
+    }
+
+    #[test]
+    fn a_picture_without_a_code_or_a_damaged_one_is_refused() {
+        let empty = write_png(8, 8, ColorType::Grayscale, &[255; 64]);
+        let jpeg = include_bytes!("../../../tests/it/recorded/qr.jpg");
+
+        for file in [
+            &empty[..],
+            &empty[..empty.len() / 2],
+            b"\x89PNG\r\n\x1a\n",
+            &jpeg[..40],
+            b"\xff\xd8\xff",
+        ] {
+            assert!(read_codes(file).is_err());
+        }
+    }
+
+    #[test]
+    fn a_picture_has_a_limit_that_is_checked_before_it_is_decoded() {
+        let mut file = write_png(8, 8, ColorType::Grayscale, &[255; 64]);
+        // The width and the height in the header, and its checksum.
+        file[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);
+        let checksum = crc32(&file[12..29]);
+        file[29..33].copy_from_slice(&checksum.to_be_bytes());
+
+        let reason = read_codes(&file).err().expect("too large");
+
+        assert!(reason.contains("pixels"), "{reason}");
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(u32::MAX, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+                crc >> 1 ^ (0xedb8_8320 * (crc & 1))
+            })
+        })
+    }
+}
