@@ -77,7 +77,7 @@ mod tests {
     const EXPORT: &str = r#"{"version": 1, "header": {"slots": null, "params": null},
       "db": {"version": 3, "entries": [
         {"type": "totp", "uuid": "1", "name": "alice", "issuer": "Bank", "note": "hush",
-         "favorite": true, "icon": null,
+         "icon": null,
          "info": {"secret": "MZXW6YTB", "algo": "SHA256", "digits": 8, "period": 60},
          "groups": ["g1", "gone"]},
         {"type": "hotp", "uuid": "2", "name": "bob", "issuer": "",  "note": "", "group": "Old",
@@ -86,7 +86,7 @@ mod tests {
          "info": {"secret": "MZXW6YTB", "algo": "SHA1", "digits": 5, "period": 30}},
         {"type": "motp", "uuid": "4", "name": "dave", "issuer": "",
          "info": {"secret": "e3152afee62599c8", "algo": "MD5", "digits": 6, "period": 10}}],
-        "groups": [{"uuid": "g1", "name": "Money"}], "icons_optimized": true}}"#;
+        "groups": [{"uuid": "g1", "name": "Money"}]}}"#;
 
     #[test]
     fn entries_are_read_with_their_groups_and_without_their_notes() {

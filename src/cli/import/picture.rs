@@ -107,8 +107,8 @@ fn decode_png(file: &[u8]) -> Result<Grey, String> {
 }
 
 /// Returns a pixel's shade of grey, on white.
-fn grey(color: ColorType, pixel: &[u8]) -> u8 {
-    let (shade, opacity) = match (color, pixel) {
+fn grey(colour: ColorType, pixel: &[u8]) -> u8 {
+    let (shade, opacity) = match (colour, pixel) {
         (ColorType::GrayscaleAlpha, [shade, opacity]) => (u32::from(*shade), *opacity),
         (_, [red, green, blue]) => (luminance(*red, *green, *blue), u8::MAX),
         (_, [red, green, blue, opacity]) => (luminance(*red, *green, *blue), *opacity),
@@ -156,7 +156,7 @@ mod tests {
     const BORDER: usize = 4;
 
     /// Returns a picture of codes side by side: `paint` makes the bytes of a dark or a light pixel.
-    fn picture(texts: &[&str], color: ColorType, paint: impl Fn(bool) -> Vec<u8>) -> Vec<u8> {
+    fn picture(texts: &[&str], colour: ColorType, paint: impl Fn(bool) -> Vec<u8>) -> Vec<u8> {
         let codes: Vec<QrCode> = texts
             .iter()
             .map(|text| QrCode::encode_text(text, QrCodeEcc::Medium).expect("short"))
@@ -172,13 +172,13 @@ mod tests {
                 pixels.extend(paint(code.get_module(module(x), module(y))));
             }
         }
-        write_png(width as u32, height as u32, color, &pixels)
+        write_png(width as u32, height as u32, colour, &pixels)
     }
 
-    fn write_png(width: u32, height: u32, color: ColorType, pixels: &[u8]) -> Vec<u8> {
+    fn write_png(width: u32, height: u32, colour: ColorType, pixels: &[u8]) -> Vec<u8> {
         let mut file = Vec::new();
         let mut encoder = Encoder::new(&mut file, width, height);
-        encoder.set_color(color);
+        encoder.set_color(colour);
         encoder.set_depth(BitDepth::Eight);
         let mut writer = encoder.write_header().expect("a header");
         writer.write_image_data(pixels).expect("written");

@@ -11,7 +11,7 @@ const BOARDS: [(&str, &[&str]); 2] = [
     (
         "MISX",
         &[
-            "TQBR", "TQBD", "TQPI", "FQBR", "SMAL", // shares
+            "TQBR", "TQBD", "TQPI", "FQBR", // shares
             "TQTF", "TQTD", "TQTE", "TQTY", "TQIF", // funds
             "TQOB", "TQCB", "TQOD", "TQOE", "TQOY", "TQIR", "TQRD", // bonds
             "CETS", // currencies
