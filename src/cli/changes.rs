@@ -2,10 +2,10 @@
 //! as they happen.
 
 use super::client::Connection;
-use super::error_chain;
 use super::failed::is_transient;
 use super::show::{plain, print, print_json, summary, table, visible, warn_if_stale};
 use crate::client::Position;
+use crate::telemetry::error_chain;
 use clap::Args;
 use futures::StreamExt as _;
 use serde_json::{Value, json};

@@ -1,9 +1,9 @@
 //! `--wait`: how long an operator's command waits for an unavailable dependency.
 
 use super::duration::duration_or_zero;
-use super::error_chain;
 use super::failed::CommandError;
 use crate::app::{StillUnavailable, WaitLimit};
+use crate::telemetry::error_chain;
 use clap::Args;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Follows the changes of an owner's items.
 
-use super::error::ClientError;
+use super::error::{ClientError, parse};
 use super::model::Item;
-use super::request::{Client, parse};
+use super::request::Client;
 use crate::wire::{Code, Operation};
 use async_nats::Subscriber;
 use futures::StreamExt as _;

@@ -2,6 +2,7 @@
 
 use crate::wire::Code;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
@@ -124,4 +125,9 @@ impl ClientError {
     pub(super) fn unreadable(what: impl ToString) -> Self {
         Self::Unreadable(what.to_string())
     }
+}
+
+/// Reads a reply, or a part of it.
+pub(super) fn parse<R: DeserializeOwned>(value: Value) -> Result<R, ClientError> {
+    serde_json::from_value(value).map_err(ClientError::unreadable)
 }

@@ -1,7 +1,6 @@
 //! What is written and read, as the contract describes it in `docs/contract.md`.
 
-use super::error::{ClientError, Refused};
-use super::request::parse;
+use super::error::{ClientError, Refused, parse};
 use crate::domain::opaque_debug;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -1,11 +1,11 @@
 //! The operations, typed. Reads never show less than this client has seen or written before.
 
-use super::error::ClientError;
+use super::error::{ClientError, parse};
 use super::model::{
     BatchMode, BatchOperation, BatchResult, Filter, Item, ItemName, OtpCode, OtpVerdict, Put, Tag,
     TakenCode, Usage, Written,
 };
-use super::request::{Client, parse};
+use super::request::Client;
 use crate::wire::{Code, Operation};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

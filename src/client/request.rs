@@ -1,6 +1,6 @@
 //! Sends requests, and repeats writes whose outcome is unknown.
 
-use super::error::{ClientError, Refused};
+use super::error::{ClientError, Refused, parse};
 use super::model::Consistency;
 use super::seen::Seen;
 use crate::domain::Invalid;
@@ -308,11 +308,6 @@ impl Client {
 
         Ok(())
     }
-}
-
-/// Reads a reply, or a part of it.
-pub(super) fn parse<R: DeserializeOwned>(value: Value) -> Result<R, ClientError> {
-    serde_json::from_value(value).map_err(ClientError::unreadable)
 }
 
 fn time_left(deadline: Instant) -> Duration {

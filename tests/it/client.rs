@@ -11,6 +11,7 @@ use std::fs;
 use std::time::Duration;
 
 #[path = "../../examples/rust/favourites.rs"]
+#[expect(dead_code, reason = "the test calls run, and not main")]
 mod favourites;
 
 const SCOPES: &str = "favorites:read favorites:write favorites:secrets";

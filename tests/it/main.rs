@@ -31,6 +31,7 @@ mod direct;
 mod discovery;
 mod epoch;
 mod exactly_once;
+mod examples;
 mod flood;
 mod format_one;
 mod front;

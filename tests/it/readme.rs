@@ -543,6 +543,12 @@ async fn play_the_long_tour(platform: Platform) {
     let mut tour = Tour::on(platform);
 
     tour.play(&document).await;
+    // Here, because the tour has set the variables.
+    let contract = text("docs/contract.md");
+    let shell = blocks(section(&contract, "How to connect"));
+    for (_, block) in shell.iter().filter(|(language, _)| language == "sh") {
+        tour.run_block(block).await;
+    }
 
     assert!(tour.commands > 15, "only {} commands", tour.commands);
     tour.platform.stop();

@@ -1,10 +1,10 @@
 //! `gofavorites otp code --watch`: prints each new code, until a signal ends it.
 
 use crate::cli::client::Client;
-use crate::cli::error_chain;
 use crate::cli::failed::{CommandError, is_transient};
 use crate::cli::show::{output_secret, print, warn_if_stale};
 use crate::shutdown::shutdown_signal;
+use crate::telemetry::error_chain;
 use crate::wire::Operation;
 use anyhow::Context as _;
 use serde_json::{Value, json};
