@@ -25,7 +25,7 @@ pub struct Caller {
 }
 
 #[tokio::main]
-pub async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<(), Box<dyn Error>> {
     run(Caller {
         url: env::var("GOFAVORITES_URL")?,
         user: env::var("GOFAVORITES_USER")?,

@@ -257,7 +257,7 @@ mod tests {
         let checksum = crc32(&file[12..29]);
         file[29..33].copy_from_slice(&checksum.to_be_bytes());
 
-        let reason = read_codes(&file).err().expect("too large");
+        let reason = read_codes(&file).expect_err("too large");
 
         assert!(reason.contains("pixels"), "{reason}");
     }
