@@ -182,7 +182,7 @@ where
     }
 
     /// Starts a worker with these settings, once those that leave have left. So however often the
-    /// settings change, there are three workers at most.
+    /// settings change, there are two workers at most.
     fn start(&mut self, reading: Reading) {
         if !self.leaving.is_empty() {
             self.later = Some((reading, Instant::now() + LEAVE_PAUSE));
