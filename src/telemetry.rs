@@ -53,8 +53,8 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Puts another filter in force, if [`start`] has started the log of this process. Otherwise the
-/// log belongs to somebody else, who has its filter.
+/// Puts another filter in force, if [`start`] has started the log of this process. In a test,
+/// another worker may have started it, and the filter stays as it is.
 pub fn set_filter(filter: &str) -> anyhow::Result<()> {
     let filter = parse_filter(filter)?;
 

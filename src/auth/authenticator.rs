@@ -157,10 +157,7 @@ impl Authenticator {
     ///
     /// Fails if the question was not sent because the connection is down.
     pub async fn knock(&self) -> Result<(), CallError> {
-        let requester = self.0.requester.clone();
-        let subject = self.0.settings.verify_subject.clone();
-
-        match probe(requester, subject, probe_limit(&self.0.settings)).await {
+        match self.ask_about_nobody().await {
             Err(CallError::NotConnected) => Err(CallError::NotConnected),
             _ => Ok(()),
         }
@@ -168,11 +165,14 @@ impl Authenticator {
 
     /// Asks one question, and returns whether the auth service answers.
     pub async fn is_answering(&self) -> bool {
+        self.ask_about_nobody().await.is_ok()
+    }
+
+    async fn ask_about_nobody(&self) -> Result<(), CallError> {
         let requester = self.0.requester.clone();
         let subject = self.0.settings.verify_subject.clone();
-        let answer = probe(requester, subject, probe_limit(&self.0.settings)).await;
 
-        answer.is_ok()
+        probe(requester, subject, probe_limit(&self.0.settings)).await
     }
 
     /// Returns the counters.

@@ -178,7 +178,10 @@ impl Changes {
             match self.fetch().await {
                 Ok(()) => self.must_wait = true,
                 Err(error) if error.is(Code::ResyncRequired) => self.start_again(),
-                Err(error) if self.is_of_another_history(&error) => self.start_again(),
+                // Without an epoch, the service says only this after the bucket was created again.
+                Err(error) if self.position.version > 0 && error.is_about_unknown_version() => {
+                    self.start_again();
+                }
                 Err(error) if error.is_transient() => {
                     let asked_for = error.refusal().and_then(|refused| refused.retry_after());
                     sleep(asked_for.unwrap_or_default().max(RETRY_PAUSE)).await;
@@ -235,15 +238,6 @@ impl Changes {
     fn start_again(&mut self) {
         self.position = Position::default();
         self.ready.push_back(Change::Resync);
-    }
-
-    /// Returns whether the service has never had the position's version. It says so of a position
-    /// without an epoch, after the bucket was created again.
-    fn is_of_another_history(&self, error: &ClientError) -> bool {
-        self.position.version > 0
-            && error.refusal().is_some_and(|refused| {
-                refused.is(Code::BadRequest) && refused.details.contains_key("owner_version")
-            })
     }
 }
 

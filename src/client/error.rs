@@ -117,6 +117,13 @@ impl ClientError {
         }
     }
 
+    /// Returns whether the service says that the owner never had the version that the request names.
+    pub(super) fn is_about_unknown_version(&self) -> bool {
+        self.refusal().is_some_and(|refused| {
+            refused.is(Code::BadRequest) && refused.details.contains_key("owner_version")
+        })
+    }
+
     /// Returns whether the time of an attempt was up, and nothing was written by it.
     pub(super) fn is_late(&self) -> bool {
         matches!(self, Self::NoReply { .. }) || self.is(Code::DeadlineExceeded)

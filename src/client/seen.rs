@@ -1,7 +1,6 @@
 //! What a caller has seen of their items, so that no later read shows less.
 
 use super::error::ClientError;
-use crate::wire::Code;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,9 +28,7 @@ impl Seen {
     /// Forgets the version if the service says that it never existed: the bucket began a new
     /// history, in which the number means nothing. Returns whether it did.
     pub fn forget_if_unknown(&self, error: &ClientError) -> bool {
-        let is_unknown = error.refusal().is_some_and(|refused| {
-            refused.is(Code::BadRequest) && refused.details.contains_key("owner_version")
-        });
+        let is_unknown = error.is_about_unknown_version();
 
         if is_unknown {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = 0;

@@ -212,9 +212,7 @@ async fn a_backup_and_the_keys_restore_an_installation() {
     let backup = back_up(&world).await;
 
     a.stop().await.expect("stopped in order");
-    world.nats.stop().expect("stopped");
-    fs::remove_dir_all(world.directory.join("store")).expect("removed");
-    world.nats.restart().await.expect("started again");
+    world.lose_store().await;
     world.query("a", "drop schema public cascade");
     world.query("a", "create schema public");
 

@@ -4,7 +4,6 @@ use crate::harness::samples::{RFC_SECRET, otp_uri, put_otp};
 use crate::harness::{Caller, World, copy};
 use crate::history::{restore, under_workers, until_noticed};
 use serde_json::{Value, json};
-use std::fs;
 
 /// An epoch that no bucket has.
 const FOREIGN: &str = "of-another-bucket";
@@ -197,9 +196,7 @@ async fn a_bucket_that_was_made_again_has_another_epoch() {
     let old = epoch(&alice, "a").await;
     a.stop().await.expect("stopped in order");
 
-    world.nats.stop().expect("stopped");
-    fs::remove_dir_all(world.directory.join("store")).expect("removed");
-    world.nats.restart().await.expect("started again");
+    world.lose_store().await;
     world.stop_auth().await;
     world.start_auth().await;
     let _c = world.worker("c").await;

@@ -428,9 +428,7 @@ async fn a_bucket_restored_from_a_backup_can_be_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_was_deleted_and_recreated_can_be_accepted() {
     the_bucket_loses_history(async |world, _| {
-        world.nats.stop().expect("stopped");
-        fs::remove_dir_all(world.directory.join("store")).expect("removed");
-        world.nats.restart().await.expect("started again");
+        world.lose_store().await;
 
         let report = world.init(&world.settings("a")).await.expect("init");
         assert!(report.bucket_created);

@@ -395,6 +395,13 @@ impl World {
         wait_for_statistics(&operator, workers).await
     }
 
+    /// Restarts the NATS server with an empty store, so that there is no bucket any more.
+    pub async fn lose_store(&mut self) {
+        self.nats.stop().expect("stopped");
+        std::fs::remove_dir_all(self.directory.join("store")).expect("removed");
+        self.nats.restart().await.expect("started again");
+    }
+
     /// Makes the NATS server load this configuration of its accounts. Does not wait until it has.
     pub fn reload_accounts(&mut self, accounts: &str) {
         std::fs::write(self.directory.join("accounts.conf"), accounts).expect("written");
