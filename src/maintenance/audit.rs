@@ -2,7 +2,7 @@
 //!
 //! It needs the keys and no Postgres, so it can check a bucket that was just restored.
 
-use super::retry::retry_while;
+use super::retry::{retry_while, retry_while_unavailable};
 use crate::domain::Version;
 use crate::owners::{OwnersError, Snapshot};
 use crate::seal::{Keyring, OwnerKey};
@@ -37,7 +37,7 @@ pub(super) async fn audit(
     mut on_progress: impl FnMut(u64, u64),
 ) -> Result<AuditSummary, OwnersError> {
     let mut counts = AuditSummary::default();
-    let mut owners = bucket.list_owners().await?;
+    let mut owners = retry_while_unavailable(RETRIES_MAX, || bucket.list_owners()).await?;
 
     loop {
         let page = owners.next_page(PAGE_OWNERS_MAX).await?;

@@ -9,6 +9,7 @@
 //!   written last, so a directory without it is no finished backup.
 
 use super::audit::{AuditSummary, audit};
+use super::retry::retry_while_unavailable;
 use crate::domain::Timestamp;
 use crate::owners::OwnersError;
 use crate::seal::{Fingerprints, Keyring, Sha256};
@@ -29,6 +30,8 @@ const DESCRIPTION: &str = "backup.json";
 const UNFINISHED: &str = "backup.json.unfinished";
 /// How often a backup is taken while writers are too fast for it. The last one is kept in any case.
 const TRIES_MAX: usize = 3;
+/// How often a bucket that was just restored is looked for again, every half a second.
+const ELECTION_RETRIES_MAX: usize = 60;
 
 /// Why a backup cannot be taken, read or restored.
 #[derive(Debug, thiserror::Error)]
@@ -200,8 +203,10 @@ impl Backups {
         }
         restore.finish().await?;
 
-        // This also finds out whether the server has come to the backup's end.
-        Ok(self.bucket.check(self.keyring.fingerprints()).await?)
+        // This also finds out whether the server has come to the backup's end. The replicas of a
+        // cluster elect a leader first.
+        let check = || self.bucket.check(self.keyring.fingerprints());
+        Ok(retry_while_unavailable(ELECTION_RETRIES_MAX, check).await?)
     }
 
     /// Reads every owner of the bucket, and checks that all records are there and can be opened.
