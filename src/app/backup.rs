@@ -10,9 +10,6 @@ use std::error::Error;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// The name in the key of its barrier, which it never writes.
-const BARRIER_NAME: &str = "backup";
-
 /// How often is checked whether the server has refused something.
 const REFUSAL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -27,7 +24,7 @@ impl BackupSession {
     /// Connects. Waits while no server can be reached, or JetStream does not answer, up to `limit`.
     pub async fn open(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Self> {
         let name = "gofavorites backup";
-        let session = BucketSession::open(settings, name, BARRIER_NAME, limit).await?;
+        let session = BucketSession::open(settings, name, None, limit).await?;
         let wait = session.wait();
         wait.until_available("the bucket", || session.bucket.exists())
             .await?;

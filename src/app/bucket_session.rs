@@ -19,11 +19,12 @@ pub(super) struct BucketSession {
 
 impl BucketSession {
     /// Checks the settings, and connects as the command `name`. Waits while no server can be
-    /// reached, up to `limit`. `barrier` is the name in the key of the bucket's barrier.
+    /// reached, up to `limit`. `barrier` is the name in the key of the bucket's barrier; `None` for a
+    /// NATS user that may not publish any.
     pub async fn open(
         settings: &Settings,
         name: &str,
-        barrier: &str,
+        barrier: Option<&str>,
         limit: WaitLimit,
     ) -> anyhow::Result<Self> {
         settings.check()?;
@@ -31,7 +32,11 @@ impl BucketSession {
 
         let connection = Connection::wait_for(&settings.nats, Role::Truth, name, limit).await?;
         let requester = Requester::start(connection.client.clone()).await?;
-        let bucket = Bucket::new(requester.clone(), settings.truth.clone(), barrier);
+        let truth = settings.truth.clone();
+        let bucket = match barrier {
+            Some(barrier) => Bucket::new(requester.clone(), truth, barrier),
+            None => Bucket::without_barriers(requester.clone(), truth),
+        };
 
         Ok(Self {
             keyring,

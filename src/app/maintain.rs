@@ -26,7 +26,7 @@ impl Maintenance {
     /// what is only unavailable, up to `limit`.
     pub async fn build(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Self> {
         let name = "gofavorites maintain";
-        let session = BucketSession::open(settings, name, BARRIER_NAME, limit).await?;
+        let session = BucketSession::open(settings, name, Some(BARRIER_NAME), limit).await?;
         session.check_bucket().await?;
 
         let BucketSession {

@@ -92,7 +92,7 @@ pub async fn init(
     limit: WaitLimit,
 ) -> anyhow::Result<InitReport> {
     let name = "gofavorites init";
-    let session = BucketSession::open(settings, name, &settings.shard.id, limit).await?;
+    let session = BucketSession::open(settings, name, None, limit).await?;
     let wait = session.wait();
     let fingerprints = session.keyring.fingerprints();
     let outcome = wait

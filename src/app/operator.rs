@@ -21,7 +21,7 @@ impl OperatorSession {
     /// Connects as a worker does, and checks the bucket against the keys and the settings, and the
     /// schema of Postgres. Waits for what is only unavailable, up to `limit`.
     pub async fn open(settings: &Settings, name: &str, limit: WaitLimit) -> anyhow::Result<Self> {
-        let session = BucketSession::open(settings, name, &settings.shard.id, limit).await?;
+        let session = BucketSession::open(settings, name, Some(&settings.shard.id), limit).await?;
         session.check_bucket().await?;
         let store = open_store(settings, &session.bucket, &session.wait()).await?;
 

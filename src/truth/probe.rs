@@ -16,6 +16,21 @@ impl Bucket {
     /// The bucket named in `settings`, over `requester`. `shard` names the key to which this worker
     /// publishes its barriers.
     pub fn new(requester: Requester, settings: TruthSettings, shard: &str) -> Self {
+        Self::with_probes(requester, settings, shard, true)
+    }
+
+    /// As [`new`](Self::new), for a NATS user that may not publish barriers: a bucket that answers no
+    /// reads is not asked whether it accepts writes.
+    pub fn without_barriers(requester: Requester, settings: TruthSettings) -> Self {
+        Self::with_probes(requester, settings, "none", false)
+    }
+
+    fn with_probes(
+        requester: Requester,
+        settings: TruthSettings,
+        shard: &str,
+        has_barriers: bool,
+    ) -> Self {
         let subject = format!("$KV.{}._b.{shard}", settings.bucket);
         let barrier = Arc::new(Barrier::new(subject.clone()));
         // Short, so that a lost probe does not delay the discovery that the bucket answers again.
@@ -37,7 +52,7 @@ impl Bucket {
                     let answers = probe.await;
                     // A bucket that answers no reads probably accepts no writes either. The other
                     // probe finds that out before a write has to wait.
-                    if !answers {
+                    if !answers && has_barriers {
                         writing.doubt();
                     }
                     answers

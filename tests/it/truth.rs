@@ -7,6 +7,7 @@ use gofavorites::domain::Version;
 use gofavorites::requester::Requester;
 use gofavorites::seal::{ItemKey, OwnerKey, RecordName};
 use gofavorites::truth::{AppendError, Bucket, NewRecord, TruthSettings};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -44,6 +45,41 @@ async fn append(
         .append(&OWNER, expected, &records, deadline)
         .await
         .map(Version::get)
+}
+
+/// Goal: a tool whose NATS user may not publish barriers asks nobody whether the bucket accepts
+/// writes. It would be refused, and would end.
+///
+/// Method: the server pauses while a record is read. With barriers, the reader publishes one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_without_barriers_is_only_read() {
+    for has_barriers in [true, false] {
+        let mut world = World::start().await;
+        world.init(&world.settings("a")).await.expect("init");
+        let client = world.connect("worker").await;
+        let requester = Requester::start(client).await.expect("an inbox");
+        let settings = TruthSettings {
+            call_ms: 400,
+            ..TruthSettings::default()
+        };
+        let bucket = match has_barriers {
+            true => Bucket::new(requester, settings, "a"),
+            false => Bucket::without_barriers(requester, settings),
+        };
+        let newest = async || bucket.position().await.expect("a position").newest;
+        let before = newest().await;
+
+        let mut signal = |signal| world.nats.process().signal(signal).expect("sent");
+        signal(Signal::SIGSTOP);
+        let read = bucket.since(&OWNER, Version::NONE).await;
+        assert!(read.is_err(), "the server is paused");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        signal(Signal::SIGCONT);
+
+        bucket.reading().closed().await;
+        bucket.writing().closed().await;
+        assert_eq!(newest().await > before, has_barriers);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
