@@ -7,7 +7,7 @@ HISTORIES = 200
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling deploy-check contract-check fmt sqlx image compose dist
+.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling deploy-check contract contract-check fmt sqlx image compose dist
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ spelling: ## Check the spelling of everything, with the project's own dictionary
 
 deploy-check: ## Check the manifests for Kubernetes and the systemd units in deploy/
 	.ci/deploy
+
+contract: ## Write nats/asyncapi.yaml, after a change of an operation or a schema
+	cargo build --locked
+	$(PROGRAM) contract >target/asyncapi.yaml && mv target/asyncapi.yaml nats/asyncapi.yaml
 
 contract-check: ## Check nats/asyncapi.yaml with the public AsyncAPI parser
 	.ci/contract

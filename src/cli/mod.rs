@@ -8,6 +8,7 @@ mod codes;
 mod completions;
 mod config;
 mod contexts;
+mod contract;
 #[cfg(feature = "dev")]
 mod dev;
 mod duration;
@@ -113,6 +114,8 @@ enum Command {
     Completions(completions::Completions),
     /// Write the manual pages
     Man(man::ManualPages),
+    /// Print the wire contract as an AsyncAPI document
+    Contract(contract::Contract),
     /// Run a worker
     Serve(Settings),
     /// Show the settings in force, secrets hidden, and whether a worker can start with them
@@ -193,6 +196,7 @@ impl Cli {
             Command::Health(health) => health.run().await,
             Command::Completions(completions) => completions.run(),
             Command::Man(pages) => pages.run(),
+            Command::Contract(contract) => contract.run(),
             Command::Version(version) => version.run().await,
             Command::Serve(settings) => serve::run(settings).await,
             Command::Config(settings) => config::run(&settings.load()?),

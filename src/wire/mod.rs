@@ -5,6 +5,7 @@
 //! this crate except `domain`. Types that hold what a caller sent print only their name in
 //! [`Debug`](std::fmt::Debug).
 
+mod asyncapi;
 mod canonical;
 mod code;
 mod codec;
@@ -21,6 +22,7 @@ mod subjects;
 mod trace;
 mod value;
 
+pub use asyncapi::{document, yaml};
 pub use canonical::canonical;
 pub use code::Code;
 pub use codec::{BodyLimits, Encoding, decode, encode};

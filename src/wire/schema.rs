@@ -4,6 +4,10 @@ use super::Operation;
 use crate::domain::Kind;
 use serde_json::{Map, Value, json};
 
+/// The highest version, and the highest counter of a one-time password: JSON readers keep integers up
+/// to it exactly.
+pub(super) const VERSION_MAX: u64 = 1 << 53;
+
 /// Returns the schema of the operation's request body.
 pub fn request_schema(operation: Operation) -> Value {
     let epoch = operation.takes_epoch().then(|| ("epoch", text()));
@@ -172,7 +176,7 @@ fn text_map() -> Value {
     json!({"type": "object", "additionalProperties": text()})
 }
 
-fn limit() -> Value {
+pub(super) fn limit() -> Value {
     json!({"type": "integer", "minimum": 1})
 }
 
@@ -180,7 +184,7 @@ fn text() -> Value {
     json!({"type": "string"})
 }
 
-fn kind() -> Value {
+pub(super) fn kind() -> Value {
     let kinds: Vec<_> = Kind::all().map(Kind::as_str).collect();
 
     json!({"enum": kinds})
@@ -200,12 +204,12 @@ fn item_name() -> Value {
     })
 }
 
-fn consistency() -> Value {
+pub(super) fn consistency() -> Value {
     json!({"enum": ["head", "strong", "eventual"]})
 }
 
 fn version() -> Value {
-    json!({"type": "integer", "minimum": 0, "maximum": 1_u64 << 53})
+    json!({"type": "integer", "minimum": 0, "maximum": VERSION_MAX})
 }
 
 #[cfg(test)]

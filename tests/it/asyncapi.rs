@@ -1,9 +1,12 @@
-//! The AsyncAPI description of the contract, `nats/asyncapi.yaml`: it matches the service.
+//! The AsyncAPI description of the contract, `nats/asyncapi.yaml`: it is what the program prints, it
+//! matches the service, and its examples go.
 
+use crate::harness::World;
 use crate::readme::text;
 use gofavorites::wire::{Code, Operation, Scope, Subjects, header, request_schema};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::process::Command;
 
 const DESCRIPTION: &str = "nats/asyncapi.yaml";
 
@@ -40,6 +43,15 @@ impl Described {
         let operation = &self.0["operations"][operation];
 
         self.payload(&operation["channel"], "request")
+    }
+
+    /// Returns the examples of an operation's request.
+    fn examples(&self, operation: &str) -> Vec<Value> {
+        let channel = self.resolve(&self.0["operations"][operation]["channel"]);
+        let request = self.resolve(&channel["messages"]["request"]);
+        let examples = request["examples"].as_array().into_iter().flatten();
+
+        examples.map(|example| example["payload"].clone()).collect()
     }
 
     /// Returns the schema of an operation's `reply`, or of its `refusal`.
@@ -251,4 +263,72 @@ fn the_asyncapi_description_matches_the_service() {
     let statuses: BTreeSet<u16> = Code::ALL.map(Code::status).into();
     assert_eq!(names(&error["code"]["enum"]), Code::ALL.map(Code::as_str));
     assert_eq!(error["status"]["enum"], json!(statuses));
+}
+
+/// Returns what `gofavorites contract` prints.
+fn printed(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
+        .arg("contract")
+        .args(arguments)
+        .output()
+        .expect("the program runs");
+    assert!(output.status.success(), "{arguments:?}");
+
+    String::from_utf8(output.stdout).expect("a text")
+}
+
+#[test]
+fn the_program_prints_the_description_in_both_forms() {
+    let yaml = printed(&[]);
+    let json: Value = serde_json::from_str(&printed(&["--format", "json"])).expect("JSON");
+
+    assert!(
+        yaml == text(DESCRIPTION),
+        "{DESCRIPTION} is out of date: `make contract` writes it"
+    );
+    assert_eq!(Described::read().0, json);
+}
+
+/// Each example is sent by an owner of its own, who has what the examples are about.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_go_on_a_running_worker() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+    let described = Described::read();
+    let uri = "otpauth://totp/mail?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let items = [
+        json!({"kind": "instrument", "data": {"isin": "US0378331005", "type": "stock"},
+               "tags": ["tech"]}),
+        json!({"kind": "text", "id": "note", "data": {"text": "Read the report."}}),
+        json!({"kind": "otp", "id": "mail", "data": {"uri": uri}}),
+        json!({"kind": "codes", "id": "recovery", "data": {"codes": ["13-57", "24-68"]}}),
+    ];
+
+    for operation in Operation::ALL {
+        let name = operation.name();
+        let owner = world.caller(&format!("owner-of-{name}")).await;
+        let mut instrument_version = Value::Null;
+        for item in items.iter().rev() {
+            let stored = owner.done("a.put", item).await;
+            instrument_version = stored["item"]["version"].clone();
+        }
+
+        let examples = described.examples(name);
+        assert!(!examples.is_empty(), "{name} has no example");
+
+        for mut request in examples {
+            assert!(described.fits(described.request(name), &request), "{name}");
+            // No document can know the versions of an installation.
+            if request.get("version").is_some() {
+                request["version"] = instrument_version.clone();
+            }
+
+            let reply = owner.done(&format!("a.{name}"), &request).await;
+
+            assert!(
+                described.fits(described.reply(name, "reply"), &reply),
+                "{name}: {reply}"
+            );
+        }
+    }
 }
