@@ -50,11 +50,12 @@ nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a l
 dist: ## Build the program as it is shipped, pack it into target/dist with its documents, and check the archive
 	.ci/dist
 
-lint: ## Check format and lints: of everything, of the shipped program, and of the client alone
+lint: ## Check format and lints: of everything, of the shipped program, and of the libraries alone
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	cargo clippy --locked --no-default-features --features server -- --deny warnings
 	cargo clippy --locked --no-default-features --features client --lib -- --deny warnings
+	cargo clippy --locked --no-default-features --features feed --lib --examples -- --deny warnings
 
 doc: ## Build the documentation of the code, warnings denied
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items

@@ -1,7 +1,7 @@
 //! GoFavorites keeps what the users of an investment platform mark as favourites: privately,
 //! versioned, and in step on every shard of the platform. It is a NATS-native worker without HTTP.
 //!
-//! The module [`client`] is for other programs. The other modules are public for `main` and for
+//! The modules [`client`] and [`feed`] are for other programs. The others are public for `main` and for
 //! `tests/it`, and so that every item must be documented. They are not an API for others.
 //!
 //! # The map
@@ -19,7 +19,7 @@
 //! | 0 | [`domain`] | nothing of ours |
 //! | 1 | [`wire`], [`seal`], [`front`], [`requester`], [`breaker`], [`build`], [`secret_file`] | 0 |
 //! | 2 | [`auth`], `reference`, [`truth`], [`shard`], [`nats`], [`client`] | 0, 1 |
-//! | 3 | [`owners`] | 0 to 2 |
+//! | 3 | [`owners`], [`feed`] | 0 to 2 |
 //! | 4 | [`handler`], [`maintenance`] | 0 to 3 |
 //! | 5 | [`app`], [`config`], [`telemetry`], [`shutdown`], `dev` | all below |
 //! | 6 | [`cli`] | all below |
@@ -44,7 +44,7 @@
 pub mod app;
 #[cfg(feature = "server")]
 pub mod auth;
-#[cfg(feature = "server")]
+#[cfg(feature = "feed")]
 pub mod breaker;
 #[cfg(feature = "server")]
 pub mod build;
@@ -57,6 +57,8 @@ pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod domain;
+#[cfg(feature = "feed")]
+pub mod feed;
 #[cfg(feature = "server")]
 pub mod front;
 #[cfg(feature = "server")]
@@ -69,9 +71,9 @@ pub mod nats;
 pub mod owners;
 #[cfg(feature = "server")]
 pub mod reference;
-#[cfg(feature = "server")]
+#[cfg(feature = "feed")]
 pub mod requester;
-#[cfg(feature = "server")]
+#[cfg(feature = "feed")]
 pub mod seal;
 #[cfg(feature = "server")]
 pub mod secret_file;
@@ -81,6 +83,6 @@ pub mod shard;
 pub mod shutdown;
 #[cfg(feature = "server")]
 pub mod telemetry;
-#[cfg(feature = "server")]
+#[cfg(feature = "feed")]
 pub mod truth;
 pub mod wire;

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// The people of the tour.
 pub const PEOPLE: [&str; 2] = ["alice", "bob"];
+/// The variables of a service that follows the bucket.
+const FEED_FILE: &str = "feed.env";
 /// How long their tokens are valid: ten years.
 const TOKEN_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
@@ -56,7 +58,7 @@ pub(super) fn withdraw(state: &Path) -> anyhow::Result<()> {
     for file in names
         .iter()
         .map(String::as_str)
-        .chain(["dev.json"])
+        .chain([FEED_FILE, "dev.json"])
         .map(|name| state.join(name))
     {
         if file.exists() {
@@ -72,6 +74,18 @@ impl PlatformDescription<'_> {
     pub(super) fn write(&self, state: &Path, secrets: &Secrets) -> anyhow::Result<()> {
         let mut tokens = serde_json::Map::new();
 
+        let hub = self.hub.as_ref();
+        let at_the_bucket = hub.map_or(&self.nats_url, |(url, _)| url);
+        let variables = format!(
+            "export GOFAVORITES_URL={at_the_bucket}\n\
+             export GOFAVORITES_PASSWORD={}\n\
+             export GOFAVORITES_IDENTITY_KEY={}\n\
+             export GOFAVORITES_ENCRYPTION_KEY={}\n",
+            secrets.nats("feed"),
+            secrets.identity,
+            secrets.encryption,
+        );
+        write_private(&state.join(FEED_FILE), &variables)?;
         for name in PEOPLE {
             let token = token(secrets, name, ALL_SCOPES, TOKEN_TTL)?;
             let mut variables = format!(
@@ -210,7 +224,7 @@ mod tests {
         assert_eq!(json["users"]["direct"]["inbox_prefix"], "_INBOX.direct");
         assert!(json["tokens"]["bob"].is_string());
 
-        for name in ["dev.json", "alice.env"] {
+        for name in ["dev.json", "alice.env", FEED_FILE] {
             let mode = fs::metadata(directory.path().join(name))
                 .expect("there")
                 .permissions()

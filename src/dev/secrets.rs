@@ -16,7 +16,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The NATS users of `nats/accounts.conf`, and the user of a cluster's routes.
-pub const NATS_USERS: [&str; 17] = [
+pub const NATS_USERS: [&str; 18] = [
     "worker",
     "front",
     "auth",
@@ -24,6 +24,7 @@ pub const NATS_USERS: [&str; 17] = [
     "maintain",
     "backup",
     "restore",
+    "feed",
     "operator",
     "auth_service",
     "reference_service",
@@ -39,7 +40,7 @@ pub const NATS_USERS: [&str; 17] = [
 /// The prefix of the inboxes that `nats/accounts.conf` grants to a user.
 pub fn inbox_prefix(user: &str) -> String {
     match user {
-        "worker" | "front" | "auth" | "init" | "maintain" | "backup" | "restore" => {
+        "worker" | "front" | "auth" | "init" | "maintain" | "backup" | "restore" | "feed" => {
             format!("_INBOX_{user}")
         }
         // A calling service in the workers' account: its name is a part of its inbox.

@@ -93,7 +93,7 @@ impl Snapshot {
         keys: Option<OwnerKeys>,
         checked_at: Option<Instant>,
     ) -> Result<Self, OwnersError> {
-        if !newest_write_is_complete(&set, keys.as_ref()) {
+        if !set.newest_write_is_whole(keys.as_ref()) {
             return Err(OwnersError::Broken {
                 owner: *set.owner(),
                 broken: Broken::Torn,
@@ -294,33 +294,5 @@ impl Snapshot {
             .filter(|record| matches!(record.name, RecordName::Item(_)))
             .map(|record| self.open(record))
             .collect()
-    }
-}
-
-/// Returns whether all of the newest write is there, and no other write that is based on the same
-/// state. Each item's record has the numbers of records and items of its write in its sealed part.
-///
-/// A record that cannot be opened counts as complete here: the read that opens it fails.
-fn newest_write_is_complete(set: &OwnerSet, keys: Option<&OwnerKeys>) -> bool {
-    let write = set.newest_write();
-    let is_item = |record: &&&Record| matches!(record.name, RecordName::Item(_));
-    let items = write.iter().filter(is_item).count();
-    let Some(last) = write.iter().rfind(is_item) else {
-        // A floor is written alone, and a key with the owner's first item.
-        let has = |name| write.iter().any(|record| record.name == name);
-        let is_floor = !has(RecordName::Floor) || write.len() == 1;
-        return is_floor && !has(RecordName::Key);
-    };
-    // An owner's first write also has the owner's key.
-    let Some(keys) = keys else { return false };
-
-    match Body::open(keys, set.owner(), last) {
-        Ok(Body { part, .. }) => {
-            let all_records = part
-                .records
-                .is_none_or(|all| usize::from(all) == write.len());
-            all_records && part.followed_by == 0 && usize::from(part.of) == items
-        }
-        Err(_) => true,
     }
 }

@@ -13,6 +13,7 @@ mod digest;
 mod envelope;
 mod keyring;
 mod name;
+mod newest_write;
 mod owner_keys;
 mod primitives;
 mod record;

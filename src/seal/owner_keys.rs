@@ -174,13 +174,37 @@ impl OwnerKeys {
         owner: &OwnerKey,
         record: &Record,
     ) -> Result<Self, SealError> {
-        if record.envelope.class != Class::Key || record.envelope.key_id != wrapping_id(keyring) {
-            return Err(SealError::ForeignKey);
-        }
-
-        let plain = open_with(&cipher(&keyring.wrapping), owner, record)?;
+        let plain = unwrap(keyring, owner, record)?;
         let secret = plain.first_chunk().ok_or(SealError::Malformed)?;
         Ok(Self::from_secret(Zeroizing::new(*secret)))
+    }
+
+    /// Opens the user id in the owner's key record.
+    ///
+    /// # Errors
+    ///
+    /// As [`unwrap_record`](Self::unwrap_record).
+    pub fn unwrap_user(
+        keyring: &Keyring,
+        owner: &OwnerKey,
+        record: &Record,
+    ) -> Result<UserId, SealError> {
+        let plain = unwrap(keyring, owner, record)?;
+        let (secret, rest) = plain.split_at_checked(32).ok_or(SealError::Malformed)?;
+        let (nonce, sealed) = rest.split_first_chunk().ok_or(SealError::Malformed)?;
+        let secret = secret.first_chunk::<32>().ok_or(SealError::Malformed)?;
+
+        let mut buffer = Zeroizing::new(sealed.to_vec());
+        let opened = cipher(&derive(secret, "user-id"))
+            .open_in_place(
+                Nonce::assume_unique_for_key(*nonce),
+                Aad::from(owner.as_bytes()),
+                buffer.as_mut_slice(),
+            )
+            .map_err(|_| SealError::Tampered)?;
+        let text = std::str::from_utf8(opened).map_err(|_| SealError::Malformed)?;
+        let (issuer, subject) = text.split_once('\0').ok_or(SealError::Malformed)?;
+        Ok(UserId::new(issuer, subject))
     }
 }
 
@@ -188,6 +212,19 @@ impl fmt::Debug for OwnerKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("OwnerKeys")
     }
+}
+
+/// Opens the owner's key record: the data key, a nonce, and the sealed user id.
+fn unwrap(
+    keyring: &Keyring,
+    owner: &OwnerKey,
+    record: &Record,
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    if record.envelope.class != Class::Key || record.envelope.key_id != wrapping_id(keyring) {
+        return Err(SealError::ForeignKey);
+    }
+
+    open_with(&cipher(&keyring.wrapping), owner, record)
 }
 
 /// The id of the key-encryption key.

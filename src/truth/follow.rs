@@ -21,6 +21,8 @@ pub struct Entry {
     /// The record and its owner; `None` for a barrier, which only moves the cursor, and for a
     /// message that is no record.
     pub record: Option<(OwnerKey, Record)>,
+    /// The owner of a message that has the key of a record, and is none that this version can read.
+    pub unreadable: Option<OwnerKey>,
     /// The id of the atomic batch that it belongs to, and whether it is the last of that batch.
     pub batch: Option<(String, bool)>,
     /// Its position in that batch, from 1.
@@ -138,6 +140,11 @@ impl Follower {
         }
     }
 
+    /// About how many messages are still to come, those that were gathered not included.
+    pub fn behind(&self) -> u64 {
+        self.messages.pending()
+    }
+
     fn take_gathered(&mut self) -> Vec<Entry> {
         self.bytes = 0;
         std::mem::take(&mut self.gathered)
@@ -158,16 +165,16 @@ impl Follower {
         });
         let batch_position = batch_position(&message);
 
-        let record = match self.bucket.parse_subject(&message.subject) {
-            None => None,
+        let (record, unreadable) = match self.bucket.parse_subject(&message.subject) {
+            None => (None, None),
             Some((owner, name)) => {
                 match parse_record(name, sequence, at, message.payload.clone()) {
-                    Ok(record) => Some((owner, record)),
+                    Ok(record) => (Some((owner, record)), None),
                     // One unreadable record must not keep the others from their rows. A reader of
                     // the owner notices that it is missing.
                     Err(error) => {
                         error!(%owner, sequence, %error, "cannot read a record, skipping it");
-                        None
+                        (None, Some(owner))
                     }
                 }
             }
@@ -176,6 +183,7 @@ impl Follower {
         Ok(Entry {
             sequence,
             record,
+            unreadable,
             batch,
             batch_position,
         })
@@ -222,6 +230,7 @@ mod tests {
         let entry = |sequence, batch_position| Entry {
             sequence,
             record: None,
+            unreadable: None,
             batch: None,
             batch_position,
         };

@@ -157,6 +157,19 @@ impl Bucket {
         let found = self.stored().await?.config;
         self.settings.check_config(&found, fingerprints)?;
 
+        self.check_format().await
+    }
+
+    /// As [`check`](Self::check), for a reader: of the settings, only the keys matter.
+    pub async fn check_keys(&self, fingerprints: &Fingerprints) -> Result<(), SetupError> {
+        let found = self.stored().await?.config;
+        check_fingerprints(&found, fingerprints)?;
+
+        self.check_format().await
+    }
+
+    /// Reads the marks, and fails if they permit a format that this version cannot read.
+    async fn check_format(&self) -> Result<(), SetupError> {
         let newest = Format::NEWEST.number();
         match self.read_marks().await? {
             Some(number) if number > newest => Err(SetupError::Differs {
@@ -262,28 +275,9 @@ impl TruthSettings {
         found: &Value,
         fingerprints: &Fingerprints,
     ) -> Result<(), SetupError> {
+        check_fingerprints(found, fingerprints)?;
+
         let wanted = self.wanted_config(fingerprints);
-
-        for (key, remedy) in [
-            (
-                IDENTITY,
-                "with another identity key every owner would find an empty account; \
-                 set keys.identity to the key that the bucket was created with",
-            ),
-            (
-                ENCRYPTION,
-                "no record could be opened; \
-                 set keys.encryption to the key that the bucket was created with",
-            ),
-        ] {
-            check_setting(
-                &format!("metadata {key}"),
-                &found["metadata"][key],
-                &wanted["metadata"][key],
-                remedy,
-            )?;
-        }
-
         let remedy = "change it with the nats CLI, or make another bucket";
         for setting in [
             "name",
@@ -334,6 +328,29 @@ impl TruthSettings {
             "metadata": { IDENTITY: fingerprints.identity, ENCRYPTION: fingerprints.encryption },
         })
     }
+}
+
+/// Fails if the bucket was created with other keys.
+fn check_fingerprints(found: &Value, fingerprints: &Fingerprints) -> Result<(), SetupError> {
+    for (key, wanted, remedy) in [
+        (
+            IDENTITY,
+            &fingerprints.identity,
+            "with another identity key every owner would find an empty account; \
+             set keys.identity to the key that the bucket was created with",
+        ),
+        (
+            ENCRYPTION,
+            &fingerprints.encryption,
+            "no record could be opened; \
+             set keys.encryption to the key that the bucket was created with",
+        ),
+    ] {
+        let (found, wanted) = (&found["metadata"][key], &json!(wanted));
+        check_setting(&format!("metadata {key}"), found, wanted, remedy)?;
+    }
+
+    Ok(())
 }
 
 /// Fails if the setting's value is not the wanted one.

@@ -11,6 +11,7 @@ use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::reference_service::REFERENCE_SUBJECT;
 use gofavorites::dev::secrets::inbox_prefix;
 use gofavorites::dev::tokens::{ALL_SCOPES, unix_now};
+use gofavorites::feed::{self, Feed, FeedError, Keyring, Start};
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::sync::Arc;
@@ -234,6 +235,10 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
         .await
         .map_err(|error| format!("operator: {error}"))?;
 
+    check_feed(&world)
+        .await
+        .map_err(|error| format!("feed: {error}"))?;
+
     worker.crash().await;
     check_backup(&mut world)
         .await
@@ -254,6 +259,30 @@ async fn fill(world: &World) -> Result<(), String> {
     }
 
     Ok(())
+}
+
+/// A feed of all records catches up.
+async fn check_feed(world: &World) -> Result<(), String> {
+    let secrets = &world.secrets;
+    let keyring = Keyring::from_base64(&secrets.identity, &secrets.encryption);
+    let keyring = keyring.map_err(|error| error.to_string())?;
+    let nats = world.connect("feed").await;
+
+    let caught_up = async {
+        let feed = Feed::open(nats, keyring, "favorites").await?;
+        let mut following = feed.follow(Start::Beginning).await?;
+        let mut changes = 0;
+        loop {
+            match following.next().await? {
+                feed::Event::Change(_) => changes += 1,
+                feed::Event::Reached { behind: 0, .. } if changes > 0 => return Ok(()),
+                _ => {}
+            }
+        }
+    };
+    let caught_up = timeout(STEP_TIMEOUT, caught_up).await;
+    let caught_up: Result<(), FeedError> = caught_up.map_err(|_| "no event in time")?;
+    caught_up.map_err(|error| error.to_string())
 }
 
 /// `backup` saves the bucket and restores it after it was lost.

@@ -46,7 +46,7 @@ async fn run_as(world: &World, user: &str, arguments: &[&str]) -> (i32, String) 
 }
 
 /// Takes a backup, and returns its directory.
-async fn back_up(world: &World) -> PathBuf {
+pub async fn back_up(world: &World) -> PathBuf {
     let directory = world.directory.join("backups");
     let (code, printed) = run_as(world, "backup", &["create", &text(&directory)]).await;
     assert_eq!(code, 0, "{printed}");
@@ -56,7 +56,8 @@ async fn back_up(world: &World) -> PathBuf {
     PathBuf::from(path)
 }
 
-async fn restore(world: &World, backup: &Path) -> (i32, String) {
+/// Restores that backup. Returns the exit code, and all that was printed.
+pub async fn restore(world: &World, backup: &Path) -> (i32, String) {
     run_as(world, "restore", &["restore", &text(backup)]).await
 }
 
@@ -65,7 +66,7 @@ fn text(path: &Path) -> String {
 }
 
 /// Deletes the stream, as an administrator may.
-async fn delete_stream(breaker: &Client) {
+pub async fn delete_stream(breaker: &Client) {
     let deleted = breaker
         .request("$JS.API.STREAM.DELETE.KV_favorites", "".into())
         .await

@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 7] = [
         "secret_file",
     ],
     &["auth", "reference", "truth", "shard", "nats", "client"],
-    &["owners"],
+    &["owners", "feed"],
     &["handler", "maintenance"],
     &["app", "config", "telemetry", "shutdown", "dev"],
     &["cli"],

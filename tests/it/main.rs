@@ -32,6 +32,7 @@ mod discovery;
 mod epoch;
 mod exactly_once;
 mod examples;
+mod feed;
 mod flood;
 mod format_one;
 mod front;
