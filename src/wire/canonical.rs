@@ -6,11 +6,15 @@ use zeroize::Zeroizing;
 /// The length of a length.
 const LENGTH_BYTES: usize = size_of::<u64>();
 
+/// The fields of a body that say how new an answer has to be. A caller who repeats a request may have
+/// seen more meanwhile, so they do not count.
+const FRESHNESS: [&str; 2] = ["consistency", "min_version"];
+
 /// Returns the canonical bytes of an operation and its decoded body, for which a request id stands.
 ///
 /// The bytes of two requests are equal exactly if operation and body are equal, whatever the
-/// encoding and the order of fields. A number whose value is whole is an integer once it is
-/// decoded, so 1, 1.0 and 1e0 are equal too.
+/// encoding, the order of fields, and how new an answer has to be. A number whose value is whole is
+/// an integer once it is decoded, so 1, 1.0 and 1e0 are equal too.
 ///
 /// Each value is one byte for its type, followed by its content. The content of text, lists and
 /// objects begins with its length (a big-endian u64). The fields of an object are sorted by the
@@ -20,10 +24,26 @@ const LENGTH_BYTES: usize = size_of::<u64>();
 /// They may hold a secret, so they are wiped when they are dropped. Their size is known before they
 /// are written, so that no part of them is left behind in a buffer that was too small.
 pub fn canonical(operation: &str, body: &Value) -> Zeroizing<Vec<u8>> {
-    let size = LENGTH_BYTES + operation.len() + size(body);
+    let Value::Map(fields) = body else {
+        return bytes_of(operation, size(body), |out| put(out, body));
+    };
+    let fields: Vec<_> = fields
+        .iter()
+        .filter(|(name, _)| !FRESHNESS.contains(&name.as_str()))
+        .collect();
+
+    bytes_of(operation, size_of_map(&fields), |out| put_map(out, &fields))
+}
+
+fn bytes_of(
+    operation: &str,
+    body_size: usize,
+    put_body: impl FnOnce(&mut Vec<u8>),
+) -> Zeroizing<Vec<u8>> {
+    let size = LENGTH_BYTES + operation.len() + body_size;
     let mut out = Zeroizing::new(Vec::with_capacity(size));
     put_text(&mut out, operation);
-    put(&mut out, body);
+    put_body(&mut out);
 
     out
 }
@@ -37,15 +57,19 @@ fn size(value: &Value) -> usize {
         Value::Float(value) => size_of_val(value),
         Value::Text(text) => LENGTH_BYTES + text.len(),
         Value::List(values) => LENGTH_BYTES + values.iter().map(size).sum::<usize>(),
-        Value::Map(fields) => {
-            let fields = fields
-                .iter()
-                .map(|(name, value)| LENGTH_BYTES + name.len() + size(value));
-            LENGTH_BYTES + fields.sum::<usize>()
-        }
+        Value::Map(fields) => return size_of_map(&fields.iter().collect::<Vec<_>>()),
     };
 
     1 + content
+}
+
+/// The number of bytes that [`put_map`] writes.
+fn size_of_map(fields: &[(&String, &Value)]) -> usize {
+    let fields = fields
+        .iter()
+        .map(|(name, value)| LENGTH_BYTES + name.len() + size(value));
+
+    1 + LENGTH_BYTES + fields.sum::<usize>()
 }
 
 fn put(out: &mut Vec<u8>, value: &Value) {
@@ -69,14 +93,16 @@ fn put(out: &mut Vec<u8>, value: &Value) {
             put_length(out, values.len());
             values.iter().for_each(|value| put(out, value));
         }
-        Value::Map(fields) => {
-            out.push(6);
-            put_length(out, fields.len());
-            for (name, value) in fields {
-                put_text(out, name);
-                put(out, value);
-            }
-        }
+        Value::Map(fields) => put_map(out, &fields.iter().collect::<Vec<_>>()),
+    }
+}
+
+fn put_map(out: &mut Vec<u8>, fields: &[(&String, &Value)]) {
+    out.push(6);
+    put_length(out, fields.len());
+    for (name, value) in fields {
+        put_text(out, name);
+        put(out, value);
     }
 }
 

@@ -428,6 +428,18 @@ fn how_a_number_is_written_does_not_change_the_canonical_bytes() {
     );
 }
 
+#[test]
+fn how_new_an_answer_has_to_be_does_not_count() {
+    let plain = read(br#"{"id": "x", "in": {"min_version": 1}}"#, Encoding::Json).expect("JSON");
+    let fresh =
+        br#"{"min_version": 7, "id": "x", "in": {"min_version": 1}, "consistency": "head"}"#;
+    let fresh = read(fresh, Encoding::Json).expect("JSON");
+    let other = read(br#"{"id": "x", "in": {"min_version": 2}}"#, Encoding::Json).expect("JSON");
+
+    assert_eq!(canonical("otp.code", &plain), canonical("otp.code", &fresh));
+    assert_ne!(canonical("otp.code", &plain), canonical("otp.code", &other));
+}
+
 // Long text and text in pieces take other paths through the CBOR reader.
 #[test]
 fn long_text_and_text_in_pieces_are_read_from_cbor() {
