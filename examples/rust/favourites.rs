@@ -68,7 +68,7 @@ pub async fn run(caller: Caller) -> Result<(), Box<dyn Error>> {
     let taken = client.codes_take(&list.id).await?;
     println!("took a code, {} left", taken.remaining);
 
-    for item in client.list(&Filter::default()).await? {
+    for item in client.list(&Filter::default()).await?.value {
         println!("{} {}", item.kind, item.id);
     }
 

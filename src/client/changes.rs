@@ -5,7 +5,7 @@ use super::model::Item;
 use super::request::Client;
 use crate::wire::{Code, Operation};
 use async_nats::Subscriber;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -89,7 +89,7 @@ impl Client {
 
     /// Fetches all changes since a position, page by page.
     ///
-    /// Each further page repeats the deletion floor of the first one. The service refuses a page
+    /// Each further page of a walk from the beginning repeats the deletion floor of the first one. The service refuses a page
     /// with `resync_required` once the floor is higher, so no item of a complete walk was deleted
     /// and purged meanwhile. It repeats the epoch as well, so no walk mixes the versions of two
     /// histories.
@@ -119,8 +119,9 @@ impl Client {
                 body["epoch"] = json!(epoch);
             }
 
-            let page: Page = self.read(Operation::Changes, &body).await?;
-            self.seen.note(page.owner_version);
+            let reply = self.ask(Operation::Changes, &body).await?;
+            self.seen.note(reply.get("owner_version"));
+            let page: Page = parse(reply)?;
             items.extend(page.items);
             epoch = page.epoch.or(epoch);
 
@@ -136,7 +137,8 @@ impl Client {
                 });
             }
 
-            floor = floor.or(Some(page.floor));
+            // It says that the caller holds nothing, so only a walk from the beginning has it.
+            floor = floor.or((from.version == 0).then_some(page.floor));
             since = items
                 .last()
                 .and_then(|item| item["version"].as_u64())
@@ -165,7 +167,7 @@ impl Changes {
     ///
     /// # Errors
     /// A refusal that waiting does not mend, for example of a token that has expired. Call this
-    /// again after mending it, or continue from the last position.
+    /// again after [`set_token`](Client::set_token), or continue from the last position.
     pub async fn next(&mut self) -> Result<Change, ClientError> {
         loop {
             if let Some(change) = self.ready.pop_front() {
@@ -225,10 +227,12 @@ impl Changes {
 
     /// Waits for a notification, or for the time at which one may have been lost.
     async fn wait(&mut self) -> Result<(), ClientError> {
-        if let Some(notifications) = &mut self.notifications
-            && let Ok(None) = timeout(POLL_INTERVAL, notifications.next()).await
-        {
-            return Err(ClientError::Closed);
+        if let Some(notifications) = &mut self.notifications {
+            if let Ok(None) = timeout(POLL_INTERVAL, notifications.next()).await {
+                return Err(ClientError::Closed);
+            }
+            // One question answers all that have come.
+            while let Some(Some(_)) = notifications.next().now_or_never() {}
         }
 
         self.must_wait = false;

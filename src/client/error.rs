@@ -82,6 +82,13 @@ impl Refused {
         Some(Duration::from_millis(milliseconds))
     }
 
+    /// Returns whether it was decided on a copy that could not be checked.
+    pub(super) fn is_stale(&self) -> bool {
+        self.details
+            .get("stale")
+            .is_some_and(|stale| *stale == true)
+    }
+
     /// Returns whether this refusal of a repeated write also settles the attempt before it: the
     /// service looks for that attempt before it checks what these refusals are about.
     pub(super) fn settles_write(&self) -> bool {

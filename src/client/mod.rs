@@ -26,7 +26,8 @@ pub use changes::{Change, Changes, Position};
 pub use error::{ClientError, Refused};
 pub use model::{
     BatchMode, BatchOperation, BatchResult, CodeList, Consistency, Content, Filter, Instrument,
-    Item, ItemName, Otp, OtpCode, OtpVerdict, Put, Tag, TakenCode, Usage, Used, UsedOf, Written,
+    Item, ItemName, Otp, OtpCode, OtpVerdict, Put, Read, Tag, TakenCode, Usage, Used, UsedOf,
+    Written,
 };
 pub use request::Client;
 

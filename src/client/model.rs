@@ -5,6 +5,7 @@ use crate::domain::opaque_debug;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 
 /// An item as it is read.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -28,6 +29,33 @@ pub struct Item {
     pub created_at: Option<String>,
     /// When the item was last changed or deleted (RFC 3339).
     pub updated_at: String,
+}
+
+/// What a read has returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// What was read.
+    pub value: T,
+    /// Whether it may be old: the bucket was out of reach, and the shard answered from its copy. Reads
+    /// with [`Consistency::Strong`] are never stale.
+    pub stale: bool,
+}
+
+impl<T> Read<T> {
+    pub(super) fn map<U>(self, map: impl FnOnce(T) -> U) -> Read<U> {
+        Read {
+            value: map(self.value),
+            stale: self.stale,
+        }
+    }
+}
+
+impl<T> Deref for Read<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
 }
 
 /// What an item holds.
@@ -386,6 +414,9 @@ pub struct OtpCode {
     pub counter: Option<u64>,
     /// The owner's version.
     pub owner_version: u64,
+    /// TOTP and Steam: whether the secret is from a copy that could not be checked.
+    #[serde(default)]
+    pub stale: bool,
 }
 
 /// A code that was taken from a list.

@@ -1,9 +1,9 @@
 //! The operations, typed. Reads never show less than this client has seen or written before.
 
-use super::error::{ClientError, parse};
+use super::error::{ClientError, Refused, parse};
 use super::model::{
-    BatchMode, BatchOperation, BatchResult, Filter, Item, ItemName, OtpCode, OtpVerdict, Put, Tag,
-    TakenCode, Usage, Written,
+    BatchMode, BatchOperation, BatchResult, Filter, Item, ItemName, OtpCode, OtpVerdict, Put, Read,
+    Tag, TakenCode, Usage, Written,
 };
 use super::request::Client;
 use crate::wire::{Code, Operation};
@@ -18,34 +18,37 @@ impl Client {
     }
 
     /// Returns an item, or `None` if there is none.
-    pub async fn get(&self, name: &ItemName) -> Result<Option<Item>, ClientError> {
+    pub async fn get(&self, name: &ItemName) -> Result<Read<Option<Item>>, ClientError> {
         self.get_by(json!(name)).await
     }
 
     /// Does the same as [`get`](Self::get), with the secret of an otp, or the codes of a list.
-    pub async fn reveal(&self, name: &ItemName) -> Result<Option<Item>, ClientError> {
+    pub async fn reveal(&self, name: &ItemName) -> Result<Read<Option<Item>>, ClientError> {
         let mut body = json!(name);
         body["reveal"] = json!(true);
 
         self.get_by(body).await
     }
 
-    async fn get_by(&self, body: Value) -> Result<Option<Item>, ClientError> {
+    async fn get_by(&self, body: Value) -> Result<Read<Option<Item>>, ClientError> {
         #[derive(Deserialize)]
         struct Reply {
             item: Item,
         }
 
-        let reply: Result<Reply, _> = self.read_as(Operation::Get, body).await;
+        let reply: Result<Read<Reply>, _> = self.read_as(Operation::Get, body).await;
         match reply {
-            Ok(reply) => Ok(Some(reply.item)),
-            Err(error) if error.is(Code::NotFound) => Ok(None),
+            Ok(reply) => Ok(reply.map(|reply| Some(reply.item))),
+            Err(error) if error.is(Code::NotFound) => Ok(Read {
+                value: None,
+                stale: error.refusal().is_some_and(Refused::is_stale),
+            }),
             Err(error) => Err(error),
         }
     }
 
     /// Returns the items that fit, in the owner's order.
-    pub async fn list(&self, filter: &Filter) -> Result<Vec<Item>, ClientError> {
+    pub async fn list(&self, filter: &Filter) -> Result<Read<Vec<Item>>, ClientError> {
         #[derive(Deserialize)]
         struct Reply {
             items: Vec<Item>,
@@ -53,29 +56,35 @@ impl Client {
         }
 
         let mut items = Vec::new();
+        let mut stale = false;
         let mut body = json!(filter);
         loop {
-            let reply: Reply = self.read_as(Operation::List, body.clone()).await?;
-            items.extend(reply.items);
+            let reply: Read<Reply> = self.read_as(Operation::List, body.clone()).await?;
+            stale |= reply.stale;
+            items.extend(reply.value.items);
 
-            match reply.next_cursor {
+            match reply.value.next_cursor {
                 Some(cursor) => body["cursor"] = json!(cursor),
-                None => return Ok(items),
+                None => {
+                    return Ok(Read {
+                        value: items,
+                        stale,
+                    });
+                }
             }
         }
     }
 
     /// Returns which of several items exist, in this order.
-    pub async fn lookup(&self, names: &[ItemName]) -> Result<Vec<Option<Item>>, ClientError> {
+    pub async fn lookup(&self, names: &[ItemName]) -> Result<Read<Vec<Option<Item>>>, ClientError> {
         #[derive(Deserialize)]
         struct Reply {
             items: Vec<Option<Item>>,
         }
 
-        let reply: Reply = self
-            .read_as(Operation::Lookup, json!({"items": names}))
-            .await?;
-        Ok(reply.items)
+        let body = json!({"items": names});
+        let reply: Read<Reply> = self.read_as(Operation::Lookup, body).await?;
+        Ok(reply.map(|reply| reply.items))
     }
 
     /// Deletes an item: whatever it holds, or only at this version.
@@ -131,35 +140,44 @@ impl Client {
     }
 
     /// Returns the versions of an item that are kept, newest first.
-    pub async fn history(&self, name: &ItemName) -> Result<Vec<Item>, ClientError> {
+    pub async fn history(&self, name: &ItemName) -> Result<Read<Vec<Item>>, ClientError> {
         #[derive(Deserialize)]
         struct Reply {
             versions: Vec<Item>,
             more: bool,
+            #[serde(default)]
+            stale: bool,
         }
 
         let mut versions: Vec<Item> = Vec::new();
+        let mut stale = false;
         let mut body = json!(name);
         loop {
-            let reply: Reply = self.read(Operation::History, &body).await?;
+            let reply: Reply = parse(self.ask(Operation::History, &body).await?)?;
+            stale |= reply.stale;
             versions.extend(reply.versions);
 
             match versions.last() {
                 Some(last) if reply.more => body["before"] = json!(last.version),
-                _ => return Ok(versions),
+                _ => {
+                    return Ok(Read {
+                        value: versions,
+                        stale,
+                    });
+                }
             }
         }
     }
 
     /// Returns the owner's tags, sorted by name.
-    pub async fn tags(&self) -> Result<Vec<Tag>, ClientError> {
+    pub async fn tags(&self) -> Result<Read<Vec<Tag>>, ClientError> {
         #[derive(Deserialize)]
         struct Reply {
             tags: Vec<Tag>,
         }
 
-        let reply: Reply = self.read_as(Operation::Tags, json!({})).await?;
-        Ok(reply.tags)
+        let reply: Read<Reply> = self.read_as(Operation::Tags, json!({})).await?;
+        Ok(reply.map(|reply| reply.tags))
     }
 
     /// Renames a tag on all items, or removes it from them. Returns how many items had it.
@@ -178,13 +196,18 @@ impl Client {
     }
 
     /// Returns how much of the owner's limits is used.
-    pub async fn usage(&self) -> Result<Usage, ClientError> {
+    pub async fn usage(&self) -> Result<Read<Usage>, ClientError> {
         self.read_as(Operation::Usage, json!({})).await
     }
 
     /// Returns a code of a one-time-password secret. One of HOTP is given out once.
     pub async fn otp_code(&self, id: &str) -> Result<OtpCode, ClientError> {
-        self.write_as(Operation::OtpCode, &json!({"id": id})).await
+        let body = json!({"id": id});
+
+        self.at_least_as_seen(body, async |body| {
+            self.write(Operation::OtpCode, body).await
+        })
+        .await
     }
 
     /// Checks a one-time password, and accepts each one once.
@@ -217,20 +240,35 @@ impl Client {
         &self,
         operation: Operation,
         mut body: Value,
-    ) -> Result<R, ClientError> {
+    ) -> Result<Read<R>, ClientError> {
         if let Some(consistency) = self.consistency {
             body["consistency"] = json!(consistency);
         }
+
+        let ask = async |body: &Value| self.ask(operation, body).await;
+        let reply: Value = self.at_least_as_seen(body, ask).await?;
+        Ok(Read {
+            stale: reply["stale"] == true,
+            value: parse(reply)?,
+        })
+    }
+
+    /// Sends a request for an answer that is at least as new as what this client has seen.
+    async fn at_least_as_seen<R: DeserializeOwned>(
+        &self,
+        mut body: Value,
+        send: impl AsyncFn(&Value) -> Result<Value, ClientError>,
+    ) -> Result<R, ClientError> {
         let plain = body.clone();
         let asks_for_version = self.seen.fill(&mut body);
 
-        let reply = match self.ask(operation, &body).await {
+        let reply = match send(&body).await {
             Err(error) if asks_for_version && self.seen.forget_if_unknown(&error) => {
-                self.ask(operation, &plain).await?
+                send(&plain).await?
             }
             reply => reply?,
         };
-        self.note(&reply);
+        self.seen.note(reply.get("owner_version"));
 
         parse(reply)
     }
@@ -241,14 +279,8 @@ impl Client {
         body: &Value,
     ) -> Result<R, ClientError> {
         let reply = self.write(operation, body).await?;
-        self.note(&reply);
+        self.seen.note(reply.get("owner_version"));
 
         parse(reply)
-    }
-
-    fn note(&self, reply: &Value) {
-        if let Some(owner_version) = reply["owner_version"].as_u64() {
-            self.seen.note(owner_version);
-        }
     }
 }

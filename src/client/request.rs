@@ -8,10 +8,10 @@ use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
 use crate::wire::{Code, Operation, RequestKey, Subjects};
 use async_nats::HeaderMap;
 use async_nats::client::RequestErrorKind;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a request may take if the program does not say so.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,7 +41,8 @@ pub struct Client {
     subjects: Subjects,
     prefix: String,
     shard: Option<String>,
-    token: Option<String>,
+    /// Clones share it, until one of them gets another caller's.
+    token: Arc<RwLock<Option<String>>>,
     request_id: Option<String>,
     pub(super) consistency: Option<Consistency>,
     limit: Limit,
@@ -67,7 +68,7 @@ impl Client {
             subjects: Subjects::new(PREFIX, ANY_SHARD)?,
             prefix: PREFIX.to_owned(),
             shard: None,
-            token: None,
+            token: Arc::default(),
             request_id: None,
             consistency: None,
             limit: Limit::Each(TIMEOUT),
@@ -78,11 +79,22 @@ impl Client {
     /// Returns a client for the caller with this token. It has seen nothing yet.
     #[must_use]
     pub fn with_token(self, token: impl Into<String>) -> Self {
-        Self {
-            token: Some(token.into()).filter(|token| !token.is_empty()),
+        let client = Self {
+            token: Arc::default(),
             seen: Seen::default(),
             ..self
-        }
+        };
+
+        client.set_token(token);
+        client
+    }
+
+    /// Replaces the token by a newer one of the same caller: for this client, for its clones, and
+    /// for the [`Changes`](super::Changes) that they follow. What they have seen still counts.
+    pub fn set_token(&self, token: impl Into<String>) {
+        let token = Some(token.into()).filter(|token| !token.is_empty());
+
+        *self.token.write().unwrap_or_else(PoisonError::into_inner) = token;
     }
 
     /// Returns a client that uses subjects with this prefix instead of `favorites`.
@@ -160,7 +172,7 @@ impl Client {
 
     /// Returns whether the client has a token.
     pub fn has_token(&self) -> bool {
-        self.token.is_some()
+        self.token().is_some()
     }
 
     /// Sends a read with this body, and returns the body of the reply. If no reply comes, the client
@@ -228,13 +240,11 @@ impl Client {
         }
     }
 
-    /// Sends a request, and reads the reply as `R`.
-    pub(super) async fn read<R: DeserializeOwned>(
-        &self,
-        operation: Operation,
-        body: &Value,
-    ) -> Result<R, ClientError> {
-        parse(self.ask(operation, body).await?)
+    fn token(&self) -> Option<String> {
+        self.token
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn deadline(&self) -> Instant {
@@ -260,17 +270,22 @@ impl Client {
             .clamp(ATTEMPT_MIN, ATTEMPT_MAX)
             .min(left.max(ROUND_TRIP_ALLOWANCE));
         let body = body.to_string();
-        self.check_size(&body)?;
+        let token = self.token();
+        self.check_size(&body, token.as_deref())?;
 
         let request = async_nats::Request::new()
-            .headers(self.headers(budget, request_id))
+            .headers(headers(budget, token, request_id))
             .payload(body.into())
-            .timeout(Some(budget + ROUND_TRIP_ALLOWANCE));
-        let reply = self
-            .nats
-            .send_request(subject.clone(), request)
-            .await
-            .map_err(|error| unanswered(error.kind(), subject, request_id))?;
+            .timeout(None);
+        // The NATS client's own limit does not cover the time until the request is sent.
+        let reply = timeout(
+            budget + ROUND_TRIP_ALLOWANCE,
+            self.nats.send_request(subject.clone(), request),
+        )
+        .await
+        .map_err(|_| RequestErrorKind::TimedOut)
+        .and_then(|reply| reply.map_err(|error| error.kind()))
+        .map_err(|kind| unanswered(kind, subject, request_id))?;
         let mut reply: Value =
             serde_json::from_slice(&reply.payload).map_err(ClientError::unreadable)?;
 
@@ -278,6 +293,7 @@ impl Client {
             return Ok(reply);
         };
         let refused: Refused = parse(error.take())?;
+        self.seen.note(refused.details.get("owner_version"));
         match request_id {
             Some(request_id) if refused.is(Code::InDoubt) => Err(ClientError::InDoubt {
                 request_id: request_id.to_owned(),
@@ -286,21 +302,8 @@ impl Client {
         }
     }
 
-    fn headers(&self, budget: Duration, request_id: Option<&str>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(REQUEST_TIMEOUT_MS, budget.as_millis().to_string());
-        if let Some(token) = &self.token {
-            headers.insert(AUTHORIZATION, format!("Bearer {token}"));
-        }
-        if let Some(id) = request_id {
-            headers.insert(NATS_MSG_ID, id);
-        }
-
-        headers
-    }
-
-    fn check_size(&self, body: &str) -> Result<(), ClientError> {
-        let bytes = body.len() + self.token.as_ref().map_or(0, String::len) + HEADERS_BYTES;
+    fn check_size(&self, body: &str, token: Option<&str>) -> Result<(), ClientError> {
+        let bytes = body.len() + token.map_or(0, str::len) + HEADERS_BYTES;
         let limit = self.nats.server_info().max_payload;
         if limit > 0 && bytes > limit {
             return Err(ClientError::TooLarge { bytes, limit });
@@ -308,6 +311,19 @@ impl Client {
 
         Ok(())
     }
+}
+
+fn headers(budget: Duration, token: Option<String>, request_id: Option<&str>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(REQUEST_TIMEOUT_MS, budget.as_millis().to_string());
+    if let Some(token) = token {
+        headers.insert(AUTHORIZATION, format!("Bearer {token}"));
+    }
+    if let Some(id) = request_id {
+        headers.insert(NATS_MSG_ID, id);
+    }
+
+    headers
 }
 
 fn time_left(deadline: Instant) -> Duration {

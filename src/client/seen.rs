@@ -9,8 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) struct Seen(Arc<Mutex<u64>>);
 
 impl Seen {
-    /// Notes the version of a reply.
-    pub fn note(&self, owner_version: u64) {
+    /// Notes the `owner_version` of a reply, or of a refusal.
+    pub fn note(&self, owner_version: Option<&Value>) {
+        let Some(owner_version) = owner_version.and_then(Value::as_u64) else {
+            return;
+        };
+
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *seen = owner_version.max(*seen);
     }

@@ -1,5 +1,6 @@
 //! The client for other programs, on real servers.
 
+use crate::harness::samples::{RFC_SECRET, otp_uri};
 use crate::harness::{Proxy, World};
 use gofavorites::client::{
     BatchMode, BatchOperation, BatchResult, Change, Changes, Client, ClientError, Consistency,
@@ -79,9 +80,14 @@ async fn items_are_kept() {
     alice.put(&second).await.expect("stored");
 
     let name = ItemName::new("instrument", "US0378331005");
-    let item = alice.get(&name).await.expect("read").expect("an item");
+    let item = alice
+        .get(&name)
+        .await
+        .expect("read")
+        .value
+        .expect("an item");
     assert_eq!(item.content, Content::Instrument(apple));
-    assert_eq!(alice.get(&text("none")).await.expect("read"), None);
+    assert_eq!(alice.get(&text("none")).await.expect("read").value, None);
     let found = alice.lookup(&[text("none"), text("note")]).await;
     let found: Vec<bool> = found.expect("read").iter().map(Option::is_some).collect();
     assert_eq!(found, [false, true]);
@@ -100,7 +106,7 @@ async fn items_are_kept() {
     alice.move_item(&text("note"), None).await.expect("moved");
     let ids = async || -> Vec<String> {
         let items = alice.list(&Filter::default()).await.expect("read");
-        items.into_iter().map(|item| item.id).collect()
+        items.value.into_iter().map(|item| item.id).collect()
     };
     assert_eq!(ids().await, ["note", "US0378331005"]);
     assert_eq!(
@@ -155,7 +161,12 @@ async fn secrets_are_used() {
     let taken = alice.codes_take("bank").await.expect("a code");
     assert_eq!((taken.code.as_str(), taken.remaining), ("4417-2093", 1));
     let bank = ItemName::new("codes", "bank");
-    let revealed = alice.reveal(&bank).await.expect("read").expect("an item");
+    let revealed = alice
+        .reveal(&bank)
+        .await
+        .expect("read")
+        .value
+        .expect("an item");
     let Content::Codes(list) = &revealed.content else {
         panic!("not a list");
     };
@@ -224,7 +235,8 @@ async fn each_write_is_executed_once() {
     let versions = writes.await.expect("no panic");
 
     assert!(killed >= 3, "{killed}");
-    let history: Vec<Item> = alice.history(&text("counter")).await.expect("read");
+    let history = alice.history(&text("counter")).await.expect("read");
+    let history: Vec<Item> = history.value;
     let stored: Vec<u64> = history.iter().rev().map(|item| item.version).collect();
     assert_eq!(stored, versions, "each write is one version, in order");
     let number = |item: &Item| match &item.content {
@@ -247,7 +259,7 @@ async fn own_writes_are_read_on_every_shard() {
         let put = Put::text(&number.to_string()).id("note");
         on("a").put(&put).await.expect("stored");
         let item = on_b.get(&text("note")).await.expect("read");
-        let content = item.expect("an item").content;
+        let content = item.value.expect("an item").content;
         assert_eq!(content, Content::Text(number.to_string()));
     }
 
@@ -264,7 +276,73 @@ async fn own_writes_are_read_on_every_shard() {
             found => break found,
         }
     };
-    assert_eq!(found.expect("read"), None, "the version is forgotten");
+    assert_eq!(found.expect("read").value, None, "the version is forgotten");
+}
+
+/// Goal: a code of a secret that was just stored is given out on every shard, and a repeat gets the
+/// same code although the caller has seen more meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_given_out_on_every_shard_and_again() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let alice = client(&world, "alice").await;
+    let on = |shard: &str| alice.clone().on_shard(shard).expect("a shard");
+
+    for number in 0..20 {
+        let id = format!("bank-{number}");
+        let put = Put::otp(&otp_uri("hotp", RFC_SECRET, "&counter=0")).id(&id);
+        on("a").put(&put).await.expect("stored");
+        let once = on("b").with_request_id(&id);
+        let code = once.otp_code(&id).await.expect("a code");
+        on("a").put(&Put::text("x")).await.expect("stored");
+        assert!(once.otp_code(&id).await.expect("a code") == code, "{id}");
+    }
+}
+
+/// Goal: a program learns that an answer may be old.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_answer_says_so() {
+    let (world, hub) = World::behind_a_hub().await;
+    let _a = world.worker("a").await;
+    let alice = client(&world, "alice").await;
+    alice.put(&Put::text("x").id("note")).await.expect("stored");
+    let list = async || alice.list(&Filter::default()).await.expect("read");
+    assert!(!list().await.stale);
+
+    hub.link.cut();
+    let start = std::time::Instant::now();
+    while !list().await.stale {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "it becomes stale"
+        );
+    }
+    let note = alice.get(&text("note")).await.expect("read");
+    assert!(note.stale && note.is_some());
+    let none = alice.get(&text("none")).await.expect("read");
+    assert!(none.stale && none.is_none());
+}
+
+/// Goal: a newer token counts for the client, its clones and the changes that they follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_token_takes_over() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+    let alice = client(&world, "alice").await;
+    let clone = alice.clone();
+    let mut changes = alice.changes(Position::default());
+    catch_up(&mut changes).await;
+    alice.put(&Put::text("x").id("one")).await.expect("stored");
+
+    let token = |ttl| world.token("alice", SCOPES, ttl);
+    alice.set_token("expired");
+    let refused = clone.get(&text("one")).await.expect_err("refused");
+    assert!(refused.is(Code::Unauthenticated), "{refused}");
+    let refused = changes.next().await.expect_err("refused");
+    assert!(refused.is(Code::Unauthenticated), "{refused}");
+
+    alice.set_token(token(Duration::from_secs(600)));
+    assert!(clone.get(&text("one")).await.expect("read").is_some());
+    assert_eq!(catch_up(&mut changes).await.0, ["one"]);
 }
 
 /// Goal: changes are followed without a gap, over an outage and in another process.
