@@ -167,8 +167,13 @@ impl Following {
 
     /// Checks that the bucket is still the one that is followed.
     async fn check(&mut self) -> Result<(), FeedError> {
-        let created = self.position.created.clone();
-        let newest = self.position.check(&self.bucket).await?;
+        let mut position = self.position.clone();
+        let newest = position.check(&self.bucket).await?;
+        if position != self.position {
+            self.position = position;
+            self.follower = None;
+            self.entries.clear();
+        }
 
         // A leader that was paused may report old data for a moment.
         self.checks_behind = match newest < self.position.sequence {
@@ -180,10 +185,6 @@ impl Following {
                 "its newest sequence is {newest}, and {} was reached",
                 self.position.sequence
             )));
-        }
-        if self.position.created != created {
-            self.follower = None;
-            self.entries.clear();
         }
         self.next_check = Instant::now() + CHECK_INTERVAL;
         Ok(())
