@@ -2,6 +2,9 @@
 //!
 //! The columns of an instrument's fields have their names. `tags` holds tags with semicolons
 //! between them. Any other column is metadata of that name. An empty field is left out.
+//!
+//! A row stands on one line. So a quote that somebody forgot to close is noticed: without that
+//! rule, it would make the lines that follow a part of its field.
 
 use super::new_item::{InstrumentFields, NewItem};
 use super::parsed::Parsed;
@@ -12,61 +15,171 @@ use csv::{Reader, ReaderBuilder, StringRecord, Trim};
 const FIELDS: [&str; 6] = ["isin", "type", "ticker", "mic", "currency", "name"];
 /// The column of the tags.
 const TAGS: &str = "tags";
+/// How the line begins with which a spreadsheet may name the separator.
+const SEPARATOR: &str = "sep=";
+/// What ends a line. Old programs write a carriage return alone.
+const LINE_ENDS: [char; 2] = ['\r', '\n'];
 
 /// The names of the columns: those with a meaning in lower case, the others as they are.
 struct Header(Vec<String>);
 
+/// The rows of a file that are not empty.
+struct Rows<'f> {
+    file: &'f str,
+    reader: Reader<&'f [u8]>,
+    /// The byte up to which the lines are counted, and the line on which it stands.
+    counted: (usize, u64),
+}
+
+/// A row, and the lines on which it begins and ends.
+#[derive(Default)]
+struct Row {
+    fields: StringRecord,
+    first_line: u64,
+    last_line: u64,
+}
+
 /// Parses a file.
 pub(super) fn parse(file: &str, limits: &ItemLimits) -> Result<Parsed, String> {
-    let mut reader = reader(file);
-    let header = reader
-        .headers()
-        .map_err(|_| "the header cannot be read".to_owned())
-        .and_then(Header::parse)?;
+    let mut rows = Rows::of(file)?;
+    let header = rows.next()?.unwrap_or_default();
+    header.check_lines()?;
+    let header = Header::parse(&header.fields)?;
 
     let mut parsed = Parsed::default();
-    let mut row = StringRecord::new();
-    loop {
-        match reader.read_record(&mut row) {
-            Ok(false) => return Ok(parsed),
-            Ok(true) => {
-                // A spreadsheet may end with rows that are empty.
-                if row.iter().any(|field| !field.is_empty()) {
-                    let place = format!("line {}", line_of(&row, file));
-                    parsed.push(place, header.parse_row(&row, limits));
-                }
-            }
-            // The text is UTF-8, and rows may have any length: there is nothing else that fails.
-            Err(_) => return Err("the file is not comma-separated text".to_owned()),
+    while let Some(row) = rows.next()? {
+        let item = row
+            .check_lines()
+            .and_then(|()| header.parse_row(&row.fields, limits));
+        parsed.push(format!("line {}", row.first_line), item);
+    }
+
+    Ok(parsed)
+}
+
+/// Returns whether a text looks like a file of instruments, by its header.
+pub(super) fn is_table(text: &str) -> bool {
+    let header = Rows::of(text).and_then(|mut rows| rows.next());
+    let header = header.ok().flatten().unwrap_or_default();
+
+    header.fields.iter().any(|name| {
+        let name = name.to_lowercase();
+        name == "isin" || name == "ticker"
+    })
+}
+
+/// Returns whether a row or a line has more than separators.
+fn is_filled(text: &str) -> bool {
+    text.contains(char::is_alphanumeric)
+}
+
+/// Returns the separator that a line names, as spreadsheets do: `sep=;`.
+fn named_separator(line: &str) -> Option<u8> {
+    let line = line.trim_matches([' ', '"']);
+    let (begin, separator) = line.split_at_checked(SEPARATOR.len())?;
+
+    match separator.as_bytes() {
+        [separator]
+            if begin.eq_ignore_ascii_case(SEPARATOR) && !separator.is_ascii_alphanumeric() =>
+        {
+            Some(*separator)
         }
+        _ => None,
     }
 }
 
-/// Returns a reader of the file's rows. The separator is the one that the header has most often:
-/// some spreadsheets write semicolons or tabs.
-fn reader(file: &str) -> Reader<&[u8]> {
-    let header = file.lines().next().unwrap_or_default();
+/// Returns the separator that a header has most often: some spreadsheets write semicolons or tabs.
+fn usual_separator(header: &str) -> u8 {
     let count = |separator: &u8| header.bytes().filter(|byte| byte == separator).count();
-    let separator = *b"\t;,".iter().max_by_key(|one| count(one)).unwrap_or(&b',');
 
-    ReaderBuilder::new()
-        .delimiter(separator)
-        .trim(Trim::All)
-        .flexible(true)
-        .from_reader(file.as_bytes())
+    *b"\t;,".iter().max_by_key(|one| count(one)).unwrap_or(&b',')
 }
 
-/// Returns the line on which a row begins. The position that the reader has for a row is that of
-/// the empty lines before it.
-fn line_of(row: &StringRecord, file: &str) -> u64 {
-    let Some(position) = row.position() else {
-        return 0;
-    };
-    let at = usize::try_from(position.byte()).unwrap_or(usize::MAX);
-    let rest = file.as_bytes().get(at..).unwrap_or_default();
-    let skipped = rest.iter().take_while(|byte| b"\r\n".contains(byte));
+impl<'f> Rows<'f> {
+    /// Returns the rows from the header on.
+    fn of(file: &'f str) -> Result<Self, String> {
+        let first = file.split(LINE_ENDS).find(|line| is_filled(line));
+        let first = first.unwrap_or_default();
+        let named = named_separator(first);
 
-    position.line() + skipped.filter(|byte| **byte == b'\n').count() as u64
+        let reader = ReaderBuilder::new()
+            .delimiter(named.unwrap_or_else(|| usual_separator(first)))
+            .has_headers(false)
+            .trim(Trim::All)
+            .flexible(true)
+            .from_reader(file.as_bytes());
+        let mut rows = Self {
+            file,
+            reader,
+            counted: (0, 1),
+        };
+        if named.is_some() {
+            rows.next()?;
+        }
+        Ok(rows)
+    }
+
+    /// Returns the next row. A spreadsheet may begin or end with rows that are empty.
+    fn next(&mut self) -> Result<Option<Row>, String> {
+        let mut fields = StringRecord::new();
+        loop {
+            let start = self.at();
+            match self.reader.read_record(&mut fields) {
+                Ok(false) => return Ok(None),
+                Ok(true) if fields.iter().all(str::is_empty) => {}
+                Ok(true) => {
+                    let text = self.file.get(start..self.at()).unwrap_or_default();
+                    let row = text.trim_start_matches(LINE_ENDS);
+                    let start = start + text.len() - row.len();
+                    let end = start + row.trim_end_matches(LINE_ENDS).len();
+
+                    return Ok(Some(Row {
+                        fields,
+                        first_line: self.line_of(start),
+                        last_line: self.line_of(end),
+                    }));
+                }
+                // The text is UTF-8, and rows may have any length: there is nothing else that
+                // fails.
+                Err(_) => return Err("the file is not comma-separated text".to_owned()),
+            }
+        }
+    }
+
+    /// The byte up to which the file is read.
+    fn at(&self) -> usize {
+        usize::try_from(self.reader.position().byte()).unwrap_or(usize::MAX)
+    }
+
+    /// Returns the line on which that byte stands. It is never before one that was asked for.
+    fn line_of(&mut self, at: usize) -> u64 {
+        let bytes = self.file.as_bytes();
+        let (counted, line) = self.counted;
+        let ends_line = |at: &usize| match bytes.get(*at) {
+            Some(b'\r') => bytes.get(at + 1) != Some(&b'\n'),
+            byte => byte == Some(&b'\n'),
+        };
+        let line = line + (counted..at).filter(ends_line).count() as u64;
+
+        self.counted = (at, line);
+        line
+    }
+}
+
+impl Row {
+    /// Fails if the row does not stand on one line.
+    fn check_lines(&self) -> Result<(), String> {
+        if self.first_line == self.last_line {
+            return Ok(());
+        }
+
+        Err(format!(
+            "a field has to be on one line, but a quote that opens in line {first} closes in line \
+             {last}, or not at all: nothing of the lines {first} to {last} is imported",
+            first = self.first_line,
+            last = self.last_line,
+        ))
+    }
 }
 
 impl Header {
@@ -231,6 +344,54 @@ mod tests {
                 .expect("refused");
 
             assert!(refused.starts_with(reason), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_spans_lines_is_refused_with_all_of_them() {
+        let unclosed = "isin,note\nUS0378331005,\"bought early\nDE0007164600,x\nUS5949181045,y\n";
+        let closed = "isin,note\r\nUS0378331005,\"a\r\n\r\nb\"\r\n\r\nDE0007164600,x\r\n";
+        let header = "isin,\"note\nUS0378331005,x\n";
+        let places = |file: &str| {
+            let operations = operations(file).into_iter();
+            let places = operations.map(|(place, item)| (place, item.err().unwrap_or_default()));
+            places.collect::<Vec<(String, String)>>()
+        };
+
+        let unclosed = places(unclosed);
+        let closed = places(closed);
+        let header = parse(header, &ItemLimits::default()).err();
+
+        assert_eq!(unclosed.len(), 1);
+        assert_eq!(unclosed[0].0, "line 2");
+        assert!(unclosed[0].1.contains("lines 2 to 4"), "{}", unclosed[0].1);
+        assert_eq!(closed.len(), 2);
+        assert!(closed[0].1.contains("lines 2 to 4"), "{}", closed[0].1);
+        assert_eq!(closed[1], ("line 6".to_owned(), String::new()));
+        assert!(header.expect("refused").contains("lines 1 to 2"));
+    }
+
+    #[test]
+    fn rows_are_found_after_lines_of_any_kind() {
+        for (file, line) in [
+            ("\nisin;note\nUS0378331005;x\n", "line 3"),
+            ("  \r\n;;\r\nisin;note\r\nUS0378331005;x", "line 4"),
+            ("isin;note\r\rUS0378331005;x\r", "line 3"),
+            ("sep=;\nisin;note\nUS0378331005;x\n", "line 3"),
+            ("\"SEP=|\"\r\nisin|note\r\nUS0378331005|x\r\n", "line 3"),
+            ("\nsep=\t\nisin\tnote\nUS0378331005\tx", "line 4"),
+            ("sep=,\risin,note\rUS0378331005,x", "line 3"),
+        ] {
+            assert!(is_table(file), "{file:?}");
+
+            let operations = operations(file);
+
+            let [(place, Ok(operation))] = &operations[..] else {
+                panic!("{file:?}: {operations:?}")
+            };
+            assert_eq!(place, line, "{file:?}");
+            assert_eq!(operation["id"], "US0378331005");
+            assert_eq!(operation["meta"], json!({"note": "x"}));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The formats of files that can be imported, and how each is recognised.
 
+use super::csv;
 use clap::ValueEnum;
 use serde::de::IgnoredAny;
 use std::collections::HashMap;
@@ -64,7 +65,7 @@ impl Format {
         } else if first_line.starts_with("otpauth:") {
             Some(Self::Otpauth)
         } else {
-            is_header(&first_line).then_some(Self::Csv)
+            csv::is_table(text).then_some(Self::Csv)
         }
     }
 
@@ -81,13 +82,6 @@ impl Format {
             has(&["app", "data"]).then_some(Self::TwoFauth)
         }
     }
-}
-
-/// Returns whether a line, in lower case, is the header of a file of instruments.
-fn is_header(line: &str) -> bool {
-    line.split([',', ';', '\t'])
-        .map(|name| name.trim().trim_matches('"'))
-        .any(|name| name == "isin" || name == "ticker")
 }
 
 #[cfg(test)]
@@ -115,6 +109,8 @@ mod tests {
             (br#"{"favoriteInstruments": []}"#, Some(Format::TInvest)),
             (b"Name;\"ISIN\"\nx;y", Some(Format::Csv)),
             (b"mic,ticker\n", Some(Format::Csv)),
+            (b"name,isin\rx,y\r", Some(Format::Csv)),
+            (b"sep=|\r\nname|isin\r\nx|y\r\n", Some(Format::Csv)),
             (b"name,price\n", None),
             (br#"{"data": []}"#, None),
             (b"{", None),

@@ -91,12 +91,7 @@ impl Import {
 
         let mut service = Service::open(&self.connection).await?;
         let mut entries = self.entries(&sources, &service.limits)?;
-        let writes = plan::plan(&mut service, &mut entries, self.replace).await?;
-        let written = if self.dry_run {
-            Ok(())
-        } else {
-            write::write(&mut service, &mut entries, &writes).await
-        };
+        let stored = self.store(&mut service, &mut entries).await;
 
         let report = Report {
             sources: &sources,
@@ -108,11 +103,30 @@ impl Import {
         } else {
             print(&report.text())?;
         }
-        written?;
+        stored?;
         match report.failed() {
             0 => Ok(()),
             failed => Err(CommandError::incomplete(failed, entries.len()).into()),
         }
+    }
+
+    /// Compares the entries with what is there, and stores them. The outcomes show what became of
+    /// each, also after an error.
+    async fn store(&self, service: &mut Service, entries: &mut [Entry]) -> anyhow::Result<()> {
+        plan::find_repeated(entries);
+
+        let planned = plan::plan(service, entries, self.replace).await;
+        let stored = match planned {
+            Ok(_) if self.dry_run => Ok(()),
+            Ok(writes) => write::write(service, entries, &writes).await,
+            Err(error) => {
+                write::fail_all(entries);
+                Err(error)
+            }
+        };
+
+        plan::settle_repeated(entries);
+        stored
     }
 
     /// Returns the entries of all files, with the tags and the metadata of the command line.
@@ -179,9 +193,12 @@ fn parse(source: &Source, limits: &ItemLimits) -> Parsed {
 #[cfg(feature = "qr")]
 fn parse_picture(file: &[u8], limits: &ItemLimits) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
-    for (index, code) in picture::read_codes(file)?.iter().enumerate() {
+    for (index, code) in picture::read_codes(file)?.into_iter().enumerate() {
         let place = format!("QR code {}", index + 1);
-        uris::parse(code.trim(), place, limits, &mut parsed);
+        match code {
+            Ok(text) => uris::parse(text.trim(), place, limits, &mut parsed),
+            Err(reason) => parsed.push(place, Err(reason)),
+        }
     }
 
     Ok(parsed)

@@ -4,7 +4,7 @@
 use super::parsed::Part;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is missing of an export.
+/// Which parts of an export are missing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Missing {
     /// The file with the first part that is there.
@@ -21,8 +21,8 @@ struct Export<'p> {
     indices: BTreeSet<u64>,
 }
 
-/// Returns the parts that are missing of the exports to which these parts belong. Each part comes
-/// with its file.
+/// Returns what is missing of the exports to which these parts belong, once for each export. Each
+/// part comes with its file.
 pub(super) fn find_missing<'p>(parts: impl Iterator<Item = (usize, &'p Part)>) -> Vec<Missing> {
     let mut exports: BTreeMap<(u64, u64), Export<'p>> = BTreeMap::new();
     for (file, part) in parts {
@@ -36,21 +36,39 @@ pub(super) fn find_missing<'p>(parts: impl Iterator<Item = (usize, &'p Part)>) -
         export.indices.insert(part.index);
     }
 
-    let missing = exports.into_iter().flat_map(|((_, size), export)| {
-        let missing: Vec<u64> = (0..size)
-            .filter(|index| !export.indices.contains(index))
-            .collect();
-
-        missing.into_iter().map(move |index| Missing {
+    let missing = exports.into_iter().filter_map(|((_, size), export)| {
+        Some(Missing {
             file: export.file,
             place: export.place.to_owned(),
-            reason: format!(
-                "part {} of {size} of this export is missing: import all of its QR codes together",
-                index + 1
-            ),
+            reason: describe(&export.indices, size)?,
         })
     });
     missing.collect()
+}
+
+/// Returns which parts are missing beside those with these indices, if any. People count parts
+/// from 1.
+fn describe(indices: &BTreeSet<u64>, size: u64) -> Option<String> {
+    let mut gaps = Vec::new();
+    let mut next = 0;
+    for index in indices.iter().copied().chain([size]) {
+        match index.saturating_sub(next) {
+            0 => {}
+            1 => gaps.push(index.to_string()),
+            _ => gaps.push(format!("{} to {index}", next + 1)),
+        }
+        next = index + 1;
+    }
+
+    let (part, is) = match &gaps[..] {
+        [] => return None,
+        [gap] if !gap.contains(' ') => ("part", "is"),
+        _ => ("parts", "are"),
+    };
+    Some(format!(
+        "{part} {} of {size} of this export {is} missing: import all of its QR codes together",
+        gaps.join(", ")
+    ))
 }
 
 #[cfg(test)]
@@ -67,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_part_is_named_once() {
+    fn missing_parts_are_named_once() {
         let parts = [
             (0, part(7, 3, 1)),
             (1, part(7, 3, 1)),
@@ -79,15 +97,40 @@ mod tests {
 
         let missing = find_missing(parts.iter().map(|(file, part)| (*file, part)));
 
-        let found: Vec<(usize, &str, bool)> = missing
-            .iter()
-            .map(|missing| {
-                let is_of_three = missing.reason.contains("of 3");
-                (missing.file, missing.place.as_str(), is_of_three)
-            })
-            .collect();
-        assert_eq!(found, [(0, "line 1", true), (0, "line 1", true)]);
-        assert!(missing[0].reason.starts_with("part 1 of 3"));
-        assert!(missing[1].reason.starts_with("part 3 of 3"));
+        let [missing] = &missing[..] else {
+            panic!("one export is incomplete")
+        };
+        assert_eq!((missing.file, missing.place.as_str()), (0, "line 1"));
+        let expected = "parts 1, 3 of 3 of this export are missing: ";
+        assert!(missing.reason.starts_with(expected), "{}", missing.reason);
+    }
+
+    #[test]
+    fn many_missing_parts_are_one_entry() {
+        let parts: Vec<Part> = (0..5_000).map(|batch| part(batch, 1_000, 0)).collect();
+
+        let missing = find_missing(parts.iter().map(|part| (0, part)));
+
+        assert_eq!(missing.len(), 5_000);
+        for missing in missing {
+            let expected = "parts 2 to 1000 of 1000 of this export are missing: ";
+            assert!(missing.reason.starts_with(expected), "{}", missing.reason);
+        }
+    }
+
+    #[test]
+    fn gaps_are_described() {
+        let describe = |indices: &[u64]| {
+            let described = describe(&indices.iter().copied().collect(), 6);
+            described.map(|text| text.split(" of this").next().expect("a text").to_owned())
+        };
+
+        assert_eq!(describe(&[0, 1, 2, 3, 4, 5]), None);
+        assert_eq!(describe(&[1, 2, 3, 4, 5]).as_deref(), Some("part 1 of 6"));
+        assert_eq!(describe(&[0, 1, 2, 3, 4]).as_deref(), Some("part 6 of 6"));
+        assert_eq!(
+            describe(&[0, 3]).as_deref(),
+            Some("parts 2 to 3, 5 to 6 of 6")
+        );
     }
 }

@@ -1,11 +1,15 @@
 //! The QR codes in a picture, PNG or JPEG.
 //!
 //! The size of a picture is checked before it is decoded. Colours become shades of grey, and what
-//! is transparent becomes white.
+//! is transparent becomes white. A picture that is made to keep the program busy for hours has the
+//! time of any other.
 
 use png::{ColorType, Decoder, Limits, Transformations};
 use rqrr::PreparedImage;
 use std::io::Cursor;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 use zeroize::Zeroizing;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -18,6 +22,14 @@ const SIDE_PIXELS_MAX: usize = 16_384;
 const PICTURE_PIXELS_MAX: usize = 50_000_000;
 /// What a decoder may take for a picture beside its pixels, in bytes.
 const DECODER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The longest time to read a picture. One of a telephone takes a second or two.
+const READ_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// What helps if a code cannot be found or read.
+const ADVICE: &str = "cut the picture to the code, or take a sharper one";
+
+/// The text of a QR code, or why it cannot be read.
+pub(super) type Code = Result<Zeroizing<String>, String>;
 
 /// A picture in shades of grey, one byte for each pixel, row by row.
 struct Grey {
@@ -26,12 +38,37 @@ struct Grey {
     pixels: Zeroizing<Vec<u8>>,
 }
 
-/// Returns the texts of the QR codes in a picture.
+/// Returns the QR codes in a picture.
 ///
 /// # Errors
 ///
-/// Fails if the picture is too large or damaged, or if no QR code in it can be read.
-pub(super) fn read_codes(file: &[u8]) -> Result<Vec<Zeroizing<String>>, String> {
+/// Fails if the picture is too large or damaged, or takes too long to read, or if no QR code is in
+/// it.
+pub(super) fn read_codes(file: &[u8]) -> Result<Vec<Code>, String> {
+    read_codes_within(file, READ_TIME_MAX)
+}
+
+/// Reads the codes on a thread, because nothing else can end the search for them. One that takes
+/// too long is left behind, and ends with the process.
+fn read_codes_within(file: &[u8], time_max: Duration) -> Result<Vec<Code>, String> {
+    let file = Zeroizing::new(file.to_vec());
+    let (sender, receiver) = mpsc::channel();
+    let reader = thread::Builder::new().spawn(move || {
+        // Nobody waits for an answer that comes too late.
+        let _ = sender.send(find_codes(&file));
+    });
+    reader.map_err(|_| "no thread can be started that reads the picture".to_owned())?;
+
+    match receiver.recv_timeout(time_max) {
+        Ok(codes) => codes,
+        Err(RecvTimeoutError::Timeout) => {
+            Err("the picture takes too long to read: cut it to the code".to_owned())
+        }
+        Err(RecvTimeoutError::Disconnected) => Err(damaged(())),
+    }
+}
+
+fn find_codes(file: &[u8]) -> Result<Vec<Code>, String> {
     let picture = if file.starts_with(b"\x89PNG") {
         decode_png(file)?
     } else {
@@ -43,20 +80,15 @@ pub(super) fn read_codes(file: &[u8]) -> Result<Vec<Zeroizing<String>>, String> 
     };
     let mut prepared = PreparedImage::prepare_from_greyscale(picture.width, picture.height, pixel);
 
-    let texts: Vec<Zeroizing<String>> = prepared
-        .detect_grids()
-        .into_iter()
-        .filter_map(|grid| grid.decode().ok())
-        .map(|(_, text)| Zeroizing::new(text))
-        .collect();
-    if texts.is_empty() {
-        return Err(
-            "no QR code was found in the picture, or it cannot be read: cut the picture to the \
-             code, or take a sharper one"
-                .to_owned(),
-        );
+    let grids = prepared.detect_grids();
+    if grids.is_empty() {
+        return Err(format!("no QR code was found in the picture: {ADVICE}"));
     }
-    Ok(texts)
+    let codes = grids.into_iter().map(|grid| match grid.decode() {
+        Ok((_, text)) => Ok(Zeroizing::new(text)),
+        Err(_) => Err(format!("the QR code cannot be read: {ADVICE}")),
+    });
+    Ok(codes.collect())
 }
 
 fn damaged<E>(_: E) -> String {
@@ -190,7 +222,10 @@ mod tests {
     fn read(file: &[u8]) -> Vec<String> {
         let codes = read_codes(file).expect("a code");
 
-        codes.iter().map(|code| code.to_string()).collect()
+        codes
+            .into_iter()
+            .map(|code| code.expect("a text").to_string())
+            .collect()
     }
 
     #[test]
@@ -224,6 +259,56 @@ mod tests {
 
         texts.sort();
         assert_eq!(texts, [other, TEXT]);
+    }
+
+    #[test]
+    fn a_code_that_cannot_be_read_is_named_beside_one_that_can() {
+        let shade = |dark: bool| vec![if dark { 0 } else { 255 }];
+        let file = picture(&[TEXT, TEXT], ColorType::Grayscale, shade);
+        let mut picture = decode_png(&file).expect("a picture");
+        // The middle of the second code. The corners, by which a code is found, stay.
+        let at = |module: usize| (BORDER + module) * SCALE;
+        for y in at(9)..at(24) {
+            for x in at(9)..at(24) {
+                let row = y * picture.width + picture.width / 2;
+                picture.pixels[row + x] = 255 - picture.pixels[row + x];
+            }
+        }
+        let (width, height) = (picture.width as u32, picture.height as u32);
+        let file = write_png(width, height, ColorType::Grayscale, &picture.pixels);
+
+        let codes = read_codes(&file).expect("codes");
+
+        assert_eq!(codes.len(), 2);
+        let readable: Vec<&Zeroizing<String>> =
+            codes.iter().filter_map(|code| code.as_ref().ok()).collect();
+        assert_eq!(readable, [&Zeroizing::new(TEXT.to_owned())]);
+    }
+
+    /// A picture of corners of codes, for which a search in all of it would take hours.
+    #[test]
+    fn a_picture_that_takes_too_long_is_refused() {
+        const SIDE: usize = 150;
+        let is_dark = |x: usize, y: usize| {
+            let (x, y) = (x % 9, y % 9);
+            let ring = x < 7 && y < 7 && (x == 0 || x == 6 || y == 0 || y == 6);
+            ring || (2..5).contains(&x) && (2..5).contains(&y)
+        };
+        let pixels: Vec<u8> = (0..SIDE * SIDE)
+            .map(|at| {
+                if is_dark(at % SIDE, at / SIDE) {
+                    0
+                } else {
+                    255
+                }
+            })
+            .collect();
+        let file = write_png(SIDE as u32, SIDE as u32, ColorType::Grayscale, &pixels);
+
+        let refused = read_codes_within(&file, Duration::from_millis(100));
+
+        let reason = refused.expect_err("it takes longer");
+        assert!(reason.contains("takes too long to read"), "{reason}");
     }
 
     #[test]

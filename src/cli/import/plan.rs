@@ -28,6 +28,8 @@ pub(super) struct Entry {
     pub place: String,
     /// The item, if there is one.
     pub item: Option<NewItem>,
+    /// The number of an earlier entry that gives the same: it is stored for both.
+    pub repeats: Option<usize>,
     pub outcome: Outcome,
 }
 
@@ -52,6 +54,7 @@ impl Entry {
             file,
             place: found.place,
             item,
+            repeats: None,
             outcome,
         }
     }
@@ -63,10 +66,9 @@ pub(super) async fn plan(
     entries: &mut [Entry],
     replace: bool,
 ) -> anyhow::Result<Vec<PlannedWrite>> {
-    settle_repeated(entries);
-
+    let is_to_compare = |entry: &Entry| entry.outcome == Outcome::Added && entry.repeats.is_none();
     let numbers: Vec<usize> = (0..entries.len())
-        .filter(|number| entries[*number].outcome == Outcome::Added)
+        .filter(|number| is_to_compare(&entries[*number]))
         .collect();
     let mut progress = (numbers.len() > service.batch).then(|| Progress::new("entries compared"));
     let mut writes = Vec::new();
@@ -107,25 +109,42 @@ fn key(entry: &Entry) -> Option<Value> {
     Some(json!({"kind": item.kind(), "id": item.id}))
 }
 
-/// Settles each entry that has the id of an earlier one: one write is enough for the same item.
-fn settle_repeated(entries: &mut [Entry]) {
-    let mut first: HashMap<(&'static str, String), NewItem> = HashMap::new();
-    for entry in entries {
+/// Finds each entry that has the id of an earlier one: one write is enough for the same item.
+pub(super) fn find_repeated(entries: &mut [Entry]) {
+    let mut first: HashMap<(&'static str, String), (usize, NewItem)> = HashMap::new();
+    for (number, entry) in entries.iter_mut().enumerate() {
         let Some(item) = &entry.item else {
             continue;
         };
         match first.entry((item.kind(), item.id.clone())) {
             MapEntry::Vacant(vacant) => {
-                vacant.insert(item.clone());
+                vacant.insert((number, item.clone()));
             }
-            MapEntry::Occupied(earlier) if earlier.get().with(item) == *earlier.get() => {
-                entry.outcome = Outcome::AlreadyThere;
-            }
-            MapEntry::Occupied(_) => {
-                let reason = "an earlier entry has the same id and other content";
-                entry.outcome = Outcome::Failed(reason.to_owned());
+            MapEntry::Occupied(earlier) => {
+                let (earlier, stored) = earlier.get();
+                if stored.with(item) == *stored {
+                    entry.repeats = Some(*earlier);
+                } else {
+                    let reason = "an earlier entry has the same id and other content";
+                    entry.outcome = Outcome::Failed(reason.to_owned());
+                }
             }
         }
+    }
+}
+
+/// Gives each entry that repeats an earlier one the outcome of that one. What was stored for the
+/// earlier entry is there for this one.
+pub(super) fn settle_repeated(entries: &mut [Entry]) {
+    for number in 0..entries.len() {
+        let Some(earlier) = entries[number].repeats else {
+            continue;
+        };
+
+        entries[number].outcome = match &entries[earlier].outcome {
+            Outcome::Added | Outcome::Replaced => Outcome::AlreadyThere,
+            settled => settled.clone(),
+        };
     }
 }
 
@@ -223,10 +242,33 @@ mod tests {
     fn of_two_entries_with_one_id_the_first_counts() {
         let mut entries = [entry("Apple"), entry(""), entry("Apple Inc.")];
 
+        find_repeated(&mut entries);
         settle_repeated(&mut entries);
 
         assert_eq!(entries[0].outcome, Outcome::Added);
         assert_eq!(entries[1].outcome, Outcome::AlreadyThere);
         assert!(matches!(entries[2].outcome, Outcome::Failed(_)));
+    }
+
+    #[test]
+    fn an_entry_that_repeats_another_shares_its_outcome() {
+        let refused = Outcome::Failed("refused".to_owned());
+
+        for (first, expected) in [
+            (Outcome::Added, Outcome::AlreadyThere),
+            (Outcome::Replaced, Outcome::AlreadyThere),
+            (Outcome::AlreadyThere, Outcome::AlreadyThere),
+            (Outcome::Differs, Outcome::Differs),
+            (refused.clone(), refused),
+        ] {
+            let mut entries = [entry("Apple"), entry("Apple"), entry("")];
+            find_repeated(&mut entries);
+            entries[0].outcome = first;
+
+            settle_repeated(&mut entries);
+
+            assert_eq!(entries[1].outcome, expected);
+            assert_eq!(entries[2].outcome, expected);
+        }
     }
 }

@@ -147,6 +147,7 @@ mod tests {
                 file: 0,
                 place: format!("line {}", number + 1),
                 item: (number < 3).then(|| item.clone()),
+                repeats: None,
                 outcome,
             })
             .collect()

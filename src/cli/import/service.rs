@@ -78,13 +78,13 @@ impl Service {
         Ok(items)
     }
 
-    /// Returns an item with its secret.
+    /// Returns an item with its secret, or null if it is no longer there.
     pub async fn reveal(&mut self, key: &Value) -> anyhow::Result<Value> {
         let mut body = key.clone();
         body["reveal"] = true.into();
         body["consistency"] = "strong".into();
 
-        Ok(self.ask(Operation::Get, &body).await?["item"].take())
+        revealed(self.ask(Operation::Get, &body).await)
     }
 
     /// Executes those operations that can be executed, and returns what became of each.
@@ -131,6 +131,17 @@ fn refusal(error: &anyhow::Error) -> Option<&Refused> {
     error.downcast_ref::<CommandError>()?.refusal()
 }
 
+/// Returns the item of a reply. One that was deleted after it was looked up is null.
+fn revealed(reply: anyhow::Result<Value>) -> anyhow::Result<Value> {
+    match reply {
+        Ok(mut reply) => Ok(reply["item"].take()),
+        Err(error) if refusal(&error).is_some_and(|refused| refused.is(Code::NotFound)) => {
+            Ok(Value::Null)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn results(results: Value) -> anyhow::Result<Vec<Value>> {
     match results {
         Value::Array(results) => Ok(results),
@@ -153,6 +164,23 @@ fn item_limits(limits: &Value) -> anyhow::Result<ItemLimits> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_item_that_was_deleted_meanwhile_is_not_there() {
+        let refused = |code: &str| -> anyhow::Error {
+            let error = json!({"code": code, "status": 404, "message": "no", "details": {}});
+            let refused = serde_json::from_value(error).expect("a refusal");
+            CommandError::refused(&refused).into()
+        };
+
+        let item = revealed(Ok(json!({"item": {"id": "a"}})));
+        let deleted = revealed(Err(refused("not_found")));
+        let forbidden = revealed(Err(refused("forbidden")));
+
+        assert_eq!(item.expect("an item"), json!({"id": "a"}));
+        assert_eq!(deleted.expect("none"), Value::Null);
+        assert!(forbidden.is_err());
+    }
 
     #[test]
     fn the_limits_are_those_of_the_service() {

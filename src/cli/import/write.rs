@@ -82,6 +82,15 @@ fn fail(entries: &mut [Entry], batch: &[&PlannedWrite], reason: &str) {
     }
 }
 
+/// Fails each entry that would have been stored, because of an error before the first write.
+pub(super) fn fail_all(entries: &mut [Entry]) {
+    for entry in entries {
+        if matches!(entry.outcome, Outcome::Added | Outcome::Replaced) {
+            entry.outcome = Outcome::Failed(NOT_SENT.to_owned());
+        }
+    }
+}
+
 fn exit_code(error: &anyhow::Error) -> Option<u8> {
     error
         .downcast_ref::<CommandError>()
