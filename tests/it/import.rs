@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 /// A picture of a QR code with the URI of an `otp`.
 const PICTURE: &[u8] = include_bytes!("recorded/qr.jpg");
@@ -333,7 +334,12 @@ async fn an_import_keeps_to_the_limits() {
         .map(|number| format!("{},name,{note}\n", isin(number)))
         .collect();
     let fits = file(&alice, "fits.csv", format!("isin,name,note\n{rows}"));
-    let more = format!("{},,\n{},longer,\n{},,\n", isin(21), isin(22), isin(1));
+    let more = format!(
+        "{new},,\n{},longer,\n{},,\n{new},,\n",
+        isin(22),
+        isin(1),
+        new = isin(21)
+    );
     let more = file(&alice, "more.csv", format!("isin,name,note\n{more}"));
 
     let Outcome { code, out, err } = alice.run(alice.connected(&["import", &fits])).await;
@@ -353,12 +359,46 @@ async fn an_import_keeps_to_the_limits() {
         "{out}"
     );
     assert!(
+        out.contains("line 5: failed: quota_exceeded (429)"),
+        "it repeats line 2: {out}"
+    );
+    assert!(
         out.contains("line 3: failed: name: must be at most 5 bytes"),
         "{out}"
     );
     assert_eq!(
         summary(&out),
-        "0 added, 1 already there, 0 differ, 2 failed"
+        "0 added, 1 already there, 0 differ, 3 failed"
+    );
+}
+
+/// Goal: what cannot be read is named also if the comparison with what is there fails.
+/// Method: the item is there, and the caller may no longer read secrets.
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_that_fail_are_named_if_the_comparison_fails() {
+    let (world, _a, _b) = World::with_two_shards().await;
+    let mut alice = Person::new(&world, &world.caller("alice").await);
+    let keys = otp_uri("totp", RFC_SECRET, "");
+    let uris = format!("{keys}\nhush\n{keys}\n");
+    let keys = file(&alice, "keys.txt", keys);
+    let uris = file(&alice, "uris.txt", uris);
+    import(&alice, &[&keys], 0).await;
+    let scopes = "favorites:read favorites:write";
+    alice.token = world.token("alice", scopes, Duration::from_secs(60));
+
+    let out = import(&alice, &["--format", "otpauth", &uris], 6).await;
+
+    for line in [
+        "  line 1: failed: not stored, because of the error below\n",
+        "  line 2: failed: ",
+        "  line 3: failed: not stored, because of the error below\n",
+    ] {
+        assert!(out.contains(line), "{line}: {out}");
+    }
+    assert!(!out.contains("hush"), "{out}");
+    assert_eq!(
+        summary(&out),
+        "0 added, 0 already there, 0 differ, 3 failed"
     );
 }
 
