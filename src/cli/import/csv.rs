@@ -42,12 +42,12 @@ struct Row {
 /// Parses a file.
 pub(super) fn parse(file: &str, limits: &ItemLimits) -> Result<Parsed, String> {
     let mut rows = Rows::of(file)?;
-    let header = rows.next()?.unwrap_or_default();
+    let header = rows.next_row()?.unwrap_or_default();
     header.check_lines()?;
     let header = Header::parse(&header.fields)?;
 
     let mut parsed = Parsed::default();
-    while let Some(row) = rows.next()? {
+    while let Some(row) = rows.next_row()? {
         let item = row
             .check_lines()
             .and_then(|()| header.parse_row(&row.fields, limits));
@@ -59,7 +59,7 @@ pub(super) fn parse(file: &str, limits: &ItemLimits) -> Result<Parsed, String> {
 
 /// Returns whether a text looks like a file of instruments, by its header.
 pub(super) fn is_table(text: &str) -> bool {
-    let header = Rows::of(text).and_then(|mut rows| rows.next());
+    let header = Rows::of(text).and_then(|mut rows| rows.next_row());
     let header = header.ok().flatten().unwrap_or_default();
 
     header.fields.iter().any(|name| {
@@ -114,13 +114,13 @@ impl<'f> Rows<'f> {
             counted: (0, 1),
         };
         if named.is_some() {
-            rows.next()?;
+            rows.next_row()?;
         }
         Ok(rows)
     }
 
     /// Returns the next row. A spreadsheet may begin or end with rows that are empty.
-    fn next(&mut self) -> Result<Option<Row>, String> {
+    fn next_row(&mut self) -> Result<Option<Row>, String> {
         let mut fields = StringRecord::new();
         loop {
             let start = self.at();

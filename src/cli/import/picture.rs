@@ -1,8 +1,8 @@
 //! The QR codes in a picture, PNG or JPEG.
 //!
 //! The size of a picture is checked before it is decoded. Colours become shades of grey, and what
-//! is transparent becomes white. A picture that is made to keep the program busy for hours has the
-//! time of any other.
+//! is transparent becomes white. Reading has a time limit, because somebody can draw a small picture
+//! that keeps the search for codes busy for hours.
 
 use png::{ColorType, Decoder, Limits, Transformations};
 use rqrr::PreparedImage;
@@ -22,7 +22,7 @@ const SIDE_PIXELS_MAX: usize = 16_384;
 const PICTURE_PIXELS_MAX: usize = 50_000_000;
 /// What a decoder may take for a picture beside its pixels, in bytes.
 const DECODER_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// The longest time to read a picture. One of a telephone takes a second or two.
+/// The longest time to read a picture.
 const READ_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// What helps if a code cannot be found or read.
@@ -30,6 +30,9 @@ const ADVICE: &str = "cut the picture to the code, or take a sharper one";
 
 /// The text of a QR code, or why it cannot be read.
 pub(super) type Code = Result<Zeroizing<String>, String>;
+
+/// The corners of a code, in their order around it.
+type Corners = [(i64, i64); 4];
 
 /// A picture in shades of grey, one byte for each pixel, row by row.
 struct Grey {
@@ -69,11 +72,38 @@ fn read_codes_within(file: &[u8], time_max: Duration) -> Result<Vec<Code>, Strin
 }
 
 fn find_codes(file: &[u8]) -> Result<Vec<Code>, String> {
-    let picture = if file.starts_with(b"\x89PNG") {
+    let mut picture = if file.starts_with(b"\x89PNG") {
         decode_png(file)?
     } else {
         decode_jpeg(file)?
     };
+
+    // Of codes in rows, the search takes corners of several for one that cannot be read. Without
+    // those that were read, it finds the others.
+    let mut codes: Vec<Code> = Vec::new();
+    loop {
+        let (found, unreadable) = search(&picture);
+        let is_last = found.is_empty() || unreadable == 0;
+        for (text, corners) in found {
+            picture.erase(&corners);
+            codes.push(Ok(text));
+        }
+
+        if is_last {
+            let reason = format!("the QR code cannot be read: {ADVICE}");
+            codes.extend((0..unreadable).map(|_| Err(reason.clone())));
+            break;
+        }
+    }
+
+    if codes.is_empty() {
+        return Err(format!("no QR code was found in the picture: {ADVICE}"));
+    }
+    Ok(codes)
+}
+
+/// Returns the texts and the corners of the codes that can be read, and how many cannot.
+fn search(picture: &Grey) -> (Vec<(Zeroizing<String>, Corners)>, usize) {
     let pixel = |x, y| {
         let at = y * picture.width + x;
         picture.pixels.get(at).copied().unwrap_or(u8::MAX)
@@ -81,14 +111,45 @@ fn find_codes(file: &[u8]) -> Result<Vec<Code>, String> {
     let mut prepared = PreparedImage::prepare_from_greyscale(picture.width, picture.height, pixel);
 
     let grids = prepared.detect_grids();
-    if grids.is_empty() {
-        return Err(format!("no QR code was found in the picture: {ADVICE}"));
+    let found: Vec<_> = grids
+        .iter()
+        .filter_map(|grid| {
+            let (_, text) = grid.decode().ok()?;
+            let corners = grid.bounds.map(|point| (point.x.into(), point.y.into()));
+            Some((Zeroizing::new(text), corners))
+        })
+        .collect();
+
+    let unreadable = grids.len() - found.len();
+    (found, unreadable)
+}
+
+impl Grey {
+    /// Makes all between these corners white.
+    fn erase(&mut self, corners: &Corners) {
+        let left = corners.iter().map(|corner| corner.0).min().unwrap_or(0);
+        let right = corners.iter().map(|corner| corner.0).max().unwrap_or(0);
+        let columns = left.max(0)..(right + 1).min(self.width as i64);
+
+        for (y, row) in self.pixels.chunks_exact_mut(self.width.max(1)).enumerate() {
+            for x in columns.clone() {
+                if is_within(corners, x, y as i64) {
+                    row[x as usize] = u8::MAX;
+                }
+            }
+        }
     }
-    let codes = grids.into_iter().map(|grid| match grid.decode() {
-        Ok((_, text)) => Ok(Zeroizing::new(text)),
-        Err(_) => Err(format!("the QR code cannot be read: {ADVICE}")),
-    });
-    Ok(codes.collect())
+}
+
+/// Returns whether a point lies on the same side of all four lines between the corners.
+fn is_within(corners: &Corners, x: i64, y: i64) -> bool {
+    let next = corners.iter().cycle().skip(1);
+    let mut sides = corners
+        .iter()
+        .zip(next)
+        .map(|(from, to)| (to.0 - from.0) * (y - from.1) - (to.1 - from.1) * (x - from.0));
+
+    sides.clone().all(|side| side >= 0) || sides.all(|side| side <= 0)
 }
 
 fn damaged<E>(_: E) -> String {
@@ -189,17 +250,27 @@ mod tests {
 
     /// Returns a picture of codes side by side: `paint` makes the bytes of a dark or a light pixel.
     fn picture(texts: &[&str], colour: ColorType, paint: impl Fn(bool) -> Vec<u8>) -> Vec<u8> {
+        sheet(texts, texts.len(), colour, paint)
+    }
+
+    /// Does the same with that many codes in a row.
+    fn sheet(
+        texts: &[&str],
+        columns: usize,
+        colour: ColorType,
+        paint: impl Fn(bool) -> Vec<u8>,
+    ) -> Vec<u8> {
         let codes: Vec<QrCode> = texts
             .iter()
             .map(|text| QrCode::encode_text(text, QrCodeEcc::Medium).expect("short"))
             .collect();
         let side = codes.iter().map(QrCode::size).max().expect("a code") as usize + 2 * BORDER;
-        let (width, height) = (side * SCALE * codes.len(), side * SCALE);
+        let (width, height) = (side * SCALE * columns, side * SCALE * codes.len() / columns);
 
         let mut pixels = Vec::new();
         for y in 0..height {
             for x in 0..width {
-                let code = &codes[x / (side * SCALE)];
+                let code = &codes[y / (side * SCALE) * columns + x / (side * SCALE)];
                 let module = |at: usize| (at / SCALE % side) as i32 - BORDER as i32;
                 pixels.extend(paint(code.get_module(module(x), module(y))));
             }
@@ -309,6 +380,39 @@ mod tests {
 
         let reason = refused.expect_err("it takes longer");
         assert!(reason.contains("takes too long to read"), "{reason}");
+    }
+
+    #[test]
+    fn codes_in_rows_are_all_read() {
+        let shade = |dark: bool| vec![if dark { 0 } else { 255 }];
+        let expected: Vec<String> = (1..=9).map(|number| format!("{TEXT}&n={number}")).collect();
+        let texts: Vec<&str> = expected.iter().map(String::as_str).collect();
+        let file = sheet(&texts, 3, ColorType::Grayscale, shade);
+
+        let mut texts = read(&file);
+
+        texts.sort();
+        assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn a_tilted_area_is_erased() {
+        let mut picture = Grey {
+            width: 5,
+            height: 5,
+            pixels: Zeroizing::new(vec![0; 25]),
+        };
+
+        picture.erase(&[(2, 0), (4, 2), (2, 4), (-9, 2)]);
+
+        let white = picture.pixels.iter().enumerate();
+        let white: Vec<usize> = white
+            .filter_map(|(at, shade)| (*shade == u8::MAX).then_some(at))
+            .collect();
+        assert_eq!(
+            white,
+            [2, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 22]
+        );
     }
 
     #[test]
