@@ -246,6 +246,8 @@ mod tests {
         let sealed = record(ITEM, keys.seal(&OWNER, ITEM, &links(1), b"x".to_vec()));
         let opened = unwrapped.open(&OWNER, &sealed).expect("the same data key");
         assert_eq!(&**opened, b"x");
+        let unwrapped = OwnerKeys::unwrap_user(&keyring, &OWNER, &wrapped);
+        assert_eq!(unwrapped.expect("the user"), user);
     }
 
     #[test]
@@ -265,6 +267,10 @@ mod tests {
 
         assert_eq!(moved.expect_err("moved"), SealError::Tampered);
         assert_eq!(not_a_key.expect_err("an item"), SealError::ForeignKey);
+        for (owner, record) in [(&other_owner, &wrapped), (&OWNER, &item)] {
+            let user = OwnerKeys::unwrap_user(&keyring, owner, record);
+            assert!(user.is_err());
+        }
     }
 
     #[test]
