@@ -269,3 +269,45 @@ fn capital(part: &str) -> String {
 
     first.to_ascii_uppercase() + rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn references<'d>(value: &'d Value, found: &mut Vec<&'d str>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get("$ref").and_then(Value::as_str));
+                fields.values().for_each(|field| references(field, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_document_has_every_operation_and_all_that_it_refers_to() {
+        let document = document().expect("the default prefix");
+
+        for operation in Operation::ALL {
+            let described = &document["operations"][operation.name()];
+            assert!(described.is_object(), "{}", operation.name());
+        }
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > Operation::ALL.len());
+        for reference in found {
+            let place = reference.strip_prefix('#').expect("in this document");
+            assert!(document.pointer(place).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn the_document_is_the_same_in_yaml() {
+        let document = document().expect("the default prefix");
+
+        let read: Value = serde_yaml_ng::from_str(&yaml(&document)).expect("YAML");
+
+        assert_eq!(read, document);
+    }
+}
