@@ -4,6 +4,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -25,6 +26,11 @@ var (
 
 // connect connects as the calling service that the environment names, with inboxes of its own.
 func connect() (*nats.Conn, error) {
+	for _, name := range []string{"URL", "USER", "PASSWORD", "TOKEN"} {
+		if os.Getenv("GOFAVORITES_"+name) == "" {
+			return nil, fmt.Errorf("GOFAVORITES_%s is not set", name)
+		}
+	}
 	user := os.Getenv("GOFAVORITES_USER")
 	options := []nats.Option{
 		nats.UserInfo(user, os.Getenv("GOFAVORITES_PASSWORD")),
@@ -92,26 +98,40 @@ func showSecrets(ctx context.Context, client *favorites.Client) error {
 	return nil
 }
 
-// showChanges follows the changes, after those of an earlier run if there was one, until the last write.
+// showChanges follows the changes until the last write, from where an earlier run stopped if its copy was stored.
 func showChanges(ctx context.Context, client *favorites.Client) error {
-	since, err := strconv.ParseUint(cmp.Or(os.Getenv("EXAMPLE_SINCE"), "0"), 10, 64)
-	if err != nil {
-		return err
+	var kept favorites.Copy
+	path := os.Getenv("EXAMPLE_COPY")
+	if stored, err := os.ReadFile(path); err == nil {
+		if err := json.Unmarshal(stored, &kept); err != nil {
+			return err
+		}
 	}
-	kept := favorites.Copy{Since: since, Epoch: os.Getenv("EXAMPLE_EPOCH")}
+	continues := kept.Since > 0
 
-	isOwn := func(item favorites.Item) bool { return item.Kind == codes.Kind && item.ID == codes.ID }
+	isLast := func(item favorites.Item) bool { return item.Key() == codes }
 	for changed, err := range client.Follow(ctx, &kept) {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(changed, isOwn) {
+		for _, item := range changed {
+			if continues && item.Deleted {
+				fmt.Printf("deleted since then: %s\n", item.Key())
+			}
+		}
+		if slices.ContainsFunc(changed, isLast) {
 			break
 		}
 	}
 	fmt.Printf("followed the changes, and hold %d items\n", len(kept.Items))
-	fmt.Printf("continue with EXAMPLE_SINCE=%d EXAMPLE_EPOCH=%s\n", kept.Since, kept.Epoch)
-	return nil
+	if path == "" {
+		return nil
+	}
+	stored, err := json.Marshal(kept)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, stored, 0o600)
 }
 
 func remove(ctx context.Context, client *favorites.Client) error {

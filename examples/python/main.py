@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import ssl
+import sys
+from pathlib import Path
 
 import nats
 from nats.aio.client import Client
@@ -15,14 +17,18 @@ from favorites import Copy, Favorites, Refused
 INSTRUMENT = "DE0007164600"
 
 
+def variable(name: str) -> str:
+    return os.environ.get(name) or sys.exit(f"{name} is not set")
+
+
 async def connect() -> Client:
     """Connects as the calling service that the environment names, with inboxes of its own."""
-    user = os.environ["GOFAVORITES_USER"]
+    user = variable("GOFAVORITES_USER")
     authority = os.environ.get("GOFAVORITES_TLS_CA")
     return await nats.connect(
-        os.environ["GOFAVORITES_URL"],
+        variable("GOFAVORITES_URL"),
         user=user,
-        password=os.environ["GOFAVORITES_PASSWORD"],
+        password=variable("GOFAVORITES_PASSWORD"),
         inbox_prefix=os.environ.get("GOFAVORITES_INBOX_PREFIX", f"_INBOX.{user}"),
         tls=ssl.create_default_context(cafile=authority) if authority else None,
         max_reconnect_attempts=-1,
@@ -56,16 +62,21 @@ async def show_secrets(favorites: Favorites) -> None:
 
 
 async def show_changes(favorites: Favorites) -> None:
-    """Follows the changes, after those of an earlier run if there was one, until the last write."""
-    since, epoch = os.environ.get("EXAMPLE_SINCE", "0"), os.environ.get("EXAMPLE_EPOCH")
-    copy = Copy(since=int(since), epoch=epoch)
+    """Follows the changes until the last write, from where an earlier run stopped if its copy was stored."""
+    path = os.environ.get("EXAMPLE_COPY")
+    stored = Path(path).read_text() if path and Path(path).exists() else None
+    copy = Copy.from_json(stored) if stored else Copy()
 
     async with contextlib.aclosing(favorites.follow(copy)) as changes:
         async for changed in changes:
-            if any((item.kind, item.id) == ("codes", "example") for item in changed):
+            for item in changed:
+                if stored and item.deleted:
+                    print(f"deleted since then: {item.key}")
+            if any(item.key == "codes/example" for item in changed):
                 break
     print(f"followed the changes, and hold {len(copy.items)} items")
-    print(f"continue with EXAMPLE_SINCE={copy.since} EXAMPLE_EPOCH={copy.epoch}")
+    if path:
+        Path(path).write_text(copy.to_json())
 
 
 async def remove(favorites: Favorites) -> None:
@@ -80,7 +91,7 @@ async def remove(favorites: Favorites) -> None:
 async def main() -> None:
     client = await connect()
     timeout_s = float(os.environ.get("EXAMPLE_TIMEOUT_S", "10"))
-    favorites = Favorites(client, os.environ["GOFAVORITES_TOKEN"], timeout_s)
+    favorites = Favorites(client, variable("GOFAVORITES_TOKEN"), timeout_s)
 
     await remove(favorites)  # What an earlier run may have left.
     await show_favorites(favorites)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -45,11 +46,16 @@ type Item struct {
 // Key identifies an item of a user.
 type Key struct{ Kind, ID string }
 
-// Copy is a copy of a user's items, and how far it has come. It can be stored.
+func (k Key) String() string { return k.Kind + "/" + k.ID }
+
+// Key returns the key of the item.
+func (i Item) Key() Key { return Key{i.Kind, i.ID} }
+
+// Copy is a copy of a user's items, and how far it has come. Store all of it, as JSON, or begin with an empty one.
 type Copy struct {
-	Items map[Key]Item
-	Since uint64
-	Epoch string
+	Items map[string]Item `json:"items"` // By Key.String.
+	Since uint64          `json:"since"`
+	Epoch string          `json:"epoch,omitempty"`
 }
 
 // ErrNoAnswer means that no worker answered in time. Nothing was written.
@@ -81,6 +87,12 @@ func (e *RefusedError) Error() string { return fmt.Sprintf("%s (%d): %s", e.Code
 func (e *RefusedError) MayPass() bool {
 	return e.Details.RetryAfterMS != nil || e.Code == "deadline_exceeded" || e.Code == "in_doubt"
 }
+
+// Condition is a condition of a write.
+type Condition func(body object)
+
+// IfVersion lets a write happen only if the item is at this version. 0 means that the item does not exist.
+func IfVersion(version uint64) Condition { return func(body object) { body["if_version"] = version } }
 
 type requestIDKey struct{}
 
@@ -120,22 +132,26 @@ type reply struct {
 	Error        *RefusedError `json:"error"`
 }
 
-// Put stores an item, and returns it as it is stored.
-func (c *Client) Put(ctx context.Context, item Item) (Item, error) {
-	body := object{"kind": item.Kind, "id": item.ID, "data": item.Data}
+// Put stores an item, and returns it as it is stored. Without data, an item that exists keeps its data. Metadata and
+// tags are replaced in any case.
+func (c *Client) Put(ctx context.Context, item Item, conditions ...Condition) (Item, error) {
+	body := object{"kind": item.Kind, "id": item.ID}
+	if item.Data != nil {
+		body["data"] = item.Data
+	}
 	if item.Meta != nil {
 		body["meta"] = item.Meta
 	}
 	if item.Tags != nil {
 		body["tags"] = item.Tags
 	}
-	answer, err := c.write(ctx, "put", body)
+	answer, err := c.write(ctx, "put", body, conditions...)
 	return answer.Item, err
 }
 
 // Delete deletes an item.
-func (c *Client) Delete(ctx context.Context, key Key) (Item, error) {
-	answer, err := c.write(ctx, "delete", object{"kind": key.Kind, "id": key.ID})
+func (c *Client) Delete(ctx context.Context, key Key, conditions ...Condition) (Item, error) {
+	answer, err := c.write(ctx, "delete", object{"kind": key.Kind, "id": key.ID}, conditions...)
 	return answer.Item, err
 }
 
@@ -145,15 +161,16 @@ func (c *Client) TakeCode(ctx context.Context, id string) (code string, remainin
 	return answer.Code, answer.Remaining, err
 }
 
-// OTPCode returns a code of an otp. With HOTP this is a write, which uses a counter up.
+// OTPCode returns a code of an otp. With HOTP this is a write, which uses a counter up. The body is always the same, so
+// a request id can be repeated. So another shard may not have a new otp yet.
 func (c *Client) OTPCode(ctx context.Context, id string) (string, error) {
-	answer, err := c.write(ctx, "otp.code", c.atLeast(object{"id": id}))
+	answer, err := c.write(ctx, "otp.code", object{"id": id})
 	return answer.Code, err
 }
 
 // Get returns an item, and whether it may be stale because the bucket is out of reach.
 func (c *Client) Get(ctx context.Context, key Key) (item Item, stale bool, err error) {
-	answer, err := c.call(ctx, "get", c.atLeast(object{"kind": key.Kind, "id": key.ID}), "")
+	answer, err := c.read(ctx, "get", object{"kind": key.Kind, "id": key.ID})
 	return answer.Item, answer.Stale, err
 }
 
@@ -161,7 +178,7 @@ func (c *Client) Get(ctx context.Context, key Key) (item Item, stale bool, err e
 func (c *Client) List(ctx context.Context) (items []Item, stale bool, err error) {
 	page := object{}
 	for {
-		answer, err := c.call(ctx, "list", c.atLeast(page), "")
+		answer, err := c.read(ctx, "list", page)
 		if err != nil {
 			return nil, false, err
 		}
@@ -174,10 +191,14 @@ func (c *Client) List(ctx context.Context) (items []Item, stale bool, err error)
 	}
 }
 
-// Follow keeps the copy up to date, and yields what changed, deletions included. It ends with an error if ctx does,
-// or if the service is unavailable for too long. Follow again with the same copy then.
+// Follow keeps the copy up to date, and yields what changed, deletions included. After resync_required it yields all
+// items, and a deletion with version 0 for each that has vanished. It ends with an error if ctx does, or if the service
+// is unavailable for too long. Follow again with the same copy then.
 func (c *Client) Follow(ctx context.Context, kept *Copy) iter.Seq2[[]Item, error] {
 	return func(yield func([]Item, error) bool) {
+		if kept.Items == nil {
+			*kept = Copy{} // Changes after a version are of no use without what was there before.
+		}
 		changed := make(chan struct{}, 1)
 		var subscription *nats.Subscription
 		defer func() { _ = subscription.Unsubscribe() }()
@@ -186,7 +207,7 @@ func (c *Client) Follow(ctx context.Context, kept *Copy) iter.Seq2[[]Item, error
 			items, subject, err := c.catchUp(ctx, kept)
 			var refused *RefusedError
 			if errors.As(err, &refused) && refused.Code == "resync_required" {
-				kept.Since, kept.Epoch = 0, "" // Fetch everything, and drop the rest.
+				kept.Since, kept.Epoch = 0, "" // Fetch everything.
 				continue
 			}
 			if err == nil && subscription == nil {
@@ -236,13 +257,20 @@ func (c *Client) catchUp(ctx context.Context, kept *Copy) (items []Item, subject
 		}
 	}
 
-	if kept.Since == 0 || kept.Items == nil {
-		kept.Items = map[Key]Item{}
+	if kept.Since == 0 { // These are all items: the others have vanished.
+		vanished := kept.Items
+		kept.Items = map[string]Item{}
+		for _, item := range items {
+			delete(vanished, item.Key().String())
+		}
+		for _, item := range vanished {
+			items = append(items, Item{Kind: item.Kind, ID: item.ID, Deleted: true})
+		}
 	}
 	for _, item := range items {
-		kept.Items[Key{item.Kind, item.ID}] = item
+		kept.Items[item.Key().String()] = item
 		if item.Deleted {
-			delete(kept.Items, Key{item.Kind, item.ID})
+			delete(kept.Items, item.Key().String())
 		}
 	}
 	kept.Since, kept.Epoch = answer.OwnerVersion, answer.Epoch
@@ -258,18 +286,34 @@ func setEpoch(body object, epoch string) {
 	}
 }
 
-// atLeast adds the fields with which a reply contains everything that was seen before.
-func (c *Client) atLeast(body object) object {
+// read asks for a reply that contains everything that was seen before.
+func (c *Client) read(ctx context.Context, operation string, body object) (reply, error) {
+	asked := maps.Clone(body)
 	c.mutex.Lock()
-	defer c.mutex.Unlock()
 	if c.seen > 0 {
-		body["min_version"] = c.seen
-		setEpoch(body, c.epoch)
+		asked["min_version"] = c.seen
+		setEpoch(asked, c.epoch)
 	}
-	return body
+	c.mutex.Unlock()
+
+	answer, err := c.call(ctx, operation, asked, "")
+	var refused *RefusedError
+	if !errors.As(err, &refused) || refused.Code != "resync_required" && refused.Details.Field != "min_version" {
+		return answer, err
+	}
+	c.mutex.Lock()
+	c.seen, c.epoch = 0, "" // The bucket has another history now.
+	c.mutex.Unlock()
+	if _, later := body["cursor"]; later {
+		return answer, err // The first pages are from the old one.
+	}
+	return c.call(ctx, operation, body, "")
 }
 
-func (c *Client) write(ctx context.Context, operation string, body object) (reply, error) {
+func (c *Client) write(ctx context.Context, operation string, body object, conditions ...Condition) (reply, error) {
+	for _, condition := range conditions {
+		condition(body)
+	}
 	id, given := ctx.Value(requestIDKey{}).(string)
 	if !given {
 		id = nuid.Next()
@@ -279,6 +323,10 @@ func (c *Client) write(ctx context.Context, operation string, body object) (repl
 
 // call sends a request, and again if that is safe, until it is settled or the time is up. Only a write has an id.
 func (c *Client) call(ctx context.Context, operation string, body object, id string) (reply, error) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return reply{}, err
+	}
 	deadline, limited := ctx.Deadline()
 	if !limited {
 		deadline = time.Now().Add(callTime)
@@ -286,9 +334,13 @@ func (c *Client) call(ctx context.Context, operation string, body object, id str
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 
+	if ctx.Err() != nil {
+		return reply{}, fmt.Errorf("%w: %w", ErrNoAnswer, ctx.Err())
+	}
 	inDoubt := false
-	for {
-		answer, err := c.try(ctx, operation, body, id)
+	for ctx.Err() == nil {
+		var answer reply
+		answer, err = c.try(ctx, operation, data, id)
 		wait := pause
 		var refused *RefusedError
 		switch {
@@ -310,39 +362,39 @@ func (c *Client) call(ctx context.Context, operation string, body object, id str
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			err = fmt.Errorf("%w: %w", ErrNoAnswer, err)
 			inDoubt = id != ""
-		default:
+		case id == "", !inDoubt && errors.Is(err, nats.ErrMaxPayload): // A read, or a write that was not sent.
 			return reply{}, err
+		default: // It may have been sent, for instance if the connection was closed.
+			return reply{}, &InDoubtError{id, err}
 		}
 
-		if ctx.Err() != nil || time.Until(deadline) < wait+pause {
-			if inDoubt {
-				err = &InDoubtError{id, err}
-			}
-			return reply{}, err
+		if time.Until(deadline) < wait+pause {
+			break
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 	}
+	if inDoubt {
+		err = &InDoubtError{id, err}
+	}
+	return reply{}, err
 }
 
-func (c *Client) try(ctx context.Context, operation string, body object, id string) (reply, error) {
+func (c *Client) try(ctx context.Context, operation string, data []byte, id string) (reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryTime)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 
 	request := nats.NewMsg("favorites.v1." + operation)
+	request.Data = data
 	request.Header.Set("Authorization", "Bearer "+c.token)
 	request.Header.Set("Request-Timeout-Ms", strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10))
 	if id != "" {
 		request.Header.Set("Nats-Msg-Id", id)
 	}
 
-	var err error
-	if request.Data, err = json.Marshal(body); err != nil {
-		return reply{}, err
-	}
 	message, err := c.conn.RequestMsgWithContext(ctx, request)
 	if err != nil {
 		return reply{}, err
@@ -352,14 +404,12 @@ func (c *Client) try(ctx context.Context, operation string, body object, id stri
 		return reply{}, err
 	}
 
+	if answer.Error != nil {
+		return reply{}, answer.Error
+	}
+
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	if refused := answer.Error; refused != nil {
-		if refused.Code == "resync_required" || refused.Details.Field == "min_version" {
-			c.seen, c.epoch = 0, "" // The bucket has another history now.
-		}
-		return reply{}, refused
-	}
 	c.seen = max(c.seen, answer.OwnerVersion)
 	return answer, nil
 }

@@ -20,7 +20,6 @@ export interface Item {
   kind: string;
   id: string;
   version: number;
-  updated_at: string;
   /** A deleted item has no data, metadata and tags. */
   deleted?: true;
   data?: Record<string, unknown>;
@@ -28,15 +27,22 @@ export interface Item {
   tags?: string[];
 }
 
-/** A copy of a user's items, and how far it has come. It can be stored. */
+/** A copy of a user's items, by `kind/id`, and how far it has come. Store all of it, as JSON, or begin with none. */
 export interface Copy {
-  items: Map<string, Item>;
+  items: Record<string, Item>;
   since: number;
   epoch?: string | undefined;
 }
 
 /** The key of an item in a copy. */
-export const keyOf = (item: { kind: string; id: string }) => JSON.stringify([item.kind, item.id]);
+export const keyOf = ({ kind, id }: { kind: string; id: string }) => `${kind}/${id}`;
+
+export interface WriteOptions {
+  /** Write only if the item is at this version. 0: only if it does not exist. */
+  ifVersion?: number | undefined;
+  /** The id of a write that is in doubt, to find out what became of it. */
+  requestId?: string | undefined;
+}
 
 interface Page {
   items: Item[];
@@ -101,27 +107,32 @@ export class Favorites {
     private readonly timeoutMs = 10_000,
   ) {}
 
-  async put(item: Pick<Item, "kind" | "id" | "data" | "meta" | "tags">, requestId = randomUUID()): Promise<Item> {
-    return (await this.#call<{ item: Item }>("put", item, requestId)).item;
+  /** Stores an item. Without data, one that exists keeps its data. Metadata and tags are replaced in any case. */
+  async put(item: Pick<Item, "kind" | "id" | "data" | "meta" | "tags">, options: WriteOptions = {}): Promise<Item> {
+    const { kind, id, data, meta, tags } = item;
+    return (await this.#write<{ item: Item }>("put", { kind, id, data, meta, tags }, options)).item;
   }
 
-  async delete(kind: string, id: string, requestId = randomUUID()): Promise<Item> {
-    return (await this.#call<{ item: Item }>("delete", { kind, id }, requestId)).item;
+  async delete(kind: string, id: string, options: WriteOptions = {}): Promise<Item> {
+    return (await this.#write<{ item: Item }>("delete", { kind, id }, options)).item;
   }
 
   /** Returns the next code of a list, and how many are left. */
-  takeCode(id: string, requestId = randomUUID()): Promise<{ code: string; remaining: number }> {
-    return this.#call("codes.take", { id }, requestId);
+  takeCode(id: string, requestId?: string): Promise<{ code: string; remaining: number }> {
+    return this.#write("codes.take", { id }, { requestId });
   }
 
-  /** Returns a code of an otp. With HOTP this is a write, which uses a counter up. */
-  async otpCode(id: string, requestId = randomUUID()): Promise<string> {
-    return (await this.#call<{ code: string }>("otp.code", { id, ...this.#atLeast() }, requestId)).code;
+  /**
+   * Returns a code of an otp. With HOTP this is a write, which uses a counter up. The body is always
+   * the same, so a request id can be repeated. So another shard may not have a new otp yet.
+   */
+  async otpCode(id: string, requestId?: string): Promise<string> {
+    return (await this.#write<{ code: string }>("otp.code", { id }, { requestId })).code;
   }
 
   /** Returns an item. The reply is `stale` if it may be old because the bucket is out of reach. */
   get(kind: string, id: string): Promise<{ item: Item; stale?: true }> {
-    return this.#call("get", { kind, id, ...this.#atLeast() });
+    return this.#read("get", { kind, id });
   }
 
   /** Returns all items, and whether they may be stale. */
@@ -130,7 +141,7 @@ export class Favorites {
     let stale = false;
     let cursor: string | undefined;
     do {
-      const page: Page = await this.#call("list", { cursor, ...this.#atLeast() });
+      const page: Page = await this.#read("list", { cursor });
       items.push(...page.items);
       stale ||= page.stale ?? false;
       cursor = page.next_cursor;
@@ -139,8 +150,9 @@ export class Favorites {
   }
 
   /**
-   * Keeps the copy up to date, and yields what changed, deletions included. Throws if the service
-   * is unavailable for too long. Follow again with the same copy then.
+   * Keeps the copy up to date, and yields what changed, deletions included. After `resync_required`
+   * it yields all items, and a deletion with version 0 for each that has vanished. Throws if the
+   * service is unavailable for too long. Follow again with the same copy then.
    */
   async *follow(copy: Copy): AsyncGenerator<Item[], void> {
     let wake = () => {};
@@ -153,7 +165,7 @@ export class Favorites {
           throw error;
         });
         if (found === undefined) {
-          Object.assign(copy, { since: 0, epoch: undefined }); // Fetch everything, and drop the rest.
+          Object.assign(copy, { since: 0, epoch: undefined }); // Fetch everything.
           continue;
         }
         if (found.items.length > 0) yield found.items;
@@ -184,30 +196,53 @@ export class Favorites {
       if (copy.since === 0) floor ??= reply.floor; // That of the first reply.
     } while (reply.more);
 
-    if (copy.since === 0) copy.items.clear();
+    if (copy.since === 0) {
+      // These are all items: the others have vanished.
+      const found = new Set(items.map(keyOf));
+      const vanished = Object.values(copy.items).filter((item) => !found.has(keyOf(item)));
+      items.push(...vanished.map(({ kind, id }): Item => ({ kind, id, version: 0, deleted: true })));
+    }
     for (const item of items) {
-      if (item.deleted) copy.items.delete(keyOf(item));
-      else copy.items.set(keyOf(item), item);
+      if (item.deleted) delete copy.items[keyOf(item)];
+      else copy.items[keyOf(item)] = item;
     }
     Object.assign(copy, { since: reply.owner_version, epoch });
     this.#epoch = epoch;
     return { items, notify: reply.notify };
   }
 
-  /** Returns the fields with which a reply contains everything that was seen before. */
-  #atLeast(): { min_version?: number; epoch?: string | undefined } {
-    return this.#seen > 0 ? { min_version: this.#seen, epoch: this.#epoch } : {};
+  /** Asks for a reply that contains everything that was seen before. */
+  async #read<Reply>(operation: string, body: { cursor?: string | undefined; [name: string]: unknown }) {
+    const seen = this.#seen > 0 ? { min_version: this.#seen, epoch: this.#epoch } : {};
+    try {
+      return await this.#call<Reply>(operation, { ...body, ...seen });
+    } catch (error) {
+      const refused = error instanceof Refused ? error : undefined;
+      if (refused?.code !== "resync_required" && refused?.field !== "min_version") throw error;
+      this.#seen = 0; // The bucket has another history now.
+      this.#epoch = undefined;
+      if (body.cursor !== undefined) throw error; // The first pages are from the old one.
+      return await this.#call<Reply>(operation, body);
+    }
   }
 
-  /** Sends a request, and again if that is safe, until it is settled or the time is up. */
+  #write<Reply>(operation: string, body: object, { ifVersion, requestId }: WriteOptions): Promise<Reply> {
+    return this.#call<Reply>(operation, { ...body, if_version: ifVersion }, requestId ?? randomUUID());
+  }
+
+  /**
+   * Sends a request, and again if that is safe, until it is settled or the time is up. Only a write
+   * has an id.
+   */
   async #call<Reply>(operation: string, body: object, requestId?: string): Promise<Reply> {
+    const payload = JSON.stringify(body);
     const deadline = Date.now() + this.timeoutMs;
     let inDoubt = false;
-    for (;;) {
+    let failure: Error = new NoAnswer("no time is left");
+    for (let leftMs = this.timeoutMs; leftMs > 0; leftMs = deadline - Date.now()) {
       let pauseMs = PAUSE_MS;
-      let failure: Error;
       try {
-        return (await this.#try(operation, body, requestId, deadline - Date.now())) as Reply;
+        return (await this.#try(operation, payload, requestId, Math.min(TRY_MS, leftMs))) as Reply;
       } catch (error) {
         if (error instanceof Refused) {
           inDoubt ||= error.code === "in_doubt";
@@ -219,36 +254,28 @@ export class Favorites {
           failure = new NoAnswer("no worker is there", { cause: error });
         } else if (error instanceof errors.RequestError || error instanceof errors.TimeoutError) {
           failure = new NoAnswer("no answer in time", { cause: error });
-          inDoubt = requestId !== undefined; // Only a write has one.
+          inDoubt = requestId !== undefined;
+        } else if (requestId && (inDoubt || !(error instanceof errors.InvalidArgumentError))) {
+          throw new InDoubt(requestId, error); // It may have been sent, for instance if the connection was closed.
         } else {
-          throw error;
+          throw error; // It was a read, or it was not sent.
         }
       }
-      if (Date.now() + pauseMs + PAUSE_MS > deadline) {
-        throw requestId && inDoubt ? new InDoubt(requestId, failure) : failure;
-      }
+      if (Date.now() + pauseMs + PAUSE_MS > deadline) break;
       await sleep(pauseMs);
     }
+    throw requestId && inDoubt ? new InDoubt(requestId, failure) : failure;
   }
 
-  async #try(operation: string, body: object, requestId: string | undefined, leftMs: number): Promise<unknown> {
-    const timeout = Math.min(TRY_MS, leftMs);
+  async #try(operation: string, payload: string, requestId: string | undefined, timeout: number): Promise<unknown> {
     const head = headers();
     head.set("Authorization", `Bearer ${this.token}`);
     head.set("Request-Timeout-Ms", String(timeout));
     if (requestId) head.set("Nats-Msg-Id", requestId);
 
-    const subject = `favorites.v1.${operation}`;
-    const message = await this.connection.request(subject, JSON.stringify(body), { headers: head, timeout });
+    const message = await this.connection.request(`favorites.v1.${operation}`, payload, { headers: head, timeout });
     const reply = message.json<{ owner_version: number; error?: ErrorBody }>();
-    if (reply.error) {
-      const refused = new Refused(reply.error);
-      if (refused.code === "resync_required" || refused.field === "min_version") {
-        this.#seen = 0; // The bucket has another history now.
-        this.#epoch = undefined;
-      }
-      throw refused;
-    }
+    if (reply.error) throw new Refused(reply.error);
     this.#seen = Math.max(this.#seen, reply.owner_version);
     return reply;
   }

@@ -1,7 +1,8 @@
 /** Uses every part of `favorites.ts`. All that it puts it deletes again. */
 
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { connect, type NatsConnection } from "@nats-io/transport-node";
-import { type Copy, Favorites, Refused } from "./favorites.js";
+import { type Copy, Favorites, keyOf, Refused } from "./favorites.js";
 
 const INSTRUMENT = "DE0007164600";
 
@@ -54,16 +55,20 @@ async function showSecrets(favorites: Favorites): Promise<void> {
   console.log(`took ${code}, ${remaining} left`);
 }
 
-/** Follows the changes, after those of an earlier run if there was one, until the last write. */
+/** Follows the changes until the last write, from where an earlier run stopped if its copy was stored. */
 async function showChanges(favorites: Favorites): Promise<void> {
-  const { EXAMPLE_SINCE: since = "0", EXAMPLE_EPOCH: epoch } = process.env;
-  const copy: Copy = { items: new Map(), since: Number(since), epoch };
+  const path = process.env["EXAMPLE_COPY"];
+  const stored = path && existsSync(path) ? readFileSync(path, "utf8") : undefined;
+  const copy: Copy = stored ? JSON.parse(stored) : { items: {}, since: 0 };
 
   for await (const changed of favorites.follow(copy)) {
-    if (changed.some((item) => item.kind === "codes" && item.id === "example")) break;
+    for (const item of changed) {
+      if (stored && item.deleted) console.log(`deleted since then: ${keyOf(item)}`);
+    }
+    if (changed.some((item) => keyOf(item) === "codes/example")) break;
   }
-  console.log(`followed the changes, and hold ${copy.items.size} items`);
-  console.log(`continue with EXAMPLE_SINCE=${copy.since} EXAMPLE_EPOCH=${copy.epoch}`);
+  console.log(`followed the changes, and hold ${Object.keys(copy.items).length} items`);
+  if (path) writeFileSync(path, JSON.stringify(copy));
 }
 
 async function remove(favorites: Favorites): Promise<void> {
