@@ -1,6 +1,6 @@
 //! The clients in `examples/`: each is installed and run as its README has it, and is answered once
-//! and right although the only worker is killed between a write and its reply. The code under
-//! "How to connect" in the contract runs too.
+//! and right although the only worker is killed between a write and its reply. The programs in those
+//! READMEs and under "How to connect" in the contract run too, as they stand.
 //!
 //! What they need is installed below `target/examples`, once for each lock file. An example whose
 //! tools are not on this machine is left out, and the output names it.
@@ -8,7 +8,7 @@
 use crate::harness::World;
 use crate::readme::{blocks, section, text};
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -30,48 +30,39 @@ struct Example {
     tools: &'static [&'static str],
     /// The file that fixes its dependencies.
     lock: &'static str,
-    /// Where the contract's code goes, and what stands around it.
-    snippet: [&'static str; 3],
-    /// How that is run.
-    run_snippet: &'static str,
+    /// The language of the code blocks that are programs.
+    language: &'static str,
+    /// Where such a program is saved.
+    program: &'static str,
+    /// How it is run.
+    run_program: &'static str,
 }
 
 const GO: Example = Example {
     name: "go",
     tools: &["go"],
     lock: "go.sum",
-    snippet: [
-        "connect/main.go",
-        "package main\n\nimport (\n\"fmt\"\n\"log\"\n\"os\"\n\"time\"\n\n\
-         \"github.com/nats-io/nats.go\"\n\"github.com/nats-io/nuid\"\n)\n\nfunc main() {\n",
-        "}\n",
-    ],
-    run_snippet: "go run ./connect",
+    language: "go",
+    program: "saved/main.go",
+    run_program: "go run ./saved",
 };
 
 const PYTHON: Example = Example {
     name: "python",
     tools: &["python3"],
     lock: "requirements.txt",
-    snippet: [
-        "connect.py",
-        "import asyncio, json, os, uuid\nimport nats\n\n",
-        "    await client.close()\n\nasyncio.run(main())\n",
-    ],
-    run_snippet: ".venv/bin/python connect.py",
+    language: "python",
+    program: "saved.py",
+    run_program: ".venv/bin/python saved.py",
 };
 
 const TYPESCRIPT: Example = Example {
     name: "typescript",
     tools: &["node", "npm"],
     lock: "package-lock.json",
-    snippet: [
-        "dist/connect.mjs",
-        "import { randomUUID } from \"node:crypto\";\n\
-         import { connect, headers } from \"@nats-io/transport-node\";\n",
-        "",
-    ],
-    run_snippet: "node dist/connect.mjs",
+    language: "ts",
+    program: "src/saved.ts",
+    run_program: "npm run build\nnode dist/saved.js",
 };
 
 /// Copies an example without what is installed in it.
@@ -153,7 +144,9 @@ impl Example {
     /// and that set the user's variables: the test does both.
     fn commands(&self, block: usize) -> String {
         let readme = text(&format!("examples/{}/README.md", self.name));
-        let (_, commands) = blocks(&readme).swap_remove(block);
+        let mut shell_blocks = blocks(&readme);
+        shell_blocks.retain(|(language, _)| language == "sh");
+        let (_, commands) = shell_blocks.swap_remove(block);
         let is_kept = |line: &&str| !line.starts_with("cd ") && !line.starts_with(". ");
 
         commands
@@ -218,6 +211,20 @@ impl Example {
             .expect("sh");
 
         Run { child, output }
+    }
+
+    /// Saves the program of a document as it stands and runs it. Returns what it printed.
+    async fn run_saved(&self, document: &str, world: &World) -> String {
+        let (_, program) = blocks(document)
+            .into_iter()
+            .find(|(language, _)| language == self.language)
+            .expect("a program in that language");
+        let file = self.place().join(self.program);
+        fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
+        fs::write(&file, program).expect("written");
+
+        let run = self.start(self.run_program, world, "gateway", &[]);
+        run.finish().await
     }
 }
 
@@ -291,9 +298,10 @@ async fn run_through_an_outage(
 /// Goal: the client of an example is answered once and right, whatever happens to the worker.
 ///
 /// Method: the program runs twice, as each kind of calling service. The only worker gets `kill -9`
-/// between the first put, or a taken code, and its reply. The second run continues from a history
-/// that the bucket no longer has. The bucket must have each write once.
-async fn play(example: &Example, language: &str) {
+/// between the first put, or a taken code, and its reply. The second run continues from a copy of a
+/// history that the bucket no longer has. The bucket must have each write once, and the run must
+/// learn that an item of that copy has vanished. It stores its copy.
+async fn play(example: &Example) {
     if !example.is_possible() {
         return;
     }
@@ -306,26 +314,40 @@ async fn play(example: &Example, language: &str) {
     alice.put_text("a", "mine", "x").await;
 
     let contract = text("docs/contract.md");
-    let (_, code) = blocks(section(&contract, "How to connect"))
-        .into_iter()
-        .find(|(found, _)| found == language)
-        .expect("code in that language");
-    let [file, head, tail] = example.snippet;
-    let file = example.place().join(file);
-    fs::create_dir_all(file.parent().expect("a directory")).expect("a directory");
-    fs::write(&file, format!("{head}{code}{tail}")).expect("written");
-    let connect = example.start(example.run_snippet, &world, "gateway", &[]);
-    connect.finish().await;
-    let note = json!({"kind": "text", "id": "note"});
-    let note = alice.done("a.get", &note).await;
-    assert_eq!(note["item"]["data"]["text"], "milk");
+    let readme = text(&format!("examples/{}/README.md", example.name));
+    for document in [section(&contract, "How to connect"), &readme] {
+        let output = example.run_saved(document, &world).await;
+        assert!(output.contains("stored the note as version "), "{output}");
+        let note = json!({"kind": "text", "id": "note"});
+        let note = alice.done("a.get", &note).await;
+        assert_eq!(note["item"]["data"]["text"], "milk");
+        alice
+            .done("a.delete", &json!({"kind": "text", "id": "note"}))
+            .await;
+    }
+    alice.put_text("a", "note", "milk").await;
 
     worker.signal(Signal::SIGTERM);
     worker.ended().await;
-    let gone = [("EXAMPLE_SINCE", "1"), ("EXAMPLE_EPOCH", "gone")];
+    let kept = tempfile::NamedTempFile::new().expect("a file");
+    let vanished = json!({
+        "items": {"text/vanished": {"kind": "text", "id": "vanished", "version": 1}},
+        "since": 1,
+        "epoch": "gone",
+    });
+    fs::write(kept.path(), vanished.to_string()).expect("written");
+    let path = kept.path().to_str().expect("a path");
+    let continues = [("EXAMPLE_COPY", path)];
     let first = run_through_an_outage(example, &world, "gateway", (1, "put "), &[]).await;
-    let second = run_through_an_outage(example, &world, "direct", (4, "took "), &gone).await;
+    let second = run_through_an_outage(example, &world, "direct", (4, "took "), &continues).await;
 
+    assert!(
+        second.contains("deleted since then: text/vanished\n"),
+        "{second}"
+    );
+    let stored: Value = serde_json::from_slice(&fs::read(path).expect("a copy")).expect("JSON");
+    assert_eq!(stored["items"].as_object().expect("an object").len(), 5);
+    assert_ne!(stored["epoch"], "gone");
     for output in [first, second] {
         for line in [
             "put DE0007164600 at version ",
@@ -344,15 +366,15 @@ async fn play(example: &Example, language: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_in_go_survives_an_outage() {
-    play(&GO, "go").await;
+    play(&GO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_in_python_survives_an_outage() {
-    play(&PYTHON, "python").await;
+    play(&PYTHON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_example_in_typescript_survives_an_outage() {
-    play(&TYPESCRIPT, "ts").await;
+    play(&TYPESCRIPT).await;
 }
