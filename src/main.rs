@@ -1,11 +1,10 @@
 //! The program: reads its arguments, runs the command, and ends with its exit code.
 
-use clap::Parser as _;
 use gofavorites::cli::{Cli, CommandError, error_chain};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
 
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()

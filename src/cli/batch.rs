@@ -22,8 +22,6 @@ Examples:
   gofavorites batch changes.json
   gofavorites batch --each - < changes.jsonl")]
 pub(super) struct Batch {
-    #[command(flatten)]
-    connection: Connection,
     /// A file of operations; - for the standard input
     file: PathBuf,
     /// Execute each operation that is possible, and print why the others are not
@@ -38,6 +36,8 @@ pub(super) struct Batch {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Batch {

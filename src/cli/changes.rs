@@ -23,8 +23,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(15);
   gofavorites changes --since 42 --json
   gofavorites changes --since 42 --epoch Zx81kQ")]
 pub(super) struct Changes {
-    #[command(flatten)]
-    connection: Connection,
     /// Changes after this version; 0: from the beginning
     #[arg(long)]
     since: u64,
@@ -34,6 +32,8 @@ pub(super) struct Changes {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Print changes as they happen, until you press Ctrl-C.
@@ -42,8 +42,6 @@ pub(super) struct Changes {
   gofavorites watch
   gofavorites watch --since 42 --json")]
 pub(super) struct Watch {
-    #[command(flatten)]
-    connection: Connection,
     /// First print the changes after this version [default: only new changes]
     #[arg(long)]
     since: Option<u64>,
@@ -53,6 +51,8 @@ pub(super) struct Watch {
     /// Print each change as a line of JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Returns the options with which a later walk continues from there.

@@ -23,22 +23,32 @@ pub(super) struct Connection {
     #[command(flatten)]
     nats: NatsOptions,
     /// Your access token
-    #[arg(long, env = "GOFAVORITES_TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_TOKEN",
+        hide_env_values = true
+    )]
     token: Option<String>,
     /// A file that holds your access token
-    #[arg(long, env = "GOFAVORITES_TOKEN_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_TOKEN_FILE",
+        value_name = "FILE"
+    )]
     token_file: Option<OsString>,
     /// Ask this shard instead of the nearest worker
     #[arg(long)]
     shard: Option<String>,
     /// The prefix of the service's subjects [default: favorites]
-    #[arg(long, env = "GOFAVORITES_PREFIX")]
+    #[arg(long, hide_short_help = true, env = "GOFAVORITES_PREFIX")]
     prefix: Option<String>,
     /// The context to take missing values from
     #[arg(long, env = "GOFAVORITES_CONTEXT")]
     context: Option<String>,
     /// The file of contexts [default: ~/.config/gofavorites/contexts.toml]
-    #[arg(long, env = "GOFAVORITES_CONTEXTS")]
+    #[arg(long, hide_short_help = true, env = "GOFAVORITES_CONTEXTS")]
     contexts: Option<OsString>,
     /// How long to wait in all, in seconds
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]

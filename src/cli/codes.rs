@@ -52,8 +52,6 @@ struct New {
 #[command(after_help = "Example:
   gofavorites codes add recovery < more.txt")]
 struct Add {
-    #[command(flatten)]
-    connection: Connection,
     /// The item's id
     id: String,
     #[command(flatten)]
@@ -64,6 +62,8 @@ struct Add {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Take the next code of a list: print it, and on the standard error stream how many are left. No
@@ -72,8 +72,6 @@ struct Add {
 #[command(after_help = "Example:
   code=$(gofavorites codes take recovery)")]
 struct Take {
-    #[command(flatten)]
-    connection: Connection,
     /// The item's id
     id: String,
     /// The request id: the same id returns the same code, however often it is sent
@@ -82,6 +80,8 @@ struct Take {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Codes {

@@ -24,12 +24,12 @@ Examples:
   EDITOR=nano gofavorites edit text shopping"
 )]
 pub(super) struct Edit {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument, text, otp or codes
     kind: String,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
     id: String,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// A file that only its owner may read. It is removed when this is dropped, unless `keep` is set.

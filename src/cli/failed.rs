@@ -2,6 +2,8 @@
 
 use super::show::visible;
 use crate::client::{ClientError, Refused};
+use crate::wire::Code;
+use std::time::Duration;
 
 /// The exit codes, as `--help` lists them.
 pub(super) const EXIT_CODES: &str = "Exit codes:
@@ -67,8 +69,17 @@ impl CommandError {
         let code = &refused.code;
 
         let mut message = format!("{code} ({}): {}", refused.status, visible(&refused.message));
-        if let Some(wait) = refused.retry_after() {
-            message += &format!("; in {} ms at the earliest", wait.as_millis());
+        // To wait does not make room.
+        let wait = refused.retry_after();
+        if let Some(wait) = wait.filter(|_| !refused.is(Code::QuotaExceeded)) {
+            message += &format!("; try again in {}", in_words(wait));
+        }
+        if refused
+            .details
+            .get("stale")
+            .is_some_and(|stale| *stale == true)
+        {
+            message += "; the bucket could not be asked, so there may be newer data";
         }
         if refused
             .details
@@ -122,6 +133,16 @@ impl From<&ClientError> for CommandError {
     }
 }
 
+/// Returns a time in the unit of a person.
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds.div_ceil(60)),
+        seconds => format!("{} h", seconds.div_ceil(3_600)),
+    }
+}
+
 /// Returns whether a retry may succeed.
 pub(super) fn is_transient(error: &anyhow::Error) -> bool {
     error
@@ -156,7 +177,6 @@ fn exit_code(code: &str) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Code;
     use serde_json::{Value, json};
 
     fn refused(code: &str, status: u16, message: &str, details: Value) -> CommandError {
@@ -195,9 +215,33 @@ mod tests {
 
     #[test]
     fn a_refusal_says_when_to_try_again() {
-        let message =
-            refused("overloaded", 503, "busy", json!({"retry_after_ms": 100})).to_string();
+        for (milliseconds, words) in [
+            (100, "100 ms"),
+            (1_500, "1 s"),
+            (300_000, "5 min"),
+            (86_400_000, "24 h"),
+        ] {
+            let details = json!({"retry_after_ms": milliseconds});
+            let message = refused("overloaded", 503, "busy", details).to_string();
 
-        assert!(message.ends_with("in 100 ms at the earliest"), "{message}");
+            assert!(
+                message.ends_with(&format!("; try again in {words}")),
+                "{message}"
+            );
+        }
+        let full = refused(
+            "quota_exceeded",
+            429,
+            "full",
+            json!({"retry_after_ms": 3_600_000}),
+        );
+        assert_eq!(full.to_string(), "quota_exceeded (429): full");
+    }
+
+    #[test]
+    fn a_refusal_says_that_it_may_be_old() {
+        let message = refused("not_found", 404, "no", json!({"stale": true})).to_string();
+
+        assert!(message.ends_with("there may be newer data"), "{message}");
     }
 }

@@ -1,9 +1,11 @@
 //! `gofavorites get`: prints one item.
 
 use super::client::Connection;
+use super::failed::CommandError;
 use super::freshness::Freshness;
-use super::show::{plain, print, print_json, visible, warn_if_stale};
+use super::show::{for_output, plain, print, print_json, visible, warn_if_stale};
 use crate::wire::Operation;
+use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -13,8 +15,6 @@ use serde_json::{Value, json};
   gofavorites get instrument US0378331005 --shard b
   gofavorites get otp bank --reveal")]
 pub(super) struct Get {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument, text, otp or codes
     kind: String,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
@@ -27,6 +27,11 @@ pub(super) struct Get {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    /// Print only the text of a text, as it is
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Get {
@@ -42,6 +47,12 @@ impl Get {
         warn_if_stale(&reply);
         if self.json {
             return print_json(&reply);
+        }
+        if self.raw {
+            let Some(text) = reply["item"]["data"]["text"].as_str() else {
+                bail!(CommandError::usage("--raw is for the kind text"));
+            };
+            return print(&for_output(text));
         }
         let text: String = fields(&reply["item"])
             .into_iter()
@@ -88,15 +99,20 @@ fn fields(item: &Value) -> Vec<(String, String)> {
     fields
 }
 
-/// Returns a field's rows: one, or one for each entry of a list, the first with the field's name.
+/// Returns a field's rows: one for each line of a text, or for each entry of a list, the first with
+/// the field's name.
 fn rows(name: String, value: &Value) -> Vec<(String, String)> {
-    match value.as_array().map(Vec::as_slice) {
-        None => vec![(name, plain(value))],
-        Some([]) => vec![(name, String::new())],
-        Some([first, rest @ ..]) => std::iter::once((name, plain(first)))
-            .chain(rest.iter().map(|entry| (String::new(), plain(entry))))
-            .collect(),
+    let shown: Vec<String> = match value {
+        Value::Array(entries) => entries.iter().map(plain).collect(),
+        Value::String(text) => text.lines().map(visible).collect(),
+        _ => vec![plain(value)],
+    };
+    if shown.is_empty() {
+        return vec![(name, String::new())];
     }
+
+    let names = std::iter::once(name).chain(std::iter::repeat(String::new()));
+    names.zip(shown).collect()
 }
 
 #[cfg(test)]
@@ -113,6 +129,19 @@ mod tests {
         assert_eq!(
             shown[2..5],
             [row("codes", "one"), row("", "two"), row("taken", "")]
+        );
+    }
+
+    #[test]
+    fn each_line_of_a_text_has_its_row() {
+        let item = json!({"data": {"text": "milk\n\nred\u{1b}[31m\n"}});
+
+        let shown = fields(&item);
+
+        let row = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            shown[2..5],
+            [row("text", "milk"), row("", ""), row("", "red [31m")]
         );
     }
 }

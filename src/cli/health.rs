@@ -18,8 +18,6 @@ use serde_json::{Value, json};
   gofavorites health --shard a
   gofavorites health --own      in a worker's container, with its GOFAVORITES__WORKER__ID")]
 pub(super) struct Health {
-    #[command(flatten)]
-    connection: Connection,
     /// Only the worker of this id (the setting worker.id)
     #[arg(long)]
     worker: Option<String>,
@@ -29,6 +27,8 @@ pub(super) struct Health {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Health {

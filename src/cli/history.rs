@@ -12,8 +12,6 @@ use serde_json::{Value, json};
   gofavorites history instrument US0378331005
   gofavorites history text shopping --limit 5 --json")]
 pub(super) struct History {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument, text, otp or codes
     kind: String,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
@@ -27,6 +25,8 @@ pub(super) struct History {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Restore an item to a version that `history` lists.
@@ -34,8 +34,6 @@ pub(super) struct History {
 #[command(after_help = "Example:
   gofavorites restore instrument US0378331005 --version 42")]
 pub(super) struct Restore {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument, text, otp or codes
     kind: String,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
@@ -52,6 +50,8 @@ pub(super) struct Restore {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl History {

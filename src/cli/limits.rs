@@ -11,11 +11,11 @@ use serde_json::json;
 #[command(after_help = "Example:
   gofavorites limits --json")]
 pub(super) struct Limits {
-    #[command(flatten)]
-    connection: Connection,
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Limits {

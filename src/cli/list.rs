@@ -14,8 +14,6 @@ use serde_json::{Value, json};
   gofavorites list --tag tech --json
   gofavorites list --untagged --only-ids")]
 pub(super) struct List {
-    #[command(flatten)]
-    connection: Connection,
     /// Only this kind: instrument, text, otp or codes
     #[arg(long)]
     kind: Option<String>,
@@ -36,6 +34,8 @@ pub(super) struct List {
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl List {
@@ -79,7 +79,13 @@ impl List {
 
     fn format(&self, items: &[Value]) -> String {
         if items.is_empty() {
-            return "nothing kept yet\n".to_owned();
+            let is_filtered = self.kind.is_some() || self.tag.is_some() || self.untagged;
+            let empty = if is_filtered {
+                "no items match\n"
+            } else {
+                "nothing kept yet\n"
+            };
+            return empty.to_owned();
         }
         if self.only_ids {
             return table(

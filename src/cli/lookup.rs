@@ -13,8 +13,6 @@ use serde_json::{Value, json};
 #[command(after_help = "Example:
   gofavorites lookup instrument US0378331005 US5949181045")]
 pub(super) struct Lookup {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument, text, otp or codes
     kind: String,
     /// The ids
@@ -25,6 +23,8 @@ pub(super) struct Lookup {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Lookup {

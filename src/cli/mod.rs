@@ -20,6 +20,7 @@ mod health;
 mod history;
 mod import;
 mod init;
+mod label_changes;
 mod labels;
 mod limits;
 mod list;
@@ -52,7 +53,8 @@ use crate::app::SettingsWatch;
 use crate::config::Reading;
 use crate::shutdown::Hangup;
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -70,7 +72,7 @@ pub struct Cli {
     reason = "a process has one command, for all its life"
 )]
 enum Command {
-    /// Store an item, new or in place of the present one
+    /// Store an item, or change the one that is there
     Put(put::Put),
     /// Show one item
     Get(get::Get),
@@ -172,6 +174,16 @@ impl Settings {
 }
 
 impl Cli {
+    /// Reads the arguments of this process. Ends it if they are wrong, or ask for help.
+    pub fn read() -> Self {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+
+        match Self::try_parse_from(&arguments) {
+            Ok(cli) => cli,
+            Err(error) => with_plain_usage(error, &arguments).exit(),
+        }
+    }
+
     /// Runs the command that the arguments name.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
@@ -212,10 +224,41 @@ impl Cli {
     }
 }
 
+/// Returns the error with the usage of the command that the arguments name. The usage that it had
+/// lists each option that is given, those from the environment too, as if all of them were needed.
+fn with_plain_usage(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let mut program = Cli::command();
+    program.build();
+    let mut command = &program;
+    for argument in arguments.iter().skip(1) {
+        match command.find_subcommand(argument) {
+            Some(named) => command = named,
+            None => break,
+        }
+    }
+
+    if error.get(ContextKind::Usage).is_some() {
+        let usage = command.clone().render_usage();
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
+
+    #[test]
+    fn a_wrong_usage_shows_what_is_needed() {
+        let arguments =
+            ["gofavorites", "put", "--url", "nats://x", "--token", "x"].map(OsString::from);
+        let error = Cli::try_parse_from(&arguments).err().expect("no kind");
+
+        let shown = with_plain_usage(error, &arguments).to_string();
+
+        let usage = "Usage: gofavorites put [OPTIONS] <KIND> [ID]\n";
+        assert!(shown.contains(usage), "{shown}");
+    }
 
     #[test]
     fn the_commands_and_their_arguments_are_well_formed() {

@@ -12,8 +12,6 @@ use serde_json::{Value, json};
   gofavorites move text shopping
   gofavorites move text shopping --after instrument US0378331005")]
 pub(super) struct MoveItem {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument, text, otp or codes
     kind: String,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
@@ -30,6 +28,8 @@ pub(super) struct MoveItem {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl MoveItem {

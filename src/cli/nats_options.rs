@@ -13,40 +13,90 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Connection")]
 pub(super) struct NatsOptions {
     /// The NATS server, as nats://host:port, or several separated by commas
-    #[arg(long, env = "GOFAVORITES_URL", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_URL",
+        hide_env_values = true
+    )]
     url: Option<String>,
     /// The NATS user
-    #[arg(long, env = "GOFAVORITES_USER", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_USER",
+        hide_env_values = true
+    )]
     user: Option<String>,
     /// The NATS user's password
-    #[arg(long, env = "GOFAVORITES_PASSWORD", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_PASSWORD",
+        hide_env_values = true
+    )]
     password: Option<String>,
     /// A file that holds that password
-    #[arg(long, env = "GOFAVORITES_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_PASSWORD_FILE",
+        value_name = "FILE"
+    )]
     password_file: Option<OsString>,
     /// A file that holds a NATS token, instead of user and password
-    #[arg(long, env = "GOFAVORITES_NATS_TOKEN_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_NATS_TOKEN_FILE",
+        value_name = "FILE"
+    )]
     nats_token_file: Option<OsString>,
     /// A file that holds the seed of an nkey, instead of user and password
-    #[arg(long, env = "GOFAVORITES_NKEY_FILE", value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_NKEY_FILE",
+        value_name = "FILE"
+    )]
     nkey_file: Option<OsString>,
     /// A credentials file of NATS (JWT and nkey), instead of user and password
-    #[arg(long, env = "GOFAVORITES_CREDS", value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_CREDS",
+        value_name = "FILE"
+    )]
     creds: Option<OsString>,
     /// The prefix of the inboxes for replies [default: _INBOX]
-    #[arg(long, env = "GOFAVORITES_INBOX_PREFIX")]
+    #[arg(long, hide_short_help = true, env = "GOFAVORITES_INBOX_PREFIX")]
     inbox_prefix: Option<String>,
     /// A PEM file of the authorities that may sign the server's certificate
-    #[arg(long, env = "GOFAVORITES_TLS_CA", value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_TLS_CA",
+        value_name = "FILE"
+    )]
     tls_ca: Option<OsString>,
     /// A PEM file of the client's certificate
-    #[arg(long, env = "GOFAVORITES_TLS_CERT", value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_TLS_CERT",
+        value_name = "FILE"
+    )]
     tls_cert: Option<OsString>,
     /// A PEM file of that certificate's key
-    #[arg(long, env = "GOFAVORITES_TLS_KEY", value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "GOFAVORITES_TLS_KEY",
+        value_name = "FILE"
+    )]
     tls_key: Option<OsString>,
     /// Refuse a server that does not offer TLS
-    #[arg(long, env = "GOFAVORITES_TLS_REQUIRED")]
+    #[arg(long, hide_short_help = true, env = "GOFAVORITES_TLS_REQUIRED")]
     tls_required: bool,
 }
 

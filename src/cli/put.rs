@@ -1,26 +1,28 @@
 //! `gofavorites put`: stores an item.
 
-use super::client::Connection;
+use super::client::{Client, Connection};
 use super::failed::CommandError;
-use super::labels::Labels;
+use super::label_changes::LabelChanges;
 use super::secret_input::{is_uri, misplaced};
 use super::show::print_kept;
-use crate::wire::Operation;
+use crate::wire::{Code, Operation};
 use anyhow::bail;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-/// Store an item, or replace the one that is there.
+/// How often an item that somebody else changes at the same time is changed again.
+const TRIES_MAX: usize = 5;
+
+/// Store an item, or change the one that is there: what you do not name stays.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites put instrument US0378331005 --type stock --ticker AAPL --tag tech --meta broker=x
+  gofavorites put instrument US0378331005 --name Apple --untag tech
   gofavorites put instrument RTSX:SiZ6 --type future
   gofavorites put text shopping --text 'milk, bread'
   gofavorites put instrument US0378331005 --type stock --if-version 42
   gofavorites put otp bank --tag login      keeps the secret; `otp add` puts another one")]
 pub(super) struct Put {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument or text; of an otp or codes, only the tags and the metadata
     kind: String,
     /// An instrument's ISIN or MIC:TICKER, or a text's name, which the service chooses if you give
@@ -49,7 +51,10 @@ pub(super) struct Put {
     #[arg(long)]
     text: Option<String>,
     #[command(flatten)]
-    labels: Labels,
+    labels: LabelChanges,
+    /// Keep no tag and no metadata of the item that is there, and ask nobody what it has
+    #[arg(long)]
+    replace: bool,
     /// Only if the item is at this version; 0: only if there is none
     #[arg(long)]
     if_version: Option<u64>,
@@ -62,30 +67,84 @@ pub(super) struct Put {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Put {
     pub async fn run(self) -> anyhow::Result<()> {
-        let body = self.body()?;
-        let reply = self
-            .connection
-            .write(Operation::Put, &body, self.request_id.as_deref())
-            .await?;
+        self.check_arguments()?;
+        let data = self.data()?;
+        let Some(id) = self.id_of(data.as_ref()).filter(|_| !self.replace) else {
+            let client = self.connection.open().await?;
+            let body = self.body(&Value::Null, data)?;
+            return print_kept(&self.write(&client, &body).await?, self.json);
+        };
 
-        print_kept(&reply, self.json)
+        let client = self.connection.open().await?;
+        for _ in 1..TRIES_MAX {
+            match self.change(&client, &id, data.clone()).await {
+                Err(error) if self.if_version.is_none() && is(&error, Code::VersionConflict) => {}
+                changed => return changed,
+            }
+        }
+        self.change(&client, &id, data).await
     }
 
-    fn body(&self) -> anyhow::Result<Value> {
-        let has_uri = self.id.as_deref().is_some_and(is_uri);
-        let is_secret = has_uri || ["otp", "codes"].contains(&self.kind.as_str());
-        match self.misplaced.is_empty() {
-            true if !has_uri => {}
-            _ if is_secret => return Err(misplaced("a secret").into()),
-            _ => bail!(CommandError::usage("give one kind and at most one id")),
+    /// Changes the item that is there, or stores a new one. Fails if somebody else changes it
+    /// meanwhile.
+    async fn change(&self, client: &Client, id: &str, data: Option<Value>) -> anyhow::Result<()> {
+        let key = json!({"kind": self.kind, "id": id, "consistency": "strong"});
+        let present = match client.ask(Operation::Get, &key).await {
+            Err(error) if is(&error, Code::NotFound) => json!({"item": {"version": 0}}),
+            reply => reply?,
+        };
+
+        let item = &present["item"];
+        let data = data.map(|data| merged(&item["data"], data));
+        let mut body = self.body(item, data)?;
+        if self.if_version.is_none() && self.if_owner_version.is_none() {
+            if has_all(item, &body) {
+                eprintln!("nothing to change");
+                return print_kept(&present, self.json);
+            }
+            body["if_version"] = item["version"].clone();
         }
 
+        print_kept(&self.write(client, &body).await?, self.json)
+    }
+
+    async fn write(&self, client: &Client, body: &Value) -> anyhow::Result<Value> {
+        let request_id = self.request_id.as_deref();
+
+        client.write(Operation::Put, body, request_id).await
+    }
+
+    fn check_arguments(&self) -> anyhow::Result<()> {
+        let has_uri = self.id.as_deref().is_some_and(is_uri);
+        let is_secret = has_uri || ["otp", "codes"].contains(&self.kind.as_str());
+
+        match self.misplaced.is_empty() {
+            true if !has_uri => Ok(()),
+            _ if is_secret => Err(misplaced("a secret").into()),
+            _ => bail!(CommandError::usage("give one kind and at most one id")),
+        }
+    }
+
+    /// The id of the item, if it is known before it is stored.
+    fn id_of(&self, data: Option<&Value>) -> Option<String> {
+        let pair = |data: &Value| {
+            let (mic, ticker) = (data["mic"].as_str()?, data["ticker"].as_str()?);
+            Some(format!("{mic}:{ticker}"))
+        };
+
+        self.id.clone().or_else(|| pair(data?))
+    }
+
+    /// Returns the body of the put that makes this of the item; null stands for none.
+    fn body(&self, item: &Value, data: Option<Value>) -> anyhow::Result<Value> {
         let mut body = json!({"kind": self.kind});
-        self.labels.fill(&mut body)?;
+        self.labels.fill(item, &mut body)?;
         if let Some(id) = &self.id {
             body["id"] = json!(id);
         }
@@ -95,7 +154,7 @@ impl Put {
         if let Some(version) = self.if_owner_version {
             body["if_owner_version"] = json!(version);
         }
-        if let Some(data) = self.data()? {
+        if let Some(data) = data {
             body["data"] = data;
         }
 
@@ -154,6 +213,32 @@ impl Put {
         }
         Ok(data.into())
     }
+}
+
+/// Returns the data of an item with these fields in it.
+fn merged(present: &Value, fields: Value) -> Value {
+    let (Value::Object(present), Value::Object(fields)) = (present, &fields) else {
+        return fields;
+    };
+
+    let mut merged = present.clone();
+    merged.extend(fields.clone());
+    merged.into()
+}
+
+/// Returns whether the item has all that the body of a put names.
+fn has_all(item: &Value, body: &Value) -> bool {
+    let is_there = |name: &str| body.get(name).is_none_or(|value| item[name] == *value);
+
+    ["data", "tags", "meta"].into_iter().all(is_there)
+}
+
+/// Returns whether the service refused with that code.
+fn is(error: &anyhow::Error, code: Code) -> bool {
+    let failed = error.downcast_ref::<CommandError>();
+    let refused = failed.and_then(CommandError::refusal);
+
+    refused.is_some_and(|refused| refused.is(code))
 }
 
 #[cfg(test)]

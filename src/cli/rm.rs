@@ -11,8 +11,6 @@ use serde_json::json;
 #[command(after_help = "Example:
   gofavorites rm instrument US0378331005 --if-version 42")]
 pub(super) struct Rm {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument, text, otp or codes
     kind: String,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
@@ -29,6 +27,8 @@ pub(super) struct Rm {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Rm {

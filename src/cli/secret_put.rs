@@ -11,8 +11,6 @@ use serde_json::{Value, json};
 /// The put of an item, and the input with its secret.
 #[derive(Args)]
 pub(super) struct SecretPut {
-    #[command(flatten)]
-    connection: Connection,
     /// The item's id; the service chooses one if you give none
     pub id: Option<String>,
     #[command(flatten)]
@@ -28,6 +26,8 @@ pub(super) struct SecretPut {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl SecretPut {

@@ -32,13 +32,13 @@ const SEEN_LAG_H: u32 = 2;
   gofavorites shard evict --days 90 --dry-run --config shard-a.toml"
 )]
 pub(super) struct Shard {
-    #[command(flatten)]
-    connection: Connection,
     /// Print as JSON
     #[arg(long)]
     json: bool,
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 #[derive(Subcommand)]

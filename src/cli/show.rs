@@ -98,6 +98,17 @@ fn is_hidden(c: char) -> bool {
     )
 }
 
+/// Returns a text for the standard output: as it is for a program that reads it, and by lines with
+/// nothing hidden in them for a terminal.
+pub(super) fn for_output(text: &str) -> String {
+    if !io::stdout().is_terminal() {
+        return text.to_owned();
+    }
+
+    let lines = text.lines().map(|line| visible(line) + "\n");
+    lines.collect()
+}
+
 /// Returns a secret for the standard output: as it is for a program that reads it, and with nothing
 /// hidden in it for a terminal.
 pub(super) fn output_secret(secret: &Value) -> Zeroizing<String> {

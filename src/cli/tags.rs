@@ -19,8 +19,6 @@ use serde_json::{Value, json};
   gofavorites tags remove todo"
 )]
 pub(super) struct Tags {
-    #[command(flatten)]
-    connection: Connection,
     /// instrument, text, otp or codes
     #[arg(requires = "id")]
     kind: Option<String>,
@@ -33,6 +31,8 @@ pub(super) struct Tags {
     json: bool,
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 #[derive(Subcommand)]
@@ -48,8 +48,6 @@ enum Command {
 #[command(after_help = "Example:
   gofavorites tags rename todo later")]
 struct Rename {
-    #[command(flatten)]
-    connection: Connection,
     /// The tag
     from: String,
     /// Its new name; an item that has this tag already keeps it
@@ -60,6 +58,8 @@ struct Rename {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Remove a tag from all items that have it, in one write. The items stay.
@@ -67,8 +67,6 @@ struct Rename {
 #[command(after_help = "Example:
   gofavorites tags remove todo")]
 struct Remove {
-    #[command(flatten)]
-    connection: Connection,
     /// The tag
     tag: String,
     /// The request id: a write is executed once, however often it is sent with the same id
@@ -77,6 +75,8 @@ struct Remove {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Tags {

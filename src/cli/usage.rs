@@ -14,12 +14,12 @@ use serde_json::json;
   gofavorites usage --json")]
 pub(super) struct Usage {
     #[command(flatten)]
-    connection: Connection,
-    #[command(flatten)]
     freshness: Freshness,
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Usage {

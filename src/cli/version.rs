@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 /// Show the version of this program and, if a server is named, of the worker that answers.
 #[derive(Args)]
 pub(super) struct Version {
-    #[command(flatten)]
-    connection: Connection,
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Version {

@@ -352,6 +352,82 @@ async fn a_bad_token_and_a_missing_worker_have_exit_codes() {
     assert!(err.contains("give --token"), "{err}");
 }
 
+/// Goal: what a `put` does not name stays as it is, also when two change the item at the same time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_put_keeps_what_it_does_not_name() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+    let alice = Person::new(&world, &world.caller("alice").await);
+    let id = isin(1);
+    let put = async |arguments: &[&str]| {
+        let arguments = [&["put", "instrument", id.as_str()], arguments].concat();
+        alice.json(&arguments).await["item"].take()
+    };
+
+    put(&[
+        "--type", "stock", "--tag", "one", "--meta", "a=1", "--meta", "b=2",
+    ])
+    .await;
+    let named = put(&["--name", "Apple"]).await;
+    assert_eq!(named["data"]["type"], "stock");
+    assert_eq!(named["data"]["name"], "Apple");
+    assert_eq!(named["tags"], json!(["one"]));
+    let labelled = put(&["--tag", "two", "--untag", "one", "--unmeta", "a"]).await;
+    assert_eq!(labelled["tags"], json!(["two"]));
+    assert_eq!(labelled["meta"], json!({"b": "2"}));
+    assert_eq!(labelled["data"], named["data"]);
+
+    for nothing in [
+        &[][..],
+        &["--tag", "two"],
+        &["--name", "Apple"],
+        &["--untag", "x"],
+    ] {
+        assert_eq!(put(nothing).await, labelled, "{nothing:?}");
+        let arguments = [&["put", "instrument", id.as_str()], nothing].concat();
+        let Outcome { err, .. } = alice.run(alice.connected(&arguments)).await;
+        assert!(err.contains("nothing to change"), "{err}");
+    }
+    let refused = ["put", "instrument", &id, "--tag", "x", "--if-version", "1"];
+    alice.fails(&refused, 4).await;
+
+    let tags: Vec<String> = (0..4).map(|number| format!("t{number}")).collect();
+    let add = async |tag: &str| put(&["--tag", tag]).await;
+    futures::future::join_all(tags.iter().map(|tag| add(tag))).await;
+    let shown = alice.json(&["get", "instrument", &id]).await;
+    assert_eq!(
+        shown["item"]["tags"],
+        json!(["t0", "t1", "t2", "t3", "two"])
+    );
+
+    let replaced = put(&["--type", "stock", "--replace", "--tag", "new"]).await;
+    assert_eq!(replaced["tags"], json!(["new"]));
+    assert_eq!(
+        (&replaced["meta"], &replaced["data"]["name"]),
+        (&json!({}), &Value::Null)
+    );
+}
+
+/// Goal: a text is read as it was written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_of_several_lines_is_read() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+    let alice = Person::new(&world, &world.caller("alice").await);
+    let text = "line one\n\n  line\u{1b}[31m two";
+    alice.succeeds(&["put", "text", "st", "--text", text]).await;
+
+    assert_eq!(alice.succeeds(&["get", "text", "st", "--raw"]).await, text);
+    let shown = alice.succeeds(&["get", "text", "st"]).await;
+    assert!(shown.contains("text         line one\n"), "{shown}");
+    assert!(
+        shown.contains("             \u{20} line [31m two\n"),
+        "{shown}"
+    );
+    let none = alice.succeeds(&["list", "--tag", "nope"]).await;
+    assert_eq!(none, "no items match\n");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_request_id_is_the_same_write() {
     let world = World::start().await;
@@ -425,7 +501,16 @@ async fn a_write_stays_in_doubt_until_a_reply_settles_it() {
     stand_in.flush().await.expect("sent");
     let replying = tokio::spawn(never_settle(stand_in, requests));
 
-    let put = ["put", "text", "note", "--text", "x", "--timeout", "2"];
+    let put = [
+        "put",
+        "text",
+        "note",
+        "--text",
+        "x",
+        "--replace",
+        "--timeout",
+        "2",
+    ];
     let err = alice.fails(&put, 9).await;
 
     let attempts = replying.await.expect("no panic");

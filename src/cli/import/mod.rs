@@ -51,8 +51,6 @@ use std::path::PathBuf;
   gofavorites import favourites.csv --meta broker=x
   zbarimg --quiet --raw qr-code.png | gofavorites import -")]
 pub(super) struct Import {
-    #[command(flatten)]
-    connection: Connection,
     /// The files; - for the standard input. Only you may read a file with secrets
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -70,6 +68,8 @@ pub(super) struct Import {
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Import {

@@ -16,8 +16,6 @@ use serde_json::{Value, json};
   gofavorites otp code bank
   gofavorites otp code bank --watch")]
 pub(super) struct Code {
-    #[command(flatten)]
-    connection: Connection,
     /// The item's id
     id: String,
     /// Print each new code until you press Ctrl-C; not for codes that follow a counter
@@ -31,6 +29,8 @@ pub(super) struct Code {
     /// Print the reply as JSON; with --watch, as a line for each new code
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Code {

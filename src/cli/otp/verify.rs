@@ -18,8 +18,6 @@ use zeroize::Zeroizing;
   gofavorites otp verify bank < code.txt
   gofavorites otp verify bank --file code.txt --json")]
 pub(super) struct Verify {
-    #[command(flatten)]
-    connection: Connection,
     /// The item's id
     id: String,
     #[command(flatten)]
@@ -30,6 +28,8 @@ pub(super) struct Verify {
     /// Print the reply as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 impl Verify {
