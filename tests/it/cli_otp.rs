@@ -90,7 +90,7 @@ async fn a_secret_is_stored_read_and_shown_only_where_asked() {
 
     let shown = alice.json(&["get", "otp", "bank", "--reveal"]).await;
     assert_eq!(shown["item"]["data"]["secret"], SECRET);
-    assert_eq!(shown["item"]["tags"], json!(["home"]));
+    assert_eq!(shown["item"]["tags"], json!(["home", "login"]));
     let shown = alice
         .succeeds(&["get", "otp", "bank", "--reveal", "--shard", "b"])
         .await;
