@@ -201,7 +201,7 @@ async fn an_item_that_differs_is_replaced_only_when_asked() {
         "Old",
     ];
     alice
-        .succeeds(&[&put[..], &["--tag", "own", "--meta", "a=1"]].concat())
+        .succeeds(&[&put[..], &["--replace", "--tag", "own", "--meta", "a=1"]].concat())
         .await;
     let keys = file(&alice, "keys.json", aegis(OTHER_SECRET));
 
