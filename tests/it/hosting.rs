@@ -380,9 +380,17 @@ async fn workers_host_an_evicted_owner_again() {
     }
 
     let age = "update owner set seen_at = now() - interval '91 days'";
-    world.query("a", &format!("{age} where owner_key = {key}"));
-    assert_eq!(store.evict(92, 10).await.expect("Postgres"), 0);
-    assert_eq!(store.evict(90, 10).await.expect("Postgres"), 1);
+    let mut tries = 0;
+    loop {
+        world.query("a", &format!("{age} where owner_key = {key}"));
+        assert_eq!(store.evict(92, 10).await.expect("Postgres"), 0);
+        if store.evict(90, 10).await.expect("Postgres") == 1 {
+            break;
+        }
+        // Each of the two workers stores once that it has just seen alice.
+        tries += 1;
+        assert!(tries <= 2, "alice is not evicted");
+    }
 
     let rows_of_alice = |table: &str| {
         let statement = format!("select count(*) from {table} where owner_key = {key}");
