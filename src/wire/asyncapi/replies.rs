@@ -7,29 +7,16 @@ use serde_json::{Value, json};
 /// Returns the schema of the operation's reply.
 pub(super) fn reply(operation: Operation) -> Value {
     match operation {
-        Operation::Put => json!({
-            "type": "object",
-            "properties": {
-                "item": schema("LivingItem"),
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["item", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Get => json!({
-            "type": "object",
-            "properties": {
-                "item": schema("PresentItem"),
-                "owner_version": schema("Version"),
-                "stale": {"const": true},
-            },
-            "required": ["item", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::List => json!({
-            "type": "object",
-            "properties": {
+        Operation::Put => written(
+            json!({"item": schema("LivingItem")}),
+            &["item", "owner_version"],
+        ),
+        Operation::Get => read(
+            json!({"item": schema("PresentItem")}),
+            &["item", "owner_version"],
+        ),
+        Operation::List => read(
+            json!({
                 "items": {
                     "type": "array",
                     "items": {
@@ -40,105 +27,63 @@ pub(super) fn reply(operation: Operation) -> Value {
                         ],
                     },
                 },
-                "owner_version": schema("Version"),
                 "next_cursor": {"type": "string"},
-                "stale": {"const": true},
-            },
-            "required": ["items", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Delete => json!({
-            "type": "object",
-            "properties": {
-                "item": schema("DeletedItem"),
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["item", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Changes => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["items", "owner_version"],
+        ),
+        Operation::Delete => written(
+            json!({"item": schema("DeletedItem")}),
+            &["item", "owner_version"],
+        ),
+        Operation::Changes => read(
+            json!({
                 "items": {"type": "array", "items": schema("Item")},
-                "owner_version": schema("Version"),
                 "floor": schema("Version"),
                 "epoch": schema("Epoch"),
                 "more": {"type": "boolean"},
                 "notify": {"type": "string"},
-                "stale": {"const": true},
-            },
-            "required": ["items", "owner_version", "floor", "more", "notify"],
-            "additionalProperties": false,
-        }),
-        Operation::History => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["items", "owner_version", "floor", "more", "notify"],
+        ),
+        Operation::History => read(
+            json!({
                 "versions": {"type": "array", "items": schema("Item")},
-                "owner_version": schema("Version"),
                 "more": {"type": "boolean"},
                 "complete": {"type": "boolean"},
-                "stale": {"const": true},
-            },
-            "required": ["versions", "owner_version", "more", "complete"],
-            "additionalProperties": false,
-        }),
-        Operation::Restore => json!({
-            "type": "object",
-            "properties": {
-                "item": schema("LivingItem"),
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["item", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Batch => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["versions", "owner_version", "more", "complete"],
+        ),
+        Operation::Restore => written(
+            json!({"item": schema("LivingItem")}),
+            &["item", "owner_version"],
+        ),
+        Operation::Batch => written(
+            json!({
                 "results": {
                     "type": "array",
                     "items": {"oneOf": [schema("Done"), schema("Refusal")]},
                 },
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["results", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Move => json!({
-            "type": "object",
-            "properties": {
-                "item": schema("PresentItem"),
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["item", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Tags => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["results", "owner_version"],
+        ),
+        Operation::Move => written(
+            json!({"item": schema("PresentItem")}),
+            &["item", "owner_version"],
+        ),
+        Operation::Tags => read(
+            json!({
                 "tags": {"type": "array", "items": schema("TagOfOwner")},
-                "owner_version": schema("Version"),
-                "stale": {"const": true},
-            },
-            "required": ["tags", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::TagsRename => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["tags", "owner_version"],
+        ),
+        Operation::TagsRename => written(
+            json!({
                 "items": {"type": "integer", "minimum": 1},
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["items", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Lookup => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["items", "owner_version"],
+        ),
+        Operation::Lookup => read(
+            json!({
                 "items": {
                     "description": "In the order of the request; null for an item that does not \
                         exist.",
@@ -151,177 +96,154 @@ pub(super) fn reply(operation: Operation) -> Value {
                         ],
                     },
                 },
-                "owner_version": schema("Version"),
-                "stale": {"const": true},
-            },
-            "required": ["items", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Usage => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["items", "owner_version"],
+        ),
+        Operation::Usage => read(
+            json!({
                 "items": schema("UsedOfLimit"),
                 "keys": schema("UsedOfLimit"),
                 "bytes": schema("Used"),
-                "owner_version": schema("Version"),
-                "stale": {"const": true},
-            },
-            "required": ["items", "keys", "bytes", "owner_version"],
-            "additionalProperties": false,
-        }),
+            }),
+            &["items", "keys", "bytes", "owner_version"],
+        ),
         Operation::OtpCode => json!({
             "oneOf": [schema("TimedCode"), schema("CountedCode")],
         }),
-        Operation::OtpVerify => json!({
-            "type": "object",
-            "properties": {
+        Operation::OtpVerify => written(
+            json!({
                 "valid": {"type": "boolean"},
                 "reason": {"enum": ["wrong", "already_used"]},
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["valid", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::CodesTake => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["valid", "owner_version"],
+        ),
+        Operation::CodesTake => written(
+            json!({
                 "code": {"type": "string"},
                 "remaining": {"type": "integer", "minimum": 0},
                 "version": schema("Version"),
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["code", "remaining", "version", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::CodesAdd => json!({
-            "type": "object",
-            "properties": {
-                "item": schema("LivingItem"),
-                "owner_version": schema("Version"),
-                "local": {"const": "pending"},
-            },
-            "required": ["item", "owner_version"],
-            "additionalProperties": false,
-        }),
-        Operation::Version => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["code", "remaining", "version", "owner_version"],
+        ),
+        Operation::CodesAdd => written(
+            json!({"item": schema("LivingItem")}),
+            &["item", "owner_version"],
+        ),
+        Operation::Version => closed(
+            json!({
                 "service": schema("Build"),
                 "client": schema("Build"),
                 "shard": {"type": "string"},
                 "supports": schema("Supports"),
-            },
-            "required": ["service", "client", "shard", "supports"],
-            "additionalProperties": false,
-        }),
-        Operation::Limits => json!({
-            "type": "object",
-            "properties": {
+            }),
+            &["service", "client", "shard", "supports"],
+        ),
+        Operation::Limits => closed(
+            json!({
                 "limits": {
                     "type": "object",
                     "additionalProperties": schema("OneLimit"),
                 },
-            },
-            "required": ["limits"],
-            "additionalProperties": false,
-        }),
+            }),
+            &["limits"],
+        ),
     }
+}
+
+/// Returns the schema of the reply to a write, with what every such reply has.
+fn written(mut properties: Value, required: &[&str]) -> Value {
+    properties["local"] = json!({"const": "pending"});
+    properties["owner_version"] = schema("Version");
+
+    closed(properties, required)
+}
+
+/// Returns the schema of the reply to a read, with what every such reply has.
+fn read(mut properties: Value, required: &[&str]) -> Value {
+    properties["stale"] = json!({"const": true});
+    properties["owner_version"] = schema("Version");
+
+    closed(properties, required)
+}
+
+/// Returns the schema of an object that has no other fields.
+fn closed(properties: Value, required: &[&str]) -> Value {
+    json!({
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": false,
+    })
 }
 
 /// Returns the schemas of the parts of replies, by name.
 pub(super) fn parts() -> Vec<(&'static str, Value)> {
     vec![
-        (
-            "Done",
-            json!({
-                "type": "object",
-                "properties": {"item": schema("Item")},
-                "required": ["item"],
-                "additionalProperties": false,
-            }),
-        ),
+        ("Done", closed(json!({"item": schema("Item")}), &["item"])),
         (
             "TagOfOwner",
-            json!({
-                "type": "object",
-                "properties": {
+            closed(
+                json!({
                     "tag": {"type": "string"},
                     "items": {"type": "integer", "minimum": 1},
                     "contains": {
                         "type": "boolean",
                         "description": "Whether the item that the request names has the tag.",
                     },
-                },
-                "required": ["tag", "items"],
-                "additionalProperties": false,
-            }),
+                }),
+                &["tag", "items"],
+            ),
         ),
         (
             "Used",
-            json!({
-                "type": "object",
-                "properties": {"used": {"type": "integer", "minimum": 0}},
-                "required": ["used"],
-                "additionalProperties": false,
-            }),
+            closed(
+                json!({"used": {"type": "integer", "minimum": 0}}),
+                &["used"],
+            ),
         ),
         (
             "UsedOfLimit",
-            json!({
-                "type": "object",
-                "properties": {
+            closed(
+                json!({
                     "used": {"type": "integer", "minimum": 0},
                     "limit": {"type": "integer", "minimum": 0},
-                },
-                "required": ["used", "limit"],
-                "additionalProperties": false,
-            }),
+                }),
+                &["used", "limit"],
+            ),
         ),
         (
             "TimedCode",
-            json!({
-                "type": "object",
-                "properties": {
+            read(
+                json!({
                     "code": {"type": "string"},
                     "valid_for_s": schema("OtpPeriod"),
                     "period_s": schema("OtpPeriod"),
-                    "owner_version": schema("Version"),
-                    "stale": {"const": true},
-                },
-                "required": ["code", "valid_for_s", "period_s", "owner_version"],
-                "additionalProperties": false,
-            }),
+                }),
+                &["code", "valid_for_s", "period_s", "owner_version"],
+            ),
         ),
         (
             "CountedCode",
-            json!({
-                "type": "object",
-                "properties": {
+            written(
+                json!({
                     "code": {"type": "string"},
                     "counter": schema("OtpCounter"),
                     "version": schema("Version"),
-                    "owner_version": schema("Version"),
-                    "local": {"const": "pending"},
-                },
-                "required": ["code", "counter", "version", "owner_version"],
-                "additionalProperties": false,
-            }),
+                }),
+                &["code", "counter", "version", "owner_version"],
+            ),
         ),
         (
             "Build",
-            json!({
-                "type": "object",
-                "properties": {
+            closed(
+                json!({
                     "name": {"type": "string"},
                     "version": {"type": "string"},
                     "commit": {"type": "string"},
                     "built_at": schema("Time"),
-                },
-                "required": ["version", "commit", "built_at"],
-                "additionalProperties": false,
-            }),
+                }),
+                &["version", "commit", "built_at"],
+            ),
         ),
         (
             "Supports",
@@ -343,15 +265,13 @@ pub(super) fn parts() -> Vec<(&'static str, Value)> {
         ),
         (
             "OneLimit",
-            json!({
-                "type": "object",
-                "properties": {
+            closed(
+                json!({
                     "value": {"type": "integer", "minimum": 0},
                     "unit": {"type": "string"},
-                },
-                "required": ["value", "unit"],
-                "additionalProperties": false,
-            }),
+                }),
+                &["value", "unit"],
+            ),
         ),
     ]
 }
