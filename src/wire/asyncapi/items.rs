@@ -45,8 +45,8 @@ pub(super) fn schemas() -> Vec<(&'static str, Value)> {
             "AnyKind",
             json!({
                 "type": "string",
-                "description": "A kind that the worker knows",
-                "or one that only newer workers know.": null,
+                "description": "A kind that the worker knows, or one that only newer workers \
+                    know.",
             }),
         ),
         (
