@@ -74,11 +74,7 @@ impl CommandError {
         if let Some(wait) = wait.filter(|_| !refused.is(Code::QuotaExceeded)) {
             message += &format!("; try again in {}", in_words(wait));
         }
-        if refused
-            .details
-            .get("stale")
-            .is_some_and(|stale| *stale == true)
-        {
+        if refused.is_stale() {
             message += "; the bucket could not be asked, so there may be newer data";
         }
         if refused
@@ -141,6 +137,11 @@ fn in_words(time: Duration) -> String {
         seconds @ 120..7_200 => format!("{} min", seconds.div_ceil(60)),
         seconds => format!("{} h", seconds.div_ceil(3_600)),
     }
+}
+
+/// The service's refusal, if the error is one.
+pub(super) fn refusal(error: &anyhow::Error) -> Option<&Refused> {
+    error.downcast_ref::<CommandError>()?.refusal()
 }
 
 /// Returns whether a retry may succeed.

@@ -1,7 +1,7 @@
 //! `gofavorites put`: stores an item.
 
 use super::client::{Client, Connection};
-use super::failed::CommandError;
+use super::failed::{CommandError, refusal};
 use super::label_changes::LabelChanges;
 use super::secret_input::{is_uri, misplaced};
 use super::show::print_kept;
@@ -235,10 +235,7 @@ fn has_all(item: &Value, body: &Value) -> bool {
 
 /// Returns whether the service refused with that code.
 fn is(error: &anyhow::Error, code: Code) -> bool {
-    let failed = error.downcast_ref::<CommandError>();
-    let refused = failed.and_then(CommandError::refusal);
-
-    refused.is_some_and(|refused| refused.is(code))
+    refusal(error).is_some_and(|refused| refused.is(code))
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl Refused {
     }
 
     /// Returns whether it was decided on a copy that could not be checked.
-    pub(super) fn is_stale(&self) -> bool {
+    pub fn is_stale(&self) -> bool {
         self.details
             .get("stale")
             .is_some_and(|stale| *stale == true)

@@ -87,8 +87,8 @@ impl Following {
     ///
     /// # Errors
     ///
-    /// [`FeedError::OtherHistory`] if the bucket was replaced: begin anew. Any other error may pass:
-    /// call it again.
+    /// [`FeedError::OtherHistory`] if the bucket was replaced: follow it from the
+    /// beginning. Any other error may pass: call it again.
     pub async fn next(&mut self) -> Result<Event, FeedError> {
         loop {
             if let Some(event) = self.ready.pop_front() {

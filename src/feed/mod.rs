@@ -46,7 +46,8 @@ pub enum FeedError {
     #[error(transparent)]
     Truth(#[from] TruthError),
     /// The bucket's history is not the one of the position: it was created again, or restored from a
-    /// backup that lacks something. Drop everything that the feed has brought, and begin anew.
+    /// backup that lacks something. Drop everything that the feed has shown, and follow
+    /// the bucket from the beginning.
     #[error("the bucket has another history than the one that was followed: {0}")]
     OtherHistory(String),
 }

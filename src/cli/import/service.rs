@@ -1,7 +1,7 @@
 //! What an import asks the service for: its limits, the items that are there, and writes.
 
 use crate::cli::client::{Client, Connection};
-use crate::cli::failed::CommandError;
+use crate::cli::failed::refusal;
 use crate::client::Refused;
 use crate::domain::ItemLimits;
 use crate::wire::{Code, Operation};
@@ -127,10 +127,6 @@ impl Service {
     }
 }
 
-fn refusal(error: &anyhow::Error) -> Option<&Refused> {
-    error.downcast_ref::<CommandError>()?.refusal()
-}
-
 /// Returns the item of a reply. One that was deleted after it was looked up is null.
 fn revealed(reply: anyhow::Result<Value>) -> anyhow::Result<Value> {
     match reply {
@@ -164,6 +160,7 @@ fn item_limits(limits: &Value) -> anyhow::Result<ItemLimits> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::failed::CommandError;
 
     #[test]
     fn an_item_that_was_deleted_meanwhile_is_not_there() {
