@@ -1,9 +1,10 @@
 //! The program: reads its arguments, runs the command, and ends with its exit code.
 
-use gofavorites::cli::{Cli, CommandError, error_chain};
+use gofavorites::cli::{Cli, CommandError, complete, error_chain};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    complete();
     let cli = Cli::read();
 
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -1,12 +1,17 @@
 //! The client of the commands: connects, sends requests, and turns refusals into errors for people.
 
+use super::arguments::CONNECTION;
+use super::complete::{complete_contexts, complete_shards};
 use super::contexts::{Contexts, Place, read_private};
+use super::denied::Denied;
+use super::duration::time_limit;
 use super::failed::CommandError;
+use super::in_flags::in_flags;
 use super::nats_options::{NatsOptions, path, text};
 use crate::client::{self, ChangeSet, ClientError, Position, Refused};
 use crate::wire::{Code, Operation};
-use anyhow::Context as _;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -18,7 +23,7 @@ const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(30);
 /// The service's address and the caller's credentials: from an option, else from the environment,
 /// else from a context.
 #[derive(Args, Clone)]
-#[command(next_help_heading = "Connection")]
+#[command(next_help_heading = CONNECTION)]
 pub(super) struct Connection {
     #[command(flatten)]
     nats: NatsOptions,
@@ -39,20 +44,25 @@ pub(super) struct Connection {
     )]
     token_file: Option<OsString>,
     /// Ask this shard instead of the nearest worker
-    #[arg(long)]
+    #[arg(short, long, add = ArgValueCompleter::new(complete_shards))]
     shard: Option<String>,
     /// The prefix of the service's subjects [default: favorites]
     #[arg(long, hide_short_help = true, env = "GOFAVORITES_PREFIX")]
     prefix: Option<String>,
     /// The context to take missing values from
-    #[arg(long, env = "GOFAVORITES_CONTEXT")]
+    #[arg(
+        short,
+        long,
+        env = "GOFAVORITES_CONTEXT",
+        add = ArgValueCompleter::new(complete_contexts)
+    )]
     context: Option<String>,
     /// The file of contexts [default: ~/.config/gofavorites/contexts.toml]
     #[arg(long, hide_short_help = true, env = "GOFAVORITES_CONTEXTS")]
     contexts: Option<OsString>,
-    /// How long to wait in all, in seconds
-    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=600))]
-    timeout: u64,
+    /// How long to wait in all
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
+    timeout: Duration,
 }
 
 /// A connection to the service.
@@ -61,15 +71,22 @@ pub(super) struct Client {
     service: String,
     timeout: Duration,
     deadline: Instant,
+    denied: Denied,
+    /// Whether the user writes the fields of requests, so that a refusal should name them.
+    is_in_words_of_the_wire: bool,
 }
 
 impl Connection {
     /// The context that fills in what is not given.
     fn context(&self) -> anyhow::Result<Place> {
-        let file = path(self.contexts.as_ref());
         let name = text(self.context.as_ref());
 
-        Contexts::read(file.as_deref())?.find(name.as_deref())
+        self.contexts()?.find(name.as_deref())
+    }
+
+    /// The file of contexts.
+    pub fn contexts(&self) -> anyhow::Result<Contexts> {
+        Contexts::read(path(self.contexts.as_ref()).as_deref())
     }
 
     /// The access token, if an option, the environment or the context gives one.
@@ -112,19 +129,27 @@ impl Connection {
 
     /// Connects to the service. The timeout starts here.
     pub async fn open(&self) -> anyhow::Result<Client> {
-        let timeout = Duration::from_secs(self.timeout);
+        let timeout = self.timeout;
         let deadline = Instant::now() + timeout;
         let context = self.context()?;
         let token = self.token(&context)?;
-        let url = self
-            .nats
-            .url(&context)
-            .context("no server: give --url, set GOFAVORITES_URL, or name a --context")?;
+        let url = self.nats.url(&context).ok_or_else(|| {
+            let message = "no server: give --url, set GOFAVORITES_URL, or name a --context";
+            CommandError::usage(message)
+        })?;
         let access = self.nats.access(&url, &context)?;
+        let denied = Denied::new();
 
         let mut options = access
             .options()
             .name("gofavorites client")
+            .event_callback({
+                let denied = denied.clone();
+                move |event| {
+                    denied.note(&event);
+                    std::future::ready(())
+                }
+            })
             .connection_timeout(CONNECT_TIMEOUT_MAX.min(deadline - Instant::now()));
         if let Some(prefix) = self.nats.inbox_prefix(&context) {
             options = options.custom_inbox_prefix(prefix);
@@ -132,7 +157,7 @@ impl Connection {
         let nats = options
             .connect(access.servers())
             .await
-            .map_err(|error| unreachable(&error))?;
+            .map_err(|error| self.nats.unreachable(&error, &access))?;
 
         let prefix = text(self.prefix.as_ref()).or(context.prefix);
         let prefix = prefix.as_deref().unwrap_or("favorites");
@@ -151,6 +176,8 @@ impl Connection {
             service: prefix.replace('.', "_"),
             timeout,
             deadline,
+            denied,
+            is_in_words_of_the_wire: false,
         })
     }
 
@@ -170,27 +197,17 @@ impl Connection {
     }
 }
 
-/// Returns the error for a connection that could not be made. The causes are about files and
-/// certificates; no URL with a password is among them, because the client never gets one.
-fn unreachable(error: &async_nats::ConnectError) -> CommandError {
-    let mut causes = String::new();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        causes += &format!(": {error}");
-        cause = error.source();
-    }
-
-    CommandError::unavailable(format!(
-        "NATS cannot be reached ({}{causes}); check --url, the user's credentials and --tls-ca",
-        error.kind()
-    ))
-}
-
 impl Client {
     /// Starts the timeout again, for the requests that follow.
     pub fn restart_timeout(&mut self) {
         self.deadline = Instant::now() + self.timeout;
         self.client = self.client.clone().until(self.deadline);
+    }
+
+    /// Names the fields of requests in refusals, for what a user writes in the service's own words.
+    pub fn in_words_of_the_wire(mut self) -> Self {
+        self.is_in_words_of_the_wire = true;
+        self
     }
 
     /// The NATS connection.
@@ -211,7 +228,7 @@ impl Client {
     /// Sends a request and returns the reply's body. A refusal becomes an error that says what to
     /// mend.
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
-        let reply = self.client.ask(operation, body).await;
+        let reply = self.or_denied(self.client.ask(operation, body)).await?;
 
         reply.map_err(|error| self.failed(operation, &error).into())
     }
@@ -228,15 +245,23 @@ impl Client {
             client = client.with_request_id(request_id);
         }
 
-        let reply = client.write(operation, body).await;
+        let reply = self.or_denied(client.write(operation, body)).await?;
         reply.map_err(|error| self.failed(operation, &error).into())
     }
 
     /// Fetches all changes since a position.
     pub async fn fetch_changes(&self, from: &Position) -> anyhow::Result<ChangeSet> {
-        let changes = self.client.fetch_changes(from).await;
+        let changes = self.or_denied(self.client.fetch_changes(from)).await?;
 
         changes.map_err(|error| self.failed(Operation::Changes, &error).into())
+    }
+
+    /// Returns the result of a request, or the error that NATS does not let it through.
+    async fn or_denied<T>(&self, request: impl Future<Output = T>) -> Result<T, CommandError> {
+        tokio::select! {
+            result = request => Ok(result),
+            denied = self.denied.wait() => Err(denied),
+        }
     }
 
     fn failed(&self, operation: Operation, error: &ClientError) -> CommandError {
@@ -249,6 +274,9 @@ impl Client {
                         .to_owned(),
                     ..refused.clone()
                 })
+            }
+            Some(refused) if !self.is_in_words_of_the_wire && operation != Operation::Batch => {
+                CommandError::refused(&in_flags(refused))
             }
             _ => CommandError::from(error),
         }

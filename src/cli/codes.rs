@@ -1,11 +1,13 @@
 //! `gofavorites codes`: stores lists of one-time codes, and takes codes from them.
 
 use super::client::Connection;
+use super::complete::complete_ids;
 use super::secret_input::SecretInput;
 use super::secret_put::SecretPut;
 use super::show::{output_secret, print, print_json, print_kept};
 use crate::wire::Operation;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
 /// What a prompt and an error call the input.
@@ -53,6 +55,7 @@ struct New {
   gofavorites codes add recovery < more.txt")]
 struct Add {
     /// The item's id
+    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: String,
     #[command(flatten)]
     input: SecretInput,
@@ -73,6 +76,7 @@ struct Add {
   code=$(gofavorites codes take recovery)")]
 struct Take {
     /// The item's id
+    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: String,
     /// The request id: the same id returns the same code, however often it is sent
     #[arg(long)]

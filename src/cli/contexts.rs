@@ -71,6 +71,11 @@ impl Contexts {
         Ok(contexts)
     }
 
+    /// The names of the contexts.
+    pub fn names(self) -> Vec<String> {
+        self.all.into_keys().collect()
+    }
+
     /// Returns the context of that name, else the default one, else an empty one.
     pub fn find(&self, name: Option<&str>) -> anyhow::Result<Place> {
         let Some(name) = name.or(self.default.as_deref()) else {

@@ -1,147 +1,167 @@
 //! `gofavorites edit`: opens an item in an editor, and stores what was written.
 
 use super::client::Connection;
-use super::show::{kept, print};
-use crate::wire::Operation;
+use super::draft::Draft;
+use super::failed::refusal;
+use super::item_name::ItemName;
+use super::show::{kept, print, summary, visible};
+use crate::telemetry::error_chain;
+use crate::wire::{Code, Operation};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Map, Value, json};
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
-/// Edit an item: its data, metadata and tags, as JSON in $VISUAL or $EDITOR. Of an otp or codes, it
-/// opens the metadata and the tags only.
+/// Edit an item in $VISUAL or $EDITOR: a text as it is, an instrument's data, metadata and tags as
+/// JSON, and of an otp or codes the metadata and the tags.
 #[derive(Args)]
 #[command(
-    after_help = "What you wrote is stored, unless somebody changed the item meanwhile.
-If it is refused, it stays in a file, and the name of that file is printed.
+    after_help = "What you wrote is stored, unless somebody changed the item meanwhile. If it is
+refused, the editor opens it again, with the reason on top. Close it without a change to give up:
+then what you wrote stays in a file, and the name of that file is printed.
 
 Examples:
   gofavorites edit instrument US0378331005
-  EDITOR=nano gofavorites edit text shopping"
+  EDITOR=nano gofavorites edit text shopping
+  gofavorites edit text shopping --whole"
 )]
 pub(super) struct Edit {
-    /// instrument, text, otp or codes
-    kind: String,
-    /// The item's id; an instrument's is its ISIN or MIC:TICKER
-    id: String,
+    #[command(flatten)]
+    item: ItemName,
+    /// Edit also the metadata and the tags of a text: all of it as JSON
+    #[arg(long)]
+    whole: bool,
+    /// Begin with what is in this file, which a refused edit has left
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// A file that only its owner may read. It is removed when this is dropped, unless `keep` is set.
-struct DraftFile {
-    path: PathBuf,
-    keep: bool,
-}
-
 impl Edit {
     pub async fn run(self) -> anyhow::Result<()> {
-        let key = json!({"kind": self.kind, "id": self.id});
-        let item = self.connection.ask(Operation::Get, &key).await?["item"].take();
+        let mut item = self.fetch().await?;
         if item["unknown"] == true {
             bail!("the service does not know this kind yet, so the item cannot be edited");
         }
+
+        let before = self.written(&item)?;
+        let mut text = match &self.from {
+            Some(file) => std::fs::read_to_string(file)
+                .with_context(|| format!("{} cannot be read", file.display()))?,
+            None => before.clone(),
+        };
+        let mut refused: Option<anyhow::Error> = None;
+        let draft = Draft::create(if self.is_plain() { "txt" } else { "json" })?;
+        loop {
+            let reason = refused.as_ref().map(|error| self.reason(&item, error));
+            let edited = draft.edit(&text, reason.as_deref())?;
+            match refused {
+                Some(error) if edited == text => {
+                    let file = draft.keep();
+                    // Not part of the error, because the error's type determines the exit code.
+                    eprintln!("what you wrote is in {}", file.display());
+                    return Err(error);
+                }
+                None if edited == before => return print("nothing changed\n"),
+                _ => text = edited,
+            }
+
+            match self.store(&item, &text).await {
+                Ok(reply) => return print(&format!("{}\n", kept(&reply["item"]))),
+                Err(error) => {
+                    if refusal(&error).is_some_and(|error| error.is(Code::VersionConflict)) {
+                        item = self.fetch().await.unwrap_or(item);
+                    }
+                    refused = Some(error);
+                }
+            }
+        }
+    }
+
+    async fn fetch(&self) -> anyhow::Result<Value> {
+        let mut reply = self
+            .connection
+            .ask(Operation::Get, &self.item.body())
+            .await?;
+
+        Ok(reply["item"].take())
+    }
+
+    /// Returns what stands at the top of a refused draft.
+    fn reason(&self, item: &Value, error: &anyhow::Error) -> String {
+        let mut reason = visible(&error_chain(error));
+        if refusal(error).is_some_and(|error| error.is(Code::VersionConflict)) {
+            let present = summary(item);
+            reason += &format!("\nIt is now: {present}\nWhat you save now takes its place.");
+        }
+
+        reason + "\nClose without a change to give up."
+    }
+
+    /// Returns whether the draft is the text of a text, as it is.
+    fn is_plain(&self) -> bool {
+        self.item.kind == "text" && !self.whole
+    }
+
+    /// Returns the draft of an item.
+    fn written(&self, item: &Value) -> anyhow::Result<String> {
+        if self.is_plain() {
+            return Ok(item["data"]["text"].as_str().unwrap_or_default().to_owned());
+        }
+
         let fields: Map<String, Value> = self
             .editable()
             .iter()
             .map(|name| ((*name).to_owned(), item[*name].clone()))
             .collect();
-        let before = serde_json::to_string_pretty(&fields)?;
-
-        let mut draft = DraftFile::create(&before)?;
-        let editor = ["VISUAL", "EDITOR"]
-            .into_iter()
-            .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-        run_editor(&editor.unwrap_or_else(|| "vi".into()), &draft.path)?;
-        let after = fs::read_to_string(&draft.path)?;
-        if after.trim() == before {
-            return print("nothing changed\n");
-        }
-
-        match self.store(&item, &after).await {
-            Ok(reply) => print(&format!("{}\n", kept(&reply["item"]))),
-            Err(error) => {
-                draft.keep = true;
-                // Not part of the error, because the error's type determines the exit code.
-                eprintln!("what you wrote is in {}", draft.path.display());
-                Err(error)
-            }
-        }
+        Ok(serde_json::to_string_pretty(&fields)?)
     }
 
     /// Returns the fields that can be edited. Data that are left out stay as they are, so hidden
     /// data are not sent: what a reply shows of them is not what is stored.
     fn editable(&self) -> &'static [&'static str] {
-        match self.kind.as_str() {
+        match self.item.kind.as_str() {
             "otp" | "codes" => &["meta", "tags"],
             _ => &["data", "meta", "tags"],
         }
     }
 
-    async fn store(&self, item: &Value, text: &str) -> anyhow::Result<Value> {
-        let edited: Value = serde_json::from_str(text).context("what you wrote is not JSON")?;
-        let fields = edited
-            .as_object()
-            .context("what you wrote is not a JSON object")?;
-
-        let mut body = json!({"kind": self.kind, "id": item["id"], "if_version": item["version"]});
-        for (name, value) in fields {
-            let editable = self.editable();
-            if !editable.contains(&name.as_str()) {
-                bail!("{name}: only {} can be edited", editable.join(", "));
-            }
-            body[name] = value.clone();
+    async fn store(&self, item: &Value, draft: &str) -> anyhow::Result<Value> {
+        let mut body = self.item.body();
+        body["if_version"] = item["version"].clone();
+        for (name, value) in self.fields(item, draft)? {
+            body[name] = value;
         }
 
         // A new connection with a new timeout, because editing may have taken long.
-        self.connection.write(Operation::Put, &body, None).await
-    }
-}
-
-/// Runs the editor in a shell, because its command may have arguments.
-fn run_editor(editor: &str, file: &Path) -> anyhow::Result<()> {
-    let status = Command::new("sh")
-        .arg("-c")
-        .arg(format!("{editor} \"$1\""))
-        .arg("sh")
-        .arg(file)
-        .status()?;
-    if !status.success() {
-        bail!("the editor ended with {status}: nothing was changed");
+        let client = self.connection.open().await?.in_words_of_the_wire();
+        client.write(Operation::Put, &body, None).await
     }
 
-    Ok(())
-}
-
-impl DraftFile {
-    fn create(text: &str) -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!(
-            "gofavorites-{}.json",
-            uuid::Uuid::now_v7().simple()
-        ));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
-
-        // Before the write, so that the file is removed if that fails.
-        let draft = Self { path, keep: false };
-        file.write_all(text.as_bytes())?;
-
-        Ok(draft)
-    }
-}
-
-impl Drop for DraftFile {
-    fn drop(&mut self) {
-        if !self.keep {
-            // The editor may have removed the file.
-            let _ = fs::remove_file(&self.path);
+    /// Returns the fields of the item that the draft makes of it.
+    fn fields(&self, item: &Value, draft: &str) -> anyhow::Result<Map<String, Value>> {
+        if self.is_plain() {
+            let mut fields = Map::new();
+            fields.insert("data".to_owned(), json!({"text": draft}));
+            for name in ["meta", "tags"] {
+                fields.insert(name.to_owned(), item[name].clone());
+            }
+            return Ok(fields);
         }
+
+        let fields: Value = serde_json::from_str(draft).context("what you wrote is not JSON")?;
+        let Value::Object(fields) = fields else {
+            bail!("what you wrote is not a JSON object");
+        };
+        let editable = self.editable();
+        if let Some(name) = fields
+            .keys()
+            .find(|name| !editable.contains(&name.as_str()))
+        {
+            bail!("{name}: only {} can be edited", editable.join(", "));
+        }
+
+        Ok(fields)
     }
 }

@@ -34,6 +34,11 @@ impl CommandError {
         Self::new(8, message)
     }
 
+    /// The caller may not do this: a retry will be refused too.
+    pub(super) fn not_let_in(message: impl Into<String>) -> Self {
+        Self::new(6, message)
+    }
+
     /// The arguments are wrong.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(2, message)

@@ -1,13 +1,14 @@
 //! How fresh the reply to a read has to be.
 
+use super::closed_list::ClosedList;
 use clap::Args;
 use serde_json::{Value, json};
 
 /// The consistency of a read, and the version that its reply must have reached.
 #[derive(Args)]
 pub(super) struct Freshness {
-    /// head, strong or eventual
-    #[arg(long)]
+    /// How fresh the reply has to be
+    #[arg(long, value_parser = ClosedList::consistencies())]
     consistency: Option<String>,
     /// At least as new as this owner_version
     #[arg(long)]

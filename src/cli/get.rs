@@ -3,6 +3,7 @@
 use super::client::Connection;
 use super::failed::CommandError;
 use super::freshness::Freshness;
+use super::item_name::ItemName;
 use super::show::{for_output, plain, print, print_json, visible, warn_if_stale};
 use crate::wire::Operation;
 use anyhow::bail;
@@ -15,10 +16,8 @@ use serde_json::{Value, json};
   gofavorites get instrument US0378331005 --shard b
   gofavorites get otp bank --reveal")]
 pub(super) struct Get {
-    /// instrument, text, otp or codes
-    kind: String,
-    /// The item's id; an instrument's is its ISIN or MIC:TICKER
-    id: String,
+    #[command(flatten)]
+    item: ItemName,
     /// Also show the secret of an otp, or the codes of a list
     #[arg(long)]
     reveal: bool,
@@ -36,7 +35,7 @@ pub(super) struct Get {
 
 impl Get {
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut body = json!({"kind": self.kind, "id": self.id});
+        let mut body = self.item.body();
         if self.reveal {
             body["reveal"] = json!(true);
         }

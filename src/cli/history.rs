@@ -1,6 +1,7 @@
 //! `gofavorites history`: an item's earlier versions; `gofavorites restore`: a return to one.
 
 use super::client::Connection;
+use super::item_name::ItemName;
 use super::show::{plain, print, print_json, summary, table, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
@@ -12,15 +13,13 @@ use serde_json::{Value, json};
   gofavorites history instrument US0378331005
   gofavorites history text shopping --limit 5 --json")]
 pub(super) struct History {
-    /// instrument, text, otp or codes
-    kind: String,
-    /// The item's id; an instrument's is its ISIN or MIC:TICKER
-    id: String,
+    #[command(flatten)]
+    item: ItemName,
     /// Only versions before this one
     #[arg(long)]
     before: Option<u64>,
     /// At most so many versions
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Print as JSON
     #[arg(long)]
@@ -34,10 +33,8 @@ pub(super) struct History {
 #[command(after_help = "Example:
   gofavorites restore instrument US0378331005 --version 42")]
 pub(super) struct Restore {
-    /// instrument, text, otp or codes
-    kind: String,
-    /// The item's id; an instrument's is its ISIN or MIC:TICKER
-    id: String,
+    #[command(flatten)]
+    item: ItemName,
     /// The version to restore
     #[arg(long)]
     version: u64,
@@ -56,7 +53,7 @@ pub(super) struct Restore {
 
 impl History {
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut body = json!({"kind": self.kind, "id": self.id});
+        let mut body = self.item.body();
         for (name, value) in [("before", self.before), ("limit", self.limit)] {
             if let Some(value) = value {
                 body[name] = json!(value);
@@ -109,7 +106,8 @@ fn row(item: &Value) -> [String; 4] {
 
 impl Restore {
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut body = json!({"kind": self.kind, "id": self.id, "version": self.version});
+        let mut body = self.item.body();
+        body["version"] = json!(self.version);
         if let Some(version) = self.if_version {
             body["if_version"] = json!(version);
         }
@@ -125,7 +123,7 @@ impl Restore {
         let item = &reply["item"];
         print(&format!(
             "kept {} {} at version {}, as at {}: {}\n",
-            self.kind,
+            self.item.kind,
             plain(&item["id"]),
             item["version"],
             self.version,

@@ -1,10 +1,13 @@
 //! `gofavorites list`: prints the items as a table.
 
 use super::client::Connection;
+use super::closed_list::ClosedList;
+use super::complete::complete_tags;
 use super::freshness::Freshness;
 use super::show::{plain, print, print_json, summary, table, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// List your items in your order: the oldest first, unless you moved some.
@@ -14,11 +17,11 @@ use serde_json::{Value, json};
   gofavorites list --tag tech --json
   gofavorites list --untagged --only-ids")]
 pub(super) struct List {
-    /// Only this kind: instrument, text, otp or codes
-    #[arg(long)]
+    /// Only this kind
+    #[arg(short, long, value_parser = ClosedList::kinds())]
     kind: Option<String>,
     /// Only items with this tag
-    #[arg(long)]
+    #[arg(short, long, add = ArgValueCompleter::new(complete_tags))]
     tag: Option<String>,
     /// Only items without a tag
     #[arg(long, conflicts_with = "tag")]
@@ -27,7 +30,7 @@ pub(super) struct List {
     #[arg(long)]
     only_ids: bool,
     /// At most so many items
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     freshness: Freshness,

@@ -1,10 +1,13 @@
 //! `gofavorites lookup`: prints which of some ids are among the items.
 
 use super::client::Connection;
+use super::closed_list::ClosedList;
+use super::complete::complete_ids;
 use super::freshness::Freshness;
 use super::show::{print, print_json, summary, visible, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// Show which of some ids of one kind are among your items. Prints one line for each id, in their
@@ -13,10 +16,11 @@ use serde_json::{Value, json};
 #[command(after_help = "Example:
   gofavorites lookup instrument US0378331005 US5949181045")]
 pub(super) struct Lookup {
-    /// instrument, text, otp or codes
+    /// The kind of the items
+    #[arg(value_parser = ClosedList::kinds())]
     kind: String,
     /// The ids
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required = true, value_name = "ID", add = ArgValueCompleter::new(complete_ids))]
     ids: Vec<String>,
     #[command(flatten)]
     freshness: Freshness,

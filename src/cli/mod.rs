@@ -1,16 +1,21 @@
 //! The command line: one file a subcommand.
 
+mod arguments;
 mod backup;
 mod batch;
 mod changes;
 mod client;
+mod closed_list;
 mod codes;
+mod complete;
 mod completions;
 mod config;
 mod contexts;
 mod contract;
+mod denied;
 #[cfg(feature = "dev")]
 mod dev;
+mod draft;
 mod duration;
 mod edit;
 mod failed;
@@ -19,7 +24,9 @@ mod get;
 mod health;
 mod history;
 mod import;
+mod in_flags;
 mod init;
+mod item_name;
 mod label_changes;
 mod labels;
 mod limits;
@@ -47,13 +54,14 @@ mod wait;
 mod workers;
 
 pub use crate::telemetry::error_chain;
+pub use complete::complete;
 pub use failed::CommandError;
 
 use crate::app::SettingsWatch;
 use crate::config::Reading;
 use crate::shutdown::Hangup;
 use anyhow::Context as _;
-use clap::error::{ContextKind, ContextValue};
+use arguments::{in_order, with_plain_usage};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -73,16 +81,21 @@ pub struct Cli {
 )]
 enum Command {
     /// Store an item, or change the one that is there
+    #[command(visible_alias = "add", alias = "set")]
     Put(put::Put),
     /// Show one item
+    #[command(visible_alias = "show")]
     Get(get::Get),
     /// List your items in your order
+    #[command(visible_alias = "ls")]
     List(list::List),
     /// Show which of some ids are among your items
     Lookup(lookup::Lookup),
     /// Delete an item
+    #[command(visible_alias = "del", aliases = ["delete", "remove"])]
     Rm(rm::Rm),
     /// Move an item in the list
+    #[command(visible_alias = "mv")]
     Move(move_item::MoveItem),
     /// List your tags; rename or remove one on all items
     Tags(tags::Tags),
@@ -176,11 +189,13 @@ impl Settings {
 impl Cli {
     /// Reads the arguments of this process. Ends it if they are wrong, or ask for help.
     pub fn read() -> Self {
-        let arguments: Vec<OsString> = std::env::args_os().collect();
+        let mut program = Self::command();
+        program.build();
+        let arguments = in_order(&program, std::env::args_os().collect());
 
         match Self::try_parse_from(&arguments) {
             Ok(cli) => cli,
-            Err(error) => with_plain_usage(error, &arguments).exit(),
+            Err(error) => with_plain_usage(error, &program, &arguments).exit(),
         }
     }
 
@@ -224,41 +239,9 @@ impl Cli {
     }
 }
 
-/// Returns the error with the usage of the command that the arguments name. The usage that it had
-/// lists each option that is given, those from the environment too, as if all of them were needed.
-fn with_plain_usage(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
-    let mut program = Cli::command();
-    program.build();
-    let mut command = &program;
-    for argument in arguments.iter().skip(1) {
-        match command.find_subcommand(argument) {
-            Some(named) => command = named,
-            None => break,
-        }
-    }
-
-    if error.get(ContextKind::Usage).is_some() {
-        let usage = command.clone().render_usage();
-        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
-    }
-    error
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_wrong_usage_shows_what_is_needed() {
-        let arguments =
-            ["gofavorites", "put", "--url", "nats://x", "--token", "x"].map(OsString::from);
-        let error = Cli::try_parse_from(&arguments).err().expect("no kind");
-
-        let shown = with_plain_usage(error, &arguments).to_string();
-
-        let usage = "Usage: gofavorites put [OPTIONS] <KIND> [ID]\n";
-        assert!(shown.contains(usage), "{shown}");
-    }
 
     #[test]
     fn the_commands_and_their_arguments_are_well_formed() {

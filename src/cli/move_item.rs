@@ -1,6 +1,7 @@
 //! `gofavorites move`: moves an item in the list.
 
 use super::client::Connection;
+use super::item_name::ItemName;
 use super::show::{plain, print, print_json, visible};
 use crate::wire::Operation;
 use clap::{ArgAction, Args};
@@ -12,10 +13,8 @@ use serde_json::{Value, json};
   gofavorites move text shopping
   gofavorites move text shopping --after instrument US0378331005")]
 pub(super) struct MoveItem {
-    /// instrument, text, otp or codes
-    kind: String,
-    /// The item's id; an instrument's is its ISIN or MIC:TICKER
-    id: String,
+    #[command(flatten)]
+    item: ItemName,
     /// The item after which it is put [default: it is put first]
     #[arg(long, num_args = 2, action = ArgAction::Set, value_names = ["KIND", "ID"])]
     after: Option<Vec<String>>,
@@ -56,7 +55,7 @@ impl MoveItem {
     }
 
     fn body(&self) -> Value {
-        let mut body = json!({"kind": self.kind, "id": self.id});
+        let mut body = self.item.body();
         if let Some((kind, id)) = self.after() {
             body["after"] = json!({"kind": kind, "id": id});
         }

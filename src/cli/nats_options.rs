@@ -1,22 +1,28 @@
 //! The options with which the commands connect to NATS. Missing options come from the environment
 //! or from a context.
 
+use super::arguments::CONNECTION;
 use super::contexts::{Place, check_private};
 use super::failed::CommandError;
 use crate::nats::{Access, AccessError, Credentials, Secret, TlsSettings};
+use async_nats::{ConnectError, ConnectErrorKind};
 use clap::Args;
+use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// The environment variable that names the NATS server.
+const URL: &str = "GOFAVORITES_URL";
+
 /// The NATS server, and how the command logs in.
 #[derive(Args, Clone)]
-#[command(next_help_heading = "Connection")]
+#[command(next_help_heading = CONNECTION)]
 pub(super) struct NatsOptions {
     /// The NATS server, as nats://host:port, or several separated by commas
     #[arg(
         long,
         hide_short_help = true,
-        env = "GOFAVORITES_URL",
+        env = URL,
         hide_env_values = true
     )]
     url: Option<String>,
@@ -115,10 +121,62 @@ pub(super) fn path(value: Option<&OsString>) -> Option<PathBuf> {
     given(value, |value| value.is_empty()).map(PathBuf::from)
 }
 
+/// Returns the causes of an error, without the error itself.
+fn causes(error: &dyn Error) -> Option<String> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+
+    (!causes.is_empty()).then(|| causes.join(": "))
+}
+
 impl NatsOptions {
     /// Returns the servers, if an option, the environment or the context names some.
     pub fn url(&self, context: &Place) -> Option<String> {
         text(self.url.as_ref()).or_else(|| context.url.clone())
+    }
+
+    /// Returns where the servers are named.
+    fn url_source(&self) -> &'static str {
+        match text(self.url.as_ref()) {
+            None => "the context",
+            Some(url) if std::env::var(URL).is_ok_and(|set| set == url) => URL,
+            Some(_) => "--url",
+        }
+    }
+
+    /// Returns the error for a connection that could not be made. The causes are about files and
+    /// certificates; no URL with a password is among them, because the client never gets one.
+    pub fn unreachable(&self, error: &ConnectError, access: &Access) -> CommandError {
+        let servers = access.servers();
+        let addresses: Vec<String> = servers
+            .iter()
+            .map(|server| {
+                let scheme = server.scheme();
+                format!("{scheme}://{}:{}", server.host(), server.port())
+            })
+            .collect();
+        let place = format!(
+            "NATS at {} (from {})",
+            addresses.join(", "),
+            self.url_source()
+        );
+
+        match error.kind() {
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
+                let message = "does not let this user in: check --user and --password, or the other \
+                               credentials. If the platform was made anew, load its environment \
+                               again";
+                CommandError::not_let_in(format!("{place} {message}"))
+            }
+            kind => {
+                let cause = causes(error).unwrap_or_else(|| kind.to_string());
+                CommandError::unavailable(format!("{place} cannot be reached: {cause}"))
+            }
+        }
     }
 
     /// Returns the prefix of inboxes, if one is given.

@@ -1,6 +1,8 @@
 //! `gofavorites put`: stores an item.
 
 use super::client::{Client, Connection};
+use super::closed_list::ClosedList;
+use super::complete::complete_ids;
 use super::failed::{CommandError, refusal};
 use super::label_changes::LabelChanges;
 use super::secret_input::{is_uri, misplaced};
@@ -8,6 +10,7 @@ use super::show::print_kept;
 use crate::wire::{Code, Operation};
 use anyhow::bail;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use serde_json::{Map, Value, json};
 
 /// How often an item that somebody else changes at the same time is changed again.
@@ -23,17 +26,18 @@ const TRIES_MAX: usize = 5;
   gofavorites put instrument US0378331005 --type stock --if-version 42
   gofavorites put otp bank --tag login      keeps the secret; `otp add` puts another one")]
 pub(super) struct Put {
-    /// instrument or text; of an otp or codes, only the tags and the metadata
+    /// The kind; of an otp or codes, put stores only the tags and the metadata
+    #[arg(value_parser = ClosedList::kinds())]
     kind: String,
     /// An instrument's ISIN or MIC:TICKER, or a text's name, which the service chooses if you give
     /// none
+    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: Option<String>,
     /// Takes what does not belong here, so that no error repeats it
     #[arg(hide = true)]
     misplaced: Vec<String>,
-    /// An instrument's type: stock, bond, fund, etf, currency, future, option, index, commodity,
-    /// crypto, other
-    #[arg(long = "type")]
+    /// An instrument's type
+    #[arg(long = "type", value_parser = ClosedList::types())]
     r#type: Option<String>,
     /// An instrument's ticker
     #[arg(long)]

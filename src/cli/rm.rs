@@ -1,20 +1,28 @@
-//! `gofavorites rm`: deletes an item.
+//! `gofavorites rm`: deletes items.
 
 use super::client::Connection;
+use super::closed_list::ClosedList;
+use super::complete::complete_ids;
+use super::failed::CommandError;
 use super::show::{plain, print, print_json};
 use crate::wire::Operation;
+use anyhow::bail;
 use clap::Args;
-use serde_json::json;
+use clap_complete::ArgValueCompleter;
+use serde_json::{Value, json};
 
-/// Delete an item.
+/// Delete items of one kind: all that you name, or none.
 #[derive(Args)]
-#[command(after_help = "Example:
-  gofavorites rm instrument US0378331005 --if-version 42")]
+#[command(after_help = "Examples:
+  gofavorites rm instrument US0378331005 --if-version 42
+  gofavorites rm text shopping ideas")]
 pub(super) struct Rm {
-    /// instrument, text, otp or codes
+    /// The kind of the items
+    #[arg(value_parser = ClosedList::kinds())]
     kind: String,
-    /// The item's id; an instrument's is its ISIN or MIC:TICKER
-    id: String,
+    /// The ids; an instrument's is its ISIN or MIC:TICKER
+    #[arg(required = true, value_name = "ID", add = ArgValueCompleter::new(complete_ids))]
+    ids: Vec<String>,
     /// Only if the item is at this version
     #[arg(long)]
     if_version: Option<u64>,
@@ -33,28 +41,55 @@ pub(super) struct Rm {
 
 impl Rm {
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut body = json!({"kind": self.kind, "id": self.id});
+        let (operation, body) = self.request()?;
+        let request_id = self.request_id.as_deref();
+
+        let reply = self.connection.write(operation, &body, request_id).await?;
+
+        if self.json {
+            return print_json(&reply);
+        }
+        let results = reply["results"].as_array().into_iter().flatten();
+        let items = match &reply["item"] {
+            Value::Null => results.map(|result| &result["item"]).collect(),
+            item => vec![item],
+        };
+        let lines = items.into_iter().map(deleted);
+        print(&lines.collect::<String>())
+    }
+
+    /// Returns the request: the deletion of one item, or a batch of deletions.
+    fn request(&self) -> anyhow::Result<(Operation, Value)> {
+        let (operation, mut body) = match self.ids.as_slice() {
+            [id] => (Operation::Delete, json!({"kind": self.kind, "id": id})),
+            _ if self.if_version.is_some() => {
+                bail!(CommandError::usage("--if-version is for one item"))
+            }
+            ids => {
+                let ops = ids
+                    .iter()
+                    .map(|id| json!({"op": "delete", "kind": self.kind, "id": id}));
+                let ops: Vec<Value> = ops.collect();
+                (Operation::Batch, json!({"mode": "atomic", "ops": ops}))
+            }
+        };
+
         if let Some(version) = self.if_version {
             body["if_version"] = json!(version);
         }
         if let Some(version) = self.if_owner_version {
             body["if_owner_version"] = json!(version);
         }
-
-        let reply = self
-            .connection
-            .write(Operation::Delete, &body, self.request_id.as_deref())
-            .await?;
-
-        if self.json {
-            return print_json(&reply);
-        }
-        let item = &reply["item"];
-        print(&format!(
-            "deleted {} {} at version {}\n",
-            plain(&item["kind"]),
-            plain(&item["id"]),
-            item["version"]
-        ))
+        Ok((operation, body))
     }
+}
+
+/// Returns the line about a deleted item.
+fn deleted(item: &Value) -> String {
+    format!(
+        "deleted {} {} at version {}\n",
+        plain(&item["kind"]),
+        plain(&item["id"]),
+        item["version"]
+    )
 }

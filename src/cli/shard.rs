@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::client::Connection;
+use super::duration::days;
 use super::failed::CommandError;
 use super::progress::Progress;
 use super::show::{plain, print, print_json, table};
@@ -29,7 +30,7 @@ const SEEN_LAG_H: u32 = 2;
     after_help = "Examples:
   gofavorites shard --user operator
   gofavorites shard --shard a --json
-  gofavorites shard evict --days 90 --dry-run --config shard-a.toml"
+  gofavorites shard evict --unseen-for 90d --dry-run --config shard-a.toml"
 )]
 pub(super) struct Shard {
     /// Print as JSON
@@ -50,7 +51,7 @@ enum Command {
 /// Evict owners not seen for some days.
 ///
 /// It takes the settings of a worker of the shard and needs Postgres only. Workers may serve
-/// meanwhile. Eviction also removes the request ids of the owners' writes, so --days has to be at
+/// meanwhile. Eviction also removes the request ids of the owners' writes, so --unseen-for has to be at
 /// least two hours longer than retry.kept_h.
 #[derive(Args)]
 struct Evict {
@@ -58,8 +59,8 @@ struct Evict {
     settings: Settings,
     #[command(flatten)]
     wait: Wait,
-    /// How many days the owners have not been seen
-    #[arg(long, value_parser = clap::value_parser!(i32).range(1..=36_500))]
+    /// How long the owners have not been seen, in whole days
+    #[arg(long = "unseen-for", value_name = "TIME", value_parser = days)]
     days: i32,
     /// Only print how many owners that would be
     #[arg(long)]
@@ -237,8 +238,8 @@ impl Evict {
         let days_min = kept_h.saturating_add(SEEN_LAG_H).div_ceil(24);
         if i64::from(self.days) < i64::from(days_min) {
             return Err(CommandError::usage(format!(
-                "--days: eviction removes request ids, and those are kept for retry.kept_h, \
-                 {kept_h} hours: give {days_min} or more, or lower retry.kept_h"
+                "--unseen-for: eviction removes request ids, and those are kept for retry.kept_h, \
+                 {kept_h} hours: give {days_min}d or more, or lower retry.kept_h"
             )));
         }
 

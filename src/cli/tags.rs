@@ -2,10 +2,13 @@
 //! items that have it.
 
 use super::client::Connection;
+use super::closed_list::ClosedList;
+use super::complete::{complete_ids, complete_tags};
 use super::freshness::Freshness;
 use super::show::{count, plain, print, print_json, table, visible, warn_if_stale};
 use crate::wire::Operation;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// List your tags, and how many items have each. With an item, also list which of them it has.
@@ -19,10 +22,11 @@ use serde_json::{Value, json};
   gofavorites tags remove todo"
 )]
 pub(super) struct Tags {
-    /// instrument, text, otp or codes
-    #[arg(requires = "id")]
+    /// The kind of an item
+    #[arg(requires = "id", value_parser = ClosedList::kinds())]
     kind: Option<String>,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
+    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: Option<String>,
     #[command(flatten)]
     freshness: Freshness,
@@ -49,6 +53,7 @@ enum Command {
   gofavorites tags rename todo later")]
 struct Rename {
     /// The tag
+    #[arg(add = ArgValueCompleter::new(complete_tags))]
     from: String,
     /// Its new name; an item that has this tag already keeps it
     to: String,
@@ -68,6 +73,7 @@ struct Rename {
   gofavorites tags remove todo")]
 struct Remove {
     /// The tag
+    #[arg(add = ArgValueCompleter::new(complete_tags))]
     tag: String,
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]

@@ -1,11 +1,13 @@
 //! `gofavorites otp verify`: checks a code.
 
 use crate::cli::client::Connection;
+use crate::cli::complete::complete_ids;
 use crate::cli::failed::CommandError;
 use crate::cli::secret_input::SecretInput;
 use crate::cli::show::{plain, print, print_json};
 use crate::wire::Operation;
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -19,6 +21,7 @@ use zeroize::Zeroizing;
   gofavorites otp verify bank --file code.txt --json")]
 pub(super) struct Verify {
     /// The item's id
+    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: String,
     #[command(flatten)]
     input: SecretInput,

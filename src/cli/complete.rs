@@ -1,0 +1,197 @@
+//! What a shell proposes for an argument: the owner's own ids and tags, the shards that answer, and
+//! the contexts. The service is asked for a short time only; where it does not answer, nothing is
+//! proposed, and nothing is printed.
+
+use super::Cli;
+use super::client::Connection;
+use super::contexts::Contexts;
+use super::workers::fetch_statistics;
+use crate::wire::Operation;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use clap_complete::{CompleteEnv, CompletionCandidate};
+use serde_json::{Value, json};
+use std::ffi::{OsStr, OsString};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The variable with which the completion script calls the program; its value is the shell's name.
+pub(super) const VARIABLE: &str = "GOFAVORITES_COMPLETE";
+
+/// How long a person who pressed the tabulator waits at most.
+const TIME_LIMIT: Duration = Duration::from_millis(700);
+
+/// Proposes completions and ends the process, if a completion script has called it.
+pub fn complete() {
+    CompleteEnv::with_factory(Cli::command)
+        .var(VARIABLE)
+        .complete();
+}
+
+/// Proposes the ids of the owner's items of the kind that the command line names.
+pub(super) fn complete_ids(current: &OsStr) -> Vec<CompletionCandidate> {
+    let line = CommandLine::read();
+    let Some(kind) = line.kind() else {
+        return Vec::new();
+    };
+
+    let reply = line.ask(Operation::List, &json!({"kind": kind, "only": "ids"}));
+    proposals(current, names(&reply, "items", "id"))
+}
+
+/// Proposes the owner's tags.
+pub(super) fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
+    let reply = CommandLine::read().ask(Operation::Tags, &json!({}));
+
+    proposals(current, names(&reply, "tags", "tag"))
+}
+
+/// Proposes the shards whose workers answer.
+pub(super) fn complete_shards(current: &OsStr) -> Vec<CompletionCandidate> {
+    let connection = CommandLine::read().connection();
+    let workers = connection.and_then(|connection| {
+        run(async {
+            let client = connection.open().await?;
+            fetch_statistics(&client, None, None).await
+        })
+    });
+
+    let shards = workers.into_iter().flatten().filter_map(|worker| {
+        let shard = worker["data"]["shard"].as_str()?;
+        Some(shard.to_owned())
+    });
+    proposals(current, shards.collect())
+}
+
+/// Proposes the contexts of the file of contexts.
+pub(super) fn complete_contexts(current: &OsStr) -> Vec<CompletionCandidate> {
+    let connection = CommandLine::read().connection();
+    let contexts = connection.and_then(|connection| connection.contexts().ok());
+
+    proposals(current, contexts.map(Contexts::names).unwrap_or_default())
+}
+
+/// Returns the names that begin like the word that is typed. A name that a shell would not take for
+/// one plain word is left out: a person who accepts a proposal must not run what is in it.
+fn proposals(current: &OsStr, mut names: Vec<String>) -> Vec<CompletionCandidate> {
+    let typed = current.to_string_lossy();
+    names.sort_unstable();
+    names.dedup();
+
+    names
+        .into_iter()
+        .filter(|name| name.starts_with(&*typed) && is_plain_word(name))
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
+fn is_plain_word(name: &str) -> bool {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.:@+,/".contains(c);
+
+    !name.is_empty() && !name.starts_with('-') && name.chars().all(is_plain)
+}
+
+/// Returns a field of each entry of a list in a reply.
+fn names(reply: &Value, list: &str, field: &str) -> Vec<String> {
+    let entries = reply[list].as_array().into_iter().flatten();
+
+    entries
+        .filter_map(|entry| Some(entry[field].as_str()?.to_owned()))
+        .collect()
+}
+
+/// Runs a future for a short time. Without its result, or with an error, there is nothing.
+fn run<T>(future: impl Future<Output = anyhow::Result<T>>) -> Option<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .ok()?;
+
+    runtime.block_on(timeout(TIME_LIMIT, future)).ok()?.ok()
+}
+
+/// The command line that is being typed, as far as it can be read.
+struct CommandLine {
+    /// The names of the command and of those above it.
+    path: Vec<String>,
+    matches: ArgMatches,
+}
+
+impl CommandLine {
+    /// Reads the words that the completion script gives, which follow `--`.
+    fn read() -> Self {
+        let arguments = std::env::args_os();
+        let words: Vec<OsString> = arguments.skip_while(|word| word != "--").skip(1).collect();
+
+        Self::of(words)
+    }
+
+    fn of(words: Vec<OsString>) -> Self {
+        let program = Cli::command().ignore_errors(true);
+        let mut matches = program.get_matches_from(words);
+
+        let mut path = Vec::new();
+        while let Some((name, below)) = matches.remove_subcommand() {
+            path.push(name);
+            matches = below;
+        }
+        Self { path, matches }
+    }
+
+    /// The kind of item that the command is about.
+    fn kind(&self) -> Option<String> {
+        if let Some(kind @ ("otp" | "codes")) = self.path.first().map(String::as_str) {
+            return Some(kind.to_owned());
+        }
+
+        self.matches
+            .try_get_one::<String>("kind")
+            .ok()
+            .flatten()
+            .cloned()
+    }
+
+    fn connection(&self) -> Option<Connection> {
+        Connection::from_arg_matches(&self.matches).ok()
+    }
+
+    /// Returns the reply to a request; null if there is none.
+    fn ask(&self, operation: Operation, body: &Value) -> Value {
+        let connection = self.connection();
+
+        connection
+            .and_then(|connection| run(async { connection.ask(operation, body).await }))
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(words: &str) -> CommandLine {
+        CommandLine::of(words.split(' ').map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_kind_is_known_while_the_line_is_typed() {
+        for (words, kind) in [
+            ("gofavorites get text ", Some("text")),
+            ("gofavorites get instrument US --wrong", Some("instrument")),
+            ("gofavorites otp code ", Some("otp")),
+            ("gofavorites codes take x", Some("codes")),
+            ("gofavorites get", None),
+        ] {
+            assert_eq!(line(words).kind().as_deref(), kind, "{words}");
+        }
+    }
+
+    #[test]
+    fn only_plain_words_are_proposed() {
+        let names = ["b1", "b2", "b1", "a", "b$(x)", "b c", "-b"].map(str::to_owned);
+
+        let proposed = proposals(OsStr::new("b"), names.to_vec());
+
+        let proposed: Vec<_> = proposed.iter().map(|one| one.get_value()).collect();
+        assert_eq!(proposed, ["b1", "b2"]);
+    }
+}

@@ -1,0 +1,118 @@
+//! A file that an editor opens, in a directory of its own that only its user can read.
+
+use anyhow::{Context as _, bail};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+
+/// How the lines at the top of a draft begin that are not part of what was written.
+const REMARK: &str = "# gofavorites: ";
+
+/// A draft. Its directory, with what editors leave beside a file, is removed when this is dropped.
+pub(super) struct Draft {
+    directory: TempDir,
+    file: PathBuf,
+}
+
+impl Draft {
+    /// Creates the directory of a file with this ending.
+    pub fn create(ending: &str) -> anyhow::Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("gofavorites-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()
+            .context("a directory for the draft cannot be created")?;
+        let file = directory.path().join(format!("draft.{ending}"));
+
+        Ok(Self { directory, file })
+    }
+
+    /// Writes a text to the file with a remark on top, opens the editor, and returns the text that
+    /// is there afterwards, without the remark.
+    pub fn edit(&self, text: &str, remark: Option<&str>) -> anyhow::Result<String> {
+        let remark: String = remark
+            .into_iter()
+            .flat_map(str::lines)
+            .map(|line| format!("{REMARK}{line}\n"))
+            .collect();
+        // Editors end the last line of a file, and complain if it has no end.
+        let end = if text.ends_with('\n') || text.is_empty() {
+            ""
+        } else {
+            "\n"
+        };
+
+        fs::write(&self.file, format!("{remark}{text}{end}"))?;
+        run_editor(&self.file)?;
+        let written = fs::read_to_string(&self.file).context("the draft cannot be read")?;
+
+        let written = without_remark(&written);
+        Ok(match written.strip_suffix('\n') {
+            Some(line) if !text.ends_with('\n') => line.to_owned(),
+            _ => written.to_owned(),
+        })
+    }
+
+    /// Keeps the file, and returns its path.
+    pub fn keep(self) -> PathBuf {
+        let _ = self.directory.keep();
+
+        self.file
+    }
+}
+
+/// Returns the text below the remark.
+fn without_remark(text: &str) -> &str {
+    let mut text = text;
+    while text.starts_with(REMARK) {
+        text = text.split_once('\n').map_or("", |(_, below)| below);
+    }
+
+    text
+}
+
+/// Runs the user's editor in a shell, because its command may have arguments.
+fn run_editor(file: &Path) -> anyhow::Result<()> {
+    let editor = ["VISUAL", "EDITOR"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    let editor = editor.unwrap_or_else(|| "vi".to_owned());
+
+    let status = Command::new("sh")
+        .arg("-c")
+        .arg(format!("{editor} \"$1\""))
+        .arg("sh")
+        .arg(file)
+        .status()?;
+    if !status.success() {
+        bail!("the editor ended with {status}: nothing was changed");
+    }
+
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_remarks_at_the_top_are_dropped() {
+        let text = format!("{REMARK}one\n{REMARK}two\n# milk\n{REMARK}three\n");
+
+        assert_eq!(without_remark(&text), format!("# milk\n{REMARK}three\n"));
+        assert_eq!(without_remark(REMARK), "");
+    }
+
+    #[test]
+    fn the_draft_is_private() {
+        let draft = Draft::create("txt").expect("created");
+
+        let mode = fs::metadata(draft.directory.path())
+            .expect("there")
+            .permissions();
+
+        assert_eq!(mode.mode() & 0o777, 0o700);
+    }
+}
