@@ -19,12 +19,12 @@ const POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// List what changed since a version, oldest first, deletions included.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  gofavorites changes --since 0
+  gofavorites changes
   gofavorites changes --since 42 --json
   gofavorites changes --since 42 --epoch Zx81kQ")]
 pub(super) struct Changes {
-    /// Changes after this version; 0: from the beginning
-    #[arg(long)]
+    /// Only changes after this version
+    #[arg(long, default_value_t = 0)]
     since: u64,
     /// The epoch that was printed with that version: the bucket's history that it belongs to
     #[arg(long)]

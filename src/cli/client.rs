@@ -2,7 +2,7 @@
 
 use super::arguments::CONNECTION;
 use super::complete::{complete_contexts, complete_shards};
-use super::contexts::{Contexts, Place, read_private};
+use super::contexts::{Contexts, Place, default_file, read_private};
 use super::denied::Denied;
 use super::duration::time_limit;
 use super::failed::CommandError;
@@ -14,6 +14,7 @@ use clap::Args;
 use clap_complete::ArgValueCompleter;
 use serde_json::Value;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -79,9 +80,28 @@ pub(super) struct Client {
 impl Connection {
     /// The context that fills in what is not given.
     fn context(&self) -> anyhow::Result<Place> {
+        Ok(self.named_context()?.1)
+    }
+
+    /// The context that fills in what is not given, and its name, if there is one.
+    pub fn named_context(&self) -> anyhow::Result<(Option<String>, Place)> {
+        let contexts = self.contexts()?;
         let name = text(self.context.as_ref());
 
-        self.contexts()?.find(name.as_deref())
+        let place = contexts.find(name.as_deref())?;
+        Ok((name.or(contexts.default), place))
+    }
+
+    /// Returns the credentials that are in force with a context, as those of a context.
+    pub fn credentials_in_force(&self, context: &Place) -> Place {
+        Place::of(self.nats.credentials(context))
+    }
+
+    /// Where the file of contexts is.
+    pub fn contexts_path(&self) -> anyhow::Result<PathBuf> {
+        let path = path(self.contexts.as_ref()).or_else(default_file);
+
+        Ok(path.ok_or_else(|| CommandError::usage("no file of contexts: give --contexts"))?)
     }
 
     /// The file of contexts.

@@ -1,17 +1,60 @@
 //! The file of contexts: named addresses and credentials, so that callers need not type them.
 
+use super::failed::CommandError;
+use super::show::visible;
 use crate::nats::{Credentials, Secret};
 use anyhow::{Context as _, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// The fields of a context. The options of the same names give the same values.
+pub(super) const FIELDS: [&str; 16] = [
+    "url",
+    "user",
+    "password",
+    "password_file",
+    "nats_token_file",
+    "nkey_file",
+    "creds",
+    "inbox_prefix",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+    "tls_required",
+    "token",
+    "token_file",
+    "shard",
+    "prefix",
+];
+
+/// Returns whether a field is a secret itself.
+pub(super) fn is_secret(field: &str) -> bool {
+    ["password", "token"].contains(&field)
+}
+
+/// Returns the URLs without users and passwords.
+pub(super) fn without_user(urls: &str) -> String {
+    let shown = urls.split(',').map(|url| match url.rsplit_once('@') {
+        Some((before, host)) => match before.split_once("://") {
+            Some((scheme, _)) => format!("{scheme}://{host}"),
+            None => host.to_owned(),
+        },
+        None => url.to_owned(),
+    });
+
+    visible(&shown.collect::<Vec<_>>().join(","))
+}
+
 /// The content of the file.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Contexts {
+    /// The file that was read.
+    #[serde(skip)]
+    path: PathBuf,
     /// The name of the context to use if the caller names none.
     pub default: Option<String>,
     /// The contexts by name.
@@ -20,7 +63,7 @@ pub(super) struct Contexts {
 }
 
 /// The service's address and the caller's credentials. Only the URL and the user are ever printed.
-#[derive(Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Place {
     pub url: Option<String>,
@@ -34,7 +77,7 @@ pub(super) struct Place {
     pub tls_ca: Option<PathBuf>,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tls_required: bool,
     pub token: Option<String>,
     pub token_file: Option<PathBuf>,
@@ -56,18 +99,16 @@ impl Contexts {
         let text = fs::read_to_string(file)
             .with_context(|| format!("{} cannot be read", file.display()))?;
 
-        // Without the error's excerpt of the file, which could show a secret.
-        let contexts: Self = toml::from_str(&text).map_err(|error| {
-            anyhow::anyhow!(
-                "{} is not a file of contexts: {}",
-                file.display(),
-                error.message()
-            )
-        })?;
+        let mut contexts: Self =
+            toml::from_str(&text).map_err(|error| not_contexts(file, &text, &error))?;
         if contexts.all.values().any(Place::holds_secret) {
             check_private(file)?;
         }
+        for place in contexts.all.values_mut() {
+            place.expand_home();
+        }
 
+        contexts.path = file.to_owned();
         Ok(contexts)
     }
 
@@ -81,19 +122,41 @@ impl Contexts {
         let Some(name) = name.or(self.default.as_deref()) else {
             return Ok(Place::default());
         };
-        let names = || {
-            self.all
-                .keys()
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let names: Vec<&str> = self.all.keys().map(String::as_str).collect();
 
-        self.all
-            .get(name)
-            .cloned()
-            .with_context(|| format!("there is no context {name}; there are: {}", names()))
+        let place = self.all.get(name).cloned();
+        Ok(place.ok_or_else(|| unknown(name, &names, &self.path))?)
     }
+}
+
+/// Returns the error for a context that is not in the file.
+pub(super) fn unknown(name: &str, names: &[&str], file: &Path) -> CommandError {
+    let others = match (file.as_os_str().is_empty(), names.is_empty()) {
+        (true, _) => "there is no file of contexts yet: `context add` makes one".to_owned(),
+        (_, true) => format!("{} has none", file.display()),
+        (_, false) => format!("{} has {}", file.display(), names.join(", ")),
+    };
+
+    CommandError::usage(format!("there is no context {}: {others}", visible(name)))
+}
+
+/// Returns the error for a file that cannot be read as contexts, with the line, and without what is
+/// in it, which could be a secret.
+fn not_contexts(file: &Path, text: &str, error: &toml::de::Error) -> CommandError {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    // These messages repeat the value.
+    let message = match error.message() {
+        repeats if repeats.starts_with("invalid type") || repeats.starts_with("invalid value") => {
+            "this value has another type than the field needs"
+        }
+        message => message,
+    };
+
+    CommandError::usage(format!(
+        "{} is not a file of contexts: line {line}: {message}",
+        file.display()
+    ))
 }
 
 /// Refuses a file that other users may read.
@@ -128,10 +191,62 @@ pub(super) fn read_private(file: &Path) -> anyhow::Result<String> {
 }
 
 impl Place {
+    /// Returns the values as text, by the fields' names.
+    pub fn values(&self) -> BTreeMap<String, String> {
+        let table = toml::Table::try_from(self).unwrap_or_default();
+        let text = |value: toml::Value| match value {
+            toml::Value::String(text) => text,
+            other => other.to_string(),
+        };
+
+        table
+            .into_iter()
+            .map(|(name, value)| (name, text(value)))
+            .collect()
+    }
+
+    /// Lets the paths that begin with `~/` begin with the user's home.
+    fn expand_home(&mut self) {
+        let Some(home) = std::env::var_os("HOME").map(PathBuf::from) else {
+            return;
+        };
+
+        for path in [
+            &mut self.password_file,
+            &mut self.nats_token_file,
+            &mut self.nkey_file,
+            &mut self.creds,
+            &mut self.tls_ca,
+            &mut self.tls_cert,
+            &mut self.tls_key,
+            &mut self.token_file,
+        ] {
+            if let Some(below) = path.as_ref().and_then(|path| path.strip_prefix("~").ok()) {
+                *path = Some(home.join(below));
+            }
+        }
+    }
+
     fn holds_secret(&self) -> bool {
         let in_url = self.url.as_ref().is_some_and(|url| url.contains('@'));
 
         self.password.is_some() || self.token.is_some() || in_url
+    }
+
+    /// Returns the context that has these credentials, and nothing else.
+    pub fn of(credentials: Credentials) -> Self {
+        let text = |text: String| Some(text).filter(|text| !text.is_empty());
+        let file = |file: PathBuf| Some(file).filter(|file| !file.as_os_str().is_empty());
+
+        Self {
+            user: text(credentials.user),
+            password: text(credentials.password.text),
+            password_file: file(credentials.password.file),
+            nats_token_file: file(credentials.token.file),
+            nkey_file: file(credentials.nkey_seed.file),
+            creds: file(credentials.creds_file),
+            ..Self::default()
+        }
     }
 
     /// The credentials for NATS.
@@ -166,7 +281,7 @@ impl Place {
 
 /// `$XDG_CONFIG_HOME/gofavorites/contexts.toml`, by default below `~/.config` (XDG Base Directory
 /// Specification).
-fn default_file() -> Option<PathBuf> {
+pub(super) fn default_file() -> Option<PathBuf> {
     let absolute = |name: &str| {
         std::env::var_os(name)
             .map(PathBuf::from)
@@ -251,6 +366,40 @@ mod tests {
         let error = read(not_toml, 0o600).err().expect("not TOML").to_string();
 
         assert!(!error.contains("hush"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
+
+        let wrong_type = "[context.a]\ntls_required = \"hush\"\n";
+        let error = read(wrong_type, 0o600).err().expect("no bool").to_string();
+        assert!(
+            !error.contains("hush") && error.contains("line 2"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn every_field_has_its_name_in_the_list() {
+        let text: String = FIELDS
+            .into_iter()
+            .filter(|field| *field != "tls_required")
+            .map(|field| format!("{field} = \"x\"\n"))
+            .collect();
+        let contexts = read(&format!("[context.a]\ntls_required = true\n{text}"), 0o600);
+
+        let values = contexts.expect("well formed").all["a"].values();
+
+        let mut fields = FIELDS.to_vec();
+        fields.sort_unstable();
+        assert_eq!(values.keys().collect::<Vec<_>>(), fields);
+    }
+
+    #[test]
+    fn no_user_is_shown_in_a_url() {
+        for (url, shown) in [
+            ("nats://u:p@a:1,tls://b", "nats://a:1,tls://b"),
+            ("u@a", "a"),
+        ] {
+            assert_eq!(without_user(url), shown);
+        }
     }
 
     #[test]

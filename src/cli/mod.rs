@@ -10,6 +10,8 @@ mod codes;
 mod complete;
 mod completions;
 mod config;
+mod context;
+mod context_file;
 mod contexts;
 mod contract;
 mod denied;
@@ -47,6 +49,7 @@ mod serve;
 mod shard;
 mod show;
 mod tags;
+mod text_input;
 mod usage;
 mod verify;
 mod version;
@@ -125,6 +128,9 @@ enum Command {
     Version(version::Version),
     /// Show whether workers answer, and what is wrong with them
     Health(health::Health),
+    /// Name places and users, and show what is in force
+    #[command(visible_alias = "ctx")]
+    Context(context::Context),
     /// Print a script that completes this program's commands
     Completions(completions::Completions),
     /// Write the manual pages
@@ -221,6 +227,7 @@ impl Cli {
             Command::Usage(usage) => usage.run().await,
             Command::Limits(limits) => limits.run().await,
             Command::Health(health) => health.run().await,
+            Command::Context(context) => context.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(pages) => pages.run(),
             Command::Contract(contract) => contract.run(),

@@ -217,7 +217,7 @@ impl NatsOptions {
 
     /// Returns the credentials of the options, or else those of the context. Only user and password
     /// may come from both.
-    fn credentials(&self, context: &Place) -> Credentials {
+    pub fn credentials(&self, context: &Place) -> Credentials {
         let file = |value| path(value).unwrap_or_default();
         let own = Credentials {
             user: text(self.user.as_ref()).unwrap_or_default(),

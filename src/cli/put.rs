@@ -7,6 +7,7 @@ use super::failed::{CommandError, refusal};
 use super::label_changes::LabelChanges;
 use super::secret_input::{is_uri, misplaced};
 use super::show::print_kept;
+use super::text_input::read_text;
 use crate::wire::{Code, Operation};
 use anyhow::bail;
 use clap::Args;
@@ -23,6 +24,7 @@ const TRIES_MAX: usize = 5;
   gofavorites put instrument US0378331005 --name Apple --untag tech
   gofavorites put instrument RTSX:SiZ6 --type future
   gofavorites put text shopping --text 'milk, bread'
+  gofavorites put text readme --text @README.md
   gofavorites put instrument US0378331005 --type stock --if-version 42
   gofavorites put otp bank --tag login      keeps the secret; `otp add` puts another one")]
 pub(super) struct Put {
@@ -51,7 +53,7 @@ pub(super) struct Put {
     /// An instrument's name
     #[arg(long)]
     name: Option<String>,
-    /// The text of a text
+    /// The text of a text; - reads it from the standard input, @FILE from a file
     #[arg(long)]
     text: Option<String>,
     #[command(flatten)]
@@ -185,7 +187,10 @@ impl Put {
                     "a text has --text, and none of --type, --ticker, --mic, --currency, --name"
                 ))
             }
-            "text" => Ok(self.text.as_ref().map(|text| json!({"text": text}))),
+            "text" => {
+                let text = self.text.as_deref().map(read_text).transpose()?;
+                Ok(text.map(|text| json!({"text": text})))
+            }
             "otp" | "codes" if self.text.is_some() || !data.is_empty() => {
                 bail!(CommandError::usage(
                     "put secrets with `otp add`, and codes with `codes new`"

@@ -3,8 +3,9 @@
 use super::client::Connection;
 use super::closed_list::ClosedList;
 use super::complete::complete_ids;
-use super::failed::CommandError;
+use super::failed::{CommandError, refusal};
 use super::show::{plain, print, print_json};
+use crate::client::Refused;
 use crate::wire::Operation;
 use anyhow::bail;
 use clap::Args;
@@ -44,7 +45,8 @@ impl Rm {
         let (operation, body) = self.request()?;
         let request_id = self.request_id.as_deref();
 
-        let reply = self.connection.write(operation, &body, request_id).await?;
+        let reply = self.connection.write(operation, &body, request_id).await;
+        let reply = reply.map_err(|error| self.named(error))?;
 
         if self.json {
             return print_json(&reply);
@@ -56,6 +58,21 @@ impl Rm {
         };
         let lines = items.into_iter().map(deleted);
         print(&lines.collect::<String>())
+    }
+
+    /// Returns the error with the id of the deletion that was refused, if it is one of several.
+    fn named(&self, error: anyhow::Error) -> anyhow::Error {
+        let op = refusal(&error).and_then(|refused| refused.details.get("op")?.as_u64());
+        let id = op.and_then(|op| self.ids.get(usize::try_from(op).ok()?));
+
+        match (refusal(&error), id) {
+            (Some(refused), Some(id)) => CommandError::refused(&Refused {
+                message: format!("{id}: {}; nothing was deleted", refused.message),
+                ..refused.clone()
+            })
+            .into(),
+            _ => error,
+        }
     }
 
     /// Returns the request: the deletion of one item, or a batch of deletions.

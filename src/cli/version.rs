@@ -21,7 +21,12 @@ impl Version {
     pub async fn run(self) -> anyhow::Result<()> {
         let own = BuildInfo::of_this_program();
         let reply = if self.connection.has_server()? {
-            Some(self.connection.ask(Operation::Version, &json!({})).await?)
+            let reply = self.connection.ask(Operation::Version, &json!({})).await;
+            if reply.is_err() && !self.json {
+                // Who asks for the version because the service is away needs at least this one.
+                print(&format_client(&own))?;
+            }
+            Some(reply?)
         } else {
             None
         };
@@ -37,18 +42,27 @@ impl Version {
                 "client": client,
                 "service": part("service"),
                 "shard": part("shard"),
+                "supports": part("supports"),
             }));
         }
 
-        let mut lines = format!(
-            "client   {} {} commit {} built {}\n",
-            own.name, own.version, own.commit, own.built_at
-        );
-        if let Some(reply) = reply {
-            lines += &format_service(&reply);
+        print(&format_client(&own))?;
+        match reply {
+            Some(reply) => print(&format_service(&reply)),
+            None => {
+                eprintln!("the service is not asked: no --url, GOFAVORITES_URL or context");
+                Ok(())
+            }
         }
-        print(&lines)
     }
+}
+
+/// Returns the line about this program.
+fn format_client(own: &BuildInfo) -> String {
+    format!(
+        "client   {} {} commit {} built {}\n",
+        own.name, own.version, own.commit, own.built_at
+    )
 }
 
 /// Returns the line about the worker that answered.

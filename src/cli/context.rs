@@ -1,0 +1,236 @@
+//! `gofavorites context`: shows and changes the contexts, and shows what is in force.
+
+use super::Cli;
+use super::arguments::in_order;
+use super::client::Connection;
+use super::context_file::ContextFile;
+use super::contexts::{FIELDS, Place, is_secret, without_user};
+use super::failed::CommandError;
+use super::show::{print, table, visible};
+use anyhow::bail;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, Subcommand};
+use std::collections::BTreeMap;
+
+/// Name places and users, so that you need not type them: list the contexts, choose one, add and
+/// remove some, and show what is in force.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  gofavorites context add home --url nats://nats.example.com:4222 --user gateway \\
+    --password-file ~/.favorites-password --token-file ~/.favorites-token
+  gofavorites context use home
+  gofavorites context show")]
+pub(super) struct Context {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the contexts
+    #[command(visible_alias = "list")]
+    Ls(Ls),
+    /// Use a context where none is named
+    Use(Named),
+    /// Show each value that is in force, and where it comes from
+    Show(Ls),
+    /// Add a context, with the options that are given and those of the environment
+    Add(Add),
+    /// Remove a context
+    #[command(visible_alias = "del")]
+    Rm(Named),
+}
+
+/// Shows something of the contexts.
+#[derive(Args)]
+struct Ls {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Changes the file about one context.
+#[derive(Args)]
+struct Named {
+    /// The context
+    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::complete_contexts))]
+    name: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Adds a context. The first one is used where none is named.
+#[derive(Args)]
+struct Add {
+    /// The new context's name
+    name: String,
+    /// Replace a context of that name
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// A value that the caller gave, and where.
+struct Given {
+    value: String,
+    source: String,
+}
+
+impl Context {
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Ls(ls) => list(&ls.connection),
+            Command::Show(show) => show_in_force(&show.connection),
+            Command::Use(named) => {
+                let mut file = ContextFile::open(&named.connection)?;
+                file.set_default(&named.name)?;
+                file.save()?;
+                print(&format!(
+                    "{} is used where none is named\n",
+                    visible(&named.name)
+                ))
+            }
+            Command::Add(add) => add.run(),
+            Command::Rm(named) => {
+                let mut file = ContextFile::open(&named.connection)?;
+                let was_default = file.remove(&named.name)?;
+                file.save()?;
+                let end = if was_default {
+                    "; no context is used where none is named"
+                } else {
+                    ""
+                };
+                print(&format!("removed {}{end}\n", visible(&named.name)))
+            }
+        }
+    }
+}
+
+impl Add {
+    fn run(self) -> anyhow::Result<()> {
+        let given = given();
+        if !given.contains_key("url") {
+            bail!(CommandError::usage(
+                "a context needs a server: give --url, or set GOFAVORITES_URL"
+            ));
+        }
+
+        let mut file = ContextFile::open(&self.connection)?;
+        let values = given
+            .iter()
+            .map(|(name, given)| (*name, given.value.as_str()));
+        file.add(&self.name, values, self.replace)?;
+        file.save()?;
+
+        let name = visible(&self.name);
+        print(&format!("added {name} to {}\n", file.path().display()))
+    }
+}
+
+/// Returns what options and the environment of this process give.
+fn given() -> BTreeMap<&'static str, Given> {
+    let mut program = Cli::command();
+    program.build();
+    let arguments = in_order(&program, std::env::args_os().collect());
+    let mut command = &program;
+    let all = program.clone().get_matches_from(arguments);
+    let mut matches = &all;
+    while let Some((name, below)) = matches.subcommand() {
+        command = command.find_subcommand(name).unwrap_or(command);
+        matches = below;
+    }
+
+    FIELDS
+        .into_iter()
+        .filter_map(|name| Some((name, given_as(command, matches, name)?)))
+        .collect()
+}
+
+fn given_as(command: &clap::Command, matches: &ArgMatches, name: &str) -> Option<Given> {
+    let value = matches
+        .get_raw(name)?
+        .next()?
+        .to_string_lossy()
+        .into_owned();
+    if value.is_empty() {
+        return None;
+    }
+
+    let source = match matches.value_source(name)? {
+        ValueSource::CommandLine => format!("--{}", name.replace('_', "-")),
+        ValueSource::EnvVariable => {
+            let option = command
+                .get_arguments()
+                .find(|option| option.get_id() == name)?;
+            option.get_env()?.to_string_lossy().into_owned()
+        }
+        _ => return None,
+    };
+    Some(Given { value, source })
+}
+
+fn list(connection: &Connection) -> anyhow::Result<()> {
+    let contexts = connection.contexts()?;
+    if contexts.all.is_empty() {
+        return print("no contexts yet: `gofavorites context add NAME --url URL` adds one\n");
+    }
+
+    let rows = contexts.all.iter().map(|(name, place)| {
+        let is_default = contexts.default.as_ref() == Some(name);
+        let text = |value: &Option<String>| value.as_deref().map(visible).unwrap_or_default();
+        [
+            if is_default { "*" } else { "" }.to_owned(),
+            visible(name),
+            place.url.as_deref().map(without_user).unwrap_or_default(),
+            text(&place.user),
+            text(&place.shard),
+        ]
+    });
+    print(&table(["", "NAME", "URL", "USER", "SHARD"], rows))
+}
+
+fn show_in_force(connection: &Connection) -> anyhow::Result<()> {
+    let (name, place) = connection.named_context()?;
+    let mut given = given();
+    let credentials = connection.credentials_in_force(&place);
+    let has_token = given.contains_key("token") || given.contains_key("token_file");
+    let in_context = place.values();
+
+    let rows = FIELDS.into_iter().filter_map(|field| {
+        let (value, source) = match given.remove(field) {
+            Some(given) => (given.value, given.source),
+            None if !is_in_force(field, &credentials, has_token) => return None,
+            None => {
+                let context = name.as_deref().unwrap_or_default();
+                (
+                    in_context.get(field)?.clone(),
+                    format!("context {}", visible(context)),
+                )
+            }
+        };
+        let shown = match field {
+            _ if is_secret(field) => "(hidden)".to_owned(),
+            "url" => without_user(&value),
+            _ => visible(&value),
+        };
+        Some([field.to_owned(), shown, source])
+    });
+    let table = table(["WHAT", "VALUE", "FROM"], rows);
+
+    if table.lines().count() == 1 {
+        return print("nothing is in force: give --url, set GOFAVORITES_URL, or add a context\n");
+    }
+    print(&table)
+}
+
+/// Returns whether the context's value of a field counts: credentials and tokens that are given
+/// otherwise replace those of the context.
+fn is_in_force(field: &str, credentials: &Place, has_token: bool) -> bool {
+    match field {
+        "token" | "token_file" => !has_token,
+        "user" | "password" | "password_file" | "nats_token_file" | "nkey_file" | "creds" => {
+            credentials.values().contains_key(field)
+        }
+        _ => true,
+    }
+}
