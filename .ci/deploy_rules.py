@@ -208,7 +208,7 @@ def check_worker(where, document, spec, container, environment, settings):
         # Nothing expands a variable in a probe's command.
         if any("$" in word for word in command) or "--own" not in command:
             report(where, f"{probe} does not ask for this pod's worker")
-        if container[probe]["timeoutSeconds"] <= int(command[command.index("--timeout") + 1]):
+        if container[probe]["timeoutSeconds"] <= int(command[command.index("--timeout") + 1].removesuffix("s")):
             report(where, f"{probe} ends before the command does")
     for name in ("GOFAVORITES__WORKER__ID", "GOFAVORITES_URL", "GOFAVORITES_USER", "GOFAVORITES_PASSWORD_FILE"):
         if name not in environment:

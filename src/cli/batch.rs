@@ -80,23 +80,27 @@ impl Batch {
         }
     }
 
-    fn ops(&self) -> anyhow::Result<Vec<Value>> {
+    fn ops(&self) -> Result<Vec<Value>, CommandError> {
         let mut text = String::new();
-        if self.file.as_os_str() == "-" {
-            std::io::stdin().read_to_string(&mut text)?;
+        let read = if self.file.as_os_str() == "-" {
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
         } else {
-            text = std::fs::read_to_string(&self.file)
-                .with_context(|| format!("{} cannot be read", self.file.display()))?;
-        }
+            std::fs::read_to_string(&self.file)
+        };
+        let text = read.map_err(|error| {
+            CommandError::usage(format!("{} cannot be read: {error}", self.file.display()))
+        })?;
 
         parse_operations(&text)
     }
 }
 
 /// Parses a JSON list of operations, or one operation on each line.
-fn parse_operations(text: &str) -> anyhow::Result<Vec<Value>> {
+fn parse_operations(text: &str) -> Result<Vec<Value>, CommandError> {
     if text.trim_start().starts_with('[') {
-        return serde_json::from_str(text).context("not a list of operations in JSON");
+        return serde_json::from_str(text).map_err(|error| {
+            CommandError::usage(format!("not a list of operations in JSON: {error}"))
+        });
     }
 
     let lines = text
@@ -105,7 +109,9 @@ fn parse_operations(text: &str) -> anyhow::Result<Vec<Value>> {
         .filter(|(_, line)| !line.trim().is_empty());
     lines
         .map(|(index, line)| {
-            serde_json::from_str(line).with_context(|| format!("line {} is not JSON", index + 1))
+            serde_json::from_str(line).map_err(|error| {
+                CommandError::usage(format!("line {} is not JSON: {error}", index + 1))
+            })
         })
         .collect()
 }

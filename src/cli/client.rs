@@ -182,10 +182,13 @@ impl Connection {
         let prefix = text(self.prefix.as_ref()).or(context.prefix);
         let prefix = prefix.as_deref().unwrap_or("favorites");
         let mut client = client::Client::new(nats)?
-            .with_prefix(prefix)?
+            .with_prefix(prefix)
+            .map_err(|error| CommandError::usage(format!("--prefix: {error}")))?
             .until(deadline);
-        if let Some(shard) = self.shard.clone().or(context.shard) {
-            client = client.on_shard(&shard)?;
+        if let Some(shard) = text(self.shard.as_ref()).or(context.shard) {
+            client = client
+                .on_shard(&shard)
+                .map_err(|error| CommandError::usage(format!("--shard: {error}")))?;
         }
         if let Some(token) = token {
             client = client.with_token(token);

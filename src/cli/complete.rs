@@ -106,7 +106,9 @@ fn run<T>(future: impl Future<Output = anyhow::Result<T>>) -> Option<T> {
         .build()
         .ok()?;
 
-    runtime.block_on(timeout(TIME_LIMIT, future)).ok()?.ok()
+    // The time limit has to begin within the runtime.
+    let limited = async { timeout(TIME_LIMIT, future).await };
+    runtime.block_on(limited).ok()?.ok()
 }
 
 /// The command line that is being typed, as far as it can be read.

@@ -93,14 +93,9 @@ impl Context {
             Command::Add(add) => add.run(),
             Command::Rm(named) => {
                 let mut file = ContextFile::open(&named.connection)?;
-                let was_default = file.remove(&named.name)?;
+                file.remove(&named.name)?;
                 file.save()?;
-                let end = if was_default {
-                    "; no context is used where none is named"
-                } else {
-                    ""
-                };
-                print(&format!("removed {}{end}\n", visible(&named.name)))
+                print(&format!("removed {}\n", visible(&named.name)))
             }
         }
     }

@@ -91,22 +91,24 @@ impl ContextFile {
         Ok(())
     }
 
-    /// Removes a context, and returns whether it was used where none is named.
-    pub fn remove(&mut self, name: &str) -> anyhow::Result<bool> {
+    /// Removes a context. The one that is used where none is named goes last.
+    pub fn remove(&mut self, name: &str) -> anyhow::Result<()> {
         self.require(name)?;
-        if let Some(contexts) = self
-            .document
-            .get_mut("context")
-            .and_then(Item::as_table_like_mut)
-        {
-            contexts.remove(name);
+        let is_default = self.document.get("default").and_then(Item::as_str) == Some(name);
+        if is_default && self.names().count() > 1 {
+            bail!(CommandError::usage(format!(
+                "{name} is used where none is named: `context use` another one first"
+            )));
         }
 
-        let was_default = self.document.get("default").and_then(Item::as_str) == Some(name);
-        if was_default {
+        if is_default {
             self.document.remove("default");
         }
-        Ok(was_default)
+        let contexts = self.document.get_mut("context");
+        if let Some(contexts) = contexts.and_then(Item::as_table_like_mut) {
+            contexts.remove(name);
+        }
+        Ok(())
     }
 
     /// Writes the file, in one step, so that only its user can read it.

@@ -1,8 +1,9 @@
 //! A file that an editor opens, in a directory of its own that only its user can read.
 
 use anyhow::{Context as _, bail};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -44,7 +45,14 @@ impl Draft {
             "\n"
         };
 
-        fs::write(&self.file, format!("{remark}{text}{end}"))?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&self.file)?;
+        write!(file, "{remark}{text}{end}")?;
+        drop(file);
         run_editor(&self.file)?;
         let written = fs::read_to_string(&self.file).context("the draft cannot be read")?;
 

@@ -13,7 +13,7 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
   3  not found
   4  a condition is false: version_conflict, request_id_reused
   5  refused, and a retry will be too: bad_request, invalid_item, too_large and the like
-  6  not authorised: unauthenticated, forbidden
+  6  not authorised: unauthenticated, forbidden, or refused by NATS
   7  too much: quota_exceeded, rate_limited
   8  not now: NATS, the workers, or one of their dependencies is unavailable
   9  in doubt: the write may have been stored; repeat it with the same --request-id";

@@ -474,9 +474,15 @@ async fn no_batch_is_torn_when_two_shards_race() {
         .count();
     assert!(done > 0, "no batch was done");
 
+    // So many at once may be more than a busy machine answers in time: then nothing is written.
     for reply in &replies {
         assert!(
-            reply["error"].is_null() || reply["error"]["code"] == "overloaded",
+            [
+                &Value::Null,
+                &json!("overloaded"),
+                &json!("truth_unavailable")
+            ]
+            .contains(&&reply["error"]["code"]),
             "{reply}"
         );
     }

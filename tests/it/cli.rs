@@ -41,7 +41,7 @@ impl Person {
     }
 
     /// Returns the program with these arguments and a minimal environment.
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gofavorites"));
         command
             .args(arguments)
@@ -218,7 +218,7 @@ async fn a_refused_edit_is_not_lost() {
     let alice = Person::new(&world, &caller);
     caller.put_text("a", "note", "milk").await;
 
-    let mut edit = alice.connected(&["edit", "text", "note"]);
+    let mut edit = alice.connected(&["edit", "text", "note", "--whole"]);
     edit.env("EDITOR", "sed -i.bak s/text/txet/");
     let Outcome { code, err, .. } = alice.run(edit).await;
     assert_eq!(code, 5, "{err}");
@@ -273,7 +273,7 @@ async fn each_refusal_has_an_exit_code_and_says_what_to_fix() {
     assert!(invalid.contains("expected 5"), "{invalid}");
 
     let unknown_type = ["put", "instrument", &isin(1), "--type", "cheese"];
-    alice.fails(&unknown_type, 5).await;
+    alice.fails(&unknown_type, 2).await;
 
     let never_written = ["get", "text", "note", "--min-version", "9000000"];
     alice.fails(&never_written, 5).await;
@@ -320,7 +320,7 @@ async fn a_request_above_the_servers_limit_is_not_sent() {
     let editor = world.directory.join("long");
     write_program(
         &editor,
-        &format!("#!/bin/sh\ncat >\"$1\" <<END\n{{\"data\": {{\"text\": \"{long}\"}}}}\nEND\n"),
+        &format!("#!/bin/sh\ncat >\"$1\" <<END\n{long}\nEND\n"),
     );
 
     let mut edit = alice.connected(&["edit", "text", "note"]);
@@ -342,7 +342,7 @@ async fn a_bad_token_and_a_missing_worker_have_exit_codes() {
     let no_worker = alice.fails(&["list", "--shard", "z"], 8).await;
     assert!(no_worker.contains("is a worker running"), "{no_worker}");
 
-    let no_server = ["list", "--url", "nats://127.0.0.1:1", "--timeout", "1"];
+    let no_server = ["list", "--url", "nats://127.0.0.1:1", "--timeout", "1s"];
     alice.fails(&no_server, 8).await;
 
     let mut without_token = alice.connected(&["list"]);
@@ -509,7 +509,7 @@ async fn a_write_stays_in_doubt_until_a_reply_settles_it() {
         "x",
         "--replace",
         "--timeout",
-        "2",
+        "2s",
     ];
     let err = alice.fails(&put, 9).await;
 
@@ -575,7 +575,7 @@ async fn a_context_supplies_options_that_are_not_given() {
 
     let unknown = alice.command(&["list", "--context", "c"]);
     let Outcome { code, err, .. } = alice.run(unknown).await;
-    assert_eq!(code, 1, "{err}");
+    assert_eq!(code, 2, "{err}");
     assert!(err.contains("there is no context c"), "{err}");
 }
 
@@ -795,10 +795,10 @@ async fn a_batch_is_read_from_a_file_or_standard_input() {
     assert!(lines[2].ends_with("bread"), "{out}");
 
     fs::write(file, "{}\nx").expect("written");
-    let malformed = alice.fails(&["batch", file], 1).await;
+    let malformed = alice.fails(&["batch", file], 2).await;
     assert!(malformed.contains("line 2 is not JSON"), "{malformed}");
 
-    let missing = alice.fails(&["batch", "nowhere.json"], 1).await;
+    let missing = alice.fails(&["batch", "nowhere.json"], 2).await;
     assert!(missing.contains("cannot be read"), "{missing}");
 }
 

@@ -75,7 +75,7 @@ async fn start(world: &World, settings: &Settings) -> Worker {
 /// Runs `gofavorites version` with these arguments, and returns its exit code and what it printed.
 async fn version(arguments: &[impl AsRef<OsStr>]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
-        .args(["version", "--json", "--timeout", "5"])
+        .args(["version", "--json", "--timeout", "5s"])
         .args(arguments)
         .env_clear()
         .stdin(Stdio::null())

@@ -17,6 +17,7 @@ mod bad_input;
 mod batch;
 mod changes;
 mod cli;
+mod cli_input;
 mod cli_otp;
 mod client;
 mod cluster;

@@ -656,23 +656,23 @@ async fn owners_not_seen_for_some_days_are_evicted() {
     );
 
     let evict = async |days: &str, more: &[&str]| {
-        let arguments = [&["shard", "evict", "--days", days], more].concat();
+        let arguments = [&["shard", "evict", "--unseen-for", days], more].concat();
         world.run("a", &arguments).await
     };
 
-    let (code, text) = evict("30", &["--dry-run"]).await;
+    let (code, text) = evict("30d", &["--dry-run"]).await;
     assert_eq!(code, 0);
     assert_eq!(text, "2 owners have not been seen for 30 days\n");
 
-    let (code, text) = evict("30", &[]).await;
+    let (code, text) = evict("30d", &[]).await;
     assert_eq!(code, 0, "{text}");
     assert!(text.starts_with("2 owners un-hosted"), "{text}");
     assert_eq!(world.query("a", "select count(*) from owner"), "1");
 
-    let (today, _) = evict("0", &[]).await;
+    let (today, _) = evict("0d", &[]).await;
     assert_eq!(today, 2, "an owner seen today is not inactive");
-    let (within, _) = evict("7", &[]).await;
+    let (within, _) = evict("7d", &[]).await;
     assert_eq!(within, 2, "within retry.kept_h, which is 168 hours");
-    let (beyond, _) = evict("8", &["--dry-run"]).await;
+    let (beyond, _) = evict("8d", &["--dry-run"]).await;
     assert_eq!(beyond, 0, "beyond retry.kept_h");
 }

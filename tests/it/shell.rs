@@ -40,12 +40,21 @@ fn is_installed(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
 
+/// Returns a search path that has the program, which the scripts call.
+fn path() -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_gofavorites"));
+    let directory = program.parent().expect("a directory");
+
+    format!("{}:/usr/bin:/bin", directory.display())
+}
+
 /// Returns what bash proposes for the last of these words.
 fn complete(script: &Path, words: &[&str]) -> Vec<String> {
     let output = Command::new("bash")
         .args(["--norc", "-c", COMPLETE, "bash"])
         .args(words)
         .env("SCRIPT", script)
+        .env("PATH", path())
         .output()
         .expect("bash");
     let errors = String::from_utf8_lossy(&output.stderr);

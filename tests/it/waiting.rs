@@ -57,7 +57,7 @@ async fn each_command_waits_for_nats_and_postgres() {
     nats.cut();
     postgres.cut();
 
-    let evict = (&["shard", "evict", "--days", "90"][..], "worker");
+    let evict = (&["shard", "evict", "--unseen-for", "90d"][..], "worker");
     let mut running = Vec::new();
     for (arguments, user) in COMMANDS.into_iter().chain([evict]) {
         let mut command = command(&world, (arguments, user), &nats, &url);
