@@ -1,8 +1,10 @@
 //! The client of the commands: connects, sends requests, and turns refusals into errors for people.
 
+use super::connection_events::ConnectionEvents;
 use super::contexts::{Contexts, Place, read_private};
 use super::failed::CommandError;
 use super::nats_options::{NatsOptions, path, text};
+use super::secret_input::is_uri;
 use crate::client::{self, ChangeSet, ClientError, Position, Refused};
 use crate::wire::{Code, Operation};
 use anyhow::Context as _;
@@ -112,6 +114,15 @@ impl Connection {
 
     /// Connects to the service. The timeout starts here.
     pub async fn open(&self) -> anyhow::Result<Client> {
+        self.connect(None).await
+    }
+
+    /// Connects to the service, and says when the connection is lost and when it is back.
+    pub async fn open_and_tell(&self, events: &ConnectionEvents) -> anyhow::Result<Client> {
+        self.connect(Some(events.clone())).await
+    }
+
+    async fn connect(&self, events: Option<ConnectionEvents>) -> anyhow::Result<Client> {
         let timeout = Duration::from_secs(self.timeout);
         let deadline = Instant::now() + timeout;
         let context = self.context()?;
@@ -128,6 +139,12 @@ impl Connection {
             .connection_timeout(CONNECT_TIMEOUT_MAX.min(deadline - Instant::now()));
         if let Some(prefix) = self.nats.inbox_prefix(&context) {
             options = options.custom_inbox_prefix(prefix);
+        }
+        if let Some(events) = events {
+            options = options.event_callback(move |event| {
+                events.take(&event);
+                std::future::ready(())
+            });
         }
         let nats = options
             .connect(access.servers())
@@ -213,7 +230,7 @@ impl Client {
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
         let reply = self.client.ask(operation, body).await;
 
-        reply.map_err(|error| self.failed(operation, &error).into())
+        reply.map_err(|error| self.failed(operation, body, &error).into())
     }
 
     /// Sends a write under a request id. Repeats it while it is in doubt.
@@ -229,17 +246,17 @@ impl Client {
         }
 
         let reply = client.write(operation, body).await;
-        reply.map_err(|error| self.failed(operation, &error).into())
+        reply.map_err(|error| self.failed(operation, body, &error).into())
     }
 
     /// Fetches all changes since a position.
     pub async fn fetch_changes(&self, from: &Position) -> anyhow::Result<ChangeSet> {
         let changes = self.client.fetch_changes(from).await;
 
-        changes.map_err(|error| self.failed(Operation::Changes, &error).into())
+        changes.map_err(|error| self.failed(Operation::Changes, &Value::Null, &error).into())
     }
 
-    fn failed(&self, operation: Operation, error: &ClientError) -> CommandError {
+    fn failed(&self, operation: Operation, body: &Value, error: &ClientError) -> CommandError {
         let has_no_token = !self.client.has_token() && operation.needs_token();
 
         match error.refusal() {
@@ -250,7 +267,30 @@ impl Client {
                     ..refused.clone()
                 })
             }
+            Some(refused) if refused.is(Code::NotFound) && refused.field().is_none() => {
+                let message = match asked_for(operation, body) {
+                    Some(item) => format!("{}: {item}", refused.message),
+                    None => refused.message.clone(),
+                };
+                CommandError::refused(&Refused {
+                    message,
+                    ..refused.clone()
+                })
+            }
             _ => CommandError::from(error),
         }
     }
+}
+
+/// Returns what a request was about: kind and id of an item, or a tag. An id that looks like a
+/// secret in the wrong place is not repeated.
+fn asked_for(operation: Operation, body: &Value) -> Option<String> {
+    if operation == Operation::TagsRename {
+        return body["from"].as_str().map(str::to_owned);
+    }
+
+    let of_operation = operation.name().split_once('.').map(|(kind, _)| kind);
+    let kind = body["kind"].as_str().or(of_operation)?;
+    let id = body["id"].as_str().filter(|id| !is_uri(id))?;
+    Some(format!("{kind} {id}"))
 }

@@ -1,7 +1,7 @@
 //! `gofavorites completions`: a script with which a shell completes this program's commands.
 
 use super::Cli;
-use super::show::print;
+use super::output::print;
 use clap::{Args, CommandFactory as _};
 use clap_complete::{Shell, generate};
 

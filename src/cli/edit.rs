@@ -1,7 +1,7 @@
 //! `gofavorites edit`: opens an item in an editor, and stores what was written.
 
 use super::client::Connection;
-use super::show::{kept, print};
+use super::output::{kept, note, print};
 use crate::wire::Operation;
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -67,7 +67,7 @@ impl Edit {
             Err(error) => {
                 draft.keep = true;
                 // Not part of the error, because the error's type determines the exit code.
-                eprintln!("what you wrote is in {}", draft.path.display());
+                note(&format!("what you wrote is in {}", draft.path.display()));
                 Err(error)
             }
         }

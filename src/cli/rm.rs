@@ -1,7 +1,7 @@
 //! `gofavorites rm`: deletes an item.
 
 use super::client::Connection;
-use super::show::{plain, print, print_json};
+use super::output::{Output, plain};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::json;
@@ -24,9 +24,8 @@ pub(super) struct Rm {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -46,15 +45,14 @@ impl Rm {
             .write(Operation::Delete, &body, self.request_id.as_deref())
             .await?;
 
-        if self.json {
-            return print_json(&reply);
-        }
         let item = &reply["item"];
-        print(&format!(
-            "deleted {} {} at version {}\n",
-            plain(&item["kind"]),
-            plain(&item["id"]),
-            item["version"]
-        ))
+        self.output.print(&reply, |_| {
+            format!(
+                "deleted {} {} at version {}\n",
+                plain(&item["kind"]),
+                plain(&item["id"]),
+                item["version"]
+            )
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! `gofavorites version`: prints the build of this program, and of the service.
 
 use super::client::Connection;
-use super::show::{print, print_json};
+use super::output::Output;
 use crate::build::BuildInfo;
 use crate::wire::Operation;
 use clap::Args;
@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 /// Show the version of this program and, if a server is named, of the worker that answers.
 #[derive(Args)]
 pub(super) struct Version {
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -26,28 +25,23 @@ impl Version {
             None
         };
 
-        if self.json {
-            let client = json!({
+        let part = |key: &str| reply.as_ref().map(|reply| reply[key].clone());
+        let builds = json!({
+            "client": {
                 "version": own.version,
                 "commit": own.commit,
                 "built_at": own.built_at,
-            });
-            let part = |key: &str| reply.as_ref().map(|reply| reply[key].clone());
-            return print_json(&json!({
-                "client": client,
-                "service": part("service"),
-                "shard": part("shard"),
-            }));
-        }
-
-        let mut lines = format!(
-            "client   {} {} commit {} built {}\n",
-            own.name, own.version, own.commit, own.built_at
-        );
-        if let Some(reply) = reply {
-            lines += &format_service(&reply);
-        }
-        print(&lines)
+            },
+            "service": part("service"),
+            "shard": part("shard"),
+        });
+        self.output.print(&builds, |_| {
+            let client = format!(
+                "client   {} {} commit {} built {}\n",
+                own.name, own.version, own.commit, own.built_at
+            );
+            client + &reply.as_ref().map(format_service).unwrap_or_default()
+        })
     }
 }
 
