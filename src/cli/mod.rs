@@ -64,8 +64,13 @@ pub struct Cli {
     #[command(subcommand)]
     command: Command,
     /// When to print colours; auto: on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    color: clap::ColorChoice,
+    #[arg(
+        long = "color",
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    colour: clap::ColorChoice,
     /// Whether errors are printed as JSON too.
     #[arg(skip)]
     json_errors: bool,

@@ -4,6 +4,7 @@
 
 use crate::cli::{Outcome, Person, next_line};
 use crate::harness::{World, isin};
+use crate::readme::{blocks, section, text};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use serde_json::{Value, json};
 use std::fs::File;
@@ -38,7 +39,7 @@ impl OnTerminal {
         let stream = || Stdio::from(slave.try_clone().expect("cloned"));
 
         command
-            .env("TERM", "xterm-256color")
+            .env("TERM", "xterm")
             .stdin(stream())
             .stdout(stream())
             .stderr(stream())
@@ -241,8 +242,8 @@ async fn programs_choose_the_form() {
     let template = "template={kind}/{id}: {data.name}|{tags}";
     let lines = alice.succeeds(&["list", "-o", template]).await;
     assert!(lines.starts_with(&format!("instrument/{instrument}: 漢字 Ünïcödé|tech\n")));
-    let unknown = alice.fails(&["list", "-o", "template={nmae}"], 2).await;
-    assert!(unknown.contains("there is no field {nmae}"), "{unknown}");
+    let unknown = alice.fails(&["list", "-o", "template={nope}"], 2).await;
+    assert!(unknown.contains("there is no field {nope}"), "{unknown}");
     alice.fails(&["list", "-o", "xml"], 2).await;
     alice.fails(&["list", "--json", "-o", "json"], 2).await;
 
@@ -278,6 +279,34 @@ async fn programs_choose_the_form() {
         .succeeds(&["list", "--tag", "tech", "-o", "ids"])
         .await;
     assert_eq!(tagged, format!("instrument {instrument}\n"));
+}
+
+/// Goal: the ids that one command prints are the arguments of another one, as docs/client.md has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn ids_are_arguments_of_other_commands() {
+    let (_world, _worker, alice) = platform_with_items().await;
+    let document = text("docs/client.md");
+    let commands = section(&document, "Output");
+    let (_, commands) = blocks(commands)
+        .into_iter()
+        .find(|(language, _)| language == "sh")
+        .expect("commands");
+    let commands = commands.replace("gofavorites", env!("CARGO_BIN_EXE_gofavorites"));
+    let put = ["put", "text", "it's here", "--tag", "old"];
+    alice.succeeds(&put).await;
+
+    let connected = alice.connected(&[]);
+    let variables = connected.as_std().get_envs();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-euc", &commands])
+        .env_clear()
+        .envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    let Outcome { code, out, err } = alice.run(shell).await;
+
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains(&format!("{} 漢字", isin(1))), "{out}");
+    assert!(out.contains("deleted text it's here at version "), "{out}");
 }
 
 /// Goal: an error names what it is about and its request, and is JSON where the output is.

@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn what_no_item_has_is_refused() {
         for (template, part) in [
-            ("{nmae}", "there is no field {nmae}"),
-            ("{data.nmae}", "{data.nmae}"),
+            ("{nope}", "there is no field {nope}"),
+            ("{data.nope}", "{data.nope}"),
             ("{}", "there is no field {}"),
             ("{kind", "without its }"),
             ("kind}", "without its {"),
