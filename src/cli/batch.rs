@@ -2,7 +2,7 @@
 
 use super::client::Connection;
 use super::failed::CommandError;
-use super::show::{kept, plain, print, print_json};
+use super::output::{Output, kept, plain};
 use crate::client::Refused;
 use crate::wire::Operation;
 use anyhow::Context as _;
@@ -33,9 +33,8 @@ pub(super) struct Batch {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -56,15 +55,11 @@ impl Batch {
             .as_array()
             .context("the reply has no results")?;
 
-        if self.json {
-            print_json(&reply)?;
-        } else {
-            let lines = results
-                .iter()
-                .enumerate()
-                .map(|(number, result)| format_result(number, result));
-            print(&lines.collect::<String>())?;
-        }
+        let lines = results
+            .iter()
+            .enumerate()
+            .map(|(number, result)| format_result(number, result));
+        self.output.print(&reply, |_| lines.collect())?;
 
         // The first operation that was refused determines the exit code.
         let refused = results

@@ -2,15 +2,18 @@
 //! as they happen.
 
 use super::client::Connection;
+use super::connection_events::ConnectionEvents;
 use super::failed::is_transient;
-use super::show::{plain, print, print_json, summary, table, visible, warn_if_stale};
+use super::output::{
+    Cell, Column, Output, Screen, Table, note, plain, print, visible, warn, warn_if_stale, what,
+};
 use crate::client::Position;
 use crate::telemetry::error_chain;
 use clap::Args;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 /// How often `watch` asks without a notification: notifications are best effort, and one may be
 /// lost.
@@ -20,7 +23,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(15);
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites changes
-  gofavorites changes --since 42 --json
+  gofavorites changes --since 42 -o json
   gofavorites changes --since 42 --epoch Zx81kQ")]
 pub(super) struct Changes {
     /// Only changes after this version
@@ -29,9 +32,8 @@ pub(super) struct Changes {
     /// The epoch that was printed with that version: the bucket's history that it belongs to
     #[arg(long)]
     epoch: Option<String>,
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -48,9 +50,8 @@ pub(super) struct Watch {
     /// The epoch that was printed with that version: the bucket's history that it belongs to
     #[arg(long, requires = "since")]
     epoch: Option<String>,
-    /// Print each change as a line of JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -76,35 +77,34 @@ impl Changes {
         let position = &changes.position;
 
         warn_if_stale(&json!({"stale": changes.stale}));
-        if self.json {
-            return print_json(&json!({
-                "items": changes.items,
-                "owner_version": position.version,
-                "epoch": position.epoch,
-                "stale": changes.stale,
-            }));
-        }
-
-        if changes.items.is_empty() {
-            print(&format!(
-                "nothing changed since {}: you are at version {}\n",
-                from.version, position.version
-            ))?;
-        } else {
-            print(&table(
-                ["VERSION", "KIND", "ID", "WHAT", "UPDATED"],
-                changes.items.iter().map(row),
-            ))?;
-        }
+        let reply = json!({
+            "items": changes.items,
+            "owner_version": position.version,
+            "epoch": position.epoch,
+            "stale": changes.stale,
+        });
+        self.output.print(&reply, |screen| {
+            if changes.items.is_empty() {
+                return format!(
+                    "nothing changed since {}: you are at version {}\n",
+                    from.version, position.version
+                );
+            }
+            let rows = changes.items.iter().map(row);
+            Table::new(columns()).with_rows(rows).format(screen)
+        })?;
         // The standard output has the changes alone, so that a program can read the table.
-        eprintln!("{}", continuation(position));
+        if self.output.is_by_line() {
+            note(&continuation(position));
+        }
         Ok(())
     }
 }
 
 impl Watch {
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut client = self.connection.open().await?;
+        let events = ConnectionEvents::default();
+        let mut client = self.connection.open_and_tell(&events).await?;
         let from = Position {
             version: self.since.unwrap_or_default(),
             epoch: self.epoch.clone(),
@@ -116,10 +116,14 @@ impl Watch {
         client.nats().flush().await?;
 
         let mut position = first.position;
+        self.print_heading()?;
         if self.since.is_some() {
             self.print_items(&first.items)?;
         }
-        eprintln!("watching from version {}; Ctrl-C ends it", position.version);
+        note(&format!(
+            "watching from version {}; Ctrl-C ends it",
+            position.version
+        ));
 
         loop {
             match client.fetch_changes(&position).await {
@@ -129,47 +133,92 @@ impl Watch {
                 }
                 // Only a refusal that will not pass ends the command.
                 Err(error) if is_transient(&error) => {
-                    eprintln!("gofavorites: {}; trying again", error_chain(&error));
+                    warn(&format!("{}; trying again", error_chain(&error)));
                 }
                 Err(error) => return Err(error),
             }
 
-            let notification = timeout(POLL_INTERVAL, notifications.next()).await;
+            // While there was no connection, notifications were lost.
+            let has_ended = tokio::select! {
+                notification = notifications.next() => notification.is_none(),
+                () = events.wait_until_back() => false,
+                () = sleep(POLL_INTERVAL) => false,
+            };
             client.restart_timeout();
-            anyhow::ensure!(
-                !matches!(notification, Ok(None)),
-                "the connection is closed"
-            );
+            anyhow::ensure!(!has_ended, "the connection is closed");
         }
+    }
+
+    /// Prints the heading of the changes that follow, if a person reads them.
+    fn print_heading(&self) -> anyhow::Result<()> {
+        let screen = Screen::new();
+        if !self.output.is_text() || !screen.is_terminal() {
+            return Ok(());
+        }
+
+        print(&Table::new(live_columns()).format_heading(&screen))
     }
 
     fn print_items(&self, items: &[Value]) -> anyhow::Result<()> {
         for item in items {
-            let line = if self.json {
-                item.to_string()
-            } else {
-                row(item).join("  ")
-            };
-            print(&format!("{line}\n"))?;
+            self.output.print_next(item, |screen| {
+                if screen.is_terminal() {
+                    let table = Table::new(live_columns());
+                    return table.with_rows([live_row(item)]).format_rows(screen);
+                }
+                let cells: Vec<String> = row(item).iter().map(ToString::to_string).collect();
+                cells.join("  ") + "\n"
+            })?;
         }
 
         Ok(())
     }
 }
 
-/// An item's row in the table.
-fn row(item: &Value) -> [String; 5] {
-    let what = if item["deleted"] == true {
-        "deleted".to_owned()
-    } else {
-        summary(item)
-    };
-
+/// The columns of the table.
+fn columns() -> [Column; 5] {
     [
-        plain(&item["version"]),
-        plain(&item["kind"]),
-        plain(&item["id"]),
-        what,
-        plain(&item["updated_at"]),
+        Column::numbers("VERSION"),
+        Column::words("KIND"),
+        Column::words("ID"),
+        Column::free_text("WHAT"),
+        Column::times("UPDATED"),
+    ]
+}
+
+/// An item's row in the table.
+fn row(item: &Value) -> Vec<Cell> {
+    vec![
+        plain(&item["version"]).into(),
+        plain(&item["kind"]).into(),
+        plain(&item["id"]).into(),
+        what(item),
+        plain(&item["updated_at"]).into(),
+    ]
+}
+
+/// The columns of changes that come one by one. What comes later is not known, so they are as wide
+/// as most entries are.
+fn live_columns() -> [Column; 5] {
+    [
+        Column::words("TIME").at_least("17:54:19Z".len()),
+        Column::numbers("VERSION").at_least("1000000".len()),
+        Column::words("KIND").at_least("instrument".len()),
+        Column::words("ID").at_least("US0378331005".len()),
+        Column::free_text("WHAT"),
+    ]
+}
+
+/// An item's row among the changes that come one by one.
+fn live_row(item: &Value) -> Vec<Cell> {
+    let updated = plain(&item["updated_at"]);
+    let time = updated.get(11..19).map(|time| format!("{time}Z"));
+
+    vec![
+        time.unwrap_or(updated).into(),
+        plain(&item["version"]).into(),
+        plain(&item["kind"]).into(),
+        plain(&item["id"]).into(),
+        what(item),
     ]
 }

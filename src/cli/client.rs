@@ -2,12 +2,14 @@
 
 use super::arguments::CONNECTION;
 use super::complete::{complete_contexts, complete_shards};
+use super::connection_events::ConnectionEvents;
 use super::contexts::{Contexts, Place, default_file, read_private};
 use super::denied::Denied;
 use super::duration::time_limit;
 use super::failed::CommandError;
 use super::in_flags::in_flags;
 use super::nats_options::{NatsOptions, path, text};
+use super::secret_input::is_uri;
 use crate::client::{self, ChangeSet, ClientError, Position, Refused};
 use crate::wire::{Code, Operation};
 use clap::Args;
@@ -149,6 +151,15 @@ impl Connection {
 
     /// Connects to the service. The timeout starts here.
     pub async fn open(&self) -> anyhow::Result<Client> {
+        self.connect(None).await
+    }
+
+    /// Connects to the service, and says when the connection is lost and when it is back.
+    pub async fn open_and_tell(&self, events: &ConnectionEvents) -> anyhow::Result<Client> {
+        self.connect(Some(events.clone())).await
+    }
+
+    async fn connect(&self, events: Option<ConnectionEvents>) -> anyhow::Result<Client> {
         let timeout = self.timeout;
         let deadline = Instant::now() + timeout;
         let context = self.context()?;
@@ -167,6 +178,9 @@ impl Connection {
                 let denied = denied.clone();
                 move |event| {
                     denied.note(&event);
+                    if let Some(events) = &events {
+                        events.take(&event);
+                    }
                     std::future::ready(())
                 }
             })
@@ -253,7 +267,7 @@ impl Client {
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
         let reply = self.or_denied(self.client.ask(operation, body)).await?;
 
-        reply.map_err(|error| self.failed(operation, &error).into())
+        reply.map_err(|error| self.failed(operation, body, &error).into())
     }
 
     /// Sends a write under a request id. Repeats it while it is in doubt.
@@ -269,14 +283,14 @@ impl Client {
         }
 
         let reply = self.or_denied(client.write(operation, body)).await?;
-        reply.map_err(|error| self.failed(operation, &error).into())
+        reply.map_err(|error| self.failed(operation, body, &error).into())
     }
 
     /// Fetches all changes since a position.
     pub async fn fetch_changes(&self, from: &Position) -> anyhow::Result<ChangeSet> {
         let changes = self.or_denied(self.client.fetch_changes(from)).await?;
 
-        changes.map_err(|error| self.failed(Operation::Changes, &error).into())
+        changes.map_err(|error| self.failed(Operation::Changes, &Value::Null, &error).into())
     }
 
     /// Returns the result of a request, or the error that NATS does not let it through.
@@ -287,7 +301,7 @@ impl Client {
         }
     }
 
-    fn failed(&self, operation: Operation, error: &ClientError) -> CommandError {
+    fn failed(&self, operation: Operation, body: &Value, error: &ClientError) -> CommandError {
         let has_no_token = !self.client.has_token() && operation.needs_token();
 
         match error.refusal() {
@@ -298,10 +312,33 @@ impl Client {
                     ..refused.clone()
                 })
             }
+            Some(refused) if refused.is(Code::NotFound) && refused.field().is_none() => {
+                let message = match asked_for(operation, body) {
+                    Some(item) => format!("{}: {item}", refused.message),
+                    None => refused.message.clone(),
+                };
+                CommandError::refused(&Refused {
+                    message,
+                    ..refused.clone()
+                })
+            }
             Some(refused) if !self.is_in_words_of_the_wire && operation != Operation::Batch => {
                 CommandError::refused(&in_flags(refused))
             }
             _ => CommandError::from(error),
         }
     }
+}
+
+/// Returns what a request was about: kind and id of an item, or a tag. An id that looks like a
+/// secret in the wrong place is not repeated.
+fn asked_for(operation: Operation, body: &Value) -> Option<String> {
+    if operation == Operation::TagsRename {
+        return body["from"].as_str().map(str::to_owned);
+    }
+
+    let of_operation = operation.name().split_once('.').map(|(kind, _)| kind);
+    let kind = body["kind"].as_str().or(of_operation)?;
+    let id = body["id"].as_str().filter(|id| !is_uri(id))?;
+    Some(format!("{kind} {id}"))
 }

@@ -2,9 +2,9 @@
 
 use super::client::Connection;
 use super::complete::complete_ids;
+use super::output::{Output, note, output_secret, print};
 use super::secret_input::SecretInput;
 use super::secret_put::SecretPut;
-use super::show::{output_secret, print, print_json, print_kept};
 use crate::wire::Operation;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -62,9 +62,8 @@ struct Add {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -81,9 +80,8 @@ struct Take {
     /// The request id: the same id returns the same code, however often it is sent
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -117,25 +115,26 @@ impl Add {
             .write(Operation::CodesAdd, &body, self.request_id.as_deref())
             .await?;
 
-        print_kept(&reply, self.json)
+        self.output.print_kept(&reply)
     }
 }
 
 impl Take {
     async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let body = json!({"id": self.id});
         let reply = self
             .connection
             .write(Operation::CodesTake, &body, self.request_id.as_deref())
             .await?;
 
-        if self.json {
-            return print_json(&reply);
+        if !self.output.is_text() {
+            return self.output.print(&reply, |_| String::new());
         }
         print(&output_secret(&reply["code"]))?;
         print("\n")?;
         // The standard output has the code alone, so that a program can read it.
-        eprintln!("{} left", reply["remaining"]);
+        note(&format!("{} left", reply["remaining"]));
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! `gofavorites completions`: a script with which a shell completes this program's commands.
 
 use super::complete::VARIABLE;
-use super::show::print;
+use super::output::print;
 use anyhow::Context as _;
 use clap::Args;
 use clap_complete::Shell;

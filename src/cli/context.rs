@@ -6,10 +6,11 @@ use super::client::Connection;
 use super::context_file::ContextFile;
 use super::contexts::{FIELDS, Place, is_secret, without_user};
 use super::failed::CommandError;
-use super::show::{print, table, visible};
+use super::output::{Column, Output, Table, print, visible};
 use anyhow::bail;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, Subcommand};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Name places and users, so that you need not type them: list the contexts, choose one, add and
@@ -45,6 +46,8 @@ enum Command {
 #[derive(Args)]
 struct Ls {
     #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
     connection: Connection,
 }
 
@@ -79,8 +82,8 @@ struct Given {
 impl Context {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Ls(ls) => list(&ls.connection),
-            Command::Show(show) => show_in_force(&show.connection),
+            Command::Ls(ls) => ls.list(),
+            Command::Show(show) => show.show_in_force(),
             Command::Use(named) => {
                 let mut file = ContextFile::open(&named.connection)?;
                 file.set_default(&named.name)?;
@@ -164,58 +167,80 @@ fn given_as(command: &clap::Command, matches: &ArgMatches, name: &str) -> Option
     Some(Given { value, source })
 }
 
-fn list(connection: &Connection) -> anyhow::Result<()> {
-    let contexts = connection.contexts()?;
-    if contexts.all.is_empty() {
-        return print("no contexts yet: `gofavorites context add NAME --url URL` adds one\n");
-    }
+impl Ls {
+    fn list(&self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
+        let contexts = self.connection.contexts()?;
 
-    let rows = contexts.all.iter().map(|(name, place)| {
-        let is_default = contexts.default.as_ref() == Some(name);
-        let text = |value: &Option<String>| value.as_deref().map(visible).unwrap_or_default();
-        [
-            if is_default { "*" } else { "" }.to_owned(),
-            visible(name),
-            place.url.as_deref().map(without_user).unwrap_or_default(),
-            text(&place.user),
-            text(&place.shard),
-        ]
-    });
-    print(&table(["", "NAME", "URL", "USER", "SHARD"], rows))
-}
+        let entry = |(name, place): (&String, &Place)| {
+            json!({
+                "name": name,
+                "default": contexts.default.as_ref() == Some(name),
+                "url": place.url.as_deref().map(without_user),
+                "user": place.user,
+                "shard": place.shard,
+            })
+        };
+        let entries: Vec<Value> = contexts.all.iter().map(entry).collect();
 
-fn show_in_force(connection: &Connection) -> anyhow::Result<()> {
-    let (name, place) = connection.named_context()?;
-    let mut given = given();
-    let credentials = connection.credentials_in_force(&place);
-    let has_token = given.contains_key("token") || given.contains_key("token_file");
-    let in_context = place.values();
-
-    let rows = FIELDS.into_iter().filter_map(|field| {
-        let (value, source) = match given.remove(field) {
-            Some(given) => (given.value, given.source),
-            None if !is_in_force(field, &credentials, has_token) => return None,
-            None => {
-                let context = name.as_deref().unwrap_or_default();
-                (
-                    in_context.get(field)?.clone(),
-                    format!("context {}", visible(context)),
-                )
+        self.output.print(&json!({"contexts": entries}), |screen| {
+            if entries.is_empty() {
+                let none = "no contexts yet: `gofavorites context add NAME --url URL` adds one\n";
+                return none.to_owned();
             }
-        };
-        let shown = match field {
-            _ if is_secret(field) => "(hidden)".to_owned(),
-            "url" => without_user(&value),
-            _ => visible(&value),
-        };
-        Some([field.to_owned(), shown, source])
-    });
-    let table = table(["WHAT", "VALUE", "FROM"], rows);
-
-    if table.lines().count() == 1 {
-        return print("nothing is in force: give --url, set GOFAVORITES_URL, or add a context\n");
+            let columns = ["", "NAME", "URL", "USER", "SHARD"].map(Column::words);
+            let rows = entries.iter().map(|entry| {
+                let mark = if entry["default"] == true { "*" } else { "" };
+                let texts = ["name", "url", "user", "shard"]
+                    .map(|field| visible(entry[field].as_str().unwrap_or_default()).into());
+                std::iter::once(mark.into()).chain(texts).collect()
+            });
+            Table::new(columns).with_rows(rows).format(screen)
+        })
     }
-    print(&table)
+
+    fn show_in_force(&self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
+        let (name, place) = self.connection.named_context()?;
+        let credentials = self.connection.credentials_in_force(&place);
+        let mut given = given();
+        let has_token = given.contains_key("token") || given.contains_key("token_file");
+        let in_context = place.values();
+
+        let values = FIELDS.into_iter().filter_map(|field| {
+            let (value, source) = match given.remove(field) {
+                Some(given) => (given.value, given.source),
+                None if !is_in_force(field, &credentials, has_token) => return None,
+                None => {
+                    let context = name.as_deref().unwrap_or_default();
+                    (in_context.get(field)?.clone(), format!("context {context}"))
+                }
+            };
+            let shown = match field {
+                _ if is_secret(field) => "(hidden)".to_owned(),
+                "url" => without_user(&value),
+                _ => value,
+            };
+            Some(json!({"what": field, "value": shown, "from": source}))
+        });
+        let values: Vec<Value> = values.collect();
+
+        self.output.print(&json!({"values": values}), |screen| {
+            if values.is_empty() {
+                let none =
+                    "nothing is in force: give --url, set GOFAVORITES_URL, or add a context\n";
+                return none.to_owned();
+            }
+            let columns = ["WHAT", "VALUE", "FROM"].map(Column::words);
+            let rows = values.iter().map(|value| {
+                let texts = ["what", "value", "from"];
+                texts
+                    .map(|field| visible(value[field].as_str().unwrap_or_default()).into())
+                    .into()
+            });
+            Table::new(columns).with_rows(rows).format(screen)
+        })
+    }
 }
 
 /// Returns whether the context's value of a field counts: credentials and tokens that are given

@@ -1,7 +1,7 @@
 //! The file of contexts: named addresses and credentials, so that callers need not type them.
 
 use super::failed::CommandError;
-use super::show::visible;
+use super::output::visible;
 use crate::nats::{Credentials, Secret};
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};

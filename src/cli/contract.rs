@@ -1,6 +1,6 @@
 //! `gofavorites contract`: the contract for machines, made of the tables that serve requests.
 
-use super::show::{print, print_json};
+use super::output::{print, print_json};
 use crate::wire::{document, yaml};
 use clap::{Args, ValueEnum};
 

@@ -2,7 +2,7 @@
 //! reply that cannot come.
 
 use super::failed::CommandError;
-use super::show::visible;
+use super::output::visible;
 use async_nats::{Event, ServerError};
 use tokio::sync::watch;
 

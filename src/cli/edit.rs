@@ -4,7 +4,7 @@ use super::client::Connection;
 use super::draft::Draft;
 use super::failed::refusal;
 use super::item_name::ItemName;
-use super::show::{kept, print, summary, visible};
+use super::output::{kept, note, print, summary, visible};
 use crate::telemetry::error_chain;
 use crate::wire::{Code, Operation};
 use anyhow::{Context as _, bail};
@@ -60,7 +60,7 @@ impl Edit {
                 Some(error) if edited == text => {
                     let file = draft.keep();
                     // Not part of the error, because the error's type determines the exit code.
-                    eprintln!("what you wrote is in {}", file.display());
+                    note(&format!("what you wrote is in {}", file.display()));
                     return Err(error);
                 }
                 None if edited == before => return print("nothing changed\n"),

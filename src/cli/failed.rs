@@ -1,6 +1,6 @@
 //! Errors of commands: the message for a person, and the exit code for a script.
 
-use super::show::visible;
+use super::output::visible;
 use crate::client::{ClientError, Refused};
 use crate::wire::Code;
 use std::time::Duration;

@@ -4,7 +4,9 @@ use super::client::Connection;
 use super::failed::CommandError;
 use super::freshness::Freshness;
 use super::item_name::ItemName;
-use super::show::{for_output, plain, print, print_json, visible, warn_if_stale};
+use super::output::{
+    Output, Screen, for_output, labelled, moment, plain, print, tags, visible, warn_if_stale,
+};
 use crate::wire::Operation;
 use anyhow::bail;
 use clap::Args;
@@ -23,11 +25,10 @@ pub(super) struct Get {
     reveal: bool,
     #[command(flatten)]
     freshness: Freshness,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     /// Print only the text of a text, as it is
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "output"])]
     raw: bool,
     #[command(flatten)]
     connection: Connection,
@@ -44,25 +45,22 @@ impl Get {
         let reply = self.connection.ask(Operation::Get, &body).await?;
 
         warn_if_stale(&reply);
-        if self.json {
-            return print_json(&reply);
-        }
         if self.raw {
             let Some(text) = reply["item"]["data"]["text"].as_str() else {
                 bail!(CommandError::usage("--raw is for the kind text"));
             };
             return print(&for_output(text));
         }
-        let text: String = fields(&reply["item"])
-            .into_iter()
-            .map(|(name, value)| format!("{name:<12} {value}\n"))
-            .collect();
-        print(&text)
+        self.output.print(&reply, |screen| {
+            let fields = fields(&reply["item"], screen).into_iter();
+            let lines = fields.map(|(name, value)| labelled(&name, &value, screen));
+            lines.collect()
+        })
     }
 }
 
 /// Returns the names and values of an item's fields, in the order in which they are printed.
-fn fields(item: &Value) -> Vec<(String, String)> {
+fn fields(item: &Value, screen: &Screen) -> Vec<(String, String)> {
     let mut fields = Vec::new();
     for key in ["kind", "id"] {
         fields.push((key.to_owned(), plain(&item[key])));
@@ -83,16 +81,15 @@ fn fields(item: &Value) -> Vec<(String, String)> {
         fields.push(("data".to_owned(), reason.to_owned()));
     }
 
-    let tags: Vec<String> = item["tags"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(plain)
-        .collect();
-    fields.push(("tags".to_owned(), tags.join(", ")));
-
-    for key in ["version", "created_at", "updated_at"] {
-        fields.push((key.to_owned(), plain(&item[key])));
+    fields.push(("tags".to_owned(), tags(item)));
+    fields.push(("version".to_owned(), plain(&item["version"])));
+    for key in ["created_at", "updated_at"] {
+        let time = plain(&item[key]);
+        let shown = match moment(&time, screen) {
+            age if screen.is_terminal() => format!("{time} ({age})"),
+            _ => time,
+        };
+        fields.push((key.to_owned(), shown));
     }
 
     fields
@@ -122,7 +119,7 @@ mod tests {
     fn each_entry_of_a_list_has_its_row() {
         let item = json!({"data": {"codes": ["one", "two"], "taken": []}});
 
-        let shown = fields(&item);
+        let shown = fields(&item, &Screen::pipe());
 
         let row = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
@@ -135,7 +132,7 @@ mod tests {
     fn each_line_of_a_text_has_its_row() {
         let item = json!({"data": {"text": "milk\n\nred\u{1b}[31m\n"}});
 
-        let shown = fields(&item);
+        let shown = fields(&item, &Screen::pipe());
 
         let row = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(

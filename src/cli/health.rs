@@ -2,10 +2,17 @@
 
 use super::client::Connection;
 use super::failed::CommandError;
-use super::show::{plain, print, print_json};
-use super::workers::fetch_statistics;
+use super::output::{
+    Cell, Column, Output, Screen, Table, grouped, plain, print_json, span, state_style, visible,
+};
+use super::workers::{fetch_statistics, format_reasons};
+use crate::domain::Timestamp;
 use clap::Args;
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How many digits of a commit name it to people.
+const COMMIT_DIGITS: usize = 7;
 
 /// Show whether workers answer, and which of their dependencies do not.
 ///
@@ -24,18 +31,18 @@ pub(super) struct Health {
     /// Only the worker of this environment: the one that GOFAVORITES__WORKER__ID names
     #[arg(long, conflicts_with = "worker")]
     own: bool,
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
 
 impl Health {
     pub async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let result = self.fetch().await;
         let any_answered = result.as_ref().is_ok_and(|workers| !workers.is_empty());
-        if self.json && !any_answered {
+        if self.output.is_json() && !any_answered {
             print_json(&json!({ "workers": [] }))?;
         }
 
@@ -44,15 +51,10 @@ impl Health {
             return Err(CommandError::unavailable("unhealthy: no worker answers").into());
         }
 
-        if self.json {
-            let workers: Vec<Value> = workers
-                .iter()
-                .map(|worker| json!({"id": worker["id"], "data": worker["data"]}))
-                .collect();
-            print_json(&json!({ "workers": workers }))?;
-        } else {
-            print(&workers.iter().map(format_worker).collect::<String>())?;
-        }
+        let shown: Vec<Value> = workers.iter().map(to_json).collect();
+        let reply = json!({ "workers": shown });
+        self.output
+            .print(&reply, |screen| format_workers(&workers, screen))?;
 
         let is_unhealthy = |worker: &Value| worker["data"]["state"] == "unhealthy";
         if workers.iter().all(is_unhealthy) {
@@ -83,22 +85,67 @@ fn own_id() -> Result<String, CommandError> {
         .ok_or_else(|| CommandError::usage("--own: GOFAVORITES__WORKER__ID is not set"))
 }
 
-/// Returns a worker's line, and a line for each reason why it is degraded.
-fn format_worker(worker: &Value) -> String {
+/// Returns what programs get of a worker.
+fn to_json(worker: &Value) -> Value {
+    json!({
+        "id": worker["id"],
+        "version": worker["version"],
+        "commit": worker["metadata"]["commit"],
+        "started": worker["started"],
+        "data": worker["data"],
+    })
+}
+
+/// Returns the table of workers, and a line for each reason why one is not healthy.
+fn format_workers(workers: &[Value], screen: &Screen) -> String {
+    let columns = [
+        Column::words("SHARD"),
+        Column::free_text("WORKER"),
+        Column::words("STATE"),
+        Column::words("UPTIME"),
+        Column::words("PROJECTS"),
+        Column::numbers("LAG"),
+        Column::free_text("BUILD"),
+    ];
+    let rows = workers.iter().map(|worker| row(worker, screen.now));
+
+    let table = Table::new(columns).with_rows(rows).format(screen);
+    table + &format_reasons(workers)
+}
+
+/// A worker's row in the table.
+fn row(worker: &Value, now: Timestamp) -> Vec<Cell> {
     let data = &worker["data"];
-    let lag = &data["projection"]["lag"];
+    let state = plain(&data["state"]);
+    let projection = &data["projection"];
+    let projects = match projection["here"].as_bool() {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
+    let commit = worker["metadata"]["commit"].as_str().unwrap_or_default();
+    let commit: String = visible(commit).chars().take(COMMIT_DIGITS).collect();
+    let build = format!("{} {commit}", plain(&worker["version"]));
 
-    let mut out = format!(
-        "{} {} {} lag {lag}\n",
-        plain(&data["shard"]),
-        plain(&worker["id"]),
-        plain(&data["state"])
-    );
-    for reason in data["reasons"].as_array().into_iter().flatten() {
-        out += &format!("  {}: {}\n", plain(&reason["part"]), plain(&reason["why"]));
-    }
+    vec![
+        plain(&data["shard"]).into(),
+        plain(&worker["id"]).into(),
+        Cell::styled(state.as_str(), state_style(&state)),
+        uptime(&worker["started"], now).into(),
+        projects.into(),
+        grouped(&projection["lag"]).into(),
+        build.trim_end().into(),
+    ]
+}
 
-    out
+fn uptime(started: &Value, now: Timestamp) -> String {
+    let started = started.as_str().and_then(Timestamp::parse_rfc3339);
+    let Some(started) = started else {
+        return "unknown".to_owned();
+    };
+
+    let millis = now.millis().saturating_sub(started.millis());
+    span(Duration::from_millis(millis.try_into().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -106,19 +153,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reasons_of_a_degraded_worker_are_listed_below_it() {
+    fn the_reasons_of_a_degraded_worker_are_listed_below_the_table() {
+        let screen = Screen::pipe();
         let data = json!({
             "shard": "a",
             "state": "degraded",
             "reasons": [{"part": "postgres", "why": "it does not answer"}],
-            "projection": {"lag": 3},
+            "projection": {"lag": 1003, "here": true},
+        });
+        let worker = json!({
+            "id": "w1",
+            "version": "0.1.0",
+            "metadata": {"commit": "4eb9a774a562"},
+            "started": screen.now.earlier_by_ms(7_200_000).to_rfc3339(),
+            "data": data,
         });
 
-        let text = format_worker(&json!({"id": "w1", "data": data}));
-
         assert_eq!(
-            text,
-            "a w1 degraded lag 3\n  postgres: it does not answer\n"
+            format_workers(&[worker], &screen),
+            "SHARD  WORKER  STATE     UPTIME  PROJECTS    LAG  BUILD\n\
+             a      w1      degraded  2 h     yes       1,003  0.1.0 4eb9a77\n\
+             w1 is degraded: postgres: it does not answer\n"
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use super::client::Connection;
 use super::item_name::ItemName;
-use super::show::{plain, print, print_json, summary, table, warn_if_stale};
+use super::output::{Cell, Column, Output, Table, note, plain, summary, tags, warn_if_stale, what};
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
@@ -21,9 +21,8 @@ pub(super) struct History {
     /// At most so many versions
     #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -44,9 +43,8 @@ pub(super) struct Restore {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -63,44 +61,40 @@ impl History {
         let reply = self.connection.ask(Operation::History, &body).await?;
 
         warn_if_stale(&reply);
-        if self.json {
-            return print_json(&reply);
+        let versions = reply["versions"].as_array().map_or(&[][..], Vec::as_slice);
+        self.output.print(&reply, |screen| {
+            let columns = [
+                Column::numbers("VERSION"),
+                Column::free_text("WHAT"),
+                Column::free_text("TAGS"),
+                Column::times("UPDATED"),
+            ];
+            let table = Table::new(columns).with_rows(versions.iter().map(row));
+            table.format(screen)
+        })?;
+        if !self.output.is_text() {
+            return Ok(());
         }
 
-        let versions = reply["versions"].as_array().into_iter().flatten();
-        print(&table(
-            ["VERSION", "WHAT", "TAGS", "UPDATED"],
-            versions.map(row),
-        ))?;
-        if reply["more"] == true {
-            print("there are older ones: give --before with the lowest version above\n")?;
+        if let (true, Some(oldest)) = (reply["more"] == true, versions.last()) {
+            let version = &oldest["version"];
+            note(&format!(
+                "there are older ones: continue with --before {version}"
+            ));
         } else if reply["complete"] != true {
-            print("what was before is no longer kept\n")?;
+            note("what was before is no longer kept");
         }
-
         Ok(())
     }
 }
 
 /// A version's row in the table.
-fn row(item: &Value) -> [String; 4] {
-    let what = if item["deleted"] == true {
-        "deleted".to_owned()
-    } else {
-        summary(item)
-    };
-    let tags: Vec<String> = item["tags"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(plain)
-        .collect();
-
-    [
-        plain(&item["version"]),
-        what,
-        tags.join(","),
-        plain(&item["updated_at"]),
+fn row(item: &Value) -> Vec<Cell> {
+    vec![
+        plain(&item["version"]).into(),
+        what(item),
+        tags(item).into(),
+        plain(&item["updated_at"]).into(),
     ]
 }
 
@@ -117,17 +111,16 @@ impl Restore {
             .write(Operation::Restore, &body, self.request_id.as_deref())
             .await?;
 
-        if self.json {
-            return print_json(&reply);
-        }
         let item = &reply["item"];
-        print(&format!(
-            "kept {} {} at version {}, as at {}: {}\n",
-            self.item.kind,
-            plain(&item["id"]),
-            item["version"],
-            self.version,
-            summary(item)
-        ))
+        self.output.print(&reply, |_| {
+            format!(
+                "kept {} {} at version {}, as at {}: {}\n",
+                self.item.kind,
+                plain(&item["id"]),
+                item["version"],
+                self.version,
+                summary(item)
+            )
+        })
     }
 }

@@ -1,10 +1,10 @@
-//! `gofavorites list`: prints the items as a table.
+//! `gofavorites list`: prints the items.
 
 use super::client::Connection;
 use super::closed_list::ClosedList;
 use super::complete::complete_tags;
 use super::freshness::Freshness;
-use super::show::{plain, print, print_json, summary, table, warn_if_stale};
+use super::output::{Column, Output, Screen, Table, item_table, note, plain, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 #[command(after_help = "Examples:
   gofavorites list
   gofavorites list --tag tech --json
-  gofavorites list --untagged --only-ids")]
+  gofavorites list --untagged --only-ids
+  gofavorites list -o 'template={id} {data.name}'
+  gofavorites list --tag old -o ids | xargs -n 2 gofavorites rm")]
 pub(super) struct List {
     /// Only this kind
     #[arg(short, long, value_parser = ClosedList::kinds())]
@@ -32,78 +34,111 @@ pub(super) struct List {
     /// At most so many items
     #[arg(short = 'n', long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    /// All items; this is what happens without --limit
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// Only the items after those that a list with --limit printed: the cursor that it printed
+    #[arg(long)]
+    cursor: Option<String>,
     #[command(flatten)]
     freshness: Freshness,
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
 
 impl List {
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = self.connection.open().await?;
-        let limit = self.limit.map_or(usize::MAX, |limit| {
-            usize::try_from(limit).unwrap_or(usize::MAX)
-        });
+        let list = self.fetch().await?;
+        let items = list["items"].as_array().map_or(&[][..], Vec::as_slice);
 
-        let mut items = Vec::new();
-        let mut cursor = None;
+        warn_if_stale(&list);
+        self.output
+            .print(&list, |screen| self.format(items, screen))?;
+        // In JSON and YAML the cursor is a field.
+        if let (true, Some(cursor)) = (self.output.is_by_line(), list["next_cursor"].as_str()) {
+            note(&format!(
+                "there are more: continue with the same options and --cursor {cursor}, or list --all"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Fetches the items page by page, as many as are asked for.
+    async fn fetch(&self) -> anyhow::Result<Value> {
+        let client = self.connection.open().await?;
+        let mut left = self
+            .limit
+            .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let mut cursor = self.cursor.as_deref().map(Value::from);
+
+        let mut items: Vec<Value> = Vec::new();
         let mut list = json!({"items": [], "stale": false});
         loop {
-            let body = self.body(cursor.as_ref());
-            let mut reply = client.ask(Operation::List, &body).await?;
+            let page = self.body(cursor.as_ref(), None);
+            let mut reply = client.ask(Operation::List, &page).await?;
+            let has_too_many = |left: &usize| {
+                let page = reply["items"].as_array();
+                page.is_some_and(|page| page.len() > *left)
+            };
+            // Asked for in a second request, because a service may have smaller pages than the limit
+            // here, and refuses a larger one.
+            if let Some(limit) = left.filter(has_too_many) {
+                let rest = self.body(cursor.as_ref(), Some(limit));
+                reply = client.ask(Operation::List, &rest).await?;
+            }
 
             list["owner_version"] = reply["owner_version"].take();
             if reply["stale"] == true {
                 list["stale"] = true.into();
             }
             if let Value::Array(page) = reply["items"].take() {
+                left = left.map(|left| left.saturating_sub(page.len()));
                 items.extend(page);
             }
-
-            let full = items.len() >= limit;
             match reply.get_mut("next_cursor").map(Value::take) {
-                Some(next) if !full => cursor = Some(next),
-                _ => break,
+                Some(next) if left != Some(0) => cursor = Some(next),
+                Some(next) => {
+                    list["next_cursor"] = next;
+                    break;
+                }
+                None => break,
             }
         }
-        items.truncate(limit);
 
-        warn_if_stale(&list);
-        if self.json {
-            list["items"] = items.into();
-            return print_json(&list);
-        }
-
-        print(&self.format(&items))
+        list["items"] = items.into();
+        Ok(list)
     }
 
-    fn format(&self, items: &[Value]) -> String {
+    fn format(&self, items: &[Value], screen: &Screen) -> String {
         if items.is_empty() {
             let is_filtered = self.kind.is_some() || self.tag.is_some() || self.untagged;
-            let empty = if is_filtered {
-                "no items match\n"
-            } else {
-                "nothing kept yet\n"
+            let empty = match (is_filtered, &self.cursor) {
+                (_, Some(_)) => "no more items\n",
+                (true, None) => "no items match\n",
+                (false, None) => "nothing kept yet\n",
             };
             return empty.to_owned();
         }
-        if self.only_ids {
-            return table(
-                ["KIND", "ID", "PLACE", "VERSION"],
-                items.iter().map(short_row),
-            );
+        if !self.only_ids {
+            return item_table(items).format(screen);
         }
 
-        table(
-            ["KIND", "ID", "WHAT", "TAGS", "VERSION", "UPDATED"],
-            items.iter().map(row),
-        )
+        let columns = [
+            Column::words("KIND"),
+            Column::words("ID"),
+            Column::words("PLACE"),
+            Column::numbers("VERSION"),
+        ];
+        let rows = items.iter().map(|item| {
+            let fields = ["kind", "id", "place", "version"];
+            fields.map(|field| plain(&item[field]).into()).into()
+        });
+        Table::new(columns).with_rows(rows).format(screen)
     }
 
-    fn body(&self, cursor: Option<&Value>) -> Value {
+    fn body(&self, cursor: Option<&Value>, limit: Option<usize>) -> Value {
         let mut body = json!({});
         for (name, value) in [("kind", &self.kind), ("tag", &self.tag)] {
             if let Some(value) = value {
@@ -120,31 +155,10 @@ impl List {
         if let Some(cursor) = cursor {
             body["cursor"] = cursor.clone();
         }
+        if let Some(limit) = limit {
+            body["limit"] = json!(limit);
+        }
 
         body
     }
-}
-
-/// An item's row in the table.
-fn row(item: &Value) -> [String; 6] {
-    let tags: Vec<String> = item["tags"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(plain)
-        .collect();
-
-    [
-        plain(&item["kind"]),
-        plain(&item["id"]),
-        summary(item),
-        tags.join(","),
-        plain(&item["version"]),
-        plain(&item["updated_at"]),
-    ]
-}
-
-/// An item's row in the table of `--only-ids`.
-fn short_row(item: &Value) -> [String; 4] {
-    ["kind", "id", "place", "version"].map(|field| plain(&item[field]))
 }

@@ -4,7 +4,7 @@ use super::client::Connection;
 use super::closed_list::ClosedList;
 use super::complete::complete_ids;
 use super::freshness::Freshness;
-use super::show::{print, print_json, summary, visible, warn_if_stale};
+use super::output::{Output, description, visible, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -24,9 +24,8 @@ pub(super) struct Lookup {
     ids: Vec<String>,
     #[command(flatten)]
     freshness: Freshness,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -44,12 +43,9 @@ impl Lookup {
         let reply = self.connection.ask(Operation::Lookup, &body).await?;
 
         warn_if_stale(&reply);
-        if self.json {
-            return print_json(&reply);
-        }
         let items = reply["items"].as_array().into_iter().flatten();
         let lines = self.ids.iter().zip(items).map(|(id, item)| line(id, item));
-        print(&lines.collect::<String>())
+        self.output.print(&reply, |_| lines.collect())
     }
 }
 
@@ -60,7 +56,7 @@ fn line(id: &str, item: &Value) -> String {
         return format!("no   {id}\n");
     }
 
-    let line = format!("yes  {id}  {}", summary(item));
+    let line = format!("yes  {id}  {}", description(item));
     format!("{}\n", line.trim_end())
 }
 

@@ -1,7 +1,7 @@
 //! `gofavorites maintain`: purges old deletions from the bucket while workers run.
 
 use super::Settings;
-use super::show::{print, print_json};
+use super::output::{print, print_json};
 use super::wait::{Wait, unavailable};
 use crate::app::{Maintenance, Succession, Turn, WaitLimit};
 use crate::shutdown::shutdown_signal;

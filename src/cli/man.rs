@@ -4,7 +4,7 @@
 
 use super::Cli;
 use super::failed::EXIT_CODES;
-use super::show::print;
+use super::output::print;
 use anyhow::Context as _;
 use clap::{Arg, Args, Command, CommandFactory as _};
 use clap_mangen::Man;

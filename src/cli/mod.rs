@@ -10,6 +10,7 @@ mod codes;
 mod complete;
 mod completions;
 mod config;
+mod connection_events;
 mod context;
 mod context_file;
 mod contexts;
@@ -20,6 +21,7 @@ mod dev;
 mod draft;
 mod duration;
 mod edit;
+mod error_report;
 mod failed;
 mod freshness;
 mod get;
@@ -39,6 +41,7 @@ mod man;
 mod move_item;
 mod nats_options;
 mod otp;
+mod output;
 mod progress;
 mod put;
 mod replay;
@@ -47,7 +50,6 @@ mod secret_input;
 mod secret_put;
 mod serve;
 mod shard;
-mod show;
 mod tags;
 mod text_input;
 mod usage;
@@ -56,16 +58,14 @@ mod version;
 mod wait;
 mod workers;
 
-pub use crate::telemetry::error_chain;
 pub use complete::complete;
-pub use failed::CommandError;
 
 use crate::app::SettingsWatch;
 use crate::config::Reading;
 use crate::shutdown::Hangup;
 use anyhow::Context as _;
 use arguments::{in_order, with_plain_usage};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -75,6 +75,17 @@ use std::path::PathBuf;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// When to print colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(
+        long = "color",
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    colour: clap::ColorChoice,
+    /// Whether errors are printed as JSON too.
+    #[arg(skip)]
+    json_errors: bool,
 }
 
 #[derive(Subcommand)]
@@ -198,15 +209,34 @@ impl Cli {
         let mut program = Self::command();
         program.build();
         let arguments = in_order(&program, std::env::args_os().collect());
+        output::choose_colour(&arguments);
 
-        match Self::try_parse_from(&arguments) {
-            Ok(cli) => cli,
-            Err(error) => with_plain_usage(error, &program, &arguments).exit(),
+        let matches = Self::command().try_get_matches_from(&arguments);
+        let cli = matches.and_then(|matches| {
+            let cli = Self::from_arg_matches(&matches)?;
+            Ok(Self {
+                json_errors: output::asks_for_json(&matches),
+                ..cli
+            })
+        });
+        cli.unwrap_or_else(|error| with_plain_usage(error, &program, &arguments).exit())
+    }
+
+    /// Runs the command that the arguments name, and says on the standard error stream why it
+    /// failed. Returns the exit code.
+    pub async fn run_and_report(self) -> u8 {
+        let as_json = self.json_errors;
+
+        match self.run().await {
+            Ok(()) => 0,
+            Err(error) => {
+                error_report::print(&error, as_json);
+                error_report::exit_code(&error)
+            }
         }
     }
 
-    /// Runs the command that the arguments name.
-    pub async fn run(self) -> anyhow::Result<()> {
+    async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Put(put) => put.run().await,
             Command::Get(get) => get.run().await,

@@ -2,7 +2,7 @@
 
 use super::client::Connection;
 use super::item_name::ItemName;
-use super::show::{plain, print, print_json, visible};
+use super::output::{Output, plain, visible};
 use crate::wire::Operation;
 use clap::{ArgAction, Args};
 use serde_json::{Value, json};
@@ -24,9 +24,8 @@ pub(super) struct MoveItem {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -38,20 +37,19 @@ impl MoveItem {
             .write(Operation::Move, &self.body(), self.request_id.as_deref())
             .await?;
 
-        if self.json {
-            return print_json(&reply);
-        }
         let item = &reply["item"];
         let place = match self.after() {
             Some((kind, id)) => format!("after {} {}", visible(kind), visible(id)),
             None => "to the first place".to_owned(),
         };
-        print(&format!(
-            "moved {} {} {place}, at version {}\n",
-            plain(&item["kind"]),
-            plain(&item["id"]),
-            item["version"]
-        ))
+        self.output.print(&reply, |_| {
+            format!(
+                "moved {} {} {place}, at version {}\n",
+                plain(&item["kind"]),
+                plain(&item["id"]),
+                item["version"]
+            )
+        })
     }
 
     fn body(&self) -> Value {

@@ -5,8 +5,8 @@ use super::closed_list::ClosedList;
 use super::complete::complete_ids;
 use super::failed::{CommandError, refusal};
 use super::label_changes::LabelChanges;
+use super::output::{Output, note};
 use super::secret_input::{is_uri, misplaced};
-use super::show::print_kept;
 use super::text_input::read_text;
 use crate::wire::{Code, Operation};
 use anyhow::bail;
@@ -70,9 +70,8 @@ pub(super) struct Put {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -84,7 +83,7 @@ impl Put {
         let Some(id) = self.id_of(data.as_ref()).filter(|_| !self.replace) else {
             let client = self.connection.open().await?;
             let body = self.body(&Value::Null, data)?;
-            return print_kept(&self.write(&client, &body).await?, self.json);
+            return self.output.print_kept(&self.write(&client, &body).await?);
         };
 
         let client = self.connection.open().await?;
@@ -111,13 +110,13 @@ impl Put {
         let mut body = self.body(item, data)?;
         if self.if_version.is_none() && self.if_owner_version.is_none() {
             if has_all(item, &body) {
-                eprintln!("nothing to change");
-                return print_kept(&present, self.json);
+                note("nothing to change");
+                return self.output.print_kept(&present);
             }
             body["if_version"] = item["version"].clone();
         }
 
-        print_kept(&self.write(client, &body).await?, self.json)
+        self.output.print_kept(&self.write(client, &body).await?)
     }
 
     async fn write(&self, client: &Client, body: &Value) -> anyhow::Result<Value> {

@@ -2,8 +2,8 @@
 
 use super::Settings;
 use super::failed::CommandError;
+use super::output::print;
 use super::progress::Progress;
-use super::show::print;
 use super::wait::{Wait, unavailable};
 use crate::app::OperatorSession;
 use crate::domain::Timestamp;

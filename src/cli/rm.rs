@@ -4,7 +4,7 @@ use super::client::Connection;
 use super::closed_list::ClosedList;
 use super::complete::complete_ids;
 use super::failed::{CommandError, refusal};
-use super::show::{plain, print, print_json};
+use super::output::{Output, plain};
 use crate::client::Refused;
 use crate::wire::Operation;
 use anyhow::bail;
@@ -33,9 +33,8 @@ pub(super) struct Rm {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -48,16 +47,14 @@ impl Rm {
         let reply = self.connection.write(operation, &body, request_id).await;
         let reply = reply.map_err(|error| self.named(error))?;
 
-        if self.json {
-            return print_json(&reply);
-        }
-        let results = reply["results"].as_array().into_iter().flatten();
-        let items = match &reply["item"] {
-            Value::Null => results.map(|result| &result["item"]).collect(),
-            item => vec![item],
-        };
-        let lines = items.into_iter().map(deleted);
-        print(&lines.collect::<String>())
+        self.output.print(&reply, |_| {
+            let results = reply["results"].as_array().into_iter().flatten();
+            let items = match &reply["item"] {
+                Value::Null => results.map(|result| &result["item"]).collect(),
+                item => vec![item],
+            };
+            items.into_iter().map(deleted).collect()
+        })
     }
 
     /// Returns the error with the id of the deletion that was refused, if it is one of several.

@@ -2,8 +2,8 @@
 
 use super::client::Connection;
 use super::labels::Labels;
+use super::output::Output;
 use super::secret_input::SecretInput;
-use super::show::print_kept;
 use crate::wire::Operation;
 use clap::Args;
 use serde_json::{Value, json};
@@ -23,9 +23,8 @@ pub(super) struct SecretPut {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -52,6 +51,6 @@ impl SecretPut {
             .write(Operation::Put, body, self.request_id.as_deref())
             .await?;
 
-        print_kept(&reply, self.json)
+        self.output.print_kept(&reply)
     }
 }

@@ -4,14 +4,17 @@ use super::Settings;
 use super::client::Connection;
 use super::duration::days;
 use super::failed::CommandError;
+use super::output::{
+    BAD, Cell, Column, DOUBTFUL, GOOD, Output, Screen, Table, ago, bytes, grouped, plain, print,
+};
 use super::progress::Progress;
-use super::show::{plain, print, print_json, table};
 use super::wait::{Wait, unavailable};
-use super::workers::fetch_statistics;
+use super::workers::{fetch_statistics, format_reasons};
 use crate::app::open_postgres;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Owners evicted in one transaction.
 const TRANSACTION_OWNERS: i64 = 100;
@@ -29,13 +32,12 @@ const SEEN_LAG_H: u32 = 2;
     args_conflicts_with_subcommands = true,
     after_help = "Examples:
   gofavorites shard --user operator
-  gofavorites shard --shard a --json
+  gofavorites shard --shard a -o json
   gofavorites shard evict --unseen-for 90d --dry-run --config shard-a.toml"
 )]
 pub(super) struct Shard {
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -73,6 +75,7 @@ impl Shard {
             return evict.run().await;
         }
 
+        self.output.refuse_ids()?;
         let client = self.connection.open().await?;
         let workers = fetch_statistics(&client, None, self.connection.requested_shard()).await?;
         if workers.is_empty() {
@@ -81,37 +84,28 @@ impl Shard {
 
         let mut workers_by_shard: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
         for worker in &workers {
-            workers_by_shard
-                .entry(plain(&worker["data"]["shard"]))
-                .or_default()
-                .push(&worker["data"]);
+            let shard = plain(&worker["data"]["shard"]);
+            workers_by_shard.entry(shard).or_default().push(worker);
         }
         let shards: Vec<Value> = workers_by_shard
             .iter()
             .map(|(shard, workers)| summarise(shard, workers))
             .collect();
 
-        if self.json {
-            return print_json(&json!({ "shards": shards }));
-        }
-        let heading = [
-            "SHARD",
-            "WORKERS",
-            "HOSTED",
-            "PROJECTED",
-            "LAG",
-            "CACHED",
-            "CACHE MIB",
-            "HITS",
-            "LAST RECORD",
-            "BUCKET",
-        ];
-        print(&table(heading, shards.iter().map(row)))
+        let reply = json!({ "shards": shards });
+        self.output.print(&reply, |screen| {
+            format_shards(&shards, screen) + &format_reasons(&workers)
+        })
     }
 }
 
 /// Summarises a shard from the statistics of its workers.
 fn summarise(shard: &str, workers: &[&Value]) -> Value {
+    let holders = workers.iter();
+    let holders = holders.filter(|worker| worker["data"]["projection"]["here"] == true);
+    let held_by: Vec<&Value> = holders.map(|worker| &worker["id"]).collect();
+    let workers: Vec<&Value> = workers.iter().map(|worker| &worker["data"]).collect();
+
     let numbers = |path: &str| {
         workers
             .iter()
@@ -142,7 +136,8 @@ fn summarise(shard: &str, workers: &[&Value]) -> Value {
         "projection": {
             "sequence": sequence,
             "lag": newest.saturating_sub(sequence),
-            "held": workers.iter().any(|data| data["projection"]["here"] == true),
+            "held": !held_by.is_empty(),
+            "held_by": held_by.first(),
         },
         "cache": {
             "owners": sum("/cache/owners"),
@@ -157,45 +152,78 @@ fn summarise(shard: &str, workers: &[&Value]) -> Value {
     })
 }
 
-/// A shard's row in the table.
-fn row(shard: &Value) -> [String; 10] {
-    let or_unknown = |value: &Value| {
-        if value.is_null() {
-            "?".into()
-        } else {
-            plain(value)
-        }
-    };
-    let cache = &shard["cache"];
-    let truth = &shard["truth"];
+/// Returns the table of shards.
+fn format_shards(shards: &[Value], screen: &Screen) -> String {
+    let columns = [
+        Column::words("SHARD"),
+        Column::numbers("WORKERS"),
+        Column::words("STATE"),
+        Column::numbers("HOSTED"),
+        Column::numbers("LAG"),
+        Column::numbers("CACHE"),
+        Column::numbers("HITS"),
+        Column::words("LAST RECORD"),
+        Column::words("BUCKET"),
+    ];
 
-    let cache_mib = cache["bytes"].as_f64().unwrap_or_default() / f64::from(1 << 20);
+    Table::new(columns)
+        .with_rows(shards.iter().map(row))
+        .format(screen)
+}
+
+/// A shard's row in the table.
+fn row(shard: &Value) -> Vec<Cell> {
+    let cache = &shard["cache"];
+    let hosted = match &shard["hosted"] {
+        Value::Null => "unknown".to_owned(),
+        hosted => grouped(hosted),
+    };
     let hit_rate = cache["hit_rate"]
         .as_f64()
-        .map_or("?".into(), |rate| format!("{:.1}%", rate * 100.0));
-    let last_record = truth["last_record_age_ms"]
+        .map_or("none yet".into(), |rate| format!("{:.1}%", rate * 100.0));
+    let last_record = shard["truth"]["last_record_age_ms"]
         .as_u64()
-        .map_or("?".into(), |age| format!("{:.1} s ago", age as f64 / 1e3));
-    let bucket = if truth["history"] == "lost" {
-        "lost history".into()
-    } else if truth["reached_by"] == shard["workers"] {
-        "reached".into()
-    } else {
-        format!("reached by {}", truth["reached_by"])
-    };
+        .map_or("unknown".into(), |age| ago(Duration::from_millis(age)));
 
-    [
-        plain(&shard["shard"]),
-        plain(&shard["workers"]),
-        or_unknown(&shard["hosted"]),
-        plain(&shard["projection"]["sequence"]),
-        plain(&shard["projection"]["lag"]),
-        plain(&cache["owners"]),
-        format!("{cache_mib:.1}"),
-        hit_rate,
-        last_record,
-        bucket,
+    vec![
+        plain(&shard["shard"]).into(),
+        plain(&shard["workers"]).into(),
+        state(shard),
+        hosted.into(),
+        grouped(&shard["projection"]["lag"]).into(),
+        bytes(cache["bytes"].as_u64().unwrap_or_default()).into(),
+        hit_rate.into(),
+        last_record.into(),
+        bucket(shard),
     ]
+}
+
+/// The state of a shard's workers.
+fn state(shard: &Value) -> Cell {
+    match (
+        shard["degraded"].as_u64(),
+        shard["projection"]["held"] == true,
+    ) {
+        (Some(0), true) => Cell::styled("healthy", GOOD),
+        (Some(0), false) => Cell::styled("no projector", DOUBTFUL),
+        (degraded, _) => {
+            let state = format!("{} degraded", degraded.unwrap_or_default());
+            Cell::styled(state, DOUBTFUL)
+        }
+    }
+}
+
+/// Whether a shard's workers reach the bucket, and whether it has lost history.
+fn bucket(shard: &Value) -> Cell {
+    let truth = &shard["truth"];
+
+    if truth["history"] == "lost" {
+        Cell::styled("lost history", BAD)
+    } else if truth["reached_by"] == shard["workers"] {
+        Cell::styled("reached", GOOD)
+    } else {
+        Cell::styled(format!("reached by {}", truth["reached_by"]), DOUBTFUL)
+    }
 }
 
 impl Evict {
@@ -251,9 +279,9 @@ impl Evict {
 mod tests {
     use super::*;
 
-    fn worker(hosted: Value, sequence: u64, reads: &str) -> Value {
-        json!({
-            "state": "healthy",
+    fn worker(id: &str, hosted: Value, sequence: u64, reads: &str) -> Value {
+        let data = json!({
+            "state": if reads == "closed" { "healthy" } else { "degraded" },
             "postgres": {"hosted": hosted},
             "projection": {"here": sequence == 7, "sequence": sequence},
             "cache": {"owners": 2, "bytes": 1 << 20, "hits": 3, "misses": 1},
@@ -264,28 +292,36 @@ mod tests {
                 "reads": {"state": reads},
                 "writes": {"state": "closed"},
             },
-        })
+        });
+
+        json!({"id": id, "data": data})
     }
 
     #[test]
     fn a_shards_row_combines_its_workers() {
-        let one = worker(json!(4), 7, "closed");
-        let two = worker(Value::Null, 6, "open");
+        let one = worker("w1", json!(4), 7, "closed");
+        let two = worker("w2", Value::Null, 6, "open");
+        let shard = summarise("a", &[&one, &two]);
 
-        let row = row(&summarise("a", &[&one, &two]));
+        let table = format_shards(std::slice::from_ref(&shard), &Screen::pipe());
 
-        let expected = [
-            "a",
-            "2",
-            "4",
-            "7",
-            "2",
-            "4",
-            "2.0",
-            "75.0%",
-            "1.5 s ago",
-            "reached by 1",
-        ];
-        assert_eq!(row, expected);
+        assert_eq!(
+            table,
+            "SHARD  WORKERS  STATE       HOSTED  LAG  CACHE   HITS  LAST RECORD  BUCKET\n\
+             a            2  1 degraded       4    2  2 MiB  75.0%  1 s ago      reached by 1\n"
+        );
+        assert_eq!(shard["projection"]["held_by"], "w1");
+        assert_eq!(shard["cache"]["owners"], 4);
+    }
+
+    #[test]
+    fn what_is_not_known_is_in_words() {
+        let table = format_shards(&[summarise("b", &[&json!({})])], &Screen::pipe());
+
+        assert!(!table.contains('?'), "{table}");
+        assert!(
+            table.contains("unknown") && table.contains("none yet"),
+            "{table}"
+        );
     }
 }

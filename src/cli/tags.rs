@@ -5,7 +5,7 @@ use super::client::Connection;
 use super::closed_list::ClosedList;
 use super::complete::{complete_ids, complete_tags};
 use super::freshness::Freshness;
-use super::show::{count, plain, print, print_json, table, visible, warn_if_stale};
+use super::output::{Cell, Column, Output, Screen, Table, count, plain, visible, warn_if_stale};
 use crate::wire::Operation;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -30,9 +30,8 @@ pub(super) struct Tags {
     id: Option<String>,
     #[command(flatten)]
     freshness: Freshness,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -60,9 +59,8 @@ struct Rename {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -78,9 +76,8 @@ struct Remove {
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -106,76 +103,75 @@ impl Tags {
         let reply = self.connection.ask(Operation::Tags, &body).await?;
 
         warn_if_stale(&reply);
-        if self.json {
-            return print_json(&reply);
-        }
         let tags = reply["tags"].as_array().map_or(&[][..], Vec::as_slice);
-        print(&format_tags(tags, self.id.is_some()))
+        self.output.print(&reply, |screen| {
+            format_tags(tags, self.id.is_some(), screen)
+        })
     }
 }
 
 /// Returns the table of tags; `of_item` adds the column for one item.
-fn format_tags(tags: &[Value], of_item: bool) -> String {
+fn format_tags(tags: &[Value], of_item: bool, screen: &Screen) -> String {
     if tags.is_empty() {
         return "no tags yet\n".to_owned();
     }
 
-    let tag = |entry: &Value| plain(&entry["tag"]);
-    let items = |entry: &Value| plain(&entry["items"]);
-    if !of_item {
-        let rows = tags.iter().map(|entry| [tag(entry), items(entry)]);
-        return table(["TAG", "ITEMS"], rows);
+    let mut columns = vec![Column::words("TAG"), Column::numbers("ITEMS")];
+    if of_item {
+        columns.push(Column::words("HAS IT"));
     }
 
-    let has_it = |entry: &Value| {
-        if entry["contains"] == true {
+    let rows = tags.iter().map(|entry| {
+        let has_it = if entry["contains"] == true {
             "yes"
         } else {
             "no"
+        };
+        let mut row: Vec<Cell> = vec![plain(&entry["tag"]).into(), plain(&entry["items"]).into()];
+        if of_item {
+            row.push(has_it.into());
         }
-    };
-    let rows = tags
-        .iter()
-        .map(|entry| [tag(entry), items(entry), has_it(entry).to_owned()]);
-    table(["TAG", "ITEMS", "HAS IT"], rows)
+        row
+    });
+    Table::new(columns).with_rows(rows).format(screen)
 }
 
 impl Rename {
     async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let body = json!({"from": self.from, "to": self.to});
         let reply = self
             .connection
             .write(Operation::TagsRename, &body, self.request_id.as_deref())
             .await?;
 
-        if self.json {
-            return print_json(&reply);
-        }
-        print(&format!(
-            "renamed {} to {} on {}\n",
-            visible(&self.from),
-            visible(&self.to),
-            count(&reply["items"], "item")
-        ))
+        self.output.print(&reply, |_| {
+            format!(
+                "renamed {} to {} on {}\n",
+                visible(&self.from),
+                visible(&self.to),
+                count(&reply["items"], "item")
+            )
+        })
     }
 }
 
 impl Remove {
     async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let body = json!({"from": self.tag});
         let reply = self
             .connection
             .write(Operation::TagsRename, &body, self.request_id.as_deref())
             .await?;
 
-        if self.json {
-            return print_json(&reply);
-        }
-        print(&format!(
-            "removed {} from {}\n",
-            visible(&self.tag),
-            count(&reply["items"], "item")
-        ))
+        self.output.print(&reply, |_| {
+            format!(
+                "removed {} from {}\n",
+                visible(&self.tag),
+                count(&reply["items"], "item")
+            )
+        })
     }
 }
 
@@ -198,14 +194,14 @@ mod tests {
         ];
 
         assert_eq!(
-            format_tags(&tags, false),
-            "TAG   ITEMS\nhome  2\ntodo  10\n"
+            format_tags(&tags, false, &Screen::pipe()),
+            "TAG   ITEMS\nhome      2\ntodo     10\n"
         );
         assert_eq!(
-            format_tags(&tags, true),
-            "TAG   ITEMS  HAS IT\nhome  2      yes\ntodo  10     no\n"
+            format_tags(&tags, true, &Screen::pipe()),
+            "TAG   ITEMS  HAS IT\nhome      2  yes\ntodo     10  no\n"
         );
-        assert_eq!(format_tags(&[], true), "no tags yet\n");
+        assert_eq!(format_tags(&[], true, &Screen::pipe()), "no tags yet\n");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `@FILE`.
 
 use super::failed::CommandError;
+use super::output::note;
 use anyhow::Context as _;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
@@ -18,7 +19,7 @@ pub(super) fn read_text(value: &str) -> anyhow::Result<String> {
     if value == "-" {
         let input = io::stdin();
         if input.is_terminal() {
-            eprintln!("reading the text from the terminal; Ctrl-D ends it");
+            note("reading the text from the terminal; Ctrl-D ends it");
         }
         return read(input.lock()).context("the standard input cannot be read");
     }

@@ -2,10 +2,10 @@
 
 use super::client::Connection;
 use super::freshness::Freshness;
-use super::show::{plain, print, print_json, table, warn_if_stale};
+use super::output::{Column, Output, Table, bytes, grouped, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Show how many items, keys and bytes you use, and how many you may use. Deletions take keys and
 /// bytes as well, until they are forgotten.
@@ -15,9 +15,8 @@ use serde_json::json;
 pub(super) struct Usage {
     #[command(flatten)]
     freshness: Freshness,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -30,17 +29,21 @@ impl Usage {
         let reply = self.connection.ask(Operation::Usage, &body).await?;
 
         warn_if_stale(&reply);
-        if self.json {
-            return print_json(&reply);
-        }
         let rows = ["items", "keys", "bytes"].map(|what| {
-            let usage = &reply[what];
-            [
-                what.to_owned(),
-                plain(&usage["used"]),
-                usage.get("limit").map(plain).unwrap_or_default(),
-            ]
+            let number = |name: &str| match (&reply[what][name], what) {
+                (Value::Null, _) => String::new(),
+                (number, "bytes") => bytes(number.as_u64().unwrap_or_default()),
+                (number, _) => grouped(number),
+            };
+            vec![what.into(), number("used").into(), number("limit").into()]
         });
-        print(&table(["WHAT", "USED", "LIMIT"], rows))
+        let columns = [
+            Column::words("WHAT"),
+            Column::numbers("USED"),
+            Column::numbers("LIMIT"),
+        ];
+        self.output.print(&reply, |screen| {
+            Table::new(columns).with_rows(rows).format(screen)
+        })
     }
 }

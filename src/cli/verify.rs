@@ -2,7 +2,7 @@
 
 use super::Settings;
 use super::failed::CommandError;
-use super::show::{print, print_json};
+use super::output::{print, print_json};
 use super::wait::{Wait, unavailable};
 use crate::app::OperatorSession;
 use crate::maintenance::{Finding, Repair, VerifySummary};

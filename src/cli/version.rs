@@ -1,7 +1,7 @@
 //! `gofavorites version`: prints the build of this program, and of the service.
 
 use super::client::Connection;
-use super::show::{print, print_json};
+use super::output::{Output, note, print};
 use crate::build::BuildInfo;
 use crate::wire::Operation;
 use clap::Args;
@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 /// Show the version of this program and, if a server is named, of the worker that answers.
 #[derive(Args)]
 pub(super) struct Version {
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -22,38 +21,30 @@ impl Version {
         let own = BuildInfo::of_this_program();
         let reply = if self.connection.has_server()? {
             let reply = self.connection.ask(Operation::Version, &json!({})).await;
-            if reply.is_err() && !self.json {
+            if reply.is_err() && self.output.is_text() {
                 // Who asks for the version because the service is away needs at least this one.
                 print(&format_client(&own))?;
             }
             Some(reply?)
         } else {
+            note("the service is not asked: no --url, GOFAVORITES_URL or context");
             None
         };
 
-        if self.json {
-            let client = json!({
+        let part = |key: &str| reply.as_ref().map(|reply| reply[key].clone());
+        let builds = json!({
+            "client": {
                 "version": own.version,
                 "commit": own.commit,
                 "built_at": own.built_at,
-            });
-            let part = |key: &str| reply.as_ref().map(|reply| reply[key].clone());
-            return print_json(&json!({
-                "client": client,
-                "service": part("service"),
-                "shard": part("shard"),
-                "supports": part("supports"),
-            }));
-        }
-
-        print(&format_client(&own))?;
-        match reply {
-            Some(reply) => print(&format_service(&reply)),
-            None => {
-                eprintln!("the service is not asked: no --url, GOFAVORITES_URL or context");
-                Ok(())
-            }
-        }
+            },
+            "service": part("service"),
+            "shard": part("shard"),
+            "supports": part("supports"),
+        });
+        self.output.print(&builds, |_| {
+            format_client(&own) + &reply.as_ref().map(format_service).unwrap_or_default()
+        })
     }
 }
 

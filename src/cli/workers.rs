@@ -1,6 +1,7 @@
 //! Asks all workers at once for their statistics.
 
 use super::client::Client;
+use super::output::plain;
 use futures::StreamExt as _;
 use serde_json::Value;
 use std::time::Duration;
@@ -10,6 +11,25 @@ use tokio::time::{Instant, timeout_at};
 const FIRST_ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long to wait for another answer after one came.
 const NEXT_ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Returns a line for each reason why one of the workers is not healthy.
+pub(super) fn format_reasons(workers: &[Value]) -> String {
+    let mut lines = String::new();
+    for worker in workers {
+        let data = &worker["data"];
+        for reason in data["reasons"].as_array().into_iter().flatten() {
+            lines += &format!(
+                "{} is {}: {}: {}\n",
+                plain(&worker["id"]),
+                plain(&data["state"]),
+                plain(&reason["part"]),
+                plain(&reason["why"])
+            );
+        }
+    }
+
+    lines
+}
 
 /// Returns the statistics of each worker that answers, sorted by shard and worker id; only those of
 /// `worker` or of `shard`, if one is given.

@@ -63,6 +63,9 @@ pub struct Refused {
     /// Details of the code, as the contract lists them.
     #[serde(default)]
     pub details: Map<String, Value>,
+    /// The id of the request in the worker's log: the reply's header `Request-Id`.
+    #[serde(skip)]
+    pub request_id: Option<String>,
 }
 
 impl Refused {

@@ -4,7 +4,7 @@ use super::error::{ClientError, Refused, parse};
 use super::model::Consistency;
 use super::seen::Seen;
 use crate::domain::Invalid;
-use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_TIMEOUT_MS};
+use crate::wire::header::{AUTHORIZATION, NATS_MSG_ID, REQUEST_ID, REQUEST_TIMEOUT_MS};
 use crate::wire::{Code, Operation, RequestKey, Subjects};
 use async_nats::HeaderMap;
 use async_nats::client::RequestErrorKind;
@@ -286,13 +286,18 @@ impl Client {
         .map_err(|_| RequestErrorKind::TimedOut)
         .and_then(|reply| reply.map_err(|error| error.kind()))
         .map_err(|kind| unanswered(kind, subject, request_id))?;
+        let logged_as = reply.headers.as_ref().and_then(|all| all.get(REQUEST_ID));
+        let logged_as = logged_as.map(|id| id.as_str().to_owned());
         let mut reply: Value =
             serde_json::from_slice(&reply.payload).map_err(ClientError::unreadable)?;
 
         let Some(error) = reply.get_mut("error") else {
             return Ok(reply);
         };
-        let refused: Refused = parse(error.take())?;
+        let refused = Refused {
+            request_id: logged_as,
+            ..parse(error.take())?
+        };
         self.seen.note(refused.details.get("owner_version"));
         match request_id {
             Some(request_id) if refused.is(Code::InDoubt) => Err(ClientError::InDoubt {

@@ -22,7 +22,7 @@ mod subjects;
 mod trace;
 mod value;
 
-pub use asyncapi::{document, yaml};
+pub use asyncapi::{document, yaml, yaml_in_order};
 pub use canonical::canonical;
 pub use code::Code;
 pub use codec::{BodyLimits, Encoding, decode, encode};

@@ -395,11 +395,11 @@ async fn tags_are_listed_renamed_and_removed() {
         .await;
 
     let tags = alice.succeeds(&["tags"]).await;
-    assert_eq!(tags, "TAG   ITEMS\nhome  1\ntodo  2\n");
+    assert_eq!(tags, "TAG   ITEMS\nhome      1\ntodo      2\n");
     let of_item = alice.succeeds(&["tags", "text", "one"]).await;
     assert_eq!(
         of_item,
-        "TAG   ITEMS  HAS IT\nhome  1      no\ntodo  2      yes\n"
+        "TAG   ITEMS  HAS IT\nhome      1  no\ntodo      2  yes\n"
     );
     alice.fails(&["tags", "text", "none"], 3).await;
     alice.fails(&["tags", "text"], 2).await;

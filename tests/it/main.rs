@@ -77,6 +77,7 @@ mod stopping;
 mod suite_scan;
 mod survive;
 mod tags;
+mod terminal;
 mod threats;
 mod topology;
 mod truth;

@@ -414,7 +414,8 @@ fn lasting(word: &str) -> &str {
     let bare = word.trim_end_matches([':', ',']);
     let number = bare.bytes().all(|byte| byte.is_ascii_digit());
     let time = bare.ends_with('Z') && bare.starts_with("20");
-    let hash = [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    let hash = [32, 36, 40].contains(&bare.len()) && bare.bytes().all(is_hex);
     let commit = hash || bare == "unknown";
 
     if number || time || commit {

@@ -30,8 +30,8 @@ mod write;
 use super::client::Connection;
 use super::failed::CommandError;
 use super::labels::Labels;
+use super::output::Output;
 use super::secret_input;
-use super::show::{print, print_json};
 use crate::domain::ItemLimits;
 use clap::Args;
 use format::Format;
@@ -65,9 +65,8 @@ pub(super) struct Import {
     replace: bool,
     #[command(flatten)]
     labels: Labels,
-    /// Print the report as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
@@ -98,11 +97,7 @@ impl Import {
             entries: &entries,
             dry_run: self.dry_run,
         };
-        if self.json {
-            print_json(&report.json())?;
-        } else {
-            print(&report.text())?;
-        }
+        self.output.print(&report.json(), |_| report.text())?;
         stored?;
         match report.failed() {
             0 => Ok(()),

@@ -1,6 +1,6 @@
 //! An item as an entry of a file describes it, or as the service keeps it: the two are compared.
 
-use crate::cli::show::{summary, visible};
+use crate::cli::output::{summary, visible};
 use crate::domain::{
     CurrencyCode, Instrument, InstrumentInput, InstrumentName, Isin, ItemId, ItemLimits, Kind,
     Meta, Mic, Otp, Tags, Ticker,

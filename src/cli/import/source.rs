@@ -3,7 +3,7 @@
 use super::format::Format;
 use crate::cli::contexts::check_private;
 use crate::cli::failed::CommandError;
-use crate::cli::show::visible;
+use crate::cli::output::visible;
 use anyhow::Context as _;
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -4,7 +4,7 @@ use super::watch::watch;
 use crate::cli::client::Connection;
 use crate::cli::complete::complete_ids;
 use crate::cli::freshness::Freshness;
-use crate::cli::show::{output_secret, print, print_json, warn_if_stale};
+use crate::cli::output::{Output, note, output_secret, print, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -29,34 +29,34 @@ pub(super) struct Code {
     /// The request id: the same id returns the same code of a counter, however often it is sent
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON; with --watch, as a line for each new code
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
 
 impl Code {
     pub async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let mut body = json!({"id": self.id});
         self.freshness.fill(&mut body);
 
         let client = self.connection.open().await?;
         if self.watch {
-            return watch(client, &self.id, &body, self.json).await;
+            return watch(client, &self.id, &body, &self.output).await;
         }
         let reply = client
             .write(Operation::OtpCode, &body, self.request_id.as_deref())
             .await?;
 
         warn_if_stale(&reply);
-        if self.json {
-            return print_json(&reply);
+        if !self.output.is_text() {
+            return self.output.print(&reply, |_| String::new());
         }
         print(&output_secret(&reply["code"]))?;
         print("\n")?;
         // The standard output has the code alone, so that a program can read it.
-        eprintln!("{}", validity(&reply));
+        note(&validity(&reply));
         Ok(())
     }
 }

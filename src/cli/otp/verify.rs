@@ -3,8 +3,8 @@
 use crate::cli::client::Connection;
 use crate::cli::complete::complete_ids;
 use crate::cli::failed::CommandError;
+use crate::cli::output::{Output, plain};
 use crate::cli::secret_input::SecretInput;
-use crate::cli::show::{plain, print, print_json};
 use crate::wire::Operation;
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -28,15 +28,15 @@ pub(super) struct Verify {
     /// The request id: a code is checked once, however often it is sent with the same id
     #[arg(long)]
     request_id: Option<String>,
-    /// Print the reply as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     connection: Connection,
 }
 
 impl Verify {
     pub async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let line = self.input.read_line("the code")?;
         // Apps show codes in groups.
         let code: Zeroizing<String> = Zeroizing::new(line.split_whitespace().collect());
@@ -46,11 +46,8 @@ impl Verify {
             .write(Operation::OtpVerify, &body, self.request_id.as_deref())
             .await?;
 
-        if self.json {
-            print_json(&reply)?;
-        } else {
-            print(&format!("{}\n", verdict(&reply)))?;
-        }
+        self.output
+            .print(&reply, |_| format!("{}\n", verdict(&reply)))?;
 
         if reply["valid"] == true {
             Ok(())

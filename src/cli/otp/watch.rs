@@ -2,7 +2,7 @@
 
 use crate::cli::client::Client;
 use crate::cli::failed::{CommandError, is_transient};
-use crate::cli::show::{output_secret, print, warn_if_stale};
+use crate::cli::output::{Output, output_secret, print, warn, warn_if_stale};
 use crate::shutdown::shutdown_signal;
 use crate::telemetry::error_chain;
 use crate::wire::Operation;
@@ -20,9 +20,9 @@ const REFRESH_S: u64 = 30;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the codes go: one line that is renewed on a terminal; a line for each new code elsewhere.
-struct Screen {
+struct Screen<'o> {
     on_terminal: bool,
-    json: bool,
+    output: &'o Output,
     /// The code that was printed last.
     printed: Zeroizing<String>,
 }
@@ -37,7 +37,7 @@ pub(super) async fn watch(
     mut client: Client,
     id: &str,
     body: &Value,
-    json: bool,
+    output: &Output,
 ) -> anyhow::Result<()> {
     let key = json!({"kind": "otp", "id": id});
     let item = client.ask(Operation::Get, &key).await?["item"].take();
@@ -47,8 +47,8 @@ pub(super) async fn watch(
 
     let stop = shutdown_signal()?;
     let mut screen = Screen {
-        on_terminal: io::stdout().is_terminal() && !json,
-        json,
+        on_terminal: io::stdout().is_terminal() && output.is_text(),
+        output,
         printed: Zeroizing::default(),
     };
     let ended = tokio::select! {
@@ -68,7 +68,7 @@ fn follows_a_counter() -> CommandError {
 }
 
 /// Asks for each next code once the one before has expired. Returns with an error only.
-async fn renew(client: &mut Client, body: &Value, screen: &mut Screen) -> anyhow::Result<()> {
+async fn renew(client: &mut Client, body: &Value, screen: &mut Screen<'_>) -> anyhow::Result<()> {
     loop {
         client.restart_timeout();
         match client.ask(Operation::OtpCode, body).await {
@@ -77,7 +77,7 @@ async fn renew(client: &mut Client, body: &Value, screen: &mut Screen) -> anyhow
             Ok(reply) => screen.show_until_expired(&reply).await?,
             Err(error) if is_transient(&error) => {
                 screen.end()?;
-                eprintln!("gofavorites: {}; trying again", error_chain(&error));
+                warn(&format!("{}; trying again", error_chain(&error)));
                 sleep(RETRY_PAUSE).await;
             }
             Err(error) => return Err(error),
@@ -85,7 +85,7 @@ async fn renew(client: &mut Client, body: &Value, screen: &mut Screen) -> anyhow
     }
 }
 
-impl Screen {
+impl Screen<'_> {
     /// Shows a code until it has expired, or until the item has to be asked for again.
     async fn show_until_expired(&mut self, reply: &Value) -> anyhow::Result<()> {
         let received = Instant::now();
@@ -114,13 +114,12 @@ impl Screen {
             print(&format!("\r\x1b[K{}  {left_s} s{stale}", *code))?;
         } else if self.printed != code {
             warn_if_stale(reply);
-            let line = if self.json {
-                Zeroizing::new(reply.to_string())
+            if self.output.is_text() {
+                print(&code)?;
+                print("\n")?;
             } else {
-                code.clone()
-            };
-            print(&line)?;
-            print("\n")?;
+                self.output.print_next(reply, |_| String::new())?;
+            }
         }
 
         self.printed = code;

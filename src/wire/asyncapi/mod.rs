@@ -11,7 +11,7 @@ mod replies;
 mod requests;
 mod yaml;
 
-pub use yaml::yaml;
+pub use yaml::{yaml, yaml_in_order};
 
 use super::schema::{VERSION_MAX, consistency, kind, limit};
 use super::{Code, Operation, RequestKey, Scope, Subjects, header};
