@@ -26,6 +26,8 @@ mod failed;
 mod freshness;
 mod get;
 mod health;
+#[cfg(all(test, feature = "dev", feature = "qr"))]
+mod help_snapshot;
 mod history;
 mod import;
 mod in_flags;
