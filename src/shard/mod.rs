@@ -6,6 +6,7 @@
 //! caller sent.
 
 mod cursor;
+mod error_text;
 mod owner;
 mod owner_copy;
 mod pools;
@@ -13,6 +14,7 @@ mod prior_request;
 mod projector;
 mod records;
 mod rows;
+mod schema;
 mod settings;
 mod store;
 mod unhost;
