@@ -12,6 +12,7 @@ mod health;
 mod maintain;
 mod operator;
 mod payload;
+mod rights;
 mod server;
 mod settings_status;
 mod settings_watch;
@@ -23,6 +24,7 @@ mod wait;
 mod wait_limit;
 
 pub use backup::BackupSession;
+pub use connect::{MissingRight, is_not_authorised};
 pub use maintain::Maintenance;
 pub use operator::OperatorSession;
 pub use settings_status::SettingsStatus;

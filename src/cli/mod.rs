@@ -9,6 +9,7 @@ mod completions;
 mod config;
 mod contexts;
 mod contract;
+mod counted;
 #[cfg(feature = "dev")]
 mod dev;
 mod duration;
@@ -156,12 +157,6 @@ impl Settings {
         Ok(crate::config::Settings::read(self.file().as_deref())?)
     }
 
-    fn read(&self) -> anyhow::Result<crate::config::Settings> {
-        let settings = self.load()?;
-        crate::telemetry::start(&settings.log)?;
-        Ok(settings)
-    }
-
     /// Reads the settings of a program that takes up their changes while it runs.
     fn watch(&self) -> anyhow::Result<(Reading, SettingsWatch)> {
         let hangup = Hangup::listen().context("cannot listen for signals")?;
@@ -170,6 +165,24 @@ impl Settings {
 
         let watch = SettingsWatch::new(self.file(), first.clone(), hangup);
         Ok((first, watch))
+    }
+}
+
+/// The settings of a command that ends by itself, and how much it logs.
+#[derive(clap::Args)]
+struct CommandSettings {
+    #[command(flatten)]
+    settings: Settings,
+    /// Log what log.filter names, not only warnings and errors
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl CommandSettings {
+    fn read(&self) -> anyhow::Result<crate::config::Settings> {
+        let settings = self.settings.load()?;
+        crate::telemetry::start_command(&settings.log, self.verbose)?;
+        Ok(settings)
     }
 }
 

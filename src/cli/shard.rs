@@ -1,11 +1,12 @@
 //! `gofavorites shard`: prints one line for each shard; `shard evict`: evicts inactive owners.
 
-use super::Settings;
+use super::CommandSettings;
 use super::client::Connection;
+use super::counted::counted;
 use super::failed::CommandError;
 use super::progress::Progress;
 use super::show::{plain, print, print_json, table};
-use super::wait::{Wait, unavailable};
+use super::wait::{Wait, with_exit_code};
 use super::workers::fetch_statistics;
 use crate::app::open_postgres;
 use clap::{Args, Subcommand};
@@ -55,7 +56,7 @@ enum Command {
 #[derive(Args)]
 struct Evict {
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
     #[command(flatten)]
     wait: Wait,
     /// How many days the owners have not been seen
@@ -204,11 +205,12 @@ impl Evict {
 
         let store = open_postgres(&settings, self.wait.limit())
             .await
-            .map_err(unavailable)?;
+            .map_err(with_exit_code)?;
         let unseen = store.unseen(self.days).await?;
         if self.dry_run {
             return print(&format!(
-                "{unseen} owners have not been seen for {} days\n",
+                "{} not seen for {} days\n",
+                counted(unseen, "owner"),
                 self.days
             ));
         }
@@ -227,7 +229,8 @@ impl Evict {
         store.close().await;
 
         print(&format!(
-            "{evicted} owners un-hosted, who had not been seen for {} days\n",
+            "{} un-hosted, not seen for {} days\n",
+            counted(evicted, "owner"),
             self.days
         ))
     }

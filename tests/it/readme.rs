@@ -416,8 +416,9 @@ fn lasting(word: &str) -> &str {
     let time = bare.ends_with('Z') && bare.starts_with("20");
     let hash = [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
     let commit = hash || bare == "unknown";
+    let place = bare.starts_with("(127.0.0.1:");
 
-    if number || time || commit {
+    if number || time || commit || place {
         "…"
     } else {
         word
