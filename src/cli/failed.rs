@@ -34,6 +34,11 @@ impl CommandError {
         Self::new(8, message)
     }
 
+    /// There is nothing of this name.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(3, message)
+    }
+
     /// A NATS server does not accept the user, or refuses something to it.
     pub(super) fn not_authorised(message: impl Into<String>) -> Self {
         Self::new(6, message)

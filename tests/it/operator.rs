@@ -1,8 +1,9 @@
 //! An operator's commands: which database they accept, what they may do, what they log, and how
 //! they say what is wrong.
 
-use crate::harness::World;
+use crate::harness::{World, replace};
 use gofavorites::config::Settings;
+use serde_json::Value;
 use std::process::Output;
 use tokio::process::Command;
 
@@ -196,4 +197,71 @@ async fn a_postgres_that_is_not_there_is_named() {
         assert!(log.contains("/shard_x: database \"shard_x\""), "{log}");
         assert!(!log.contains("at line"), "{log}");
     }
+}
+
+/// Goal: an operator who knows a user finds the owner, and learns nothing that the owner wrote.
+///
+/// Method: alice has two items, one of them deleted. `owner` names her by subject and by token, while
+/// she is hosted, evicted and erased. Nobody has the last subject.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_finds_the_owner_of_a_user() {
+    let world = World::start().await;
+    let _worker = world.worker("a").await;
+    let alice = world.caller("alice-of-the-test").await;
+    alice.put_text("a", "first-note", "a-favourite-text").await;
+    let put = alice.put_text("a", "note", "a-favourite-text").await;
+    let version = crate::maintain::delete(&alice, "a", "note").await;
+    assert!(version > put["owner_version"].as_u64().expect("a version"));
+    let row = format!(
+        "select version from owner where owner_key = {}",
+        world.key_of("alice-of-the-test")
+    );
+    world.until("a", &row, &version.to_string()).await;
+    let token = world.directory.join("alice.token");
+    replace(&token, &alice.token);
+
+    let name = world.owner("alice-of-the-test").to_string();
+    let by_subject = ["owner", "--sub", "alice-of-the-test"];
+    let file = token.to_str().expect("UTF-8");
+    let mut printed = Vec::new();
+    for arguments in [&by_subject[..], &["owner", "--token-file", file]] {
+        let (code, text, log) = run(world.program("a", arguments), &world).await;
+        assert_eq!((code, log.as_str()), (0, ""));
+        printed.push(text);
+    }
+    assert_eq!(printed[0], printed[1]);
+    let text = &printed[0];
+    for part in [
+        &format!("owner {name}\n"),
+        &format!("bucket: version {version}, last written 20"),
+        "1 item of 500, 2 keys of 1000 with deleted ones",
+        &format!("at version {version}, as in the bucket; last seen 20"),
+    ] {
+        assert!(text.contains(part), "{part} is missing in: {text}");
+    }
+    for secret in ["alice-of", "note", "favourite", &alice.token] {
+        assert!(!text.contains(secret), "{secret} is in: {text}");
+    }
+
+    let json = [&by_subject[..], &["--json"]].concat();
+    let (_, json, _) = run(world.program("a", &json), &world).await;
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["owner"], name);
+    assert_eq!(json["bucket"]["version"], version);
+    assert_eq!(json["copy"]["complete"], true);
+
+    for (change, expected) in [
+        ("update owner set erased_at = now()", "): erased 20"),
+        ("delete from owner", "): not hosted: "),
+    ] {
+        world.query("a", change);
+        let (code, text, _) = run(world.program("a", &by_subject), &world).await;
+        assert_eq!(code, 0);
+        assert!(text.contains(expected), "{text}");
+    }
+
+    let nobody = ["owner", "--sub", "nobody-of-this-test"];
+    let (code, text, log) = run(world.program("a", &nobody), &world).await;
+    assert_eq!(code, 3, "{log}");
+    assert!(!text.contains("nobody-of") && !log.contains("nobody-of"));
 }
