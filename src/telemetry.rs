@@ -2,6 +2,7 @@
 //! the text of an error with its causes.
 
 use crate::config::{LogFormat, LogSettings};
+use std::io::{self, IsTerminal as _};
 use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::reload::{self, Handle};
@@ -12,14 +13,50 @@ type Replace = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>
 /// Replaces the filter of the log that [`start`] has started in this process.
 static REPLACE: OnceLock<Replace> = OnceLock::new();
 
+/// The target of what a server refuses to a user. A command ends with it, and does not log it too.
+pub const REFUSALS: &str = "gofavorites::refusals";
+
+/// What a command logs that ends by itself.
+const COMMAND_FILTER: &str = "warn,gofavorites::refusals=off";
+
 /// Sends the log to the standard error stream, in the format that the settings name. Only the first
 /// call in a process has an effect.
 pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(parse_filter(&settings.filter)?)
-        .with_writer(std::io::stderr);
+    start_with(parse_filter(&settings.filter)?, settings.format, true)
+}
 
-    let started = match settings.format {
+/// Does the same for a command that ends by itself: it logs warnings and errors only, and what
+/// `log.filter` names if it is `verbose`. On a terminal it logs for people.
+pub fn start_command(settings: &LogSettings, verbose: bool) -> anyhow::Result<()> {
+    let configured = parse_filter(&settings.filter)?;
+    let filter = if verbose {
+        configured
+    } else {
+        parse_filter(COMMAND_FILTER)?
+    };
+
+    if io::stderr().is_terminal() {
+        start_with(filter, LogFormat::Human, false)
+    } else {
+        start_with(filter, settings.format, true)
+    }
+}
+
+/// Returns whether a person wants colours: on a terminal, if the variable `NO_COLOR` is not set.
+fn is_coloured() -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+
+    io::stderr().is_terminal() && !no_color
+}
+
+/// Starts the log. Without `details`, a line for people has neither time nor module.
+fn start_with(filter: EnvFilter, format: LogFormat, details: bool) -> anyhow::Result<()> {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_coloured())
+        .with_writer(io::stderr);
+
+    let started = match format {
         LogFormat::Json => {
             let builder = builder
                 .json()
@@ -30,10 +67,16 @@ pub fn start(settings: &LogSettings) -> anyhow::Result<()> {
             let handle = builder.reload_handle();
             builder.try_init().map(|()| replace_with(handle))
         }
-        LogFormat::Human => {
+        LogFormat::Human if details => {
             let builder = builder.with_filter_reloading();
             let handle = builder.reload_handle();
             builder.try_init().map(|()| replace_with(handle))
+        }
+        LogFormat::Human => {
+            let builder = builder.without_time().with_target(false);
+            builder
+                .try_init()
+                .map(|()| -> Replace { Box::new(|_| Ok(())) })
         }
     };
 

@@ -2,16 +2,13 @@
 
 use super::bucket_session::BucketSession;
 use super::connect::Connection;
+use super::rights::{REFUSAL_INTERVAL, within_rights};
 use super::wait_limit::WaitLimit;
 use crate::config::Settings;
 use crate::maintenance::Backups;
 use anyhow::bail;
 use std::error::Error;
-use std::time::Duration;
 use tokio::time::sleep;
-
-/// How often is checked whether the server has refused something.
-const REFUSAL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The tool for backups, connected.
 pub struct BackupSession {
@@ -44,19 +41,7 @@ impl BackupSession {
     where
         E: Error + Send + Sync + 'static,
     {
-        let refused = async {
-            loop {
-                if let Some(refused) = self.connection.events.missing_right() {
-                    return refused;
-                }
-                sleep(REFUSAL_INTERVAL).await;
-            }
-        };
-
-        let ended = tokio::select! {
-            ended = call => ended?,
-            refused = refused => bail!(refused),
-        };
+        let ended = within_rights(&self.connection.events, call).await?;
 
         // What was refused last may be reported after the call. A short backup, for example, needs
         // no acknowledgement.

@@ -6,6 +6,7 @@ use crate::config::{NatsSettings, Role};
 use crate::front::{FrontError, denied_delay, reconnect_delay};
 use crate::nats::Credentials;
 use crate::requester::Requester;
+use crate::telemetry;
 use anyhow::Context as _;
 use async_nats::{Client, ConnectError, ConnectErrorKind, Event, rustls};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -88,8 +89,8 @@ impl ConnectionEvents {
     }
 
     /// Returns the same error as a message for an operator.
-    pub fn missing_right(&self) -> Option<String> {
-        Some(missing_right(self.role, &self.refused()?))
+    pub fn missing_right(&self) -> Option<MissingRight> {
+        Some(MissingRight::of(self.role, &self.refused()?))
     }
 
     fn set_refused(&self, refused: Option<(String, Instant)>) {
@@ -97,11 +98,33 @@ impl ConnectionEvents {
     }
 }
 
-/// Returns the message for an operator about what a server refused to the user of `role`.
-pub(super) fn missing_right(role: Role, refused: &str) -> String {
-    let role = role.name();
+/// A server has refused something to the user of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the NATS user of nats.{role} lacks a right, see nats/accounts.conf: {refused}")]
+pub struct MissingRight {
+    role: &'static str,
+    refused: String,
+}
 
-    format!("the NATS user of nats.{role} lacks a right, see nats/accounts.conf: {refused}")
+impl MissingRight {
+    /// Returns the error about what a server refused to the user of `role`.
+    pub(super) fn of(role: Role, refused: &str) -> Self {
+        Self {
+            role: role.name(),
+            refused: refused.to_owned(),
+        }
+    }
+}
+
+/// Returns whether a server did not accept the user, or refused something to the user.
+pub fn is_not_authorised(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<ConnectError>().map(ConnectError::kind);
+
+    error.is::<MissingRight>()
+        || matches!(
+            kind,
+            Some(ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation)
+        )
 }
 
 impl Connection {
@@ -280,7 +303,7 @@ impl Opener {
             // This is the only sign of a missing permission.
             Event::ServerError(error) => {
                 let error = error.to_string();
-                error!(connection, error, "the NATS server reports an error");
+                error!(target: telemetry::REFUSALS, connection, error, "the NATS server reports an error");
                 if is_denied_subscription(&error) {
                     self.gaps.send_modify(|count| *count += 1);
                     events.denied.notify_one();
@@ -317,7 +340,7 @@ where
         }
 
         attempts += 1;
-        if attempts.is_power_of_two() {
+        if attempts.is_power_of_two() && !limit.is_over() {
             warn!(error = format!("{error:#}"), "waiting for NATS");
         }
 

@@ -2,7 +2,7 @@
 //! affect the other two.
 
 use super::connect::{
-    Connection, ConnectionEvents, ROUND_TRIP_TIMEOUT, missing_right, unreachable, until_connected,
+    Connection, ConnectionEvents, MissingRight, ROUND_TRIP_TIMEOUT, unreachable, until_connected,
 };
 use super::server::check_server_version;
 use super::wait_limit::WaitLimit;
@@ -110,9 +110,9 @@ impl WorkerEvents {
     }
 
     /// Returns the message for an operator about the first of these errors, if there is one.
-    pub fn missing_right(&self) -> Option<String> {
+    pub fn missing_right(&self) -> Option<MissingRight> {
         let (role, refused) = self.refused().into_iter().next()?;
-        Some(missing_right(role, &refused))
+        Some(MissingRight::of(role, &refused))
     }
 
     /// Returns what the callers' server refused. A subscription counts as long as it is denied.

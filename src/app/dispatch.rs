@@ -221,7 +221,7 @@ impl Dispatcher {
             .await;
 
         if let Err(Failure::Internal(error)) = &answer {
-            span.in_scope(|| error!(error = format!("{error:#}"), "request {id} failed"));
+            span.in_scope(|| error!(error = format!("{error:#}"), "a request failed"));
         }
         let refused = self.reply(&reply, operation, answer, encoding, &id).await;
 
@@ -232,7 +232,7 @@ impl Dispatcher {
 
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let code = refused.map_or("ok", Code::as_str);
-        span.in_scope(|| info!(code, took_us, "request {id} was answered"));
+        span.in_scope(|| info!(code, took_us, "a request was answered"));
     }
 
     /// Returns the answer and its encoding. A panic of the operation is an internal failure of this

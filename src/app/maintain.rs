@@ -2,10 +2,13 @@
 //! because no worker may purge.
 
 use super::bucket_session::BucketSession;
+use super::connect::ConnectionEvents;
+use super::rights::{check_rights_to_maintain, within_rights};
 use super::wait_limit::WaitLimit;
 use crate::config::Settings;
 use crate::maintenance::{Maintainer, Round};
 use crate::owners::OwnersError;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
@@ -18,16 +21,18 @@ const BARRIER_NAME: &str = "maintain";
 pub struct Maintenance {
     maintainer: Maintainer,
     pause: Duration,
+    events: Arc<ConnectionEvents>,
     _keeping: AbortOnDropHandle<()>,
 }
 
 impl Maintenance {
-    /// Connects, and checks the server, and the bucket against the keys and the settings. Waits for
-    /// what is only unavailable, up to `limit`.
+    /// Connects, and checks the server, the bucket against the keys and the settings, and the rights
+    /// of the NATS user. Waits for what is only unavailable, up to `limit`.
     pub async fn build(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Self> {
         let name = "gofavorites maintain";
         let session = BucketSession::open(settings, name, Some(BARRIER_NAME), limit).await?;
         session.check_bucket().await?;
+        check_rights_to_maintain(&session.bucket, &session.connection.events).await?;
 
         let BucketSession {
             keyring,
@@ -41,8 +46,14 @@ impl Maintenance {
         Ok(Self {
             maintainer: Maintainer::new(keyring, bucket, rules, settings.limits.keys),
             pause,
+            events: connection.events.clone(),
             _keeping: AbortOnDropHandle::new(tokio::spawn(connection.opener().keep(requester))),
         })
+    }
+
+    /// Runs one round for a command, which ends once the server has refused something.
+    pub async fn once_within_rights(&self) -> anyhow::Result<Round> {
+        within_rights(&self.events, self.once()).await
     }
 
     /// Runs one round: goes through the bucket once.

@@ -12,6 +12,7 @@ mod health;
 mod maintain;
 mod operator;
 mod payload;
+mod rights;
 mod server;
 mod settings_status;
 mod settings_watch;
@@ -23,6 +24,7 @@ mod wait;
 mod wait_limit;
 
 pub use backup::BackupSession;
+pub use connect::{MissingRight, is_not_authorised};
 pub use maintain::Maintenance;
 pub use operator::OperatorSession;
 pub use settings_status::SettingsStatus;
@@ -100,7 +102,7 @@ pub async fn init(
         .await?;
 
     let store = Store::new(&settings.postgres)?;
-    wait.until_available("Postgres", || store.migrate())
+    wait.until_available("Postgres", || store.migrate(&settings.shard.id))
         .await
         .context("cannot migrate Postgres to this version's schema")?;
     store.close().await;
@@ -111,8 +113,8 @@ pub async fn init(
     })
 }
 
-/// Connects to the shard's Postgres and checks its schema, for a command that needs nothing else.
-/// Waits while it is unavailable, up to `limit`.
+/// Connects to the shard's Postgres and checks its schema and its shard, for a command that needs
+/// nothing else. Waits while it is unavailable, up to `limit`.
 pub async fn open_postgres(settings: &Settings, limit: WaitLimit) -> anyhow::Result<Store> {
     let wait = Wait {
         limit,
@@ -120,7 +122,7 @@ pub async fn open_postgres(settings: &Settings, limit: WaitLimit) -> anyhow::Res
     };
 
     let store = Store::new(&settings.postgres)?;
-    wait.until_available("Postgres", || store.check_schema())
+    wait.until_available("Postgres", || store.check(&settings.shard.id))
         .await?;
 
     Ok(store)
@@ -205,15 +207,15 @@ fn discovery(
     }
 }
 
-/// Connects to the shard's Postgres, checks its schema, and begins its cursor at the bucket's
-/// newest record if it has none.
+/// Connects to the shard's Postgres, checks its schema and its shard, and begins its cursor at the
+/// bucket's newest record if it has none.
 async fn open_store(
     settings: &Settings,
     bucket: &Bucket,
     wait: &Wait<'_>,
 ) -> anyhow::Result<Store> {
     let store = Store::new(&settings.postgres)?;
-    wait.until_available("Postgres", || store.check_schema())
+    wait.until_available("Postgres", || store.check(&settings.shard.id))
         .await?;
 
     let position = wait

@@ -2,6 +2,7 @@
 
 use super::bucket_session::BucketSession;
 use super::connect::Connection;
+use super::rights::within_rights;
 use super::wait_limit::WaitLimit;
 use super::{open_store, owners_settings};
 use crate::config::Settings;
@@ -13,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub struct OperatorSession {
     /// The tools.
     pub operator: Operator,
-    _connection: Connection,
+    connection: Connection,
     _cursor_listener: AbortOnDropHandle<()>,
 }
 
@@ -51,8 +52,16 @@ impl OperatorSession {
                 store,
                 keyring,
             },
-            _connection: connection,
+            connection,
             _cursor_listener: cursor_listener,
         })
+    }
+
+    /// Waits for a call, and ends it once the server has refused something.
+    pub async fn within_rights<T>(
+        &self,
+        call: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        within_rights(&self.connection.events, call).await
     }
 }

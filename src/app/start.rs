@@ -1,7 +1,7 @@
 //! The checks before a worker is ready. It waits for what is unavailable. Anything that is wrong
 //! ends the start, with a message that says what to do.
 
-use super::connect::{ConnectionEvents, missing_right};
+use super::connect::{ConnectionEvents, MissingRight};
 use super::connections::{Connections, flush};
 use super::echo::Echo;
 use super::wait::Wait;
@@ -116,10 +116,10 @@ async fn check_echo(connections: &Connections, echo: &Echo) -> anyhow::Result<()
     while timeout(ECHO_LIMIT, echo.arrived()).await.is_err() {
         // Replies may have been refused too, because of their subjects.
         if connections.front.counters().refused_replies() > 0 {
-            bail!(
-                "{}",
-                missing_right(Role::Front, "a message to its own inbox does not come back")
-            );
+            bail!(MissingRight::of(
+                Role::Front,
+                "a message to its own inbox does not come back"
+            ));
         }
         warn!(
             "waiting for the server of the callers: a message to an own inbox does not come back"

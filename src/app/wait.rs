@@ -49,7 +49,7 @@ impl Wait<'_> {
             }
 
             attempts += 1;
-            if attempts.is_power_of_two() {
+            if attempts.is_power_of_two() && !self.limit.is_over() {
                 warn!(%error, "waiting for {what}");
             }
             if !self.limit.pause(RETRY_PAUSE).await {

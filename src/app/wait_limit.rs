@@ -22,6 +22,11 @@ impl WaitLimit {
         Self(Instant::now().checked_add(limit))
     }
 
+    /// Returns whether there is no time left for another attempt.
+    pub(super) fn is_over(self) -> bool {
+        self.0.is_some_and(|until| until <= Instant::now())
+    }
+
     /// Waits before the next attempt, and returns whether there is time for it.
     pub(super) async fn pause(self, pause: Duration) -> bool {
         let Some(until) = self.0 else {

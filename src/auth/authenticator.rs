@@ -503,6 +503,20 @@ impl Inner {
     }
 }
 
+impl AuthSettings {
+    /// Returns what is wrong with the keys, if they cannot be used. Reads their files.
+    pub fn key_problems(&self) -> Vec<String> {
+        let verdict_keys = verdict_keys(self).err();
+        let token_keys = token_keys(self).err();
+
+        [verdict_keys, token_keys]
+            .into_iter()
+            .flatten()
+            .map(|error| error.to_string())
+            .collect()
+    }
+}
+
 fn verdict_keys(settings: &AuthSettings) -> Result<KeySource, KeySetError> {
     let algorithms = &settings.algorithms;
     if settings.verdict_keys.is_empty() {

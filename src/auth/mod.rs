@@ -13,6 +13,7 @@ mod keys;
 mod principal;
 mod revocation;
 mod settings;
+mod unverified;
 mod verdict;
 mod verdict_cache;
 
@@ -20,3 +21,4 @@ pub use authenticator::{AuthCounts, AuthError, Authenticator};
 pub use keys::KeySetError;
 pub use principal::Principal;
 pub use settings::AuthSettings;
+pub use unverified::unverified_subject;

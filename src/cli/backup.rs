@@ -1,10 +1,11 @@
 //! `gofavorites backup`: takes, checks and restores backups of the bucket.
 
-use super::Settings;
+use super::CommandSettings;
+use super::counted::counted;
 use super::failed::CommandError;
 use super::output::print;
 use super::progress::Progress;
-use super::wait::{Wait, unavailable};
+use super::wait::{Wait, with_exit_code};
 use crate::app::BackupSession;
 use crate::maintenance::{Backup, backup_name, list_backups};
 use crate::seal::Keyring;
@@ -41,7 +42,7 @@ struct Create {
     #[arg(long, value_name = "N")]
     keep: Option<NonZeroUsize>,
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
     #[command(flatten)]
     wait: Wait,
 }
@@ -54,7 +55,7 @@ struct Verify {
     /// The backup's directory
     backup: PathBuf,
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
 }
 
 /// Restore the bucket from a backup, and check every owner in it. There must be no bucket. It takes
@@ -70,7 +71,7 @@ struct Restore {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
     #[command(flatten)]
     wait: Wait,
 }
@@ -90,7 +91,7 @@ impl Create {
         let settings = self.settings.read()?;
         let session = BackupSession::open(&settings, self.wait.limit())
             .await
-            .map_err(unavailable)?;
+            .map_err(with_exit_code)?;
 
         let bucket = &settings.truth.bucket;
         let path = self.directory.join(backup_name(bucket));
@@ -98,7 +99,7 @@ impl Create {
         let take = session
             .backups
             .take(&path, |done, total| progress.step(done, total));
-        let backup = session.within_rights(take).await?;
+        let backup = session.within_rights(take).await.map_err(with_exit_code)?;
         progress.end();
         print(&describe(&backup)?)?;
 
@@ -124,29 +125,36 @@ impl Restore {
         let backup = check_backup(&self.backup, &settings)?;
         let session = BackupSession::open(&settings, self.wait.limit())
             .await
-            .map_err(unavailable)?;
+            .map_err(with_exit_code)?;
         let backups = &session.backups;
 
         if self.dry_run {
-            session.within_rights(backups.check_absent()).await?;
+            session
+                .within_rights(backups.check_absent())
+                .await
+                .map_err(with_exit_code)?;
             print(&describe(&backup)?)?;
             return print("it can be restored\n");
         }
 
         let mut progress = Progress::new("bytes restored");
         let restore = backups.restore(&backup, |done, total| progress.step(done, total));
-        session.within_rights(restore).await?;
+        session
+            .within_rights(restore)
+            .await
+            .map_err(with_exit_code)?;
         progress.end();
 
         let mut progress = Progress::new("owners checked");
         let audit = backups.audit(|done, total| progress.step(done, total));
-        let audit = session.within_rights(audit).await?;
+        let audit = session.within_rights(audit).await.map_err(with_exit_code)?;
         progress.end();
 
         print(&describe(&backup)?)?;
         print(&format!(
-            "restored: {} owners, {} of them with records that cannot be used\n",
-            audit.owners, audit.broken
+            "restored: {}, {} of them with records that cannot be used\n",
+            counted(audit.owners, "owner"),
+            audit.broken
         ))?;
         if audit.broken > 0 {
             let message = "some owners' records cannot be used; the log names them";

@@ -40,7 +40,7 @@ impl Denied {
             Err(_) => return std::future::pending().await,
         };
 
-        CommandError::not_let_in(format!(
+        CommandError::not_authorised(format!(
             "NATS does not let this user publish to {}: check --user and --prefix",
             visible(&refused)
         ))

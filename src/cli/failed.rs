@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(super) const EXIT_CODES: &str = "Exit codes:
   0  done
   1  failed for another reason
-  2  wrong usage
+  2  wrong usage, or wrong settings
   3  not found
   4  a condition is false: version_conflict, request_id_reused
   5  refused, and a retry will be too: bad_request, invalid_item, too_large and the like
@@ -34,12 +34,17 @@ impl CommandError {
         Self::new(8, message)
     }
 
-    /// The caller may not do this: a retry will be refused too.
-    pub(super) fn not_let_in(message: impl Into<String>) -> Self {
+    /// There is nothing of this name.
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(3, message)
+    }
+
+    /// A NATS server does not accept the user, or refuses something to it.
+    pub(super) fn not_authorised(message: impl Into<String>) -> Self {
         Self::new(6, message)
     }
 
-    /// The arguments are wrong.
+    /// The arguments or the settings are wrong.
     pub(super) fn usage(message: impl Into<String>) -> Self {
         Self::new(2, message)
     }

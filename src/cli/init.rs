@@ -1,7 +1,7 @@
 //! `gofavorites init`: creates the bucket, and the schema in the shard's Postgres.
 
-use super::Settings;
-use super::wait::{Wait, unavailable};
+use super::CommandSettings;
+use super::wait::{Wait, with_exit_code};
 use crate::app;
 use crate::seal::Format;
 use clap::Args;
@@ -11,7 +11,7 @@ use clap::Args;
 #[derive(Args)]
 pub(super) struct Init {
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
     #[command(flatten)]
     wait: Wait,
     /// Permit this format of records, once all workers of all shards can read it
@@ -36,7 +36,7 @@ impl Init {
 
         let prepared = app::init(&settings, self.formats, self.wait.limit())
             .await
-            .map_err(unavailable)?;
+            .map_err(with_exit_code)?;
 
         let outcome = if prepared.bucket_created {
             "created"

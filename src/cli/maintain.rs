@@ -1,8 +1,9 @@
 //! `gofavorites maintain`: purges old deletions from the bucket while workers run.
 
-use super::Settings;
+use super::CommandSettings;
+use super::counted::counted;
 use super::output::{print, print_json};
-use super::wait::{Wait, unavailable};
+use super::wait::{Wait, with_exit_code};
 use crate::app::{Maintenance, Succession, Turn, WaitLimit};
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
@@ -19,7 +20,7 @@ use tracing::info;
   gofavorites maintain --config maintain.toml --once --json")]
 pub(super) struct Maintain {
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
     #[command(flatten)]
     wait: Wait,
     /// Go through the bucket once, print what was done, and end
@@ -37,16 +38,17 @@ impl Maintain {
         let limit = self.wait.limit();
 
         if !self.once {
-            let (first, watch) = self.settings.watch()?;
+            let (first, watch) = self.settings.settings.watch()?;
             let run = move |turn| run_rounds(turn, limit);
-            return Succession::new(first, watch, run).run(shutdown).await;
+            let ended = Succession::new(first, watch, run).run(shutdown).await;
+            return ended.map_err(with_exit_code);
         }
 
         let settings = self.settings.read()?;
         let mut shutdown = std::pin::pin!(shutdown);
         let maintenance = tokio::select! {
             maintenance = Maintenance::build(&settings, limit) => {
-                maintenance.map_err(unavailable)?
+                maintenance.map_err(with_exit_code)?
             }
             signal = &mut shutdown => {
                 info!("received {signal} during the start, stopping");
@@ -54,7 +56,7 @@ impl Maintain {
             }
         };
         let round = tokio::select! {
-            round = maintenance.once() => round?,
+            round = maintenance.once_within_rights() => round.map_err(with_exit_code)?,
             signal = shutdown => anyhow::bail!(
                 "received {signal} before the end of the round: what was purged stays purged"
             ),
@@ -64,14 +66,17 @@ impl Maintain {
             print_json(&json!(round))?;
         } else {
             print(&format!(
-                "{} owners: {} deletions of {} of them forgotten, {} not yet\n",
-                round.owners, round.purged, round.tidied, round.failed
+                "{}: purged {} of {}; {} could not be purged\n",
+                counted(round.owners, "owner"),
+                counted(round.purged, "deletion"),
+                counted(round.tidied, "owner"),
+                counted(round.failed, "owner"),
             ))?;
         }
         anyhow::ensure!(
             round.failed == 0,
-            "the deletions of {} owners could not be purged: see the log",
-            round.failed
+            "the deletions of {} could not be purged: see the log",
+            counted(round.failed, "owner")
         );
 
         Ok(())
@@ -87,7 +92,7 @@ async fn run_rounds(turn: Turn, limit: WaitLimit) -> anyhow::Result<()> {
     };
     let maintenance = tokio::select! {
         maintenance = Maintenance::build(&turn.settings, limit) => {
-            maintenance.map_err(unavailable)?
+            maintenance.map_err(with_exit_code)?
         }
         () = turn.stop.cancelled() => return Ok(()),
     };

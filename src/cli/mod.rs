@@ -15,6 +15,7 @@ mod context;
 mod context_file;
 mod contexts;
 mod contract;
+mod counted;
 mod denied;
 #[cfg(feature = "dev")]
 mod dev;
@@ -44,6 +45,7 @@ mod move_item;
 mod nats_options;
 mod otp;
 mod output;
+mod owner;
 mod progress;
 mod put;
 mod replay;
@@ -63,7 +65,7 @@ mod workers;
 pub use complete::complete;
 
 use crate::app::SettingsWatch;
-use crate::config::Reading;
+use crate::config::{Reading, Sources};
 use crate::shutdown::Hangup;
 use anyhow::Context as _;
 use arguments::{in_order, with_plain_usage};
@@ -152,12 +154,14 @@ enum Command {
     Contract(contract::Contract),
     /// Run a worker
     Serve(Settings),
-    /// Show the settings in force, secrets hidden, and whether a worker can start with them
-    Config(Settings),
+    /// Show the settings in force, where they come from, and whether a worker can start with them
+    Config(config::Config),
     /// Create the bucket and migrate the shard's Postgres to this version's schema
     Init(init::Init),
     /// Show each shard; evict owners who have not been seen for long
     Shard(shard::Shard),
+    /// Show under which name a user's records are stored, and how the owner is
+    Owner(owner::Owner),
     /// Compare a shard's Postgres with the bucket, and repair it
     Verify(verify::Verify),
     /// Rebuild a shard's Postgres from the bucket
@@ -184,24 +188,49 @@ impl Settings {
         nats_options::path(self.config.as_ref())
     }
 
-    fn load(&self) -> anyhow::Result<crate::config::Settings> {
-        Ok(crate::config::Settings::read(self.file().as_deref())?)
+    /// Reads the settings without a check, and where their values come from.
+    fn load_unchecked(&self) -> anyhow::Result<(crate::config::Settings, Sources)> {
+        crate::config::Settings::read_with_sources(self.file().as_deref())
+            .map_err(|error| wait::with_exit_code(error.into()))
     }
 
-    fn read(&self) -> anyhow::Result<crate::config::Settings> {
-        let settings = self.load()?;
-        crate::telemetry::start(&settings.log)?;
+    /// Reads the settings, and checks them.
+    fn load(&self) -> anyhow::Result<crate::config::Settings> {
+        let (settings, sources) = self.load_unchecked()?;
+        settings
+            .check_with_sources(&sources)
+            .map_err(|error| wait::with_exit_code(error.into()))?;
+
         Ok(settings)
     }
 
     /// Reads the settings of a program that takes up their changes while it runs.
     fn watch(&self) -> anyhow::Result<(Reading, SettingsWatch)> {
         let hangup = Hangup::listen().context("cannot listen for signals")?;
+        self.load()?;
         let first = Reading::take(self.file().as_deref())?;
         crate::telemetry::start(&first.settings.log)?;
 
         let watch = SettingsWatch::new(self.file(), first.clone(), hangup);
         Ok((first, watch))
+    }
+}
+
+/// The settings of a command that ends by itself, and how much it logs.
+#[derive(clap::Args)]
+struct CommandSettings {
+    #[command(flatten)]
+    settings: Settings,
+    /// Log what log.filter names, not only warnings and errors
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl CommandSettings {
+    fn read(&self) -> anyhow::Result<crate::config::Settings> {
+        let settings = self.settings.load()?;
+        crate::telemetry::start_command(&settings.log, self.verbose)?;
+        Ok(settings)
     }
 }
 
@@ -265,9 +294,10 @@ impl Cli {
             Command::Contract(contract) => contract.run(),
             Command::Version(version) => version.run().await,
             Command::Serve(settings) => serve::run(settings).await,
-            Command::Config(settings) => config::run(&settings.load()?),
+            Command::Config(config) => config.run(),
             Command::Init(init) => init.run().await,
             Command::Shard(shard) => shard.run().await,
+            Command::Owner(owner) => owner.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Replay(replay) => replay.run().await,
             Command::Maintain(maintain) => maintain.run().await,

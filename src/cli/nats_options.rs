@@ -170,7 +170,7 @@ impl NatsOptions {
                 let message = "does not let this user in: check --user and --password, or the other \
                                credentials. If the platform was made anew, load its environment \
                                again";
-                CommandError::not_let_in(format!("{place} {message}"))
+                CommandError::not_authorised(format!("{place} {message}"))
             }
             kind => {
                 let cause = causes(error).unwrap_or_else(|| kind.to_string());

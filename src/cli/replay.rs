@@ -1,10 +1,11 @@
 //! `gofavorites replay`: rebuilds a shard's Postgres from the bucket, while the shard serves.
 
-use super::Settings;
+use super::CommandSettings;
+use super::counted::counted;
 use super::failed::CommandError;
 use super::output::print;
 use super::progress::Progress;
-use super::wait::{Wait, unavailable};
+use super::wait::{Wait, with_exit_code};
 use crate::app::OperatorSession;
 use crate::domain::Timestamp;
 use crate::maintenance::{Operator, RebuildSummary, ReplayFrom};
@@ -24,7 +25,7 @@ use clap::Args;
   gofavorites replay --config shard-a.toml --accept-lost-history   then start the shard's workers again")]
 pub(super) struct Replay {
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
     #[command(flatten)]
     wait: Wait,
     /// Host every owner of the bucket, not only the owners that the shard hosts
@@ -47,9 +48,15 @@ impl Replay {
         let settings = self.settings.read()?;
         let session = OperatorSession::open(&settings, "gofavorites replay", self.wait.limit())
             .await
-            .map_err(unavailable)?;
-        let operator = &session.operator;
+            .map_err(with_exit_code)?;
 
+        session
+            .within_rights(self.replay(&session.operator, start))
+            .await
+            .map_err(with_exit_code)
+    }
+
+    async fn replay(&self, operator: &Operator, start: Option<ReplayFrom>) -> anyhow::Result<()> {
         match operator.check_continuity().await {
             Ok(()) => {}
             Err(OwnersError::HistoryWentBack(_)) if self.accept_lost_history => {
@@ -71,8 +78,8 @@ impl Replay {
 
         if rebuilt.failed > 0 {
             return Err(CommandError::differs(format!(
-                "{} owners could not be rebuilt; the log says why",
-                rebuilt.failed
+                "{} could not be rebuilt; the log says why",
+                counted(rebuilt.failed, "owner")
             ))
             .into());
         }
@@ -124,12 +131,14 @@ impl Replay {
         progress.end();
 
         print(&format!(
-            "{} owners rebuilt, {} failed\n",
-            rebuilt.owners, rebuilt.failed
+            "{} rebuilt, {} failed\n",
+            counted(rebuilt.owners, "owner"),
+            rebuilt.failed
         ))?;
         if completed > 0 {
             print(&format!(
-                "{completed} owners lacked older versions, and now have all that the bucket keeps\n"
+                "{} lacked older versions, and now have all that the bucket keeps\n",
+                counted(completed, "owner")
             ))?;
         }
 
@@ -157,8 +166,9 @@ async fn follow_again(operator: &Operator, start: ReplayFrom) -> anyhow::Result<
     progress.end();
 
     print(&format!(
-        "{} owners differed and were rebuilt, {} failed\n",
-        rebuilt.owners, rebuilt.failed
+        "{} differed and had to be rebuilt, {} failed\n",
+        counted(rebuilt.owners, "owner"),
+        rebuilt.failed
     ))?;
     Ok(rebuilt)
 }

@@ -1,6 +1,7 @@
 //! `gofavorites serve`: runs a worker until SIGTERM or SIGINT. It takes up changed settings.
 
 use super::Settings;
+use super::wait::with_exit_code;
 use crate::app::{App, Succession, Turn};
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
@@ -13,6 +14,7 @@ pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
     Succession::new(first, watch, run_worker)
         .run(shutdown)
         .await
+        .map_err(with_exit_code)
 }
 
 async fn run_worker(turn: Turn) -> anyhow::Result<()> {

@@ -1,14 +1,15 @@
 //! `gofavorites shard`: prints one line for each shard; `shard evict`: evicts inactive owners.
 
-use super::Settings;
+use super::CommandSettings;
 use super::client::Connection;
+use super::counted::counted;
 use super::duration::days;
 use super::failed::CommandError;
 use super::output::{
     BAD, Cell, Column, DOUBTFUL, GOOD, Output, Screen, Table, ago, bytes, grouped, plain, print,
 };
 use super::progress::Progress;
-use super::wait::{Wait, unavailable};
+use super::wait::{Wait, with_exit_code};
 use super::workers::{fetch_statistics, format_reasons};
 use crate::app::open_postgres;
 use clap::{Args, Subcommand};
@@ -58,7 +59,7 @@ enum Command {
 #[derive(Args)]
 struct Evict {
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
     #[command(flatten)]
     wait: Wait,
     /// How long the owners have not been seen, in whole days
@@ -233,11 +234,12 @@ impl Evict {
 
         let store = open_postgres(&settings, self.wait.limit())
             .await
-            .map_err(unavailable)?;
+            .map_err(with_exit_code)?;
         let unseen = store.unseen(self.days).await?;
         if self.dry_run {
             return print(&format!(
-                "{unseen} owners have not been seen for {} days\n",
+                "{} not seen for {} days\n",
+                counted(unseen, "owner"),
                 self.days
             ));
         }
@@ -256,7 +258,8 @@ impl Evict {
         store.close().await;
 
         print(&format!(
-            "{evicted} owners un-hosted, who had not been seen for {} days\n",
+            "{} un-hosted, not seen for {} days\n",
+            counted(evicted, "owner"),
             self.days
         ))
     }

@@ -1,11 +1,12 @@
 //! `gofavorites verify`: compares a shard's Postgres with the bucket, and repairs it if asked to.
 
-use super::Settings;
+use super::CommandSettings;
+use super::counted::counted;
 use super::failed::CommandError;
 use super::output::{print, print_json};
-use super::wait::{Wait, unavailable};
+use super::wait::{Wait, with_exit_code};
 use crate::app::OperatorSession;
-use crate::maintenance::{Finding, Repair, VerifySummary};
+use crate::maintenance::{Finding, Operator, Repair, VerifySummary};
 use crate::owners::OwnersError;
 use clap::Args;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
   gofavorites verify --config shard-a.toml --repair")]
 pub(super) struct Verify {
     #[command(flatten)]
-    settings: Settings,
+    settings: CommandSettings,
     #[command(flatten)]
     wait: Wait,
     /// Rebuild each owner whose rows differ
@@ -40,9 +41,18 @@ impl Verify {
         let settings = self.settings.read()?;
         let session = OperatorSession::open(&settings, "gofavorites verify", self.wait.limit())
             .await
-            .map_err(unavailable)?;
-        let operator = &session.operator;
+            .map_err(with_exit_code)?;
+        let place = session.operator.store.place();
+        let compared = format!("shard {} ({place})", settings.shard.id);
 
+        session
+            .within_rights(self.compare(&session.operator, &compared))
+            .await
+            .map_err(with_exit_code)
+    }
+
+    /// Compares all owners. `compared` names the shard and its database.
+    async fn compare(&self, operator: &Operator, compared: &str) -> anyhow::Result<()> {
         let history_went_back = match operator.check_continuity().await {
             Ok(()) => None,
             Err(OwnersError::HistoryWentBack(why)) => Some(why),
@@ -80,10 +90,15 @@ impl Verify {
                 "counts": counts,
             }))?;
         } else {
-            self.print_counts(&counts)?;
+            self.print_counts(compared, &counts)?;
         }
 
-        if history_went_back.is_some() {
+        Self::check(&counts, history_went_back.is_some())
+    }
+
+    /// Fails if the copies are not equal to the bucket.
+    fn check(counts: &VerifySummary, history_went_back: bool) -> anyhow::Result<()> {
+        if history_went_back {
             let error = "the bucket has lost history; `gofavorites replay --accept-lost-history` \
                          accepts it as it is";
             return Err(CommandError::differs(error).into());
@@ -95,7 +110,7 @@ impl Verify {
         Ok(())
     }
 
-    fn print_counts(&self, counts: &VerifySummary) -> anyhow::Result<()> {
+    fn print_counts(&self, compared: &str, counts: &VerifySummary) -> anyhow::Result<()> {
         let repaired = if self.repair {
             format!(", {} of them mended", counts.repaired)
         } else {
@@ -103,8 +118,11 @@ impl Verify {
         };
 
         print(&format!(
-            "{} owners compared: {} equal, {} differ{repaired}, {} unclear\n",
-            counts.owners, counts.equal, counts.differ, counts.unclear
+            "{compared}: {} compared: {} equal, {} differ{repaired}, {} unclear\n",
+            counted(counts.owners, "owner"),
+            counts.equal,
+            counts.differ,
+            counts.unclear
         ))
     }
 
@@ -115,11 +133,6 @@ impl Verify {
             Err(error) => return format!("{}: cannot be compared: {error}\n", finding.owner),
         };
 
-        let differences: Vec<_> = divergence
-            .differences
-            .iter()
-            .map(ToString::to_string)
-            .collect();
         let of_the_copy = divergence
             .differences
             .iter()
@@ -132,7 +145,7 @@ impl Verify {
             (false, false, _) => "",
         };
 
-        format!("{}: {}{outcome}\n", finding.owner, differences.join(", "))
+        format!("{}: {divergence}{outcome}\n", finding.owner)
     }
 }
 

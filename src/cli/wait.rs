@@ -2,7 +2,9 @@
 
 use super::duration::duration_or_zero;
 use super::failed::CommandError;
-use crate::app::{StillUnavailable, WaitLimit};
+use crate::app::{StillUnavailable, WaitLimit, is_not_authorised};
+use crate::config::SettingsError;
+use crate::shard::ShardError;
 use crate::telemetry::error_chain;
 use clap::Args;
 use std::time::Duration;
@@ -23,12 +25,22 @@ impl Wait {
     }
 }
 
-/// Returns the error with the exit code for an unavailable dependency, if the wait ended before the
-/// dependency was available.
-pub(super) fn unavailable(error: anyhow::Error) -> anyhow::Error {
-    if error.is::<StillUnavailable>() {
-        return CommandError::unavailable(error_chain(&error)).into();
-    }
+/// Returns the error of a start with its exit code: a dependency was not available in time, the NATS
+/// user may not do this, or the settings are wrong.
+pub(super) fn with_exit_code(error: anyhow::Error) -> anyhow::Error {
+    let is_of_settings = error.is::<SettingsError>()
+        || matches!(
+            error.downcast_ref::<ShardError>(),
+            Some(ShardError::OtherShard { .. })
+        );
 
-    error
+    if error.is::<StillUnavailable>() {
+        CommandError::unavailable(error_chain(&error)).into()
+    } else if is_not_authorised(&error) {
+        CommandError::not_authorised(error_chain(&error)).into()
+    } else if is_of_settings {
+        CommandError::usage(error_chain(&error)).into()
+    } else {
+        error
+    }
 }

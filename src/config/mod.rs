@@ -4,10 +4,12 @@
 mod nats;
 mod reading;
 mod secrets;
+mod sources;
 mod unreadable;
 
 pub use nats::{NatsSettings, NatsUserSettings, Role};
 pub use reading::Reading;
+pub use sources::Sources;
 
 use crate::auth::AuthSettings;
 use crate::handler::Limits;
@@ -16,9 +18,12 @@ use crate::owners::{
     ProjectionSettings, ReadSettings, RetentionSettings, RetrySettings, WriteSettings,
 };
 use crate::reference::ReferenceSettings;
+use crate::seal::Keyring;
 use crate::shard::ShardSettings;
 use crate::truth::TruthSettings;
+use config::Source as _;
 use serde::{Deserialize, Serialize, Serializer};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -181,6 +186,12 @@ pub enum SettingsError {
     /// The settings can be read, but values are invalid.
     #[error("the settings are invalid:\n  {}", .0.join("\n  "))]
     Invalid(Vec<String>),
+    /// Nothing gives a setting.
+    #[error(
+        "no settings are given: name a settings file with --config or in GOFAVORITES_CONFIG, or set \
+         GOFAVORITES__SECTION__FIELD for each setting"
+    )]
+    NotGiven,
 }
 
 impl From<config::ConfigError> for SettingsError {
@@ -212,37 +223,50 @@ impl Settings {
         Ok(toml::to_string(self)?)
     }
 
+    /// Does the same as [`shown`](Self::shown), with where each value comes from: the line of the
+    /// file, the variable, or the default. If they are `changed`, only values that are not the
+    /// defaults, under their complete names.
+    pub fn shown_with_sources(&self, sources: &Sources, changed: bool) -> anyhow::Result<String> {
+        let text = self.shown()?;
+        if changed {
+            return sources::changed(&text, &Self::default().shown()?, sources);
+        }
+        sources::annotated(&text, sources)
+    }
+
     /// Reads the file, if one is given, and the environment.
+    ///
+    /// # Errors
+    /// A setting cannot be read. Then everything is named that is wrong, also what
+    /// [`check`](Self::check) finds.
     pub fn read(file: Option<&Path>) -> Result<Self, SettingsError> {
-        let environment = config::Environment::with_prefix("GOFAVORITES")
-            .prefix_separator("__")
-            .separator("__")
-            .ignore_empty(true);
+        Self::read_with_sources(file).map(|(settings, _)| settings)
+    }
 
-        let mut builder = config::Config::builder();
-        if let Some(file) = file {
-            builder = builder.add_source(config::File::from(file).format(config::FileFormat::Toml));
-        }
-        builder = builder.add_source(environment);
-
-        for list in LIST_SETTINGS {
-            let variable = format!("GOFAVORITES__{}", list.replace('.', "__").to_uppercase());
-            if let Some(text) = std::env::var(variable).ok().filter(|text| !text.is_empty()) {
-                builder = builder
-                    .set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
+    /// Does the same as [`read`](Self::read), and returns where the values come from.
+    pub fn read_with_sources(file: Option<&Path>) -> Result<(Self, Sources), SettingsError> {
+        let (given, sources) = gather(file)?;
+        let mut problems = secrets::given_twice(&given);
+        let mut settings = match given.clone().try_deserialize() {
+            Ok(settings) => settings,
+            Err(error) => {
+                let (settings, unreadable) = read_each(&given)?;
+                if unreadable.is_empty() {
+                    return Err(error.into());
+                }
+                problems.extend(unreadable);
+                settings
             }
+        };
+        problems.extend(secrets::read_files(&mut settings));
+        if problems.is_empty() {
+            return Ok((settings, sources));
         }
 
-        let settings = builder.build()?;
-        if let Some(message) = nats::moved_field(&settings) {
-            return Err(SettingsError::Moved(message));
-        }
-
-        secrets::check_given_once(&settings)?;
-
-        let mut settings: Self = settings.try_deserialize()?;
-        secrets::read_files(&mut settings)?;
-        Ok(settings)
+        let is_new = |problem: &String| !is_about_one_of(problem, &problems);
+        let further: Vec<_> = settings.problems().into_iter().filter(is_new).collect();
+        problems.extend(further);
+        Err(invalid(problems, &sources))
     }
 
     /// Checks all settings together, so that one start reports everything that is wrong.
@@ -250,6 +274,32 @@ impl Settings {
     /// # Errors
     /// One line for each setting that is wrong, with what to do.
     pub fn check(&self) -> Result<(), SettingsError> {
+        match self.problems() {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(SettingsError::Invalid(problems)),
+        }
+    }
+
+    /// Does the same as [`check`](Self::check), and names where each value comes from.
+    pub fn check_with_sources(&self, sources: &Sources) -> Result<(), SettingsError> {
+        match self.problems() {
+            problems if problems.is_empty() => Ok(()),
+            _ if sources.is_empty() => Err(SettingsError::NotGiven),
+            problems => Err(invalid(problems, sources)),
+        }
+    }
+
+    /// Checks also the form of what is only read when a worker starts: the auth service's keys.
+    pub fn check_all(&self, sources: &Sources) -> Result<(), SettingsError> {
+        self.check_with_sources(sources)?;
+
+        match self.auth.key_problems() {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(invalid(problems, sources)),
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut require = |ok: bool, message: &str| {
             if !ok {
@@ -258,18 +308,35 @@ impl Settings {
         };
 
         self.check_required(&mut require);
+        self.check_form(&mut require);
         self.check_servers(&mut require);
         self.check_reference(&mut require);
         self.check_worker(&mut require);
         self.check_limits(&mut require);
-        if let Err(error) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
-            problems.push(format!("worker.prefix and shard.id: {error}"));
+
+        problems
+    }
+
+    /// Checks the form of subjects, URLs and keys.
+    fn check_form(&self, require: &mut impl FnMut(bool, &str)) {
+        if self.shard.id.is_empty() {
+            require(false, "shard.id: name the shard");
+        } else if let Err(error) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
+            require(false, &format!("worker.prefix and shard.id: {error}"));
         }
 
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(SettingsError::Invalid(problems))
+        require(
+            self.postgres.url.is_empty() || self.postgres.has_usable_url(),
+            "postgres.url: has to be of the form postgres://user:password@host:port/database",
+        );
+        for (name, key) in [
+            ("identity", &self.keys.identity),
+            ("encryption", &self.keys.encryption),
+        ] {
+            require(
+                key.is_empty() || Keyring::is_key(key),
+                &format!("keys.{name}: has to be 32 bytes in base64"),
+            );
         }
     }
 
@@ -458,6 +525,132 @@ impl Settings {
             "limits.reply_bytes: at most the NATS server's max_payload, 1,048,576",
         );
     }
+}
+
+/// Reads the file and the environment as they are, and where their values come from.
+fn gather(file: Option<&Path>) -> Result<(config::Config, Sources), SettingsError> {
+    let mut builder = config::Config::builder();
+    let mut sources = Sources::default();
+    if let Some(file) = file {
+        let (found, text) = Sources::of_file(file)?;
+        sources = found;
+        builder = builder.add_source(config::File::from_str(&text, config::FileFormat::Toml));
+    }
+    builder = builder.add_source(
+        config::Environment::with_prefix("GOFAVORITES")
+            .prefix_separator("__")
+            .separator("__")
+            .ignore_empty(true),
+    );
+
+    for list in LIST_SETTINGS {
+        let text = std::env::var(sources::variable(list)).ok();
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            builder =
+                builder.set_override(list, text.split(',').map(str::trim).collect::<Vec<_>>())?;
+        }
+    }
+
+    let given = builder.build()?;
+    if let Some(message) = nats::moved_field(&given) {
+        return Err(SettingsError::Moved(message));
+    }
+    let mut leaves = BTreeMap::new();
+    flatten("", given.collect()?, &mut leaves);
+    sources.add_variables(leaves.keys());
+    Ok((given, sources))
+}
+
+/// Adds the values to `leaves`, by setting.
+fn flatten(
+    prefix: &str,
+    table: config::Map<String, config::Value>,
+    leaves: &mut BTreeMap<String, config::Value>,
+) {
+    for (name, value) in table {
+        let name = format!("{prefix}{name}");
+        match value.kind {
+            config::ValueKind::Table(section) => flatten(&format!("{name}."), section, leaves),
+            _ => {
+                leaves.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Reads each value alone, so that all that cannot be read are found. Returns the settings with the
+/// others, and what is wrong with these.
+fn read_each(given: &config::Config) -> Result<(Settings, Vec<String>), config::ConfigError> {
+    let mut leaves = BTreeMap::new();
+    flatten("", given.collect()?, &mut leaves);
+
+    let mut problems = Vec::new();
+    leaves.retain(|name, value| {
+        let alone = BTreeMap::from([(name.clone(), value.clone())]);
+        match read_leaves(&alone) {
+            Ok(_) => true,
+            Err(error) => {
+                problems.push(format!("{name}: {}", unreadable::reason(&error)));
+                false
+            }
+        }
+    });
+    Ok((read_leaves(&leaves)?, problems))
+}
+
+fn read_leaves(leaves: &BTreeMap<String, config::Value>) -> Result<Settings, config::ConfigError> {
+    let mut table = config::Map::new();
+    for (name, value) in leaves {
+        let parts: Vec<&str> = name.split('.').collect();
+        insert(&mut table, &parts, value.clone());
+    }
+
+    let mut settings = config::Config::default();
+    settings.cache = config::Value::new(None, config::ValueKind::Table(table));
+    settings.try_deserialize()
+}
+
+/// Puts a value into the sections that its name has.
+fn insert(table: &mut config::Map<String, config::Value>, parts: &[&str], value: config::Value) {
+    match parts {
+        [] => {}
+        [name] => {
+            table.insert((*name).to_owned(), value);
+        }
+        [section, rest @ ..] => {
+            let empty = config::ValueKind::Table(config::Map::new());
+            let section = table
+                .entry((*section).to_owned())
+                .or_insert_with(|| config::Value::new(None, empty));
+            if let config::ValueKind::Table(section) = &mut section.kind {
+                insert(section, rest, value);
+            }
+        }
+    }
+}
+
+/// Returns whether a problem is about a setting that one of these problems names already.
+fn is_about_one_of(problem: &str, named: &[String]) -> bool {
+    let names: BTreeSet<&str> = named
+        .iter()
+        .flat_map(|one| sources::settings_of(one))
+        .map(|name| name.trim_end_matches("_file"))
+        .collect();
+
+    sources::settings_of(problem).any(|name| names.contains(name.trim_end_matches("_file")))
+}
+
+/// Returns the error with the places of the values.
+fn invalid(problems: Vec<String>, sources: &Sources) -> SettingsError {
+    let mut lines: Vec<String> = problems
+        .iter()
+        .map(|problem| sources.with_places(problem))
+        .collect();
+    if !sources.has_file() {
+        lines.push("no --config is given".to_owned());
+    }
+
+    SettingsError::Invalid(lines)
 }
 
 /// Returns whether a name in a subject or in JetStream may hold the byte.

@@ -1,6 +1,6 @@
 //! Secrets in files: instead of a setting `x`, the setting `x_file` may name a file that holds it.
 
-use super::{Settings, SettingsError};
+use super::Settings;
 use crate::secret_file::read_secret;
 
 /// All settings that may be given as a file.
@@ -19,30 +19,25 @@ const SECRETS: [&str; 12] = [
     "keys.encryption",
 ];
 
-/// Fails if a secret is given both as text and as a file, because neither may silently take
+/// Names each secret that is given both as text and as a file, because neither may silently take
 /// precedence.
-pub(super) fn check_given_once(settings: &config::Config) -> Result<(), SettingsError> {
+pub(super) fn given_twice(settings: &config::Config) -> Vec<String> {
     let is_given = |name: &str| {
         settings
             .get_string(name)
             .is_ok_and(|value| !value.is_empty())
     };
-    let twice: Vec<_> = SECRETS
+
+    SECRETS
         .iter()
         .filter(|secret| is_given(secret) && is_given(&format!("{secret}_file")))
         .map(|secret| format!("{secret} and {secret}_file: give one of the two"))
-        .collect();
-
-    if twice.is_empty() {
-        Ok(())
-    } else {
-        Err(SettingsError::Invalid(twice))
-    }
+        .collect()
 }
 
 /// Reads the files of the secrets that are used once. The connections read the files of `nats`
-/// each time that they connect.
-pub(super) fn read_files(settings: &mut Settings) -> Result<(), SettingsError> {
+/// each time that they connect. Names each file that cannot be read.
+pub(super) fn read_files(settings: &mut Settings) -> Vec<String> {
     let Settings { postgres, keys, .. } = settings;
     let secrets = [
         ("postgres.url_file", &postgres.url_file, &mut postgres.url),
@@ -71,17 +66,13 @@ pub(super) fn read_files(settings: &mut Settings) -> Result<(), SettingsError> {
             }
         }
     }
-
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(SettingsError::Invalid(problems))
-    }
+    problems
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SettingsError;
     use std::collections::BTreeSet;
     use std::fs;
 

@@ -25,6 +25,15 @@ pub(super) fn describe(error: &ConfigError) -> String {
     }
 }
 
+/// Returns what is wrong with the one value that was read, without its name.
+pub(super) fn reason(error: &ConfigError) -> String {
+    match error {
+        ConfigError::Type { expected, .. } => format!("has to be {expected}"),
+        ConfigError::At { error, .. } => reason(error),
+        other => describe(other),
+    }
+}
+
 /// Leaves out the lines that quote the file. They have the number of the line, or nothing, before a
 /// bar.
 fn without_quotation(message: &str) -> String {

@@ -35,7 +35,12 @@ impl Drain {
     pub async fn run(mut self, left: oneshot::Sender<()>) {
         let result = timeout(DRAIN_TIME_MAX, self.read_rest(left)).await;
 
-        debug!(?result, "closing a replaced connection to NATS");
+        let outcome = match result {
+            Ok(Ok(())) => "all was read",
+            Ok(Err(_)) => "the connection failed",
+            Err(_) => "the time is over",
+        };
+        debug!(outcome, "closing a replaced connection to NATS");
         self.shared.outbox.put_back(self.link.writer.take_unsent());
         self.link.writer.shut_down().await;
     }

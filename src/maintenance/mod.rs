@@ -1,11 +1,12 @@
 //! The operators' tools: comparing a shard's Postgres with the bucket, rebuilding it, forgetting
-//! old deletions, and backups of the bucket.
+//! old deletions, backups of the bucket, and a report on one owner.
 //!
 //! They run beside the workers, on the same bucket and Postgres, and never serve a caller. The code
 //! of requests and the code of these tools cannot name each other.
 
 mod audit;
 mod backup;
+mod owner_report;
 mod replay;
 mod retry;
 mod tombstones;
@@ -14,6 +15,7 @@ mod verify_all;
 
 pub use audit::AuditSummary;
 pub use backup::{Backup, BackupError, Backups, backup_name, list_backups};
+pub use owner_report::{OwnerRecords, OwnerReport};
 pub use replay::{RebuildSummary, ReplayFrom};
 pub use tombstones::{MaintainSettings, Maintainer, Round};
 pub use verify::{Comparison, CopySummary, Difference, Divergence, Verifier};

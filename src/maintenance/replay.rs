@@ -199,7 +199,7 @@ impl Operator {
                 if let Comparison::Differ(divergence) =
                     retry_while_unavailable(RETRIES_MAX, || verifier.compare(&owner)).await?
                 {
-                    warn!(%owner, ?divergence, "the owner's copy differs: rebuilding it");
+                    warn!(%owner, %divergence, "the owner's copy differs: rebuilding it");
                     self.rebuild_some(&[owner], Loss::Refuse, &mut summary)
                         .await;
                 }

@@ -120,7 +120,13 @@ impl Maintainer {
             }
         }
 
-        info!(?round, "finished a round of maintenance");
+        info!(
+            owners = round.owners,
+            tidied = round.tidied,
+            purged = round.purged,
+            failed = round.failed,
+            "finished a round of maintenance"
+        );
         Ok(round)
     }
 

@@ -165,6 +165,14 @@ pub struct Divergence {
     pub truth: Option<CopySummary>,
 }
 
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let differences: Vec<_> = self.differences.iter().map(ToString::to_string).collect();
+
+        f.write_str(&differences.join(", "))
+    }
+}
+
 /// Compares owners' copies with the truth.
 pub struct Verifier {
     operator: Operator,

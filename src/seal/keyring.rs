@@ -66,6 +66,11 @@ impl Keyring {
         })
     }
 
+    /// Returns whether the text is a key: 32 bytes in standard base64.
+    pub fn is_key(text: &str) -> bool {
+        decode_key("", text).is_ok()
+    }
+
     /// The fingerprints. The bucket stores them too, so that a worker with another key refuses to
     /// start.
     pub fn fingerprints(&self) -> &Fingerprints {

@@ -6,13 +6,16 @@
 //! caller sent.
 
 mod cursor;
+mod error_text;
 mod owner;
 mod owner_copy;
+mod owner_state;
 mod pools;
 mod prior_request;
 mod projector;
 mod records;
 mod rows;
+mod schema;
 mod settings;
 mod store;
 mod unhost;
@@ -21,6 +24,7 @@ mod versions;
 pub use cursor::{Cursor, Projected, ProjectionPosition};
 pub use owner::{HostedOwner, Hosting};
 pub use owner_copy::{HostingOutcome, OwnerCopy};
+pub use owner_state::OwnerState;
 pub use prior_request::PriorRequest;
 pub use projector::{LockAttempt, ProjectError, Projector};
 pub use rows::{ItemRow, OwnerRows};

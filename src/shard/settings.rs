@@ -1,8 +1,10 @@
 //! The settings of the shard's Postgres, and how they are shown without secrets.
 
 use serde::{Deserialize, Serialize, Serializer};
+use sqlx::postgres::PgConnectOptions;
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr as _;
 use std::time::Duration;
 
 /// How long work may take that no request waits for.
@@ -23,6 +25,13 @@ pub struct ShardSettings {
     /// How long one call that a request waits for may take, in milliseconds. The wait for a
     /// connection is included.
     pub call_ms: u64,
+}
+
+impl ShardSettings {
+    /// Returns whether `url` is the URL of a Postgres database.
+    pub fn has_usable_url(&self) -> bool {
+        PgConnectOptions::from_str(&self.url).is_ok()
+    }
 }
 
 impl Default for ShardSettings {

@@ -1,20 +1,18 @@
-//! The shard's Postgres: how the other files call it, and its schema.
+//! The shard's Postgres: how the other files call it.
 
+use super::error_text::{describe, describe_migration};
 use super::pools::Pools;
 use super::settings::{BACKGROUND_TIMEOUT, ShardSettings};
 use crate::breaker::Breaker;
 use crate::requester::Transient;
 use sqlx::Connection as _;
-use sqlx::migrate::{AppliedMigration, Migrate as _, MigrateError};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// The schema that this version of the service reads and writes.
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
 /// The advisory lock between hosting and projection, so that neither can miss the other. It is held
 /// in shared mode while an owner's row is inserted, and exclusively while the projection looks
@@ -27,11 +25,32 @@ pub(super) const PROJECTOR_LOCK: i64 = 0x676f_6661_7600_0002;
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
     /// Postgres, or the connection to it, failed.
-    #[error("Postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
+    #[error("Postgres: {}", describe(.0))]
+    Postgres(sqlx::Error),
     /// Its schema cannot be migrated to the one that this version needs.
-    #[error("the schema: {0}")]
-    Schema(#[from] MigrateError),
+    #[error("the schema: {}", describe_migration(.0))]
+    Schema(MigrateError),
+    /// A start or a command cannot use this Postgres.
+    #[error("Postgres at {place}: {}", error.reason())]
+    At {
+        /// The database as `host:port/name`.
+        place: String,
+        /// Why not.
+        error: Box<Self>,
+    },
+    /// The database belongs to another shard.
+    #[error(
+        "the database {place} belongs to shard {found}, and shard.id names shard {shard}: name the \
+         database of shard {shard} in postgres.url, or correct shard.id"
+    )]
+    OtherShard {
+        /// The database as `host:port/name`.
+        place: String,
+        /// The shard that the database belongs to.
+        found: String,
+        /// The shard that the settings name.
+        shard: String,
+    },
     /// It is known not to answer, so the call was not made.
     #[error("Postgres is known to be unavailable")]
     KnownUnavailable,
@@ -179,36 +198,6 @@ impl Store {
             .unwrap_or(Err(ShardError::TimedOut))
     }
 
-    /// Migrates the schema to this version, under an advisory lock, so that several workers may
-    /// start at once.
-    pub async fn migrate(&self) -> Result<(), ShardError> {
-        // A connection of its own, because a migration has no time limit.
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .connect_lazy_with(self.options.clone());
-
-        let applied = applied_migrations(&mut *pool.acquire().await?).await?;
-        if !applied.is_empty() {
-            check_ownership(&applied)?;
-        }
-        // A newer version of the service may have applied its own already.
-        let mut migrator = sqlx::migrate!();
-        migrator.set_ignore_missing(true).run(&pool).await?;
-        pool.close().await;
-
-        Ok(())
-    }
-
-    /// Fails unless the migrations of this version are applied. There may be later ones: a migration
-    /// leaves in place what the version before it needs.
-    pub async fn check_schema(&self) -> Result<(), ShardError> {
-        self.within_call_limit(async {
-            let mut connection = self.pool().acquire().await?;
-            check_migrations(&applied_migrations(&mut connection).await?)
-        })
-        .await
-    }
-
     /// Closes all connections.
     pub async fn close(&self) {
         let pools = self.pools();
@@ -225,7 +214,8 @@ impl Transient for ShardError {
             | Self::Schema(
                 MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
             ) => is_unavailable(error),
-            Self::Schema(_) | Self::Unreadable | Self::Unfit(_) => false,
+            Self::At { error, .. } => error.is_unavailable(),
+            Self::Schema(_) | Self::Unreadable | Self::Unfit(_) | Self::OtherShard { .. } => false,
         }
     }
 }
@@ -248,7 +238,28 @@ fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
+impl From<sqlx::Error> for ShardError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Postgres(error)
+    }
+}
+
+impl From<MigrateError> for ShardError {
+    fn from(error: MigrateError) -> Self {
+        Self::Schema(error)
+    }
+}
+
 impl ShardError {
+    /// Returns what is wrong, without the word Postgres before it.
+    fn reason(&self) -> String {
+        match self {
+            Self::Postgres(error) => describe(error),
+            Self::TimedOut => "no answer in time".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// Returns whether there was no answer in time, or no free connection in time.
     fn is_too_slow(&self) -> bool {
         matches!(
@@ -266,62 +277,6 @@ impl ShardError {
             }
             _ => false,
         }
-    }
-}
-
-/// Returns the migrations that are applied.
-async fn applied_migrations(
-    connection: &mut PgConnection,
-) -> Result<Vec<AppliedMigration>, ShardError> {
-    const TABLE: &str = "_sqlx_migrations";
-
-    let exists = sqlx::query_scalar!("select to_regclass($1) is not null as \"there!\"", TABLE)
-        .fetch_one(&mut *connection)
-        .await?;
-    if exists {
-        Ok(connection.list_applied_migrations(TABLE).await?)
-    } else {
-        Ok(Vec::new())
-    }
-}
-
-fn unfit(why: &str) -> Result<(), ShardError> {
-    Err(ShardError::Unfit(format!(
-        "Postgres' schema does not fit: {why}"
-    )))
-}
-
-/// Fails if another program applied these migrations: if one of them is not this version's, and not
-/// later than its own, or the first one of this version is missing.
-fn check_ownership(applied: &[AppliedMigration]) -> Result<(), ShardError> {
-    let own = |version: i64| MIGRATIONS.iter().find(|own| own.version == version);
-    let first = MIGRATIONS.iter().map(|own| own.version).min();
-    let newest = MIGRATIONS.iter().map(|own| own.version).max();
-
-    let is_foreign = |applied: &AppliedMigration| match own(applied.version) {
-        Some(own) => own.checksum != applied.checksum,
-        None => Some(applied.version) <= newest,
-    };
-    let has_first = applied.iter().any(|applied| Some(applied.version) == first);
-    if !has_first || applied.iter().any(is_foreign) {
-        return unfit("it is another program's: name this shard's database in postgres.url");
-    }
-
-    Ok(())
-}
-
-/// Fails unless all migrations of this version are applied. Others have to be later than its own.
-fn check_migrations(applied: &[AppliedMigration]) -> Result<(), ShardError> {
-    if applied.is_empty() {
-        return unfit("it has none of ours: run `gofavorites init`");
-    }
-    check_ownership(applied)?;
-
-    let is_applied = |version: i64| applied.iter().any(|applied| applied.version == version);
-    if MIGRATIONS.iter().all(|own| is_applied(own.version)) {
-        Ok(())
-    } else {
-        unfit("it is of an older version of the service: run `gofavorites init`")
     }
 }
 

@@ -5,6 +5,7 @@ use crate::maintain::{delete, maintain, settings};
 use async_nats::{Client, Message};
 use futures::StreamExt as _;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::dev::secrets::Secrets;
 use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::io::{Seek as _, Write as _};
@@ -679,19 +680,37 @@ async fn config_shows_effective_settings_and_hides_secrets() {
     let alice = Person::new(&world, &world.caller("alice").await);
     let path = world.directory.join("worker.toml");
     let file = path.to_str().expect("UTF-8");
-    let text = "[shard]\nid = \"a\"\n\
-                [nats.truth]\nuser = \"u\"\npassword = \"hush\"\n\
-                [postgres]\nurl = \"postgres://u:hush@h/d\"\n\
-                [keys]\nidentity = \"hush\"\nencryption = \"hush\"\n\
-                [auth]\nissuer = \"i\"\nverdict_keys = \"k\"\n";
+    let Secrets {
+        identity,
+        encryption,
+        ..
+    } = &world.secrets;
+    let verdict_keys = world.secrets.verdict_jwks().expect("a key set");
+    let text = format!(
+        "[shard]\nid = \"a\"\n\
+         [nats.truth]\nuser = \"u\"\npassword = \"hush\"\n\
+         [postgres]\nurl = \"postgres://u:hush@h/d\"\n\
+         [keys]\nidentity = \"{identity}\"\nencryption = \"{encryption}\"\n\
+         [auth]\nissuer = \"i\"\nverdict_keys = {verdict_keys:?}\n"
+    );
     fs::write(&path, text).expect("written");
 
     let mut config = alice.command(&["config", "--config", file]);
     config.env("GOFAVORITES__LIMITS__PAGE", "7");
     let Outcome { code, out, err } = alice.run(config).await;
     assert_eq!(code, 0, "{err}");
-    assert!(!out.contains("hush"), "{out}");
+    for secret in ["hush", identity, encryption] {
+        assert!(!out.contains(secret), "{out}");
+    }
     assert!(out.contains("postgres://(hidden)@h/d"), "{out}");
+    let has = |setting: &str, place: &str| {
+        out.lines()
+            .any(|line| line.starts_with(setting) && line.ends_with(&format!("# {place}")))
+    };
+    assert!(has("id = \"a\"", &format!("{file}:2")), "{out}");
+    assert!(has("page = 7", "GOFAVORITES__LIMITS__PAGE"), "{out}");
+    assert!(has("page_max = ", "default"), "{out}");
+    assert!(out.contains("# A worker can start with these"), "{out}");
 
     let shown: toml::Value = toml::from_str(&out).expect("TOML");
     let page = shown["limits"]["page"].as_integer();
@@ -701,9 +720,38 @@ async fn config_shows_effective_settings_and_hides_secrets() {
     let mut wrong = alice.command(&["config", "--config", file]);
     wrong.env("GOFAVORITES__LIMITS__PAGE", "0");
     let Outcome { code, out, err } = alice.run(wrong).await;
-    assert_eq!(code, 1, "{err}");
-    assert!(err.contains("limits.page"), "{err}");
+    assert_eq!(code, 2, "{err}");
+    assert!(
+        err.contains("limits.page: from 1 to limits.page_max (GOFAVORITES__LIMITS__PAGE)"),
+        "{err}"
+    );
     assert!(out.contains("[limits]"), "{err}");
+    assert!(!out.contains("can start"), "{out}");
+
+    let changed = alice.command(&["config", "--changed", "--config", file]);
+    let out = alice.run(changed).await.out;
+    let first = format!("nats.truth.user = \"u\"{:22}# {file}:4\n", "");
+    assert!(out.starts_with(&first), "{out}");
+    assert!(!out.contains("default"), "{out}");
+
+    let malformed = "keys.identity = \"hush\"\npostgres.url = \"x\"\nauth.verdict_keys = \"k\"\n";
+    fs::write(&path, malformed).expect("written");
+    let malformed = alice
+        .run(alice.command(&["config", "--config", file]))
+        .await;
+    for part in [
+        "keys.identity: has to be 32",
+        "postgres.url: has",
+        "shard.id: name the shard",
+    ] {
+        assert!(malformed.err.contains(part), "{}", malformed.err);
+    }
+    assert!(!malformed.err.contains("hush"), "{}", malformed.err);
+
+    let nothing = alice.run(alice.command(&["verify"])).await;
+    assert_eq!(nothing.code, 2);
+    assert!(nothing.err.contains("--config"), "{}", nothing.err);
+    assert_eq!(nothing.err.lines().count(), 1, "{}", nothing.err);
 }
 
 /// Goal: a user sees what changed and the versions of an item, and restores one of them.

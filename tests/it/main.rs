@@ -54,6 +54,7 @@ mod lookup;
 mod maintain;
 mod malformed;
 mod next_release;
+mod operator;
 mod order;
 mod otp;
 mod otp_verify;

@@ -417,8 +417,9 @@ fn lasting(word: &str) -> &str {
     let is_hex = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
     let hash = [32, 36, 40].contains(&bare.len()) && bare.bytes().all(is_hex);
     let commit = hash || bare == "unknown";
+    let place = bare.starts_with("(127.0.0.1:");
 
-    if number || time || commit {
+    if number || time || commit || place {
         "…"
     } else {
         word

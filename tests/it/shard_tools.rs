@@ -662,7 +662,7 @@ async fn owners_not_seen_for_some_days_are_evicted() {
 
     let (code, text) = evict("30d", &["--dry-run"]).await;
     assert_eq!(code, 0);
-    assert_eq!(text, "2 owners have not been seen for 30 days\n");
+    assert_eq!(text, "2 owners not seen for 30 days\n");
 
     let (code, text) = evict("30d", &[]).await;
     assert_eq!(code, 0, "{text}");

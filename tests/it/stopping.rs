@@ -13,11 +13,10 @@ use tokio::sync::oneshot;
 fn check_logged(worker: &Process, reply: &Reply, code: &str) {
     let log = worker.log();
     let id = reply.header("Request-Id");
-    let text = format!("request {id} was answered");
 
     let line = log
         .lines()
-        .find(|line| line.contains(&text))
+        .find(|line| line.contains(&id) && line.contains("\"message\":\"a request was answered\""))
         .unwrap_or_else(|| panic!("the log does not have {id}: {log}"));
 
     for part in [code, "took_us", "\"operation\""] {
