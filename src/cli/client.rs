@@ -1,7 +1,6 @@
 //! The client of the commands: connects, sends requests, and turns refusals into errors for people.
 
 use super::arguments::CONNECTION;
-use super::complete::{complete_contexts, complete_shards};
 use super::connection_events::ConnectionEvents;
 use super::contexts::{Contexts, Place, default_file, read_private};
 use super::denied::Denied;
@@ -13,7 +12,6 @@ use super::secret_input::is_uri;
 use crate::client::{self, ChangeSet, ClientError, Position, Refused};
 use crate::wire::{Code, Operation};
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -47,18 +45,13 @@ pub(super) struct Connection {
     )]
     token_file: Option<OsString>,
     /// Ask this shard instead of the nearest worker
-    #[arg(short, long, add = ArgValueCompleter::new(complete_shards))]
+    #[arg(short, long)]
     shard: Option<String>,
     /// The prefix of the service's subjects [default: favorites]
     #[arg(long, hide_short_help = true, env = "GOFAVORITES_PREFIX")]
     prefix: Option<String>,
     /// The context to take missing values from
-    #[arg(
-        short,
-        long,
-        env = "GOFAVORITES_CONTEXT",
-        add = ArgValueCompleter::new(complete_contexts)
-    )]
+    #[arg(short, long, env = "GOFAVORITES_CONTEXT")]
     context: Option<String>,
     /// The file of contexts [default: ~/.config/gofavorites/contexts.toml]
     #[arg(long, hide_short_help = true, env = "GOFAVORITES_CONTEXTS")]

@@ -1,13 +1,11 @@
 //! `gofavorites codes`: stores lists of one-time codes, and takes codes from them.
 
 use super::client::Connection;
-use super::complete::complete_ids;
 use super::output::{Output, note, output_secret, print};
 use super::secret_input::SecretInput;
 use super::secret_put::SecretPut;
 use crate::wire::Operation;
 use clap::{Args, Subcommand};
-use clap_complete::ArgValueCompleter;
 use serde_json::json;
 
 /// What a prompt and an error call the input.
@@ -55,7 +53,6 @@ struct New {
   gofavorites codes add recovery < more.txt")]
 struct Add {
     /// The item's id
-    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: String,
     #[command(flatten)]
     input: SecretInput,
@@ -75,7 +72,6 @@ struct Add {
   code=$(gofavorites codes take recovery)")]
 struct Take {
     /// The item's id
-    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: String,
     /// The request id: the same id returns the same code, however often it is sent
     #[arg(long)]

@@ -7,8 +7,8 @@ use super::client::Connection;
 use super::contexts::Contexts;
 use super::workers::fetch_statistics;
 use crate::wire::Operation;
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
-use clap_complete::{CompleteEnv, CompletionCandidate};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::time::Duration;
@@ -22,13 +22,33 @@ const TIME_LIMIT: Duration = Duration::from_millis(700);
 
 /// Proposes completions and ends the process, if a completion script has called it.
 pub fn complete() {
-    CompleteEnv::with_factory(Cli::command)
+    CompleteEnv::with_factory(|| with_proposals(Cli::command()))
         .var(VARIABLE)
         .complete();
 }
 
+/// Returns the command with what is proposed for its arguments and those of the commands below it.
+fn with_proposals(command: Command) -> Command {
+    let names_context = ["use", "rm"].contains(&command.get_name());
+    let renames_tag = command.get_name() == "rename";
+    let propose = |argument: Arg| {
+        let completer = match argument.get_id().as_str() {
+            "id" | "ids" => ArgValueCompleter::new(complete_ids),
+            "tag" | "tags" | "untag" => ArgValueCompleter::new(complete_tags),
+            "from" if renames_tag => ArgValueCompleter::new(complete_tags),
+            "shard" => ArgValueCompleter::new(complete_shards),
+            "context" => ArgValueCompleter::new(complete_contexts),
+            "name" if names_context => ArgValueCompleter::new(complete_contexts),
+            _ => return argument,
+        };
+        argument.add(completer)
+    };
+
+    command.mut_args(propose).mut_subcommands(with_proposals)
+}
+
 /// Proposes the ids of the owner's items of the kind that the command line names.
-pub(super) fn complete_ids(current: &OsStr) -> Vec<CompletionCandidate> {
+fn complete_ids(current: &OsStr) -> Vec<CompletionCandidate> {
     let line = CommandLine::read();
     let Some(kind) = line.kind() else {
         return Vec::new();
@@ -39,14 +59,14 @@ pub(super) fn complete_ids(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// Proposes the owner's tags.
-pub(super) fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
+fn complete_tags(current: &OsStr) -> Vec<CompletionCandidate> {
     let reply = CommandLine::read().ask(Operation::Tags, &json!({}));
 
     proposals(current, names(&reply, "tags", "tag"))
 }
 
 /// Proposes the shards whose workers answer.
-pub(super) fn complete_shards(current: &OsStr) -> Vec<CompletionCandidate> {
+fn complete_shards(current: &OsStr) -> Vec<CompletionCandidate> {
     let connection = CommandLine::read().connection();
     let workers = connection.and_then(|connection| {
         run(async {
@@ -63,7 +83,7 @@ pub(super) fn complete_shards(current: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// Proposes the contexts of the file of contexts.
-pub(super) fn complete_contexts(current: &OsStr) -> Vec<CompletionCandidate> {
+fn complete_contexts(current: &OsStr) -> Vec<CompletionCandidate> {
     let connection = CommandLine::read().connection();
     let contexts = connection.and_then(|connection| connection.contexts().ok());
 

@@ -55,7 +55,6 @@ struct Ls {
 #[derive(Args)]
 struct Named {
     /// The context
-    #[arg(add = clap_complete::ArgValueCompleter::new(super::complete::complete_contexts))]
     name: String,
     #[command(flatten)]
     connection: Connection,

@@ -1,9 +1,7 @@
 //! The item that a command is about.
 
 use super::closed_list::ClosedList;
-use super::complete::complete_ids;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// An item's kind and id.
@@ -13,7 +11,6 @@ pub(super) struct ItemName {
     #[arg(value_parser = ClosedList::kinds())]
     pub kind: String,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
-    #[arg(add = ArgValueCompleter::new(complete_ids))]
     pub id: String,
 }
 

@@ -1,9 +1,7 @@
 //! How a command changes the tags and the metadata that an item has.
 
-use super::complete::complete_tags;
 use super::labels::Labels;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +11,7 @@ pub(super) struct LabelChanges {
     #[command(flatten)]
     added: Labels,
     /// A tag to take away; may be given several times
-    #[arg(long, value_name = "TAG", add = ArgValueCompleter::new(complete_tags))]
+    #[arg(long, value_name = "TAG")]
     untag: Vec<String>,
     /// The key of metadata to take away; may be given several times
     #[arg(long, value_name = "KEY")]

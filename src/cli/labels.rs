@@ -1,9 +1,7 @@
 //! The tags and the metadata that a command gives an item.
 
-use super::complete::complete_tags;
 use super::failed::CommandError;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -11,7 +9,7 @@ use std::collections::BTreeMap;
 #[derive(Args)]
 pub(super) struct Labels {
     /// A tag; may be given several times
-    #[arg(short, long = "tag", value_name = "TAG", add = ArgValueCompleter::new(complete_tags))]
+    #[arg(short, long = "tag", value_name = "TAG")]
     tags: Vec<String>,
     /// Metadata as key=value; may be given several times
     #[arg(short, long, value_name = "KEY=VALUE")]

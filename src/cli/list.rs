@@ -2,12 +2,10 @@
 
 use super::client::Connection;
 use super::closed_list::ClosedList;
-use super::complete::complete_tags;
 use super::freshness::Freshness;
 use super::output::{Column, Output, Screen, Table, item_table, note, plain, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// List your items in your order: the oldest first, unless you moved some.
@@ -23,7 +21,7 @@ pub(super) struct List {
     #[arg(short, long, value_parser = ClosedList::kinds())]
     kind: Option<String>,
     /// Only items with this tag
-    #[arg(short, long, add = ArgValueCompleter::new(complete_tags))]
+    #[arg(short, long)]
     tag: Option<String>,
     /// Only items without a tag
     #[arg(long, conflicts_with = "tag")]

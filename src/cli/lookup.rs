@@ -2,12 +2,10 @@
 
 use super::client::Connection;
 use super::closed_list::ClosedList;
-use super::complete::complete_ids;
 use super::freshness::Freshness;
 use super::output::{Output, description, visible, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// Show which of some ids of one kind are among your items. Prints one line for each id, in their
@@ -20,7 +18,7 @@ pub(super) struct Lookup {
     #[arg(value_parser = ClosedList::kinds())]
     kind: String,
     /// The ids
-    #[arg(required = true, value_name = "ID", add = ArgValueCompleter::new(complete_ids))]
+    #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     #[command(flatten)]
     freshness: Freshness,

@@ -2,7 +2,6 @@
 
 use super::client::{Client, Connection};
 use super::closed_list::ClosedList;
-use super::complete::complete_ids;
 use super::failed::{CommandError, refusal};
 use super::label_changes::LabelChanges;
 use super::output::{Output, note};
@@ -11,7 +10,6 @@ use super::text_input::read_text;
 use crate::wire::{Code, Operation};
 use anyhow::bail;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Map, Value, json};
 
 /// How often an item that somebody else changes at the same time is changed again.
@@ -33,7 +31,6 @@ pub(super) struct Put {
     kind: String,
     /// An instrument's ISIN or MIC:TICKER, or a text's name, which the service chooses if you give
     /// none
-    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: Option<String>,
     /// Takes what does not belong here, so that no error repeats it
     #[arg(hide = true)]

@@ -2,14 +2,12 @@
 
 use super::client::Connection;
 use super::closed_list::ClosedList;
-use super::complete::complete_ids;
 use super::failed::{CommandError, refusal};
 use super::output::{Output, plain};
 use crate::client::Refused;
 use crate::wire::Operation;
 use anyhow::bail;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// Delete items of one kind: all that you name, or none.
@@ -22,7 +20,7 @@ pub(super) struct Rm {
     #[arg(value_parser = ClosedList::kinds())]
     kind: String,
     /// The ids; an instrument's is its ISIN or MIC:TICKER
-    #[arg(required = true, value_name = "ID", add = ArgValueCompleter::new(complete_ids))]
+    #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// Only if the item is at this version
     #[arg(long)]

@@ -3,12 +3,10 @@
 
 use super::client::Connection;
 use super::closed_list::ClosedList;
-use super::complete::{complete_ids, complete_tags};
 use super::freshness::Freshness;
 use super::output::{Cell, Column, Output, Screen, Table, count, plain, visible, warn_if_stale};
 use crate::wire::Operation;
 use clap::{Args, Subcommand};
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// List your tags, and how many items have each. With an item, also list which of them it has.
@@ -26,7 +24,6 @@ pub(super) struct Tags {
     #[arg(requires = "id", value_parser = ClosedList::kinds())]
     kind: Option<String>,
     /// The item's id; an instrument's is its ISIN or MIC:TICKER
-    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: Option<String>,
     #[command(flatten)]
     freshness: Freshness,
@@ -52,7 +49,6 @@ enum Command {
   gofavorites tags rename todo later")]
 struct Rename {
     /// The tag
-    #[arg(add = ArgValueCompleter::new(complete_tags))]
     from: String,
     /// Its new name; an item that has this tag already keeps it
     to: String,
@@ -71,7 +67,6 @@ struct Rename {
   gofavorites tags remove todo")]
 struct Remove {
     /// The tag
-    #[arg(add = ArgValueCompleter::new(complete_tags))]
     tag: String,
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]

@@ -2,12 +2,10 @@
 
 use super::watch::watch;
 use crate::cli::client::Connection;
-use crate::cli::complete::complete_ids;
 use crate::cli::freshness::Freshness;
 use crate::cli::output::{Output, note, output_secret, print, warn_if_stale};
 use crate::wire::Operation;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 
 /// Print an item's present code, and on the standard error stream for how long it is valid.
@@ -19,7 +17,6 @@ use serde_json::{Value, json};
   gofavorites otp code bank --watch")]
 pub(super) struct Code {
     /// The item's id
-    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: String,
     /// Print each new code until you press Ctrl-C; not for codes that follow a counter
     #[arg(long, conflicts_with = "request_id")]

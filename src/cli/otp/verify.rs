@@ -1,13 +1,11 @@
 //! `gofavorites otp verify`: checks a code.
 
 use crate::cli::client::Connection;
-use crate::cli::complete::complete_ids;
 use crate::cli::failed::CommandError;
 use crate::cli::output::{Output, plain};
 use crate::cli::secret_input::SecretInput;
 use crate::wire::Operation;
 use clap::Args;
-use clap_complete::ArgValueCompleter;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -21,7 +19,6 @@ use zeroize::Zeroizing;
   gofavorites otp verify bank --file code.txt --json")]
 pub(super) struct Verify {
     /// The item's id
-    #[arg(add = ArgValueCompleter::new(complete_ids))]
     id: String,
     #[command(flatten)]
     input: SecretInput,
