@@ -7,7 +7,7 @@ use crate::front::{
 };
 use crate::handler::{Failure, Request, Service};
 use crate::wire::{
-    BodyLimits, Code, Encoding, Operation, Refusal, ReplyError, ReplyHeaders, ReplyWall,
+    BodyLimits, Code, Encoding, Operation, Ordered, Refusal, ReplyError, ReplyHeaders, ReplyWall,
     RequestHeaders, Scope, Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
 };
 use futures::FutureExt as _;
@@ -366,7 +366,7 @@ impl Reply {
     fn done(body: &Value, encoding: Encoding, id: &str) -> Self {
         Self {
             headers: header_block(&reply_headers(encoding, id)),
-            body: encode(body, encoding),
+            body: encode(&Ordered(body), encoding),
             refused: None,
         }
     }
@@ -374,7 +374,7 @@ impl Reply {
     fn refused(refusal: &Refusal, encoding: Encoding, id: &str) -> Self {
         Self {
             headers: header_block(&error_headers(encoding, id, refusal)),
-            body: encode(&refusal.body(), encoding),
+            body: encode(&Ordered(&refusal.body()), encoding),
             refused: Some(refusal.code()),
         }
     }

@@ -4,7 +4,7 @@
 use crate::asyncapi::Described;
 use crate::harness::World;
 use crate::readme::{FLEETING, blocks, lasting_words, text};
-use gofavorites::wire::{Code, Operation, Scope};
+use gofavorites::wire::{Code, Operation, Ordered, Scope};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -214,5 +214,70 @@ async fn the_contract_names_every_operation_code_and_limit() {
         let default = row.split(" | ").nth(1).expect("a default").replace(',', "");
 
         assert_eq!(default, limit["value"].to_string(), "{name}");
+    }
+}
+
+/// Returns JSON without the white space between its parts.
+fn on_one_line(json: &str) -> String {
+    let mut within_text = false;
+    let mut escaped = false;
+    let is_kept = |c: &char| {
+        if *c == '"' && !escaped {
+            within_text = !within_text;
+        }
+        escaped = *c == '\\' && !escaped;
+        within_text || !c.is_whitespace()
+    };
+
+    json.chars().filter(is_kept).collect()
+}
+
+/// Returns JSON with its fields in the order of the contract.
+fn in_order(json: &str) -> String {
+    let value: Value = serde_json::from_str(json).expect("JSON");
+
+    serde_json::to_string(&Ordered(&value)).expect("JSON")
+}
+
+#[test]
+fn the_contract_shows_replies_in_one_order() {
+    let contract = text(CONTRACT);
+    let replies = blocks(&contract)
+        .into_iter()
+        .filter(|(info, _)| info == "json reply");
+    let replies: Vec<String> = replies.map(|(_, reply)| reply).collect();
+
+    assert!(replies.len() > 20, "the replies are there");
+    for reply in replies {
+        assert_eq!(on_one_line(&reply), in_order(&reply));
+    }
+}
+
+/// Goal: what a person sees who sends a request by hand has the order of the contract.
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_and_refusals_have_that_order() {
+    let world = World::start().await;
+    let _a = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    alice.put_text("a", "note", "milk").await;
+
+    for (operation, first) in [
+        ("get", "{\"item\":{\"kind\":\"text\",\"id\":\"note\","),
+        (
+            "changes",
+            "{\"error\":{\"code\":\"bad_request\",\"status\":400,",
+        ),
+    ] {
+        let subject = format!("favorites.v1.shard.a.{operation}");
+        let body = r#"{"kind":"text","id":"note"}"#.into();
+        let reply = alice
+            .client
+            .request_with_headers(subject, alice.headers(), body)
+            .await
+            .expect("a reply");
+        let reply = String::from_utf8(reply.payload.to_vec()).expect("UTF-8");
+
+        assert_eq!(reply, in_order(&reply));
+        assert!(reply.starts_with(first), "{reply}");
     }
 }

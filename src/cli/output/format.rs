@@ -1,7 +1,7 @@
 //! The option that decides how a command prints what it has.
 
 use super::items::{item_table, kept};
-use super::order::{json_line, ordered_yaml};
+use super::json::{json_line, ordered_yaml};
 use super::screen::Screen;
 use super::template::Template;
 use super::text::{print, print_json};

@@ -6,8 +6,8 @@
 
 mod format;
 mod items;
+mod json;
 mod notice;
-mod order;
 mod screen;
 mod style;
 mod table;
@@ -17,8 +17,8 @@ mod times;
 
 pub(super) use format::{Output, WrongOutput, asks_for_json};
 pub(super) use items::{description, item_table, kept, summary, tags, what};
+pub(super) use json::json_line;
 pub(super) use notice::{error, note, warn, warn_if_stale};
-pub(super) use order::json_line;
 pub(super) use screen::Screen;
 pub(super) use style::{BAD, DOUBTFUL, GOOD, choose_colour, state_style};
 pub(super) use table::{Cell, Column, Table, labelled};

@@ -1,8 +1,8 @@
 //! Templates: what is printed of each item, such as `{kind} {id} {data.name}`.
 
 use super::items::tags;
-use super::order::FIELDS;
 use super::text::plain;
+use crate::wire::FIELDS;
 use serde_json::Value;
 
 /// The fields that an item may have, for an error.

@@ -1,6 +1,6 @@
 //! Texts that are safe to show, and the way to the standard output.
 
-use super::order::pretty_json;
+use super::json::pretty_json;
 use serde_json::Value;
 use std::io::{self, IsTerminal as _, Write as _};
 use zeroize::Zeroizing;

@@ -1,18 +1,22 @@
-//! JSON with its fields in the order of the contract. Fields that the contract does not know follow
-//! in the order of their names.
+//! The order of fields in what is sent and printed. It is for people alone: no program may rely on
+//! it, and nothing that is stored or compared has it.
+//!
+//! Fields that have no place in the order follow in the order of their names.
 
-use crate::wire::yaml_in_order;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::sync::LazyLock;
 
-/// The fields of what commands print, in their order.
-pub(super) const FIELDS: [&str; 92] = [
+/// The fields of replies, and of what commands print, in their order.
+pub const FIELDS: [&str; 93] = [
     // Replies and their parts.
     "error",
     "code",
     "exit_code",
     "status",
     "message",
+    "valid",
     "field",
     "reason",
     "service",
@@ -50,9 +54,10 @@ pub(super) const FIELDS: [&str; 92] = [
     "counter",
     "uri",
     "secret",
-    "total",
     "remaining",
+    "total",
     "codes",
+    "taken",
     "name",
     "text",
     "meta",
@@ -90,14 +95,13 @@ pub(super) const FIELDS: [&str; 92] = [
     "reached_by",
     "history",
     // What replies end with.
-    "valid",
     "valid_for_s",
-    "more",
-    "complete",
     "owner_version",
     "floor",
     "epoch",
     "next_cursor",
+    "more",
+    "complete",
     "notify",
     "local",
     "stale",
@@ -105,8 +109,14 @@ pub(super) const FIELDS: [&str; 92] = [
     "request_id",
 ];
 
-/// A value that is written in that order.
-struct Ordered<'v>(&'v Value);
+/// The place of each field.
+static PLACES: LazyLock<HashMap<&str, usize>> = LazyLock::new(|| {
+    let places = FIELDS.iter().enumerate();
+    places.map(|(place, name)| (*name, place)).collect()
+});
+
+/// A value that is written with its fields in that order, in whatever encoding.
+pub struct Ordered<'v>(pub &'v Value);
 
 impl Serialize for Ordered<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -124,30 +134,13 @@ impl Serialize for Ordered<'_> {
 /// Returns the fields in their order.
 fn ordered(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
     let mut fields: Vec<_> = fields.iter().collect();
-    fields.sort_by_key(|(name, _)| rank(name));
+    fields.sort_by_cached_key(|(name, _)| place(name));
 
     fields
 }
 
-fn rank(name: &str) -> usize {
-    let position = FIELDS.iter().position(|field| *field == name);
-
-    position.unwrap_or(FIELDS.len())
-}
-
-/// Returns the value as JSON on several lines.
-pub(in crate::cli) fn pretty_json(value: &Value) -> String {
-    serde_json::to_string_pretty(&Ordered(value)).unwrap_or_else(|_| format!("{value:#}"))
-}
-
-/// Returns the value as JSON on one line.
-pub(in crate::cli) fn json_line(value: &Value) -> String {
-    serde_json::to_string(&Ordered(value)).unwrap_or_else(|_| value.to_string())
-}
-
-/// Returns the value as YAML.
-pub(super) fn ordered_yaml(value: &Value) -> String {
-    yaml_in_order(value, &FIELDS)
+fn place(name: &str) -> usize {
+    PLACES.get(name).copied().unwrap_or(FIELDS.len())
 }
 
 #[cfg(test)]
@@ -155,6 +148,10 @@ mod tests {
     use super::*;
     use serde_json::json;
     use std::collections::BTreeSet;
+
+    fn in_order(value: &Value) -> String {
+        serde_json::to_string(&Ordered(value)).expect("JSON")
+    }
 
     #[test]
     fn an_item_is_written_as_in_the_contract() {
@@ -166,14 +163,12 @@ mod tests {
         );
         let value: Value = serde_json::from_str(text).expect("JSON");
 
-        assert_eq!(json_line(&value), text);
-        let read: Value = serde_json::from_str(&pretty_json(&value)).expect("JSON");
-        assert_eq!(read, value);
+        assert_eq!(in_order(&value), text);
     }
 
     #[test]
     fn each_field_has_one_place() {
         assert_eq!(BTreeSet::from(FIELDS).len(), FIELDS.len());
-        assert_eq!(json_line(&json!({"b": 1, "a": 2})), r#"{"a":2,"b":1}"#);
+        assert_eq!(in_order(&json!({"b": 1, "a": 2})), r#"{"a":2,"b":1}"#);
     }
 }
