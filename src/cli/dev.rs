@@ -3,6 +3,7 @@
 use super::duration::duration;
 use crate::dev::auth_service::RevokedTokens;
 use crate::dev::secrets::Secrets;
+use crate::dev::state::{self, RunningPlatform};
 use crate::dev::{
     self, PlatformOptions, PrepareOptions, PublishedShard, Topology, auth_service, demo,
     reference_service, tokens,
@@ -26,9 +27,9 @@ use std::time::Duration;
 pub(super) struct Dev {
     #[command(subcommand)]
     part: Option<Part>,
-    /// The directory of the state
-    #[arg(long, default_value = ".dev", global = true)]
-    state: PathBuf,
+    /// The directory of the state; by default the nearest .dev, from here upwards
+    #[arg(long, env = "GOFAVORITES_STATE", global = true)]
+    state: Option<PathBuf>,
     /// Delete the data of earlier runs first
     #[arg(long)]
     fresh: bool,
@@ -47,7 +48,7 @@ pub(super) struct Dev {
 enum Part {
     /// Run a scripted end-to-end demo on temporary servers
     Demo,
-    /// Fetch the pinned servers into .servers/ if they are missing
+    /// Fetch the pinned servers if they are missing, and print where they are
     Servers,
     /// Run the stand-in auth service
     Auth {
@@ -131,26 +132,30 @@ impl Prepare {
 
 impl Dev {
     pub async fn run(self) -> anyhow::Result<()> {
+        let state = state::locate(self.state.as_deref())?;
+
         match &self.part {
-            None => dev::run(self.platform(&self.state, self.fresh)?).await,
+            None => dev::run(self.platform(&state, self.fresh)?).await,
             Some(Part::Demo) => self.run_demo().await,
             Some(Part::Servers) => fetch_servers(),
             Some(Part::Auth { url }) => {
                 let stop = start_service()?;
-                auth_service::run(url, &self.secrets()?, Some(self.revoked()), stop).await
+                let secrets = Secrets::load(&state::secrets_file(&state)?)?;
+                auth_service::run(url, &secrets, Some(revoked_file(&state)), stop).await
             }
             Some(Part::Reference { url }) => {
                 let stop = start_service()?;
-                reference_service::run(url, &self.secrets()?, stop).await
+                let secrets = Secrets::load(&state::secrets_file(&state)?)?;
+                reference_service::run(url, &secrets, stop).await
             }
-            Some(Part::Prepare(options)) => options.run(&self.state),
-            Some(Part::Token { sub, scope, ttl }) => self.print_token(sub, scope, *ttl),
+            Some(Part::Prepare(options)) => options.run(&state),
+            Some(Part::Token { sub, scope, ttl }) => print_token(&state, sub, scope, *ttl),
             Some(Part::Restart { name }) => {
-                dev::restart::ask(&self.state, name)?;
+                dev::restart::ask(&state, name)?;
                 println!("{name} runs again");
                 Ok(())
             }
-            Some(Part::Revoke { sub, sid }) => self.revoke(sub.clone(), sid.clone()).await,
+            Some(Part::Revoke { sub, sid }) => revoke(&state, sub.clone(), sid.clone()).await,
         }
     }
 
@@ -164,42 +169,6 @@ impl Dev {
 
         std::fs::remove_dir_all(&state).context("the demo's state could not be removed")?;
         ended
-    }
-
-    fn print_token(&self, sub: &str, scope: &str, ttl: Duration) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.state.is_dir(),
-            "no platform keeps its state in {}: name it with --state",
-            self.state.display()
-        );
-
-        println!("{}", tokens::token(&self.secrets()?, sub, scope, ttl)?);
-        Ok(())
-    }
-
-    async fn revoke(&self, sub: Option<String>, sid: Option<String>) -> anyhow::Result<()> {
-        let description =
-            std::fs::read(self.state.join("dev.json")).context("no platform runs here")?;
-        let description: serde_json::Value = serde_json::from_slice(&description)?;
-        let url = description["nats_url"]
-            .as_str()
-            .context("dev.json names no server")?;
-
-        let revoked = RevokedTokens {
-            sub,
-            sid,
-            iat: tokens::unix_now(),
-        };
-        auth_service::revoke(url, &self.secrets()?, &self.revoked(), &revoked).await
-    }
-
-    fn secrets(&self) -> anyhow::Result<Secrets> {
-        Secrets::load(&self.state.join("secrets.json"))
-    }
-
-    /// The file in which the stand-in auth service keeps what it has revoked.
-    fn revoked(&self) -> PathBuf {
-        self.state.join("revoked.jsonl")
     }
 
     fn platform(&self, state: &Path, fresh: bool) -> anyhow::Result<PlatformOptions> {
@@ -217,6 +186,36 @@ impl Dev {
             fsync: true,
         })
     }
+}
+
+fn print_token(state: &Path, sub: &str, scope: &str, ttl: Duration) -> anyhow::Result<()> {
+    let secrets = Secrets::load(&state::secrets_file(state)?)?;
+
+    println!("{}", tokens::token(&secrets, sub, scope, ttl)?);
+    Ok(())
+}
+
+async fn revoke(state: &Path, sub: Option<String>, sid: Option<String>) -> anyhow::Result<()> {
+    let platform = RunningPlatform::find(state)?;
+    let secrets = Secrets::load(&state::secrets_file(state)?)?;
+
+    let revoked = RevokedTokens {
+        sub,
+        sid,
+        iat: tokens::unix_now(),
+    };
+    auth_service::revoke(
+        platform.nats_url()?,
+        &secrets,
+        &revoked_file(state),
+        &revoked,
+    )
+    .await
+}
+
+/// The file in which the stand-in auth service keeps what it has revoked.
+fn revoked_file(state: &Path) -> PathBuf {
+    state.join("revoked.jsonl")
 }
 
 /// Starts the log of a stand-in service. The returned future ends with the signal to stop.

@@ -7,6 +7,7 @@ use super::reference_service::REFERENCE_SUBJECT;
 use super::role::HUB_DOMAIN;
 use super::secrets::{Secrets, inbox_prefix, write_private};
 use super::tokens::{ALL_SCOPES, token};
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ pub(super) fn withdraw(state: &Path) -> anyhow::Result<()> {
         .map(|name| state.join(name))
     {
         if file.exists() {
-            fs::remove_file(file)?;
+            fs::remove_file(&file).with_context(|| file.display().to_string())?;
         }
     }
 

@@ -23,6 +23,7 @@ pub mod restart;
 pub mod role;
 pub mod secrets;
 mod settings;
+pub mod state;
 pub mod tokens;
 
 pub use description::PEOPLE;

@@ -10,8 +10,9 @@ use super::process::{ChildProcess, end_recorded, record};
 use super::reference_service::REFERENCE_SUBJECT;
 use super::secrets::{Secrets, write_private};
 use super::settings;
+use super::state::{SECRETS_FILE, lock_state};
 use anyhow::{Context as _, bail};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use std::fs::{self, File};
@@ -29,7 +30,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct PlatformOptions {
-    /// The directory of `.servers/`, which may not exist yet.
+    /// The directory from which servers in a `.servers/` are looked for, upwards.
     pub home: PathBuf,
     /// The directory of the platform's state.
     pub state: PathBuf,
@@ -83,13 +84,13 @@ impl Platform {
             ..options
         };
         let lock = take_over(&options)?;
-        let secrets = Secrets::load(&options.state.join("secrets.json"))?;
+        let secrets = Secrets::load(&options.state.join(SECRETS_FILE))?;
         let servers = fetch::servers(&options.home, &mut progress)?;
 
         write_ca_file(&options, &secrets)?;
         progress("starting nats-server");
         let directory = data_directory(&options.state, options.topology);
-        fs::create_dir_all(&directory)?;
+        fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
         let network = Network::start(
             &servers.nats_server,
             &directory,
@@ -336,7 +337,8 @@ impl Platform {
         self.auth.stop(Signal::SIGTERM, STOP_TIMEOUT)?;
         self.postgres.stop()?;
         self.network.stop()?;
-        fs::remove_file(pids_file(&self.options))?;
+        let pids = pids_file(&self.options);
+        fs::remove_file(&pids).with_context(|| pids.display().to_string())?;
 
         if unclean.is_empty() {
             Ok(())
@@ -375,7 +377,7 @@ impl Platform {
     fn spawn_worker(&self, shard: &str, worker: usize) -> anyhow::Result<ChildProcess> {
         let ready = self.ready_file(shard, worker);
         if ready.exists() {
-            fs::remove_file(&ready)?;
+            fs::remove_file(&ready).with_context(|| ready.display().to_string())?;
         }
 
         let name = format!("worker-{shard}-{worker}");
@@ -551,7 +553,7 @@ impl Platform {
 fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
     let state = &options.state;
     fs::create_dir_all(state).with_context(|| format!("{} cannot be made", state.display()))?;
-    let secrets = fs::metadata(state.join("secrets.json"));
+    let secrets = fs::metadata(state.join(SECRETS_FILE));
     if secrets.is_ok_and(|file| file.uid() != Uid::effective().as_raw()) {
         bail!(
             "{} was made by another user: run as that user, or give --state",
@@ -570,21 +572,10 @@ fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
     if options.fresh {
         clear(state)?;
     }
-    fs::create_dir_all(state.join("log"))?;
+    let log = state.join("log");
+    fs::create_dir_all(&log).with_context(|| log.display().to_string())?;
 
     Ok(lock)
-}
-
-/// Locks the state of a platform.
-pub(super) fn lock_state(state: &Path) -> anyhow::Result<Flock<File>> {
-    let lock = File::create(state.join("lock"))?;
-
-    Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
-        anyhow::anyhow!(
-            "another `dev` runs on {}: stop it, or give --state",
-            state.display()
-        )
-    })
 }
 
 /// Returns the directory of the servers' data under a topology. Each topology has a bucket and rows
@@ -609,9 +600,11 @@ fn end_servers(directory: &Path) -> anyhow::Result<()> {
 /// Removes the state of an earlier run. Refuses a directory that holds anything else, because
 /// `--state` may be a mistake.
 fn clear(state: &Path) -> anyhow::Result<()> {
-    let entries = fs::read_dir(state)?.collect::<Result<Vec<_>, _>>()?;
+    let entries = fs::read_dir(state)
+        .with_context(|| state.display().to_string())?
+        .collect::<Result<Vec<_>, _>>()?;
     let others = entries.iter().filter(|entry| entry.file_name() != "lock");
-    if others.clone().next().is_some() && !state.join("secrets.json").exists() {
+    if others.clone().next().is_some() && !state.join(SECRETS_FILE).exists() {
         bail!(
             "{} is not empty and holds no state of a development platform: nothing was removed",
             state.display()
@@ -634,7 +627,9 @@ fn clear(state: &Path) -> anyhow::Result<()> {
 /// Writes the file with which clients check the NATS servers' certificates, if they use TLS.
 fn write_ca_file(options: &PlatformOptions, secrets: &Secrets) -> anyhow::Result<()> {
     if options.tls {
-        fs::write(ca_file(options), &secrets.certificates.authority)?;
+        let file = ca_file(options);
+        fs::write(&file, &secrets.certificates.authority)
+            .with_context(|| file.display().to_string())?;
     }
 
     Ok(())

@@ -7,10 +7,11 @@
 
 use super::description::{PlatformDescription, Shard};
 use super::network::Topology;
-use super::platform::{database_name, lock_state};
+use super::platform::database_name;
 use super::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF};
 use super::secrets::{Secrets, write_private};
 use super::settings::SettingsFor;
+use super::state::lock_state;
 use anyhow::{Context as _, bail};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};

@@ -4,6 +4,7 @@
 //! outcome into another one.
 
 use super::Platform;
+use super::state::{RunningPlatform, is_locked, no_platform};
 use anyhow::{Context as _, bail};
 use std::fs;
 use std::path::Path;
@@ -24,13 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// No platform keeps its state there, it does not answer in time, or it cannot restart that part.
 pub fn ask(state: &Path, name: &str) -> anyhow::Result<()> {
-    if !state.join("dev.json").exists() {
-        bail!(
-            "no platform runs here: start it with `gofavorites dev`, or name its directory with \
-             --state"
-        );
-    }
-
+    RunningPlatform::find(state)?.has_processes()?;
     let _ = fs::remove_file(state.join(ANSWER_FILE));
     replace(state, REQUEST_FILE, name)?;
 
@@ -43,6 +38,9 @@ pub fn ask(state: &Path, name: &str) -> anyhow::Result<()> {
             } else {
                 bail!("{answer}")
             };
+        }
+        if !is_locked(state)? {
+            bail!(no_platform(state));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -73,8 +71,8 @@ pub(super) async fn poll(platform: &mut Platform, state: &Path) -> anyhow::Resul
 /// Writes a draft and renames it, so that no reader sees an incomplete file.
 fn replace(state: &Path, file: &str, text: &str) -> anyhow::Result<()> {
     let draft = state.join(format!("{file}.new"));
-    fs::write(&draft, text)?;
-    fs::rename(&draft, state.join(file))?;
+    fs::write(&draft, text).with_context(|| draft.display().to_string())?;
+    fs::rename(&draft, state.join(file)).with_context(|| draft.display().to_string())?;
 
     Ok(())
 }
