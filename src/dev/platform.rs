@@ -1,10 +1,11 @@
 //! The whole platform: servers, stand-in auth service, and the workers of each shard. Each is a
 //! process of its own.
 
-use super::description::{PlatformDescription, Shard, withdraw};
+use super::description::{PlatformDescription, Process, Shard, withdraw};
 use super::fetch;
 use super::nats::NatsServer;
 use super::network::{Network, Topology};
+use super::ports::{USUAL_NATS_PORT, USUAL_POSTGRES_PORT};
 use super::postgres::{PostgresOptions, PostgresServer};
 use super::process::{ChildProcess, end_recorded, record};
 use super::reference_service::REFERENCE_SUBJECT;
@@ -83,12 +84,12 @@ impl Platform {
             state: std::path::absolute(&options.state)?,
             ..options
         };
-        let lock = take_over(&options)?;
+        let lock = take_over(&options, &mut progress)?;
         let secrets = Secrets::load(&options.state.join(SECRETS_FILE))?;
         let servers = fetch::servers(&options.home, &mut progress)?;
 
         write_ca_file(&options, &secrets)?;
-        progress("starting nats-server");
+        progress(&options.topology.start_step(&options.shards));
         let directory = data_directory(&options.state, options.topology);
         fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
         let network = Network::start(
@@ -96,7 +97,7 @@ impl Platform {
             &directory,
             options.topology,
             &options.shards,
-            options.usual_ports.then_some(4222),
+            options.usual_ports.then_some(USUAL_NATS_PORT),
             (&secrets, options.tls),
         )
         .await?;
@@ -107,13 +108,16 @@ impl Platform {
             data: directory.join("postgres"),
             log: options.state.join("log/postgres.log"),
             password: secrets.postgres.clone(),
-            usual_port: options.usual_ports.then_some(5432),
+            usual_port: options.usual_ports.then_some(USUAL_POSTGRES_PORT),
             fsync: options.fsync,
         })
         .await?;
 
         progress("starting the stand-in auth service");
         let auth = spawn_auth(&options, &network.auth_url())?;
+        if options.reference {
+            progress("starting the stand-in reference service");
+        }
         let reference = spawn_reference(&options, &network.auth_url())?;
 
         let mut platform = Self {
@@ -130,10 +134,12 @@ impl Platform {
         for shard in platform.options.shards.clone() {
             platform.start_shard(&shard, &mut progress)?;
         }
+        progress("starting maintain");
         platform.maintain = Some(platform.spawn_maintain()?);
         for user in ["backup", "restore"] {
             platform.write_settings_at_hub(user)?;
         }
+        progress("waiting until every worker is ready");
         platform.wait_until_ready().await?;
         platform.describe()?;
 
@@ -145,7 +151,10 @@ impl Platform {
         progress(&format!("shard {shard}: bucket and schema (init)"));
         self.init_shard(shard)?;
 
-        progress(&format!("shard {shard}: {} workers", self.options.workers));
+        progress(&format!(
+            "shard {shard}: starting {} workers",
+            self.options.workers
+        ));
         let workers = (0..self.options.workers).map(|i| self.spawn_worker(shard, i));
         let workers = workers.collect::<anyhow::Result<_>>()?;
         self.workers.push(workers);
@@ -156,18 +165,6 @@ impl Platform {
     /// The URL of the NATS server of the first shard.
     pub fn nats_url(&self) -> String {
         self.network.url(0)
-    }
-
-    /// Returns the shards that have another NATS server than the first shard, each with its URL.
-    pub fn other_leaves(&self) -> Vec<(&str, String)> {
-        let all = self
-            .options
-            .shards
-            .iter()
-            .enumerate()
-            .map(|(number, id)| (id.as_str(), self.network.url(number)));
-
-        all.filter(|(_, url)| *url != self.nats_url()).collect()
     }
 
     /// The secrets of the platform.
@@ -351,7 +348,7 @@ impl Platform {
     fn init_shard(&self, shard: &str) -> anyhow::Result<()> {
         self.postgres.create_database(&database_name(shard))?;
         let settings =
-            self.write_settings(shard, &format!("init-{shard}"), "init", Path::new(""))?;
+            self.write_settings(shard, &format!("init-{shard}"), "init", ("", Path::new("")))?;
 
         let output = Command::new(&self.options.program)
             .arg("init")
@@ -381,7 +378,7 @@ impl Platform {
         }
 
         let name = format!("worker-{shard}-{worker}");
-        let settings = self.write_settings(shard, &name, "worker", &ready)?;
+        let settings = self.write_settings(shard, &name, "worker", (&name, &ready))?;
         let log = self.options.state.join("log").join(format!("{name}.log"));
 
         let mut command = Command::new(&self.options.program);
@@ -399,7 +396,7 @@ impl Platform {
         let shard = self.options.shards.first().context("no shard")?;
         let hub = (self.network.auth_url(), "");
 
-        self.write_settings_for(shard, user, user, Path::new(""), hub)
+        self.write_settings_for(shard, user, user, ("", Path::new("")), hub)
     }
 
     /// Starts `maintain`.
@@ -418,14 +415,14 @@ impl Platform {
         Ok(process)
     }
 
-    /// Writes the settings of a worker, or of `init`, which has a NATS user of its own. Returns the
-    /// file.
+    /// Writes the settings of a worker, or of `init`, which has a NATS user of its own. `worker` is
+    /// the worker's id and the file that it writes when it is ready. Returns the file.
     fn write_settings(
         &self,
         shard: &str,
         name: &str,
         user: &str,
-        ready_file: &Path,
+        worker: (&str, &Path),
     ) -> anyhow::Result<PathBuf> {
         let number = self
             .options
@@ -438,7 +435,7 @@ impl Platform {
             shard,
             name,
             user,
-            ready_file,
+            worker,
             (self.network.url(number), self.network.domain()),
         )
     }
@@ -450,7 +447,7 @@ impl Platform {
         shard: &str,
         name: &str,
         user: &str,
-        ready_file: &Path,
+        (worker_id, ready_file): (&str, &Path),
         (nats_url, domain): (String, &str),
     ) -> anyhow::Result<PathBuf> {
         let postgres_url = self.postgres.url(&database_name(shard));
@@ -463,6 +460,7 @@ impl Platform {
         let settings = settings::SettingsFor {
             shard,
             user,
+            worker_id,
             ready_file,
             nats_url: &nats_url,
             ca_file: &ca_file.unwrap_or_default(),
@@ -511,6 +509,7 @@ impl Platform {
 
     /// Writes `dev.json` and the files beside it for the processes that run now.
     fn describe(&mut self) -> anyhow::Result<()> {
+        let processes = self.describe_processes();
         let mut shards = Vec::new();
         for (number, (id, workers)) in
             std::iter::zip(&self.options.shards, &self.workers).enumerate()
@@ -519,8 +518,8 @@ impl Platform {
                 id,
                 postgres_url: self.postgres.url(&database_name(id)),
                 nats_url: self.network.url(number),
-                nats: Some(self.network.server(number).process().pid()),
-                workers: workers.iter().map(|worker| Some(worker.pid())).collect(),
+                nats: named(self.network.server(number).process()),
+                workers: workers.iter().map(named).collect(),
             });
         }
 
@@ -530,18 +529,46 @@ impl Platform {
             .map(|hub| (hub.url(), Some(hub.process().pid())));
         PlatformDescription {
             topology: self.options.topology,
+            pid: Some(std::process::id()),
             ca_file: self.options.tls.then(|| ca_file(&self.options)),
             nats_url: self.network.url(0),
             nats: Some(self.network.server(0).process().pid()),
             hub,
             postgres: Some(self.postgres.process().pid()),
+            postgres_files: Some((self.postgres.psql(), self.postgres.data().to_owned())),
             auth: Some(self.auth.pid()),
             reference: self.reference.as_ref().map(ChildProcess::pid),
             maintain: self.maintain.as_ref().map(ChildProcess::pid),
             shards,
+            processes,
         }
         .write(&self.options.state, &self.secrets)
     }
+
+    fn describe_processes(&mut self) -> Vec<Process> {
+        let mut processes: Vec<Process> = self
+            .processes()
+            .map(|process| Process {
+                name: process.name().to_owned(),
+                pid: process.pid(),
+                address: None,
+                log: process.log().to_owned(),
+            })
+            .collect();
+
+        for process in &mut processes {
+            process.address = match process.name.as_str() {
+                "postgres" => Some(self.postgres.address()),
+                name => self.network.named(name).map(|server| server.url()),
+            };
+        }
+
+        processes
+    }
+}
+
+fn named(process: &ChildProcess) -> (String, Option<u32>) {
+    (process.name().to_owned(), Some(process.pid()))
 }
 
 /// Locks the state for a new platform, and kills the processes that an earlier one left. With
@@ -550,7 +577,10 @@ impl Platform {
 /// # Errors
 ///
 /// Another user created the state, or another platform runs on it.
-fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
+fn take_over(
+    options: &PlatformOptions,
+    progress: &mut impl FnMut(&str),
+) -> anyhow::Result<Flock<File>> {
     let state = &options.state;
     fs::create_dir_all(state).with_context(|| format!("{} cannot be made", state.display()))?;
     let secrets = fs::metadata(state.join(SECRETS_FILE));
@@ -570,7 +600,7 @@ fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
     }
 
     if options.fresh {
-        clear(state)?;
+        clear(state, progress)?;
     }
     let log = state.join("log");
     fs::create_dir_all(&log).with_context(|| log.display().to_string())?;
@@ -599,7 +629,7 @@ fn end_servers(directory: &Path) -> anyhow::Result<()> {
 
 /// Removes the state of an earlier run. Refuses a directory that holds anything else, because
 /// `--state` may be a mistake.
-fn clear(state: &Path) -> anyhow::Result<()> {
+fn clear(state: &Path, progress: &mut impl FnMut(&str)) -> anyhow::Result<()> {
     let entries = fs::read_dir(state)
         .with_context(|| state.display().to_string())?
         .collect::<Result<Vec<_>, _>>()?;
@@ -609,6 +639,16 @@ fn clear(state: &Path) -> anyhow::Result<()> {
             "{} is not empty and holds no state of a development platform: nothing was removed",
             state.display()
         );
+    }
+
+    let data = stored_data(state);
+    if !data.is_empty() {
+        progress(&format!(
+            "throwing away {}, and all keys, passwords and tokens of {}: load alice.env again in \
+             other terminals",
+            data.join(", "),
+            state.display()
+        ));
     }
 
     for entry in others {
@@ -622,6 +662,20 @@ fn clear(state: &Path) -> anyhow::Result<()> {
     }
 
     Ok(())
+}
+
+/// Names the data that earlier runs left.
+fn stored_data(state: &Path) -> Vec<&'static str> {
+    let kinds = [
+        (Topology::Single, "nats", "the data of the single server"),
+        (Topology::Leaf, "hub", "the data of the hub with leaves"),
+    ];
+
+    kinds
+        .into_iter()
+        .filter(|(topology, server, _)| data_directory(state, *topology).join(server).exists())
+        .map(|(_, _, name)| name)
+        .collect()
 }
 
 /// Writes the file with which clients check the NATS servers' certificates, if they use TLS.

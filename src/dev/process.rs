@@ -205,6 +205,11 @@ pub fn end_recorded(file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns whether the process runs. One that ended and has not been waited for does not.
+pub(super) fn is_running(pid: u32) -> bool {
+    pid > 0 && !command_line(&pid.to_string()).trim().is_empty()
+}
+
 /// Returns the command line of a process, or an empty text if the process is gone. Systems without
 /// `/proc` have `ps`.
 fn command_line(pid: &str) -> String {
@@ -263,6 +268,7 @@ mod tests {
             assert!(wait_for(|| process.ended().is_some()));
         });
         assert!(!file.exists());
+        assert!(is_running(std::process::id()) && !is_running(process.pid()));
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! `gofavorites dev`: the complete platform on this machine.
 
-use super::duration::duration;
-use crate::dev::auth_service::RevokedTokens;
+mod inspect;
+mod tokens;
+
 use crate::dev::secrets::Secrets;
-use crate::dev::state::{self, RunningPlatform};
+use crate::dev::state;
 use crate::dev::{
     self, PlatformOptions, PrepareOptions, PublishedShard, Topology, auth_service, demo,
-    reference_service, tokens,
+    reference_service,
 };
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Run the complete platform on this machine, for development.
 #[derive(Args)]
@@ -22,8 +23,13 @@ use std::time::Duration;
   gofavorites dev --topology leaf
   gofavorites dev --tls
   gofavorites dev --reference
+  gofavorites dev status
+  gofavorites dev logs worker-a-0 --follow
+  gofavorites dev psql a -- --command 'select count(*) from owner'
+  eval \"$(gofavorites dev env carol)\"
   gofavorites dev token --sub carol --scope 'favorites:read' --ttl 60s
-  gofavorites dev restart worker-a-0")]
+  gofavorites dev restart worker-a-0
+  gofavorites dev stop")]
 pub(super) struct Dev {
     #[command(subcommand)]
     part: Option<Part>,
@@ -65,32 +71,25 @@ enum Part {
     /// Make the certificates, passwords and keys of docker-compose.yml, once
     Prepare(Prepare),
     /// Print an access token
-    Token {
-        /// The user id that it names
-        #[arg(long)]
-        sub: String,
-        /// Its scopes, separated by spaces
-        #[arg(long, default_value = tokens::ALL_SCOPES)]
-        scope: String,
-        /// How long it is valid: 60s, 10m, 2h
-        #[arg(long, default_value = "1h", value_parser = duration)]
-        ttl: Duration,
-    },
-    /// Restart a part of the running platform: worker-a-0, auth, postgres, …
-    Restart {
-        /// The part; it is stopped first if it still runs
-        name: String,
-    },
+    Token(tokens::Token),
     /// Revoke the tokens that a user or a session has so far
-    #[command(group = clap::ArgGroup::new("whose").required(true).multiple(true))]
-    Revoke {
-        /// The user id
-        #[arg(long, group = "whose")]
-        sub: Option<String>,
-        /// The session id
-        #[arg(long, group = "whose")]
-        sid: Option<String>,
+    Revoke(tokens::Revoke),
+    /// Print the shell variables of a person, or of the operator
+    Env(tokens::Env),
+    /// Show what runs: name, process id, state and address
+    Status(inspect::Status),
+    /// Print the output of a part, or the last lines of each
+    Logs(inspect::Logs),
+    /// Open a shard's database with psql
+    Psql(inspect::Psql),
+    /// Restart parts of the running platform: worker-a-0, auth, postgres, …
+    Restart {
+        /// The parts; worker-a stands for all workers of shard a. One that runs is killed first
+        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+        names: Vec<String>,
     },
+    /// Stop the running platform; its data stays
+    Stop,
 }
 
 /// What the containers are, and where they are reached from the host.
@@ -141,7 +140,7 @@ impl Dev {
             Some(Part::Auth { url }) => {
                 let stop = start_service()?;
                 let secrets = Secrets::load(&state::secrets_file(&state)?)?;
-                auth_service::run(url, &secrets, Some(revoked_file(&state)), stop).await
+                auth_service::run(url, &secrets, Some(tokens::revoked_file(&state)), stop).await
             }
             Some(Part::Reference { url }) => {
                 let stop = start_service()?;
@@ -149,13 +148,20 @@ impl Dev {
                 reference_service::run(url, &secrets, stop).await
             }
             Some(Part::Prepare(options)) => options.run(&state),
-            Some(Part::Token { sub, scope, ttl }) => print_token(&state, sub, scope, *ttl),
-            Some(Part::Restart { name }) => {
-                dev::restart::ask(&state, name)?;
-                println!("{name} runs again");
+            Some(Part::Token(token)) => token.run(&state),
+            Some(Part::Revoke(revoke)) => revoke.run(&state).await,
+            Some(Part::Env(env)) => env.run(&state),
+            Some(Part::Status(status)) => status.run(&state),
+            Some(Part::Logs(logs)) => logs.run(&state),
+            Some(Part::Psql(psql)) => psql.run(&state),
+            Some(Part::Restart { names }) => {
+                dev::restart::ask(&state, names, |name| println!("{name} runs again"))
+            }
+            Some(Part::Stop) => {
+                dev::stop::stop(&state::RunningPlatform::find(&state)?)?;
+                println!("stopped; the data stays in {}", state.display());
                 Ok(())
             }
-            Some(Part::Revoke { sub, sid }) => revoke(&state, sub.clone(), sid.clone()).await,
         }
     }
 
@@ -186,36 +192,6 @@ impl Dev {
             fsync: true,
         })
     }
-}
-
-fn print_token(state: &Path, sub: &str, scope: &str, ttl: Duration) -> anyhow::Result<()> {
-    let secrets = Secrets::load(&state::secrets_file(state)?)?;
-
-    println!("{}", tokens::token(&secrets, sub, scope, ttl)?);
-    Ok(())
-}
-
-async fn revoke(state: &Path, sub: Option<String>, sid: Option<String>) -> anyhow::Result<()> {
-    let platform = RunningPlatform::find(state)?;
-    let secrets = Secrets::load(&state::secrets_file(state)?)?;
-
-    let revoked = RevokedTokens {
-        sub,
-        sid,
-        iat: tokens::unix_now(),
-    };
-    auth_service::revoke(
-        platform.nats_url()?,
-        &secrets,
-        &revoked_file(state),
-        &revoked,
-    )
-    .await
-}
-
-/// The file in which the stand-in auth service keeps what it has revoked.
-fn revoked_file(state: &Path) -> PathBuf {
-    state.join("revoked.jsonl")
 }
 
 /// Starts the log of a stand-in service. The returned future ends with the signal to stop.
