@@ -169,7 +169,8 @@ pub async fn revoke(
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(file)?;
+        .open(file)
+        .with_context(|| file.display().to_string())?;
     writeln!(revocations, "{}", serde_json::to_string(revoked)?)?;
 
     let client = connect(url, secrets).await?;

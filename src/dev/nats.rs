@@ -49,13 +49,18 @@ impl NatsServer {
         role: &Role,
         accounts: &str,
     ) -> anyhow::Result<Self> {
-        fs::create_dir_all(directory)?;
+        fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
         end_recorded(&pid_file(directory))?;
 
         let (configuration, text) = role.configuration();
-        fs::write(directory.join(configuration), text)?;
-        fs::write(directory.join(role.accounts().0), accounts)?;
-        fs::write(directory.join("tls.conf"), TLS_CONF)?;
+        for (name, text) in [
+            (configuration, text),
+            (role.accounts().0, accounts),
+            ("tls.conf", TLS_CONF),
+        ] {
+            let file = directory.join(name);
+            fs::write(&file, text).with_context(|| file.display().to_string())?;
+        }
         let certificates = secrets.certificates.write(directory)?;
 
         let passwords = secrets

@@ -34,6 +34,17 @@ impl Topology {
             Self::Leaf => "leaf",
         }
     }
+
+    /// Says which servers are started for those shards.
+    pub(super) fn start_step(self, shards: &[String]) -> String {
+        match self {
+            Self::Single => "starting nats-server".to_owned(),
+            Self::Leaf => format!(
+                "starting nats-server as the hub, and as a leaf for each of the shards {}",
+                shards.join(", ")
+            ),
+        }
+    }
 }
 
 /// Running NATS servers.

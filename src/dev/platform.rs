@@ -1,17 +1,19 @@
 //! The whole platform: servers, stand-in auth service, and the workers of each shard. Each is a
 //! process of its own.
 
-use super::description::{PlatformDescription, Shard, withdraw};
+use super::description::{PlatformDescription, Process, Shard, withdraw};
 use super::fetch;
 use super::nats::NatsServer;
 use super::network::{Network, Topology};
+use super::ports::{USUAL_NATS_PORT, USUAL_POSTGRES_PORT};
 use super::postgres::{PostgresOptions, PostgresServer};
 use super::process::{ChildProcess, end_recorded, record};
 use super::reference_service::REFERENCE_SUBJECT;
 use super::secrets::{Secrets, write_private};
 use super::settings;
+use super::state::{SECRETS_FILE, lock_state};
 use anyhow::{Context as _, bail};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use std::fs::{self, File};
@@ -29,7 +31,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct PlatformOptions {
-    /// The directory of `.servers/`, which may not exist yet.
+    /// The directory from which servers in a `.servers/` are looked for, upwards.
     pub home: PathBuf,
     /// The directory of the platform's state.
     pub state: PathBuf,
@@ -82,20 +84,20 @@ impl Platform {
             state: std::path::absolute(&options.state)?,
             ..options
         };
-        let lock = take_over(&options)?;
-        let secrets = Secrets::load(&options.state.join("secrets.json"))?;
+        let lock = take_over(&options, &mut progress)?;
+        let secrets = Secrets::load(&options.state.join(SECRETS_FILE))?;
         let servers = fetch::servers(&options.home, &mut progress)?;
 
         write_ca_file(&options, &secrets)?;
-        progress("starting nats-server");
+        progress(&options.topology.start_step(&options.shards));
         let directory = data_directory(&options.state, options.topology);
-        fs::create_dir_all(&directory)?;
+        fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
         let network = Network::start(
             &servers.nats_server,
             &directory,
             options.topology,
             &options.shards,
-            options.usual_ports.then_some(4222),
+            options.usual_ports.then_some(USUAL_NATS_PORT),
             (&secrets, options.tls),
         )
         .await?;
@@ -106,13 +108,16 @@ impl Platform {
             data: directory.join("postgres"),
             log: options.state.join("log/postgres.log"),
             password: secrets.postgres.clone(),
-            usual_port: options.usual_ports.then_some(5432),
+            usual_port: options.usual_ports.then_some(USUAL_POSTGRES_PORT),
             fsync: options.fsync,
         })
         .await?;
 
         progress("starting the stand-in auth service");
         let auth = spawn_auth(&options, &network.auth_url())?;
+        if options.reference {
+            progress("starting the stand-in reference service");
+        }
         let reference = spawn_reference(&options, &network.auth_url())?;
 
         let mut platform = Self {
@@ -129,10 +134,12 @@ impl Platform {
         for shard in platform.options.shards.clone() {
             platform.start_shard(&shard, &mut progress)?;
         }
+        progress("starting maintain");
         platform.maintain = Some(platform.spawn_maintain()?);
         for user in ["backup", "restore"] {
             platform.write_settings_at_hub(user)?;
         }
+        progress("waiting until every worker is ready");
         platform.wait_until_ready().await?;
         platform.describe()?;
 
@@ -144,7 +151,10 @@ impl Platform {
         progress(&format!("shard {shard}: bucket and schema (init)"));
         self.init_shard(shard)?;
 
-        progress(&format!("shard {shard}: {} workers", self.options.workers));
+        progress(&format!(
+            "shard {shard}: starting {} workers",
+            self.options.workers
+        ));
         let workers = (0..self.options.workers).map(|i| self.spawn_worker(shard, i));
         let workers = workers.collect::<anyhow::Result<_>>()?;
         self.workers.push(workers);
@@ -155,18 +165,6 @@ impl Platform {
     /// The URL of the NATS server of the first shard.
     pub fn nats_url(&self) -> String {
         self.network.url(0)
-    }
-
-    /// Returns the shards that have another NATS server than the first shard, each with its URL.
-    pub fn other_leaves(&self) -> Vec<(&str, String)> {
-        let all = self
-            .options
-            .shards
-            .iter()
-            .enumerate()
-            .map(|(number, id)| (id.as_str(), self.network.url(number)));
-
-        all.filter(|(_, url)| *url != self.nats_url()).collect()
     }
 
     /// The secrets of the platform.
@@ -336,7 +334,8 @@ impl Platform {
         self.auth.stop(Signal::SIGTERM, STOP_TIMEOUT)?;
         self.postgres.stop()?;
         self.network.stop()?;
-        fs::remove_file(pids_file(&self.options))?;
+        let pids = pids_file(&self.options);
+        fs::remove_file(&pids).with_context(|| pids.display().to_string())?;
 
         if unclean.is_empty() {
             Ok(())
@@ -349,7 +348,7 @@ impl Platform {
     fn init_shard(&self, shard: &str) -> anyhow::Result<()> {
         self.postgres.create_database(&database_name(shard))?;
         let settings =
-            self.write_settings(shard, &format!("init-{shard}"), "init", Path::new(""))?;
+            self.write_settings(shard, &format!("init-{shard}"), "init", ("", Path::new("")))?;
 
         let output = Command::new(&self.options.program)
             .arg("init")
@@ -375,11 +374,11 @@ impl Platform {
     fn spawn_worker(&self, shard: &str, worker: usize) -> anyhow::Result<ChildProcess> {
         let ready = self.ready_file(shard, worker);
         if ready.exists() {
-            fs::remove_file(&ready)?;
+            fs::remove_file(&ready).with_context(|| ready.display().to_string())?;
         }
 
         let name = format!("worker-{shard}-{worker}");
-        let settings = self.write_settings(shard, &name, "worker", &ready)?;
+        let settings = self.write_settings(shard, &name, "worker", (&name, &ready))?;
         let log = self.options.state.join("log").join(format!("{name}.log"));
 
         let mut command = Command::new(&self.options.program);
@@ -397,7 +396,7 @@ impl Platform {
         let shard = self.options.shards.first().context("no shard")?;
         let hub = (self.network.auth_url(), "");
 
-        self.write_settings_for(shard, user, user, Path::new(""), hub)
+        self.write_settings_for(shard, user, user, ("", Path::new("")), hub)
     }
 
     /// Starts `maintain`.
@@ -416,14 +415,14 @@ impl Platform {
         Ok(process)
     }
 
-    /// Writes the settings of a worker, or of `init`, which has a NATS user of its own. Returns the
-    /// file.
+    /// Writes the settings of a worker, or of `init`, which has a NATS user of its own. `worker` is
+    /// the worker's id and the file that it writes when it is ready. Returns the file.
     fn write_settings(
         &self,
         shard: &str,
         name: &str,
         user: &str,
-        ready_file: &Path,
+        worker: (&str, &Path),
     ) -> anyhow::Result<PathBuf> {
         let number = self
             .options
@@ -436,7 +435,7 @@ impl Platform {
             shard,
             name,
             user,
-            ready_file,
+            worker,
             (self.network.url(number), self.network.domain()),
         )
     }
@@ -448,7 +447,7 @@ impl Platform {
         shard: &str,
         name: &str,
         user: &str,
-        ready_file: &Path,
+        (worker_id, ready_file): (&str, &Path),
         (nats_url, domain): (String, &str),
     ) -> anyhow::Result<PathBuf> {
         let postgres_url = self.postgres.url(&database_name(shard));
@@ -461,6 +460,7 @@ impl Platform {
         let settings = settings::SettingsFor {
             shard,
             user,
+            worker_id,
             ready_file,
             nats_url: &nats_url,
             ca_file: &ca_file.unwrap_or_default(),
@@ -509,6 +509,7 @@ impl Platform {
 
     /// Writes `dev.json` and the files beside it for the processes that run now.
     fn describe(&mut self) -> anyhow::Result<()> {
+        let processes = self.describe_processes();
         let mut shards = Vec::new();
         for (number, (id, workers)) in
             std::iter::zip(&self.options.shards, &self.workers).enumerate()
@@ -517,8 +518,8 @@ impl Platform {
                 id,
                 postgres_url: self.postgres.url(&database_name(id)),
                 nats_url: self.network.url(number),
-                nats: Some(self.network.server(number).process().pid()),
-                workers: workers.iter().map(|worker| Some(worker.pid())).collect(),
+                nats: named(self.network.server(number).process()),
+                workers: workers.iter().map(named).collect(),
             });
         }
 
@@ -528,18 +529,46 @@ impl Platform {
             .map(|hub| (hub.url(), Some(hub.process().pid())));
         PlatformDescription {
             topology: self.options.topology,
+            pid: Some(std::process::id()),
             ca_file: self.options.tls.then(|| ca_file(&self.options)),
             nats_url: self.network.url(0),
             nats: Some(self.network.server(0).process().pid()),
             hub,
             postgres: Some(self.postgres.process().pid()),
+            postgres_files: Some((self.postgres.psql(), self.postgres.data().to_owned())),
             auth: Some(self.auth.pid()),
             reference: self.reference.as_ref().map(ChildProcess::pid),
             maintain: self.maintain.as_ref().map(ChildProcess::pid),
             shards,
+            processes,
         }
         .write(&self.options.state, &self.secrets)
     }
+
+    fn describe_processes(&mut self) -> Vec<Process> {
+        let mut processes: Vec<Process> = self
+            .processes()
+            .map(|process| Process {
+                name: process.name().to_owned(),
+                pid: process.pid(),
+                address: None,
+                log: process.log().to_owned(),
+            })
+            .collect();
+
+        for process in &mut processes {
+            process.address = match process.name.as_str() {
+                "postgres" => Some(self.postgres.address()),
+                name => self.network.named(name).map(|server| server.url()),
+            };
+        }
+
+        processes
+    }
+}
+
+fn named(process: &ChildProcess) -> (String, Option<u32>) {
+    (process.name().to_owned(), Some(process.pid()))
 }
 
 /// Locks the state for a new platform, and kills the processes that an earlier one left. With
@@ -548,10 +577,13 @@ impl Platform {
 /// # Errors
 ///
 /// Another user created the state, or another platform runs on it.
-fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
+fn take_over(
+    options: &PlatformOptions,
+    progress: &mut impl FnMut(&str),
+) -> anyhow::Result<Flock<File>> {
     let state = &options.state;
     fs::create_dir_all(state).with_context(|| format!("{} cannot be made", state.display()))?;
-    let secrets = fs::metadata(state.join("secrets.json"));
+    let secrets = fs::metadata(state.join(SECRETS_FILE));
     if secrets.is_ok_and(|file| file.uid() != Uid::effective().as_raw()) {
         bail!(
             "{} was made by another user: run as that user, or give --state",
@@ -568,23 +600,12 @@ fn take_over(options: &PlatformOptions) -> anyhow::Result<Flock<File>> {
     }
 
     if options.fresh {
-        clear(state)?;
+        clear(state, progress)?;
     }
-    fs::create_dir_all(state.join("log"))?;
+    let log = state.join("log");
+    fs::create_dir_all(&log).with_context(|| log.display().to_string())?;
 
     Ok(lock)
-}
-
-/// Locks the state of a platform.
-pub(super) fn lock_state(state: &Path) -> anyhow::Result<Flock<File>> {
-    let lock = File::create(state.join("lock"))?;
-
-    Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
-        anyhow::anyhow!(
-            "another `dev` runs on {}: stop it, or give --state",
-            state.display()
-        )
-    })
 }
 
 /// Returns the directory of the servers' data under a topology. Each topology has a bucket and rows
@@ -608,14 +629,26 @@ fn end_servers(directory: &Path) -> anyhow::Result<()> {
 
 /// Removes the state of an earlier run. Refuses a directory that holds anything else, because
 /// `--state` may be a mistake.
-fn clear(state: &Path) -> anyhow::Result<()> {
-    let entries = fs::read_dir(state)?.collect::<Result<Vec<_>, _>>()?;
+fn clear(state: &Path, progress: &mut impl FnMut(&str)) -> anyhow::Result<()> {
+    let entries = fs::read_dir(state)
+        .with_context(|| state.display().to_string())?
+        .collect::<Result<Vec<_>, _>>()?;
     let others = entries.iter().filter(|entry| entry.file_name() != "lock");
-    if others.clone().next().is_some() && !state.join("secrets.json").exists() {
+    if others.clone().next().is_some() && !state.join(SECRETS_FILE).exists() {
         bail!(
             "{} is not empty and holds no state of a development platform: nothing was removed",
             state.display()
         );
+    }
+
+    let data = stored_data(state);
+    if !data.is_empty() {
+        progress(&format!(
+            "throwing away {}, and all keys, passwords and tokens of {}: load alice.env again in \
+             other terminals",
+            data.join(", "),
+            state.display()
+        ));
     }
 
     for entry in others {
@@ -631,10 +664,26 @@ fn clear(state: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Names the data that earlier runs left.
+fn stored_data(state: &Path) -> Vec<&'static str> {
+    let kinds = [
+        (Topology::Single, "nats", "the data of the single server"),
+        (Topology::Leaf, "hub", "the data of the hub with leaves"),
+    ];
+
+    kinds
+        .into_iter()
+        .filter(|(topology, server, _)| data_directory(state, *topology).join(server).exists())
+        .map(|(_, _, name)| name)
+        .collect()
+}
+
 /// Writes the file with which clients check the NATS servers' certificates, if they use TLS.
 fn write_ca_file(options: &PlatformOptions, secrets: &Secrets) -> anyhow::Result<()> {
     if options.tls {
-        fs::write(ca_file(options), &secrets.certificates.authority)?;
+        let file = ca_file(options);
+        fs::write(&file, &secrets.certificates.authority)
+            .with_context(|| file.display().to_string())?;
     }
 
     Ok(())

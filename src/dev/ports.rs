@@ -3,6 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
+/// The port of the first NATS server if it is free; that of each further one is the next.
+pub(super) const USUAL_NATS_PORT: u16 = 4222;
+/// The port of Postgres if it is free.
+pub(super) const USUAL_POSTGRES_PORT: u16 = 5432;
+
 /// Returns the port `usual` if it is free, else any free port. The port is not reserved: another
 /// process may take it first.
 pub fn free_port(usual: Option<u16>) -> anyhow::Result<u16> {

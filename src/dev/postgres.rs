@@ -89,6 +89,21 @@ impl PostgresServer {
         )
     }
 
+    /// The address for clients.
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The program `psql`.
+    pub(super) fn psql(&self) -> PathBuf {
+        self.bin.join("psql")
+    }
+
+    /// The directory of the data, which may be outside the state.
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// The server's process.
     pub fn process(&mut self) -> &mut ChildProcess {
         &mut self.process
@@ -110,7 +125,7 @@ impl PostgresServer {
 
     /// Executes a statement with `psql`. Returns one line for each row.
     pub fn query(&self, database: &str, statement: &str) -> anyhow::Result<String> {
-        let output = Command::new(self.bin.join("psql"))
+        let output = Command::new(self.psql())
             .args([
                 "--no-psqlrc",
                 "--tuples-only",

@@ -7,10 +7,11 @@
 
 use super::description::{PlatformDescription, Shard};
 use super::network::Topology;
-use super::platform::{database_name, lock_state};
+use super::platform::database_name;
 use super::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF};
 use super::secrets::{Secrets, write_private};
 use super::settings::SettingsFor;
+use super::state::lock_state;
 use anyhow::{Context as _, bail};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
@@ -360,6 +361,7 @@ fn write_settings_files(options: &PrepareOptions, secrets: &Secrets) -> anyhow::
         let settings = SettingsFor {
             shard: &shard.id,
             user,
+            worker_id: "",
             ready_file: Path::new(""),
             nats_url,
             ca_file: &ca_file,
@@ -397,13 +399,16 @@ fn describe<'a>(options: &'a PrepareOptions, secrets: &Secrets) -> PlatformDescr
         id: &shard.id,
         postgres_url: postgres_url(options, secrets, shard, ("127.0.0.1", shard.postgres_port)),
         nats_url: shard.nats_url_on_host(),
-        nats: None,
-        workers: vec![None; 2],
+        nats: (format!("leaf-{}", shard.id), None),
+        workers: (0..2)
+            .map(|number| (format!("worker-{}-{number}", shard.id), None))
+            .collect(),
     });
     let shards: Vec<Shard<'_>> = shards.collect();
 
     PlatformDescription {
         topology: Topology::Leaf,
+        pid: None,
         ca_file: Some(options.state_on_host.join("ca.pem")),
         nats_url: shards
             .first()
@@ -412,10 +417,12 @@ fn describe<'a>(options: &'a PrepareOptions, secrets: &Secrets) -> PlatformDescr
         nats: None,
         hub: Some((hub_url_on_host(options), None)),
         postgres: None,
+        postgres_files: None,
         auth: None,
         reference: None,
         maintain: None,
         shards,
+        processes: Vec::new(),
     }
 }
 

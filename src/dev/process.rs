@@ -31,7 +31,11 @@ pub struct ChildProcess {
 impl ChildProcess {
     /// Starts `command` and appends its output to `log`.
     pub fn spawn(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Self> {
-        let out = OpenOptions::new().create(true).append(true).open(log)?;
+        let out = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| log.display().to_string())?;
         let child = command
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
@@ -161,7 +165,11 @@ fn spawn_guard(pid: u32) -> anyhow::Result<Child> {
 /// Records a process for [`end_recorded`]. The command line of that process must contain `marker`,
 /// and no unrelated one may.
 pub fn record(file: &Path, process: &ChildProcess, marker: &Path) -> anyhow::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)
+        .with_context(|| file.display().to_string())?;
     writeln!(file, "{} {}", process.pid(), marker.display())?;
 
     Ok(())
@@ -191,10 +199,15 @@ pub fn end_recorded(file: &Path) -> anyhow::Result<()> {
     }
 
     if file.exists() {
-        fs::remove_file(file)?;
+        fs::remove_file(file).with_context(|| file.display().to_string())?;
     }
 
     Ok(())
+}
+
+/// Returns whether the process runs. One that ended and has not been waited for does not.
+pub(super) fn is_running(pid: u32) -> bool {
+    pid > 0 && !command_line(&pid.to_string()).trim().is_empty()
 }
 
 /// Returns the command line of a process, or an empty text if the process is gone. Systems without
@@ -255,6 +268,7 @@ mod tests {
             assert!(wait_for(|| process.ended().is_some()));
         });
         assert!(!file.exists());
+        assert!(is_running(std::process::id()) && !is_running(process.pid()));
     }
 
     #[test]

@@ -95,7 +95,8 @@ impl Secrets {
     /// earlier version did not have is added.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
         let mut secrets = if file.exists() {
-            serde_json::from_str(&fs::read_to_string(file)?).with_context(|| {
+            let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            serde_json::from_str(&text).with_context(|| {
                 format!("{} cannot be read; --fresh starts over", file.display())
             })?
         } else {
@@ -177,9 +178,10 @@ pub fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
         .write(true)
         .truncate(true)
         .mode(0o600)
-        .open(&unfinished)?;
+        .open(&unfinished)
+        .with_context(|| unfinished.display().to_string())?;
     out.write_all(text.as_bytes())?;
-    fs::rename(&unfinished, file)?;
+    fs::rename(&unfinished, file).with_context(|| file.display().to_string())?;
 
     Ok(())
 }

@@ -12,6 +12,8 @@ pub(super) struct SettingsFor<'a> {
     pub shard: &'a str,
     /// The NATS user of the connection to the bucket: `worker`, `init` or `maintain`.
     pub user: &'a str,
+    /// The worker's id in discovery; empty: each start makes a new one.
+    pub worker_id: &'a str,
     /// The file that the worker writes when it is ready; empty: none.
     pub ready_file: &'a Path,
     pub nats_url: &'a str,
@@ -48,7 +50,10 @@ impl SettingsFor<'_> {
             ("nats.front", &front),
             ("nats.auth", &auth),
             ("nats.truth", &truth),
-            ("worker", &[("ready_file", &ready_file)]),
+            (
+                "worker",
+                &[("id", self.worker_id), ("ready_file", &ready_file)],
+            ),
             ("shard", &[("id", self.shard)]),
             ("truth", &[("domain", self.domain)]),
             ("postgres", &[("url", self.postgres_url)]),

@@ -10,6 +10,8 @@ use uuid::Uuid;
 pub const ISSUER: &str = "https://auth.dev.invalid";
 /// The audience of development tokens and verdicts.
 pub const AUDIENCE: &str = "gofavorites";
+/// The longest time for which a token may be valid: ten years.
+pub const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// All scopes of the service.
 pub const ALL_SCOPES: &str = "favorites:read favorites:write favorites:secrets";
 

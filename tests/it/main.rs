@@ -28,6 +28,7 @@ mod consistency;
 mod contract;
 mod deadline;
 mod dev;
+mod dev_commands;
 mod direct;
 mod discovery;
 mod epoch;

@@ -211,11 +211,13 @@ impl Platform {
 
         let script = format!(
             "set -a; PATH=\"$PATH:{directory}\"; NATS_WORDS={words}; TMPDIR={directory}\n\
+             GOFAVORITES_STATE={platform}\n\
              if [ -f {variables} ]; then . {variables}; fi\n\
              {command}\n\
              code=$?; export -p >{variables}; exit $code",
             directory = self.directory.display(),
             words = self.words().display(),
+            platform = self.state.display(),
             variables = self.directory.join("variables").display(),
         );
 

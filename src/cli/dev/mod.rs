@@ -1,17 +1,19 @@
 //! `gofavorites dev`: the complete platform on this machine.
 
-use super::duration::duration;
-use crate::dev::auth_service::RevokedTokens;
+mod inspect;
+mod tokens;
+
 use crate::dev::secrets::Secrets;
+use crate::dev::state;
 use crate::dev::{
     self, PlatformOptions, PrepareOptions, PublishedShard, Topology, auth_service, demo,
-    reference_service, tokens,
+    reference_service,
 };
 use crate::shutdown::shutdown_signal;
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Run the complete platform on this machine, for development.
 #[derive(Args)]
@@ -21,14 +23,19 @@ use std::time::Duration;
   gofavorites dev --topology leaf
   gofavorites dev --tls
   gofavorites dev --reference
+  gofavorites dev status
+  gofavorites dev logs worker-a-0 --follow
+  gofavorites dev psql a -- --command 'select count(*) from owner'
+  eval \"$(gofavorites dev env carol)\"
   gofavorites dev token --sub carol --scope 'favorites:read' --ttl 60s
-  gofavorites dev restart worker-a-0")]
+  gofavorites dev restart worker-a-0
+  gofavorites dev stop")]
 pub(super) struct Dev {
     #[command(subcommand)]
     part: Option<Part>,
-    /// The directory of the state
-    #[arg(long, default_value = ".dev", global = true)]
-    state: PathBuf,
+    /// The directory of the state; by default the nearest .dev, from here upwards
+    #[arg(long, env = "GOFAVORITES_STATE", global = true)]
+    state: Option<PathBuf>,
     /// Delete the data of earlier runs first
     #[arg(long)]
     fresh: bool,
@@ -47,7 +54,7 @@ pub(super) struct Dev {
 enum Part {
     /// Run a scripted end-to-end demo on temporary servers
     Demo,
-    /// Fetch the pinned servers into .servers/ if they are missing
+    /// Fetch the pinned servers if they are missing, and print where they are
     Servers,
     /// Run the stand-in auth service
     Auth {
@@ -64,32 +71,25 @@ enum Part {
     /// Make the certificates, passwords and keys of docker-compose.yml, once
     Prepare(Prepare),
     /// Print an access token
-    Token {
-        /// The user id that it names
-        #[arg(long)]
-        sub: String,
-        /// Its scopes, separated by spaces
-        #[arg(long, default_value = tokens::ALL_SCOPES)]
-        scope: String,
-        /// How long it is valid: 60s, 10m, 2h
-        #[arg(long, default_value = "1h", value_parser = duration)]
-        ttl: Duration,
-    },
-    /// Restart a part of the running platform: worker-a-0, auth, postgres, …
-    Restart {
-        /// The part; it is stopped first if it still runs
-        name: String,
-    },
+    Token(tokens::Token),
     /// Revoke the tokens that a user or a session has so far
-    #[command(group = clap::ArgGroup::new("whose").required(true).multiple(true))]
-    Revoke {
-        /// The user id
-        #[arg(long, group = "whose")]
-        sub: Option<String>,
-        /// The session id
-        #[arg(long, group = "whose")]
-        sid: Option<String>,
+    Revoke(tokens::Revoke),
+    /// Print the shell variables of a person, or of the operator
+    Env(tokens::Env),
+    /// Show what runs: name, process id, state and address
+    Status(inspect::Status),
+    /// Print the output of a part, or the last lines of each
+    Logs(inspect::Logs),
+    /// Open a shard's database with psql
+    Psql(inspect::Psql),
+    /// Restart parts of the running platform: worker-a-0, auth, postgres, …
+    Restart {
+        /// The parts; worker-a stands for all workers of shard a. One that runs is killed first
+        #[arg(required = true, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+        names: Vec<String>,
     },
+    /// Stop the running platform; its data stays
+    Stop,
 }
 
 /// What the containers are, and where they are reached from the host.
@@ -131,26 +131,37 @@ impl Prepare {
 
 impl Dev {
     pub async fn run(self) -> anyhow::Result<()> {
+        let state = state::locate(self.state.as_deref())?;
+
         match &self.part {
-            None => dev::run(self.platform(&self.state, self.fresh)?).await,
+            None => dev::run(self.platform(&state, self.fresh)?).await,
             Some(Part::Demo) => self.run_demo().await,
             Some(Part::Servers) => fetch_servers(),
             Some(Part::Auth { url }) => {
                 let stop = start_service()?;
-                auth_service::run(url, &self.secrets()?, Some(self.revoked()), stop).await
+                let secrets = Secrets::load(&state::secrets_file(&state)?)?;
+                auth_service::run(url, &secrets, Some(tokens::revoked_file(&state)), stop).await
             }
             Some(Part::Reference { url }) => {
                 let stop = start_service()?;
-                reference_service::run(url, &self.secrets()?, stop).await
+                let secrets = Secrets::load(&state::secrets_file(&state)?)?;
+                reference_service::run(url, &secrets, stop).await
             }
-            Some(Part::Prepare(options)) => options.run(&self.state),
-            Some(Part::Token { sub, scope, ttl }) => self.print_token(sub, scope, *ttl),
-            Some(Part::Restart { name }) => {
-                dev::restart::ask(&self.state, name)?;
-                println!("{name} runs again");
+            Some(Part::Prepare(options)) => options.run(&state),
+            Some(Part::Token(token)) => token.run(&state),
+            Some(Part::Revoke(revoke)) => revoke.run(&state).await,
+            Some(Part::Env(env)) => env.run(&state),
+            Some(Part::Status(status)) => status.run(&state),
+            Some(Part::Logs(logs)) => logs.run(&state),
+            Some(Part::Psql(psql)) => psql.run(&state),
+            Some(Part::Restart { names }) => {
+                dev::restart::ask(&state, names, |name| println!("{name} runs again"))
+            }
+            Some(Part::Stop) => {
+                dev::stop::stop(&state::RunningPlatform::find(&state)?)?;
+                println!("stopped; the data stays in {}", state.display());
                 Ok(())
             }
-            Some(Part::Revoke { sub, sid }) => self.revoke(sub.clone(), sid.clone()).await,
         }
     }
 
@@ -164,42 +175,6 @@ impl Dev {
 
         std::fs::remove_dir_all(&state).context("the demo's state could not be removed")?;
         ended
-    }
-
-    fn print_token(&self, sub: &str, scope: &str, ttl: Duration) -> anyhow::Result<()> {
-        anyhow::ensure!(
-            self.state.is_dir(),
-            "no platform keeps its state in {}: name it with --state",
-            self.state.display()
-        );
-
-        println!("{}", tokens::token(&self.secrets()?, sub, scope, ttl)?);
-        Ok(())
-    }
-
-    async fn revoke(&self, sub: Option<String>, sid: Option<String>) -> anyhow::Result<()> {
-        let description =
-            std::fs::read(self.state.join("dev.json")).context("no platform runs here")?;
-        let description: serde_json::Value = serde_json::from_slice(&description)?;
-        let url = description["nats_url"]
-            .as_str()
-            .context("dev.json names no server")?;
-
-        let revoked = RevokedTokens {
-            sub,
-            sid,
-            iat: tokens::unix_now(),
-        };
-        auth_service::revoke(url, &self.secrets()?, &self.revoked(), &revoked).await
-    }
-
-    fn secrets(&self) -> anyhow::Result<Secrets> {
-        Secrets::load(&self.state.join("secrets.json"))
-    }
-
-    /// The file in which the stand-in auth service keeps what it has revoked.
-    fn revoked(&self) -> PathBuf {
-        self.state.join("revoked.jsonl")
     }
 
     fn platform(&self, state: &Path, fresh: bool) -> anyhow::Result<PlatformOptions> {
