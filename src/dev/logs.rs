@@ -56,7 +56,11 @@ pub fn print(state: &Path, options: &LogOptions, out: &mut impl Write) -> anyhow
         let first = lines.map_or(0, |lines| all.len().saturating_sub(lines));
         write_lines(out, log, all[first..].iter().copied(), has_prefix)?;
     }
-    while options.follow {
+    if !options.follow {
+        return Ok(());
+    }
+
+    loop {
         out.flush()?;
         std::thread::sleep(POLL_INTERVAL);
         for log in &mut logs {
@@ -64,8 +68,6 @@ pub fn print(state: &Path, options: &LogOptions, out: &mut impl Write) -> anyhow
             write_lines(out, log, text.lines(), has_prefix)?;
         }
     }
-
-    Ok(())
 }
 
 fn write_lines<'a>(

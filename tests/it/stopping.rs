@@ -16,7 +16,7 @@ fn check_logged(worker: &Process, reply: &Reply, code: &str) {
 
     let line = log
         .lines()
-        .find(|line| line.contains(&id) && line.contains("\"message\":\"a request was answered\""))
+        .find(|line| line.contains(id) && line.contains("\"message\":\"a request was answered\""))
         .unwrap_or_else(|| panic!("the log does not have {id}: {log}"));
 
     for part in [code, "took_us", "\"operation\""] {
