@@ -75,13 +75,13 @@ mod tests {
         let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
 
         for (text, place) in [
-            ("[keys]\nidentity = \"hushKEY\n", "line 2"),
-            ("[nats.truth]\npassword = hush\n", "line 2"),
+            ("[keys]\nidentity = \"hushKEY\n", ".toml:2: "),
+            ("[nats.truth]\npassword = hush\n", ".toml:2: "),
             (
                 "[nats.truth]\npassword = \"hush\"\npassword = \"hush\"\n",
-                "line 3",
+                ".toml:3: ",
             ),
-            ("[nats.truth]\npassword = \"a\" hush\n", "line 2"),
+            ("[nats.truth]\npassword = \"a\" hush\n", ".toml:2: "),
             ("postgres = \"postgres://u:hush@h/db\"\n", "postgres"),
             ("[nats]\nfront = \"nats://u:hush@h\"\n", "front"),
             ("[postgres]\nconnections = \"hush\"\n", "connections"),
