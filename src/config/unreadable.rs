@@ -51,6 +51,10 @@ fn without_quotation(message: &str) -> String {
 
 /// Leaves out the value, as in `invalid type: string "…", expected u64`.
 fn without_value(message: &str) -> String {
+    if message.contains("does not have variant constructor") {
+        return "there is no such value, see docs/settings.md".to_owned();
+    }
+
     let is_about_value = ["invalid type:", "invalid value:"]
         .into_iter()
         .find(|start| message.starts_with(start));
@@ -88,6 +92,10 @@ mod tests {
             ("[worker]\nreply_prefixes = \"hush\"\n", "reply_prefixes"),
             ("[limits]\nitems = [\"hush\"]\n", "items"),
             ("[log]\nformat = [\"hush\"]\n", "log"),
+            (
+                "[log]\nformat = \"hush\"\n",
+                "log.format: there is no such value",
+            ),
         ] {
             fs::write(file.path(), text).expect("written");
             let error = Settings::read(Some(file.path())).expect_err("unreadable");

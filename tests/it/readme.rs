@@ -408,7 +408,7 @@ impl Tour {
     }
 }
 
-/// Returns a word of an output, masked if it is a number, a time, a commit or an id: those differ
+/// Returns a word of an output, masked if it is a number, a time, a commit, an id or a database: those differ
 /// from one run to the next.
 fn lasting(word: &str) -> &str {
     let bare = word.trim_end_matches([':', ',']);
@@ -416,9 +416,9 @@ fn lasting(word: &str) -> &str {
     let time = bare.ends_with('Z') && bare.starts_with("20");
     let hash = [32, 40].contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
     let commit = hash || bare == "unknown";
-    let place = bare.starts_with("(127.0.0.1:");
+    let database = bare.starts_with('(') && bare.contains(':') && bare.contains('/');
 
-    if number || time || commit || place {
+    if number || time || commit || database {
         "…"
     } else {
         word
