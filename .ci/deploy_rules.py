@@ -256,6 +256,13 @@ def run_program(program, where, toml, environment):
         file.write_text(toml)
         given = {name: value for name, value in environment.items() if name.startswith("GOFAVORITES__")}
         given |= {name: str(dummy) for name in given if name.endswith("_FILE")}
+        if "GOFAVORITES__POSTGRES__URL_FILE" in given:
+            url = Path(directory, "url")
+            url.write_text("postgres://user@host/database\n")
+            given["GOFAVORITES__POSTGRES__URL_FILE"] = str(url)
+        keys = Path(directory, "keys")
+        keys.write_text('{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "%s"}]}' % ("A" * 43))
+        given["GOFAVORITES__AUTH__VERDICT_KEYS_FILE"] = str(keys)
         done = subprocess.run([program, "config", "--config", file], env=given, capture_output=True, text=True)
         if done.returncode != 0:
             report(where, f"the program refuses the settings: {done.stderr.strip()}")

@@ -16,8 +16,8 @@ static REPLACE: OnceLock<Replace> = OnceLock::new();
 /// The target of what a server refuses to a user. A command ends with it, and does not log it too.
 pub const REFUSALS: &str = "gofavorites::refusals";
 
-/// What a command logs that ends by itself.
-const COMMAND_FILTER: &str = "warn,gofavorites::refusals=off";
+/// What a command logs that ends by itself. What the NATS client reports is in the command's error.
+const COMMAND_FILTER: &str = "warn,async_nats=off,gofavorites::refusals=off";
 
 /// Sends the log to the standard error stream, in the format that the settings name. Only the first
 /// call in a process has an effect.

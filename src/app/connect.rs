@@ -93,6 +93,12 @@ impl ConnectionEvents {
         Some(MissingRight::of(self.role, &self.refused()?))
     }
 
+    /// Returns the same if the error is about a missing permission. Other errors may pass.
+    pub fn refusal(&self) -> Option<MissingRight> {
+        let refused = self.refused().filter(|error| is_refusal(error))?;
+        Some(MissingRight::of(self.role, &refused))
+    }
+
     fn set_refused(&self, refused: Option<(String, Instant)>) {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
     }
@@ -303,7 +309,7 @@ impl Opener {
             // This is the only sign of a missing permission.
             Event::ServerError(error) => {
                 let error = error.to_string();
-                error!(target: telemetry::REFUSALS, connection, error, "the NATS server reports an error");
+                log_server_error(connection, &error);
                 if is_denied_subscription(&error) {
                     self.gaps.send_modify(|count| *count += 1);
                     events.denied.notify_one();
@@ -348,6 +354,22 @@ where
             return Err(error.context(StillUnavailable("NATS".to_owned())));
         }
     }
+}
+
+/// Logs an error of the server. What it refuses has a target of its own.
+fn log_server_error(connection: &'static str, error: &str) {
+    const MESSAGE: &str = "the NATS server reports an error";
+
+    if is_refusal(error) {
+        error!(target: telemetry::REFUSALS, connection, error, "{MESSAGE}");
+    } else {
+        error!(connection, error, "{MESSAGE}");
+    }
+}
+
+/// Returns whether the server's error is about a missing permission, and not about the connection.
+fn is_refusal(error: &str) -> bool {
+    error.to_ascii_lowercase().contains("permissions violation")
 }
 
 /// Returns whether the server's error is about a subscription. The protocol has only text for it,

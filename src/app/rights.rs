@@ -29,7 +29,7 @@ where
 {
     let refused = async {
         loop {
-            if let Some(refused) = events.missing_right() {
+            if let Some(refused) = events.refusal() {
                 return refused;
             }
             sleep(REFUSAL_INTERVAL).await;
@@ -37,7 +37,7 @@ where
     };
 
     tokio::select! {
-        ended = call => match (ended, events.missing_right()) {
+        ended = call => match (ended, events.refusal()) {
             (Err(_), Some(refused)) => Err(refused.into()),
             (ended, _) => ended.map_err(Into::into),
         },

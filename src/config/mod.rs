@@ -264,7 +264,8 @@ impl Settings {
         }
 
         let is_new = |problem: &String| !is_about_one_of(problem, &problems);
-        let further: Vec<_> = settings.problems().into_iter().filter(is_new).collect();
+        let found = settings.problems().into_iter().chain(settings.malformed());
+        let further: Vec<_> = found.filter(is_new).collect();
         problems.extend(further);
         Err(invalid(problems, &sources))
     }
@@ -280,9 +281,12 @@ impl Settings {
         }
     }
 
-    /// Does the same as [`check`](Self::check), and names where each value comes from.
+    /// Does the same as [`check`](Self::check), also for the form of the keys and of Postgres' URL,
+    /// and names where each value comes from.
     pub fn check_with_sources(&self, sources: &Sources) -> Result<(), SettingsError> {
-        match self.problems() {
+        let mut problems = self.problems();
+        problems.extend(self.malformed());
+        match problems {
             problems if problems.is_empty() => Ok(()),
             _ if sources.is_empty() => Err(SettingsError::NotGiven),
             problems => Err(invalid(problems, sources)),
@@ -308,36 +312,38 @@ impl Settings {
         };
 
         self.check_required(&mut require);
-        self.check_form(&mut require);
         self.check_servers(&mut require);
         self.check_reference(&mut require);
         self.check_worker(&mut require);
         self.check_limits(&mut require);
-
-        problems
-    }
-
-    /// Checks the form of subjects, URLs and keys.
-    fn check_form(&self, require: &mut impl FnMut(bool, &str)) {
         if self.shard.id.is_empty() {
             require(false, "shard.id: name the shard");
         } else if let Err(error) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
             require(false, &format!("worker.prefix and shard.id: {error}"));
         }
 
-        require(
-            self.postgres.url.is_empty() || self.postgres.has_usable_url(),
-            "postgres.url: has to be of the form postgres://user:password@host:port/database",
-        );
+        problems
+    }
+
+    /// Names the keys and the URL of Postgres that are given and do not have their form.
+    fn malformed(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.postgres.url.is_empty() && !self.postgres.has_usable_url() {
+            problems.push(
+                "postgres.url: has to be of the form postgres://user:password@host:port/database"
+                    .to_owned(),
+            );
+        }
+
         for (name, key) in [
             ("identity", &self.keys.identity),
             ("encryption", &self.keys.encryption),
         ] {
-            require(
-                key.is_empty() || Keyring::is_key(key),
-                &format!("keys.{name}: has to be 32 bytes in base64"),
-            );
+            if !key.is_empty() && !Keyring::is_key(key) {
+                problems.push(format!("keys.{name}: has to be 32 bytes in base64"));
+            }
         }
+        problems
     }
 
     /// Checks the settings that have no usable default.

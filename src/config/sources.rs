@@ -90,11 +90,11 @@ impl Sources {
         self.place(setting).unwrap_or_else(|| "default".to_owned())
     }
 
-    /// Returns the message with the places of the settings that it is about. It begins with their
-    /// names, as in `limits.page: from 1 to limits.page_max`.
+    /// Returns the message with the places of the settings that it names, as in `limits.page: from 1
+    /// to limits.page_max`.
     pub(super) fn with_places(&self, message: &str) -> String {
         let mut places: Vec<String> = Vec::new();
-        for name in settings_of(message) {
+        for name in names_in(message) {
             let section = format!("{name}.");
             let given = self.given.keys();
             for setting in given.filter(|one| *one == name || one.starts_with(&section)) {
@@ -113,9 +113,13 @@ impl Sources {
 
 /// Returns the names of the settings that a message begins with.
 pub(super) fn settings_of(message: &str) -> impl Iterator<Item = &str> {
-    let names = message.split(": ").next().unwrap_or_default();
+    names_in(message.split(": ").next().unwrap_or_default())
+}
 
-    names.split([',', ' ']).filter(|name| name.contains('.'))
+/// Returns the words of a text that may be names of settings.
+fn names_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ', ':', ';'])
+        .filter(|name| name.contains('.'))
 }
 
 /// Returns the variable that gives a setting.
@@ -251,6 +255,7 @@ mod tests {
         for (message, place) in [
             ("auth.issuer: no", format!("({file}:1)")),
             ("nats.front: give one", format!("({file}:3)")),
+            ("limits.page: at most auth.issuer", format!("({file}:1)")),
             ("worker.prefix and shard.id: no", "(not set)".to_owned()),
         ] {
             assert_eq!(sources.with_places(message), format!("{message} {place}"));

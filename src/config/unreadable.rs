@@ -51,6 +51,10 @@ fn without_quotation(message: &str) -> String {
 
 /// Leaves out the value, as in `invalid type: string "…", expected u64`.
 fn without_value(message: &str) -> String {
+    if message.contains("does not have variant constructor") {
+        return "there is no such value, see docs/settings.md".to_owned();
+    }
+
     let is_about_value = ["invalid type:", "invalid value:"]
         .into_iter()
         .find(|start| message.starts_with(start));
@@ -75,19 +79,23 @@ mod tests {
         let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file");
 
         for (text, place) in [
-            ("[keys]\nidentity = \"hushKEY\n", "line 2"),
-            ("[nats.truth]\npassword = hush\n", "line 2"),
+            ("[keys]\nidentity = \"hushKEY\n", ".toml:2: "),
+            ("[nats.truth]\npassword = hush\n", ".toml:2: "),
             (
                 "[nats.truth]\npassword = \"hush\"\npassword = \"hush\"\n",
-                "line 3",
+                ".toml:3: ",
             ),
-            ("[nats.truth]\npassword = \"a\" hush\n", "line 2"),
+            ("[nats.truth]\npassword = \"a\" hush\n", ".toml:2: "),
             ("postgres = \"postgres://u:hush@h/db\"\n", "postgres"),
             ("[nats]\nfront = \"nats://u:hush@h\"\n", "front"),
             ("[postgres]\nconnections = \"hush\"\n", "connections"),
             ("[worker]\nreply_prefixes = \"hush\"\n", "reply_prefixes"),
             ("[limits]\nitems = [\"hush\"]\n", "items"),
             ("[log]\nformat = [\"hush\"]\n", "log"),
+            (
+                "[log]\nformat = \"hush\"\n",
+                "log.format: there is no such value",
+            ),
         ] {
             fs::write(file.path(), text).expect("written");
             let error = Settings::read(Some(file.path())).expect_err("unreadable");

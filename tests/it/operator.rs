@@ -156,6 +156,11 @@ async fn commands_log_only_what_a_person_needs() {
     let (code, _, log) = run(world.program("a", &["verify"]), &world).await;
     assert_eq!((code, log.as_str()), (0, ""));
 
+    let mut wrong = world.program("a", &["verify"]);
+    wrong.env("GOFAVORITES__NATS__TRUTH__PASSWORD", "wrong");
+    let (code, _, log) = run(wrong, &world).await;
+    assert_eq!((code, log.lines().count()), (6, 1), "{log}");
+
     let (code, _, log) = run(world.program("a", &["verify", "-v"]), &world).await;
     assert_eq!(code, 0);
     assert!(log.contains("connected to NATS"), "{log}");

@@ -410,7 +410,7 @@ impl Tour {
     }
 }
 
-/// Returns a word of an output, masked if it is a number, a time, a commit or an id: those differ
+/// Returns a word of an output, masked if it is a number, a time, a commit, an id or a database: those differ
 /// from one run to the next.
 fn lasting(word: &str) -> &str {
     let bare = word.trim_end_matches([':', ',']);
@@ -419,9 +419,9 @@ fn lasting(word: &str) -> &str {
     let is_hex = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
     let hash = [32, 36, 40].contains(&bare.len()) && bare.bytes().all(is_hex);
     let commit = hash || bare == "unknown";
-    let place = bare.starts_with("(127.0.0.1:");
+    let database = bare.starts_with('(') && bare.contains(':') && bare.contains('/');
 
-    if number || time || commit || place {
+    if number || time || commit || database {
         "…"
     } else {
         word

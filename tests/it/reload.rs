@@ -244,7 +244,7 @@ async fn a_wrong_file_keeps_the_former_settings() {
     assert_eq!(limit(&world, "items").await, Some(500));
 
     for (text, part) in [
-        ("[keys]\nidentity = \"hush\n", "line 2"),
+        ("[keys]\nidentity = \"hush\n", ".toml:2: "),
         ("[limits]\nnmae = 1\n", "nmae"),
         ("[nats.truth]\npassword = [\"hush\"]\n", "password"),
         ("postgres.url_file = \"/nowhere\"\n", "/nowhere"),
