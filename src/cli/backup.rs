@@ -1,9 +1,8 @@
 //! `gofavorites backup`: takes, checks and restores backups of the bucket.
 
 use super::CommandSettings;
-use super::counted::counted;
 use super::failed::CommandError;
-use super::output::print;
+use super::output::{count, print};
 use super::progress::Progress;
 use super::wait::{Wait, with_exit_code};
 use crate::app::BackupSession;
@@ -153,7 +152,7 @@ impl Restore {
         print(&describe(&backup)?)?;
         print(&format!(
             "restored: {}, {} of them with records that cannot be used\n",
-            counted(audit.owners, "owner"),
+            count(audit.owners, "owner"),
             audit.broken
         ))?;
         if audit.broken > 0 {

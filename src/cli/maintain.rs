@@ -1,8 +1,7 @@
 //! `gofavorites maintain`: purges old deletions from the bucket while workers run.
 
 use super::CommandSettings;
-use super::counted::counted;
-use super::output::{print, print_json};
+use super::output::{count, print, print_json};
 use super::wait::{Wait, with_exit_code};
 use crate::app::{Maintenance, Succession, Turn, WaitLimit};
 use crate::shutdown::shutdown_signal;
@@ -67,16 +66,16 @@ impl Maintain {
         } else {
             print(&format!(
                 "{}: purged {} of {}; {} could not be purged\n",
-                counted(round.owners, "owner"),
-                counted(round.purged, "deletion"),
-                counted(round.tidied, "owner"),
-                counted(round.failed, "owner"),
+                count(round.owners, "owner"),
+                count(round.purged, "deletion"),
+                count(round.tidied, "owner"),
+                count(round.failed, "owner"),
             ))?;
         }
         anyhow::ensure!(
             round.failed == 0,
             "the deletions of {} could not be purged: see the log",
-            counted(round.failed, "owner")
+            count(round.failed, "owner")
         );
 
         Ok(())

@@ -15,7 +15,6 @@ mod context;
 mod context_file;
 mod contexts;
 mod contract;
-mod counted;
 mod denied;
 #[cfg(feature = "dev")]
 mod dev;

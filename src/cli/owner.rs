@@ -1,9 +1,8 @@
 //! `gofavorites owner`: tells an operator which owner a user is, and how the owner is.
 
 use super::CommandSettings;
-use super::counted::counted;
 use super::failed::CommandError;
-use super::output::{print, print_json};
+use super::output::{count, print, print_json};
 use super::wait::{Wait, with_exit_code};
 use crate::app::OperatorSession;
 use crate::auth::unverified_subject;
@@ -110,11 +109,11 @@ fn describe_records(records: Option<&OwnerRecords>, settings: &config::Settings)
          forgotten up to version {}\n",
         records.version,
         records.written_at.to_rfc3339(),
-        counted(records.items as u64, "item"),
+        count(records.items as u64, "item"),
         limits.items,
-        counted(records.keys as u64, "key"),
+        count(records.keys as u64, "key"),
         limits.keys,
-        counted(records.bytes as u64, "byte"),
+        count(records.bytes as u64, "byte"),
         records.floor,
     )
 }

@@ -1,9 +1,8 @@
 //! `gofavorites replay`: rebuilds a shard's Postgres from the bucket, while the shard serves.
 
 use super::CommandSettings;
-use super::counted::counted;
 use super::failed::CommandError;
-use super::output::print;
+use super::output::{count, print};
 use super::progress::Progress;
 use super::wait::{Wait, with_exit_code};
 use crate::app::OperatorSession;
@@ -79,7 +78,7 @@ impl Replay {
         if rebuilt.failed > 0 {
             return Err(CommandError::differs(format!(
                 "{} could not be rebuilt; the log says why",
-                counted(rebuilt.failed, "owner")
+                count(rebuilt.failed, "owner")
             ))
             .into());
         }
@@ -132,13 +131,13 @@ impl Replay {
 
         print(&format!(
             "{} rebuilt, {} failed\n",
-            counted(rebuilt.owners, "owner"),
+            count(rebuilt.owners, "owner"),
             rebuilt.failed
         ))?;
         if completed > 0 {
             print(&format!(
                 "{} lacked older versions, and now have all that the bucket keeps\n",
-                counted(completed, "owner")
+                count(completed, "owner")
             ))?;
         }
 
@@ -167,7 +166,7 @@ async fn follow_again(operator: &Operator, start: ReplayFrom) -> anyhow::Result<
 
     print(&format!(
         "{} differed and had to be rebuilt, {} failed\n",
-        counted(rebuilt.owners, "owner"),
+        count(rebuilt.owners, "owner"),
         rebuilt.failed
     ))?;
     Ok(rebuilt)

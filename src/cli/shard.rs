@@ -2,11 +2,11 @@
 
 use super::CommandSettings;
 use super::client::Connection;
-use super::counted::counted;
 use super::duration::days;
 use super::failed::CommandError;
 use super::output::{
-    BAD, Cell, Column, DOUBTFUL, GOOD, Output, Screen, Table, ago, bytes, grouped, plain, print,
+    BAD, Cell, Column, DOUBTFUL, GOOD, Output, Screen, Table, ago, bytes, count, grouped, plain,
+    print,
 };
 use super::progress::Progress;
 use super::wait::{Wait, with_exit_code};
@@ -239,7 +239,7 @@ impl Evict {
         if self.dry_run {
             return print(&format!(
                 "{} not seen for {} days\n",
-                counted(unseen, "owner"),
+                count(unseen, "owner"),
                 self.days
             ));
         }
@@ -259,7 +259,7 @@ impl Evict {
 
         print(&format!(
             "{} un-hosted, not seen for {} days\n",
-            counted(evicted, "owner"),
+            count(evicted, "owner"),
             self.days
         ))
     }

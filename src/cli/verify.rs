@@ -1,9 +1,8 @@
 //! `gofavorites verify`: compares a shard's Postgres with the bucket, and repairs it if asked to.
 
 use super::CommandSettings;
-use super::counted::counted;
 use super::failed::CommandError;
-use super::output::{print, print_json};
+use super::output::{count, print, print_json};
 use super::wait::{Wait, with_exit_code};
 use crate::app::OperatorSession;
 use crate::maintenance::{Finding, Operator, Repair, VerifySummary};
@@ -119,7 +118,7 @@ impl Verify {
 
         print(&format!(
             "{compared}: {} compared: {} equal, {} differ{repaired}, {} unclear\n",
-            counted(counts.owners, "owner"),
+            count(counts.owners, "owner"),
             counts.equal,
             counts.differ,
             counts.unclear

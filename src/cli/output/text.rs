@@ -2,6 +2,7 @@
 
 use super::json::pretty_json;
 use serde_json::Value;
+use std::fmt::Display;
 use std::io::{self, IsTerminal as _, Write as _};
 use zeroize::Zeroizing;
 
@@ -84,8 +85,9 @@ pub(in crate::cli) fn output_secret(secret: &Value) -> Zeroizing<String> {
 }
 
 /// Returns a number of things: `1 item`, `2 items`.
-pub(in crate::cli) fn count(number: &Value, thing: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
+pub(in crate::cli) fn count(number: impl Display, thing: &str) -> String {
+    let number = number.to_string();
+    let ending = if number == "1" { "" } else { "s" };
 
     format!("{number} {thing}{ending}")
 }
@@ -118,7 +120,7 @@ mod tests {
 
     #[test]
     fn things_are_counted() {
-        assert_eq!(count(&json!(1), "item"), "1 item");
-        assert_eq!(count(&json!(0), "item"), "0 items");
+        assert_eq!(count(1, "item"), "1 item");
+        assert_eq!(count(0, "item"), "0 items");
     }
 }
