@@ -180,6 +180,7 @@ fn anybody_can_be_a_user(project: &Project) {
     let (_, next) = revoked.split_once("a new one: ").expect("a command");
     let error = project.fails(&format!(". ../../.dev/alice.env; {list}"));
     assert_contains(&error, "unauthenticated");
+    let next = next.trim();
     project.succeeds(&format!(". ../../.dev/alice.env; {next}; {list}"));
 }
 
