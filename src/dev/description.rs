@@ -265,10 +265,7 @@ fn ca_variables(ca_file: Option<&Path>) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_description_has_the_agreed_shape_and_is_private() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let directory = tempfile::tempdir().expect("a directory");
+    fn running() -> PlatformDescription<'static> {
         let url = "nats://127.0.0.1:1".to_owned();
         let shard = Shard {
             id: "a",
@@ -280,7 +277,7 @@ mod tests {
                 ("worker-a-1".into(), Some(5)),
             ],
         };
-        let running = PlatformDescription {
+        PlatformDescription {
             topology: Topology::Leaf,
             pid: Some(9),
             ca_file: None,
@@ -299,7 +296,14 @@ mod tests {
                 address: Some("nats://127.0.0.1:1".into()),
                 log: "/log".into(),
             }],
-        };
+        }
+    }
+
+    #[test]
+    fn the_description_has_the_agreed_shape_and_is_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().expect("a directory");
+        let running = running();
 
         running
             .write(directory.path(), &Secrets::generate().expect("secrets"))

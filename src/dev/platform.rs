@@ -131,19 +131,26 @@ impl Platform {
             postgres,
             _lock: lock,
         };
-        for shard in platform.options.shards.clone() {
-            platform.start_shard(&shard, &mut progress)?;
-        }
-        progress("starting maintain");
-        platform.maintain = Some(platform.spawn_maintain()?);
-        for user in ["backup", "restore"] {
-            platform.write_settings_at_hub(user)?;
-        }
-        progress("waiting until every worker is ready");
-        platform.wait_until_ready().await?;
-        platform.describe()?;
+        platform.start_program(&mut progress).await?;
 
         Ok(platform)
+    }
+
+    /// Starts what is not a server: the workers and `maintain`. Then writes `dev.json`.
+    async fn start_program(&mut self, progress: &mut impl FnMut(&str)) -> anyhow::Result<()> {
+        for shard in self.options.shards.clone() {
+            self.start_shard(&shard, progress)?;
+        }
+
+        progress("starting maintain");
+        self.maintain = Some(self.spawn_maintain()?);
+        for user in ["backup", "restore"] {
+            self.write_settings_at_hub(user)?;
+        }
+
+        progress("waiting until every worker is ready");
+        self.wait_until_ready().await?;
+        self.describe()
     }
 
     /// Initialises a shard and starts its workers.

@@ -1,7 +1,7 @@
-//! Restarts a part of the running platform on request.
+//! Restarts parts of the running platform on request.
 //!
-//! Another process writes the part's name into a file. The platform polls that file, and writes the
-//! outcome into another one.
+//! Another process writes the names of the parts into a file. The platform polls that file, and
+//! writes the outcome into another one.
 
 use super::Platform;
 use super::state::{RunningPlatform, is_locked, no_platform};

@@ -3,7 +3,7 @@
 use crate::cli::duration::duration;
 use crate::dev::auth_service::{self, RevokedTokens};
 use crate::dev::secrets::Secrets;
-use crate::dev::state::{RunningPlatform, secrets_file};
+use crate::dev::state::{RunningPlatform, locate, secrets_file};
 use crate::dev::{self, tokens};
 use clap::Args;
 use std::io::IsTerminal as _;
@@ -78,11 +78,12 @@ impl Revoke {
         while tokens::unix_now() <= revoked.iat {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        println!("{}", self.outcome(revoked.iat));
+        println!("{}", self.outcome(revoked.iat, &this_command(state)?));
         Ok(())
     }
 
-    fn outcome(&self, issued_until: u64) -> String {
+    /// Says what was revoked, and how to get a new token with `command`.
+    fn outcome(&self, issued_until: u64, command: &str) -> String {
         let whose = match (&self.sub, &self.sid) {
             (Some(sub), Some(sid)) => format!("the tokens of {sub} in the session {sid}"),
             (None, Some(sid)) => format!("the tokens of the session {sid}"),
@@ -92,7 +93,7 @@ impl Revoke {
 
         format!(
             "revoked {whose} that were issued until {}\n\
-             a new one: export GOFAVORITES_TOKEN=$(gofavorites dev token --sub {})",
+             a new one: export GOFAVORITES_TOKEN=$({command} token --sub {})",
             clock(issued_until),
             quoted(sub)
         )
@@ -166,9 +167,20 @@ fn clock(seconds: u64) -> String {
     format!("{hour:02}:{minute:02}:{second:02} UTC")
 }
 
+/// Returns `dev` as it was called, with the state if it would not be found without.
+fn this_command(state: &Path) -> anyhow::Result<String> {
+    let program = std::env::args().next().unwrap_or_default();
+    let mut command = format!("{} dev", quoted(&program));
+    if locate(None)? != state {
+        command += &format!(" --state {}", quoted(&state.display().to_string()));
+    }
+
+    Ok(command)
+}
+
 /// Returns a word as a shell reads it.
 fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.@".contains(c);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.@/".contains(c);
 
     if word.chars().all(is_plain) {
         word.to_owned()
@@ -201,12 +213,12 @@ mod tests {
             sid: None,
         };
 
-        let outcome = revoke.outcome(1_700_000_000);
+        let outcome = revoke.outcome(1_700_000_000, "bin/gofavorites dev");
 
         assert_eq!(
             outcome,
             "revoked the tokens of o'neil that were issued until 22:13:20 UTC\n\
-             a new one: export GOFAVORITES_TOKEN=$(gofavorites dev token --sub 'o'\\''neil')"
+             a new one: export GOFAVORITES_TOKEN=$(bin/gofavorites dev token --sub 'o'\\''neil')"
         );
     }
 
