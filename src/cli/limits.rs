@@ -19,6 +19,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let reply = self.connection.ask(Operation::Limits, &json!({})).await?;
         let columns = [
             Column::words("LIMIT"),

@@ -175,10 +175,6 @@ fn format_shards(shards: &[Value], screen: &Screen) -> String {
 /// A shard's row in the table.
 fn row(shard: &Value) -> Vec<Cell> {
     let cache = &shard["cache"];
-    let hosted = match &shard["hosted"] {
-        Value::Null => "unknown".to_owned(),
-        hosted => grouped(hosted),
-    };
     let hit_rate = cache["hit_rate"]
         .as_f64()
         .map_or("none yet".into(), |rate| format!("{:.1}%", rate * 100.0));
@@ -190,7 +186,7 @@ fn row(shard: &Value) -> Vec<Cell> {
         plain(&shard["shard"]).into(),
         plain(&shard["workers"]).into(),
         state(shard),
-        hosted.into(),
+        grouped(&shard["hosted"]).into(),
         grouped(&shard["projection"]["lag"]).into(),
         bytes(cache["bytes"].as_u64().unwrap_or_default()).into(),
         hit_rate.into(),

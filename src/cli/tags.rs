@@ -87,6 +87,7 @@ impl Tags {
     }
 
     async fn list(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let mut body = json!({});
         for (name, value) in [("kind", &self.kind), ("id", &self.id)] {
             if let Some(value) = value {

@@ -23,6 +23,7 @@ pub(super) struct Usage {
 
 impl Usage {
     pub async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let mut body = json!({});
         self.freshness.fill(&mut body);
 

@@ -18,6 +18,7 @@ pub(super) struct Version {
 
 impl Version {
     pub async fn run(self) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let own = BuildInfo::of_this_program();
         let reply = if self.connection.has_server()? {
             let reply = self.connection.ask(Operation::Version, &json!({})).await;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// The fields of replies, and of what commands print, in their order.
-pub const FIELDS: [&str; 93] = [
+pub const FIELDS: [&str; 111] = [
     // Replies and their parts.
     "error",
     "code",
@@ -94,6 +94,25 @@ pub const FIELDS: [&str; 93] = [
     "last_record_age_ms",
     "reached_by",
     "history",
+    "requests",
+    "nats",
+    "settings",
+    "auth",
+    "reference",
+    "postgres",
+    "tasks",
+    // An import.
+    "dry_run",
+    "files",
+    "entries",
+    "file",
+    "format",
+    "outcome",
+    "added",
+    "replaced",
+    "already_there",
+    "differ",
+    "failed",
     // What replies end with.
     "valid_for_s",
     "owner_version",

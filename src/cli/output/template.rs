@@ -69,19 +69,26 @@ impl Template {
     }
 }
 
-/// Parses the name of a field. Under `meta` every name is possible, and it may have dots in it.
+/// Parses the name of a field. Under `meta` every name is possible, and it may have dots in it. Of
+/// other fields with parts, only those of an item's data are known here.
 fn parse_field(name: &str) -> Result<Vec<String>, String> {
     if let Some(key) = name.strip_prefix("meta.") {
         return Ok(vec!["meta".to_owned(), key.to_owned()]);
     }
 
     let names: Vec<&str> = name.split('.').collect();
-    match names.iter().find(|name| !FIELDS.contains(name)) {
-        Some(_) => Err(format!(
+    let is_known = match names[..] {
+        ["data", part] => FIELDS.contains(&part),
+        [first, ..] => FIELDS.contains(&first),
+        [] => false,
+    };
+    if !is_known {
+        return Err(format!(
             "there is no field {{{name}}}; an item has {ITEM_FIELDS}, and -o json shows all fields"
-        )),
-        None => Ok(names.into_iter().map(str::to_owned).collect()),
+        ));
     }
+
+    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 fn shown(names: &[String], item: &Value) -> String {
@@ -112,6 +119,7 @@ mod tests {
             ("{version}\\t{data.text}", "7\tx y"),
             ("[{data.name}]", "[]"),
             ("{meta.a.b}{{é}}{tags}", "1{é}t,\"u,v\""),
+            ("{data.text.x}", ""),
             ("", ""),
         ] {
             let template = Template::parse(template).expect("well formed");

@@ -46,10 +46,10 @@ pub(in crate::cli) fn span(span: Duration) -> String {
     }
 }
 
-/// Returns a number with a comma between each three digits. Anything else stays as it is.
+/// Returns a number with a comma between each three digits, or that it is not known.
 pub(in crate::cli) fn grouped(value: &Value) -> String {
     let Some(number) = value.as_u64() else {
-        return value.to_string();
+        return "unknown".to_owned();
     };
 
     let digits = number.to_string();
@@ -107,7 +107,7 @@ mod tests {
             (json!(999), "999"),
             (json!(1000), "1,000"),
             (json!(268_435_456), "268,435,456"),
-            (json!(null), "null"),
+            (json!(null), "unknown"),
         ] {
             assert_eq!(grouped(&number), expected);
         }
