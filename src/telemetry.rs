@@ -44,9 +44,9 @@ pub fn start_command(settings: &LogSettings, verbose: bool) -> anyhow::Result<()
 
 /// Returns whether a person wants colours: on a terminal, if the variable `NO_COLOR` is not set.
 fn is_coloured() -> bool {
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let without_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
 
-    io::stderr().is_terminal() && !no_color
+    io::stderr().is_terminal() && !without_colour
 }
 
 /// Starts the log. Without `details`, a line for people has neither time nor module.

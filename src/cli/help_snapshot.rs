@@ -1,9 +1,13 @@
 //! The help of all commands in one file, so that a change of it is read like any other change.
 
 use super::Cli;
+use super::arguments::CONNECTION;
 use clap::{Command, CommandFactory as _};
 use std::fs;
 use std::path::Path;
+
+/// The program.
+const PROGRAM: &str = "gofavorites";
 
 /// Set in the environment, it makes the test write the file anew.
 const UPDATE: &str = "UPDATE_HELP";
@@ -11,9 +15,18 @@ const UPDATE: &str = "UPDATE_HELP";
 /// Adds the help of a command and of those below it.
 fn add(command: &Command, path: &str, out: &mut String) {
     // What is in the environment of the test does not belong in the file.
+    let has_connection = command.get_name() == "list";
     let mut alone = command
         .clone()
-        .mut_args(|argument| argument.hide_env_values(true))
+        .mut_args(|argument| {
+            // These are the same everywhere: one command shows them.
+            let is_connection = argument.get_help_heading() == Some(CONNECTION);
+            let is_colour = argument.get_id() == "colour";
+            let is_shown = is_connection && has_connection || is_colour && path == PROGRAM;
+            argument
+                .hide_env_values(true)
+                .hide((is_connection || is_colour) && !is_shown)
+        })
         .term_width(100)
         .bin_name(path);
     let help = alone.render_long_help().to_string();
@@ -31,7 +44,7 @@ fn the_help_of_all_commands_is_as_the_file_has_it() {
     let mut program = Cli::command();
     program.build();
     let mut help = String::new();
-    add(&program, "gofavorites", &mut help);
+    add(&program, PROGRAM, &mut help);
     let help = help.trim_end().to_owned() + "\n";
 
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/help.txt");

@@ -278,7 +278,7 @@ mod tests {
 
         let variables = page.matches(r"\fBGOFAVORITES_").count();
 
-        assert_eq!(variables, 19, "{page}");
+        assert_eq!(variables, 20, "{page}");
     }
 
     #[test]
