@@ -1,6 +1,7 @@
 //! `gofavorites batch`: several puts and deletes in one request.
 
 use super::client::Connection;
+use super::contexts::check_private;
 use super::failed::CommandError;
 use super::output::{Output, kept, plain};
 use crate::client::Refused;
@@ -75,7 +76,7 @@ impl Batch {
         }
     }
 
-    fn ops(&self) -> Result<Vec<Value>, CommandError> {
+    fn ops(&self) -> anyhow::Result<Vec<Value>> {
         let mut text = String::new();
         let read = if self.file.as_os_str() == "-" {
             std::io::stdin().read_to_string(&mut text).map(|_| text)
@@ -86,7 +87,15 @@ impl Batch {
             CommandError::usage(format!("{} cannot be read: {error}", self.file.display()))
         })?;
 
-        parse_operations(&text)
+        let ops = parse_operations(&text)?;
+        let holds_secret = |op: &Value| {
+            ["otp", "codes"].contains(&op["kind"].as_str().unwrap_or_default())
+                && !op["data"].is_null()
+        };
+        if self.file.as_os_str() != "-" && ops.iter().any(holds_secret) {
+            check_private(&self.file)?;
+        }
+        Ok(ops)
     }
 }
 

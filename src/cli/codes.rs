@@ -26,7 +26,7 @@ pub(super) struct Codes {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Store a list of codes, new or in place of the present one
+    /// Store a list of codes; with --replace in place of the present one
     New(New),
     /// Add codes at the end of a list
     Add(Add),
@@ -41,7 +41,7 @@ enum Command {
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites codes new recovery --tag login < codes.txt
-  gofavorites codes new recovery --file codes.txt --if-version 0")]
+  gofavorites codes new recovery --file codes.txt --replace")]
 struct New {
     #[command(flatten)]
     put: SecretPut,

@@ -11,6 +11,8 @@ use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
+#[cfg(feature = "dev")]
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -30,6 +32,8 @@ pub fn complete() {
 /// Returns the command with what is proposed for its arguments and those of the commands below it.
 fn with_proposals(command: Command) -> Command {
     let names_context = ["use", "rm"].contains(&command.get_name());
+    #[cfg(feature = "dev")]
+    let shows_logs = command.get_name() == "logs";
     let renames_tag = command.get_name() == "rename";
     let propose = |argument: Arg| {
         let completer = match argument.get_id().as_str() {
@@ -38,6 +42,11 @@ fn with_proposals(command: Command) -> Command {
             "from" if renames_tag => ArgValueCompleter::new(complete_tags),
             "shard" => ArgValueCompleter::new(complete_shards),
             "context" => ArgValueCompleter::new(complete_contexts),
+            "output" => ArgValueCompleter::new(complete_forms),
+            #[cfg(feature = "dev")]
+            "names" => ArgValueCompleter::new(complete_parts),
+            #[cfg(feature = "dev")]
+            "name" if shows_logs => ArgValueCompleter::new(complete_parts),
             "name" if names_context => ArgValueCompleter::new(complete_contexts),
             _ => return argument,
         };
@@ -88,6 +97,27 @@ fn complete_contexts(current: &OsStr) -> Vec<CompletionCandidate> {
     let contexts = connection.and_then(|connection| connection.contexts().ok());
 
     proposals(current, contexts.map(Contexts::names).unwrap_or_default())
+}
+
+/// Proposes the forms of output.
+fn complete_forms(current: &OsStr) -> Vec<CompletionCandidate> {
+    let forms = ["json", "yaml", "table", "ids"];
+
+    proposals(current, forms.map(str::to_owned).into())
+}
+
+/// Proposes the parts of the development platform that runs.
+#[cfg(feature = "dev")]
+fn complete_parts(current: &OsStr) -> Vec<CompletionCandidate> {
+    use crate::dev::{state, status};
+    let line = CommandLine::read();
+    let state = line.matches.try_get_one::<PathBuf>("state").ok().flatten();
+
+    let platform = state::locate(state.map(PathBuf::as_path))
+        .and_then(|state| state::RunningPlatform::find(&state));
+    let parts = platform.and_then(|platform| status::parts(&platform));
+    let names = parts.into_iter().flatten().map(|part| part.name);
+    proposals(current, names.collect())
 }
 
 /// Returns the names that begin like the word that is typed. A name that a shell would not take for

@@ -148,6 +148,12 @@ impl NatsOptions {
         }
     }
 
+    fn has_password_of_environment(&self) -> bool {
+        let given = text(self.password.as_ref());
+
+        given.is_some() && std::env::var("GOFAVORITES_PASSWORD").ok() == given
+    }
+
     /// Returns the error for a connection that could not be made. The causes are about files and
     /// certificates; no URL with a password is among them, because the client never gets one.
     pub fn unreachable(&self, error: &ConnectError, access: &Access) -> CommandError {
@@ -168,9 +174,12 @@ impl NatsOptions {
         match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
                 let message = "does not let this user in: check --user and --password, or the other \
-                               credentials. If the platform was made anew, load its environment \
-                               again";
-                CommandError::not_authorised(format!("{place} {message}"))
+                               credentials";
+                let hint = match self.has_password_of_environment() {
+                    true => ". If the platform was made anew: . .dev/alice.env",
+                    false => "",
+                };
+                CommandError::not_authorised(format!("{place} {message}{hint}"))
             }
             kind => {
                 let cause = causes(error).unwrap_or_else(|| kind.to_string());

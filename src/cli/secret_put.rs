@@ -1,10 +1,12 @@
 //! What `otp add` and `codes new` share: the put of an item with a secret.
 
 use super::client::Connection;
+use super::failed::{CommandError, refusal};
 use super::labels::Labels;
 use super::output::Output;
 use super::secret_input::SecretInput;
-use crate::wire::Operation;
+use crate::client::Refused;
+use crate::wire::{Code, Operation};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -17,8 +19,11 @@ pub(super) struct SecretPut {
     pub input: SecretInput,
     #[command(flatten)]
     labels: Labels,
-    /// Only if the item is at this version; 0: only if there is none
+    /// Put it in the place of the item of that id, if there is one
     #[arg(long)]
+    replace: bool,
+    /// Only if the item is at this version
+    #[arg(long, conflicts_with = "replace")]
     if_version: Option<u64>,
     /// The request id: a write is executed once, however often it is sent with the same id
     #[arg(long)]
@@ -37,7 +42,12 @@ impl SecretPut {
             body["id"] = json!(id);
         }
         self.labels.fill(&mut body)?;
-        if let Some(version) = self.if_version {
+        // A secret that is overwritten by mistake may be the only way into an account.
+        let version = match self.if_version {
+            None if self.id.is_some() && !self.replace => Some(0),
+            version => version,
+        };
+        if let Some(version) = version {
             body["if_version"] = json!(version);
         }
 
@@ -46,11 +56,24 @@ impl SecretPut {
 
     /// Sends the put, and prints its reply.
     pub async fn send(self, body: &Value) -> anyhow::Result<()> {
+        let request_id = self.request_id.as_deref();
         let reply = self
             .connection
-            .write(Operation::Put, body, self.request_id.as_deref())
-            .await?;
+            .write(Operation::Put, body, request_id)
+            .await;
 
+        let reply = reply.map_err(|error| match refusal(&error) {
+            Some(refused) if refused.is(Code::VersionConflict) && body["if_version"] == 0 => {
+                CommandError::refused(&Refused {
+                    message: "there is an item of this id already: --replace puts the new one in \
+                              its place"
+                        .to_owned(),
+                    ..refused.clone()
+                })
+                .into()
+            }
+            _ => error,
+        })?;
         self.output.print_kept(&reply)
     }
 }

@@ -852,6 +852,12 @@ async fn a_batch_is_read_from_a_file_or_standard_input() {
     let malformed = alice.fails(&["batch", file], 2).await;
     assert!(malformed.contains("line 2 is not JSON"), "{malformed}");
 
+    let secret = json!([{"op": "put", "kind": "codes", "id": "x", "data": {"codes": ["hush"]}}]);
+    fs::write(file, secret.to_string()).expect("written");
+    fs::set_permissions(file, Permissions::from_mode(0o644)).expect("set");
+    let readable = alice.fails(&["batch", file], 1).await;
+    assert!(readable.contains("chmod 600"), "{readable}");
+
     let missing = alice.fails(&["batch", "nowhere.json"], 2).await;
     assert!(missing.contains("cannot be read"), "{missing}");
 }

@@ -74,6 +74,12 @@ async fn a_secret_is_stored_read_and_shown_only_where_asked() {
         "{kept}"
     );
 
+    let again = alice.run_with_input(&add, &uri("totp", "")).await;
+    assert_eq!(again.code, 4, "{}", again.err);
+    assert!(again.err.contains("--replace"), "{}", again.err);
+    let replace = [&add[..], &["--replace"]].concat();
+    succeeds_with(&alice, &replace, &uri("totp", "")).await;
+
     // Without data the secret stays.
     let put = ["put", "otp", "bank", "--tag", "home", "--meta", "shown=1"];
     let kept = alice.succeeds(&put).await;

@@ -145,6 +145,13 @@ fn what_runs_is_shown(project: &Project) {
     }
     assert_eq!(json["pid"], project.process.id());
 
+    // What a completion script asks for.
+    let proposed = project.succeeds(
+        "GOFAVORITES_COMPLETE=bash _CLAP_COMPLETE_INDEX=3 gofavorites -- gofavorites dev restart worker-b",
+    );
+    assert_contains(&proposed, "worker-b-0");
+    assert_contains(&proposed, "worker-b-1");
+
     // The name that `dev` prints is the one that discovery shows.
     let health = project.succeeds(". ../../.dev/operator.env; gofavorites health --json");
     assert_contains(&health, "\"worker-a-0\"");

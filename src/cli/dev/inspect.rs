@@ -1,6 +1,8 @@
 //! `gofavorites dev status`, `logs` and `psql`: a running platform as its developer sees it.
 
+use crate::cli::output::{BAD, Cell, Column, GOOD, Output, Table};
 use crate::dev::state::RunningPlatform;
+use crate::dev::status::PartStatus;
 use crate::dev::{logs, psql, status};
 use anyhow::Context as _;
 use clap::Args;
@@ -12,9 +14,8 @@ use std::path::Path;
 /// Show what runs: name, process id, state and address.
 #[derive(Args)]
 pub(super) struct Status {
-    /// Print as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 impl Status {
@@ -22,14 +23,32 @@ impl Status {
         let platform = RunningPlatform::find(state)?;
         let parts = status::parts(&platform)?;
 
-        if self.json {
-            let json = status::to_json(&platform, &parts);
-            println!("{}", serde_json::to_string_pretty(&json)?);
-        } else {
-            print!("{}", status::table(&parts));
-        }
-        Ok(())
+        self.output.refuse_ids()?;
+        let described = status::to_json(&platform, &parts);
+        self.output
+            .print(&described, |screen| table(&parts).format(screen))
     }
+}
+
+/// Returns the table of the processes.
+fn table(parts: &[PartStatus]) -> Table {
+    let columns = [
+        Column::words("NAME"),
+        Column::numbers("PID"),
+        Column::words("STATE"),
+        Column::words("ADDRESS"),
+    ];
+    let rows = parts.iter().map(|part| {
+        let style = if part.runs { GOOD } else { BAD };
+        vec![
+            part.name.as_str().into(),
+            part.pid.to_string().into(),
+            Cell::styled(part.state(), style),
+            part.address.as_deref().unwrap_or_default().into(),
+        ]
+    });
+
+    Table::new(columns).with_rows(rows)
 }
 
 /// Print the output of a part, or the last lines of each.

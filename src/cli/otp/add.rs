@@ -13,7 +13,7 @@ const URI: &str = "the otpauth:// URI";
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites otp add bank --tag login < uri.txt
-  gofavorites otp add bank --file uri.txt --if-version 0
+  gofavorites otp add bank --file uri.txt --replace
   zbarimg --quiet --raw qr-code.png | gofavorites otp add")]
 pub(super) struct Add {
     #[command(flatten)]
