@@ -17,7 +17,7 @@ pub(super) fn in_order(program: &Command, mut arguments: Vec<OsString>) -> Vec<O
         return arguments;
     };
 
-    let below = find_command(program, &arguments[command_at..]).1;
+    let below = find_commands(program, &arguments[command_at..]).1;
     arguments[1..command_at + below].rotate_left(command_at - 1);
     arguments
 }
@@ -57,8 +57,13 @@ fn takes_value(program: &Command, name: &str) -> Option<bool> {
     Some(option.get_action().takes_values())
 }
 
+/// Returns the command that the first of these arguments name.
+pub(super) fn find_command<'a>(program: &'a Command, arguments: &[OsString]) -> &'a Command {
+    find_commands(program, arguments).0
+}
+
 /// Returns the command that the first of these arguments name, and how many of them do.
-fn find_command<'a>(program: &'a Command, arguments: &[OsString]) -> (&'a Command, usize) {
+fn find_commands<'a>(program: &'a Command, arguments: &[OsString]) -> (&'a Command, usize) {
     let mut command = program;
     for (count, argument) in arguments.iter().enumerate() {
         match command.find_subcommand(argument) {
@@ -77,7 +82,7 @@ pub(super) fn with_plain_usage(
     program: &Command,
     arguments: &[OsString],
 ) -> clap::Error {
-    let (command, _) = find_command(program, arguments.get(1..).unwrap_or_default());
+    let command = find_command(program, arguments.get(1..).unwrap_or_default());
 
     if error.get(ContextKind::Usage).is_some() {
         let usage = command.clone().render_usage();

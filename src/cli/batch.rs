@@ -2,7 +2,7 @@
 
 use super::client::Connection;
 use super::contexts::check_private;
-use super::failed::CommandError;
+use super::failed::{CommandError, of_operation};
 use super::output::{Output, kept, plain};
 use crate::client::Refused;
 use crate::wire::Operation;
@@ -51,7 +51,8 @@ impl Batch {
         let reply = self
             .connection
             .write(Operation::Batch, &body, self.request_id.as_deref())
-            .await?;
+            .await
+            .map_err(|error| of_operation(error, |at| Some(format!("operation {at}"))))?;
         let results = reply["results"]
             .as_array()
             .context("the reply has no results")?;

@@ -307,7 +307,7 @@ impl Client {
             }
             Some(refused) if refused.is(Code::NotFound) && refused.field().is_none() => {
                 let message = match asked_for(operation, body) {
-                    Some(item) => format!("{}: {item}", refused.message),
+                    Some(item) => format!("{item}: {}", refused.message),
                     None => refused.message.clone(),
                 };
                 CommandError::refused(&Refused {
@@ -316,7 +316,7 @@ impl Client {
                 })
             }
             Some(refused) if !self.is_in_words_of_the_wire && operation != Operation::Batch => {
-                CommandError::refused(&in_flags(refused))
+                CommandError::refused(&in_flags(refused, body))
             }
             _ => CommandError::from(error),
         }

@@ -5,8 +5,10 @@
 use super::Cli;
 use super::client::Connection;
 use super::contexts::Contexts;
+use super::precedence;
 use super::workers::fetch_statistics;
 use crate::wire::Operation;
+use clap::builder::Resettable;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
 use serde_json::{Value, json};
@@ -36,6 +38,9 @@ fn with_proposals(command: Command) -> Command {
     let shows_logs = command.get_name() == "logs";
     let renames_tag = command.get_name() == "rename";
     let propose = |argument: Arg| {
+        // What is rarely typed is proposed where nothing else is.
+        let is_rare = argument.is_hide_short_help_set();
+        let argument = argument.hide(is_rare);
         let completer = match argument.get_id().as_str() {
             "id" | "ids" => ArgValueCompleter::new(complete_ids),
             "tag" | "tags" | "untag" => ArgValueCompleter::new(complete_tags),
@@ -53,7 +58,17 @@ fn with_proposals(command: Command) -> Command {
         argument.add(completer)
     };
 
-    command.mut_args(propose).mut_subcommands(with_proposals)
+    // The engine would propose one name of each command, which may be an alias.
+    // They are never freed: the process ends after it has proposed.
+    let aliases: Vec<&'static str> = command
+        .get_all_aliases()
+        .map(|alias| &*alias.to_owned().leak())
+        .collect();
+    command
+        .mut_args(propose)
+        .visible_alias(Resettable::Reset)
+        .aliases(aliases)
+        .mut_subcommands(with_proposals)
 }
 
 /// Proposes the ids of the owner's items of the kind that the command line names.
@@ -179,7 +194,7 @@ impl CommandLine {
 
     fn of(words: Vec<OsString>) -> Self {
         let program = Cli::command().ignore_errors(true);
-        let mut matches = program.get_matches_from(words);
+        let mut matches = precedence::read(&program, &words).unwrap_or_default();
 
         let mut path = Vec::new();
         while let Some((name, below)) = matches.remove_subcommand() {

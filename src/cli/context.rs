@@ -1,12 +1,13 @@
 //! `gofavorites context`: shows and changes the contexts, and shows what is in force.
 
 use super::Cli;
-use super::arguments::in_order;
+use super::arguments::{find_command, in_order};
 use super::client::Connection;
 use super::context_file::ContextFile;
 use super::contexts::{FIELDS, Place, is_secret, without_user};
 use super::failed::CommandError;
-use super::output::{Column, Output, Table, print, visible};
+use super::output::{Column, Output, Table, note, print, visible};
+use super::precedence::{self, named_command};
 use anyhow::bail;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, Subcommand};
@@ -87,10 +88,9 @@ impl Context {
                 let mut file = ContextFile::open(&named.connection)?;
                 file.set_default(&named.name)?;
                 file.save()?;
-                print(&format!(
-                    "{} is used where none is named\n",
-                    visible(&named.name)
-                ))
+                tell_variables();
+                let name = visible(&named.name);
+                print(&format!("the default context is now {name}\n"))
             }
             Command::Add(add) => add.run(),
             Command::Rm(named) => {
@@ -124,18 +124,33 @@ impl Add {
     }
 }
 
+/// Says which variables of the environment come before the default context.
+fn tell_variables() {
+    let given = given();
+    let variables = given.values().map(|given| given.source.as_str());
+    let variables: Vec<&str> = variables
+        .filter(|source| source.starts_with("GOFAVORITES_"))
+        .collect();
+
+    if !variables.is_empty() {
+        note(&format!(
+            "the environment comes before it: {}; --context NAME comes before both",
+            variables.join(", ")
+        ));
+    }
+}
+
 /// Returns what options and the environment of this process give.
 fn given() -> BTreeMap<&'static str, Given> {
     let mut program = Cli::command();
     program.build();
     let arguments = in_order(&program, std::env::args_os().collect());
-    let mut command = &program;
-    let all = program.clone().get_matches_from(arguments);
-    let mut matches = &all;
-    while let Some((name, below)) = matches.subcommand() {
-        command = command.find_subcommand(name).unwrap_or(command);
-        matches = below;
-    }
+    let command = find_command(&program, arguments.get(1..).unwrap_or_default());
+    // They could be read when the process started.
+    let Ok(all) = precedence::read(&Cli::command(), &arguments) else {
+        return BTreeMap::new();
+    };
+    let matches = named_command(&all);
 
     FIELDS
         .into_iter()

@@ -97,7 +97,7 @@ impl ContextFile {
         let is_default = self.document.get("default").and_then(Item::as_str) == Some(name);
         if is_default && self.names().count() > 1 {
             bail!(CommandError::usage(format!(
-                "{name} is used where none is named: `context use` another one first"
+                "{name} is the default context: `context use` another one first"
             )));
         }
 

@@ -87,13 +87,6 @@ impl CommandError {
         if refused.is_stale() {
             message += "; the bucket could not be asked, so there may be newer data";
         }
-        if refused
-            .details
-            .get("remaining")
-            .is_some_and(|left| left == 0)
-        {
-            message += "; no code of the list is left";
-        }
 
         Self {
             exit_code: exit_code(code),
@@ -154,6 +147,24 @@ pub(super) fn refusal(error: &anyhow::Error) -> Option<&Refused> {
     error.downcast_ref::<CommandError>()?.refusal()
 }
 
+/// Returns the error of an atomic batch with the name of the operation that was refused. `name` has
+/// the names, by the operations' numbers from 0.
+pub(super) fn of_operation(
+    error: anyhow::Error,
+    name: impl Fn(usize) -> Option<String>,
+) -> anyhow::Error {
+    let named = refusal(&error).and_then(|refused| {
+        let operation = refused.details.get("op")?.as_u64()?;
+        let name = name(usize::try_from(operation).ok()?)?;
+        Some(Refused {
+            message: format!("{name}: {}; nothing was done", refused.message),
+            ..refused.clone()
+        })
+    });
+
+    named.map_or(error, |refused| CommandError::refused(&refused).into())
+}
+
 /// Returns whether a retry may succeed.
 pub(super) fn is_transient(error: &anyhow::Error) -> bool {
     error
@@ -211,17 +222,6 @@ mod tests {
 
         assert_eq!(failed.exit_code(), 4);
         assert_eq!(failed.to_string(), "version_conflict (409): no");
-    }
-
-    #[test]
-    fn a_list_that_is_used_up_is_told_from_a_list_that_is_not_there() {
-        let not_found = |details| refused("not_found", 404, "no", details).to_string();
-
-        let used_up = not_found(json!({"remaining": 0, "owner_version": 7}));
-        let missing = not_found(json!({"owner_version": 7}));
-
-        assert_eq!(used_up, "not_found (404): no; no code of the list is left");
-        assert_eq!(missing, "not_found (404): no");
     }
 
     #[test]

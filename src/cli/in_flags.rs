@@ -2,6 +2,7 @@
 //! fields of a request.
 
 use crate::client::Refused;
+use serde_json::Value;
 
 /// What a person gives where a request has this field.
 const FIELDS: [(&str, &str); 19] = [
@@ -35,7 +36,7 @@ const NAMES: [(&str, &str); 4] = [
 ];
 
 /// Returns the refusal with a message that names options and arguments.
-pub(super) fn in_flags(refused: &Refused) -> Refused {
+pub(super) fn in_flags(refused: &Refused, body: &Value) -> Refused {
     let field = refused
         .details
         .get("field")
@@ -45,7 +46,13 @@ pub(super) fn in_flags(refused: &Refused) -> Refused {
         Some((field, reason))
     }) {
         Some(("data", reason)) => {
-            format!("{reason}: give --type for an instrument, or --text for a text")
+            let remedy = match body["kind"].as_str() {
+                Some("instrument") => "give --type",
+                Some("text") => "give --text",
+                Some("otp") => "`otp add` stores one",
+                _ => "`codes new` stores one",
+            };
+            format!("{reason}: {remedy}")
         }
         Some((field, reason)) => format!("{}: {reason}", flag(field)),
         None => refused.message.clone(),
@@ -99,7 +106,8 @@ mod tests {
         let error =
             json!({"code": "bad_request", "status": 400, "message": message, "details": details});
 
-        in_flags(&serde_json::from_value(error).expect("a refusal")).message
+        let body = json!({"kind": "text"});
+        in_flags(&serde_json::from_value(error).expect("a refusal"), &body).message
     }
 
     #[test]
@@ -136,9 +144,6 @@ mod tests {
             Some("data"),
         );
 
-        assert!(
-            said.ends_with("give --type for an instrument, or --text for a text"),
-            "{said}"
-        );
+        assert!(said.ends_with(": give --text"), "{said}");
     }
 }

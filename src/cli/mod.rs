@@ -45,6 +45,7 @@ mod nats_options;
 mod otp;
 mod output;
 mod owner;
+mod precedence;
 mod progress;
 mod put;
 mod replay;
@@ -69,6 +70,7 @@ use crate::shutdown::Hangup;
 use anyhow::Context as _;
 use arguments::{in_order, with_plain_usage};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use precedence::named_command;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -241,11 +243,11 @@ impl Cli {
         let arguments = in_order(&program, std::env::args_os().collect());
         output::choose_colour(&arguments);
 
-        let matches = Self::command().try_get_matches_from(&arguments);
+        let matches = precedence::read(&Self::command(), &arguments);
         let cli = matches.and_then(|matches| {
             let cli = Self::from_arg_matches(&matches)?;
             Ok(Self {
-                json_errors: output::asks_for_json(&matches),
+                json_errors: output::asks_for_json(named_command(&matches)),
                 ..cli
             })
         });

@@ -2,9 +2,8 @@
 
 use super::client::Connection;
 use super::closed_list::ClosedList;
-use super::failed::{CommandError, refusal};
+use super::failed::{CommandError, of_operation};
 use super::output::{Output, plain};
-use crate::client::Refused;
 use crate::wire::Operation;
 use anyhow::bail;
 use clap::Args;
@@ -43,7 +42,7 @@ impl Rm {
         let request_id = self.request_id.as_deref();
 
         let reply = self.connection.write(operation, &body, request_id).await;
-        let reply = reply.map_err(|error| self.named(error))?;
+        let reply = reply.map_err(|error| of_operation(error, |at| self.ids.get(at).cloned()))?;
 
         self.output.print(&reply, |_| {
             let results = reply["results"].as_array().into_iter().flatten();
@@ -53,21 +52,6 @@ impl Rm {
             };
             items.into_iter().map(deleted).collect()
         })
-    }
-
-    /// Returns the error with the id of the deletion that was refused, if it is one of several.
-    fn named(&self, error: anyhow::Error) -> anyhow::Error {
-        let op = refusal(&error).and_then(|refused| refused.details.get("op")?.as_u64());
-        let id = op.and_then(|op| self.ids.get(usize::try_from(op).ok()?));
-
-        match (refusal(&error), id) {
-            (Some(refused), Some(id)) => CommandError::refused(&Refused {
-                message: format!("{id}: {}; nothing was deleted", refused.message),
-                ..refused.clone()
-            })
-            .into(),
-            _ => error,
-        }
     }
 
     /// Returns the request: the deletion of one item, or a batch of deletions.

@@ -26,8 +26,10 @@ pub(super) fn read_text(value: &str) -> anyhow::Result<String> {
 
     match value.strip_prefix('@') {
         Some(file) => {
-            let unreadable = || format!("{file} cannot be read");
-            read(File::open(file).with_context(unreadable)?).with_context(unreadable)
+            let opened = File::open(file).map_err(|error| {
+                CommandError::usage(format!("--text: {file} cannot be read: {error}"))
+            })?;
+            read(opened).with_context(|| format!("{file} cannot be read"))
         }
         None => Ok(value.to_owned()),
     }

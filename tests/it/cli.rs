@@ -827,7 +827,10 @@ async fn a_batch_is_read_from_a_file_or_standard_input() {
     fs::write(file, json!(ops).to_string()).expect("written");
 
     let atomic = alice.fails(&["batch", file], 3).await;
-    assert!(atomic.contains("not_found (404)"), "{atomic}");
+    assert!(
+        atomic.contains("not_found (404): operation 1: "),
+        "{atomic}"
+    );
     alice.fails(&["get", "text", "one"], 3).await;
 
     // With --each, every operation that can be done is done. The exit code is that of the first

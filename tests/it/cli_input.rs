@@ -174,6 +174,17 @@ async fn contexts_are_kept_by_commands() {
     assert!(row("shard ").ends_with("context home"), "{shown}");
     assert!(row("token ").contains("(hidden)"), "{shown}");
 
+    // A context that is named comes before the environment, and the environment before the default.
+    let by_environment = alice.connected(&["list"]);
+    assert_eq!(alice.run(by_environment).await.code, 0);
+    let named = alice.connected(&["list", "-c", "away"]);
+    assert_eq!(alice.run(named).await.code, 8, "it names nobody's server");
+    let token = world.directory.join("token");
+    fs::write(&token, &alice.token).expect("written");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).expect("set");
+    let token_file = ["list", "--token-file", token.to_str().expect("UTF-8")];
+    alice.succeeds(&token_file).await;
+
     let again = alice.fails(&["context", "add", "home"], 2).await;
     assert!(again.contains("--replace"), "{again}");
     assert_eq!(
@@ -221,12 +232,12 @@ async fn texts_come_from_files_and_items_go_together() {
         "eggs\n\n"
     );
     alice
-        .fails(&["put", "text", "one", "--text", "@/nowhere"], 1)
+        .fails(&["put", "text", "one", "--text", "@/nowhere"], 2)
         .await;
 
     let refused = alice.fails(&["rm", "text", "one", "absent"], 3).await;
     assert!(
-        refused.contains("absent") && refused.contains("nothing was deleted"),
+        refused.contains("absent") && refused.contains("nothing was done"),
         "{refused}"
     );
     let deleted = alice.succeeds(&["rm", "text", "one", "two"]).await;
@@ -327,6 +338,9 @@ async fn a_shell_proposes_what_there_is() {
         (&["put", "instrument", "x", "--type", "st"], "stock"),
         (&["get", "te"], "text"),
         (&["list", "--shard", ""], "a"),
+        (&["list", "--output", "y"], "yaml"),
+        (&["p"], "put"),
+        (&["de"], "dev"),
     ] {
         assert_eq!(propose(&alice, words), proposed, "{words:?}");
     }

@@ -239,7 +239,10 @@ async fn codes_are_taken_one_by_one_until_none_is_left() {
     assert_eq!(second["remaining"], 1);
     assert_eq!(alice.succeeds(&take).await, "third-of-all\n");
     let none = alice.fails(&take, 3).await;
-    assert!(none.contains("no code of the list is left"), "{none}");
+    assert!(
+        none.contains("recovery: every code of the list was taken"),
+        "{none}"
+    );
 
     let shown = ["get", "codes", "recovery", "--reveal"];
     let shown = alice.json(&shown).await;

@@ -319,7 +319,7 @@ async fn errors_say_what_they_are_about() {
     let lines: Vec<&str> = missing.lines().collect();
     assert_eq!(
         lines[0],
-        "error: not_found (404): there is no such item: text none"
+        "error: not_found (404): text none: there is no such item"
     );
     assert!(lines[1].starts_with("  request "), "{missing}");
     let conflict = alice.fails(&put, 4).await;

@@ -37,6 +37,8 @@ struct Row {
     fields: StringRecord,
     first_line: u64,
     last_line: u64,
+    /// Whether a quote opens, and does not close before the file ends.
+    is_open: bool,
 }
 
 /// Parses a file.
@@ -71,6 +73,14 @@ pub(super) fn is_table(text: &str) -> bool {
 /// Returns whether a row or a line has more than separators.
 fn is_filled(text: &str) -> bool {
     text.contains(char::is_alphanumeric)
+}
+
+/// Returns whether a field of a row begins with a quote; within a field it is only a character.
+fn opens_quote(row: &str) -> bool {
+    let quote = row.find('"').unwrap_or_default();
+    let before = row[..quote].trim_end_matches(' ');
+
+    before.is_empty() || before.ends_with([',', ';', '\t'])
 }
 
 /// Returns the separator that a line names, as spreadsheets do: `sep=;`.
@@ -133,7 +143,10 @@ impl<'f> Rows<'f> {
                     let start = start + text.len() - row.len();
                     let end = start + row.trim_end_matches(LINE_ENDS).len();
 
+                    let quotes = row.matches('"').count();
+                    let is_last = self.at() >= self.file.len();
                     return Ok(Some(Row {
+                        is_open: is_last && quotes % 2 == 1 && opens_quote(row),
                         fields,
                         first_line: self.line_of(start),
                         last_line: self.line_of(end),
@@ -169,6 +182,9 @@ impl<'f> Rows<'f> {
 impl Row {
     /// Fails if the row does not stand on one line.
     fn check_lines(&self) -> Result<(), String> {
+        if self.is_open && self.first_line == self.last_line {
+            return Err("a quote opens that does not close".to_owned());
+        }
         if self.first_line == self.last_line {
             return Ok(());
         }

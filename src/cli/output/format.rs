@@ -144,12 +144,7 @@ impl Output {
 }
 
 /// Returns whether the arguments of a command ask for JSON.
-pub(in crate::cli) fn asks_for_json(matches: &ArgMatches) -> bool {
-    let mut command = matches;
-    while let Some((_, named)) = command.subcommand() {
-        command = named;
-    }
-
+pub(in crate::cli) fn asks_for_json(command: &ArgMatches) -> bool {
     // Other commands may have options of these names and of another type.
     let format = command.try_get_one::<Format>("output").ok().flatten();
     let json = command.try_get_one::<bool>("json").ok().flatten();
