@@ -45,8 +45,9 @@ where
     }
 }
 
-/// Uses each right once that `maintain` needs, and fails on one that is missing. Changes nothing: it
-/// purges up to the beginning, and its write expects a version that its owner does not have.
+/// Uses each right once that `maintain` needs, and fails on one that is missing. Changes no item: it
+/// purges up to the beginning, its write expects a version that its owner does not have, and a
+/// barrier is nobody's record.
 pub(super) async fn check_rights_to_maintain(
     bucket: &Bucket,
     events: &ConnectionEvents,
@@ -109,7 +110,7 @@ async fn report<T, E: Display>(
     };
 
     sleep(REFUSAL_INTERVAL).await;
-    if let Some(refused) = events.missing_right() {
+    if let Some(refused) = events.refusal() {
         return Err(refused.into());
     }
     warn!(%error, right, "cannot check at start whether the user may do this");

@@ -67,7 +67,6 @@ pub(super) struct Client {
     service: String,
     timeout: Duration,
     deadline: Instant,
-    denied: Denied,
     /// Whether the user writes the fields of requests, so that a refusal should name them.
     is_in_words_of_the_wire: bool,
 }
@@ -137,6 +136,15 @@ impl Connection {
         self.shard.as_deref()
     }
 
+    /// Refuses options that contradict each other.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let none = Place::default();
+        self.token(&none)?;
+        let url = self.nats.url(&none).unwrap_or_default();
+
+        self.nats.access(&url, &none).map(drop)
+    }
+
     /// Returns whether an option, the environment or a context names a server.
     pub fn has_server(&self) -> anyhow::Result<bool> {
         Ok(self.nats.url(&self.context()?).is_some())
@@ -191,6 +199,7 @@ impl Connection {
         let mut client = client::Client::new(nats)?
             .with_prefix(prefix)
             .map_err(|error| CommandError::usage(format!("--prefix: {error}")))?
+            .with_denials(denied.subscribe())
             .until(deadline);
         if let Some(shard) = text(self.shard.as_ref()).or(context.shard) {
             client = client
@@ -206,7 +215,6 @@ impl Connection {
             service: prefix.replace('.', "_"),
             timeout,
             deadline,
-            denied,
             is_in_words_of_the_wire: false,
         })
     }
@@ -258,7 +266,7 @@ impl Client {
     /// Sends a request and returns the reply's body. A refusal becomes an error that says what to
     /// mend.
     pub async fn ask(&self, operation: Operation, body: &Value) -> anyhow::Result<Value> {
-        let reply = self.or_denied(self.client.ask(operation, body)).await?;
+        let reply = self.client.ask(operation, body).await;
 
         reply.map_err(|error| self.failed(operation, body, &error).into())
     }
@@ -275,23 +283,15 @@ impl Client {
             client = client.with_request_id(request_id);
         }
 
-        let reply = self.or_denied(client.write(operation, body)).await?;
+        let reply = client.write(operation, body).await;
         reply.map_err(|error| self.failed(operation, body, &error).into())
     }
 
     /// Fetches all changes since a position.
     pub async fn fetch_changes(&self, from: &Position) -> anyhow::Result<ChangeSet> {
-        let changes = self.or_denied(self.client.fetch_changes(from)).await?;
+        let changes = self.client.fetch_changes(from).await;
 
         changes.map_err(|error| self.failed(Operation::Changes, &Value::Null, &error).into())
-    }
-
-    /// Returns the result of a request, or the error that NATS does not let it through.
-    async fn or_denied<T>(&self, request: impl Future<Output = T>) -> Result<T, CommandError> {
-        tokio::select! {
-            result = request => Ok(result),
-            denied = self.denied.wait() => Err(denied),
-        }
     }
 
     fn failed(&self, operation: Operation, body: &Value, error: &ClientError) -> CommandError {
@@ -327,7 +327,8 @@ impl Client {
 /// secret in the wrong place is not repeated.
 fn asked_for(operation: Operation, body: &Value) -> Option<String> {
     if operation == Operation::TagsRename {
-        return body["from"].as_str().map(str::to_owned);
+        let tag = body["from"].as_str().filter(|tag| !is_uri(tag));
+        return tag.map(str::to_owned);
     }
 
     let of_operation = operation.name().split_once('.').map(|(kind, _)| kind);

@@ -39,7 +39,7 @@ impl TypedValueParser for ClosedList {
     ) -> Result<String, Error> {
         // The parser's own error would repeat the secret that is in the URI.
         if value.to_str().is_some_and(is_uri) {
-            let message = "an otpauth:// URI holds a secret, and is no argument: see `otp add`";
+            let message = "an otpauth:// URI holds a secret, and is no argument: see `otp add`\n";
             return Err(Error::raw(ErrorKind::InvalidValue, message).with_cmd(command));
         }
 

@@ -3,13 +3,14 @@
 //! proposed, and nothing is printed.
 
 use super::Cli;
+use super::arguments::in_order;
 use super::client::Connection;
 use super::contexts::Contexts;
 use super::precedence;
 use super::workers::fetch_statistics;
 use crate::wire::Operation;
 use clap::builder::Resettable;
-use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _, ValueHint};
 use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate};
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
@@ -21,14 +22,36 @@ use tokio::time::timeout;
 /// The variable with which the completion script calls the program; its value is the shell's name.
 pub(super) const VARIABLE: &str = "GOFAVORITES_COMPLETE";
 
-/// How long a person who pressed the tabulator waits at most.
+/// How long a person who pressed the Tab key waits at most.
 const TIME_LIMIT: Duration = Duration::from_millis(700);
 
 /// Proposes completions and ends the process, if a completion script has called it.
 pub fn complete() {
-    CompleteEnv::with_factory(|| with_proposals(Cli::command()))
+    let arguments = std::env::args_os().collect();
+    let directory = std::env::current_dir().ok();
+
+    let completed = CompleteEnv::with_factory(|| with_proposals(Cli::command()))
         .var(VARIABLE)
-        .complete();
+        .try_complete(words_in_order(arguments), directory.as_deref());
+    match completed {
+        Ok(true) => std::process::exit(0),
+        Ok(false) => {}
+        Err(error) => error.exit(),
+    }
+}
+
+/// Returns the arguments with the options of the command line that is typed, which follows `--`,
+/// behind the command.
+fn words_in_order(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let Some(end) = arguments.iter().position(|word| word == "--") else {
+        return arguments;
+    };
+    let words = arguments.split_off(end + 1);
+    let mut program = Cli::command();
+    program.build();
+
+    arguments.extend(in_order(&program, words));
+    arguments
 }
 
 /// Returns the command with what is proposed for its arguments and those of the commands below it.
@@ -41,6 +64,9 @@ fn with_proposals(command: Command) -> Command {
         // What is rarely typed is proposed where nothing else is.
         let is_rare = argument.is_hide_short_help_set();
         let argument = argument.hide(is_rare);
+        if is_file(&argument) {
+            return argument.value_hint(ValueHint::FilePath);
+        }
         let completer = match argument.get_id().as_str() {
             "id" | "ids" => ArgValueCompleter::new(complete_ids),
             "tag" | "tags" | "untag" => ArgValueCompleter::new(complete_tags),
@@ -69,6 +95,13 @@ fn with_proposals(command: Command) -> Command {
         .visible_alias(Resettable::Reset)
         .aliases(aliases)
         .mut_subcommands(with_proposals)
+}
+
+fn is_file(argument: &Arg) -> bool {
+    let names = argument.get_value_names().unwrap_or_default();
+
+    ["config", "contexts"].contains(&argument.get_id().as_str())
+        || names.iter().any(|name| name.as_str() == "FILE")
 }
 
 /// Proposes the ids of the owner's items of the kind that the command line names.
@@ -186,7 +219,7 @@ struct CommandLine {
 impl CommandLine {
     /// Reads the words that the completion script gives, which follow `--`.
     fn read() -> Self {
-        let arguments = std::env::args_os();
+        let arguments = words_in_order(std::env::args_os().collect()).into_iter();
         let words: Vec<OsString> = arguments.skip_while(|word| word != "--").skip(1).collect();
 
         Self::of(words)

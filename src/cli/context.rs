@@ -4,7 +4,7 @@ use super::Cli;
 use super::arguments::{find_command, in_order};
 use super::client::Connection;
 use super::context_file::ContextFile;
-use super::contexts::{FIELDS, Place, is_secret, without_user};
+use super::contexts::{FIELDS, Place, is_path, is_secret, without_user};
 use super::failed::CommandError;
 use super::output::{Column, Output, Table, note, print, visible};
 use super::precedence::{self, named_command};
@@ -112,11 +112,19 @@ impl Add {
             ));
         }
 
+        self.connection.check()?;
+
         let mut file = ContextFile::open(&self.connection)?;
-        let values = given
-            .iter()
-            .map(|(name, given)| (*name, given.value.as_str()));
-        file.add(&self.name, values, self.replace)?;
+        let values = given.iter().map(|(name, given)| {
+            // A path counts from here, and not from where the context is used.
+            let value = match is_path(name) {
+                true => std::path::absolute(&given.value)?.display().to_string(),
+                false => given.value.clone(),
+            };
+            Ok((*name, value))
+        });
+        let values = values.collect::<anyhow::Result<Vec<_>>>()?;
+        file.add(&self.name, &values, self.replace)?;
         file.save()?;
 
         let name = visible(&self.name);

@@ -20,6 +20,8 @@ impl ContextFile {
     /// Reads the file of contexts, which need not exist. It has to be one that commands can read.
     pub fn open(connection: &Connection) -> anyhow::Result<Self> {
         let path = connection.contexts_path()?;
+        // A link stays a link.
+        let path = path.canonicalize().unwrap_or(path);
         let text = match path.exists() {
             true => {
                 Contexts::read(Some(&path))?;
@@ -50,10 +52,10 @@ impl ContextFile {
     }
 
     /// Adds a context with these values. The first one is used where none is named.
-    pub fn add<'a>(
+    pub fn add(
         &mut self,
         name: &str,
-        values: impl Iterator<Item = (&'a str, &'a str)>,
+        values: &[(&str, String)],
         replaces: bool,
     ) -> anyhow::Result<()> {
         let is_word = name
@@ -72,7 +74,7 @@ impl ContextFile {
 
         let mut table = Table::new();
         for (field, text) in values {
-            table[field] = match field {
+            table[field] = match *field {
                 "tls_required" => value(text == "true"),
                 _ => value(text),
             };

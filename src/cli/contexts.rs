@@ -35,6 +35,11 @@ pub(super) fn is_secret(field: &str) -> bool {
     ["password", "token"].contains(&field)
 }
 
+/// Returns whether a field is the path of a file.
+pub(super) fn is_path(field: &str) -> bool {
+    field.ends_with("_file") || ["creds", "tls_ca", "tls_cert", "tls_key"].contains(&field)
+}
+
 /// Returns the URLs without users and passwords.
 pub(super) fn without_user(urls: &str) -> String {
     let shown = urls.split(',').map(|url| match url.rsplit_once('@') {

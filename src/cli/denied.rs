@@ -1,22 +1,20 @@
 //! What the NATS server does not let the user do: it says so at once, while the request waits for a
 //! reply that cannot come.
 
-use super::failed::CommandError;
-use super::output::visible;
 use async_nats::{Event, ServerError};
 use tokio::sync::watch;
 
 /// How the server's words begin.
 const PUBLISH: &str = "Permissions Violation for Publish to ";
 
-/// The subject to which the user may not publish, as soon as the server has refused one.
+/// The subjects to which the user may not publish, as the server refuses them.
 #[derive(Clone)]
-pub(super) struct Denied(watch::Sender<Option<String>>);
+pub(super) struct Denied(watch::Sender<String>);
 
 impl Denied {
     /// Nothing is refused so far.
     pub fn new() -> Self {
-        Self(watch::Sender::new(None))
+        Self(watch::Sender::default())
     }
 
     /// Takes note of what happened to the connection.
@@ -26,24 +24,13 @@ impl Denied {
         };
 
         if let Some(subject) = words.strip_prefix(PUBLISH) {
-            self.0
-                .send_replace(Some(subject.trim_matches('"').to_owned()));
+            self.0.send_replace(subject.trim_matches('"').to_owned());
         }
     }
 
-    /// Waits until the server refuses a subject, and returns the error.
-    pub async fn wait(&self) -> CommandError {
-        let mut subject = self.0.subscribe();
-        let refused = match subject.wait_for(Option::is_some).await {
-            Ok(subject) => subject.clone().unwrap_or_default(),
-            // The sender is part of this: it cannot be gone.
-            Err(_) => return std::future::pending().await,
-        };
-
-        CommandError::not_authorised(format!(
-            "NATS does not let this user publish to {}: check --user and --prefix",
-            visible(&refused)
-        ))
+    /// Returns the subjects that are refused from now on.
+    pub fn subscribe(&self) -> watch::Receiver<String> {
+        self.0.subscribe()
     }
 }
 
@@ -51,7 +38,7 @@ impl Denied {
 mod tests {
     use super::*;
 
-    fn note(words: &str) -> Option<String> {
+    fn note(words: &str) -> String {
         let denied = Denied::new();
         denied.note(&Event::ServerError(ServerError::Other(words.to_owned())));
 
@@ -62,10 +49,7 @@ mod tests {
     fn a_refused_subject_is_read_from_the_servers_words() {
         let words = "Permissions Violation for Publish to \"fav.v1.get\"";
 
-        assert_eq!(note(words).as_deref(), Some("fav.v1.get"));
-        assert_eq!(
-            note("Permissions Violation for Subscription to \"x\""),
-            None
-        );
+        assert_eq!(note(words), "fav.v1.get");
+        assert_eq!(note("Permissions Violation for Subscription to \"x\""), "");
     }
 }

@@ -15,6 +15,8 @@ const REMARK: &str = "# gofavorites: ";
 pub(super) struct Draft {
     directory: TempDir,
     file: PathBuf,
+    /// What the editor was given.
+    given: String,
 }
 
 impl Draft {
@@ -27,13 +29,17 @@ impl Draft {
             .context("a directory for the draft cannot be created")?;
         let file = directory.path().join(format!("draft.{ending}"));
 
-        Ok(Self { directory, file })
+        Ok(Self {
+            directory,
+            file,
+            given: String::new(),
+        })
     }
 
     /// Writes a text to the file with a remark on top, opens the editor, and returns the text that
     /// is there afterwards, without the remark.
-    pub fn edit(&self, text: &str, remark: Option<&str>) -> anyhow::Result<String> {
-        let remark: String = remark
+    pub fn edit(&mut self, text: &str, remark: Option<&str>) -> anyhow::Result<String> {
+        let remark: Vec<String> = remark
             .into_iter()
             .flat_map(str::lines)
             .map(|line| format!("{REMARK}{line}\n"))
@@ -44,6 +50,7 @@ impl Draft {
         } else {
             "\n"
         };
+        self.given = format!("{}{text}{end}", remark.concat());
 
         let mut file = OpenOptions::new()
             .write(true)
@@ -51,12 +58,15 @@ impl Draft {
             .truncate(true)
             .mode(0o600)
             .open(&self.file)?;
-        write!(file, "{remark}{text}{end}")?;
+        file.write_all(self.given.as_bytes())?;
         drop(file);
         run_editor(&self.file)?;
         let written = fs::read_to_string(&self.file).context("the draft cannot be read")?;
 
-        let written = without_remark(&written);
+        let mut written = written.as_str();
+        while let Some(line) = remark.iter().find(|line| written.starts_with(*line)) {
+            written = &written[line.len()..];
+        }
         Ok(match written.strip_suffix('\n') {
             Some(line) if !text.ends_with('\n') => line.to_owned(),
             _ => written.to_owned(),
@@ -69,10 +79,17 @@ impl Draft {
 
         self.file
     }
+
+    /// Keeps the file, and returns its path, if it is not as the editor was given it.
+    pub fn keep_if_changed(self) -> Option<PathBuf> {
+        let is_given = fs::read(&self.file).is_ok_and(|bytes| bytes == self.given.as_bytes());
+
+        (!is_given && self.file.exists()).then(|| self.keep())
+    }
 }
 
-/// Returns the text below the remark.
-fn without_remark(text: &str) -> &str {
+/// Returns the text of a draft that was kept, without the remark.
+pub(super) fn without_remark(text: &str) -> &str {
     let mut text = text;
     while text.starts_with(REMARK) {
         text = text.split_once('\n').map_or("", |(_, below)| below);

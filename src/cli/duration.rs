@@ -43,9 +43,13 @@ pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     duration(text)
 }
 
-/// Reads a time limit: at least a millisecond, at most 10 minutes.
+/// Reads a time limit: at least a millisecond, at most 10 minutes. A bare number is seconds, because
+/// probes of containers that exist have it.
 pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
-    let limit = duration(text)?;
+    let limit = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => duration(text)?,
+    };
     if limit.is_zero() || limit > Duration::from_secs(600) {
         return Err("must be from 1ms to 10m".into());
     }
@@ -102,6 +106,7 @@ mod tests {
     #[test]
     fn a_time_limit_is_neither_nothing_nor_for_ever() {
         assert_eq!(time_limit("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(time_limit("5"), Ok(Duration::from_secs(5)));
         assert!(time_limit("0s").is_err() && time_limit("11m").is_err());
     }
 

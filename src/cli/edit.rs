@@ -1,8 +1,8 @@
 //! `gofavorites edit`: opens an item in an editor, and stores what was written.
 
 use super::client::Connection;
-use super::draft::Draft;
-use super::failed::refusal;
+use super::draft::{Draft, without_remark};
+use super::failed::{CommandError, is_in_doubt, refusal};
 use super::item_name::ItemName;
 use super::output::{kept, note, print, summary, visible};
 use crate::telemetry::error_chain;
@@ -40,41 +40,57 @@ pub(super) struct Edit {
 
 impl Edit {
     pub async fn run(self) -> anyhow::Result<()> {
-        let mut item = self.fetch().await?;
+        let item = self.fetch().await?;
         if item["unknown"] == true {
             bail!("the service does not know this kind yet, so the item cannot be edited");
         }
 
         let before = self.written(&item)?;
-        let mut text = match &self.from {
-            Some(file) => std::fs::read_to_string(file)
-                .with_context(|| format!("{} cannot be read", file.display()))?,
+        let text = match &self.from {
+            Some(file) => {
+                let kept = std::fs::read_to_string(file)
+                    .with_context(|| format!("{} cannot be read", file.display()))?;
+                without_remark(&kept).to_owned()
+            }
             None => before.clone(),
         };
-        let mut refused: Option<anyhow::Error> = None;
-        let draft = Draft::create(if self.is_plain() { "txt" } else { "json" })?;
+        let mut draft = Draft::create(if self.is_plain() { "txt" } else { "json" })?;
+        let written = match draft.edit(&text, None) {
+            Ok(written) => written,
+            Err(error) => return Err(give_up(draft.keep_if_changed(), error)),
+        };
+        if written == before {
+            return print("nothing changed\n");
+        }
+
+        self.store_until_accepted(item, draft, written).await
+    }
+
+    /// Stores what was written. While it is refused, the editor opens it again.
+    async fn store_until_accepted(
+        &self,
+        mut item: Value,
+        mut draft: Draft,
+        mut text: String,
+    ) -> anyhow::Result<()> {
         loop {
-            let reason = refused.as_ref().map(|error| self.reason(&item, error));
-            let edited = draft.edit(&text, reason.as_deref())?;
-            match refused {
-                Some(error) if edited == text => {
-                    let file = draft.keep();
-                    // Not part of the error, because the error's type determines the exit code.
-                    note(&format!("what you wrote is in {}", file.display()));
-                    return Err(error);
-                }
-                None if edited == before => return print("nothing changed\n"),
-                _ => text = edited,
+            let error = match self.store(&item, &text).await {
+                Ok(reply) => return print(&format!("{}\n", kept(&reply["item"]))),
+                Err(error) => error,
+            };
+            if is_in_doubt(&error) {
+                return Err(give_up(
+                    Some(draft.keep()),
+                    CommandError::edit_in_doubt().into(),
+                ));
             }
 
-            match self.store(&item, &text).await {
-                Ok(reply) => return print(&format!("{}\n", kept(&reply["item"]))),
-                Err(error) => {
-                    if refusal(&error).is_some_and(|error| error.is(Code::VersionConflict)) {
-                        item = self.fetch().await.unwrap_or(item);
-                    }
-                    refused = Some(error);
-                }
+            let reason = visible(&error_chain(&error)) + &self.renewed(&mut item, &error).await;
+            let reason = reason + "\nClose without a change to give up.";
+            match draft.edit(&text, Some(&reason)) {
+                Ok(edited) if edited == text => return Err(give_up(Some(draft.keep()), error)),
+                Ok(edited) => text = edited,
+                Err(error) => return Err(give_up(Some(draft.keep()), error)),
             }
         }
     }
@@ -88,15 +104,26 @@ impl Edit {
         Ok(reply["item"].take())
     }
 
-    /// Returns what stands at the top of a refused draft.
-    fn reason(&self, item: &Value, error: &anyhow::Error) -> String {
-        let mut reason = visible(&error_chain(error));
-        if refusal(error).is_some_and(|error| error.is(Code::VersionConflict)) {
-            let present = summary(item);
-            reason += &format!("\nIt is now: {present}\nWhat you save now takes its place.");
+    /// Takes the version to which somebody else has changed the item, so that what is written can
+    /// take its place. Returns the sentences about it.
+    async fn renewed(&self, item: &mut Value, error: &anyhow::Error) -> String {
+        if !is_refused_with(error, Code::VersionConflict) {
+            return String::new();
         }
 
-        reason + "\nClose without a change to give up."
+        match self.fetch().await {
+            Ok(present) => {
+                *item = present;
+                let present = summary(item);
+                format!("\nIt is now: {present}\nWhat you save now takes its place.")
+            }
+            Err(error) if is_refused_with(&error, Code::NotFound) => {
+                item["version"] = json!(0);
+                "\nIt was deleted. What you save now stores it again.".to_owned()
+            }
+            // The reason is all that is known.
+            Err(_) => String::new(),
+        }
     }
 
     /// Returns whether the draft is the text of a text, as it is.
@@ -164,4 +191,18 @@ impl Edit {
 
         Ok(fields)
     }
+}
+
+fn is_refused_with(error: &anyhow::Error, code: Code) -> bool {
+    refusal(error).is_some_and(|refused| refused.is(code))
+}
+
+/// Names the file with what was written, if there is one, and returns the error. It is not part of
+/// the error, because the error's type determines the exit code.
+fn give_up(file: Option<PathBuf>, error: anyhow::Error) -> anyhow::Error {
+    if let Some(file) = file {
+        note(&format!("what you wrote is in {}", file.display()));
+    }
+
+    error
 }

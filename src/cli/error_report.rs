@@ -43,13 +43,13 @@ fn to_json(failed: &anyhow::Error) -> Value {
             "status": refused.status,
             "message": refused.message,
             "details": refused.details,
-            "request_id": refused.request_id,
+            "log_id": refused.request_id,
             "exit_code": exit_code,
         }),
         None => json!({
             "code": code(exit_code),
             "message": error_chain(failed),
-            "details": {},
+            "details": details(failed),
             "exit_code": exit_code,
         }),
     };
@@ -57,11 +57,23 @@ fn to_json(failed: &anyhow::Error) -> Value {
     json!({ "error": body })
 }
 
+/// Returns with what a program can repeat a write in doubt.
+fn details(failed: &anyhow::Error) -> Value {
+    let failed = failed.downcast_ref::<CommandError>();
+
+    match failed.and_then(CommandError::request_id) {
+        Some(request_id) => json!({"request_id": request_id}),
+        None => json!({}),
+    }
+}
+
 /// Returns the code of an error that does not come from the service.
 fn code(exit_code: u8) -> &'static str {
     match exit_code {
         USAGE => "usage",
+        3 => "not_found",
         5 => "too_large",
+        6 => "not_authorised",
         8 => "unavailable",
         9 => "in_doubt",
         _ => "failed",
@@ -81,7 +93,7 @@ fn more_lines(refused: &Refused) -> String {
         );
     }
     if let Some(id) = &refused.request_id {
-        lines += &format!("\n  request {}", plain(&json!(id)));
+        lines += &format!("\n  log id {}", plain(&json!(id)));
     }
 
     lines
@@ -109,7 +121,7 @@ mod tests {
     fn a_conflict_shows_what_is_there_now() {
         assert_eq!(
             more_lines(&conflict()),
-            "\n  now text a is at version 8: milk\n  request 01a2"
+            "\n  now text a is at version 8: milk\n  log id 01a2"
         );
     }
 
@@ -122,7 +134,7 @@ mod tests {
         let shown = to_json(&refused);
         assert_eq!(shown["error"]["code"], "version_conflict");
         assert_eq!(shown["error"]["details"]["item"]["version"], 8);
-        assert_eq!(shown["error"]["request_id"], "01a2");
+        assert_eq!(shown["error"]["log_id"], "01a2");
         assert_eq!(shown["error"]["exit_code"], 4);
         assert_eq!(
             to_json(&unavailable)["error"],

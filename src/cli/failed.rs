@@ -26,6 +26,8 @@ pub struct CommandError {
     message: String,
     /// The service's refusal, if this is one.
     refused: Option<Box<Refused>>,
+    /// The request id under which a write in doubt can be repeated.
+    request_id: Option<String>,
 }
 
 impl CommandError {
@@ -54,6 +56,7 @@ impl CommandError {
             exit_code,
             message: message.into(),
             refused: None,
+            request_id: None,
         }
     }
 
@@ -66,6 +69,13 @@ impl CommandError {
     pub(super) fn import_in_doubt() -> Self {
         let message = "in_doubt: some entries may have been stored, or may yet be. To find out, \
                        run the import again: what is stored is not written twice";
+        Self::new(9, message)
+    }
+
+    /// The write of an edit may have been stored.
+    pub(super) fn edit_in_doubt() -> Self {
+        let message = "in_doubt: what you wrote may have been stored, or may yet be. Look at the item \
+                       before you edit it again";
         Self::new(9, message)
     }
 
@@ -92,12 +102,18 @@ impl CommandError {
             exit_code: exit_code(code),
             message,
             refused: Some(refused.clone().into()),
+            request_id: None,
         }
     }
 
     /// The service's refusal, if this is one.
     pub(super) fn refusal(&self) -> Option<&Refused> {
         self.refused.as_deref()
+    }
+
+    /// The request id under which a write in doubt can be repeated.
+    pub(super) fn request_id(&self) -> Option<&str> {
+        self.request_id.as_deref()
     }
 
     /// The exit code of the process.
@@ -110,18 +126,24 @@ impl From<&ClientError> for CommandError {
     fn from(error: &ClientError) -> Self {
         match error {
             ClientError::Refused(refused) => Self::refused(refused),
-            ClientError::InDoubt { request_id } => Self::new(
-                9,
-                format!(
-                    "in_doubt: the write may have been stored, or may yet be. To find out, repeat \
-                     it with --request-id {request_id}: it will not be executed twice"
-                ),
-            ),
+            ClientError::InDoubt { request_id } => Self {
+                request_id: Some(request_id.clone()),
+                ..Self::new(
+                    9,
+                    format!(
+                        "in_doubt: the write may have been stored, or may yet be. To find out, \
+                         repeat it with --request-id {request_id}: it will not be executed twice"
+                    ),
+                )
+            },
             ClientError::NoWorker { subject } => Self::unavailable(format!(
                 "nobody answers on {subject}: is a worker running, and the shard's name right?"
             )),
             ClientError::NoReply { .. } | ClientError::Closed => {
                 Self::unavailable(error.to_string())
+            }
+            ClientError::Denied { .. } => {
+                Self::not_authorised(format!("{error}: check --user and --prefix"))
             }
             ClientError::TooLarge { .. } => Self::new(5, format!("too_large: {error}")),
             ClientError::Unreadable(_) => Self::new(1, error.to_string()),
@@ -163,6 +185,13 @@ pub(super) fn of_operation(
     });
 
     named.map_or(error, |refused| CommandError::refused(&refused).into())
+}
+
+/// Returns whether a write may have been stored.
+pub(super) fn is_in_doubt(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<CommandError>()
+        .is_some_and(|failed| failed.exit_code == 9)
 }
 
 /// Returns whether a retry may succeed.

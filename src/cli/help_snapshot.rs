@@ -9,7 +9,7 @@ use std::path::Path;
 /// The program.
 const PROGRAM: &str = "gofavorites";
 
-/// Set in the environment, it makes the test write the file anew.
+/// Set in the environment, it makes the test write the file again.
 const UPDATE: &str = "UPDATE_HELP";
 
 /// Adds the help of a command and of those below it.
@@ -57,7 +57,7 @@ fn the_help_of_all_commands_is_as_the_file_has_it() {
     let differs = lines.clone().find(|(new, old)| new != old);
     assert!(
         help == kept,
-        "{UPDATE}=1 cargo test --lib help_snapshot writes tests/help.txt anew. First difference: \
+        "{UPDATE}=1 cargo test --lib help_snapshot writes tests/help.txt again. First difference: \
          {differs:?}"
     );
 }

@@ -72,7 +72,7 @@ impl History {
             let table = Table::new(columns).with_rows(versions.iter().map(row));
             table.format(screen)
         })?;
-        if !self.output.is_text() {
+        if !self.output.is_by_line() {
             return Ok(());
         }
 

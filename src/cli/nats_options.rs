@@ -176,7 +176,9 @@ impl NatsOptions {
                 let message = "does not let this user in: check --user and --password, or the other \
                                credentials";
                 let hint = match self.has_password_of_environment() {
-                    true => ". If the platform was made anew: . .dev/alice.env",
+                    true => {
+                        ". If the platform was reset, load its new environment: . .dev/alice.env"
+                    }
                     false => "",
                 };
                 CommandError::not_authorised(format!("{place} {message}{hint}"))

@@ -43,18 +43,16 @@ pub(super) fn named_command(matches: &ArgMatches) -> &ArgMatches {
 
 /// Returns the options whose variables do not count.
 fn replaced(matches: &ArgMatches) -> BTreeSet<String> {
-    if !matches
-        .try_contains_id("context")
-        .is_ok_and(|is_there| is_there)
-    {
-        return options_of(matches, &BTreeSet::new());
-    }
+    // Only a command with a connection has this option.
+    let Ok(has_context) = matches.try_contains_id("context") else {
+        return BTreeSet::new();
+    };
 
     let is_option = matches.value_source("context") == Some(ValueSource::CommandLine);
     let connection = Connection::from_arg_matches(matches).ok();
     // What is wrong with the context is told when it is used.
     let context = connection
-        .filter(|_| is_option)
+        .filter(|_| has_context && is_option)
         .and_then(|connection| connection.named_context().ok());
     let fields = context.map(|(_, place)| place.values().into_keys().collect());
     options_of(matches, &fields.unwrap_or_default())
@@ -64,10 +62,6 @@ fn replaced(matches: &ArgMatches) -> BTreeSet<String> {
 /// options that are given.
 fn options_of(matches: &ArgMatches, context: &BTreeSet<String>) -> BTreeSet<String> {
     let mut replaced = context.clone();
-    if matches.try_contains_id("url").is_err() {
-        return replaced;
-    }
-
     let given = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
     for name in ["token", "token_file", "url"]
         .into_iter()

@@ -4,6 +4,7 @@ use super::client::Connection;
 use super::closed_list::ClosedList;
 use super::failed::{CommandError, of_operation};
 use super::output::{Output, plain};
+use super::secret_input::is_uri;
 use crate::wire::Operation;
 use anyhow::bail;
 use clap::Args;
@@ -42,7 +43,8 @@ impl Rm {
         let request_id = self.request_id.as_deref();
 
         let reply = self.connection.write(operation, &body, request_id).await;
-        let reply = reply.map_err(|error| of_operation(error, |at| self.ids.get(at).cloned()))?;
+        let name = |at: usize| self.ids.get(at).filter(|id| !is_uri(id)).cloned();
+        let reply = reply.map_err(|error| of_operation(error, name))?;
 
         self.output.print(&reply, |_| {
             let results = reply["results"].as_array().into_iter().flatten();

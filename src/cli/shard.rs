@@ -241,7 +241,7 @@ impl Evict {
         }
 
         let mut evicted = 0;
-        let mut progress = Progress::new("owners un-hosted");
+        let mut progress = Progress::new("owners evicted");
         loop {
             let count = store.evict(self.days, TRANSACTION_OWNERS).await? as u64;
             evicted += count;
@@ -254,7 +254,7 @@ impl Evict {
         store.close().await;
 
         print(&format!(
-            "{} un-hosted, not seen for {} days\n",
+            "{} evicted, not seen for {} days\n",
             count(evicted, "owner"),
             self.days
         ))

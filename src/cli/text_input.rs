@@ -1,5 +1,5 @@
 //! A text that an option gives: as it is, from the standard input with `-`, or from a file with
-//! `@FILE`.
+//! `@FILE`; `@@` stands for a text that begins with one `@`.
 
 use super::failed::CommandError;
 use super::output::note;
@@ -25,6 +25,7 @@ pub(super) fn read_text(value: &str) -> anyhow::Result<String> {
     }
 
     match value.strip_prefix('@') {
+        Some(text) if text.starts_with('@') => Ok(text.to_owned()),
         Some(file) => {
             let opened = File::open(file).map_err(|error| {
                 CommandError::usage(format!("--text: {file} cannot be read: {error}"))
@@ -60,6 +61,7 @@ mod tests {
 
         assert_eq!(read_text("milk").expect("given"), "milk");
         assert_eq!(read_text(&from_file).expect("read"), "milk\nbread\n");
+        assert_eq!(read_text("@@milk").expect("given"), "@milk");
     }
 
     #[test]

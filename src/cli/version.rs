@@ -23,7 +23,7 @@ impl Version {
         let reply = if self.connection.has_server()? {
             let reply = self.connection.ask(Operation::Version, &json!({})).await;
             if reply.is_err() && self.output.is_text() {
-                // Who asks for the version because the service is away needs at least this one.
+                // A person may ask for it because the service does not answer.
                 print(&format_client(&own))?;
             }
             Some(reply?)

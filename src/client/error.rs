@@ -31,6 +31,14 @@ pub enum ClientError {
         /// The subject of the request.
         subject: String,
     },
+    /// The NATS server does not let the user publish to the subject, so the service never got the
+    /// request. Only a client that hears of it has this; see
+    /// [`Client::with_denials`](super::Client::with_denials).
+    #[error("NATS does not let this user publish to {subject}")]
+    Denied {
+        /// The subject of the request.
+        subject: String,
+    },
     /// The request is larger than the NATS server accepts.
     #[error("this request has {bytes} bytes, and the NATS server takes {limit} at most")]
     TooLarge {

@@ -11,6 +11,7 @@ use async_nats::client::RequestErrorKind;
 use serde_json::Value;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a request may take if the program does not say so.
@@ -46,6 +47,7 @@ pub struct Client {
     request_id: Option<String>,
     pub(super) consistency: Option<Consistency>,
     limit: Limit,
+    denials: Option<watch::Receiver<String>>,
     pub(super) seen: Seen,
 }
 
@@ -72,6 +74,7 @@ impl Client {
             request_id: None,
             consistency: None,
             limit: Limit::Each(TIMEOUT),
+            denials: None,
             seen: Seen::default(),
         })
     }
@@ -161,6 +164,17 @@ impl Client {
     pub fn with_consistency(self, consistency: Consistency) -> Self {
         Self {
             consistency: Some(consistency),
+            ..self
+        }
+    }
+
+    /// Returns a client that ends a request at once if the NATS server does not let the user publish
+    /// it. The server says so to the event callback of the connection, which has to send each subject
+    /// that is refused. Without this, such a request waits until its time is up.
+    #[must_use]
+    pub fn with_denials(self, denials: watch::Receiver<String>) -> Self {
+        Self {
+            denials: Some(denials),
             ..self
         }
     }
@@ -278,14 +292,20 @@ impl Client {
             .payload(body.into())
             .timeout(None);
         // The NATS client's own limit does not cover the time until the request is sent.
+        let denied = self.denied(&subject);
         let reply = timeout(
             budget + ROUND_TRIP_ALLOWANCE,
             self.nats.send_request(subject.clone(), request),
-        )
-        .await
-        .map_err(|_| RequestErrorKind::TimedOut)
-        .and_then(|reply| reply.map_err(|error| error.kind()))
-        .map_err(|kind| unanswered(kind, subject, request_id))?;
+        );
+        let reply = tokio::select! {
+            biased;
+            reply = reply => reply,
+            () = denied => return Err(ClientError::Denied { subject }),
+        };
+        let reply = reply
+            .map_err(|_| RequestErrorKind::TimedOut)
+            .and_then(|reply| reply.map_err(|error| error.kind()))
+            .map_err(|kind| unanswered(kind, subject, request_id))?;
         let logged_as = reply.headers.as_ref().and_then(|all| all.get(REQUEST_ID));
         let logged_as = logged_as.map(|id| id.as_str().to_owned());
         let mut reply: Value =
@@ -304,6 +324,26 @@ impl Client {
                 request_id: request_id.to_owned(),
             }),
             _ => Err(ClientError::Refused(refused.into())),
+        }
+    }
+
+    /// Waits until the NATS server refuses a message to that subject.
+    fn denied(&self, subject: &str) -> impl Future<Output = ()> {
+        let denials = self.denials.clone().map(|mut denials| {
+            // What was refused before this request is not about it.
+            denials.mark_unchanged();
+            denials
+        });
+
+        async move {
+            if let Some(mut denials) = denials {
+                while denials.changed().await.is_ok() {
+                    if *denials.borrow_and_update() == subject {
+                        return;
+                    }
+                }
+            }
+            std::future::pending().await
         }
     }
 

@@ -319,7 +319,11 @@ impl Settings {
         if self.shard.id.is_empty() {
             require(false, "shard.id: name the shard");
         } else if let Err(error) = crate::wire::Subjects::new(&self.worker.prefix, &self.shard.id) {
-            require(false, &format!("worker.prefix and shard.id: {error}"));
+            let setting = match error.field.as_str() {
+                "shard" => "shard.id",
+                _ => "worker.prefix",
+            };
+            require(false, &format!("{setting}: {}", error.reason));
         }
 
         problems

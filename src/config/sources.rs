@@ -4,6 +4,7 @@
 use super::SettingsError;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -33,6 +34,7 @@ impl Sources {
         let unreadable = |at: String, why: &str| SettingsError::Unreadable(format!("{at}: {why}"));
         let text = fs::read_to_string(path).map_err(|error| {
             let why = match error.raw_os_error() {
+                Some(_) if error.kind() == ErrorKind::NotFound => "there is no such file".into(),
                 Some(_) => error.kind().to_string(),
                 None => error.to_string(),
             };

@@ -225,10 +225,11 @@ fn caller_variables(
     ca_file: Option<&Path>,
 ) -> String {
     let variables = format!(
-        "export GOFAVORITES_URL={nats_url}\n\
+        "export GOFAVORITES_URL={}\n\
          export GOFAVORITES_USER=gateway\n\
          export GOFAVORITES_PASSWORD={}\n\
          export GOFAVORITES_TOKEN={token}\n",
+        quoted(nats_url),
         secrets.nats("gateway"),
     );
 
@@ -240,9 +241,10 @@ fn operator_variables(secrets: &Secrets, nats_url: &str, ca_file: Option<&Path>)
     let mut variables = String::new();
     for prefix in ["GOFAVORITES", "NATS"] {
         variables += &format!(
-            "export {prefix}_URL={nats_url}\n\
+            "export {prefix}_URL={}\n\
              export {prefix}_USER=operator\n\
              export {prefix}_PASSWORD={}\n",
+            quoted(nats_url),
             secrets.nats("operator"),
         );
     }
@@ -250,11 +252,22 @@ fn operator_variables(secrets: &Secrets, nats_url: &str, ca_file: Option<&Path>)
     variables + &ca_variables(ca_file)
 }
 
+/// Returns a word as a shell reads it.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.:@/".contains(c);
+
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// The variables of TLS: the second one is for the `nats` program.
 fn ca_variables(ca_file: Option<&Path>) -> String {
     let variable = |name| {
         ca_file.map_or_else(String::new, |file| {
-            format!("export {name}='{}'\n", file.display())
+            format!("export {name}={}\n", quoted(&file.display().to_string()))
         })
     };
 

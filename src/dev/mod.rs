@@ -31,7 +31,7 @@ pub mod status;
 pub mod stop;
 pub mod tokens;
 
-pub use description::{OPERATOR, PEOPLE, variables};
+pub use description::{OPERATOR, PEOPLE, quoted, variables};
 pub use network::Topology;
 pub use platform::{Platform, PlatformOptions};
 pub use prepare::{PrepareOptions, PublishedShard, prepare};

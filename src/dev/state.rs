@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The usual name of the directory.
-const USUAL_NAME: &str = ".dev";
+pub const USUAL_NAME: &str = ".dev";
 /// The file that every state has.
 pub(super) const SECRETS_FILE: &str = "secrets.json";
 /// The file that describes a running platform.
@@ -40,20 +40,40 @@ pub fn locate(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 
 /// Returns the nearest directory of that name from `here` upwards that has `content`.
 ///
-/// The one in `here` needs no content. One above counts only if its content belongs to this user:
-/// others may write to directories above, such as `/tmp`.
+/// The one in `here` needs no content. One above counts only if it and its content belong to this
+/// user: others may write to directories above, such as `/tmp`.
 pub(super) fn nearest(here: &Path, name: &str, content: &str) -> Option<PathBuf> {
     let own = here.join(name);
     if own.is_dir() {
         return Some(own);
     }
 
-    let is_mine = |directory: &PathBuf| {
-        fs::metadata(directory.join(content))
-            .is_ok_and(|found| found.uid() == Uid::effective().as_raw())
-    };
     let mut above = here.ancestors().skip(1).map(|one| one.join(name));
-    above.find(is_mine)
+    above.find(|directory| {
+        directory.join(content).exists()
+            && check_owner(directory).is_ok()
+            && check_owner(&directory.join(content)).is_ok()
+    })
+}
+
+/// Refuses a file or a directory of another user, or a link that another user made: what is in it is
+/// trusted, and programs that it names are run. Root is trusted.
+///
+/// # Errors
+///
+/// It belongs to another user, or cannot be found.
+pub(super) fn check_owner(path: &Path) -> anyhow::Result<()> {
+    let owner = fs::symlink_metadata(path)
+        .with_context(|| path.display().to_string())?
+        .uid();
+
+    if owner != Uid::effective().as_raw() && owner != 0 {
+        bail!(
+            "{} belongs to another user: use the platform as that user, or another --state",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// Returns the file with the secrets of a platform that was started in `state`.
@@ -99,6 +119,8 @@ impl RunningPlatform {
             }
             Err(_) => bail!(no_platform(state)),
         };
+        check_owner(state)?;
+        check_owner(&file)?;
         let description = serde_json::from_slice(&text)
             .with_context(|| format!("{} cannot be read", file.display()))?;
 

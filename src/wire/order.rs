@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// The fields of replies, and of what commands print, in their order.
-pub const FIELDS: [&str; 111] = [
+pub const FIELDS: [&str; 112] = [
     // Replies and their parts.
     "error",
     "code",
@@ -125,6 +125,7 @@ pub const FIELDS: [&str; 111] = [
     "local",
     "stale",
     "details",
+    "log_id",
     "request_id",
 ];
 

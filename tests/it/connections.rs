@@ -172,7 +172,7 @@ async fn an_nkey_and_a_user_in_the_url_are_used() {
     until_answered(&["--url", &several]).await;
 
     let (code, text) = version(&["--url", &in_url.replace("%25", "x")]).await;
-    assert_eq!(code, 8, "{text}");
+    assert_eq!(code, 6, "{text}");
     assert!(!text.contains("p%2Cw") && !text.contains("p,w"), "{text}");
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_gofavorites");
 
 /// How long the platform may take to be ready.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// What each command answers where no platform runs.
 const NO_PLATFORM: &str = "no platform runs here (in ";

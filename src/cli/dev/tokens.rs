@@ -4,7 +4,7 @@ use crate::cli::duration::duration;
 use crate::dev::auth_service::{self, RevokedTokens};
 use crate::dev::secrets::Secrets;
 use crate::dev::state::{RunningPlatform, locate, secrets_file};
-use crate::dev::{self, tokens};
+use crate::dev::{self, quoted, tokens};
 use clap::Args;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -176,17 +176,6 @@ fn this_command(state: &Path) -> anyhow::Result<String> {
     }
 
     Ok(command)
-}
-
-/// Returns a word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.@/".contains(c);
-
-    if word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]
