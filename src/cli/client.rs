@@ -305,8 +305,8 @@ impl Client {
                     ..refused.clone()
                 })
             }
-            Some(refused) if refused.is(Code::NotFound) && refused.field().is_none() => {
-                let message = match asked_for(operation, body) {
+            Some(refused) if refused.is(Code::NotFound) => {
+                let message = match missing(refused, operation, body) {
                     Some(item) => format!("{item}: {}", refused.message),
                     None => refused.message.clone(),
                 };
@@ -320,6 +320,15 @@ impl Client {
             }
             _ => CommandError::from(error),
         }
+    }
+}
+
+/// Returns what is not there: what the request is about, or the item after which another is put.
+fn missing(refused: &Refused, operation: Operation, body: &Value) -> Option<String> {
+    match refused.field() {
+        None => asked_for(operation, body),
+        Some(field) if field.starts_with("after") => asked_for(operation, &body["after"]),
+        Some(_) => None,
     }
 }
 

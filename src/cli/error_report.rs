@@ -38,14 +38,19 @@ pub(super) fn print(failed: &anyhow::Error, as_json: bool) {
 fn to_json(failed: &anyhow::Error) -> Value {
     let exit_code = exit_code(failed);
     let body = match refusal(failed) {
-        Some(refused) => json!({
-            "code": refused.code,
-            "status": refused.status,
-            "message": refused.message,
-            "details": refused.details,
-            "log_id": refused.request_id,
-            "exit_code": exit_code,
-        }),
+        Some(refused) => {
+            let mut body = json!({
+                "code": refused.code,
+                "status": refused.status,
+                "message": refused.message,
+                "details": refused.details,
+                "exit_code": exit_code,
+            });
+            if let Some(id) = &refused.request_id {
+                body["log_id"] = json!(id);
+            }
+            body
+        }
         None => json!({
             "code": code(exit_code),
             "message": error_chain(failed),

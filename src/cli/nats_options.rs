@@ -185,6 +185,11 @@ impl NatsOptions {
             }
             kind => {
                 let cause = causes(error).unwrap_or_else(|| kind.to_string());
+                // The server has answered in plain text.
+                let cause = match cause.contains("InvalidContentType") {
+                    true => "the server does not offer TLS".to_owned(),
+                    false => cause,
+                };
                 CommandError::unavailable(format!("{place} cannot be reached: {cause}"))
             }
         }
@@ -214,7 +219,7 @@ impl NatsOptions {
             }
         }
 
-        Access::new(url, credentials, self.tls(context), false).map_err(|error| {
+        let access = Access::new(url, credentials, self.tls(context), false).map_err(|error| {
             let options = match error {
                 AccessError::Servers(_) => "--url",
                 AccessError::Credentials => {
@@ -222,8 +227,23 @@ impl NatsOptions {
                 }
                 AccessError::Tls => "--tls-cert and --tls-key",
             };
-            CommandError::usage(format!("{options}: {error}")).into()
-        })
+            CommandError::usage(format!("{options}: {error}"))
+        })?;
+
+        // A server without TLS would never ask for them.
+        let tls = access.tls();
+        for (option, file) in [
+            ("--tls-ca", &tls.ca_file),
+            ("--tls-cert", &tls.cert_file),
+            ("--tls-key", &tls.key_file),
+        ] {
+            if !file.as_os_str().is_empty() && !file.is_file() {
+                let message = format!("{option}: there is no file {}", file.display());
+                return Err(CommandError::usage(message).into());
+            }
+        }
+
+        Ok(access)
     }
 
     /// Returns the credentials of the options, or else those of the context. Only user and password

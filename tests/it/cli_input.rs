@@ -56,6 +56,12 @@ async fn what_is_typed_wrong_is_told_in_its_own_words() {
             "--tag: ",
         ),
         (&["list", "--shard", "A"], 2, "--shard: "),
+        (
+            &["list", "--tls-ca", "/nowhere"],
+            2,
+            "--tls-ca: there is no file",
+        ),
+        (&["list", "--tls-required"], 8, "does not offer TLS"),
         (&["list", "--prefix", "a b"], 2, "--prefix: "),
         (&["get", "otpauth://totp/x?secret=HUSH", "a"], 2, "otp add"),
     ] {

@@ -368,6 +368,9 @@ async fn items_are_moved_and_looked_up() {
 
     let after = ["move", "text", "one", "--after", "text", "two"];
     let moved = alice.succeeds(&after).await;
+    let absent = ["move", "text", "one", "--after", "text", "absent"];
+    let refused = alice.fails(&absent, 3).await;
+    assert!(refused.contains("text absent: "), "{refused}");
     assert!(
         moved.starts_with("moved text one after text two"),
         "{moved}"

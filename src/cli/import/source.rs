@@ -53,9 +53,11 @@ impl Source {
         let format = format
             .or_else(|| Format::recognise(&content))
             .ok_or_else(|| {
-                CommandError::usage(format!(
-                    "{name}: the format is not recognised: give --format"
-                ))
+                let why = match std::str::from_utf8(&content) {
+                    Ok(_) => "the format is not recognised: give --format",
+                    Err(_) => "neither a picture nor UTF-8 text",
+                };
+                CommandError::usage(format!("{name}: {why}"))
             })?;
         if is_file && format.holds_secrets() {
             check_private(path)?;
