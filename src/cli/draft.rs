@@ -63,10 +63,7 @@ impl Draft {
         run_editor(&self.file)?;
         let written = fs::read_to_string(&self.file).context("the draft cannot be read")?;
 
-        let mut written = written.as_str();
-        while let Some(line) = remark.iter().find(|line| written.starts_with(*line)) {
-            written = &written[line.len()..];
-        }
+        let written = without_remark(&written, remark.len());
         Ok(match written.strip_suffix('\n') {
             Some(line) if !text.ends_with('\n') => line.to_owned(),
             _ => written.to_owned(),
@@ -89,9 +86,18 @@ impl Draft {
 }
 
 /// Returns the text of a draft that was kept, without the remark.
-pub(super) fn without_remark(text: &str) -> &str {
+pub(super) fn without_any_remark(text: &str) -> &str {
+    without_remark(text, usize::MAX)
+}
+
+/// Returns the text below a remark of so many lines. A person may have changed or removed some of
+/// them.
+fn without_remark(text: &str, lines: usize) -> &str {
     let mut text = text;
-    while text.starts_with(REMARK) {
+    for _ in 0..lines {
+        if !text.starts_with(REMARK) {
+            break;
+        }
         text = text.split_once('\n').map_or("", |(_, below)| below);
     }
 
@@ -126,8 +132,15 @@ mod tests {
     fn only_remarks_at_the_top_are_dropped() {
         let text = format!("{REMARK}one\n{REMARK}two\n# milk\n{REMARK}three\n");
 
-        assert_eq!(without_remark(&text), format!("# milk\n{REMARK}three\n"));
-        assert_eq!(without_remark(REMARK), "");
+        let below = format!("# milk\n{REMARK}three\n");
+        assert_eq!(without_remark(&text, 2), below);
+        assert_eq!(without_any_remark(&text), below);
+        assert_eq!(
+            without_remark(&text, 1),
+            &text[text.find('\n').expect("a line") + 1..]
+        );
+        assert_eq!(without_remark(&text, 0), text);
+        assert_eq!(without_any_remark(REMARK), "");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `gofavorites edit`: opens an item in an editor, and stores what was written.
 
 use super::client::Connection;
-use super::draft::{Draft, without_remark};
+use super::draft::{Draft, without_any_remark};
 use super::failed::{CommandError, is_in_doubt, refusal};
 use super::item_name::ItemName;
 use super::output::{kept, note, print, summary, visible};
@@ -50,7 +50,7 @@ impl Edit {
             Some(file) => {
                 let kept = std::fs::read_to_string(file)
                     .with_context(|| format!("{} cannot be read", file.display()))?;
-                without_remark(&kept).to_owned()
+                without_any_remark(&kept).to_owned()
             }
             None => before.clone(),
         };

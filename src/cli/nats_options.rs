@@ -11,9 +11,6 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The environment variable that names the NATS server.
-const URL: &str = "GOFAVORITES_URL";
-
 /// The NATS server, and how the command logs in.
 #[derive(Args, Clone)]
 #[command(next_help_heading = CONNECTION)]
@@ -22,7 +19,7 @@ pub(super) struct NatsOptions {
     #[arg(
         long,
         hide_short_help = true,
-        env = URL,
+        env = "GOFAVORITES_URL",
         hide_env_values = true
     )]
     url: Option<String>,
@@ -143,7 +140,9 @@ impl NatsOptions {
     fn url_source(&self) -> &'static str {
         match text(self.url.as_ref()) {
             None => "the context",
-            Some(url) if std::env::var(URL).is_ok_and(|set| set == url) => URL,
+            Some(url) if std::env::var("GOFAVORITES_URL").is_ok_and(|set| set == url) => {
+                "GOFAVORITES_URL"
+            }
             Some(_) => "--url",
         }
     }
