@@ -666,7 +666,7 @@ async fn owners_not_seen_for_some_days_are_evicted() {
 
     let (code, text) = evict("30d", &[]).await;
     assert_eq!(code, 0, "{text}");
-    assert!(text.starts_with("2 owners un-hosted"), "{text}");
+    assert!(text.starts_with("2 owners evicted"), "{text}");
     assert_eq!(world.query("a", "select count(*) from owner"), "1");
 
     let (today, _) = evict("0d", &[]).await;
