@@ -299,24 +299,18 @@ impl Client {
 
         match error.refusal() {
             Some(refused) if has_no_token && refused.is(Code::Unauthenticated) => {
-                CommandError::refused(&Refused {
-                    message: "no token: give --token, set GOFAVORITES_TOKEN, or name a --context"
-                        .to_owned(),
-                    ..refused.clone()
-                })
+                let message = "no token: give --token, set GOFAVORITES_TOKEN, or name a --context";
+                CommandError::refused_saying(refused, message)
             }
             Some(refused) if refused.is(Code::NotFound) => {
                 let message = match missing(refused, operation, body) {
                     Some(item) => format!("{item}: {}", refused.message),
                     None => refused.message.clone(),
                 };
-                CommandError::refused(&Refused {
-                    message,
-                    ..refused.clone()
-                })
+                CommandError::refused_saying(refused, message)
             }
             Some(refused) if !self.is_in_words_of_the_wire && operation != Operation::Batch => {
-                CommandError::refused(&in_flags(refused, body))
+                CommandError::refused_saying(refused, in_flags(refused, body))
             }
             _ => CommandError::from(error),
         }

@@ -27,6 +27,9 @@ const TIME_LIMIT: Duration = Duration::from_millis(700);
 
 /// Proposes completions and ends the process, if a completion script has called it.
 pub fn complete() {
+    if std::env::var_os(VARIABLE).is_none() {
+        return;
+    }
     let arguments = std::env::args_os().collect();
     let directory = std::env::current_dir().ok();
 

@@ -4,7 +4,7 @@ use super::Cli;
 use super::arguments::{find_command, in_order};
 use super::client::Connection;
 use super::context_file::ContextFile;
-use super::contexts::{FIELDS, Place, is_path, is_secret, without_user};
+use super::contexts::{CREDENTIALS, FIELDS, Place, is_path, is_secret, without_user};
 use super::failed::CommandError;
 use super::output::{Column, Output, Table, note, print, visible};
 use super::precedence::{self, named_command};
@@ -270,9 +270,7 @@ impl Ls {
 fn is_in_force(field: &str, credentials: &Place, has_token: bool) -> bool {
     match field {
         "token" | "token_file" => !has_token,
-        "user" | "password" | "password_file" | "nats_token_file" | "nkey_file" | "creds" => {
-            credentials.values().contains_key(field)
-        }
+        _ if CREDENTIALS.contains(&field) => credentials.values().contains_key(field),
         _ => true,
     }
 }

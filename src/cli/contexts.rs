@@ -10,6 +10,17 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// The fields with which one logs in at NATS: the user, the two forms of its password, and three
+/// other ways.
+pub(super) const CREDENTIALS: [&str; 6] = [
+    "user",
+    "password",
+    "password_file",
+    "nats_token_file",
+    "nkey_file",
+    "creds",
+];
+
 /// The fields of a context. The options of the same names give the same values.
 pub(super) const FIELDS: [&str; 16] = [
     "url",

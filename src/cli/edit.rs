@@ -2,7 +2,7 @@
 
 use super::client::Connection;
 use super::draft::{Draft, without_any_remark};
-use super::failed::{CommandError, is_in_doubt, refusal};
+use super::failed::{CommandError, is_in_doubt, is_refused_with};
 use super::item_name::ItemName;
 use super::output::{kept, note, print, summary, visible};
 use crate::telemetry::error_chain;
@@ -191,10 +191,6 @@ impl Edit {
 
         Ok(fields)
     }
-}
-
-fn is_refused_with(error: &anyhow::Error, code: Code) -> bool {
-    refusal(error).is_some_and(|refused| refused.is(code))
 }
 
 /// Names the file with what was written, if there is one, and returns the error. It is not part of

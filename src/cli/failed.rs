@@ -84,6 +84,14 @@ impl CommandError {
         Self::new(1, format!("{failed} of {entries} entries failed"))
     }
 
+    /// The service refused the request, and this says it better than its message.
+    pub(super) fn refused_saying(refused: &Refused, message: impl Into<String>) -> Self {
+        Self::refused(&Refused {
+            message: message.into(),
+            ..refused.clone()
+        })
+    }
+
     /// The service refused the request.
     pub(super) fn refused(refused: &Refused) -> Self {
         let code = &refused.code;
@@ -164,6 +172,11 @@ fn in_words(time: Duration) -> String {
     }
 }
 
+/// Returns whether the service refused with that code.
+pub(super) fn is_refused_with(error: &anyhow::Error, code: Code) -> bool {
+    refusal(error).is_some_and(|refused| refused.is(code))
+}
+
 /// The service's refusal, if the error is one.
 pub(super) fn refusal(error: &anyhow::Error) -> Option<&Refused> {
     error.downcast_ref::<CommandError>()?.refusal()
@@ -178,13 +191,11 @@ pub(super) fn of_operation(
     let named = refusal(&error).and_then(|refused| {
         let operation = refused.details.get("op")?.as_u64()?;
         let name = name(usize::try_from(operation).ok()?)?;
-        Some(Refused {
-            message: format!("{name}: {}; nothing was done", refused.message),
-            ..refused.clone()
-        })
+        let message = format!("{name}: {}; nothing was done", refused.message);
+        Some(CommandError::refused_saying(refused, message))
     });
 
-    named.map_or(error, |refused| CommandError::refused(&refused).into())
+    named.map_or(error, Into::into)
 }
 
 /// Returns whether a write may have been stored.

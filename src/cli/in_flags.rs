@@ -35,13 +35,9 @@ const NAMES: [(&str, &str); 4] = [
     ("Nats-Msg-Id", "--request-id"),
 ];
 
-/// Returns the refusal with a message that names options and arguments.
-pub(super) fn in_flags(refused: &Refused, body: &Value) -> Refused {
-    let field = refused
-        .details
-        .get("field")
-        .and_then(|field| field.as_str());
-    let message = match field.and_then(|field| {
+/// Returns the message of a refusal, with options and arguments.
+pub(super) fn in_flags(refused: &Refused, body: &Value) -> String {
+    let message = match refused.field().and_then(|field| {
         let reason = refused.message.strip_prefix(field)?.strip_prefix(": ")?;
         Some((field, reason))
     }) {
@@ -58,10 +54,7 @@ pub(super) fn in_flags(refused: &Refused, body: &Value) -> Refused {
         None => refused.message.clone(),
     };
 
-    Refused {
-        message: with_names(&message),
-        ..refused.clone()
-    }
+    with_names(&message)
 }
 
 /// Returns what a person gives where a request has a field.
@@ -107,7 +100,7 @@ mod tests {
             json!({"code": "bad_request", "status": 400, "message": message, "details": details});
 
         let body = json!({"kind": "text"});
-        in_flags(&serde_json::from_value(error).expect("a refusal"), &body).message
+        in_flags(&serde_json::from_value(error).expect("a refusal"), &body)
     }
 
     #[test]

@@ -4,21 +4,12 @@
 
 use super::arguments::CONNECTION;
 use super::client::Connection;
+use super::contexts::CREDENTIALS;
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command, Error, FromArgMatches as _};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-
-/// The ways to log in at NATS, of which one is used.
-const CREDENTIALS: [&str; 6] = [
-    "user",
-    "password",
-    "password_file",
-    "nats_token_file",
-    "nkey_file",
-    "creds",
-];
 
 /// Reads the arguments, without what the environment gives and something else replaces.
 pub(super) fn read(program: &Command, arguments: &[OsString]) -> Result<ArgMatches, Error> {
@@ -122,34 +113,21 @@ mod tests {
 
     #[test]
     fn what_is_given_replaces_its_like() {
+        let credentials = [
+            "creds",
+            "nats_token_file",
+            "nkey_file",
+            "password",
+            "password_file",
+            "user",
+        ];
+
         for (arguments, context, replaced) in [
             ("", &[][..], &[][..]),
             ("--token-file x", &[], &["token"]),
             ("--user x", &[], &["creds", "nats_token_file", "nkey_file"]),
-            (
-                "--creds x",
-                &[],
-                &[
-                    "creds",
-                    "nats_token_file",
-                    "nkey_file",
-                    "password",
-                    "password_file",
-                    "user",
-                ],
-            ),
-            (
-                "--url nats://u:p@x",
-                &[],
-                &[
-                    "creds",
-                    "nats_token_file",
-                    "nkey_file",
-                    "password",
-                    "password_file",
-                    "user",
-                ],
-            ),
+            ("--creds x", &[], &credentials[..]),
+            ("--url nats://u:p@x", &[], &credentials[..]),
             ("--url nats://x", &[], &[]),
             (
                 "",

@@ -2,7 +2,7 @@
 
 use super::client::{Client, Connection};
 use super::closed_list::ClosedList;
-use super::failed::{CommandError, refusal};
+use super::failed::{CommandError, is_refused_with};
 use super::label_changes::LabelChanges;
 use super::output::{Output, note};
 use super::secret_input::{is_uri, misplaced};
@@ -86,7 +86,9 @@ impl Put {
         let client = self.connection.open().await?;
         for _ in 1..TRIES_MAX {
             match self.change(&client, &id, data.clone()).await {
-                Err(error) if self.if_version.is_none() && is(&error, Code::VersionConflict) => {}
+                Err(error)
+                    if self.if_version.is_none()
+                        && is_refused_with(&error, Code::VersionConflict) => {}
                 changed => return changed,
             }
         }
@@ -98,7 +100,9 @@ impl Put {
     async fn change(&self, client: &Client, id: &str, data: Option<Value>) -> anyhow::Result<()> {
         let key = json!({"kind": self.kind, "id": id, "consistency": "strong"});
         let present = match client.ask(Operation::Get, &key).await {
-            Err(error) if is(&error, Code::NotFound) => json!({"item": {"version": 0}}),
+            Err(error) if is_refused_with(&error, Code::NotFound) => {
+                json!({"item": {"version": 0}})
+            }
             reply => reply?,
         };
 
@@ -236,11 +240,6 @@ fn has_all(item: &Value, body: &Value) -> bool {
     let is_there = |name: &str| body.get(name).is_none_or(|value| item[name] == *value);
 
     ["data", "tags", "meta"].into_iter().all(is_there)
-}
-
-/// Returns whether the service refused with that code.
-fn is(error: &anyhow::Error, code: Code) -> bool {
-    refusal(error).is_some_and(|refused| refused.is(code))
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use super::failed::{CommandError, refusal};
 use super::labels::Labels;
 use super::output::Output;
 use super::secret_input::SecretInput;
-use crate::client::Refused;
 use crate::wire::{Code, Operation};
 use clap::Args;
 use serde_json::{Value, json};
@@ -64,13 +63,9 @@ impl SecretPut {
 
         let reply = reply.map_err(|error| match refusal(&error) {
             Some(refused) if refused.is(Code::VersionConflict) && body["if_version"] == 0 => {
-                CommandError::refused(&Refused {
-                    message: "there is an item of this id already: --replace puts the new one in \
-                              its place"
-                        .to_owned(),
-                    ..refused.clone()
-                })
-                .into()
+                let message = "there is an item of this id already: --replace puts the new one in \
+                               its place";
+                CommandError::refused_saying(refused, message).into()
             }
             _ => error,
         })?;

@@ -3,23 +3,13 @@
 
 use crate::cli::{Outcome, Person};
 use crate::harness::{World, isin, with_user_in};
+use crate::shell::{COMPLETE, path};
 use futures::StreamExt as _;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
-
-/// Calls the completion function as bash does.
-const COMPLETE: &str = r#"
-source <(gofavorites completions bash)
-COMP_WORDS=("$@")
-COMP_CWORD=$(($# - 1))
-function=$(complete -p gofavorites | sed -n 's/.* -F \([^ ]*\) .*/\1/p')
-"$function" gofavorites "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
-echo "${COMPREPLY[@]}"
-"#;
 
 /// Goal: an error names options and arguments, and no request is sent if the client knows better.
 #[tokio::test(flavor = "multi_thread")]
@@ -393,10 +383,11 @@ async fn an_edit_loses_nothing() {
     );
 }
 
+/// The completion script, in the home of a person.
+const SCRIPT: &str = "completions.bash";
+
 /// Returns what bash proposes for the last of these words.
 fn propose(alice: &Person, words: &[&str]) -> String {
-    let program = Path::new(env!("CARGO_BIN_EXE_gofavorites"));
-    let path = program.parent().expect("a directory").display();
     let script = ["--norc", "-c", COMPLETE, "bash", "gofavorites"];
     let command = alice.connected(&[]);
     let mut bash = std::process::Command::new("bash");
@@ -404,7 +395,8 @@ fn propose(alice: &Person, words: &[&str]) -> String {
     for (name, value) in command.as_std().get_envs() {
         bash.env(name, value.expect("set"));
     }
-    bash.env("PATH", format!("{path}:/usr/bin:/bin"));
+    bash.env("SCRIPT", alice.home.join(SCRIPT))
+        .env("PATH", path());
 
     let output = bash.output().expect("bash");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -419,6 +411,8 @@ async fn a_shell_proposes_what_there_is() {
     let world = World::start().await;
     let worker = world.worker("a").await;
     let alice = Person::new(&world, &world.caller("alice").await);
+    let script = alice.succeeds(&["completions", "bash"]).await;
+    fs::write(alice.home.join(SCRIPT), script).expect("written");
     for id in ["shopping", "shows", "ideas", "sh$(touch x)"] {
         alice
             .succeeds(&["put", "text", id, "--text", "x", "--tag", "todo"])

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 /// Calls the completion function as bash does, with the words of a command line of which the last
 /// one is to be completed.
-const COMPLETE: &str = r#"
+pub(crate) const COMPLETE: &str = r#"
 . "$SCRIPT"
 COMP_WORDS=("$@")
 COMP_CWORD=$(($# - 1))
@@ -41,7 +41,7 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// Returns a search path that has the program, which the scripts call.
-fn path() -> String {
+pub(crate) fn path() -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_gofavorites"));
     let directory = program.parent().expect("a directory");
 

@@ -20,10 +20,10 @@ pub(super) struct Status {
 
 impl Status {
     pub fn run(&self, state: &Path) -> anyhow::Result<()> {
+        self.output.refuse_ids()?;
         let platform = RunningPlatform::find(state)?;
         let parts = status::parts(&platform)?;
 
-        self.output.refuse_ids()?;
         let described = status::to_json(&platform, &parts);
         self.output
             .print(&described, |screen| table(&parts).format(screen))

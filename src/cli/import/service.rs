@@ -1,7 +1,7 @@
 //! What an import asks the service for: its limits, the items that are there, and writes.
 
 use crate::cli::client::{Client, Connection};
-use crate::cli::failed::refusal;
+use crate::cli::failed::{is_refused_with, refusal};
 use crate::client::Refused;
 use crate::domain::ItemLimits;
 use crate::wire::{Code, Operation};
@@ -65,10 +65,7 @@ impl Service {
                     at += count;
                 }
                 // The reply would not fit.
-                Err(error)
-                    if count > 1
-                        && refusal(&error).is_some_and(|refused| refused.is(Code::TooLarge)) =>
-                {
+                Err(error) if count > 1 && is_refused_with(&error, Code::TooLarge) => {
                     count /= 2;
                 }
                 Err(error) => return Err(error),
@@ -131,9 +128,7 @@ impl Service {
 fn revealed(reply: anyhow::Result<Value>) -> anyhow::Result<Value> {
     match reply {
         Ok(mut reply) => Ok(reply["item"].take()),
-        Err(error) if refusal(&error).is_some_and(|refused| refused.is(Code::NotFound)) => {
-            Ok(Value::Null)
-        }
+        Err(error) if is_refused_with(&error, Code::NotFound) => Ok(Value::Null),
         Err(error) => Err(error),
     }
 }
