@@ -4,10 +4,11 @@ PROGRAM = target/debug/gofavorites
 ARGS =
 SOAK_S = 600
 HISTORIES = 200
+FUZZ_S = 15
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help run demo test soak linearizability fuzz nightly lint doc spelling deploy-check contract contract-check fmt sqlx image compose dist
+.PHONY: help run demo test soak hostile slow-link linearizability runbooks fuzz nightly lint doc book spelling deploy-check contract contract-check settings fmt sqlx image compose dist
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,17 +34,32 @@ compose: ## Run docker-compose.yml, play the tour on it, and kill parts of it: n
 soak: ## Inject random faults for SOAK_S seconds (600) while everything is checked
 	SOAK_S=$(SOAK_S) cargo test --locked --test it -- --ignored --nocapture soak
 
+hostile: ## Measure what ordinary callers notice of ten owners at their limits, and the worker's memory, with the shipped build
+	cargo build --locked --release
+	HOSTILE_PROGRAM=$${CARGO_TARGET_DIR:-target}/release/gofavorites cargo test --locked --test it -- --ignored --nocapture ten_hostile_owners
+
+slow-link: ## Let a shard catch up behind a link of 1 Mbit/s and 200 ms while callers load it
+	cargo test --locked --test it -- --ignored --nocapture slow_link
+
 linearizability: ## Check that HISTORIES histories (200) of concurrent clients under faults are linearizable
 	HISTORIES=$(HISTORIES) cargo test --locked --test it -- --ignored --nocapture linearizability
 
-fuzz: ## Give the reader of the callers' connection a million inputs
-	cargo test --locked --lib -- --ignored fuzz_the_decoder
+runbooks: ## Play each runbook of docs/runbooks.md on real servers, and print how long it took
+	@mkdir -p target
+	@RUST_TEST_THREADS=1 cargo test --locked --test it -- --ignored --nocapture runbook_ >target/runbooks.log 2>&1; \
+	  code=$$?; grep -E '^runbook: |^test result' target/runbooks.log; [ $$code = 0 ] || tail -n 60 target/runbooks.log; exit $$code
 
-nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, 1,000 histories, two builds compared, the containers
+fuzz: ## Fuzz each reader of foreign bytes for FUZZ_S seconds (15), guided by coverage
+	.ci/fuzz $(FUZZ_S)
+
+nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, hostile owners, a slow link, 1,000 histories, the runbooks, two builds compared, the containers
 	THOROUGH=1 .ci/busy $(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory soak
+	$(MAKE) --no-print-directory hostile
+	$(MAKE) --no-print-directory slow-link
 	$(MAKE) --no-print-directory linearizability HISTORIES=1000
-	$(MAKE) --no-print-directory fuzz
+	$(MAKE) --no-print-directory runbooks
+	$(MAKE) --no-print-directory fuzz FUZZ_S=60
 	$(MAKE) --no-print-directory compose
 	.ci/dist --twice
 
@@ -60,10 +76,13 @@ lint: ## Check format and lints: of everything, of the shipped program, and of t
 doc: ## Build the documentation of the code, warnings denied
 	RUSTDOCFLAGS='--deny warnings' cargo doc --locked --no-deps --document-private-items
 
+book: ## Build the documents as a book in target/book, and check its links
+	.ci/book
+
 spelling: ## Check the spelling of everything, with the project's own dictionary
 	.ci/spelling
 
-deploy-check: ## Check the manifests for Kubernetes and the systemd units in deploy/
+deploy-check: ## Check the manifests, the units and the alerts in deploy/, and the metrics of a platform
 	.ci/deploy
 
 contract: ## Write nats/asyncapi.yaml, after a change of an operation or a schema
@@ -72,6 +91,9 @@ contract: ## Write nats/asyncapi.yaml, after a change of an operation or a schem
 
 contract-check: ## Check nats/asyncapi.yaml with the public AsyncAPI parser
 	.ci/contract
+
+settings: ## Write the tables of docs/settings.md, after a change of a setting or of its comment
+	UPDATE_SETTINGS=1 cargo test --locked --lib settings_page
 
 fmt: ## Format the code
 	cargo fmt

@@ -28,8 +28,11 @@ SECRETS = {
     "init": {"gofavorites-nats-init", "gofavorites-keys"},
     "maintain": {"gofavorites-nats-maintain", "gofavorites-keys"},
     "backup": {"gofavorites-nats-backup", "gofavorites-keys"},
+    "metrics": {"gofavorites-nats-operator"},
 }
 WITH_POSTGRES = {"worker", "init"}
+# A client of the workers, which has no settings of a worker.
+WITHOUT_SETTINGS = {"metrics"}
 # The credentials that each unit may load.
 KEYS = {"identity", "encryption"}
 CREDENTIALS = {
@@ -37,6 +40,7 @@ CREDENTIALS = {
     "gofavorites-init.service": {"init.password", "postgres.url"} | KEYS,
     "gofavorites-maintain.service": {"maintain.password"} | KEYS,
     "gofavorites-backup.service": {"backup.password"} | KEYS,
+    "gofavorites-metrics.service": {"operator.password"},
 }
 # A stop takes worker.grace_ms twice, and 5 seconds in between.
 FLUSH_S = 5
@@ -98,8 +102,10 @@ def run_kubectl(name, words, pairs, keys):
 def check_pod(where, document, created, generated):
     spec, labels = pod_spec(document)
     kind = labels.get("app.kubernetes.io/component")
-    [container] = spec["containers"]
-    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    # Others in the pod read what the program writes.
+    container, *others = spec["containers"]
+    volume_of = {volume["name"]: volume for volume in spec["volumes"]}
+    volumes = dict(volume_of)
 
     # What stands at each path of the container.
     files = {}
@@ -111,7 +117,7 @@ def check_pod(where, document, created, generated):
             continue
         if "subPath" in mount:
             report(where, f"{mount['name']}: a subPath is never updated")
-        if "persistentVolumeClaim" in volume:
+        if volume.keys() & {"persistentVolumeClaim", "emptyDir"}:
             continue
         if "secret" in volume:
             name = volume["secret"]["secretName"]
@@ -130,9 +136,13 @@ def check_pod(where, document, created, generated):
         report(where, f"the volume {name} is not mounted")
 
     check_secrets(where, kind, labels, seen)
-    check_security(where, spec, container)
+    for each in (container, *others):
+        check_security(where, spec, each)
+    for other in others:
+        if other.get("env") or any("emptyDir" not in volume_of[mount["name"]] for mount in other["volumeMounts"]):
+            report(where, f"{other['name']} sees more than what the program writes")
     settings = check_environment(where, container, files, generated)
-    if "/etc/gofavorites/settings.toml" not in container["args"]:
+    if kind not in WITHOUT_SETTINGS and "/etc/gofavorites/settings.toml" not in container["args"]:
         report(where, "its arguments do not name the settings")
     return kind, spec, container, files, settings
 
@@ -290,6 +300,9 @@ def check_kubernetes(directory, program):
         }
         kind, spec, container, files, environment = check_pod(where, document, created, generated)
         kinds.add(kind)
+        if kind in WITHOUT_SETTINGS:
+            check_client_names(where, container)
+            continue
         text = toml if bare else next(
             other["data"]["settings.toml"] for name, other in rendered
             if name == file and other["kind"] == "ConfigMap" and "settings.toml" in other["data"])
@@ -347,7 +360,7 @@ def check_systemd(program):
             if int(re.search(r"^TimeoutStopSec=(\d+)s$", unit, re.MULTILINE)[1]) <= 2 * grace_s + FLUSH_S:
                 report(name, "TimeoutStopSec does not cover a stop")
         environment = {variable: value.replace("%l-%i", "host-1") for variable, value in environment.items()}
-        if program:
+        if program and "--config" in unit:
             run_program(program, name, text, environment)
     return len(units)
 
