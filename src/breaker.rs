@@ -37,6 +37,7 @@ struct State {
     /// Wakes the probe.
     doubted: Notify,
     times_opened: AtomicU64,
+    times_closed: AtomicU64,
     calls_in_flight: AtomicUsize,
     calls_answered: AtomicU64,
 }
@@ -61,6 +62,7 @@ impl Breaker {
             open: watch::Sender::new(false),
             doubted: Notify::new(),
             times_opened: AtomicU64::new(0),
+            times_closed: AtomicU64::new(0),
             calls_in_flight: AtomicUsize::new(0),
             calls_answered: AtomicU64::new(0),
         });
@@ -97,6 +99,11 @@ impl Breaker {
     /// Returns how often the breaker has opened.
     pub fn opened(&self) -> u64 {
         self.shared.times_opened.load(Ordering::Relaxed)
+    }
+
+    /// Returns how often the breaker has closed again: how many outages have ended.
+    pub fn recovered(&self) -> u64 {
+        self.shared.times_closed.load(Ordering::Relaxed)
     }
 
     /// Waits until the breaker is closed.
@@ -182,6 +189,7 @@ impl State {
                 self.dependency
             );
         } else {
+            self.times_closed.fetch_add(1, Ordering::Relaxed);
             info!("circuit closed: {} answers again", self.dependency);
         }
     }
@@ -260,6 +268,7 @@ mod tests {
         breaker.closed().await;
 
         assert!(started.elapsed() <= PROBE_PAUSE);
+        assert_eq!(breaker.recovered(), 1);
         assert!(breaker.admit().is_some());
     }
 

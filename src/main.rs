@@ -1,9 +1,11 @@
 //! The program: reads its arguments, runs the command, and ends with its exit code.
 
 use gofavorites::cli::{Cli, complete};
+use gofavorites::telemetry::LastLines;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let _last_lines = LastLines;
     complete();
     let cli = Cli::read();
 

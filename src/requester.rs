@@ -12,10 +12,15 @@ use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+
+/// How long a request waits for a connection that was lost: most are back within milliseconds.
+const RECONNECT_WAIT: Duration = Duration::from_millis(100);
+const RECONNECT_LOOK: Duration = Duration::from_millis(5);
 
 /// The calls that wait for replies, by their ids.
 type PendingCalls = Arc<Mutex<HashMap<u64, mpsc::UnboundedSender<Message>>>>;
@@ -106,6 +111,29 @@ impl Requester {
         self.channel().is_connected()
     }
 
+    /// Returns the client once its connection is up. A connection that was just lost is usually made
+    /// again at once, so the call waits a moment for that.
+    pub async fn connected(&self, deadline: Instant) -> Result<Client, CallError> {
+        let channel = self.wait_until_connected(deadline).await?;
+
+        Ok(channel.client.clone())
+    }
+
+    async fn wait_until_connected(&self, deadline: Instant) -> Result<Arc<Channel>, CallError> {
+        let until = deadline.min(Instant::now() + RECONNECT_WAIT);
+
+        loop {
+            let channel = self.channel();
+            if channel.is_connected() {
+                return Ok(channel);
+            }
+            if Instant::now() >= until {
+                return Err(CallError::NotConnected);
+            }
+            sleep(RECONNECT_LOOK).await;
+        }
+    }
+
     /// Waits until the client's task has ended.
     pub async fn ended(&self) {
         self.channel().ended.cancelled().await;
@@ -113,8 +141,9 @@ impl Requester {
 
     /// Sends a request. Its replies arrive at the returned [`Call`].
     ///
-    /// Fails at once while the connection is down. Otherwise the client would queue the request,
-    /// and the request could arrive long after the caller has received an error.
+    /// Fails while the connection is down, see [`connected`](Self::connected). Otherwise the client
+    /// would queue the request, and the request could arrive long after the caller has received an
+    /// error.
     pub async fn send(
         &self,
         subject: String,
@@ -122,10 +151,7 @@ impl Requester {
         payload: Bytes,
         deadline: Instant,
     ) -> Result<Call, CallError> {
-        let channel = self.channel();
-        if !channel.is_connected() {
-            return Err(CallError::NotConnected);
-        }
+        let channel = self.wait_until_connected(deadline).await?;
 
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, replies) = mpsc::unbounded_channel();

@@ -6,16 +6,17 @@ use crate::front::{
     Front, HeaderBlock, InvalidSubject, Message, PublishError, RawSubject, Subscription,
 };
 use crate::handler::{Failure, Request, Service};
+use crate::owners::{Account, Cost};
 use crate::wire::{
-    BodyLimits, Code, Encoding, Operation, Ordered, Refusal, ReplyError, ReplyHeaders, ReplyWall,
-    RequestHeaders, Scope, Subjects, decode, encode, encoding_asked, error_headers, reply_headers,
+    Code, Encoding, Operation, Ordered, Refusal, ReplyError, ReplyHeaders, ReplyWall,
+    RequestHeaders, Scope, Subjects, encode, encoding_asked, error_headers, reply_headers,
 };
 use futures::FutureExt as _;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -215,15 +216,19 @@ impl Dispatcher {
             trace_id = tracing::field::Empty,
         );
 
+        let account = Arc::default();
         let (encoding, answer) = self
-            .decide(operation, message, arrived, &span)
+            .decide(operation, message, arrived, &span, &account)
             .instrument(span.clone())
             .await;
 
         if let Err(Failure::Internal(error)) = &answer {
             span.in_scope(|| error!(error = format!("{error:#}"), "a request failed"));
         }
-        let refused = self.reply(&reply, operation, answer, encoding, &id).await;
+        let (refused, bytes) = self.reply(&reply, operation, answer, encoding, &id).await;
+        if let Some(account) = account.get() {
+            account.charge(Cost::of_reply(bytes));
+        }
 
         let took = arrived.elapsed();
         if let Some(operation) = operation {
@@ -243,6 +248,7 @@ impl Dispatcher {
         message: Message,
         arrived: Instant,
         span: &Span,
+        account: &Arc<OnceLock<Account>>,
     ) -> (Encoding, Result<Value, Failure>) {
         // Only servers write a status.
         let readable = message.headers.as_ref().ok();
@@ -261,7 +267,7 @@ impl Dispatcher {
         }
 
         let encoding = headers.encoding;
-        let handled = AssertUnwindSafe(self.operate(operation, headers, message, arrived))
+        let handled = AssertUnwindSafe(self.operate(operation, headers, message, arrived, account))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(Failure::Internal(anyhow::anyhow!("the operation panicked"))));
@@ -274,6 +280,7 @@ impl Dispatcher {
         headers: RequestHeaders,
         message: Message,
         arrived: Instant,
+        account: &Arc<OnceLock<Account>>,
     ) -> Result<Value, Failure> {
         let limits = self.service.limits.current();
         let operation = operation.ok_or_else(|| {
@@ -297,11 +304,8 @@ impl Dispatcher {
         if length > limits.request_bytes {
             return Err(Refusal::body_too_large(length, limits.request_bytes).into());
         }
-        let body_limits = BodyLimits {
-            nesting: limits.nesting,
-        };
-        let body = decode(&message.payload, headers.encoding, &body_limits)?;
-        // Not held while the operation waits: its parts are in `headers` and `body` by now.
+        let body = message.payload.clone();
+        // The headers have the token, and are not held while the operation waits.
         drop(message);
 
         // In a box, because the compiler cannot handle a future as deeply nested as a request's.
@@ -310,12 +314,13 @@ impl Dispatcher {
             headers,
             body,
             deadline,
+            account: account.clone(),
         };
         Box::pin(self.service.handle(request)).await
     }
 
     /// Sends the reply, or a smaller one if the server would not take it. Returns the code if it is
-    /// a refusal.
+    /// a refusal, and the bytes of its body.
     async fn reply(
         &self,
         subject: &str,
@@ -323,7 +328,7 @@ impl Dispatcher {
         answer: Result<Value, Failure>,
         encoding: Encoding,
         id: &str,
-    ) -> Option<Code> {
+    ) -> (Option<Code>, usize) {
         let capacity = self.service.limits.reply_capacity();
         let reply = match &answer {
             Ok(body) => Reply::done(body, encoding, id),
@@ -332,7 +337,7 @@ impl Dispatcher {
         let used = reply.body.len();
         let refused = reply.refused;
         if used <= capacity && self.send(subject, reply).await.is_ok() {
-            return refused;
+            return (refused, used);
         }
 
         // The connection knows a smaller `max_payload` a moment before the limits in force do.
@@ -340,10 +345,11 @@ impl Dispatcher {
         let smaller = smaller_answer(answer, operation, id, (used, capacity));
         let reply = Reply::refused(&smaller, encoding, id);
         let refused = reply.refused;
+        let used = reply.body.len();
         if self.send(subject, reply).await.is_err() {
             warn!("cannot send a reply: the NATS server's max_payload is too small for any");
         }
-        refused
+        (refused, used)
     }
 
     /// Sends a reply.

@@ -47,6 +47,10 @@ impl Echo {
         let mut messages = front.subscribe(&inbox, None)?;
 
         Ok(async move {
+            // A message may overtake a subscription that was made before it. The first one must not:
+            // it would not come back.
+            let _ = timeout(ECHO_TIMEOUT, front.flush()).await;
+
             loop {
                 let connections = front.state().borrow().connections;
                 let has_arrived = send_and_receive(&front, &inbox, &mut messages).await;

@@ -4,18 +4,29 @@
 use super::connect::ConnectionEvents;
 use super::connections::WorkerEvents;
 use super::echo::Echo;
+use super::process_use::ProcessUse;
 use super::settings_status::SettingsStatus;
+use super::since::{Beginnings, Reason};
 use super::stats::Counters;
 use crate::breaker::Breaker;
+use crate::domain::Timestamp;
 use crate::handler::Service;
+use crate::shard::Refusal;
+use crate::telemetry;
+use crate::truth::{AccountFill, BucketFill};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::sleep;
 
 /// How long the projection may be behind without a step before the worker counts as degraded.
 const STALL_MAX: Duration = Duration::from_secs(2);
+/// How often a worker looks at its own health, to know since when it lacks something.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// From how full on the bucket makes a worker degraded.
+const FILL_WARNING_PERCENT: u64 = 80;
 
 /// The sources of a worker's health and statistics.
 #[derive(Clone)]
@@ -26,6 +37,7 @@ pub(super) struct Health {
     pub echo: Echo,
     pub permits: Arc<Semaphore>,
     pub settings: SettingsStatus,
+    pub beginnings: Beginnings,
     /// The prefix of the subjects of requests.
     pub prefix: String,
 }
@@ -43,7 +55,7 @@ impl Health {
     }
 
     /// Returns the worker's state in one word.
-    fn state(&self, reasons: &[Value]) -> &'static str {
+    fn state(&self, reasons: &[Reason]) -> &'static str {
         if !self.hears_requests() {
             "unhealthy"
         } else if reasons.is_empty() {
@@ -53,11 +65,19 @@ impl Health {
         }
     }
 
+    /// Keeps track of since when the worker lacks something, also while nobody asks. Never returns.
+    pub async fn watch(self) {
+        loop {
+            self.beginnings.follow(&self.reasons(), Timestamp::now());
+            sleep(WATCH_INTERVAL).await;
+        }
+    }
+
     /// Returns what the worker lacks: the part in one word, and what that means. Empty if it is
     /// healthy.
-    fn reasons(&self) -> Vec<Value> {
+    fn reasons(&self) -> Vec<Reason> {
         let mut reasons = Vec::new();
-        let mut report = |part: &str, why: String| reasons.push(json!({"part": part, "why": why}));
+        let mut report = |part: &str, why: String| reasons.push((part.to_owned(), why));
 
         self.report_truth(&mut report);
         self.report_others(&mut report);
@@ -89,6 +109,25 @@ impl Health {
                 report("truth", why.to_owned());
             }
         }
+
+        let lost = owners.lost();
+        if lost > 0 {
+            let why = format!("the bucket lacks what this shard has of {lost} owners: see verify");
+            report("truth", why);
+        }
+
+        if let Some(full_for) = truth.full_for() {
+            let seconds = full_for.as_secs();
+            report(
+                "truth",
+                format!("the bucket is full for {seconds} s: writes are refused"),
+            );
+        } else if let Some(why) = truth.fill().and_then(nearly_full) {
+            report("truth", why);
+        }
+        if let Some(why) = truth.account_fill().and_then(account_nearly_full) {
+            report("truth", why);
+        }
     }
 
     fn report_others(&self, report: &mut impl FnMut(&str, String)) {
@@ -99,12 +138,14 @@ impl Health {
             ..
         } = &self.service;
 
-        if owners.postgres().is_open() {
-            let why = "Postgres does not answer: owners are read from the bucket";
-            report("postgres", why.to_owned());
+        if owners.postgres().is_open() || owners.postgres_writes().is_open() {
+            report(
+                "postgres",
+                postgres_lacks(owners.postgres_refusal()).to_owned(),
+            );
         }
 
-        if auth.breaker().is_open() {
+        if auth.is_silent() {
             let why = "the auth service does not answer: only cached verdicts let callers in";
             report("auth", why.to_owned());
         }
@@ -155,7 +196,7 @@ impl Health {
         json!({
             "shard": shard,
             "state": self.state(&reasons),
-            "reasons": reasons,
+            "reasons": self.with_beginnings(&reasons),
             "requests": self.requests(),
             "nats": self.nats(),
             "settings": {"reloads": self.settings.reloads()},
@@ -168,10 +209,30 @@ impl Health {
             "auth": self.auth(),
             "reference": self.reference(),
             "truth": self.truth(),
-            "postgres": {"breaker": breaker(owners.postgres()), "hosted": owners.hosted()},
+            "postgres": {
+                "breaker": breaker(owners.postgres()),
+                "writes": breaker(owners.postgres_writes()),
+                "hosted": owners.hosted(),
+            },
             "projection": self.projection(),
+            "log": {"dropped": telemetry::dropped_lines()},
             "tasks": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+            "process": process(),
         })
+    }
+
+    /// Returns the reasons, each with the moment since when it has been there.
+    fn with_beginnings(&self, reasons: &[Reason]) -> Vec<Value> {
+        let beginnings = self.beginnings.follow(reasons, Timestamp::now());
+
+        reasons
+            .iter()
+            .zip(beginnings)
+            .map(|((part, why), since)| {
+                let since = since.to_rfc3339();
+                json!({"part": part, "why": why, "since": since})
+            })
+            .collect()
     }
 
     fn requests(&self) -> Value {
@@ -182,6 +243,7 @@ impl Health {
         json!({
             "answered": self.counters.answered(),
             "in_flight": limit.saturating_sub(self.permits.available_permits()),
+            "in_flight_max": limit,
             "refused_for_load": self.counters.refused_for_load(),
             "dropped_without_reply_subject": dropped.no_reply_subject,
             "dropped_for_hostile_reply_subject": dropped.hostile_reply_subject,
@@ -211,6 +273,7 @@ impl Health {
             "revocations": counts.revocations,
             "forged_revocations": counts.forged_revocations,
             "key_reloads": counts.key_reloads,
+            "keys_current": auth.key_error().is_none(),
         })
     }
 
@@ -234,6 +297,8 @@ impl Health {
         let owners = &self.service.owners;
         let truth = owners.truth();
         let continuity = owners.continuity();
+        let fill = truth.fill();
+        let account = truth.account_fill();
 
         json!({
             "reads": breaker(truth.reading()),
@@ -241,6 +306,12 @@ impl Health {
             "newest": continuity.newest(),
             "newest_age_ms": continuity.newest_age().map(|age| age.as_millis() as u64),
             "history": if continuity.is_lost() { "lost" } else { "whole" },
+            "lost_owners": owners.lost(),
+            "records": fill.map(|fill| fill.records),
+            "bytes": fill.map(|fill| fill.bytes),
+            "bytes_max": fill.and_then(|fill| fill.bytes_max),
+            "account_bytes": account.map(|account| account.bytes),
+            "account_bytes_max": account.and_then(|account| account.bytes_max),
         })
     }
 
@@ -254,6 +325,61 @@ impl Health {
             "lag": owners.continuity().newest().saturating_sub(sequence),
         })
     }
+}
+
+/// Returns what it means that Postgres cannot be used as it should, for that reason.
+fn postgres_lacks(refusal: Option<Refusal>) -> &'static str {
+    match refusal {
+        None => "Postgres does not answer: owners are read from the bucket",
+        Some(Refusal::Login) => {
+            "Postgres does not accept the user or the password of postgres.url: owners are read \
+             from the bucket"
+        }
+        Some(Refusal::NoDatabase) => {
+            "Postgres has no database of the name in postgres.url: owners are read from the bucket"
+        }
+        Some(Refusal::ReadOnly) => {
+            "Postgres is read-only: no rows are stored until it takes writes again"
+        }
+    }
+}
+
+/// Returns how full the bucket is, if that is worth a warning, and what it no longer takes.
+fn nearly_full(fill: BucketFill) -> Option<String> {
+    let percent = fill
+        .percent()
+        .filter(|percent| *percent >= FILL_WARNING_PERCENT)?;
+    let taken = if fill.is_in_reserve() {
+        ": only deletions are taken"
+    } else {
+        ""
+    };
+
+    Some(format!(
+        "the bucket has {percent} % of the bytes that it may have{taken}"
+    ))
+}
+
+/// Returns how much of its storage the bucket's account uses, if that is worth a warning.
+fn account_nearly_full(fill: AccountFill) -> Option<String> {
+    let percent = fill
+        .percent()
+        .filter(|percent| *percent >= FILL_WARNING_PERCENT)?;
+
+    Some(format!(
+        "the bucket's account uses {percent} % of the storage that it may use: the account's limit"
+    ))
+}
+
+/// What the process uses. Null where the operating system does not tell.
+fn process() -> Value {
+    let used = ProcessUse::now();
+
+    json!({
+        "cpu_ms": used.cpu.map(|cpu| cpu.as_millis() as u64),
+        "memory_bytes": used.memory_bytes,
+        "open_files": used.open_files,
+    })
 }
 
 fn breaker(breaker: &Breaker) -> Value {

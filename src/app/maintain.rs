@@ -17,6 +17,13 @@ use tracing::{info, warn};
 /// The name in its barrier's key. It is no shard's name, because workers may not write that key.
 const BARRIER_NAME: &str = "maintain";
 
+/// How often the bucket is asked whether it is nearly full, and the pause before the next round if it
+/// is.
+const PRESSED_PAUSE: Duration = Duration::from_secs(10);
+/// The pause before the next round if the last one found nothing to purge in a bucket that is nearly
+/// full, or failed: it would be the same again, and a round reads the whole bucket.
+const HELPLESS_PAUSE: Duration = Duration::from_secs(300);
+
 /// Maintenance that is ready to run.
 pub struct Maintenance {
     maintainer: Maintainer,
@@ -61,15 +68,37 @@ impl Maintenance {
         self.maintainer.round().await
     }
 
+    /// Waits until the next round is due, or the bucket needs room, for which it looks after `pause`.
+    async fn until_next(&self, pause: Duration) {
+        let pressed = async {
+            sleep(pause).await;
+            while !self.maintainer.is_pressed().await {
+                sleep(PRESSED_PAUSE).await;
+            }
+        };
+
+        tokio::select! {
+            () = sleep(self.pause) => {}
+            () = pressed => info!("the bucket is full, or nearly: the next round begins at once"),
+        }
+    }
+
     /// Runs one round after the other until `shutdown` ends. A round that fails is followed by the
     /// next.
     pub async fn run(&self, shutdown: impl Future<Output = ()>) {
         let rounds = async {
             loop {
-                if let Err(error) = self.once().await {
-                    warn!(%error, "a round of maintenance failed, the next one follows");
-                }
-                sleep(self.pause).await;
+                let pause = match self.once().await {
+                    Ok(round) if !round.pressed || round.purged + round.dropped > 0 => {
+                        PRESSED_PAUSE
+                    }
+                    Ok(_) => HELPLESS_PAUSE,
+                    Err(error) => {
+                        warn!(%error, "a round of maintenance failed, the next one follows");
+                        HELPLESS_PAUSE
+                    }
+                };
+                self.until_next(pause).await;
             }
         };
 

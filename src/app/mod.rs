@@ -12,10 +12,12 @@ mod health;
 mod maintain;
 mod operator;
 mod payload;
+mod process_use;
 mod rights;
 mod server;
 mod settings_status;
 mod settings_watch;
+mod since;
 mod start;
 mod stats;
 mod succession;
@@ -52,6 +54,7 @@ use discovery::Discovery;
 use dispatch::{Dispatcher, Subscriptions};
 use echo::Echo;
 use health::Health;
+use since::Beginnings;
 use start::{check_refusals, check_rights, check_servers};
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,6 +174,7 @@ fn health(
         events: connections.events(),
         permits: dispatcher.permits.clone(),
         settings: status,
+        beginnings: Beginnings::default(),
     }
 }
 
@@ -438,6 +442,10 @@ impl App {
             let owners = owners.clone();
             async move { owners.watch_continuity().await }
         })?;
+        tasks.start("account_watch", {
+            let bucket = owners.truth().clone();
+            async move { bucket.watch_account().await }
+        })?;
         tasks.start("marks", {
             let owners = owners.clone();
             async move { owners.watch_marks().await }
@@ -446,11 +454,17 @@ impl App {
             let owners = owners.clone();
             async move { owners.run_housekeeping().await }
         })?;
+        tasks.start("doubts", {
+            let owners = owners.clone();
+            async move { owners.settle_doubts().await }
+        })?;
 
         let auth = &self.dispatcher.service.auth;
         let gaps = self.connections.auth.gaps.clone();
         tasks.start("revocations", auth.hear_revocations(gaps).await?)?;
         tasks.start("key_reload", auth.clone().reload_keys())?;
+        tasks.start("auth_watch", auth.clone().watch_for_service())?;
+        tasks.start("health_watch", self.discovery.health.clone().watch())?;
         self.start_connection_tasks(&mut tasks)?;
 
         Ok(tasks)

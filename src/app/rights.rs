@@ -91,7 +91,7 @@ async fn write_nothing(bucket: &Bucket) -> Result<(), TruthError> {
     {
         Err(AppendError::NotWritten(error)) => return Err(error),
         Err(AppendError::InDoubt) => return Err(CallError::TimedOut.into()),
-        Ok(_) | Err(AppendError::Conflict | AppendError::Full) => {}
+        Ok(_) | Err(AppendError::Conflict | AppendError::Full | AppendError::Busy) => {}
     }
 
     bucket.publish_barrier().await.map(drop)

@@ -9,6 +9,13 @@ use std::time::Duration;
 
 /// The longest time that the histogram distinguishes, in microseconds: beyond any deadline.
 const TIME_MAX_US: u64 = 120_000_000;
+/// The upper bounds of the buckets into which the statistics sort the times, in microseconds.
+/// They are close together where most requests end, so that a quantile between two is known well.
+const BUCKETS_US: [u64; 24] = [
+    100, 160, 250, 400, 630, 1_000, 1_600, 2_500, 4_000, 6_300, 10_000, 16_000, 25_000, 40_000,
+    63_000, 100_000, 160_000, 250_000, 400_000, 630_000, 1_000_000, 2_500_000, 5_000_000,
+    10_000_000,
+];
 /// The precision of quantiles, in significant digits.
 const PRECISION_DIGITS: u8 = 2;
 
@@ -36,10 +43,26 @@ pub struct Counters {
 struct OperationCounters {
     /// In microseconds. Created with the first request.
     times: Option<Histogram<u64>>,
+    /// The requests that took at most the bound of that place in [`BUCKETS_US`], and longer than
+    /// the bound before it.
+    buckets: [u64; BUCKETS_US.len()],
     requests: u64,
     total: Duration,
     refusals: Map<String, Value>,
     last_refusal: Option<Code>,
+}
+
+impl OperationCounters {
+    /// Returns each bound with the number of requests that took no longer, in microseconds. The
+    /// number of all requests stands elsewhere.
+    fn cumulative(&self) -> Vec<(u64, u64)> {
+        let counts = self.buckets.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+
+        BUCKETS_US.into_iter().zip(counts).collect()
+    }
 }
 
 impl Default for Counters {
@@ -85,9 +108,15 @@ impl Counters {
         took: Duration,
         refused: Option<Code>,
     ) {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BUCKETS_US.partition_point(|bound| *bound < took_us);
+
         let mut counters = self.of(operation);
         counters.requests += 1;
         counters.total += took;
+        if let Some(count) = counters.buckets.get_mut(bucket) {
+            *count += 1;
+        }
 
         if let Some(code) = refused {
             let count = counters
@@ -105,7 +134,7 @@ impl Counters {
             counters.times = Histogram::new_with_bounds(1, TIME_MAX_US, PRECISION_DIGITS).ok();
         }
         if let Some(times) = &mut counters.times {
-            times.saturating_record(u64::try_from(took.as_micros()).unwrap_or(TIME_MAX_US));
+            times.saturating_record(took_us.min(TIME_MAX_US));
         }
     }
 
@@ -137,6 +166,7 @@ impl Counters {
                     "p99": quantile(0.99),
                     "max": quantile(1.0),
                 },
+                "buckets_us": counters.cumulative(),
                 "refusals": counters.refusals,
             },
         })
@@ -172,6 +202,22 @@ mod tests {
             .as_u64()
             .expect("a number");
         assert!((48_000..=52_000).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn each_bucket_counts_the_requests_that_took_no_longer() {
+        let counters = Counters::default();
+        for us in [100, 101, 11_000_000] {
+            counters.record_request(Operation::Get, Duration::from_micros(us), None);
+        }
+
+        let statistics = counters.endpoint(Operation::Get);
+
+        let buckets = &statistics["data"]["buckets_us"];
+        assert_eq!(buckets[0], json!([100, 1]));
+        assert_eq!(buckets[1], json!([160, 2]));
+        assert_eq!(buckets[BUCKETS_US.len() - 1], json!([10_000_000, 2]));
+        assert_eq!(statistics["num_requests"], 3);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use std::collections::HashMap;
 use std::iter;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
@@ -51,6 +51,9 @@ const ASK_ATTEMPTS_MAX: usize = 3;
 /// How often the files of keys are read again.
 const KEY_RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The pause between two looks for an auth service that was not there at the start.
+const MISSING_PAUSE: Duration = Duration::from_secs(2);
+
 /// The pause between two attempts to subscribe to revocations again after the client ended.
 const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -74,6 +77,8 @@ struct Inner {
     in_flight: Mutex<HashMap<Hash, PendingAnswer>>,
     revocation_log: RevocationLog,
     breaker: Breaker,
+    /// Whether nothing listened at the first question, and no service has answered since.
+    is_missing: AtomicBool,
     asked: AtomicU64,
     revocations: AtomicU64,
     forged_revocations: AtomicU64,
@@ -137,6 +142,7 @@ impl Authenticator {
             in_flight: Mutex::default(),
             revocation_log: RevocationLog::new(revocation_life),
             breaker,
+            is_missing: AtomicBool::default(),
             asked: AtomicU64::default(),
             revocations: AtomicU64::default(),
             forged_revocations: AtomicU64::default(),
@@ -150,7 +156,7 @@ impl Authenticator {
         &self.0.breaker
     }
 
-    /// Asks once and ignores the answer. If this worker may not ask, the server reports a
+    /// Asks once, and remembers if nothing listens. If this worker may not ask, the server reports a
     /// permissions violation on the connection.
     ///
     /// # Errors
@@ -159,7 +165,30 @@ impl Authenticator {
     pub async fn knock(&self) -> Result<(), CallError> {
         match self.ask_about_nobody().await {
             Err(CallError::NotConnected) => Err(CallError::NotConnected),
+            Err(CallError::NoResponders) => {
+                self.0.is_missing.store(true, Ordering::Relaxed);
+                warn!("nothing answers on the subject of the auth service");
+                Ok(())
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// Returns whether no auth service has been there since the start, or none answers now, as far
+    /// as this worker knows.
+    pub fn is_silent(&self) -> bool {
+        self.0.breaker.is_open() || self.0.is_missing.load(Ordering::Relaxed)
+    }
+
+    /// Asks now and then whether an auth service has come, while there was none at the start. Never
+    /// returns.
+    pub async fn watch_for_service(self) {
+        loop {
+            tokio::time::sleep(MISSING_PAUSE).await;
+            if self.0.is_missing.load(Ordering::Relaxed) && self.is_answering().await {
+                self.0.is_missing.store(false, Ordering::Relaxed);
+                info!("the auth service answers");
+            }
         }
     }
 
@@ -480,7 +509,10 @@ impl Inner {
             .ask(subject, headers, body.into(), deadline)
             .await;
         match reply {
-            Ok(_) => attempt.answered(),
+            Ok(_) => {
+                self.is_missing.store(false, Ordering::Relaxed);
+                attempt.answered();
+            }
             Err(_) => attempt.unanswered(),
         }
 

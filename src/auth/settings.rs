@@ -5,46 +5,53 @@ use std::path::PathBuf;
 
 /// How callers are verified.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
-    /// The subject on which workers ask the auth service.
+    /// The subject on which workers ask about tokens; `nats/accounts.conf` has it too.
     pub verify_subject: String,
-    /// The subject on which the auth service publishes revocations.
+    /// The subject on which the auth service publishes revocations; `nats/accounts.conf` has it
+    /// too.
     pub revoked_subject: String,
-    /// The issuer of verdicts: their `iss`.
+    /// The `iss` of verdicts.
     pub issuer: String,
-    /// The audience of verdicts: their `aud`.
+    /// The `aud` of verdicts.
     pub audience: String,
-    /// The issuers of tokens that a verdict may name as `token_introspection.iss`, in addition to
-    /// [`issuer`](Self::issuer). They do not change the owner, which is named by the verdict's `iss`
-    /// and the `sub`.
+    /// The issuers, in addition to `auth.issuer`, that a verdict may name as the issuer of the
+    /// token (`token_introspection.iss`). They do not name the owner: no two users of these issuers
+    /// may have the same `sub`.
     pub token_issuers: Vec<String>,
-    /// The public keys of verdicts: the text of a JWK set (RFC 7517).
+    /// The public keys that verify verdicts: the text of a JWK set (RFC 7517). Give this or
+    /// `auth.verdict_keys_file`.
     pub verdict_keys: String,
-    /// A file that holds `verdict_keys` in place of that setting. The worker reads it again when it
-    /// changes.
+    /// A file that holds `auth.verdict_keys`. The worker reads it again every second.
     pub verdict_keys_file: PathBuf,
-    /// The public keys of callers' tokens, as a JWK set, if the tokens are JWTs: a token that fails
-    /// this check is refused without asking the auth service. If empty, the worker asks about every
+    /// The public keys that verify callers' tokens, as a JWK set, if the tokens are JWTs. The
+    /// worker then refuses a token that is not signed by one of them, or has no `exp` in the
+    /// future, without asking. Empty, and without `auth.token_keys_file`: it asks about every
     /// token.
     pub token_keys: String,
-    /// A file that holds `token_keys` in place of that setting. The worker reads it again when it
-    /// changes.
+    /// A file that holds `auth.token_keys`, read again like `auth.verdict_keys_file`.
     pub token_keys_file: PathBuf,
-    /// The allowed signature algorithms, out of EdDSA (also called Ed25519), ES256 and RS256.
+    /// The allowed signature algorithms, out of these three. `Ed25519` (RFC 9864) is the same as
+    /// `EdDSA`.
     pub algorithms: Vec<String>,
-    /// How long a verdict is cached, in milliseconds; 0 disables the cache.
+    /// How long a good verdict is cached, never beyond the token's end; 0 caches none. If a worker
+    /// misses a revocation, it admits the token until then. A bad verdict is cached for as long,
+    /// but at most one second.
     pub cache_ttl_ms: u64,
-    /// The maximum number of cached verdicts.
+    /// The most good verdicts in the cache.
+    #[cfg_attr(test, schemars(extend("x-unit" = "verdicts")))]
     pub cache_entries: usize,
-    /// The maximum age of a verdict when it arrives, in milliseconds.
+    /// How old a verdict may be when it arrives, rounded up to seconds.
     pub verdict_max_age_ms: u64,
-    /// The maximum difference between clocks, in milliseconds.
+    /// How far clocks may differ, rounded up to seconds.
     pub leeway_ms: u64,
-    /// The time limit for an answer of the auth service, in milliseconds.
+    /// How long to wait for the auth service.
     pub timeout_ms: u64,
-    /// The maximum number of questions to the auth service under way. A question continues after
-    /// its caller has given up.
+    /// The most questions to the auth service under way. A caller who needs one more is answered
+    /// `overloaded` at once. A question goes on after its caller has given up.
+    #[cfg_attr(test, schemars(extend("x-unit" = "questions")))]
     pub in_flight: usize,
 }
 

@@ -2,6 +2,7 @@
 //! service and about this token.
 
 use super::*;
+use crate::auth::revocation::Revocation;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
@@ -339,4 +340,56 @@ fn the_error_about_a_key_set_names_the_setting() {
     );
     assert!(error(&signer().jwks, &["none".into()]).contains("none is not one of"));
     assert!(error(&signer().jwks, &["HS256".into()]).contains("HS256 is not one of"));
+}
+
+/// The bytes are the answer of the auth service, and the claims of one that it signed.
+#[test]
+fn fuzz_the_verdict() {
+    let signer = signer();
+    let keys = KeySet::parse("verdict_keys", &signer.jwks, &algorithms()).expect("a key set");
+
+    bolero::check!().for_each(|input: &[u8]| {
+        let text = String::from_utf8_lossy(input);
+        assert!(read(&keys, &terms(), &text, TOKEN, NOW).is_err());
+
+        let Ok(Value::Object(mut claims)) = serde_json::from_slice(input) else {
+            return;
+        };
+        // With the hash of the token, which nothing can guess, the other claims are read too.
+        let hash = good_claims()["token_sha256"].clone();
+        claims.insert("token_sha256".into(), hash);
+        if let Ok(principal) = read_claims(&signer, &Value::Object(claims)) {
+            assert!(!principal.user().subject().is_empty());
+        }
+    });
+}
+
+/// The bytes are a message on the revocation subject, and the claims of one that is signed.
+#[test]
+fn fuzz_the_revocation() {
+    let signer = signer();
+    let keys = KeySet::parse("verdict_keys", &signer.jwks, &algorithms()).expect("a key set");
+    let read = |text: &str| Revocation::read(&keys, "iss", "us", 5, text, NOW);
+
+    bolero::check!().for_each(|input: &[u8]| {
+        assert!(read(&String::from_utf8_lossy(input)).is_err());
+
+        if let Ok(Value::Object(claims)) = serde_json::from_slice(input) {
+            let signed = encode(&header("secevent+jwt"), &claims, &signer.key).expect("signed");
+            if read(&signed).is_ok() {
+                assert!(claims["sub"].is_string() || claims["sid"].is_string());
+            }
+        }
+    });
+}
+
+#[test]
+fn fuzz_the_key_set() {
+    bolero::check!().for_each(|input: &[u8]| {
+        if let Ok(text) = std::str::from_utf8(input)
+            && let Ok(keys) = KeySet::parse("verdict_keys", text, &algorithms())
+        {
+            assert!(keys.count() > 0);
+        }
+    });
 }

@@ -144,7 +144,7 @@ impl Restore {
             .map_err(with_exit_code)?;
         progress.end();
 
-        let mut progress = Progress::new("owners checked");
+        let mut progress = Progress::new("records checked");
         let audit = backups.audit(|done, total| progress.step(done, total));
         let audit = session.within_rights(audit).await.map_err(with_exit_code)?;
         progress.end();

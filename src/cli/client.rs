@@ -7,7 +7,7 @@ use super::denied::Denied;
 use super::duration::time_limit;
 use super::failed::CommandError;
 use super::in_flags::in_flags;
-use super::nats_options::{NatsOptions, path, text};
+use super::nats_options::{NatsOptions, addresses, path, text};
 use super::secret_input::is_uri;
 use crate::client::{self, ChangeSet, ClientError, Position, Refused};
 use crate::wire::{Code, Operation};
@@ -16,6 +16,7 @@ use serde_json::Value;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The longest time to connect.
@@ -65,6 +66,8 @@ pub(super) struct Connection {
 pub(super) struct Client {
     client: client::Client,
     service: String,
+    servers: String,
+    denied: Denied,
     timeout: Duration,
     deadline: Instant,
     /// Whether the user writes the fields of requests, so that a refusal should name them.
@@ -213,6 +216,8 @@ impl Connection {
         Ok(Client {
             client,
             service: prefix.replace('.', "_"),
+            servers: addresses(&access),
+            denied,
             timeout,
             deadline,
             is_in_words_of_the_wire: false,
@@ -256,6 +261,16 @@ impl Client {
     /// The service's name in discovery.
     pub fn service_name(&self) -> &str {
         &self.service
+    }
+
+    /// The servers' addresses, without credentials.
+    pub fn servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// Returns the subjects to which NATS does not let the user publish, from now on.
+    pub fn denials(&self) -> watch::Receiver<String> {
+        self.denied.subscribe()
     }
 
     /// When the timeout ends.

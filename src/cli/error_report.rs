@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// The exit code of a failure that has none of its own.
 const FAILED: u8 = 1;
 /// The exit code of wrong usage.
-const USAGE: u8 = 2;
+pub(super) const USAGE: u8 = 2;
 
 /// Returns the exit code for an error.
 pub(super) fn exit_code(error: &anyhow::Error) -> u8 {

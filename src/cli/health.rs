@@ -5,7 +5,7 @@ use super::failed::CommandError;
 use super::output::{
     Cell, Column, Output, Screen, Table, grouped, plain, print_json, span, state_style, visible,
 };
-use super::workers::{fetch_statistics, format_reasons};
+use super::workers::{fetch_statistics, format_reasons, refuse_unhealthy};
 use crate::domain::Timestamp;
 use clap::Args;
 use serde_json::{Value, json};
@@ -56,12 +56,7 @@ impl Health {
         self.output
             .print(&reply, |screen| format_workers(&workers, screen))?;
 
-        let is_unhealthy = |worker: &Value| worker["data"]["state"] == "unhealthy";
-        if workers.iter().all(is_unhealthy) {
-            let message = "unhealthy: requests do not reach any of these workers";
-            return Err(CommandError::unavailable(message).into());
-        }
-        Ok(())
+        Ok(refuse_unhealthy(&workers)?)
     }
 
     async fn fetch(&self) -> anyhow::Result<Vec<Value>> {
@@ -158,7 +153,10 @@ mod tests {
         let data = json!({
             "shard": "a",
             "state": "degraded",
-            "reasons": [{"part": "postgres", "why": "it does not answer"}],
+            "reasons": [
+                {"part": "postgres", "why": "it does not answer", "since": "2026-01-02T03:04:05Z"},
+                {"part": "truth", "why": "from an older release"},
+            ],
             "projection": {"lag": 1003, "here": true},
         });
         let worker = json!({
@@ -173,7 +171,8 @@ mod tests {
             format_workers(&[worker], &screen),
             "SHARD  WORKER  STATE     UPTIME  PROJECTS    LAG  BUILD\n\
              a      w1      degraded  2 h     yes       1,003  0.1.0 4eb9a77\n\
-             w1 is degraded: postgres: it does not answer\n"
+             w1 is degraded: postgres: it does not answer (since 2026-01-02T03:04:05Z)\n\
+             w1 is degraded: truth: from an older release\n"
         );
     }
 }

@@ -5,6 +5,7 @@ use super::output::{count, print, print_json};
 use super::wait::{Wait, with_exit_code};
 use crate::app::{Maintenance, Succession, Turn, WaitLimit};
 use crate::shutdown::shutdown_signal;
+use crate::telemetry::write_in_background;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
@@ -37,6 +38,7 @@ impl Maintain {
         let limit = self.wait.limit();
 
         if !self.once {
+            write_in_background()?;
             let (first, watch) = self.settings.settings.watch()?;
             let run = move |turn| run_rounds(turn, limit);
             let ended = Succession::new(first, watch, run).run(shutdown).await;
@@ -71,6 +73,12 @@ impl Maintain {
                 count(round.tidied, "owner"),
                 count(round.failed, "owner"),
             ))?;
+            if round.pressed {
+                print(&format!(
+                    "the bucket is full, or nearly: purged {} to make room\n",
+                    count(round.dropped, "old record"),
+                ))?;
+            }
         }
         anyhow::ensure!(
             round.failed == 0,

@@ -40,6 +40,7 @@ mod list;
 mod lookup;
 mod maintain;
 mod man;
+mod metrics;
 mod move_item;
 mod nats_options;
 mod otp;
@@ -56,6 +57,7 @@ mod serve;
 mod shard;
 mod tags;
 mod text_input;
+mod top;
 mod usage;
 mod verify;
 mod version;
@@ -144,6 +146,8 @@ enum Command {
     Version(version::Version),
     /// Show whether workers answer, and what is wrong with them
     Health(health::Health),
+    /// Print metrics of all workers, for Prometheus and programs like it
+    Metrics(metrics::Metrics),
     /// Name places and users, and show what is in force
     #[command(visible_alias = "ctx")]
     Context(context::Context),
@@ -161,6 +165,8 @@ enum Command {
     Init(init::Init),
     /// Show each shard; evict owners who have not been seen for long
     Shard(shard::Shard),
+    /// Watch all workers and shards on a screen that renews itself
+    Top(top::Top),
     /// Show under which name a user's records are stored, and how the owner is
     Owner(owner::Owner),
     /// Compare a shard's Postgres with the bucket, and repair it
@@ -289,6 +295,7 @@ impl Cli {
             Command::Usage(usage) => usage.run().await,
             Command::Limits(limits) => limits.run().await,
             Command::Health(health) => health.run().await,
+            Command::Metrics(metrics) => metrics.run().await,
             Command::Context(context) => context.run(),
             Command::Completions(completions) => completions.run(),
             Command::Man(pages) => pages.run(),
@@ -298,6 +305,7 @@ impl Cli {
             Command::Config(config) => config.run(),
             Command::Init(init) => init.run().await,
             Command::Shard(shard) => shard.run().await,
+            Command::Top(top) => top.run().await,
             Command::Owner(owner) => owner.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Replay(replay) => replay.run().await,

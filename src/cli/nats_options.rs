@@ -130,6 +130,16 @@ fn causes(error: &dyn Error) -> Option<String> {
     (!causes.is_empty()).then(|| causes.join(": "))
 }
 
+/// Returns the servers' addresses, without credentials.
+pub(super) fn addresses(access: &Access) -> String {
+    let addresses = access.servers().into_iter().map(|server| {
+        let scheme = server.scheme();
+        format!("{scheme}://{}:{}", server.host(), server.port())
+    });
+
+    addresses.collect::<Vec<_>>().join(", ")
+}
+
 impl NatsOptions {
     /// Returns the servers, if an option, the environment or the context names some.
     pub fn url(&self, context: &Place) -> Option<String> {
@@ -156,19 +166,7 @@ impl NatsOptions {
     /// Returns the error for a connection that could not be made. The causes are about files and
     /// certificates; no URL with a password is among them, because the client never gets one.
     pub fn unreachable(&self, error: &ConnectError, access: &Access) -> CommandError {
-        let servers = access.servers();
-        let addresses: Vec<String> = servers
-            .iter()
-            .map(|server| {
-                let scheme = server.scheme();
-                format!("{scheme}://{}:{}", server.host(), server.port())
-            })
-            .collect();
-        let place = format!(
-            "NATS at {} (from {})",
-            addresses.join(", "),
-            self.url_source()
-        );
+        let place = format!("NATS at {} (from {})", addresses(access), self.url_source());
 
         match error.kind() {
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {

@@ -34,17 +34,18 @@ pub(super) fn named_command(matches: &ArgMatches) -> &ArgMatches {
 
 /// Returns the options whose variables do not count.
 fn replaced(matches: &ArgMatches) -> BTreeSet<String> {
-    // Only a command with a connection has this option.
+    // Only a command with a connection has this option. Without debug assertions the answer to the
+    // question for an unknown option is `false`, and no error.
     let Ok(has_context) = matches.try_contains_id("context") else {
         return BTreeSet::new();
     };
 
     let is_option = matches.value_source("context") == Some(ValueSource::CommandLine);
-    let connection = Connection::from_arg_matches(matches).ok();
+    let connection = (has_context && is_option)
+        .then(|| Connection::from_arg_matches(matches).ok())
+        .flatten();
     // What is wrong with the context is told when it is used.
-    let context = connection
-        .filter(|_| has_context && is_option)
-        .and_then(|connection| connection.named_context().ok());
+    let context = connection.and_then(|connection| connection.named_context().ok());
     let fields = context.map(|(_, place)| place.values().into_keys().collect());
     options_of(matches, &fields.unwrap_or_default())
 }

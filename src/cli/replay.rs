@@ -111,7 +111,7 @@ impl Replay {
         progress.end();
 
         if self.everyone {
-            let mut progress = Progress::new("owners of the bucket");
+            let mut progress = Progress::new("records of the bucket");
             let others = operator
                 .host_everyone(|done, total| progress.step(done, total))
                 .await?;

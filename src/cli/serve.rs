@@ -4,9 +4,12 @@ use super::Settings;
 use super::wait::with_exit_code;
 use crate::app::{App, Succession, Turn};
 use crate::shutdown::shutdown_signal;
+use crate::telemetry::write_in_background;
 use anyhow::Context as _;
 
 pub(super) async fn run(settings: Settings) -> anyhow::Result<()> {
+    // Also what is wrong with the settings must not wait for a reader.
+    write_in_background()?;
     // Before anything else, so that a signal during the start is not missed.
     let shutdown = shutdown_signal().context("cannot listen for signals")?;
     let (first, watch) = settings.watch()?;

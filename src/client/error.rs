@@ -93,6 +93,15 @@ impl Refused {
         Some(Duration::from_millis(milliseconds))
     }
 
+    /// Returns how long to wait if the owner sends requests faster than allowed; `None` for any other
+    /// refusal, among them that of too many wrong codes.
+    pub(super) fn too_fast_for(&self) -> Option<Duration> {
+        let is_about_requests = self.details.get("rate_per_s").is_some();
+
+        self.retry_after()
+            .filter(|_| self.is(Code::RateLimited) && is_about_requests)
+    }
+
     /// Returns whether it was decided on a copy that could not be checked.
     pub fn is_stale(&self) -> bool {
         self.details

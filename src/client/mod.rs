@@ -26,8 +26,7 @@ pub use changes::{Change, Changes, Position};
 pub use error::{ClientError, Refused};
 pub use model::{
     BatchMode, BatchOperation, BatchResult, CodeList, Consistency, Content, Filter, Instrument,
-    Item, ItemName, Otp, OtpCode, OtpVerdict, Put, Read, Tag, TakenCode, Usage, Used, UsedOf,
-    Written,
+    Item, ItemName, Otp, OtpCode, OtpVerdict, Put, Read, Tag, TakenCode, Usage, UsedOf, Written,
 };
 pub use request::Client;
 

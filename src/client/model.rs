@@ -384,7 +384,7 @@ pub struct Usage {
     /// Ids, those of kept deletions included.
     pub keys: UsedOf,
     /// The size of the items as they are stored.
-    pub bytes: Used,
+    pub bytes: UsedOf,
 }
 
 /// A number and its limit.
@@ -394,13 +394,6 @@ pub struct UsedOf {
     pub used: u64,
     /// The limit.
     pub limit: u64,
-}
-
-/// A number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct Used {
-    /// What is used.
-    pub used: u64,
 }
 
 /// A code of a one-time-password secret.

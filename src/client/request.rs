@@ -190,7 +190,8 @@ impl Client {
     }
 
     /// Sends a read with this body, and returns the body of the reply. If no reply comes, the client
-    /// sends it again while there is time.
+    /// sends it again while there is time. If the owner's requests come too fast, it waits as long as
+    /// the service says.
     ///
     /// # Errors
     /// The service refused the request, or no reply came in time.
@@ -201,7 +202,8 @@ impl Client {
     /// Sends a write with this body under a request id, and returns the body of the reply.
     ///
     /// Once the write is in doubt, the client sends it again under the same id until an answer shows
-    /// what became of it. The service executes it at most once.
+    /// what became of it. The service executes it at most once. If the owner's requests come too fast,
+    /// it waits as long as the service says.
     ///
     /// # Errors
     /// The service refused the write, no worker is there, or the write is still in doubt when the
@@ -236,7 +238,8 @@ impl Client {
             let refused = error.refusal();
             // A write in doubt stays so until an answer shows what became of it.
             let is_open = in_doubt && !refused.is_some_and(Refused::settles_write);
-            if !is_open && !error.is_late() {
+            let too_fast = refused.and_then(Refused::too_fast_for);
+            if !is_open && !error.is_late() && too_fast.is_none() {
                 return Err(error);
             }
 
@@ -244,6 +247,8 @@ impl Client {
             let pause = pause
                 .unwrap_or(RETRY_PAUSE)
                 .clamp(RETRY_PAUSE, RETRY_PAUSE_MAX);
+            // An earlier repeat would be refused for the same reason.
+            let pause = too_fast.map_or(pause, |wait| wait.max(RETRY_PAUSE));
             if time_left(deadline) < pause + ROUND_TRIP_ALLOWANCE {
                 return Err(match request_id {
                     Some(request_id) if in_doubt => ClientError::InDoubt { request_id },

@@ -4,6 +4,8 @@
 mod nats;
 mod reading;
 mod secrets;
+#[cfg(test)]
+mod settings_page;
 mod sources;
 mod unreadable;
 
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 /// All settings of a worker. A setting `section.field` stands in a TOML file, or as
 /// `GOFAVORITES__SECTION__FIELD` in the environment, which overrides the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// The connections to NATS.
@@ -68,27 +71,31 @@ pub struct Settings {
 
 /// This worker's subjects, its start and its stop.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerSettings {
-    /// The prefix of the subjects that the worker answers.
+    /// The prefix of its subjects; `nats/accounts.conf` has it too.
     pub prefix: String,
     /// The worker's id in discovery: letters, digits, `_` and `-`. If it is empty, each start makes
     /// a new one.
     pub id: String,
-    /// The queue group in which workers share the requests.
+    /// The queue group in which workers share requests; `nats/accounts.conf` has it too.
     pub queue_group: String,
-    /// The prefixes that a reply subject may have. Behind gateways it needs `_GR_` too.
+    /// How a reply subject may begin: with one of these and a dot, or with a client's own prefix
+    /// such as `_INBOX_mine.`. Behind gateways, add `_GR_`. The worker never replies to its own
+    /// inboxes.
     pub reply_prefixes: Vec<String>,
-    /// The longest reply subject, in bytes.
+    /// The longest reply subject.
     pub reply_subject_bytes: usize,
-    /// How long requests under way may take after the signal to stop, in milliseconds.
+    /// How long requests under way may take after the worker receives the signal to stop.
     pub grace_ms: u64,
-    /// A file into which the worker writes its process id when it is ready; none if empty.
+    /// A file into which the worker writes its process id when it is ready; empty: none.
     pub ready_file: PathBuf,
 }
 
 /// The shard of this worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardId {
     /// The shard's name: 1 to 32 of `a-z`, `0-9` and `-`.
@@ -97,6 +104,7 @@ pub struct ShardId {
 
 /// The installation's two keys, the same for every worker of every shard.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct KeySettings {
     /// The key of the keyed hashes that stand for owners: 32 bytes in base64.
@@ -113,16 +121,19 @@ pub struct KeySettings {
 
 /// The log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// The format: `json` or `human`.
+    /// `json`, one object a line, or `human`.
     pub format: LogFormat,
-    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`. The levels are `error`,
+    /// `warn`, `info`, `debug` and `off`.
     pub filter: String,
 }
 
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object a line, for machines.
@@ -391,6 +402,10 @@ impl Settings {
             "truth.history: from 1 to 64 records",
         );
         require(
+            i64::try_from(self.truth.max_bytes).is_ok(),
+            "truth.max_bytes: less than 2^63 bytes",
+        );
+        require(
             [1, 3, 5].contains(&self.truth.replicas),
             "truth.replicas: 1, 3 or 5",
         );
@@ -455,12 +470,16 @@ impl Settings {
     /// Checks the settings of the worker's own work.
     fn check_worker(&self, require: &mut impl FnMut(bool, &str)) {
         require(
-            self.projection.batch > 0,
-            "projection.batch: at least 1 message",
+            (1..=10_000).contains(&self.projection.batch),
+            "projection.batch: from 1 to 10,000 messages",
         );
         require(
             (1..=36_500).contains(&self.retention.versions_d),
             "retention.versions_d: from 1 to 36,500 days",
+        );
+        require(
+            (self.truth.history..=1_000_000).contains(&i64::from(self.retention.item_versions)),
+            "retention.item_versions: from truth.history to 1,000,000 versions",
         );
         require(
             u64::from(self.retry.kept_h) <= u64::from(self.retention.versions_d) * 24,
@@ -495,6 +514,10 @@ impl Settings {
         require(
             limits.items <= limits.keys,
             "limits.items: at most limits.keys",
+        );
+        require(
+            limits.owner_bytes >= limits.request_bytes,
+            "limits.owner_bytes: at least limits.request_bytes, so that each item fits",
         );
         require(
             (1..=500).contains(&limits.batch),

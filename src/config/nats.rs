@@ -20,14 +20,19 @@ pub enum Role {
 
 /// The connections to NATS: what they share, and the user of each.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
-    /// The server as `nats://host:port`, or several separated by commas.
+    /// The server, or several separated by commas. `tls://` instead of `nats://` requires TLS, also
+    /// of the cluster's other servers.
     #[serde(serialize_with = "without_password")]
     pub url: String,
-    /// How many messages of one subscription may wait in memory. More are lost, and counted.
+    /// How many messages of one subscription may wait in memory, for requests also at most 64 MiB.
+    /// More are lost, and counted in the statistics.
+    #[cfg_attr(test, schemars(extend("x-unit" = "messages")))]
     pub queue_messages: usize,
-    /// Whether to use only the servers of `url`, and not the other servers that they announce.
+    /// `true`: use only the servers of `url`, and not the other servers of the cluster, which they
+    /// name.
     pub ignore_discovered: bool,
     /// TLS.
     pub tls: TlsSettings,
@@ -44,12 +49,13 @@ pub struct NatsSettings {
 
 /// One connection: its server, its user and its inboxes.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsUserSettings {
-    /// The server, or several, if this connection has others than `nats.url`.
+    /// The server or servers of this connection; empty: `nats.url`.
     #[serde(serialize_with = "without_password")]
     pub url: String,
-    /// The user.
+    /// Its user.
     pub user: String,
     /// The user's password.
     #[serde(serialize_with = "hidden")]
@@ -61,14 +67,16 @@ pub struct NatsUserSettings {
     pub token: String,
     /// A file that holds the token.
     pub token_file: PathBuf,
-    /// The seed of the user's nkey, instead of user and password.
+    /// The seed of an nkey, instead of user and password.
     #[serde(serialize_with = "hidden")]
     pub nkey_seed: String,
-    /// A file that holds that seed.
+    /// A file that holds the seed.
     pub nkey_seed_file: PathBuf,
-    /// A file with the user's JWT and the seed of the user's nkey, instead of other credentials.
+    /// A credentials file, instead of other credentials.
     pub creds_file: PathBuf,
-    /// The prefix of this connection's inboxes. The user's permissions name it too.
+    /// The prefix of its inboxes. No caller may use it. `nats/accounts.conf` has it too: for
+    /// `nats.truth` it is `_INBOX_worker` for workers, and `_INBOX_` with the user's name for
+    /// `init`, `maintain`, `backup` and `restore`.
     pub inbox_prefix: String,
 }
 

@@ -77,9 +77,11 @@ impl Sources {
     }
 
     /// Returns where the value of a setting comes from: `shard-a.toml:3`, the variable's name, or
-    /// nothing if it is the default.
+    /// nothing if it is the default. A secret may come from the file that `x_file` names.
     pub fn place(&self, setting: &str) -> Option<String> {
-        match self.given.get(setting)? {
+        let own_file = || self.given.get(&format!("{setting}_file"));
+
+        match self.given.get(setting).or_else(own_file)? {
             Source::Variable(variable) => Some(variable.clone()),
             Source::Line(line) => {
                 let file = self.file.as_deref().unwrap_or(Path::new(""));
@@ -176,6 +178,14 @@ fn with_comment(line: &str, place: &str) -> String {
     format!("{line:<44} # {place}\n")
 }
 
+/// Returns the settings of a TOML text with their values as they are written, in its order.
+#[cfg(test)]
+pub(super) fn values_of(text: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let leaves = leaves_of(text)?.into_iter();
+
+    Ok(leaves.map(|leaf| (leaf.setting, leaf.value)).collect())
+}
+
 /// Returns the values of a TOML text, in its order.
 fn leaves_of(text: &str) -> anyhow::Result<Vec<Leaf>> {
     let table = DeTable::parse(text)?;
@@ -247,6 +257,15 @@ mod tests {
         assert_eq!(at("limits.item.tags"), line(5));
         assert_eq!(at("limits.page"), line(7));
         assert_eq!(at("limits.items"), None);
+    }
+
+    #[test]
+    fn a_secret_in_a_file_has_the_line_that_names_the_file() {
+        let (file, sources) = sources("[keys]\nidentity_file = \"/run/identity\"\n");
+
+        let line = format!("{}:2", file.path().display());
+        assert_eq!(sources.place("keys.identity"), Some(line));
+        assert_eq!(sources.place("keys.encryption"), None);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub mod connect;
 pub mod demo;
 mod description;
 pub mod fetch;
+pub mod fill;
+mod fill_owner;
 pub mod logs;
 pub mod nats;
 pub mod network;

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 pub use super::role::ACCOUNTS_CONF;
 
 /// How long a server may take to listen.
-const START_TIMEOUT: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long a server may take to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running NATS server.
 #[derive(Debug)]

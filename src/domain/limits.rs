@@ -2,31 +2,34 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The limits on one item. The defaults are those of the contract.
+/// The limits on one item, with lengths in UTF-8. The defaults are those of the contract.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ItemLimits {
-    /// The maximum length of an id, in bytes of UTF-8.
+    /// The longest id.
     pub id_bytes: usize,
-    /// The maximum number of entries in `meta`.
+    /// The most entries of an item's metadata.
     pub meta_entries: usize,
-    /// The maximum length of a key of `meta`, in bytes of UTF-8.
+    /// The longest key of metadata.
     pub meta_key_bytes: usize,
-    /// The maximum length of a value of `meta`, in bytes of UTF-8.
+    /// The longest value of metadata.
     pub meta_value_bytes: usize,
-    /// The maximum number of distinct tags.
+    /// The most tags of an item.
+    #[cfg_attr(test, schemars(extend("x-unit" = "tags")))]
     pub tags: usize,
-    /// The maximum length of a tag, in bytes of UTF-8.
+    /// The longest tag.
     pub tag_bytes: usize,
-    /// The maximum length of a text, in bytes of UTF-8.
+    /// The longest text.
     pub text_bytes: usize,
-    /// The maximum length of a name of an instrument, in bytes of UTF-8.
+    /// The longest name of an instrument.
     pub name_bytes: usize,
-    /// The maximum length of a ticker, in bytes of UTF-8.
+    /// The longest ticker of an instrument.
     pub ticker_bytes: usize,
-    /// The maximum number of one-time codes of a list, those that were taken included.
+    /// The most codes of a list, those that were taken included.
+    #[cfg_attr(test, schemars(extend("x-unit" = "codes")))]
     pub codes: usize,
-    /// The maximum length of a one-time code, in bytes of UTF-8.
+    /// The longest code of a list.
     pub code_bytes: usize,
 }
 

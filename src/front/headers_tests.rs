@@ -159,3 +159,19 @@ fn a_block_has_a_bounded_number_of_headers() {
     assert!(HeaderBlock::parse(block(FIELDS_MAX).as_bytes()).is_ok());
     assert!(HeaderBlock::parse(block(FIELDS_MAX + 1).as_bytes()).is_err());
 }
+
+/// The bytes are what follows the version of the header block.
+#[test]
+fn fuzz_the_header_block() {
+    bolero::check!().for_each(|rest: &[u8]| {
+        let block = [b"NATS/1.0", rest].concat();
+        let Ok(headers) = HeaderBlock::parse(&block) else {
+            return;
+        };
+        let bytes: usize = headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
+        assert!(bytes <= rest.len());
+    });
+}

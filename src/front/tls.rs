@@ -12,17 +12,18 @@ use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, crypto};
 /// TLS to the NATS servers. The files are read for each connection, so changed certificates take
 /// effect without a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSettings {
-    /// Whether a server that does not offer TLS is refused. Otherwise TLS is used if the server
-    /// asks for it.
+    /// `true`: refuse a server that does not offer TLS. With `false`, TLS is used if the server
+    /// requires it.
     pub required: bool,
-    /// A PEM file of the authorities that may sign servers' certificates. If it is empty, those of
-    /// the operating system may.
+    /// A PEM file of the authorities that may sign servers' certificates; empty: those of the
+    /// operating system.
     pub ca_file: PathBuf,
-    /// A PEM file of the client's certificate and its chain; empty for none.
+    /// A PEM file of the client's certificate; empty: none.
     pub cert_file: PathBuf,
-    /// A PEM file of the key of that certificate; empty for none.
+    /// A PEM file of that certificate's key.
     pub key_file: PathBuf,
 }
 

@@ -205,10 +205,14 @@ impl Batch {
             return Ok(Decision::Refuse(NoWrite::Each(refused, version)));
         }
 
-        let refused = refused
+        let refused: BTreeMap<_, _> = refused
             .into_iter()
             .map(|(at, refusal)| (at, to_stored(refusal)))
             .collect();
+        let kept = refused.values().map(|refusal| refusal.json.len()).sum();
+        if let Err(full) = quota.keep(kept, limits) {
+            return Ok(Decision::Refuse(NoWrite::All(full)));
+        }
         Ok(Decision::Write(Draft { contents, refused }))
     }
 

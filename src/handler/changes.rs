@@ -1,8 +1,9 @@
 //! `changes`: the items that changed since a version, each one once, deletions included.
 
 use super::epoch::resync;
+use super::failure::within;
 use super::freshness::{Freshness, mark_stale};
-use super::page::{page, page_limit};
+use super::page::{must_afford, page, page_limit};
 use super::request::Call;
 use super::write::view;
 use super::{Failure, Service};
@@ -125,9 +126,10 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
     }
 
     let Changes { since, limit, .. } = request;
+    within(call.deadline, service.owners.open(snapshot)).await?;
+    must_afford(&call.account, snapshot, service)?;
     let mut items: Vec<&OpenedItem> = snapshot
         .items()?
-        .iter()
         .filter(|item| item.version > since)
         .collect();
     items.sort_by_key(|item| item.version);

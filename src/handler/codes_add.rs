@@ -2,6 +2,7 @@
 
 use super::codes_take::list;
 use super::item_name::ItemName;
+use super::quota::Quota;
 use super::request::Call;
 use super::secret_data::{codes_parts, with_data};
 use super::write::{self, WriteState};
@@ -36,7 +37,9 @@ impl CodesAdd {
 
         let codes = list(snapshot, &item)?;
         let longer = codes.with(&self.codes, &state.limits.item, state.secret_hash())?;
-        with_data(&item, codes_parts(longer))
+        let new = with_data(&item, codes_parts(longer))?;
+        Quota::of(snapshot).resize(state, std::slice::from_ref(&new))?;
+        Ok(new)
     }
 }
 

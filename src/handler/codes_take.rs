@@ -35,7 +35,7 @@ pub(super) async fn codes_take(service: &Service, mut call: Call) -> Result<Valu
     let name = ItemName::take_id(Kind::Codes, &mut call.fields, &limits)?;
     call.fields.finish()?;
 
-    let intent = name.intent(call.request);
+    let intent = name.intent(call.request).urgent();
     let decide = |snapshot: &Snapshot| write::decision(decide(&name, snapshot));
     let outcome = service
         .owners

@@ -42,15 +42,18 @@ impl Delete {
         let living = self.item.require(state.snapshot)?;
         self.conditions.check(state.snapshot, Some(&living))?;
 
-        quota.remove();
-        Ok(NewContent {
+        let deletion = NewContent {
             hidden: remains(state, &living)?,
             content: Content::Deleted {
                 kind: self.item.kind.clone(),
                 id: self.item.id.clone(),
                 updated_at: Timestamp::now(),
             },
-        })
+        };
+
+        quota.remove();
+        (*quota, _) = quota.resize_freely(state, std::slice::from_ref(&deletion))?;
+        Ok(deletion)
     }
 }
 

@@ -163,6 +163,10 @@ impl From<WriteFailure> for Failure {
                 "too many other writes to this owner's items are under way: ask again",
             ),
             WriteFailure::Full => bucket_full(),
+            WriteFailure::TooManyBatches => retry_soon(
+                Code::Overloaded,
+                "the bucket has too many batches to store before this one: ask again",
+            ),
             WriteFailure::TooLarge { used, limit } => Refusal::new(
                 Code::TooLarge,
                 format!("the items would take {used} bytes in one write, and {limit} are allowed"),
@@ -189,6 +193,10 @@ impl From<OwnersError> for Failure {
             OwnersError::HistoryLost { .. } => Self::Refused(retry_soon(
                 Code::TruthUnavailable,
                 "the bucket has lost acknowledged history of this owner: tell the operators",
+            )),
+            OwnersError::NoMemory => Self::Refused(retry_soon(
+                Code::Overloaded,
+                "this worker has no memory left for the owner's items: ask again",
             )),
             OwnersError::NeverWas { owner_version } => Self::Refused(
                 Refusal::bad_request("that version is higher than the owner's version")
@@ -248,6 +256,7 @@ mod tests {
             Code::BadRequest
         );
 
+        assert_eq!(code(OwnersError::NoMemory.into()), Code::Overloaded);
         assert_eq!(code(Invalid::new("f", "r").into()), Code::InvalidItem);
     }
 

@@ -87,6 +87,19 @@ impl Freshness {
             reading => Ok(reading?),
         }
     }
+
+    /// Does the same as [`read`](Self::read) for an operation that looks at all items: they are open
+    /// then.
+    pub async fn read_all(
+        &self,
+        owners: &Owners,
+        owner: &OwnerKey,
+        deadline: Instant,
+    ) -> Result<Reading, Failure> {
+        let reading = self.read(owners, owner, deadline).await?;
+        within(deadline, owners.open(&reading.snapshot)).await?;
+        Ok(reading)
+    }
 }
 
 /// Adds `"stale": true` to the reply if the bucket could not be asked.

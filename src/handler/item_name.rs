@@ -6,6 +6,7 @@ use crate::domain::{ItemId, Kind, KindName};
 use crate::owners::{Intent, OpenedItem, Reading, Snapshot};
 use crate::seal::SealError;
 use crate::wire::{Fields, Refusal};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The kind and id of an item.
@@ -38,7 +39,7 @@ impl ItemName {
     }
 
     /// Returns the item, if it is there and not deleted.
-    pub fn living(&self, snapshot: &Snapshot) -> Result<Option<OpenedItem>, SealError> {
+    pub fn living(&self, snapshot: &Snapshot) -> Result<Option<Arc<OpenedItem>>, SealError> {
         let item = snapshot.item(&self.kind, &self.id)?;
         Ok(item.filter(|item| item.living().is_some()))
     }
@@ -47,7 +48,7 @@ impl ItemName {
     ///
     /// # Errors
     /// Otherwise [`not_found`](Self::not_found).
-    pub fn require(&self, snapshot: &Snapshot) -> Result<OpenedItem, Failure> {
+    pub fn require(&self, snapshot: &Snapshot) -> Result<Arc<OpenedItem>, Failure> {
         self.living(snapshot)?
             .ok_or_else(|| self.not_found(snapshot).into())
     }
@@ -56,7 +57,7 @@ impl ItemName {
     ///
     /// # Errors
     /// [`not_found_by`](Self::not_found_by) if the item is not there.
-    pub fn require_by(&self, reading: &Reading) -> Result<OpenedItem, Failure> {
+    pub fn require_by(&self, reading: &Reading) -> Result<Arc<OpenedItem>, Failure> {
         self.living(&reading.snapshot)?
             .ok_or_else(|| self.not_found_by(reading).into())
     }

@@ -3,8 +3,10 @@
 use super::failure::retry_soon;
 use super::{Failure, Request, Service};
 use crate::domain::ItemLimits;
-use crate::owners::{Denied, Owners, Pace};
-use crate::wire::{Code, Fields, HeaderLimits, REFUSAL_BYTES, REPLY_HEADER_BYTES_MAX, Refusal};
+use crate::owners::{
+    Denied, OPENED_ITEM_BYTES, OPENED_TEXT_BYTES, Owners, Pace, SNAPSHOT_RECORD_BYTES,
+};
+use crate::wire::{Code, HeaderLimits, REFUSAL_BYTES, REPLY_HEADER_BYTES_MAX, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -12,40 +14,61 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Every bound on what callers send and get.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// The limits of an item.
     pub item: ItemLimits,
-    /// A request's body, in bytes.
+    /// The longest body of a request. With its headers, among them a token of `limits.token_bytes`, it has to
+    /// fit the NATS server's `max_payload`.
     pub request_bytes: usize,
-    /// A reply's body, in bytes.
+    /// The longest body of a reply; at most 1,048,576. With its headers, less than 1 KiB, it has to fit the NATS
+    /// server's `max_payload`: else the worker does not start, and after a reconnect to such a
+    /// server its pages are smaller.
     pub reply_bytes: usize,
-    /// How deep a body may be nested, in levels.
+    /// How deep a body may be nested: 1 to 64.
+    #[cfg_attr(test, schemars(extend("x-unit" = "levels")))]
     pub nesting: usize,
-    /// A token, in bytes.
+    /// The longest token.
     pub token_bytes: usize,
-    /// Living items of one owner.
+    /// The most living items of one owner; at most `limits.keys`.
+    #[cfg_attr(test, schemars(extend("x-unit" = "items")))]
     pub items: usize,
-    /// Item keys of one owner, those of kept deletions included. At most 1,000, so that one read of
-    /// the bucket returns them all.
+    /// The most items of one owner, deleted ones included; at most 1,000, so that one read of the
+    /// bucket returns them all.
+    #[cfg_attr(test, schemars(extend("x-unit" = "keys")))]
     pub keys: usize,
-    /// Operations of a batch.
+    /// The most bytes of one owner's items as they are stored, deleted ones included; at least
+    /// `limits.request_bytes`. A write that leaves the owner no larger passes above it too.
+    pub owner_bytes: usize,
+    /// The most operations in a batch: 1 to 500.
+    #[cfg_attr(test, schemars(extend("x-unit" = "operations")))]
     pub batch: usize,
     /// Entries of a page, if the request names no number.
+    #[cfg_attr(test, schemars(extend("x-unit" = "entries")))]
     pub page: usize,
     /// Entries of the largest page.
+    #[cfg_attr(test, schemars(extend("x-unit" = "entries")))]
     pub page_max: usize,
-    /// The time for a request that names none, in milliseconds.
+    /// The time for a request that names none.
     pub deadline_ms: u64,
-    /// The longest time for a request, in milliseconds.
+    /// The longest time for a request.
     pub deadline_max_ms: u64,
-    /// Requests under way in one worker.
+    /// The most requests under way in one worker; more are answered `overloaded` at once.
+    #[cfg_attr(test, schemars(extend("x-unit" = "requests")))]
     pub in_flight: usize,
-    /// Requests of one owner under way in one worker.
+    /// The most requests of one owner under way in one worker; more are answered `overloaded` at
+    /// once.
+    #[cfg_attr(test, schemars(extend("x-unit" = "requests")))]
     pub owner_in_flight: usize,
-    /// Requests of one owner a second, in one worker; 0 means no limit.
+    /// The most requests of one owner a second, in one worker; faster ones are answered
+    /// `rate_limited`. A request counts once, once more for each 16 KiB of its body and of its
+    /// reply, and once more for each ten operations of a batch. 0: no limit.
+    #[cfg_attr(test, schemars(extend("x-unit" = "requests a second")))]
     pub rate_per_s: u64,
-    /// Requests of one owner that may come at once after a pause, if `rate_per_s` is set.
+    /// Requests of one owner that may come at once after a pause, counted as for
+    /// `limits.rate_per_s`.
+    #[cfg_attr(test, schemars(extend("x-unit" = "requests")))]
     pub rate_burst: u64,
 }
 
@@ -104,6 +127,7 @@ impl Default for Limits {
             token_bytes: 8_192,
             items: 500,
             keys: 1_000,
+            owner_bytes: 4 << 20,
             batch: 100,
             page: 50,
             page_max: 500,
@@ -111,8 +135,8 @@ impl Default for Limits {
             deadline_max_ms: 30_000,
             in_flight: 1_024,
             owner_in_flight: 64,
-            rate_per_s: 0,
-            rate_burst: 20,
+            rate_per_s: 50,
+            rate_burst: 200,
         }
     }
 }
@@ -133,20 +157,30 @@ impl Limits {
         Value::Object(limits.collect())
     }
 
-    /// The approximate size of the largest possible owner, in bytes.
+    /// The approximate memory of the largest permitted owner, in bytes: of the sealed records, of
+    /// the opened ones, and of the refusals that one batch keeps.
     pub fn heaviest_owner_bytes(&self) -> u64 {
-        self.items.saturating_mul(self.record_bytes()) as u64
+        let sealed = self
+            .items
+            .saturating_mul(self.record_bytes())
+            .min(self.owner_bytes.saturating_add(self.refused_bytes()));
+
+        let texts = (2 * self.item.meta_entries + self.item.tags) as u64;
+        let record = SNAPSHOT_RECORD_BYTES + OPENED_ITEM_BYTES + texts * OPENED_TEXT_BYTES;
+        sealed.saturating_mul(2) as u64 + self.keys as u64 * record
     }
 
     /// The approximate size of the largest possible record, in bytes. Its item may be the last one
     /// of a batch whose other operations were refused; their refusals are stored with the item.
     pub fn record_bytes(&self) -> usize {
-        let refused = self
-            .batch
-            .saturating_mul(REFUSAL_BYTES)
-            .min(self.reply_bytes);
+        self.request_bytes.saturating_add(self.refused_bytes())
+    }
 
-        self.request_bytes.saturating_add(refused)
+    /// The most bytes of the refusals that are stored with a batch.
+    pub(super) fn refused_bytes(&self) -> usize {
+        self.batch
+            .saturating_mul(REFUSAL_BYTES)
+            .min(self.reply_bytes)
     }
 
     /// The limits on the headers of a request.
@@ -218,7 +252,7 @@ impl Limits {
     }
 
     /// Each limit's name, value and unit.
-    fn table(&self) -> [(&'static str, u64, &'static str); 26] {
+    fn table(&self) -> [(&'static str, u64, &'static str); 27] {
         let item = &self.item;
         let count = |n: usize| n as u64;
 
@@ -238,6 +272,7 @@ impl Limits {
             ("code_bytes", count(item.code_bytes), "bytes"),
             ("items", count(self.items), "items"),
             ("keys", count(self.keys), "keys"),
+            ("owner_bytes", count(self.owner_bytes), "bytes"),
             ("batch", count(self.batch), "operations"),
             ("page", count(self.page), "entries"),
             ("page_max", count(self.page_max), "entries"),
@@ -259,7 +294,7 @@ impl Limits {
 
 /// Answers `{limits: {<name>: {value, unit}}}`.
 pub(super) fn limits(service: &Service, request: Request) -> Result<Value, Failure> {
-    Fields::of(request.body)?.finish()?;
+    request.fields(service)?.finish()?;
     Ok(json!({ "limits": service.limits.current().described(&service.owners) }))
 }
 

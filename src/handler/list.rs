@@ -1,16 +1,14 @@
 //! `list`: the owner's items in the order of their places, a page at a time.
 
+use super::cursor::{cursor_after, start_after};
 use super::freshness::{Freshness, mark_stale};
-use super::page::{page, page_limit};
+use super::page::{must_afford, page, page_limit};
 use super::request::Call;
 use super::write::view;
 use super::{Failure, Service};
-use crate::domain::{Item, KindName, Place};
+use crate::domain::{Item, KindName};
 use crate::owners::{OpenedItem, Snapshot};
-use crate::seal::{Keyring, OwnerKey};
 use crate::wire::{Fields, Refusal, id_view};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 /// `{kind?, tag?, untagged?, only?, limit?, cursor?, min_version?, consistency?}`
@@ -102,37 +100,6 @@ impl List {
         .concat()
     }
 
-    /// The place after which this page begins; `None` without a cursor.
-    ///
-    /// # Errors
-    /// `bad_request` if the cursor was not made for this owner and filter.
-    fn start_after(&self, keyring: &Keyring, owner: &OwnerKey) -> Result<Option<Place>, Refusal> {
-        let Some(text) = &self.cursor else {
-            return Ok(None);
-        };
-
-        let bad_cursor = || {
-            Refusal::bad_field(
-                "cursor",
-                "not a cursor of this list: begin again without one",
-            )
-        };
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| bad_cursor())?;
-        let (mac, place) = bytes.split_first_chunk().ok_or_else(bad_cursor)?;
-        if *mac != keyring.cursor_mac(owner, &self.filter(), place) {
-            return Err(bad_cursor());
-        }
-
-        let place = str::from_utf8(place).map_err(|_| bad_cursor())?;
-        Place::parse(place).map(Some).map_err(|_| bad_cursor())
-    }
-
-    fn cursor_after(&self, keyring: &Keyring, owner: &OwnerKey, place: &Place) -> String {
-        let place = place.as_str().as_bytes();
-        let mac = keyring.cursor_mac(owner, &self.filter(), place);
-        URL_SAFE_NO_PAD.encode([&mac, place].concat())
-    }
-
     /// The items that match, in the order of their places.
     ///
     /// # Errors
@@ -166,7 +133,6 @@ pub(super) type Listed<'s> = (&'s OpenedItem, &'s Item);
 pub(super) fn items_in_order(snapshot: &Snapshot) -> Result<Vec<Listed<'_>>, Failure> {
     let mut items: Vec<_> = snapshot
         .items()?
-        .iter()
         .filter_map(|opened| Some((opened, opened.living()?)))
         .collect();
     items.sort_by(|(_, one), (_, other)| one.place.cmp(&other.place));
@@ -178,12 +144,18 @@ pub(super) fn items_in_order(snapshot: &Snapshot) -> Result<Vec<Listed<'_>>, Fai
 pub(super) async fn list(service: &Service, call: Call) -> Result<Value, Failure> {
     let list = List::parse(call.fields, service)?;
     let keyring = service.owners.keyring();
-    let after = list.start_after(keyring, &call.owner)?;
+    let filter = list.filter();
+    let after = list
+        .cursor
+        .as_ref()
+        .map(|cursor| start_after(keyring, &call.owner, &filter, cursor))
+        .transpose()?;
 
     let reading = list
         .freshness
-        .read(&service.owners, &call.owner, call.deadline)
+        .read_all(&service.owners, &call.owner, call.deadline)
         .await?;
+    must_afford(&call.account, &reading.snapshot, service)?;
     let mut items = list.matching_items(&reading.snapshot)?;
     items.retain(|(_, item)| after.as_ref().is_none_or(|after| item.place > *after));
     let listed = page(&items, list.limit, &service.limits.current(), |item| {
@@ -194,7 +166,7 @@ pub(super) async fn list(service: &Service, call: Call) -> Result<Value, Failure
     let last = listed.len().checked_sub(1).map(|at| &items[at].1.place);
     let mut reply = json!({"items": listed, "owner_version": reading.snapshot.version().get()});
     if let Some(last) = last.filter(|_| more) {
-        reply["next_cursor"] = Value::from(list.cursor_after(keyring, &call.owner, last));
+        reply["next_cursor"] = Value::from(cursor_after(keyring, &call.owner, &filter, last));
     }
     Ok(mark_stale(reply, &reading))
 }

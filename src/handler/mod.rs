@@ -1,14 +1,15 @@
 //! The operations of the service: one operation a file, each with its input, its rule and its call.
 //!
-//! A request arrives here with its headers parsed and its body decoded. A handler answers with a
-//! body or a refusal. No handler talks to NATS, the bucket or Postgres itself: it reads and writes
-//! data through [`Owners`] only.
+//! A request arrives here with its headers parsed. It is admitted, then its body is decoded. A
+//! handler answers with a body or a refusal. No handler talks to NATS, the bucket or Postgres
+//! itself: it reads and writes data through [`Owners`] only.
 
 mod batch;
 mod changes;
 mod codes_add;
 mod codes_take;
 mod condition;
+mod cursor;
 mod delete;
 mod epoch;
 mod failure;

@@ -4,6 +4,7 @@ use super::condition::Conditions;
 use super::item_name::ItemName;
 use super::list::{Listed, items_in_order};
 use super::put::format_refusal;
+use super::quota::Quota;
 use super::request::Call;
 use super::write::{self, WriteState};
 use super::{Failure, Limits, Service};
@@ -77,8 +78,10 @@ impl Move {
         let changed = changed
             .into_iter()
             .map(|(item, place)| at_place(item, place));
+        let contents: Vec<_> = moved.into_iter().chain(changed).collect();
+        Quota::of(snapshot).resize(state, &contents)?;
         Ok(Draft {
-            contents: moved.into_iter().chain(changed).collect(),
+            contents,
             refused: BTreeMap::new(),
         })
     }

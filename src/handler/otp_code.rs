@@ -111,7 +111,7 @@ pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Value, Fai
         }
     }
 
-    let intent = request.item.intent(call.request);
+    let intent = request.item.intent(call.request).urgent();
     let decide = |snapshot: &Snapshot| write::decision(request.decide(snapshot));
     let outcome = service
         .owners

@@ -70,7 +70,7 @@ pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Value, F
     let request = OtpVerify::parse(call.fields, &service.limits.current())?;
 
     let guess = service.guesses.begin(&call.owner, &request.item.id)?;
-    let intent = request.item.intent(call.request);
+    let intent = request.item.intent(call.request).urgent();
     // A wrong code counts however the request ends.
     let decide = |snapshot: &Snapshot| {
         let decision = request.decide(snapshot);

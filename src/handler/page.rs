@@ -1,6 +1,7 @@
 //! A page of a reply, bounded by a number of entries and by the reply's size in bytes.
 
-use super::Limits;
+use super::{Failure, Limits, Service};
+use crate::owners::{Account, Snapshot};
 use crate::wire::{Fields, Refusal};
 use serde_json::Value;
 
@@ -19,6 +20,27 @@ pub(super) fn page_limit(fields: &mut Fields, limits: &Limits) -> Result<usize, 
 
     let message = format!("must be from 1 to {}", limits.page_max);
     Err(Refusal::bad_field("limit", &message).with("limit", limits.page_max))
+}
+
+/// An owner with fewer bytes of items gets no page that costs much.
+const COSTLY_PAGE_BYTES: usize = 64 << 10;
+
+/// Checks that the owner's rate allows a page that may be large, before it is made. What a page costs
+/// is charged once it is sent, so requests that come together are admitted together.
+///
+/// # Errors
+/// `rate_limited` if replies to other requests have used up the owner's rate since this one came.
+pub(super) fn must_afford(
+    account: &Account,
+    snapshot: &Snapshot,
+    service: &Service,
+) -> Result<(), Failure> {
+    if snapshot.item_bytes() <= COSTLY_PAGE_BYTES {
+        return Ok(());
+    }
+
+    let denied = |denied| service.limits.current().denied(denied);
+    Ok(account.check().map_err(denied)?)
 }
 
 /// The first entries, as many as fit: at least one if there is one, and at most `limit`.

@@ -98,7 +98,7 @@ impl Put {
         };
 
         let current = state.snapshot.item(&self.kind.into(), &id)?;
-        let living = current.as_ref().filter(|item| item.living().is_some());
+        let living = current.as_deref().filter(|item| item.living().is_some());
         self.conditions.check(state.snapshot, living)?;
 
         let kept = living.and_then(|item| item.living());
@@ -124,7 +124,7 @@ impl Put {
             meta: self.meta.clone(),
             tags: self.tags.clone(),
         };
-        new.replace(current.as_ref(), state, quota)
+        new.replace(current.as_deref(), state, quota)
     }
 
     /// Returns the item's new data: the part that replies show, and the part that they hide. A used
@@ -212,7 +212,8 @@ impl NewItem {
         quota: &mut Quota,
     ) -> Result<NewContent, Failure> {
         let life = current.and_then(|item| item.living());
-        let increased = quota.add(life.is_none(), current.is_none(), state.limits)?;
+        let increase = |quota: &Quota| quota.add(life.is_none(), current.is_none(), state.limits);
+        increase(quota)?;
 
         let now = Timestamp::now();
         let place = life
@@ -229,12 +230,14 @@ impl NewItem {
             updated_at: now,
         });
         write::must_fit(&content, state.limits)?;
-
-        *quota = increased;
-        Ok(NewContent {
+        let new = NewContent {
             content,
             hidden: self.hidden,
-        })
+        };
+        let resized = quota.resize(state, std::slice::from_ref(&new))?;
+
+        *quota = increase(&resized)?;
+        Ok(new)
     }
 }
 

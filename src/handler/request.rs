@@ -1,27 +1,33 @@
-//! A request on its way to its operation: first decoded, then authenticated and admitted.
+//! A request on its way to its operation: first authenticated and admitted, then decoded. A decoded
+//! body takes many times the memory of its bytes, so only a caller who is known gets that far.
 
 use super::epoch;
 use super::failure::within;
 use super::{Failure, Service};
 use crate::auth::Principal;
-use crate::owners::Admission;
+use crate::owners::{Account, Admission, Cost};
 use crate::seal::OwnerKey;
 use crate::wire::{
-    Code, Fields, Operation, Refusal, RequestHeaders, Scope, TraceContext, Value, canonical,
+    BodyLimits, Code, Fields, Operation, Refusal, RequestHeaders, Scope, TraceContext, Value,
+    canonical, decode,
 };
+use bytes::Bytes;
+use std::sync::{Arc, OnceLock};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// A request whose headers and body can be read.
+/// A request whose headers can be read.
 pub struct Request {
     /// The operation that its subject names.
     pub operation: Operation,
     /// Its parsed headers.
     pub headers: RequestHeaders,
-    /// Its body.
-    pub body: Value,
+    /// Its body as it was sent.
+    pub body: Bytes,
     /// When the caller's time is up.
     pub deadline: Instant,
+    /// Set when the request is admitted as one of its owner's.
+    pub account: Arc<OnceLock<Account>>,
 }
 
 /// A request of an authenticated caller.
@@ -34,6 +40,8 @@ pub(super) struct Call {
     pub request: Option<(String, Zeroizing<Vec<u8>>)>,
     /// The caller's trace context, to be passed on.
     pub trace: Option<TraceContext>,
+    /// Is charged what the request costs beyond what its body shows.
+    pub account: Account,
     /// Counts the request as one of the owner's until it ends.
     _admission: Admission,
 }
@@ -47,16 +55,23 @@ impl Request {
         tracing::Span::current().record("owner", tracing::field::display(owner));
 
         let limits = service.limits.current();
-        let admission = service
+        let cost = Cost::of_request(self.body.len());
+        let (admission, account) = service
             .owners
-            .admit(&owner, &limits.pace())
+            .admit(&owner, limits.pace(), cost)
             .map_err(|denied| limits.denied(denied))?;
+        let body = self.decode(service)?;
+        // Those beyond the limit are not executed.
+        let operations = operations(self.operation, &body).min(limits.batch);
+        account.charge(Cost::of_operations(operations));
+        // It is set nowhere else.
+        let _ = self.account.set(account.clone());
 
         let request = self.headers.request_id.map(|id| {
-            let body = canonical(self.operation.name(), &self.body);
+            let body = canonical(self.operation.name(), &body);
             (id.as_str().to_owned(), body)
         });
-        let mut fields = Fields::of(self.body)?;
+        let mut fields = Fields::of(body)?;
         epoch::check(self.operation, &mut fields, service, &owner, self.deadline).await?;
 
         Ok(Call {
@@ -66,8 +81,22 @@ impl Request {
             deadline: self.deadline,
             request,
             trace: self.headers.trace,
+            account,
             _admission: admission,
         })
+    }
+
+    /// Decodes the body of an operation that needs no token.
+    pub(super) fn fields(&self, service: &Service) -> Result<Fields, Refusal> {
+        Fields::of(self.decode(service)?)
+    }
+
+    fn decode(&self, service: &Service) -> Result<Value, Refusal> {
+        let limits = BodyLimits {
+            nesting: service.limits.current().nesting,
+        };
+
+        decode(&self.body, self.headers.encoding, &limits)
     }
 
     /// Asks the auth service who the caller is, and checks that the token allows the operation.
@@ -86,6 +115,14 @@ impl Request {
             require(&caller, scope)?;
         }
         Ok(caller)
+    }
+}
+
+/// The number of operations in the body of a batch.
+fn operations(operation: Operation, body: &Value) -> usize {
+    match operation {
+        Operation::Batch => body.list_length("ops"),
+        _ => 0,
     }
 }
 

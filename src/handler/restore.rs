@@ -75,7 +75,7 @@ impl Restore {
     fn decide(&self, kept: &Kept, state: &WriteState<'_>) -> Result<NewContent, Failure> {
         let snapshot = state.snapshot;
         let current = snapshot.item(&self.item.kind, &self.item.id)?;
-        let living = current.as_ref().filter(|item| item.living().is_some());
+        let living = current.as_deref().filter(|item| item.living().is_some());
         self.conditions.check(snapshot, living)?;
 
         // An item without a current record is forgotten. It is not restored, even if this shard
@@ -107,7 +107,7 @@ impl Restore {
             meta: item.meta.clone(),
             tags: item.tags.clone(),
         };
-        new.replace(current.as_ref(), state, &mut Quota::of(snapshot))
+        new.replace(current.as_deref(), state, &mut Quota::of(snapshot))
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn tags(service: &Service, call: Call) -> Result<Value, Failure
 
     let reading = request
         .freshness
-        .read(&service.owners, &call.owner, call.deadline)
+        .read_all(&service.owners, &call.owner, call.deadline)
         .await?;
     let snapshot = &reading.snapshot;
     let chosen = match &request.item {
@@ -71,7 +71,7 @@ pub(super) async fn tags(service: &Service, call: Call) -> Result<Value, Failure
 /// The tags in the order of their bytes, each with how many living items have it.
 fn counts(snapshot: &Snapshot) -> Result<BTreeMap<&str, usize>, Failure> {
     let mut counts = BTreeMap::new();
-    for item in snapshot.items()?.iter().filter_map(|item| item.living()) {
+    for item in snapshot.items()?.filter_map(|item| item.living()) {
         for tag in item.tags.iter() {
             *counts.entry(tag).or_default() += 1;
         }

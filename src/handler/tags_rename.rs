@@ -1,11 +1,12 @@
 //! `tags.rename`: renames a tag on all items that have it, or removes it from them. This is one
 //! atomic write.
 
+use super::quota::Quota;
 use super::request::Call;
-use super::write::{self, mark_pending};
+use super::write::{self, WriteState, mark_pending};
 use super::{Failure, Limits, Service};
 use crate::domain::{Item, Tags, Timestamp};
-use crate::owners::{Draft, Intent, Snapshot};
+use crate::owners::{Cost, Draft, Intent, Snapshot};
 use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::{Code, Fields, Refusal};
 use serde_json::{Value, json};
@@ -36,17 +37,18 @@ impl Rename {
     }
 
     /// Decides on the owner's state: every item that has the tag, with the new one.
-    fn decide(&self, snapshot: &Snapshot, limits: &Limits) -> Result<Draft, Failure> {
+    fn decide(&self, state: &WriteState<'_>) -> Result<Draft, Failure> {
+        let snapshot = state.snapshot;
         let now = Timestamp::now();
         let mut contents = Vec::new();
-        let tagged = snapshot.items()?.iter().filter_map(|item| item.living());
+        let tagged = snapshot.items()?.filter_map(|item| item.living());
         for item in tagged.filter(|item| item.tags.contains(&self.from)) {
             let content = Content::Living(Item {
                 tags: item.tags.renamed(&self.from, self.to.as_deref()),
                 updated_at: now,
                 ..item.clone()
             });
-            write::must_fit(&content, limits)?;
+            write::must_fit(&content, state.limits)?;
             contents.push(NewContent {
                 content,
                 hidden: NewHidden::Kept,
@@ -58,6 +60,7 @@ impl Rename {
                 .with("owner_version", snapshot.version().get())
                 .into());
         }
+        Quota::of(snapshot).resize(state, &contents)?;
         Ok(Draft {
             contents,
             refused: BTreeMap::new(),
@@ -73,9 +76,10 @@ pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Value, 
         items: Vec::new(),
         request: call.request,
         any_item: true,
+        is_urgent: false,
     };
     let decide =
-        |snapshot: &Snapshot| write::decision(rename.decide(snapshot, &service.limits.current()));
+        |snapshot: &Snapshot| write::decide(service, snapshot, |state| rename.decide(state));
     let outcome = service
         .owners
         .write(call.caller.user(), &intent, call.deadline, decide)
@@ -83,6 +87,7 @@ pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Value, 
 
     let receipt = write::written(outcome)?;
     let items = receipt.items.len();
+    call.account.charge(Cost::of_operations(items));
     let reply = json!({"items": items, "owner_version": receipt.owner_version().get()});
     Ok(mark_pending(reply, receipt.local))
 }

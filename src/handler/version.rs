@@ -3,13 +3,13 @@
 use super::{Failure, Request, Service};
 use crate::domain::Kind;
 use crate::seal::Format;
-use crate::wire::{Fields, Operation};
+use crate::wire::Operation;
 use serde_json::{Value, json};
 
 /// Answers `{service: {name, version, commit, built_at}, client: {version, commit, built_at},
 /// shard, supports: {kinds, operations, formats}}`.
 pub(super) fn version(service: &Service, request: Request) -> Result<Value, Failure> {
-    Fields::of(request.body)?.finish()?;
+    request.fields(service)?.finish()?;
 
     let kinds: Vec<_> = Kind::all().map(Kind::as_str).collect();
     let operations = Operation::ALL.map(Operation::name);

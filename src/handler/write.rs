@@ -2,7 +2,7 @@
 
 use super::{Failure, Limits, Service};
 use crate::domain::Version;
-use crate::owners::{Decision, Draft, OpenedItem, Outcome, Snapshot, WriteReceipt};
+use crate::owners::{Decision, Draft, OpenedItem, Outcome, Owners, Snapshot, WriteReceipt};
 use crate::seal::{Content, Format};
 use crate::shard::Projected;
 use crate::wire::{Code, Refusal, deleted_view, item_view};
@@ -19,16 +19,18 @@ pub(super) struct WriteState<'s> {
     pub format: Format,
     /// The position of the operation in its batch.
     pub position: usize,
+    pub owners: &'s Owners,
 }
 
 impl<'s> WriteState<'s> {
     /// The state of a write of one operation.
-    pub fn new(service: &Service, snapshot: &'s Snapshot, limits: &'s Limits) -> Self {
+    pub fn new(service: &'s Service, snapshot: &'s Snapshot, limits: &'s Limits) -> Self {
         Self {
             snapshot,
             limits,
             format: service.owners.format_for(snapshot),
             position: 0,
+            owners: &service.owners,
         }
     }
 

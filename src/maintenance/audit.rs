@@ -29,8 +29,8 @@ pub struct AuditSummary {
     pub broken: u64,
 }
 
-/// Reads every owner of the bucket. Logs each broken one. Calls `on_progress` with the number of
-/// owners read, and with about how many there are.
+/// Reads every owner of the bucket. Logs each broken one. Calls `on_progress` with about how
+/// many records of the bucket it has passed, and how many there are.
 pub(super) async fn audit(
     keyring: &Keyring,
     bucket: &Bucket,
@@ -38,6 +38,7 @@ pub(super) async fn audit(
 ) -> Result<AuditSummary, OwnersError> {
     let mut counts = AuditSummary::default();
     let mut owners = retry_while_unavailable(RETRIES_MAX, || bucket.list_owners()).await?;
+    let total = owners.left();
 
     loop {
         let page = owners.next_page(PAGE_OWNERS_MAX).await?;
@@ -55,7 +56,7 @@ pub(super) async fn audit(
                 error!(%owner, %error, "this owner's records cannot be used");
             }
         }
-        on_progress(counts.owners, counts.owners + owners.left());
+        on_progress(total.saturating_sub(owners.left()), total);
     }
 }
 

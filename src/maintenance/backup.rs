@@ -9,7 +9,7 @@
 //!   written last, so a directory without it is no finished backup.
 
 use super::audit::{AuditSummary, audit};
-use super::retry::retry_while_unavailable;
+use super::retry::{retry_while, retry_while_unavailable};
 use crate::domain::Timestamp;
 use crate::owners::OwnersError;
 use crate::seal::{Fingerprints, Keyring, Sha256};
@@ -57,6 +57,17 @@ pub enum BackupError {
         path: String,
         /// What differs.
         what: &'static str,
+    },
+    /// The restored bucket does not have what was saved.
+    #[error(
+        "the server has {restored} of the {saved} records that were restored: let an administrator \
+         of the NATS server delete the stream, and restore again"
+    )]
+    Lacking {
+        /// The records of the bucket.
+        restored: u64,
+        /// The records of the backup.
+        saved: u64,
     },
     /// There is a bucket already.
     #[error(
@@ -203,14 +214,40 @@ impl Backups {
         }
         restore.finish().await?;
 
-        // This also finds out whether the server has come to the backup's end. The replicas of a
-        // cluster elect a leader first.
+        // The replicas of a cluster elect a leader first.
         let check = || self.bucket.check(self.keyring.fingerprints());
-        Ok(retry_while_unavailable(ELECTION_RETRIES_MAX, check).await?)
+        retry_while_unavailable(ELECTION_RETRIES_MAX, check).await?;
+
+        let is_lacking = |error: &BackupError| matches!(error, BackupError::Lacking { .. });
+        retry_while(ELECTION_RETRIES_MAX, is_lacking, || {
+            self.check_restored(backup)
+        })
+        .await
+    }
+
+    /// Checks that the bucket has what the backup has. A leader that was elected before it got the
+    /// records answers as if the bucket had none.
+    async fn check_restored(&self, backup: &Backup) -> Result<(), BackupError> {
+        let restored = self.bucket.stored().await?;
+        let saved = &backup.stored;
+
+        // A backup that is not complete may lack the record that was the newest.
+        let is_there = if backup.is_complete() {
+            restored.last_sequence() >= saved.last_sequence()
+        } else {
+            restored.messages() > 0 || saved.messages() == 0
+        };
+        if is_there {
+            return Ok(());
+        }
+        Err(BackupError::Lacking {
+            restored: restored.messages(),
+            saved: saved.messages(),
+        })
     }
 
     /// Reads every owner of the bucket, and checks that all records are there and can be opened.
-    /// Calls `on_progress` with the owners read, and with about how many there are.
+    /// Calls `on_progress` with about how many records it has passed, and how many there are.
     pub async fn audit(
         &self,
         on_progress: impl FnMut(u64, u64),

@@ -9,6 +9,8 @@ mod backup;
 mod owner_report;
 mod replay;
 mod retry;
+mod room;
+mod scan;
 mod tombstones;
 mod verify;
 mod verify_all;

@@ -1,7 +1,7 @@
 //! Replay: rebuilding a shard's Postgres from the truth, while the shard serves.
 //!
-//! There are two passes. The first rebuilds the owners' copies, each as a request that finds a bad
-//! copy does. The second follows the bucket's kept records and stores them among the superseded
+//! There are two passes. The first passes over the copies that equal the truth, and rebuilds each
+//! other one as a request that finds a bad copy does. The second follows the bucket's kept records and stores them among the superseded
 //! versions (`item_version`). An operator may interrupt both at any point and run them again.
 
 use super::Operator;
@@ -20,8 +20,13 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 /// The most owners looked up at once.
-const PAGE_OWNERS_MAX: usize = 200;
-/// The most owners rebuilt at the same time. More would slow down requests.
+const PAGE_OWNERS_MAX: usize = 800;
+/// How many owners are hosted at once. They are neighbours in the bucket.
+const HOSTED_OWNERS_MAX: usize = 200;
+/// How many owners are compared at once. They lie anywhere in the bucket, so the server has more to
+/// read.
+const COMPARED_AT_ONCE_MAX: usize = 50;
+/// The most owners, or groups, rebuilt at the same time. More would slow down requests.
 const CONCURRENT_OWNERS_MAX: usize = 4;
 /// The most records followed at once.
 const BATCH_RECORDS_MAX: usize = 1_000;
@@ -30,6 +35,8 @@ const COMPARED_OWNERS_MAX: usize = 200_000;
 /// How long the bucket may send nothing while more is to come: as long as the retries of other
 /// calls take.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How often the list of the bucket's owners is begun again. The server may need a minute for it.
+const LIST_RETRIES_MAX: usize = 5;
 /// How often a server that is unavailable is asked again.
 const RETRIES_MAX: usize = 60;
 
@@ -52,14 +59,32 @@ pub struct RebuildSummary {
 }
 
 impl Operator {
-    /// Rebuilds each owner that this shard knows. Calls `on_progress` with the number of owners
-    /// done, and of all.
+    /// Rebuilds each owner that this shard knows and whose copy does not equal the truth, so that an
+    /// interrupted rebuild goes on where it was. Calls `on_progress` with the number of owners
+    /// done, and of all. If lost history is accepted, the shard's workers learn it afterwards.
     pub async fn rebuild_known(
+        &self,
+        loss: Loss,
+        on_progress: impl FnMut(u64, u64),
+    ) -> Result<RebuildSummary, OwnersError> {
+        let rebuilt = self.rebuild_pages(loss, on_progress).await;
+        if loss == Loss::Accept {
+            retry_while_unavailable(RETRIES_MAX, || {
+                self.store.count_acceptance(self.bucket.name())
+            })
+            .await?;
+        }
+
+        rebuilt
+    }
+
+    async fn rebuild_pages(
         &self,
         loss: Loss,
         mut on_progress: impl FnMut(u64, u64),
     ) -> Result<RebuildSummary, OwnersError> {
         let total = self.store.known_count().await?;
+        let verifier = Verifier::new(self.clone());
         let mut summary = RebuildSummary::default();
         let mut after = None;
         loop {
@@ -73,18 +98,22 @@ impl Operator {
             };
             after = Some(*last);
 
-            self.rebuild_some(&page, loss, &mut summary).await;
+            let groups = page.chunks(COMPARED_AT_ONCE_MAX);
+            let groups = groups.map(|group| verifier.equal_among(group));
+            let left = without_ready(&page, groups.collect(), &mut summary).await;
+            self.rebuild_some(&left, loss, &mut summary).await;
             on_progress(summary.owners + summary.failed, total);
         }
     }
 
-    /// Hosts each owner of the bucket that this shard does not know. Calls `on_progress` with the
-    /// number of owners done, and of all.
+    /// Hosts each owner of the bucket that this shard does not know. Calls `on_progress` with about how
+    /// many records of the bucket it has passed, and how many there are.
     pub async fn host_everyone(
         &self,
         mut on_progress: impl FnMut(u64, u64),
     ) -> Result<RebuildSummary, OwnersError> {
-        let mut list = self.bucket.list_owners().await?;
+        let mut list =
+            retry_while_unavailable(LIST_RETRIES_MAX, || self.bucket.list_owners()).await?;
         let total = list.left();
         let mut summary = RebuildSummary::default();
         loop {
@@ -103,8 +132,10 @@ impl Operator {
                 .filter(|owner| !known.contains(owner))
                 .collect();
 
-            self.rebuild_some(&unknown, Loss::Refuse, &mut summary)
-                .await;
+            let groups = unknown.chunks(HOSTED_OWNERS_MAX);
+            let groups = groups.map(|group| self.owners.host_several(group));
+            let left = without_ready(&unknown, groups.collect(), &mut summary).await;
+            self.rebuild_some(&left, Loss::Refuse, &mut summary).await;
             on_progress(total.saturating_sub(list.left()), total);
         }
     }
@@ -273,4 +304,26 @@ impl Operator {
         self.owners.continuity().reset();
         Ok(())
     }
+}
+
+/// Waits for the groups of owners that need no rebuild of their own. Counts them, and returns the other
+/// owners.
+async fn without_ready<F>(
+    owners: &[OwnerKey],
+    groups: Vec<F>,
+    summary: &mut RebuildSummary,
+) -> Vec<OwnerKey>
+where
+    F: Future<Output = Result<HashSet<OwnerKey>, OwnersError>>,
+{
+    let mut groups = stream::iter(groups).buffer_unordered(CONCURRENT_OWNERS_MAX);
+    let mut ready = HashSet::new();
+    while let Some(group) = groups.next().await {
+        // If that fails, the rebuild of each owner tells why.
+        ready.extend(group.unwrap_or_default());
+    }
+
+    summary.owners += ready.len() as u64;
+    let is_left = |owner: &&OwnerKey| !ready.contains(*owner);
+    owners.iter().filter(is_left).copied().collect()
 }

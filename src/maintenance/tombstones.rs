@@ -5,13 +5,14 @@
 //! floor shows that an older copy has to be fetched again. A round can be stopped at any point: the
 //! next one purges what is left.
 
+use super::scan::{OwnerStats, Scan};
 use crate::domain::{Timestamp, Version};
 use crate::owners::{OwnersError, Snapshot};
 use crate::requester::CallError;
 use crate::seal::{Keyring, Links, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealError};
 use crate::truth::{AppendError, Bucket, NewRecord, TruthError};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -26,15 +27,20 @@ const FLOOR_DELETIONS_MAX: usize = 16;
 
 /// The settings of forgetting old deletions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct MaintainSettings {
-    /// How long deletions are kept, in days.
+    /// How long deletions are kept; older ones are purged. 0: each round purges all of them.
     pub deletions_d: u32,
-    /// The share of `limits.keys` above which an owner's oldest deletions are forgotten early, in
-    /// percent.
+    /// A share of `limits.keys`, 1 to 100. If an owner has more keys than this, the oldest
+    /// deletions are purged early, until the owner has no more than this or no deletion left.
     pub crowded_percent: u32,
-    /// The pause between two rounds, in seconds.
+    /// From the end of one round to the start of the next; at least 1. A bucket that is nearly full
+    /// is not kept waiting.
     pub pause_s: u64,
+    /// How much an owner may keep in a bucket that is nearly full, earlier records included. Of what is
+    /// more, the oldest records are purged, but no item's current one.
+    pub kept_bytes: u64,
 }
 
 impl Default for MaintainSettings {
@@ -43,6 +49,7 @@ impl Default for MaintainSettings {
             deletions_d: 90,
             crowded_percent: 80,
             pause_s: 3_600,
+            kept_bytes: 16 << 20,
         }
     }
 }
@@ -50,10 +57,12 @@ impl Default for MaintainSettings {
 /// Forgets old deletions of every owner in the bucket.
 pub struct Maintainer {
     keyring: Keyring,
-    bucket: Bucket,
-    settings: MaintainSettings,
+    pub(super) bucket: Bucket,
+    pub(super) settings: MaintainSettings,
     /// The most keys that an owner may have.
     keys_max: usize,
+    /// The scan that an earlier round did not finish.
+    scan: Mutex<Scan>,
 }
 
 /// The counts of one round.
@@ -65,16 +74,12 @@ pub struct Round {
     pub tidied: u64,
     /// The purged deletions.
     pub purged: u64,
-    /// The owners whose deletions could not be forgotten. The next round tries again.
+    /// Whether the bucket was full, or nearly, when the round began.
+    pub pressed: bool,
+    /// The earlier records of items that were purged for that reason.
+    pub dropped: u64,
+    /// The owners for whom a purge failed. The next round tries again.
     pub failed: u64,
-}
-
-/// What a scan of the bucket finds of one owner.
-#[derive(Default)]
-struct OwnerStats {
-    keys: usize,
-    floor: Version,
-    oldest_deletion: Option<(Version, Timestamp)>,
 }
 
 impl Maintainer {
@@ -90,72 +95,103 @@ impl Maintainer {
             bucket,
             settings,
             keys_max,
+            scan: Mutex::default(),
         }
     }
 
-    /// Goes through the bucket once. Fails only if the bucket cannot be scanned.
+    /// Goes through the bucket once, and makes room if the bucket is full or nearly. Fails only if the
+    /// bucket cannot be scanned; the next round then goes on where the scan stood.
     pub async fn round(&self) -> Result<Round, OwnersError> {
         self.bucket.read_marks().await?;
-        let owners = self.scan_bucket().await?;
+        let pressed = self.is_pressed().await;
+        let mut scan = self.scan.lock().await;
+        scan.complete(&self.bucket).await?;
         let mut round = Round {
-            owners: owners.len() as u64,
+            owners: scan.owners(),
+            pressed,
             ..Round::default()
         };
 
         let before = Timestamp::now().earlier_by_ms(i64::from(self.settings.deletions_d) * DAY_MS);
-        for (owner, stats) in owners {
-            if !self.is_due(&stats, before) {
-                continue;
-            }
-            match self.forget_deletions(&owner, before).await {
-                Ok(0) => {}
-                Ok(purged) => {
-                    round.tidied += 1;
-                    round.purged += purged;
-                }
-                Err(error) => {
-                    round.failed += 1;
+        let mut takes_writes = true;
+        for (owner, mut stats) in scan.take() {
+            let mut purged = 0;
+            let tidied = self
+                .tidy(&owner, &mut stats, before, &mut purged, takes_writes)
+                .await;
+            round.tidied += u64::from(purged > 0);
+            round.purged += purged;
+
+            if let Err(error) = tidied {
+                round.failed += 1;
+                // On a full bucket, each owner would fail in the same way.
+                if takes_writes {
                     warn!(%owner, %error, "cannot forget this owner's old deletions, will retry");
                 }
+                takes_writes &= !matches!(error, OwnersError::Truth(TruthError::Full));
             }
+        }
+
+        if pressed {
+            self.make_room(&mut round).await?;
         }
 
         info!(
             owners = round.owners,
             tidied = round.tidied,
             purged = round.purged,
+            dropped = round.dropped,
             failed = round.failed,
             "finished a round of maintenance"
         );
         Ok(round)
     }
 
-    async fn scan_bucket(&self) -> Result<HashMap<OwnerKey, OwnerStats>, OwnersError> {
-        let mut all: HashMap<OwnerKey, OwnerStats> = HashMap::new();
-        let mut records = self.bucket.list_records().await?;
-
-        while let Some((owner, record)) = records.next().await? {
-            let stats = all.entry(owner).or_default();
-            stats.keys += usize::from(matches!(record.name, RecordName::Item(_)));
-            stats.floor = stats.floor.max(record.floor().unwrap_or_default());
-            if record.is_deletion()
-                && stats
-                    .oldest_deletion
-                    .is_none_or(|(oldest, _)| record.version < oldest)
-            {
-                stats.oldest_deletion = Some((record.version, record.at));
+    /// Purges the owner's deletions that lie under its floor, which needs no write; then forgets those
+    /// from `before` and earlier, and more if the owner is crowded. Adds to `purged`, also if it fails.
+    async fn tidy(
+        &self,
+        owner: &OwnerKey,
+        stats: &mut OwnerStats,
+        before: Timestamp,
+        purged: &mut u64,
+        takes_writes: bool,
+    ) -> Result<(), OwnersError> {
+        let covered = stats.take_covered();
+        if !covered.is_empty() {
+            let floor = self.verified_floor(owner).await?;
+            for (name, version) in covered.iter().filter(|(_, version)| *version <= floor) {
+                self.bucket.purge(owner, name, *version).await?;
+                *purged += 1;
             }
         }
 
-        Ok(all)
+        if !self.is_due(stats, before) {
+            return Ok(());
+        }
+        if !takes_writes {
+            return Err(TruthError::Full.into());
+        }
+        self.forget_deletions(owner, before, purged).await
     }
 
-    /// Returns whether a deletion of the owner has to be forgotten: it is old, the floor covers it
-    /// already, or the owner is crowded.
+    /// Returns the owner's floor, from records that are complete and fit together. What a scan finds
+    /// may be forged, or of a bucket that was restored since.
+    async fn verified_floor(&self, owner: &OwnerKey) -> Result<Version, OwnersError> {
+        let records = self.bucket.since(owner, Version::NONE).await?.records;
+        let snapshot = Snapshot::of_records(&self.keyring, *owner, records, None)?;
+
+        Ok(snapshot.set().floor())
+    }
+
+    /// Returns whether a deletion of the owner that is over its floor has to be forgotten: it is old, or
+    /// the owner is crowded.
     fn is_due(&self, stats: &OwnerStats, before: Timestamp) -> bool {
-        stats.oldest_deletion.is_some_and(|(version, at)| {
-            at <= before || version <= stats.floor || stats.keys > self.uncrowded_keys_max()
-        })
+        let is_crowded = stats.records > self.uncrowded_keys_max();
+
+        stats
+            .oldest_deletion()
+            .is_some_and(|at| at <= before || is_crowded)
     }
 
     /// The most keys of an owner that is not crowded.
@@ -164,13 +200,13 @@ impl Maintainer {
     }
 
     /// Forgets the owner's deletions from `before` and earlier, and more if the owner is crowded.
-    /// Returns how many it purged.
+    /// Adds how many it purged.
     async fn forget_deletions(
         &self,
         owner: &OwnerKey,
         before: Timestamp,
-    ) -> Result<u64, OwnersError> {
-        let mut purged = 0;
+        purged: &mut u64,
+    ) -> Result<(), OwnersError> {
         for _ in 0..OWNER_STEPS_MAX {
             let records = self
                 .bucket
@@ -190,16 +226,16 @@ impl Maintainer {
                 self.bucket
                     .purge(owner, &forgotten.name, forgotten.version)
                     .await?;
-                purged += 1;
+                *purged += 1;
             }
 
             let Some(floor) = self.next_floor(set, before) else {
-                return Ok(purged);
+                return Ok(());
             };
             self.raise_floor(set, floor).await?;
         }
 
-        Ok(purged)
+        Ok(())
     }
 
     /// Returns the version to which the floor has to be raised: over the oldest deletions that are
@@ -260,7 +296,7 @@ impl Maintainer {
             .await;
 
         match appended {
-            Ok(_) | Err(AppendError::Conflict | AppendError::InDoubt) => Ok(()),
+            Ok(_) | Err(AppendError::Conflict | AppendError::InDoubt | AppendError::Busy) => Ok(()),
             Err(AppendError::Full) => Err(TruthError::Full.into()),
             Err(AppendError::NotWritten(TruthError::Unavailable(CallError::NoResponders))) => {
                 Ok(())

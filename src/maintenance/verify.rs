@@ -11,7 +11,7 @@ use crate::owners::{Loss, OwnersError, Snapshot};
 use crate::seal::{OwnerKey, OwnerSet, Record, RecordName};
 use crate::shard::{OwnerRows, Projected};
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -78,7 +78,7 @@ pub enum Difference {
     },
     /// The records in the truth are not complete: some are missing, forged or rolled back.
     TruthNotWhole,
-    /// The copy is complete and the truth has less: it has lost what it acknowledged.
+    /// The copy is complete and the truth lacks something of it: it has lost what it acknowledged.
     TruthLost {
         /// The owner's version here.
         here: u64,
@@ -124,7 +124,7 @@ impl fmt::Display for Difference {
             Self::TruthNotWhole => write!(f, "the owner's records in the truth are not complete"),
             Self::TruthLost { here, truth } => write!(
                 f,
-                "the truth has lost history: it is at {truth}, was at {here}"
+                "the truth has lost history: at {truth} it lacks what it had at {here}"
             ),
         }
     }
@@ -221,8 +221,10 @@ impl Verifier {
             }
 
             let here = self.summary_of_rows(owner, &rows);
+            let copy = self.set_of_rows(owner, &rows);
             let differences = self
-                .explanation(&here, &truth, projected)
+                .explanation(copy.as_ref(), &truth, projected)
+                .await
                 .map_or(differences, |difference| vec![difference]);
             return Ok(Comparison::Differ(Box::new(Divergence {
                 differences,
@@ -234,21 +236,46 @@ impl Verifier {
         Ok(Comparison::Busy)
     }
 
-    /// Returns the one difference that explains all others of a complete copy, if there is one.
-    fn explanation(
+    /// Returns those of the owners whose rows equal the truth, and are not in doubt. The others have to
+    /// be compared alone.
+    pub(super) async fn equal_among(
         &self,
-        here: &CopySummary,
+        owners: &[OwnerKey],
+    ) -> Result<HashSet<OwnerKey>, OwnersError> {
+        let mut equal = HashSet::new();
+        let mut waiting = vec![owners];
+        while let Some(fetched) = self.operator.owners.fetch_some(&mut waiting).await? {
+            let versions = fetched.iter().map(|one| one.snapshot.version());
+            self.wait_for_projection(versions.max().unwrap_or_default())
+                .await;
+
+            let keys: Vec<_> = fetched.iter().map(|one| *one.snapshot.owner()).collect();
+            let rows = self.operator.store.find_rows_of(&keys).await?;
+            equal.extend(fetched.iter().filter_map(|one| {
+                let owner = one.snapshot.owner();
+                let rows = rows.get(owner)?;
+                let is_equal = !rows.is_in_doubt && differences(rows, &one.snapshot).is_empty();
+                is_equal.then_some(*owner)
+            }));
+        }
+
+        Ok(equal)
+    }
+
+    /// Returns the one difference that explains all others of a complete copy, if there is one.
+    async fn explanation(
+        &self,
+        copy: Option<&OwnerSet>,
         truth: &Snapshot,
         projected: Projected,
     ) -> Option<Difference> {
+        let copy = copy?;
+        let is_lost = self.operator.owners.is_lost(copy, truth.set()).await;
+        let here = copy.version().get();
         let truth = truth.version().get();
-        here.digest.as_ref()?;
 
-        if here.version > truth {
-            Some(Difference::TruthLost {
-                here: here.version,
-                truth,
-            })
+        if is_lost {
+            Some(Difference::TruthLost { here, truth })
         } else if projected == Projected::Pending {
             let cursor = self.operator.owners.cursor().sequence();
             Some(Difference::NotProjected { cursor, truth })
@@ -294,13 +321,17 @@ impl Verifier {
         projected
     }
 
+    /// Returns the set of the rows, if it is complete.
+    fn set_of_rows(&self, owner: &OwnerKey, rows: &OwnerRows) -> Option<OwnerSet> {
+        let set = OwnerSet::empty(*owner)
+            .apply(&self.operator.keyring, rows.records()?)
+            .ok()?;
+
+        (set.version().get() == rows.version).then_some(set)
+    }
+
     fn summary_of_rows(&self, owner: &OwnerKey, rows: &OwnerRows) -> CopySummary {
-        let set = rows.records().and_then(|records| {
-            let set = OwnerSet::empty(*owner)
-                .apply(&self.operator.keyring, records)
-                .ok()?;
-            (set.version().get() == rows.version).then_some(set)
-        });
+        let set = self.set_of_rows(owner, rows);
         let records = rows.items.len()
             + rows.others.len()
             + usize::from(rows.key.is_some())

@@ -11,9 +11,11 @@ use futures::stream;
 use serde::Serialize;
 
 /// The most owners looked up in Postgres at once.
-const PAGE_OWNERS_MAX: i64 = 500;
-/// The most owners compared at the same time. Each may be heavy, and more would slow down requests.
-const CONCURRENT_OWNERS_MAX: usize = 4;
+const PAGE_OWNERS_MAX: i64 = 800;
+/// How many owners are compared at once.
+const GROUP_OWNERS_MAX: usize = 50;
+/// The most groups compared at the same time. An owner may be heavy, and more would slow down requests.
+const CONCURRENT_GROUPS_MAX: usize = 4;
 /// How often an owner is compared again while a server is unavailable, before the owner counts as
 /// unclear.
 const RETRIES_MAX: usize = 6;
@@ -78,15 +80,16 @@ impl Operator {
             };
             after = Some(*last);
 
-            let inspections = page
-                .iter()
-                .map(|owner| inspect(&verifier, *owner, repair))
-                .collect::<Vec<_>>();
-            let mut inspections = stream::iter(inspections).buffer_unordered(CONCURRENT_OWNERS_MAX);
-            while let Some(inspection) = inspections.next().await {
-                counts.add(&inspection);
-                if let Inspection::Differs(finding) = inspection {
-                    on_finding(*finding);
+            let groups = page.chunks(GROUP_OWNERS_MAX);
+            let groups = groups.map(|group| inspect_some(&verifier, group, repair));
+            let groups = groups.collect::<Vec<_>>();
+            let mut groups = stream::iter(groups).buffer_unordered(CONCURRENT_GROUPS_MAX);
+            while let Some(inspections) = groups.next().await {
+                for inspection in inspections {
+                    counts.add(&inspection);
+                    if let Inspection::Differs(finding) = inspection {
+                        on_finding(*finding);
+                    }
                 }
             }
             on_page(counts.owners);
@@ -100,6 +103,22 @@ enum Inspection {
     NotHosted,
     Busy,
     Differs(Box<Finding>),
+}
+
+/// Inspects some owners: all at once, and then alone those that are not equal or may be heavy.
+async fn inspect_some(verifier: &Verifier, owners: &[OwnerKey], repair: Repair) -> Vec<Inspection> {
+    // If that fails, the inspection of each owner tells why.
+    let equal = verifier.equal_among(owners).await.unwrap_or_default();
+
+    let mut inspections = Vec::with_capacity(owners.len());
+    for owner in owners {
+        inspections.push(if equal.contains(owner) {
+            Inspection::Equal
+        } else {
+            inspect(verifier, *owner, repair).await
+        });
+    }
+    inspections
 }
 
 /// Compares one owner's copy with the truth, and repairs it if that is wanted and possible.

@@ -1,13 +1,14 @@
 //! The owners that a worker holds in memory. An entry has the owner's snapshot, the locks for
 //! loading, writing and hosting, and the count of requests under way.
 
-use super::admission::{Denied, Pace, Traffic};
+use super::admission::{Cost, Denied, Pace, Traffic};
+use super::memory::{Memory, Share};
 use super::{Owners, Snapshot};
 use crate::seal::OwnerKey;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,20 +16,29 @@ use std::time::{Duration, Instant};
 #[derive(Default)]
 pub(super) struct OwnerEntry {
     held: Mutex<Option<Arc<Snapshot>>>,
+    /// The share of the memory that the snapshot has.
+    share: Mutex<Option<Share>>,
     pub(super) traffic: Traffic,
     /// Held by the owner's one write that is under way in this worker. A second one would only lose
     /// the race.
     pub(super) writing: tokio::sync::Mutex<()>,
     /// Held while the first snapshot is loaded.
     pub(super) loading: tokio::sync::Mutex<()>,
+    /// Held while the truth is asked for what is newer than the snapshot.
+    pub(super) refreshing: tokio::sync::Mutex<()>,
     /// Held while the owner is hosted in this shard's Postgres.
     pub(super) hosting: Arc<tokio::sync::Mutex<HostingBackoff>>,
     /// Whether the snapshot was compared with Postgres after the truth lost history.
     pub(super) compared: AtomicBool,
+    /// The projection's cursor when the snapshot was last compared with Postgres because the truth was
+    /// unavailable.
+    pub(super) compared_at: AtomicU64,
     /// Whether this shard's Postgres hosts the owner, as far as this worker knows.
     pub(super) hosted: AtomicBool,
     /// Whether the copy in this shard's Postgres turned out to be damaged.
     pub(super) damaged: AtomicBool,
+    /// Whether the truth lacked something of the snapshot when the two were last compared.
+    pub(super) lost: AtomicBool,
     /// When the owner was last queued for a `seen_at` update, in seconds since the worker began; 0
     /// for never.
     pub(super) seen_s: AtomicU64,
@@ -61,9 +71,30 @@ impl OwnerEntry {
         }
     }
 
+    /// Takes over the share of the memory in which the snapshot was loaded.
+    pub(super) fn take_share(&self, share: Share) {
+        *self.share.lock().unwrap_or_else(PoisonError::into_inner) = Some(share);
+    }
+
+    /// Makes the share what the snapshot needs now.
+    fn resize_share(&self, memory: &Memory, bytes: u64) {
+        let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = share.as_mut() {
+            memory.resize(share, bytes);
+        }
+    }
+
     /// Drops the snapshot, because it does not fit the truth.
     pub(super) fn forget(&self) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Drops the snapshot, and what is known of the copy in Postgres.
+    fn forget_all(&self) {
+        self.forget();
+        for known in [&self.compared, &self.hosted, &self.damaged, &self.lost] {
+            known.store(false, Ordering::Release);
+        }
     }
 }
 
@@ -150,17 +181,26 @@ const HOSTING_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub(super) struct HostingBackoff {
     failures: u32,
     not_before: Option<Instant>,
+    /// How many outages had ended at the last failure.
+    ended_outages: u64,
 }
 
 impl HostingBackoff {
-    /// Returns whether hosting may be tried now.
-    pub(super) fn is_over(&self) -> bool {
-        self.not_before
-            .is_none_or(|moment| Instant::now() >= moment)
+    /// Returns whether hosting may be tried now: the pause has ended, or an outage has, which may
+    /// have been the reason for the failure.
+    pub(super) fn is_over(&self, ended_outages: u64) -> bool {
+        ended_outages != self.ended_outages
+            || self
+                .not_before
+                .is_none_or(|moment| Instant::now() >= moment)
     }
 
-    /// Starts a pause, twice as long as the one before.
-    pub(super) fn failed(&mut self) {
+    /// Starts a pause, twice as long as the one before; the shortest one after an outage.
+    pub(super) fn failed(&mut self, ended_outages: u64) {
+        if ended_outages != self.ended_outages {
+            self.ended_outages = ended_outages;
+            self.failures = 0;
+        }
         let pause = HOSTING_PAUSE_MIN
             .saturating_mul(1 << self.failures.min(16))
             .min(HOSTING_PAUSE_MAX);
@@ -175,6 +215,27 @@ pub struct Admission(Arc<OwnerEntry>);
 impl Drop for Admission {
     fn drop(&mut self) {
         self.0.traffic.leave();
+    }
+}
+
+/// What an admitted request may still cost its owner.
+#[derive(Clone)]
+pub struct Account {
+    entry: Arc<OwnerEntry>,
+    pace: Pace,
+    began: Instant,
+}
+
+impl Account {
+    /// Takes a cost that was not known when the request was admitted from the owner's rate.
+    pub fn charge(&self, cost: Cost) {
+        self.entry.traffic.charge(&self.pace, cost, self.began);
+    }
+
+    /// Checks that the replies to the owner's other requests have not used more than the burst
+    /// since this one was admitted.
+    pub fn check(&self) -> Result<(), Denied> {
+        self.entry.traffic.overdrawn(&self.pace, self.began)
     }
 }
 
@@ -193,7 +254,7 @@ impl Owners {
     }
 
     /// Keeps the snapshot in memory, unless the entry has a newer one, and updates the entry's
-    /// weight. Returns the one that is kept.
+    /// weight and its share of the memory. Returns the one that is kept.
     pub(super) fn keep(
         &self,
         owner: &OwnerKey,
@@ -201,15 +262,54 @@ impl Owners {
         snapshot: impl Into<Arc<Snapshot>>,
     ) -> Arc<Snapshot> {
         let kept = entry.keep(snapshot.into());
-        self.0.cache.insert(*owner, WeighedEntry::weighed(entry));
+        let weighed = WeighedEntry::weighed(entry);
+        entry.resize_share(&self.0.memory, weighed.weight);
+        self.0.cache.insert(*owner, weighed);
         kept
     }
 
+    /// Keeps a snapshot that was loaded from Postgres, as [`keep`](Self::keep) does, and returns it.
+    /// Drops it if an operator has accepted a loss since there were `accepted` of them: it may be what
+    /// the operator gave up.
+    pub(super) fn keep_loaded(
+        &self,
+        owner: &OwnerKey,
+        entry: &Arc<OwnerEntry>,
+        snapshot: impl Into<Arc<Snapshot>>,
+        accepted: u64,
+    ) -> Arc<Snapshot> {
+        let kept = self.keep(owner, entry, snapshot);
+        if self.0.continuity.accepted() != accepted {
+            entry.forget();
+        }
+
+        kept
+    }
+
+    /// Drops everything that is in memory of the owners, except their locks and counts.
+    pub(super) fn forget_owners(&self) {
+        for (_, weighed) in self.0.cache.iter() {
+            weighed.entry.forget_all();
+        }
+    }
+
     /// Admits one of the owner's requests, or returns why not. Makes no call to any server.
-    pub fn admit(&self, owner: &OwnerKey, pace: &Pace) -> Result<Admission, Denied> {
+    pub fn admit(
+        &self,
+        owner: &OwnerKey,
+        pace: Pace,
+        cost: Cost,
+    ) -> Result<(Admission, Account), Denied> {
         let entry = self.entry(owner);
-        entry.traffic.enter(pace, self.0.began)?;
-        Ok(Admission(entry))
+        let began = self.0.began;
+        entry.traffic.enter(&pace, cost, began)?;
+
+        let account = Account {
+            entry: entry.clone(),
+            pace,
+            began,
+        };
+        Ok((Admission(entry), account))
     }
 }
 
@@ -254,6 +354,20 @@ mod tests {
         cache.insert(owner(1), weighed(900_000));
 
         assert!(cache.peek(&owner(1)).is_some());
+    }
+
+    #[test]
+    fn the_end_of_an_outage_ends_the_pauses_that_it_caused() {
+        let mut backoff = HostingBackoff::default();
+        for _ in 0..8 {
+            backoff.failed(1);
+        }
+        assert!(!backoff.is_over(1));
+
+        assert!(backoff.is_over(2), "an outage has ended");
+        backoff.failed(2);
+        assert!(!backoff.is_over(2));
+        assert_eq!(backoff.failures, 1, "the shortest pause");
     }
 
     #[test]

@@ -123,42 +123,47 @@ impl Owners {
     ) -> Result<NewRecord, OwnersError> {
         let snapshot = base.snapshot;
         let NewContent { content, hidden } = new;
-        let name = RecordName::Item(keys.item(content.kind().as_str(), content.id().as_str()));
-        let current = snapshot.set().get(&name);
+        let key = keys.item(content.kind().as_str(), content.id().as_str());
+        let name = RecordName::Item(key);
+        let opened = snapshot.item_of(key)?;
+        let current = opened.as_ref().map(|item| &item.record);
         let deleted = matches!(content, Content::Deleted { .. });
 
-        let opened = match current {
-            Some(record) => Some(Body::open(keys, snapshot.owner(), record)?),
-            None => None,
-        };
-        // A change or a deletion keeps the beginning of the item's life. An item that was deleted,
-        // or never was, begins with this record.
-        let life = opened.filter(|body| matches!(body.content, Content::Living(_)));
-        let body = Body {
-            operation: base.operation,
-            shard: self.0.shard.clone(),
-            born: life.as_ref().map(|body| body.born).unwrap_or_default(),
-            born_request: life.and_then(|body| body.born_request),
-            part,
-            content,
-        };
-
+        let current_body = opened.as_ref().map(|item| &item.body);
+        let body = self.next_body(base.operation, current_body, part, content);
         let kept = match (&hidden, current) {
             (NewHidden::Kept, Some(record)) => Body::open_tail(keys, snapshot.owner(), record)?,
             _ => None,
         };
-        let tail = match (&hidden, &kept) {
-            (NewHidden::New(hidden), _) => Tail::Hidden(hidden),
-            (NewHidden::Kept, Some(bytes)) => Tail::Kept(bytes),
-            (NewHidden::Kept | NewHidden::None, _) => Tail::Shown,
-        };
         let links = base.links(current, request, deleted);
-        let plain = body.encode(links.format, &tail)?;
+        let plain = body.encode(links.format, &tail(&hidden, kept.as_deref()))?;
         let value = keys.seal(snapshot.owner(), name, &links, plain);
         Ok(NewRecord {
             name,
             value: value.into(),
         })
+    }
+
+    /// The body of an item's next record.
+    pub(super) fn next_body(
+        &self,
+        operation: Uuid,
+        current: Option<&Body>,
+        part: Part,
+        content: Content,
+    ) -> Body {
+        // A change or a deletion keeps the beginning of the item's life. An item that was deleted,
+        // or never was, begins with this record.
+        let life = current.filter(|body| matches!(body.content, Content::Living(_)));
+
+        Body {
+            operation,
+            shard: self.0.shard.clone(),
+            born: life.map(|body| body.born).unwrap_or_default(),
+            born_request: life.and_then(|body| body.born_request),
+            part,
+            content,
+        }
     }
 
     /// Sends the write, which lands only if the owner is still at the snapshot's version.
@@ -178,13 +183,15 @@ impl Owners {
     }
 
     /// Keeps the acknowledged write in memory, so that the next request need not fetch it. Returns
-    /// the written items.
+    /// the written items. What is kept is known to be the newest of the moment when it was sent:
+    /// another write may have followed before its acknowledgement came.
     pub(super) fn adopt(
         &self,
         entry: &Arc<OwnerEntry>,
         snapshot: &Snapshot,
         sealed: &Sealed,
         last: Version,
+        sent_at: Instant,
     ) -> Result<Vec<OpenedItem>, OwnersError> {
         let records = sealed.stored(last)?;
         let owner = *snapshot.owner();
@@ -192,11 +199,20 @@ impl Owners {
             .set()
             .apply(&self.0.keyring, records.iter().cloned())
             .map_err(|broken| OwnersError::Broken { owner, broken })?;
-        let next = snapshot.next(&self.0.keyring, set, Some(Instant::now()))?;
+        let next = snapshot.next(&self.0.keyring, set, Some(sent_at))?;
 
         let items = next.open_items(&records)?;
         self.keep(&owner, entry, next);
         Ok(items)
+    }
+}
+
+/// What follows the head of an item's next record. `kept` is what its current one has there.
+pub(super) fn tail<'t>(hidden: &'t NewHidden, kept: Option<&'t Vec<u8>>) -> Tail<'t> {
+    match (hidden, kept) {
+        (NewHidden::New(hidden), _) => Tail::Hidden(hidden),
+        (NewHidden::Kept, Some(bytes)) => Tail::Kept(bytes),
+        (NewHidden::Kept | NewHidden::None, _) => Tail::Shown,
     }
 }
 

@@ -17,6 +17,11 @@ use tracing::{error, warn};
 
 /// How often the bucket is compared with its earlier positions.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The pause between two looks at records that the bucket had, in multiples of the time that a look
+/// took: over a slow link a heavy record would take it all.
+const ANCHOR_REST_FACTOR: u32 = 20;
+/// The longest such pause.
+const ANCHOR_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The most owners read from Postgres at once.
 const PAGE_OWNERS_MAX: i64 = 500;
 
@@ -27,8 +32,8 @@ pub struct Continuity {
     newest: AtomicU64,
     /// When the newest record was stored, in milliseconds since the Unix epoch; 0 while unknown.
     newest_at_ms: AtomicI64,
-    /// One more than the number of losses that this shard had accepted when this worker first
-    /// checked; 0 before that.
+    /// One more than the number of losses that operators had accepted on this shard when this worker
+    /// last looked; 0 before that.
     accepted: AtomicU64,
     /// The cursor at which the projection stands while the truth is ahead of it, and since when.
     stalled: Mutex<Option<(u64, Instant)>>,
@@ -76,6 +81,18 @@ impl Continuity {
         }
     }
 
+    /// Tells how often operators have accepted a loss on this shard, as far as this worker knows.
+    pub(super) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Acquire)
+    }
+
+    /// Records how often operators have accepted a loss. Returns whether that was once more since this
+    /// worker last looked.
+    fn note_accepted(&self, accepted: u64) -> bool {
+        let before = self.accepted.swap(accepted + 1, Ordering::AcqRel);
+        before != 0 && before < accepted + 1
+    }
+
     /// Forgets the loss, because an operator has accepted the bucket as it is.
     pub(crate) fn reset(&self) {
         self.accepted.store(0, Ordering::Relaxed);
@@ -97,12 +114,15 @@ impl Owners {
     /// Checks the bucket once a second, against where this worker last saw it and where this
     /// shard's projection has come. Never returns.
     pub async fn watch_continuity(&self) {
+        // The position that the next look at the anchors compares with.
         let mut last_seen: Option<ProjectionPosition> = None;
+        let mut newest = None;
+        let mut anchors_due = Instant::now();
         loop {
-            if let Some(last_seen) = &last_seen {
+            if let Some(newest) = newest {
                 self.0
                     .continuity
-                    .note_progress(self.0.cursor.sequence(), last_seen.sequence);
+                    .note_progress(self.0.cursor.sequence(), newest);
             }
 
             // Postgres is read before the bucket, so the bucket is never behind it unless it has
@@ -114,7 +134,12 @@ impl Owners {
                 .await
                 .unwrap_or_default();
             let is_known = projected.is_some();
-            let mut checked = self.check_as_a_read(projected.as_ref()).await;
+            let begun = Instant::now();
+            let anchors = begun >= anchors_due;
+            if self.give_up_accepted(projected.as_ref()) {
+                last_seen = None;
+            }
+            let mut checked = self.check_as_a_read(projected.as_ref(), anchors).await;
 
             // A restored bucket that has all that the shard has seen may lack a barrier that this
             // worker has seen.
@@ -124,27 +149,62 @@ impl Owners {
             };
             last_seen = last_seen.filter(|seen| !is_other(seen));
             if checked.is_ok() && last_seen.is_some() {
-                checked = self.check_as_a_read(last_seen.as_ref()).await;
+                checked = self.check_as_a_read(last_seen.as_ref(), anchors).await;
+            }
+            if anchors && checked.is_ok() {
+                let pause = begun.elapsed() * ANCHOR_REST_FACTOR;
+                anchors_due = Instant::now() + pause.min(ANCHOR_PAUSE_MAX);
             }
 
             match checked {
-                Ok(now) => last_seen = Some(now),
+                Ok(now) => {
+                    newest = Some(now.sequence);
+                    if let Some(seen) = last_seen.as_mut().filter(|_| !anchors) {
+                        seen.sequence = now.sequence;
+                    } else {
+                        let accepted = projected.and_then(|projected| projected.accepted);
+                        let before = last_seen.and_then(|seen| seen.accepted);
+                        last_seen = Some(ProjectionPosition {
+                            accepted: accepted.or(before),
+                            ..now
+                        });
+                    }
+                }
                 Err(OwnersError::HistoryWentBack(_)) => {}
                 Err(error) => warn!(%error, "cannot check whether the bucket has lost history"),
             }
 
+            self.0.bucket.look_for_room().await;
             sleep(CHECK_INTERVAL).await;
         }
     }
 
-    /// Does the same as [`check_continuity`](Self::check_continuity). The check counts as a read, so
-    /// that the breaker notices a hanging bucket even if no request comes.
+    /// Drops what this worker has in memory of the owners if an operator has accepted a loss since it
+    /// last looked: their copies in Postgres are those of the bucket now. Returns whether it did.
+    ///
+    /// A worker that knows that the bucket as a whole has lost history keeps everything until it is
+    /// restarted.
+    fn give_up_accepted(&self, projected: Option<&ProjectionPosition>) -> bool {
+        let accepted = projected.and_then(|projected| projected.accepted);
+        let is_news = !self.0.continuity.is_lost()
+            && accepted.is_some_and(|accepted| self.0.continuity.note_accepted(accepted));
+
+        if is_news {
+            warn!("an operator has accepted a loss: owners are loaded again");
+            self.forget_owners();
+        }
+        is_news
+    }
+
+    /// Does the same as [`compare`](Self::compare). The check counts as a read, so that the breaker
+    /// notices a hanging bucket even if no request comes.
     async fn check_as_a_read(
         &self,
         earlier: Option<&ProjectionPosition>,
+        anchors: bool,
     ) -> Result<ProjectionPosition, OwnersError> {
         let attempt = self.0.bucket.reading().admit();
-        let checked = self.check_continuity(earlier).await;
+        let checked = self.compare(earlier, anchors).await;
         if let Some(attempt) = attempt.filter(|_| !matches!(checked, Err(OwnersError::Truth(_)))) {
             attempt.answered();
         }
@@ -164,10 +224,16 @@ impl Owners {
         &self,
         earlier: Option<&ProjectionPosition>,
     ) -> Result<ProjectionPosition, OwnersError> {
-        if let Some(accepted) = earlier.and_then(|earlier| earlier.accepted) {
-            let first = &self.0.continuity.accepted;
-            let _ = first.compare_exchange(0, accepted + 1, Ordering::Relaxed, Ordering::Relaxed);
-        }
+        self.compare(earlier, true).await
+    }
+
+    /// Does the same as [`check_continuity`](Self::check_continuity), and looks at the record of the
+    /// earlier position only with `anchors`.
+    async fn compare(
+        &self,
+        earlier: Option<&ProjectionPosition>,
+        anchors: bool,
+    ) -> Result<ProjectionPosition, OwnersError> {
         if let Some(reason) = earlier.and_then(|earlier| earlier.lost.clone()) {
             self.0.continuity.mark_lost(&reason);
             return Err(OwnersError::HistoryWentBack(reason));
@@ -182,7 +248,7 @@ impl Owners {
                         "it was created at {}, but the present bucket at {}",
                         earlier.created, now.created
                     );
-                    return Err(self.record_loss(reason).await);
+                    return Err(self.record_loss(earlier, reason).await);
                 }
             }
             Some(earlier) => {
@@ -192,11 +258,13 @@ impl Owners {
                             "its newest sequence was {}, and is {} now",
                             earlier.sequence, now.sequence
                         );
-                        return Err(self.record_loss(reason).await);
+                        return Err(self.record_loss(earlier, reason).await);
                     }
                     now = earlier.clone();
                 }
-                self.check_anchor(earlier).await?;
+                if anchors {
+                    self.check_anchor(earlier).await?;
+                }
             }
             None => {}
         }
@@ -244,25 +312,22 @@ impl Owners {
 
         // A record that is no longer there proves nothing: it may have been superseded.
         match self.0.bucket.time_of(sequence).await? {
-            Some(found) if found != at => Err(self
-                .record_loss(format!(
+            Some(found) if found != at => {
+                let reason = format!(
                     "the record at sequence {sequence} is another one, stored at another time"
-                ))
-                .await),
+                );
+                Err(self.record_loss(earlier, reason).await)
+            }
             _ => Ok(()),
         }
     }
 
-    /// Stores in Postgres that the bucket has lost history. Returns the error that says so.
-    async fn record_loss(&self, reason: String) -> OwnersError {
+    /// Stores in Postgres that the bucket has lost history since that earlier position, unless an
+    /// operator has accepted a loss since. Returns the error that says so.
+    async fn record_loss(&self, earlier: &ProjectionPosition, reason: String) -> OwnersError {
         self.0.continuity.mark_lost(&reason);
 
-        let accepted = self
-            .0
-            .continuity
-            .accepted
-            .load(Ordering::Relaxed)
-            .saturating_sub(1);
+        let accepted = earlier.accepted.unwrap_or_default();
         if let Err(error) = self
             .0
             .store

@@ -2,7 +2,7 @@
 
 use super::OpenedItem;
 use crate::domain::{ItemId, KindName, Version};
-use crate::seal::{NewContent, StoredRefusal};
+use crate::seal::{Content, NewContent, StoredRefusal};
 use crate::shard::Projected;
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -15,6 +15,8 @@ pub struct Intent {
     pub request: Option<(String, Zeroizing<Vec<u8>>)>,
     /// Whether it may write any of the owner's items.
     pub any_item: bool,
+    /// Whether it cannot wait until a bucket that is nearly full has room again.
+    pub is_urgent: bool,
 }
 
 impl Intent {
@@ -27,6 +29,15 @@ impl Intent {
             items,
             request,
             any_item: false,
+            is_urgent: false,
+        }
+    }
+
+    /// The same, to be taken by a bucket that is nearly full.
+    pub fn urgent(self) -> Self {
+        Self {
+            is_urgent: true,
+            ..self
         }
     }
 }
@@ -56,6 +67,15 @@ impl Draft {
             contents: vec![content],
             refused: BTreeMap::new(),
         }
+    }
+
+    /// Returns whether it only deletes. The refusals that are kept with a batch take room too.
+    pub(super) fn only_deletes(&self) -> bool {
+        self.refused.is_empty()
+            && self
+                .contents
+                .iter()
+                .all(|new| matches!(new.content, Content::Deleted { .. }))
     }
 }
 
@@ -106,6 +126,8 @@ pub enum WriteFailure {
     TooManyRaces,
     /// The bucket is full.
     Full,
+    /// It needs a batch, and the bucket had too many of them open until the caller's time was up.
+    TooManyBatches,
     /// It would write more bytes than one write may have.
     TooLarge {
         /// The bytes that it would write.

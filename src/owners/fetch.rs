@@ -2,7 +2,7 @@
 
 use super::{Owners, OwnersError, Snapshot};
 use crate::domain::Version;
-use crate::seal::{Broken, OwnerKey};
+use crate::seal::{Broken, OwnerKey, OwnerSet};
 use crate::shard::OwnerCopy;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,8 +64,8 @@ impl Owners {
     /// Fetches what the truth has that is newer than `held`. If the two do not fit, fetches the
     /// truth's complete set.
     ///
-    /// Fails with [`OwnersError::HistoryLost`] if the truth has less than `held`: the loss of
-    /// acknowledged history must not go unnoticed.
+    /// Fails with [`OwnersError::HistoryLost`] if the truth lacks something that `held` has, however
+    /// far it has moved on since: the loss of acknowledged history must not go unnoticed.
     pub(super) async fn fetch_refresh(
         &self,
         held: &Snapshot,
@@ -77,9 +77,10 @@ impl Owners {
         };
 
         let complete = self.fetch_complete(&owner).await?.snapshot;
+        let is_lost = self.is_lost(held.set(), complete.set()).await;
         let held = held.version();
         let found = complete.version();
-        if found < held {
+        if is_lost {
             error!(
                 %owner, %held, %found,
                 "the truth has lost history of this owner: the copy is served"
@@ -104,6 +105,23 @@ impl Owners {
         }
 
         Ok(Refresh::Replaced(complete))
+    }
+
+    /// Returns whether the complete `copy` has what the truth's set lacks. A copy with a record that
+    /// cannot be opened was altered here, and is none to keep.
+    pub(crate) async fn is_lost(&self, copy: &OwnerSet, truth: &OwnerSet) -> bool {
+        !copy.can_become(truth) && self.is_genuine(copy).await
+    }
+
+    /// Returns whether all records of the set can be opened.
+    pub(super) async fn is_genuine(&self, set: &OwnerSet) -> bool {
+        let Ok(snapshot) = Snapshot::new(&self.0.keyring, set.clone(), None) else {
+            return false;
+        };
+
+        let snapshot = Arc::new(snapshot);
+        self.open(&snapshot).await;
+        snapshot.items().is_ok()
     }
 
     /// Adds to a fetched set what the truth has that is newer, confirmed.

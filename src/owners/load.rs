@@ -6,16 +6,21 @@ use super::fetch::Refresh;
 use super::hosting::HostingReason;
 use super::{Owners, OwnersError, Snapshot, allows_stale_copy};
 use crate::requester::CallError;
-use crate::seal::{OwnerKey, OwnerSet, Record};
-use crate::shard::ShardError;
+use crate::seal::{OwnerKey, OwnerSet};
+use crate::shard::{HostedOwner, ShardError};
 use crate::truth::TruthError;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, warn};
 
+/// How long a request that names no deadline waits for the memory to load an owner.
+const MEMORY_WAIT_MAX: Duration = Duration::from_secs(2);
+
 impl Owners {
-    /// Returns the snapshot in memory, or loads it.
+    /// Returns the snapshot in memory, or loads it. Waits for the memory to load it at most until
+    /// the caller's `deadline`.
     ///
     /// The truth confirms a snapshot that is loaded, if the truth is available. So an answer is
     /// never older than one that this worker gave before it evicted the owner from memory.
@@ -23,8 +28,9 @@ impl Owners {
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
+        deadline: Instant,
     ) -> Result<Arc<Snapshot>, OwnersError> {
-        self.load_with_deadline(owner, entry, None).await
+        self.load_with_deadline(owner, entry, deadline, None).await
     }
 
     /// Returns the snapshot that this worker has in memory, if it has one.
@@ -34,15 +40,17 @@ impl Owners {
 
     /// Returns the snapshot that this worker has in memory, or loads it.
     pub async fn held(&self, owner: &OwnerKey) -> Result<Arc<Snapshot>, OwnersError> {
-        self.load(owner, &self.entry(owner)).await
+        let deadline = Instant::now() + MEMORY_WAIT_MAX;
+        self.load(owner, &self.entry(owner), deadline).await
     }
 
-    /// Loads as [`load`](Self::load) does, but returns the copy from Postgres if the truth has not
+    /// Does the same as [`load`](Self::load), but returns the copy from Postgres if the truth has not
     /// confirmed it by `truth_deadline`.
     pub(super) async fn load_with_deadline(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
+        deadline: Instant,
         truth_deadline: Option<Instant>,
     ) -> Result<Arc<Snapshot>, OwnersError> {
         self.note_seen(owner, entry);
@@ -60,12 +68,20 @@ impl Owners {
             return Ok(held);
         }
 
+        if !self.0.memory.has_room() {
+            // A part of the cache may hold more than its own since many of its owners were in use.
+            self.0.cache.set_capacity(self.0.settings.read.cache_bytes);
+        }
+        let memory = self.0.memory.for_load(deadline).await;
+        let share = memory.ok_or(OwnersError::NoMemory)?;
         let epoch = self.unhost_epoch();
+        let accepted = self.0.continuity.accepted();
         let (snapshot, hosted) = self.load_from_store(owner, entry, truth_deadline).await?;
+        entry.take_share(share);
         if hosted {
             self.mark_hosted(entry, epoch);
         }
-        Ok(self.keep(owner, entry, snapshot))
+        Ok(self.keep_loaded(owner, entry, snapshot, accepted))
     }
 
     /// Returns `held` or the copy in this shard's Postgres, whichever is newer.
@@ -83,30 +99,81 @@ impl Owners {
             return Ok(entry.held().unwrap_or(held));
         }
 
-        let hosted = match self.0.store.hosted_owner(owner).await {
-            Ok(hosted) => hosted,
+        match self.newer_in_postgres(owner, entry, &held).await {
+            Ok(newer) => {
+                entry.compared.store(true, Ordering::Release);
+                Ok(newer.unwrap_or(held))
+            }
             Err(error) => {
                 warn!(
                     %owner, %error,
                     "cannot check in Postgres whether this owner's history is lost"
                 );
-                return Ok(held);
+                Ok(held)
             }
-        };
-        entry.compared.store(true, Ordering::Release);
+        }
+    }
 
-        let Some(hosted) = hosted else {
-            return Ok(held);
+    /// Returns `held`, or the copy in this shard's Postgres if that is newer and was read by
+    /// `deadline`: another worker may have projected something before the truth became unavailable.
+    ///
+    /// While the projection stands still, Postgres is asked once for each owner.
+    pub(super) async fn newest_copy(
+        &self,
+        owner: &OwnerKey,
+        entry: &Arc<OwnerEntry>,
+        held: Arc<Snapshot>,
+        deadline: Instant,
+    ) -> Arc<Snapshot> {
+        let newer = entry.held().filter(|kept| kept.version() > held.version());
+        let held = newer.unwrap_or(held);
+        let projected = self.0.cursor.sequence();
+        let is_newest = |held: &Snapshot| {
+            held.version().get() >= projected
+                || entry.compared_at.load(Ordering::Acquire) == projected
         };
-        let Ok(set) = OwnerSet::empty(*owner).apply(&self.0.keyring, hosted.records) else {
-            return Ok(held);
-        };
-        if set.version() <= held.version() {
-            return Ok(held);
+        if is_newest(&held) {
+            return held;
         }
 
-        let copy = Snapshot::new(&self.0.keyring, set, None);
-        Ok(copy.map_or(held, |copy| self.keep(owner, entry, copy)))
+        let compare = async {
+            let _one_load = entry.loading.lock().await;
+            let held = entry.held().unwrap_or_else(|| held.clone());
+            if is_newest(&held) {
+                return Ok(held);
+            }
+            let newer = self.newer_in_postgres(owner, entry, &held).await?;
+            entry.compared_at.store(projected, Ordering::Release);
+            Ok::<_, ShardError>(newer.unwrap_or(held))
+        };
+        match timeout_at(deadline, compare).await {
+            Ok(Ok(newest)) => newest,
+            // Nobody can tell whether there is anything newer.
+            Ok(Err(_)) | Err(_) => held,
+        }
+    }
+
+    /// Returns the complete copy in this shard's Postgres if it is newer than `held`, and keeps it in
+    /// memory.
+    async fn newer_in_postgres(
+        &self,
+        owner: &OwnerKey,
+        entry: &Arc<OwnerEntry>,
+        held: &Snapshot,
+    ) -> Result<Option<Arc<Snapshot>>, ShardError> {
+        let accepted = self.0.continuity.accepted();
+        let Some(hosted) = self.0.store.hosted_owner(owner).await? else {
+            return Ok(None);
+        };
+        let Ok(set) = OwnerSet::empty(*owner).apply(&self.0.keyring, hosted.records) else {
+            return Ok(None);
+        };
+        if set.version() <= held.version() {
+            return Ok(None);
+        }
+
+        let copy = Snapshot::new(&self.0.keyring, set, None).ok();
+        Ok(copy.map(|copy| self.keep_loaded(owner, entry, copy, accepted)))
     }
 
     /// Loads the owner from Postgres, or from the truth. Hosts an owner that the shard does not
@@ -122,8 +189,7 @@ impl Owners {
                 if !hosted.history_complete {
                     self.backfill_soon(owner);
                 }
-                self.load_hosted(owner, entry, hosted.records, truth_deadline)
-                    .await
+                self.load_hosted(owner, entry, hosted, truth_deadline).await
             }
             Ok(None) => {
                 self.host_because(owner, entry, HostingReason::NotHosted)
@@ -150,9 +216,14 @@ impl Owners {
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
-        records: Vec<Record>,
+        hosted: HostedOwner,
         truth_deadline: Option<Instant>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
+        let HostedOwner {
+            records,
+            is_in_doubt,
+            ..
+        } = hosted;
         let copy = match Snapshot::of_records(&self.0.keyring, *owner, records, None) {
             Ok(copy) => copy,
             Err(OwnersError::Broken { broken, .. }) => {
@@ -173,13 +244,19 @@ impl Owners {
             None => Ok(refresh.await),
         };
         match refresh.unwrap_or(Err(TruthError::from(CallError::TimedOut).into())) {
-            Ok(Refresh::Extended(confirmed)) => Ok((confirmed, true)),
-            // The copy is complete, but does not fit the truth.
+            // The rows of a copy that was in doubt and fits lack what the projection has passed by. The
+            // owner's next request hosts the owner again.
+            Ok(Refresh::Extended(confirmed)) => Ok((confirmed, !is_in_doubt)),
+            // The copy only missed something.
             Ok(Refresh::Replaced(_)) => {
                 self.host_because(owner, entry, HostingReason::Damaged)
                     .await
             }
-            Err(error) if allows_stale_copy(&error) => Ok((copy.into(), true)),
+            Err(OwnersError::HistoryLost { .. }) => {
+                self.mark_lost(owner, copy.version()).await;
+                Ok((copy.into(), false))
+            }
+            Err(error) if allows_stale_copy(&error) => Ok((copy.into(), !is_in_doubt)),
             Err(error) => Err(error),
         }
     }

@@ -27,35 +27,42 @@ mod fetch;
 mod hosting;
 mod load;
 mod marks;
+mod memory;
+mod opened;
+mod opening;
 mod prior_request;
 mod read;
+mod record_bytes;
 mod settle;
 mod snapshot;
 mod versions;
 mod write;
 
-pub use admission::{Denied, Pace};
-pub use cache::Admission;
+pub use admission::{Cost, Denied, Pace};
+pub use cache::{Account, Admission};
 pub use continuity::Continuity;
 pub use draft::{Decision, Draft, Intent, Outcome, RecalledRefusal, WriteFailure, WriteReceipt};
 pub use fetch::FetchedOwner;
 pub use hosting::Loss;
+pub use opened::{OPENED_ITEM_BYTES, OPENED_TEXT_BYTES, OpenedItem};
 pub use read::{Consistency, Reading};
-pub use snapshot::{OpenedItem, Snapshot};
+pub use record_bytes::RecordBytes;
+pub use snapshot::{SNAPSHOT_RECORD_BYTES, Snapshot};
 pub use versions::KeptVersions;
 
 use crate::breaker::Breaker;
 use crate::requester::Transient;
 use crate::seal::{Broken, Keyring, OwnerKey, SealError, UserId};
-use crate::shard::{Cursor, ShardError, Store};
+use crate::shard::{Cursor, Refusal, ShardError, Store};
 use crate::truth::{Bucket, TruthError};
 use cache::OwnerCache;
-use hosting::{Backfill, Presence};
+use hosting::{Backfill, LongHistories, Presence, UnmarkedLosses};
+use memory::Memory;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 /// The settings of reads, writes and the projection.
 #[derive(Clone, Debug, Default)]
@@ -74,53 +81,72 @@ pub struct OwnersSettings {
 
 /// How reads behave.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ReadSettings {
-    /// The consistency of a read that does not name one.
+    /// The consistency of a read that names none: `head`, `strong` or `eventual`.
     pub consistency: Consistency,
-    /// How old a copy may be for an `eventual` read to use it without asking the truth, in
-    /// milliseconds.
+    /// How old a copy may be for an `eventual` read to use it without asking the bucket.
     pub max_age_ms: u64,
-    /// The most memory for snapshots, in bytes.
+    /// Approximate limit of the memory for owners' records.
     pub cache_bytes: u64,
+    /// Approximate limit of the memory beyond `read.cache_bytes`, for the records of owners that
+    /// are being loaded or in use. A request that waits for it in vain is answered `overloaded`.
+    /// At least 32 owners can be loaded at the same time.
+    pub in_use_bytes: u64,
 }
 
 /// How writes behave.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct WriteSettings {
-    /// How long an acknowledged write waits for its row in this shard's Postgres, in milliseconds.
+    /// How long an acknowledged write waits for its row in this shard's Postgres. After that the
+    /// reply has `"local": "pending"`.
     pub local_wait_ms: u64,
-    /// How often a write is retried after it lost a race, before the answer is `overloaded`.
+    /// How often a write is tried again after it lost a race, before it is answered `overloaded`.
+    #[cfg_attr(test, schemars(extend("x-unit" = "times")))]
     pub retries: u32,
 }
 
 /// How the projection behaves.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ProjectionSettings {
-    /// The approximate number of messages stored in one transaction.
+    /// Approximate number of messages in one transaction, from 1 to 10,000; fewer if they come to
+    /// about 8 MiB before, and while Postgres is too slow for so many.
+    #[cfg_attr(test, schemars(extend("x-unit" = "messages")))]
     pub batch: usize,
-    /// How often a worker that does not project checks whether it should, in milliseconds.
+    /// How often a worker that does not project checks whether it should.
     pub poll_ms: u64,
-    /// How long the projection may make no step while the truth is ahead, in milliseconds. After
-    /// that, another worker terminates the connection of the worker that projects.
+    /// How long the projection may stand still, while the bucket is ahead and Postgres does not work
+    /// for it. After that another worker takes it over.
     pub stuck_ms: u64,
 }
 
 /// What is kept, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RetentionSettings {
-    /// How long a shard keeps superseded versions of items, in days.
+    /// How long a shard keeps versions of items that are no longer current: 1 to 36,500. The worker
+    /// that projects deletes older ones.
     pub versions_d: u32,
+    /// How many versions of an item a shard keeps at most: from `truth.history` to 1,000,000. The
+    /// worker that projects deletes the oldest beyond that soon after the item is written.
+    #[cfg_attr(test, schemars(extend("x-unit" = "versions")))]
+    pub item_versions: u32,
 }
 
 /// How long a repeated write is recognised.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct RetrySettings {
-    /// How long a request id is honoured on a shard that hosts the owner, in hours.
+    /// For how long, at least, a shard that hosts the owner recognises a repeated `Nats-Msg-Id`. It
+    /// expires nothing itself; it bounds the settings that do: at most `retention.versions_d`, and
+    /// at least two hours less than `shard evict --unseen-for`.
     pub kept_h: u32,
 }
 
@@ -130,6 +156,7 @@ impl Default for ReadSettings {
             consistency: Consistency::Head,
             max_age_ms: 2_000,
             cache_bytes: 256 << 20,
+            in_use_bytes: 128 << 20,
         }
     }
 }
@@ -155,7 +182,10 @@ impl Default for ProjectionSettings {
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        Self { versions_d: 90 }
+        Self {
+            versions_d: 90,
+            item_versions: 1_000,
+        }
     }
 }
 
@@ -179,9 +209,9 @@ pub enum OwnersError {
         /// What is wrong with the records.
         broken: Broken,
     },
-    /// The truth has less of the owner than it once acknowledged: it was restored from a backup, or
-    /// created again.
-    #[error("owner {owner}: the truth has lost history: it is at {found}, and was at {held}")]
+    /// The truth lacks something of the owner that it once acknowledged: it was restored from a
+    /// backup or created again, or single records were lost.
+    #[error("owner {owner}: the truth has lost history: at {found} it lacks what it had at {held}")]
     HistoryLost {
         /// The owner.
         owner: OwnerKey,
@@ -199,6 +229,9 @@ pub enum OwnersError {
     /// A record cannot be opened.
     #[error("a record cannot be opened: {0}")]
     Seal(#[from] SealError),
+    /// The sets in use leave no memory for this one.
+    #[error("no memory is left for another owner's records")]
+    NoMemory,
     /// The owner has not reached the version that the caller names.
     #[error("the owner never had that version")]
     NeverWas {
@@ -242,19 +275,28 @@ struct Inner {
     settings: OwnersSettings,
     shard: String,
     cache: OwnerCache,
+    memory: Memory,
     continuity: Continuity,
     /// The name of the history that this worker serves.
     epoch: RwLock<Option<String>>,
     presence: Presence,
     backfill: Backfill,
+    long_histories: LongHistories,
     /// The permits to host heavy owners.
     heavy: Arc<Semaphore>,
     /// The permits to host all other owners.
     light: Arc<Semaphore>,
+    /// The permits to open heavy sets.
+    openers: Arc<Semaphore>,
     /// Whether this worker projects.
     projects: AtomicBool,
+    /// Notified when the projection has found copies that do not fit the truth.
+    doubts: Notify,
+    unmarked_losses: UnmarkedLosses,
     /// How many owners the shard hosts; `u64::MAX` until they are counted.
     hosted: AtomicU64,
+    /// How many copies of this shard have what the bucket lacks, as of the last count.
+    lost: AtomicU64,
     /// The start of the worker. Times of the owners' requests are measured from here.
     began: Instant,
 }
@@ -268,7 +310,9 @@ impl Owners {
         settings: OwnersSettings,
         shard: String,
     ) -> Self {
-        let cache = cache::owner_cache(settings.read.cache_bytes, settings.heaviest_bytes);
+        let (read, heaviest) = (&settings.read, settings.heaviest_bytes);
+        let cache = cache::owner_cache(read.cache_bytes, heaviest);
+        let memory = Memory::new(read.cache_bytes, read.in_use_bytes, heaviest);
         let continuity = Continuity::default();
         let [heavy, light] = hosting::hosting_permits();
 
@@ -280,14 +324,20 @@ impl Owners {
             settings,
             shard,
             cache,
+            memory,
             continuity,
             epoch: RwLock::default(),
             presence: Presence::default(),
             backfill: Backfill::default(),
+            long_histories: LongHistories::default(),
             heavy,
             light,
+            openers: opening::openers(),
             projects: AtomicBool::new(false),
+            doubts: Notify::new(),
+            unmarked_losses: UnmarkedLosses::default(),
             hosted: AtomicU64::new(u64::MAX),
+            lost: AtomicU64::new(0),
             began: Instant::now(),
         }))
     }
@@ -320,6 +370,16 @@ impl Owners {
     /// The breaker of this shard's Postgres.
     pub fn postgres(&self) -> &Breaker {
         self.0.store.breaker()
+    }
+
+    /// The breaker of writes to this shard's Postgres.
+    pub fn postgres_writes(&self) -> &Breaker {
+        self.0.store.writing()
+    }
+
+    /// Why this shard's Postgres refuses the worker, if it does.
+    pub fn postgres_refusal(&self) -> Option<Refusal> {
+        self.0.store.refusal()
     }
 
     /// The limits of this module: the memory for owners in bytes, and how often a write is retried
@@ -366,11 +426,13 @@ impl Owners {
     }
 }
 
-/// Whether a copy may answer after this error: the truth is unavailable, or has less than the copy.
+/// Whether a copy may answer after this error: the truth is unavailable, lacks something that the
+/// copy has, or is not complete itself.
 fn allows_stale_copy(error: &OwnersError) -> bool {
     matches!(
         error,
         OwnersError::Truth(TruthError::Unavailable(_) | TruthError::Full)
             | OwnersError::HistoryLost { .. }
+            | OwnersError::Broken { .. }
     )
 }

@@ -158,12 +158,11 @@ impl Owners {
             .filter_map(|(kind, id)| Some(keys.item(kind.as_str(), id.as_ref()?.as_str())));
         let mut items: Vec<ItemKey> = named.collect();
         if intent.any_item {
-            items.extend(snapshot.items()?.iter().map(|item| item.key));
+            items.extend(snapshot.items()?.map(|item| item.key));
         }
         if intent.items.iter().any(|(_, id)| id.is_none()) {
             let created = snapshot
                 .items()?
-                .iter()
                 .filter(|item| item.body.born_request == Some(*request_id));
             items.extend(created.map(|item| item.key));
         }

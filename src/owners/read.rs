@@ -9,11 +9,13 @@ use crate::seal::OwnerKey;
 use crate::truth::TruthError;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 /// What a read has to contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Consistency {
     /// The copy in memory, if it is not older than the settings permit.
@@ -40,8 +42,8 @@ impl Owners {
     /// Returns the owner's snapshot with the given consistency, at least of `min_version`.
     ///
     /// A `Head` or `Eventual` read does not fail if the truth is unavailable, or does not answer
-    /// before the caller's `deadline`: it returns the copy that this worker has, as stale, if that
-    /// copy has reached `min_version`.
+    /// before the caller's `deadline`: it returns the newest copy that this worker has, in memory or
+    /// in Postgres, as stale, if that copy has reached `min_version`.
     pub async fn read(
         &self,
         owner: &OwnerKey,
@@ -53,7 +55,7 @@ impl Owners {
         let entry = self.entry(owner);
         let truth_deadline = deadline - STALE_REPLY_RESERVE;
         let held = self
-            .load_with_deadline(owner, &entry, Some(truth_deadline))
+            .load_with_deadline(owner, &entry, deadline, Some(truth_deadline))
             .await?;
 
         let fresh = match consistency {
@@ -69,7 +71,8 @@ impl Owners {
             Consistency::Head | Consistency::Eventual => {
                 // If the bucket has lost history, only a confirmed read shows whether this owner is
                 // affected.
-                let refreshed = self.refresh(owner, &entry, &held, self.0.continuity.is_lost());
+                let confirmed = self.0.continuity.is_lost();
+                let refreshed = self.refresh_together(owner, &entry, &held, arrived, confirmed);
                 let refreshed = tokio::select! {
                     refreshed = timeout_at(truth_deadline, refreshed) => refreshed.ok(),
                     // The truth becomes unavailable while this waits.
@@ -77,11 +80,15 @@ impl Owners {
                 };
 
                 match refreshed.unwrap_or(Err(TruthError::from(CallError::TimedOut).into())) {
-                    Err(error) if allows_stale_copy(&error) && held.version() >= min_version => {
-                        return Ok(Reading {
-                            snapshot: held,
-                            stale: true,
-                        });
+                    Err(error) if allows_stale_copy(&error) => {
+                        let limit = deadline - STALE_REPLY_RESERVE / 2;
+                        let snapshot = self.newest_copy(owner, &entry, held, limit).await;
+                        return (snapshot.version() >= min_version)
+                            .then_some(Reading {
+                                snapshot,
+                                stale: true,
+                            })
+                            .ok_or(error);
                     }
                     refreshed => refreshed?,
                 }
@@ -120,6 +127,30 @@ impl Owners {
         }
     }
 
+    /// Does the same as [`refresh`](Self::refresh) for a request that came at `arrived`. Of the
+    /// owner's requests that come while the truth is asked, one asks again, and all others take its
+    /// result. With `confirmed` each asks for itself.
+    async fn refresh_together(
+        &self,
+        owner: &OwnerKey,
+        entry: &Arc<OwnerEntry>,
+        held: &Arc<Snapshot>,
+        arrived: Instant,
+        confirmed: bool,
+    ) -> Result<Arc<Snapshot>, OwnersError> {
+        if confirmed {
+            return self.refresh(owner, entry, held, true).await;
+        }
+
+        let _turn = entry.refreshing.lock().await;
+        let held = entry.held().unwrap_or_else(|| held.clone());
+        if held.checked_at().is_some_and(|at| at >= arrived) {
+            return Ok(held);
+        }
+
+        self.refresh(owner, entry, &held, false).await
+    }
+
     /// Adds to `held` what the truth has that is newer, and keeps the result in memory. With
     /// `confirmed` the result has everything that was acknowledged before, otherwise what the
     /// nearest replica has.
@@ -130,12 +161,34 @@ impl Owners {
         held: &Snapshot,
         confirmed: bool,
     ) -> Result<Arc<Snapshot>, OwnersError> {
-        Ok(match self.fetch_refresh(held, confirmed).await? {
+        let refresh = self.fetch_refresh(held, confirmed).await;
+        self.note_whether_lost(entry, held, &refresh).await;
+
+        Ok(match refresh? {
             Refresh::Extended(snapshot) => self.keep(owner, entry, snapshot),
             Refresh::Replaced(snapshot) => {
                 entry.forget();
                 self.keep(owner, entry, snapshot)
             }
         })
+    }
+
+    /// Marks the copy in this shard's Postgres as lost history, the first time that the truth turns
+    /// out to lack something of the same version in memory.
+    async fn note_whether_lost(
+        &self,
+        entry: &OwnerEntry,
+        held: &Snapshot,
+        refresh: &Result<Refresh, OwnersError>,
+    ) {
+        match refresh {
+            Ok(_) => entry.lost.store(false, Ordering::Relaxed),
+            Err(OwnersError::HistoryLost { .. }) => {
+                if !entry.lost.swap(true, Ordering::Relaxed) {
+                    self.mark_lost(held.owner(), held.version()).await;
+                }
+            }
+            Err(_) => {}
+        }
     }
 }

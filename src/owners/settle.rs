@@ -69,13 +69,19 @@ impl Owners {
         sealed: &Sealed,
         deadline: Instant,
     ) -> Result<Option<Settled>, OwnersError> {
+        let sent_at = std::time::Instant::now();
         match self.send(snapshot, sealed, deadline).await {
             Ok(version) => Ok(Some(Settled::Done(
-                self.adopt(entry, snapshot, sealed, version)?,
+                self.adopt(entry, snapshot, sealed, version, sent_at)?,
             ))),
             Err(AppendError::Conflict) => self.settle_conflict(entry, snapshot, sealed).await,
             // A full bucket refuses this attempt, but may have stored the first one before.
-            Err(AppendError::Full | AppendError::InDoubt | AppendError::NotWritten(_)) => Ok(None),
+            Err(
+                AppendError::Full
+                | AppendError::Busy
+                | AppendError::InDoubt
+                | AppendError::NotWritten(_),
+            ) => Ok(None),
         }
     }
 

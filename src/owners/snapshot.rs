@@ -1,13 +1,17 @@
 //! A snapshot: an owner's current records, checked to be complete, and opened when they are needed.
 
 use super::OwnersError;
-use crate::domain::{Codes, Data, Hidden, Item, ItemId, KindName, Otp, Version};
+use super::opened::{OpenedItem, OpenedItems};
+use crate::domain::{Codes, Data, Hidden, ItemId, KindName, Otp, Version};
 use crate::seal::{
-    Body, Broken, Content, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName,
-    SealError,
+    Body, Broken, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealError,
 };
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::Mutex;
+
+/// The approximate memory of a sealed record in a snapshot, in addition to its bytes.
+pub const SNAPSHOT_RECORD_BYTES: u64 = 320;
 
 /// One owner's records as of one version. Never changes: a newer state is a new snapshot.
 pub struct Snapshot {
@@ -17,36 +21,9 @@ pub struct Snapshot {
     checked_at: Option<Instant>,
     /// The opened items, from their first use on. All snapshots of one version share them, because
     /// opening is most of the work of a read.
-    items: Arc<OnceLock<Vec<OpenedItem>>>,
-}
-
-/// An item's record, opened, except for what replies hide.
-pub struct OpenedItem {
-    /// The key of the item's records.
-    pub key: ItemKey,
-    /// The record's version, which is the item's.
-    pub version: Version,
-    /// The content of the record.
-    pub body: Body,
-    /// The record, from which what replies hide is opened when it is used.
-    record: Record,
-}
-
-impl OpenedItem {
-    /// The item, unless it is deleted.
-    pub fn living(&self) -> Option<&Item> {
-        match &self.body.content {
-            Content::Living(item) => Some(item),
-            Content::Deleted { .. } => None,
-        }
-    }
-}
-
-impl OpenedItem {
-    /// The version before this one; [`Version::NONE`] if this is the first.
-    pub fn previous(&self) -> Version {
-        self.record.envelope.item_prev
-    }
+    items: Arc<OpenedItems>,
+    /// The bytes of the records, and how many there are.
+    size: (u64, u64),
 }
 
 impl Snapshot {
@@ -104,16 +81,18 @@ impl Snapshot {
             keys.check_floor(set.owner(), record)?;
         }
 
+        let sizes = set.records().map(|record| record.value.len() as u64);
         Ok(Self {
+            items: Arc::new(OpenedItems::none_of(&set)),
+            size: sizes.fold((0, 0), |(bytes, count), one| (bytes + one, count + 1)),
             set,
             keys,
             checked_at,
-            items: Arc::default(),
         })
     }
 
     /// Creates the snapshot that follows this one, with the newer set. The owner's keys never
-    /// change.
+    /// change, and what was opened and has not changed stays open.
     pub(super) fn next(
         &self,
         keyring: &Keyring,
@@ -126,8 +105,13 @@ impl Snapshot {
                 keys: Some(keys.clone()),
                 checked_at,
                 items: self.items.clone(),
+                size: self.size,
             }),
-            Some(keys) => Self::with_keys(set, Some(keys.clone()), checked_at),
+            Some(keys) => {
+                let items = Arc::new(self.items.following(&set));
+                let next = Self::with_keys(set, Some(keys.clone()), checked_at)?;
+                Ok(Self { items, ..next })
+            }
             None => Self::new(keyring, set, checked_at),
         }
     }
@@ -165,16 +149,23 @@ impl Snapshot {
 
     /// Returns the item of that kind and id, living or deleted; `None` if the set has no record of
     /// it.
-    pub fn item(&self, kind: &KindName, id: &ItemId) -> Result<Option<OpenedItem>, SealError> {
-        let Some(keys) = &self.keys else {
+    pub fn item(&self, kind: &KindName, id: &ItemId) -> Result<Option<Arc<OpenedItem>>, SealError> {
+        match &self.keys {
+            Some(keys) => self.item_of(keys.item(kind.as_str(), id.as_str())),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the item with that key, living or deleted; `None` if the set has no record of it.
+    pub(super) fn item_of(&self, key: ItemKey) -> Result<Option<Arc<OpenedItem>>, SealError> {
+        let Some(record) = self.set.get(&RecordName::Item(key)) else {
             return Ok(None);
         };
 
-        let key = keys.item(kind.as_str(), id.as_str());
-        self.set
-            .get(&RecordName::Item(key))
-            .map(|record| self.open(record))
-            .transpose()
+        match self.items.find(record) {
+            Some(item) => Ok(Some(item.clone())),
+            None => self.open(record).map(Arc::new).map(Some),
+        }
     }
 
     /// Opens what replies hide of one of this owner's items; `None` if it hides nothing.
@@ -210,20 +201,22 @@ impl Snapshot {
     }
 
     /// Returns all items, deletions included, in no particular order.
-    pub fn items(&self) -> Result<&[OpenedItem], SealError> {
-        if let Some(items) = self.items.get() {
-            return Ok(items);
-        }
+    ///
+    /// Opens them, if that was not done before. A request that uses them opens a set that may be
+    /// heavy with [`Owners::open`](super::Owners::open) first.
+    pub fn items(&self) -> Result<impl Iterator<Item = &OpenedItem>, SealError> {
+        let items = self.items.all(&self.set, |record| self.open(record))?;
+        Ok(items.iter().map(Arc::as_ref))
+    }
 
-        let mut items = Vec::new();
-        if self.keys.is_some() {
-            for record in self.set.records() {
-                if matches!(record.name, RecordName::Item(_)) {
-                    items.push(self.open(record)?);
-                }
-            }
-        }
-        Ok(self.items.get_or_init(|| items))
+    /// Whether opening the items would hold up a thread that answers requests.
+    pub(super) fn is_heavy_to_open(&self) -> bool {
+        self.items.are_heavy()
+    }
+
+    /// The lock of the one request that opens the items of a heavy set.
+    pub(super) fn opening(&self) -> Arc<Mutex<()>> {
+        self.items.opening()
     }
 
     /// Counts the items: those that live, and all item keys, those of kept deletions included.
@@ -237,13 +230,23 @@ impl Snapshot {
         })
     }
 
-    /// The bytes of the sealed records of all items, deletions included.
+    /// The bytes of the sealed records of all items, deletions included, with what batches keep
+    /// in them.
     pub fn item_bytes(&self) -> usize {
         let items = self
             .set
             .records()
             .filter(|record| matches!(record.name, RecordName::Item(_)));
         items.map(|record| record.value.len()).sum()
+    }
+
+    /// The bytes of what batches keep with the items: marks and refusals.
+    ///
+    /// # Errors
+    /// An item cannot be opened.
+    pub fn batch_bytes(&self) -> Result<usize, SealError> {
+        let items = self.items()?;
+        Ok(items.map(|item| item.body.part.stored_bytes()).sum())
     }
 
     /// Returns whether the truth's `records`, from this snapshot's version on, have this snapshot's
@@ -264,13 +267,8 @@ impl Snapshot {
 
     /// The approximate memory of the snapshot, in bytes.
     pub(super) fn weight(&self) -> u64 {
-        const RECORD_BYTES: u64 = 320;
-
-        self.set
-            .records()
-            .map(|record| record.value.len() as u64 * 2 + RECORD_BYTES)
-            .sum::<u64>()
-            + RECORD_BYTES
+        let (bytes, records) = self.size;
+        bytes + (records + 1) * SNAPSHOT_RECORD_BYTES + self.items.weight()
     }
 
     /// Opens one of this owner's item records.

@@ -117,7 +117,7 @@ impl Owners {
         version: Version,
     ) -> Result<Option<OpenedItem>, OwnersError> {
         let entry = self.entry(owner);
-        let mut snapshot = self.load(owner, &entry).await?;
+        let mut snapshot = self.held(owner).await?;
         if version > snapshot.version() {
             snapshot = self.refresh(owner, &entry, &snapshot, true).await?;
         }

@@ -9,7 +9,7 @@ use crate::domain::Version;
 use crate::requester::CallError;
 use crate::seal::{OwnerKey, Record, RequestHash, StoredRefusal, UserId};
 use crate::shard::Projected;
-use crate::truth::{AppendError, TruthError};
+use crate::truth::{AppendError, BucketFill, TruthError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -56,6 +56,8 @@ enum Attempt {
     Done(Vec<OpenedItem>),
     LostRace,
     Full,
+    /// It was not taken, because too many batches are open.
+    Busy,
     /// It was not sent, because it has this many bytes.
     TooLarge(usize),
     InDoubt(Sealed),
@@ -93,7 +95,7 @@ impl Owners {
         for _ in 0..=self.0.settings.write.retries {
             // Nothing is under way here: what earlier rounds sent has lost its race. So this may be
             // cancelled anywhere.
-            let prepare = self.prepare(&owner, &entry, intent, basis, &decide);
+            let prepare = self.prepare(&owner, &entry, intent, basis, deadline, &decide);
             let Ok(prepared) = timeout_at(deadline, prepare).await else {
                 return Ok(WriteFailure::OutOfTime.into());
             };
@@ -156,15 +158,17 @@ impl Owners {
         entry: &Arc<OwnerEntry>,
         intent: &Intent,
         mut basis: Basis,
+        deadline: Instant,
         decide: &impl Fn(&Snapshot) -> Result<Decision<R>, E>,
     ) -> Result<(Arc<Snapshot>, Step<R>), E> {
-        let mut snapshot = self.load(owner, entry).await?;
+        let mut snapshot = self.load(owner, entry, deadline).await?;
         loop {
             if basis != Basis::Cached {
                 let confirmed = basis == Basis::Confirmed;
                 snapshot = self.refresh(owner, entry, &snapshot, confirmed).await?;
             }
 
+            self.open(&snapshot).await;
             if let Some((id, request)) = request_hashes(&snapshot, intent)
                 && let Some(record) = self.find_prior_request(&snapshot, &id, intent).await?
             {
@@ -194,6 +198,7 @@ impl Owners {
             Attempt::Done(items) => Next::Done(items),
             Attempt::LostRace => Next::Again(basis.after_lost_race()),
             Attempt::Full => Next::Fail(WriteFailure::Full),
+            Attempt::Busy => Next::Fail(WriteFailure::TooManyBatches),
             Attempt::TooLarge(_) if basis != Basis::Confirmed => Next::Again(Basis::Confirmed),
             Attempt::TooLarge(used) => {
                 let limit = WRITE_BYTES_MAX;
@@ -219,18 +224,27 @@ impl Owners {
         draft: Draft,
         deadline: Instant,
     ) -> Result<Attempt, OwnersError> {
+        // The rest of a bucket that is nearly full is kept for what frees room, and for codes.
+        let fill = self.0.bucket.fill();
+        if fill.is_some_and(BucketFill::is_in_reserve) && !intent.is_urgent && !draft.only_deletes()
+        {
+            return Ok(Attempt::Full);
+        }
+
         let sealed = self.seal_draft(user, snapshot, intent, draft)?;
         let used = sealed.bytes();
         if used > WRITE_BYTES_MAX {
             return Ok(Attempt::TooLarge(used));
         }
 
+        let sent_at = std::time::Instant::now();
         match self.send(snapshot, &sealed, deadline).await {
             Ok(version) => Ok(Attempt::Done(
-                self.adopt(entry, snapshot, &sealed, version)?,
+                self.adopt(entry, snapshot, &sealed, version, sent_at)?,
             )),
             Err(AppendError::Conflict) => Ok(Attempt::LostRace),
             Err(AppendError::Full) => Ok(Attempt::Full),
+            Err(AppendError::Busy) => Ok(Attempt::Busy),
             Err(AppendError::InDoubt) => Ok(Attempt::InDoubt(sealed)),
             Err(AppendError::NotWritten(error)) => Err(error.into()),
         }
@@ -310,7 +324,11 @@ impl Owners {
     ) -> Projected {
         // There is no wait for a row that is known not to come soon.
         let hosted = entry.hosted.load(Ordering::Acquire);
-        if !hosted || !self.0.store.is_up() || self.0.continuity.is_lost() {
+        let is_awaited = hosted
+            && self.0.store.stores_rows()
+            && !self.0.continuity.is_lost()
+            && !self.0.cursor.lags_before(version.get());
+        if !is_awaited {
             return Projected::Pending;
         }
 
@@ -319,6 +337,9 @@ impl Owners {
         let projected = self.0.cursor.wait_for(version.get(), limit.min(left)).await;
         if projected == Projected::Pending {
             self.0.store.breaker().doubt();
+            if limit <= left {
+                self.0.cursor.note_lag(version.get());
+            }
         }
 
         projected

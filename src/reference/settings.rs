@@ -4,26 +4,29 @@ use serde::{Deserialize, Serialize};
 
 /// Whether and how instruments are checked.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ReferenceSettings {
-    /// The subject on which workers ask the reference service. If it is empty, no instrument is
-    /// checked.
+    /// The subject on which workers ask whether an instrument exists, over the connection
+    /// `nats.auth`; empty: they do not ask. `nats/accounts.conf` allows `reference.v1.instrument`.
     pub subject: String,
-    /// The time limit for an answer of the reference service, in milliseconds.
+    /// How long to wait for the reference service, and never longer than the caller does.
     pub timeout_ms: u64,
-    /// What happens to an instrument if the reference service does not answer.
+    /// What happens to a `put` of an instrument if the reference service does not answer: `accept`
+    /// stores it as the caller sent it, `refuse` refuses it with `reference_unavailable`.
     pub on_silence: OnSilence,
-    /// How long the answer about a known instrument is cached, in seconds; 0 caches none.
+    /// How long the answer about a known instrument is cached; 0 caches none.
     pub found_ttl_s: u64,
-    /// How long it is cached that an instrument is unknown, in seconds; 0 caches none. It is short
-    /// because new instruments come up.
+    /// How long it is cached that an instrument is unknown; 0 caches none.
     pub unknown_ttl_s: u64,
-    /// The maximum number of cached answers.
+    /// The most answers in the cache; at least 1.
+    #[cfg_attr(test, schemars(extend("x-unit" = "answers")))]
     pub cache_entries: usize,
 }
 
 /// What happens to an instrument if the reference service does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum OnSilence {
     /// It is stored as the caller sent it.

@@ -13,8 +13,9 @@
 //! In format 1 it is one value, with the data in it (`body_format_one.rs`).
 
 use super::body_format_one as format_one;
+use super::envelope::ENVELOPE_BYTES;
 use super::record::SealError;
-use super::stored::{StoredPart, put, take};
+use super::stored::{ByteCount, StoredPart, put, take};
 use super::{
     Body, Content, Format, OwnerKey, OwnerKeys, Part, Record, RequestHash, TAG_BYTES, Tail,
 };
@@ -66,12 +67,18 @@ impl Body {
 
         // The size is known before anything is written, so that no copy of a secret is left behind
         // in a buffer that was too small.
-        let mut size = ByteCount(TAG_BYTES);
-        self.write(&mut size, tail)?;
-        let mut out = Vec::with_capacity(size.0);
+        let mut out = Vec::with_capacity(self.encoded_bytes(tail)? + TAG_BYTES);
         self.write(&mut out, tail)?;
 
         Ok(out)
+    }
+
+    /// The size of the body in format 2, before it is sealed.
+    fn encoded_bytes(&self, tail: &Tail<'_>) -> Result<usize, SealError> {
+        let mut size = ByteCount::default();
+        self.write(&mut size, tail)?;
+
+        Ok(size.0)
     }
 
     fn write(&self, out: &mut impl io::Write, tail: &Tail<'_>) -> Result<(), SealError> {
@@ -236,24 +243,24 @@ impl Body {
     }
 }
 
+/// The bytes of the record that seals this body.
+///
+/// # Errors
+///
+/// As [`Body::encode`].
+pub fn record_bytes(body: &Body, format: Format, tail: &Tail<'_>) -> Result<usize, SealError> {
+    let plain = match format {
+        Format::One => format_one::encode(body, tail)?.len(),
+        Format::Two => body.encoded_bytes(tail)?,
+    };
+
+    Ok(ENVELOPE_BYTES + plain + TAG_BYTES)
+}
+
 /// The place of an item of format 1, which has none of its own: that of the creation of an item at
 /// that version. Only one write is made on top of a version, so it is no other item's place.
 fn place_of_birth(born: Version) -> Place {
     Place::of_creation(born.get().saturating_sub(1), 0)
-}
-
-/// Counts the bytes that are written to it.
-struct ByteCount(usize);
-
-impl io::Write for ByteCount {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0 += bytes.len();
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

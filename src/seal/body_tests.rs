@@ -240,3 +240,30 @@ fn other_bytes_are_refused() {
         }
     }
 }
+
+#[test]
+fn fuzz_the_opened_body() {
+    bolero::check!().for_each(|plain: &[u8]| {
+        let _ = Body::decode(plain);
+        let _ = format_one::decode(plain);
+    });
+}
+
+/// An attacker who can write to a store can write any value.
+#[test]
+fn fuzz_the_record() {
+    let keys = test_keyring().new_owner_keys();
+    let names = [RecordName::Key, RecordName::Floor, NAME];
+    let version = Version::new(1 << 40).expect("in range");
+
+    bolero::check!().for_each(|value: &[u8]| {
+        for name in names {
+            let value = value.to_vec().into();
+            let Ok(record) = Record::parse(name, version, Timestamp::from_millis(0), value) else {
+                continue;
+            };
+            assert!(record.envelope.prev < version);
+            assert!(keys.open(&OWNER, &record).is_err());
+        }
+    });
+}

@@ -16,6 +16,7 @@ use super::{Format, Keyring, OwnerKey, Record, RecordName};
 use crate::domain::Version;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Why a set of records is not the complete state of one owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,7 +44,8 @@ pub enum Broken {
 #[derive(Clone)]
 pub struct OwnerSet {
     owner: OwnerKey,
-    records: BTreeMap<RecordName, Record>,
+    /// Sets of one version share them: most reads find nothing newer.
+    records: Arc<BTreeMap<RecordName, Record>>,
     version: Version,
     floor: Version,
     digest: Digest,
@@ -54,7 +56,7 @@ impl OwnerSet {
     pub fn empty(owner: OwnerKey) -> Self {
         Self {
             owner,
-            records: BTreeMap::new(),
+            records: Arc::default(),
             version: Version::NONE,
             floor: Version::NONE,
             digest: Digest::EMPTY,
@@ -179,15 +181,19 @@ impl OwnerSet {
             ^ self.digest_term(keyring, record.name, record.version);
         self.version = self.version.max(record.version);
         self.floor = self.floor.max(record.floor().unwrap_or_default());
-        self.records.insert(record.name, record);
+        Arc::make_mut(&mut self.records).insert(record.name, record);
     }
 
     /// Removes the deletions up to the floor.
     fn forget_deletions(&mut self, keyring: &Keyring) {
         let floor = self.floor;
+        let is_forgotten = |record: &Record| record.is_deletion() && record.version <= floor;
+        if !self.records.values().any(is_forgotten) {
+            return;
+        }
+
         self.digest = self.digest_above(keyring, floor);
-        self.records
-            .retain(|_, record| !record.is_deletion() || record.version > floor);
+        Arc::make_mut(&mut self.records).retain(|_, record| !is_forgotten(record));
     }
 
     /// Returns the contribution of one record to the digest; empty if `version` is none.

@@ -29,7 +29,7 @@ use super::digest::SetCheck;
 use crate::domain::Version;
 
 /// The length of an envelope in bytes.
-const ENVELOPE_BYTES: usize = 82;
+pub(super) const ENVELOPE_BYTES: usize = 82;
 /// The length of a floor's envelope in bytes.
 const FLOOR_BYTES: usize = ENVELOPE_BYTES + 8;
 

@@ -18,8 +18,10 @@ mod owner_keys;
 mod primitives;
 mod record;
 mod stored;
+mod succession;
 mod user_id;
 
+pub use body::record_bytes;
 pub use chain::{Broken, OwnerSet};
 pub use content::{Body, Content, NewContent, NewHidden, Part, StoredRefusal, Tail};
 pub use digest::{Digest, SetCheck};

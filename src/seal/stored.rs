@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 
+/// The bytes that the name of a field of one letter takes.
+const NAME_BYTES: usize = 2;
+
 /// The stored form of a [`Part`].
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredPart {
@@ -64,6 +67,40 @@ impl StoredPart {
             followed_by: self.f,
             refused: refused.collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl Part {
+    /// The bytes that this takes in the record: the marks of a write of several records, and the
+    /// refusals that are kept with it.
+    pub fn stored_bytes(&self) -> usize {
+        let whole = Self {
+            records: self.records.and(Self::WHOLE.records),
+            ..Self::WHOLE
+        };
+        if *self == whole {
+            return 0;
+        }
+
+        let mut size = ByteCount(NAME_BYTES);
+        // Counting does not fail.
+        let _ = put(&mut size, &StoredPart::of(self));
+        size.0
+    }
+}
+
+/// Counts the bytes that are written to it.
+#[derive(Default)]
+pub(super) struct ByteCount(pub usize);
+
+impl io::Write for ByteCount {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

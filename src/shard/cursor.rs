@@ -3,7 +3,10 @@
 use super::store::{HOSTING_LOCK, ShardError, Store, from_sql, to_sql};
 use super::unhost::{UNHOSTED_CHANNEL, Unhosted};
 use crate::domain::Timestamp;
+use sqlx::Acquire as _;
 use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -20,7 +23,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// The projection's cursor. The listener raises it, and writes wait for it.
 #[derive(Clone)]
-pub struct Cursor(watch::Sender<u64>);
+pub struct Cursor {
+    sequence: watch::Sender<u64>,
+    /// The highest sequence that a write awaited in vain.
+    missed: Arc<AtomicU64>,
+}
 
 /// How far the projection has come, in which bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,28 +58,45 @@ pub enum Projected {
 
 impl Default for Cursor {
     fn default() -> Self {
-        Self(watch::Sender::new(0))
+        Self {
+            sequence: watch::Sender::new(0),
+            missed: Arc::default(),
+        }
     }
 }
 
 impl Cursor {
     /// The stream sequence up to which the projection has stored everything.
     pub fn sequence(&self) -> u64 {
-        *self.0.borrow()
+        *self.sequence.borrow()
     }
 
     /// Raises the cursor to `sequence`. A lower sequence changes nothing.
     pub fn raise(&self, sequence: u64) {
-        self.0.send_if_modified(|current| {
+        self.sequence.send_if_modified(|current| {
             let newer = sequence > *current;
             *current = sequence.max(*current);
             newer
         });
     }
 
+    /// Records that a write waited its full time for `sequence`, and the projection has not passed
+    /// it.
+    pub fn note_lag(&self, sequence: u64) {
+        self.missed.fetch_max(sequence, Ordering::Relaxed);
+    }
+
+    /// Returns whether the projection is known to lag, so that a wait for `sequence` would be in
+    /// vain: what another write awaited in vain comes before, and is still missing.
+    pub fn lags_before(&self, sequence: u64) -> bool {
+        let missed = self.missed.load(Ordering::Relaxed);
+
+        self.sequence() < missed && missed < sequence
+    }
+
     /// Waits until the projection has passed `sequence`, at most for `limit`.
     pub async fn wait_for(&self, sequence: u64, limit: Duration) -> Projected {
-        let mut cursor = self.0.subscribe();
+        let mut cursor = self.sequence.subscribe();
 
         match timeout(limit, cursor.wait_for(|current| *current >= sequence)).await {
             Ok(Ok(_)) => Projected::Yes,
@@ -123,9 +147,12 @@ impl Store {
                 Ok(Err(error)) => return Err(error.into()),
                 // The client does not notice by itself that its connection is dead.
                 Err(_) => {
-                    let probe =
-                        timeout(SILENCE_MAX, sqlx::query("select 1").execute(&mut listener)).await;
-                    probe.map_err(|_| ShardError::TimedOut)??;
+                    let probe = async {
+                        let connection = listener.acquire().await?;
+                        self.check_session(connection).await
+                    };
+                    let probed = timeout(SILENCE_MAX, probe).await;
+                    probed.map_err(|_| ShardError::TimedOut)??;
                 }
             }
         }
@@ -247,6 +274,21 @@ impl Store {
         .await
     }
 
+    /// Counts one more acceptance of lost history. From that every worker of the shard learns within a
+    /// second that copies were given up, and that it must not keep them in memory.
+    pub async fn count_acceptance(&self, bucket: &str) -> Result<(), ShardError> {
+        self.in_background(async {
+            sqlx::query!(
+                "update cursor set accepted = accepted + 1 where bucket = $1",
+                bucket
+            )
+            .execute(&self.background_pool())
+            .await?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Returns how far the projection has come; `None` if it never began.
     pub async fn reached(&self, bucket: &str) -> Result<Option<ProjectionPosition>, ShardError> {
         self.within_call_limit(async { reached(&mut *self.pool().acquire().await?, bucket).await })
@@ -285,6 +327,21 @@ pub(super) async fn reached(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lag_is_known_until_the_missed_sequence_is_there() {
+        let cursor = Cursor::default();
+        cursor.raise(5);
+        assert!(!cursor.lags_before(8));
+
+        cursor.note_lag(7);
+        cursor.note_lag(6);
+        assert!(cursor.lags_before(8));
+        assert!(!cursor.lags_before(7), "not awaited in vain by itself");
+
+        cursor.raise(7);
+        assert!(!cursor.lags_before(8));
+    }
 
     #[tokio::test]
     async fn a_write_waits_until_its_sequence_is_projected() {

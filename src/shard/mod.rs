@@ -6,29 +6,37 @@
 //! caller sent.
 
 mod cursor;
+mod doubt;
 mod error_text;
+mod long_histories;
+mod new_copies;
 mod owner;
 mod owner_copy;
 mod owner_state;
+mod pooler;
 mod pools;
 mod prior_request;
 mod projector;
 mod records;
+mod refusal;
 mod rows;
 mod schema;
 mod settings;
 mod store;
 mod unhost;
 mod versions;
+mod writability;
 
 pub use cursor::{Cursor, Projected, ProjectionPosition};
+pub use doubt::CopyState;
 pub use owner::{HostedOwner, Hosting};
 pub use owner_copy::{HostingOutcome, OwnerCopy};
 pub use owner_state::OwnerState;
 pub use prior_request::PriorRequest;
 pub use projector::{LockAttempt, ProjectError, Projector};
+pub use refusal::Refusal;
 pub use rows::{ItemRow, OwnerRows};
 pub use settings::{ShardSettings, without_password};
 pub use store::{ShardError, Store};
 pub use unhost::Unhosted;
-pub use versions::Life;
+pub use versions::{EndedVersions, Life, VersionPosition};

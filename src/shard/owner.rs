@@ -11,6 +11,9 @@ pub struct HostedOwner {
     pub records: Vec<Record>,
     /// Whether every version that the bucket keeps of the owner's items is stored here too.
     pub history_complete: bool,
+    /// Whether the projection leaves the copy as it is, because the bucket has gone on from another
+    /// state.
+    pub is_in_doubt: bool,
 }
 
 /// What the first step of hosting found.
@@ -30,30 +33,13 @@ impl Store {
         .await
     }
 
-    /// Returns whether the shard hosts the owner completely.
-    pub async fn hosts(&self, owner: &OwnerKey) -> Result<bool, ShardError> {
-        self.within_call_limit(async {
-            Ok(sqlx::query_scalar!(
-                r#"
-                select exists(
-                    select from owner where owner_key = $1 and complete_to is not null and erased_at is null
-                ) as "hosts!"
-                "#,
-                owner.as_bytes(),
-            )
-            .fetch_one(&self.pool())
-            .await?)
-        })
-        .await
-    }
-
-    /// Returns how many owners the shard hosts completely.
+    /// Returns how many owners the shard hosts completely. This reads all rows of `owner`.
     pub async fn hosted_count(&self) -> Result<u64, ShardError> {
-        self.within_call_limit(async {
+        self.in_background(async {
             let count = sqlx::query_scalar!(
                 r#"select count(*) as "count!" from owner where complete_to is not null and erased_at is null"#,
             )
-            .fetch_one(&self.pool())
+            .fetch_one(&self.background_pool())
             .await?;
 
             Ok(from_sql(count))
@@ -105,6 +91,9 @@ impl Store {
         owner: &OwnerKey,
         bucket: &str,
     ) -> Result<Hosting, ShardError> {
+        if self.writing.is_open() {
+            return Err(ShardError::ReadOnly);
+        }
         self.within_call_limit(async {
             let mut transaction = self.pool().begin().await?;
             sqlx::query!("select pg_advisory_xact_lock_shared($1)", HOSTING_LOCK)
@@ -146,6 +135,7 @@ async fn read_owner(
     let rows = sqlx::query!(
         r#"
         select o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version, o.history_complete,
+               coalesce(o.doubted_version = o.version, false) as "is_in_doubt!",
                others.names as "names!", others.versions as "versions!", others.sealed as "others!",
                i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
                (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms
@@ -168,6 +158,7 @@ async fn read_owner(
         return Ok(None);
     };
     let history_complete = first.history_complete;
+    let is_in_doubt = first.is_in_doubt;
 
     let mut records = Vec::with_capacity(rows.len() + 1);
     if let (Some(value), Some(version)) = (&first.wrapped_key, first.key_version) {
@@ -199,6 +190,7 @@ async fn read_owner(
     Ok(Some(HostedOwner {
         records,
         history_complete,
+        is_in_doubt,
     }))
 }
 

@@ -151,7 +151,8 @@ impl Store {
             let mut transaction = self.background_pool().begin().await?;
             let row = sqlx::query!(
                 r#"
-                select begun_at_sequence, complete_to is not null as "complete!"
+                select begun_at_sequence, complete_to is not null as "complete!",
+                       coalesce(doubted_version = version, false) as "in_doubt!"
                 from owner where owner_key = $1 for no key update
                 "#,
                 copy.owner.as_bytes(),
@@ -165,6 +166,7 @@ impl Store {
                 }
                 Some(row)
                     if row.complete == (target == CopyTarget::Complete)
+                        && !(row.complete && row.in_doubt)
                         && from_sql(row.begun_at_sequence) <= copy.up_to => {}
                 _ => return Ok(HostingOutcome::NotBegun),
             }
@@ -189,9 +191,44 @@ impl Store {
     }
 }
 
+/// What the row of an owner has of a complete copy.
+pub(super) struct CompleteRow {
+    pub(super) version: i64,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) key_version: Option<i64>,
+    pub(super) floor: i64,
+    pub(super) sealed_floor: Option<Vec<u8>>,
+    pub(super) floor_version: Option<i64>,
+    pub(super) complete_to: i64,
+    pub(super) history_complete: bool,
+}
+
 impl OwnerCopy<'_> {
+    /// What the owner's row has once the copy is complete.
+    pub(super) fn row(&self) -> CompleteRow {
+        let find = |name| self.records.iter().find(|record| record.name == name);
+        let value = |record: Option<&Record>| record.map(|record| record.value.to_vec());
+        let version = |record: Option<&Record>| record.map(|record| to_sql(record.version.get()));
+
+        let key = find(RecordName::Key);
+        let floor = find(RecordName::Floor);
+        let versions = self.records.iter().map(|record| record.version.get());
+        let is_first = |record: &Record| record.envelope.item_prev.is_none();
+
+        CompleteRow {
+            version: to_sql(versions.max().unwrap_or_default()),
+            key: value(key),
+            key_version: version(key),
+            floor: to_sql(floor.and_then(Record::floor).unwrap_or_default().get()),
+            sealed_floor: value(floor),
+            floor_version: version(floor),
+            complete_to: to_sql(self.up_to),
+            history_complete: self.records.iter().all(is_first),
+        }
+    }
+
     /// The items' records that have a row. A deletion up to the owner's floor has none.
-    fn items(&self) -> impl Iterator<Item = (&[u8; 16], &Record)> {
+    pub(super) fn items(&self) -> impl Iterator<Item = (&[u8; 16], &Record)> {
         let floor = self
             .records
             .iter()
@@ -310,35 +347,24 @@ async fn mark_complete(
     transaction: &mut Transaction<'_, Postgres>,
     copy: &OwnerCopy<'_>,
 ) -> Result<bool, ShardError> {
-    let find = |name| copy.records.iter().find(|record| record.name == name);
-    let value = |record: Option<&Record>| record.map(|record| record.value.to_vec());
-    let version = |record: Option<&Record>| record.map(|record| to_sql(record.version.get()));
-
-    let key = find(RecordName::Key);
-    let floor = find(RecordName::Floor);
-    let newest = copy
-        .records
-        .iter()
-        .map(|record| record.version.get())
-        .max()
-        .unwrap_or_default();
+    let row = copy.row();
 
     let updated = sqlx::query!(
         "
         update owner
         set version = $2, wrapped_key = $3, key_version = $4, floor = $5, sealed_floor = $6, floor_version = $7,
-            complete_to = $8, history_complete = $9
+            complete_to = $8, history_complete = $9, doubted_version = null, lost_at = null
         where owner_key = $1 and (select count(*) from item where item.owner_key = $1) = $10
         ",
         copy.owner.as_bytes(),
-        to_sql(newest),
-        value(key),
-        version(key),
-        to_sql(floor.and_then(Record::floor).unwrap_or_default().get()),
-        value(floor),
-        version(floor),
-        to_sql(copy.up_to),
-        copy.records.iter().all(|record| record.envelope.item_prev.is_none()),
+        row.version,
+        row.key,
+        row.key_version,
+        row.floor,
+        row.sealed_floor,
+        row.floor_version,
+        row.complete_to,
+        row.history_complete,
         to_sql(copy.items().count() as u64),
     )
     .execute(&mut **transaction)

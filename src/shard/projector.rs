@@ -2,10 +2,11 @@
 //! the lock.
 
 use super::cursor::{CURSOR_CHANNEL, ProjectionPosition, reached};
+use super::doubt::doubt_copies;
 use super::pools::{OPEN_TRANSACTION_TIMEOUT, set_timeouts};
-use super::records::upsert_records;
+use super::records::{upsert_records, upsert_versions};
 use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardError, Store, from_sql, to_sql};
-use super::unhost::reset_owners;
+use super::writability::check_writable;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};
 use sqlx::postgres::{PgConnection, Postgres};
@@ -70,6 +71,8 @@ impl Store {
         )
         .fetch_one(&mut connection)
         .await?;
+        // A session that only reads would hold the lock and store nothing.
+        check_writable(&mut connection).await?;
         if !taken {
             attempt.0 = Some(connection);
             return Ok(None);
@@ -81,18 +84,23 @@ impl Store {
         }))
     }
 
-    /// Terminates the connection that holds the right to project. Returns whether there was one.
-    pub async fn end_projector(&self) -> Result<bool, ShardError> {
+    /// Terminates the connection that holds the right to project, unless Postgres works on a
+    /// statement of it or has done so within `idle`. Such a statement ends by its own time limit.
+    /// Returns whether a connection was ended.
+    pub async fn end_idle_projector(&self, idle: Duration) -> Result<bool, ShardError> {
         self.within_call_limit(async {
             let ended = sqlx::query_scalar!(
                 r#"
                 select pg_terminate_backend(pid) as "ended!"
-                from pg_locks
-                where locktype = 'advisory' and granted and objsubid = 1
+                from pg_locks join pg_stat_activity using (pid)
+                where (state <> 'active' or wait_event = 'ClientWrite')
+                  and state_change < clock_timestamp() - make_interval(secs => $2::float8)
+                  and locktype = 'advisory' and granted and objsubid = 1
                   and database = (select oid from pg_database where datname = current_database())
                   and classid::bigint = ($1::bigint >> 32) and objid::bigint = ($1::bigint & 4294967295)
                 "#,
                 PROJECTOR_LOCK,
+                idle.as_secs_f64(),
             )
             .fetch_optional(&self.pool())
             .await?;
@@ -100,6 +108,13 @@ impl Store {
             Ok(ended.unwrap_or_default())
         })
         .await
+    }
+}
+
+impl Store {
+    /// Fails if the projector's session may only read while new ones may write.
+    pub async fn check_projector(&self, projector: &mut Projector) -> Result<(), ShardError> {
+        self.check_session(&mut projector.connection).await
     }
 }
 
@@ -152,8 +167,10 @@ impl Projector {
     ///
     /// Owners that the shard does not host are skipped. Of one name the newer version wins.
     ///
-    /// Returns the owners with a gap, and resets their copies. Such an owner has a record that is
-    /// based on a version that never came here: it was overwritten before, or lost.
+    /// Returns the owners with a record that is not based on the copy that is here. Either this copy
+    /// missed a version, which was overwritten before or lost, or the bucket has lost what the copy
+    /// has. So the copy stays as it is, in doubt: the record and what follows are only kept among
+    /// the versions.
     pub async fn store(
         &mut self,
         records: &[(OwnerKey, Record)],
@@ -167,15 +184,10 @@ impl Projector {
 
         let owners = records.iter().map(|(owner, _)| owner);
         let hosted = lock_hosted_owners(&mut transaction, owners).await?;
-        let hosted_records = || {
-            records
-                .iter()
-                .filter(|(owner, _)| hosted.contains_key(owner))
-                .map(|(owner, record)| (*owner, record))
-        };
-        upsert_records(&mut transaction, hosted_records()).await?;
-        let gaps = owners_with_gap(hosted.clone(), hosted_records());
-        reset_owners(&mut transaction, &gaps, to_sql(to)).await?;
+        let sorted = SortedRecords::sort(hosted, records);
+        upsert_records(&mut transaction, sorted.fitting.into_iter()).await?;
+        upsert_versions(&mut transaction, sorted.not_fitting.into_iter()).await?;
+        doubt_copies(&mut transaction, &sorted.doubted).await?;
 
         let anchor = records
             .last()
@@ -204,41 +216,50 @@ impl Projector {
             .await?;
         transaction.commit().await?;
 
-        Ok(gaps)
+        Ok(sorted.doubted)
     }
 }
 
-/// The completely hosted owners with a record that is based on a version which is neither here nor
-/// in this batch.
-fn owners_with_gap<'r>(
-    mut hosted: HashMap<OwnerKey, HostedState>,
-    records: impl Iterator<Item = (OwnerKey, &'r Record)>,
-) -> Vec<OwnerKey> {
-    let mut gaps = HashSet::new();
-    let mut last: HashMap<OwnerKey, &Record> = HashMap::new();
+/// The records of hosted owners in a batch.
+#[derive(Default)]
+struct SortedRecords<'r> {
+    /// Those that belong into the copies.
+    fitting: Vec<(OwnerKey, &'r Record)>,
+    /// Those of owners whose copy is in doubt, from the first one on that is not based on the copy.
+    not_fitting: Vec<(OwnerKey, &'r Record)>,
+    /// The owners whose copy is in doubt since this batch.
+    doubted: Vec<OwnerKey>,
+}
 
-    for (owner, record) in records {
-        let Some(state) = hosted
-            .get_mut(&owner)
-            .filter(|state| state.complete && record.version > state.version)
-        else {
-            continue;
-        };
+impl<'r> SortedRecords<'r> {
+    fn sort(mut hosted: HashMap<OwnerKey, HostedState>, records: &'r [(OwnerKey, Record)]) -> Self {
+        let mut sorted = Self::default();
+        let mut last: HashMap<OwnerKey, &Record> = HashMap::new();
 
-        let prev = record.envelope.prev;
-        let version = record.version;
-        // The members of one batch name the same `prev` and have consecutive versions.
-        let is_same_batch = last.get(&owner).is_some_and(|before| {
-            before.envelope.prev == prev && before.version.get() + 1 == version.get()
-        });
-        if prev != state.version && !is_same_batch {
-            gaps.insert(owner);
+        for (owner, record) in records {
+            let Some(state) = hosted.get_mut(owner) else {
+                continue;
+            };
+            if !state.is_in_doubt && state.complete && record.version > state.version {
+                if state.is_followed_by(record, last.get(owner).copied()) {
+                    state.version = record.version;
+                    last.insert(*owner, record);
+                } else {
+                    state.is_in_doubt = true;
+                    sorted.doubted.push(*owner);
+                }
+            }
+
+            let records = if state.is_in_doubt {
+                &mut sorted.not_fitting
+            } else {
+                &mut sorted.fitting
+            };
+            records.push((*owner, record));
         }
-        state.version = version;
-        last.insert(owner, record);
-    }
 
-    gaps.into_iter().collect()
+        sorted
+    }
 }
 
 /// The state of a hosted owner's row before a batch is stored.
@@ -246,6 +267,21 @@ fn owners_with_gap<'r>(
 pub(super) struct HostedState {
     version: Version,
     complete: bool,
+    is_in_doubt: bool,
+}
+
+impl HostedState {
+    /// Returns whether the record is based on this state. `last` is the owner's record before it in
+    /// the same batch of the projection.
+    fn is_followed_by(&self, record: &Record, last: Option<&Record>) -> bool {
+        // The members of one write name the same `prev` and have consecutive versions.
+        let is_same_write = last.is_some_and(|last| {
+            last.envelope.prev == record.envelope.prev
+                && last.version.get() + 1 == record.version.get()
+        });
+
+        record.envelope.prev == self.version || is_same_write
+    }
 }
 
 /// Locks the rows of those owners that the shard hosts, and returns their states.
@@ -267,7 +303,8 @@ pub(super) async fn lock_hosted_owners(
         .collect();
     let rows = sqlx::query!(
         r#"
-        select owner_key, version, complete_to is not null as "complete!"
+        select owner_key, version, complete_to is not null as "complete!",
+               complete_to is not null and coalesce(doubted_version = version, false) as "is_in_doubt!"
         from owner where owner_key = any($1) order by owner_key for no key update
         "#,
         &keys,
@@ -282,6 +319,7 @@ pub(super) async fn lock_hosted_owners(
             HostedState {
                 version,
                 complete: row.complete,
+                is_in_doubt: row.is_in_doubt,
             },
         ))
     });

@@ -4,11 +4,15 @@ use super::store::{ShardError, Store, from_sql};
 use super::unhost::keys;
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
+use std::collections::HashMap;
 
 /// All of an owner's rows, as of one moment.
 pub struct OwnerRows {
     /// The owner's version in the owner's row.
     pub version: u64,
+    /// Whether the projection leaves the copy as it is, because the bucket has gone on from another
+    /// state.
+    pub is_in_doubt: bool,
     /// The version and the value of the owner's key record.
     pub key: Option<(u64, Vec<u8>)>,
     /// The version and the value of the owner's floor record.
@@ -79,10 +83,20 @@ impl Store {
     /// Returns the owner's rows, read in one statement; `None` unless the shard hosts the owner
     /// completely.
     pub async fn find_rows(&self, owner: &OwnerKey) -> Result<Option<OwnerRows>, ShardError> {
+        Ok(self.find_rows_of(&[*owner]).await?.remove(owner))
+    }
+
+    /// Returns the rows of those of the owners that the shard hosts completely, all read in one
+    /// statement.
+    pub async fn find_rows_of(
+        &self,
+        owners: &[OwnerKey],
+    ) -> Result<HashMap<OwnerKey, OwnerRows>, ShardError> {
         self.in_background(async {
             let rows = sqlx::query!(
                 r#"
-                select o.version as owner_version, o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version,
+                select o.owner_key, o.version as owner_version, coalesce(o.doubted_version = o.version, false) as "is_in_doubt!",
+                       o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version,
                        others.names as "names!", others.versions as "versions!", others.sealed as "others!",
                        i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
                        i.deleted as "deleted?", (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms,
@@ -99,36 +113,46 @@ impl Store {
                     from other_record r where r.owner_key = o.owner_key
                 ) others
                 left join item i using (owner_key)
-                where o.owner_key = $1 and o.complete_to is not null and o.erased_at is null
+                where o.owner_key = any($1) and o.complete_to is not null and o.erased_at is null
                 "#,
-                owner.as_bytes(),
+                &keys(owners),
             )
             .fetch_all(&self.background_pool())
             .await?;
 
-            let Some(first) = rows.first() else { return Ok(None) };
-            let version = from_sql(first.owner_version);
-            let key = first.key_version.map(from_sql).zip(first.wrapped_key.clone());
-            let floor = first.floor_version.map(from_sql).zip(first.sealed_floor.clone());
-            let values = std::iter::zip(&first.versions, &first.others);
-            let others = std::iter::zip(&first.names, values)
-                .filter_map(|(name, (version, value))| {
-                    Some((RecordName::parse(name)?, from_sql(*version), value.clone()))
-                })
-                .collect();
+            let mut found = HashMap::new();
+            for row in rows {
+                let Some(owner) = OwnerKey::from_slice(&row.owner_key) else { continue };
+                let owner_rows = found.entry(owner).or_insert_with(|| {
+                    let values = std::iter::zip(row.versions, row.others);
+                    let others = std::iter::zip(row.names, values).filter_map(|(name, (version, value))| {
+                        Some((RecordName::parse(&name)?, from_sql(version), value))
+                    });
 
-            let items = rows.into_iter().filter_map(|row| {
-                Some(ItemRow {
-                    item: ItemKey::from_slice(&row.item_key?)?,
-                    version: from_sql(row.version?),
-                    sealed: row.sealed?,
-                    deleted: row.deleted?,
-                    at: Timestamp::from_millis(row.updated_at_ms?),
-                    is_kept_as_version: row.is_kept,
-                })
-            });
+                    OwnerRows {
+                        version: from_sql(row.owner_version),
+                        is_in_doubt: row.is_in_doubt,
+                        key: row.key_version.map(from_sql).zip(row.wrapped_key),
+                        floor: row.floor_version.map(from_sql).zip(row.sealed_floor),
+                        others: others.collect(),
+                        items: Vec::new(),
+                    }
+                });
 
-            Ok(Some(OwnerRows { version, key, floor, others, items: items.collect() }))
+                let item = || {
+                    Some(ItemRow {
+                        item: ItemKey::from_slice(&row.item_key?)?,
+                        version: from_sql(row.version?),
+                        sealed: row.sealed?,
+                        deleted: row.deleted?,
+                        at: Timestamp::from_millis(row.updated_at_ms?),
+                        is_kept_as_version: row.is_kept,
+                    })
+                };
+                owner_rows.items.extend(item());
+            }
+
+            Ok(found)
         })
         .await
     }

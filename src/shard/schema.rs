@@ -1,6 +1,7 @@
 //! The schema of the shard's Postgres, and whose database it is.
 
 use super::error_text::place;
+use super::pooler;
 use super::store::{ShardError, Store};
 use sqlx::Connection as _;
 use sqlx::migrate::{AppliedMigration, Migrate as _};
@@ -64,7 +65,7 @@ impl Store {
     }
 
     async fn connect(&self) -> Result<PgConnection, ShardError> {
-        Ok(PgConnection::connect_with(&self.options).await?)
+        pooler::connect(&self.options).await
     }
 
     /// Returns the database as `host:port/name`, for messages.

@@ -12,18 +12,26 @@ pub(super) const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How to reach the shard's Postgres.
 #[derive(Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ShardSettings {
-    /// `postgres://user:password@host:port/database`.
+    /// `postgres://user:password@host:port/database`, percent-encoded. Its parameters are those of
+    /// libpq: `?sslmode=verify-full&sslrootcert=/etc/ssl/db-ca.pem` requires TLS and a certificate
+    /// for that host from this authority. `sslmode` is `disable`, `allow`, `prefer` (the default),
+    /// `require`, `verify-ca` or `verify-full`; `sslcert` and `sslkey` are the client's certificate
+    /// and key.
     #[serde(serialize_with = "serialize_without_password")]
     pub url: String,
     /// A file that holds the URL.
     pub url_file: PathBuf,
-    /// The most connections for requests. The projection, the listener and background work have
-    /// connections of their own.
+    /// The most that one worker opens for calls that a request waits for. A worker opens two more,
+    /// to project (or wait for that lock) and to listen, and up to four for work that no request
+    /// waits for, such as hosting an owner.
+    #[cfg_attr(test, schemars(extend("x-unit" = "connections")))]
     pub connections: u32,
-    /// How long one call that a request waits for may take, in milliseconds. The wait for a
-    /// connection is included.
+    /// How long one call that a request waits for may take, including the wait for a connection.
+    /// After that the request goes on without it, and the worker checks whether Postgres is
+    /// available.
     pub call_ms: u64,
 }
 

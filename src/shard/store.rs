@@ -2,12 +2,13 @@
 
 use super::error_text::{describe, describe_migration};
 use super::pools::Pools;
+use super::refusal::{LastRefusal, Refusal, answers, takes_writes};
 use super::settings::{BACKGROUND_TIMEOUT, ShardSettings};
+
 use crate::breaker::Breaker;
 use crate::requester::Transient;
-use sqlx::Connection as _;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgPool};
 use std::str::FromStr as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -57,6 +58,9 @@ pub enum ShardError {
     /// It did not answer in time.
     #[error("Postgres did not answer in time")]
     TimedOut,
+    /// It answers, and its sessions may only read.
+    #[error("Postgres is read-only: it takes no rows")]
+    ReadOnly,
     /// A row does not hold a record that the truth can have written.
     #[error("a stored record cannot be read")]
     Unreadable,
@@ -72,8 +76,13 @@ pub struct Store {
     pub(super) options: PgConnectOptions,
     settings: ShardSettings,
     breaker: Breaker,
+    pub(super) writing: Breaker,
+    pub(super) last_refusal: LastRefusal,
     /// Whether connections of the pools may be dead. The client does not notice that by itself.
     suspect: Arc<AtomicBool>,
+    /// Whether sessions of the pools may only read. They would go on so after Postgres takes writes
+    /// again.
+    read_only: Arc<AtomicBool>,
     /// How many calls were answered so far.
     answered: Arc<AtomicU64>,
 }
@@ -94,10 +103,17 @@ impl Store {
                 )
             })?
             .application_name("gofavorites");
+        let limit = Duration::from_millis(settings.call_ms / 2);
+        let last_refusal = LastRefusal::default();
         let breaker = Breaker::new("Postgres", {
-            let options = options.clone();
-            let limit = Duration::from_millis(settings.call_ms / 2);
-            move || answers(options.clone(), limit)
+            let (options, last_refusal) = (options.clone(), last_refusal.clone());
+            move || answers(options.clone(), limit, last_refusal.clone())
+        });
+        let suspect = Arc::<AtomicBool>::default();
+        let read_only = Arc::<AtomicBool>::default();
+        let writing = Breaker::new("Postgres, for writes,", {
+            let (options, read_only) = (options.clone(), read_only.clone());
+            move || takes_writes(options.clone(), limit, read_only.clone())
         });
         let pools = Arc::new(RwLock::new(Pools::new(settings, &options)));
 
@@ -106,7 +122,10 @@ impl Store {
             options,
             settings: settings.clone(),
             breaker,
-            suspect: Arc::default(),
+            writing,
+            last_refusal,
+            suspect,
+            read_only,
             answered: Arc::default(),
         })
     }
@@ -119,6 +138,11 @@ impl Store {
     /// Returns whether Postgres answers, as far as the worker knows.
     pub fn is_up(&self) -> bool {
         !self.breaker.is_open()
+    }
+
+    /// Returns whether rows can be stored, as far as the worker knows.
+    pub fn stores_rows(&self) -> bool {
+        self.is_up() && !self.writing.is_open()
     }
 
     /// How long one call that a request waits for may take.
@@ -136,10 +160,12 @@ impl Store {
         self.pools().background
     }
 
-    /// The pools; new ones after Postgres was unavailable, because the old connections may be dead.
+    /// The pools; new ones after Postgres was unavailable or read-only, because the old connections
+    /// may be dead, or may still only read.
     /// A call that still uses an old pool ends as it would have ended.
     fn pools(&self) -> Pools {
-        if self.is_up() && self.suspect.swap(false, Ordering::AcqRel) {
+        let is_due = |flag: &AtomicBool, now| now && flag.swap(false, Ordering::AcqRel);
+        if is_due(&self.suspect, self.is_up()) || is_due(&self.read_only, self.stores_rows()) {
             let fresh = Pools::new(&self.settings, &self.options);
             *self.pools.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         }
@@ -173,7 +199,7 @@ impl Store {
                 }
                 attempt.doubtful();
             }
-            Err(error) if error.is_unavailable() && !error.is_cancelled() => {
+            Err(error) if error.is_outage() => {
                 self.suspect.store(true, Ordering::Release);
                 attempt.unanswered();
             }
@@ -181,6 +207,9 @@ impl Store {
                 self.answered.fetch_add(1, Ordering::Relaxed);
                 attempt.answered();
             }
+        }
+        if let Err(error) = &result {
+            self.note_refusal(error);
         }
 
         result
@@ -193,9 +222,23 @@ impl Store {
         &self,
         work: impl Future<Output = Result<T, ShardError>>,
     ) -> Result<T, ShardError> {
-        timeout(BACKGROUND_TIMEOUT, work)
+        let result = timeout(BACKGROUND_TIMEOUT, work)
             .await
-            .unwrap_or(Err(ShardError::TimedOut))
+            .unwrap_or(Err(ShardError::TimedOut));
+        if let Err(error) = &result {
+            self.note_refusal(error);
+        }
+
+        result
+    }
+
+    /// Makes the breaker of writes probe if this is the error of a session that may only read. The
+    /// sessions of the pools are made again, as soon as new ones may write.
+    pub fn note_refusal(&self, error: &ShardError) {
+        if error.refusal() == Some(Refusal::ReadOnly) {
+            self.read_only.store(true, Ordering::Release);
+            self.writing.doubt();
+        }
     }
 
     /// Closes all connections.
@@ -215,7 +258,11 @@ impl Transient for ShardError {
                 MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
             ) => is_unavailable(error),
             Self::At { error, .. } => error.is_unavailable(),
-            Self::Schema(_) | Self::Unreadable | Self::Unfit(_) | Self::OtherShard { .. } => false,
+            Self::Schema(_)
+            | Self::ReadOnly
+            | Self::Unreadable
+            | Self::Unfit(_)
+            | Self::OtherShard { .. } => false,
         }
     }
 }
@@ -260,12 +307,33 @@ impl ShardError {
         }
     }
 
+    /// Returns why Postgres refuses this worker; `None` if the error is another one.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::ReadOnly => Some(Refusal::ReadOnly),
+            Self::Postgres(error) => Refusal::of(error),
+            _ => None,
+        }
+    }
+
+    /// Returns whether no call can succeed for now: Postgres does not answer, or lets nobody in.
+    fn is_outage(&self) -> bool {
+        let is_locked_out = matches!(self.refusal(), Some(Refusal::Login | Refusal::NoDatabase));
+
+        is_locked_out || (self.is_unavailable() && !self.is_cancelled())
+    }
+
     /// Returns whether there was no answer in time, or no free connection in time.
     fn is_too_slow(&self) -> bool {
         matches!(
             self,
             Self::TimedOut | Self::Postgres(sqlx::Error::PoolTimedOut)
         )
+    }
+
+    /// Returns whether less work may fit into the time.
+    pub fn ran_out_of_time(&self) -> bool {
+        self.is_too_slow() || self.is_cancelled()
     }
 
     /// Returns whether Postgres itself ended the statement because its time was up. So Postgres
@@ -278,17 +346,6 @@ impl ShardError {
             _ => false,
         }
     }
-}
-
-/// Returns whether Postgres accepts a new connection and answers on it.
-async fn answers(options: PgConnectOptions, limit: Duration) -> bool {
-    let ping = async {
-        let mut connection = PgConnection::connect_with(&options).await?;
-        connection.ping().await?;
-        connection.close().await
-    };
-
-    matches!(timeout(limit, ping).await, Ok(Ok(())))
 }
 
 pub(super) fn to_sql(number: u64) -> i64 {

@@ -80,8 +80,12 @@ impl Store {
         .await
     }
 
-    /// Evicts owners that have not been seen for `days`, at most `limit`, in one transaction.
+    /// Evicts owners that have not been seen for `days`, at most `limit`, in one transaction. Spares
+    /// copies in doubt: they may have what the bucket lacks.
     /// Returns how many. If they are fewer than `limit`, they were the last.
+    ///
+    /// An index finds them by their last-seen times. Only then are they locked, in the order of their
+    /// keys as everywhere, and looked at again.
     pub async fn evict(&self, days: i32, limit: i64) -> Result<usize, ShardError> {
         self.in_background(async {
             let mut transaction = self.background_pool().begin().await?;
@@ -93,8 +97,15 @@ impl Store {
                 "
                 delete from owner where owner_key in (
                     select owner_key from owner
-                    where seen_at < now() - make_interval(days => $1) and erased_at is null
-                    order by owner_key limit $2 for update
+                    where owner_key = any(array(
+                        select owner_key from owner
+                        where seen_at < now() - make_interval(days => $1) and erased_at is null
+                          and doubted_version is distinct from version
+                        order by seen_at limit $2
+                    ))
+                      and seen_at < now() - make_interval(days => $1) and erased_at is null
+                      and doubted_version is distinct from version
+                    order by owner_key for update
                 )
                 returning owner_key
                 ",
@@ -123,6 +134,7 @@ impl Store {
                 r#"
                 select count(*) as "count!" from owner
                 where seen_at < now() - make_interval(days => $1) and erased_at is null
+                  and doubted_version is distinct from version
                 "#,
                 days,
             )
@@ -172,7 +184,8 @@ pub(super) async fn reset_owners(
         "
         update owner
         set version = 0, wrapped_key = null, key_version = null, floor = 0, sealed_floor = null,
-            floor_version = null, complete_to = null, history_complete = false, begun_at_sequence = $2
+            floor_version = null, complete_to = null, history_complete = false, begun_at_sequence = $2,
+            doubted_version = null, lost_at = null
         where owner_key in (
             select owner_key from owner where owner_key = any($1) order by owner_key for no key update
         )
@@ -197,7 +210,7 @@ pub(super) async fn reset_owners(
     Ok(reset.rows_affected())
 }
 
-async fn notify_unhosted(
+pub(super) async fn notify_unhosted(
     connection: &mut PgConnection,
     owners: &[OwnerKey],
 ) -> Result<(), ShardError> {

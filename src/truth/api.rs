@@ -13,6 +13,13 @@ pub(super) struct Ack {
     pub(super) seq: u64,
 }
 
+impl Ack {
+    /// Returns whether the publish was refused because the bucket is full.
+    pub(super) fn is_full(&self) -> bool {
+        self.error.as_ref().is_some_and(ApiError::is_full)
+    }
+}
+
 /// An error of the JetStream API.
 #[derive(Debug, Deserialize)]
 pub(super) struct ApiError {
@@ -27,35 +34,43 @@ const CONFLICT: [ErrorCode; 2] = [
     ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
 ];
 
-/// The storage of the account or of the server is full, or a limit of the stream is reached.
-const FULL: [ErrorCode; 4] = [
+/// A publish is refused because the storage of the account or of the server is full, or a limit of
+/// the stream is reached. The second code is that of the server's own limit, `max_file_store`.
+const FULL: [ErrorCode; 5] = [
     ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+    ErrorCode::INSUFFICIENT_RESOURCES,
     ErrorCode::STORAGE_RESOURCES_EXCEEDED,
     ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM,
     ErrorCode::STREAM_STORE_FAILED,
 ];
 
-/// The stream cannot take the call now, for one of three reasons:
-///
-/// - no leader is known or ready;
-/// - the leader did not get a complete batch, because the connection or the leadership changed;
-/// - too many batches are open.
-const NOT_READY: [ErrorCode; 5] = [
+/// No leader of the stream is known or ready, or the server has switched JetStream off, as it does when
+/// it cannot write its disk.
+const NOT_READY: [ErrorCode; 3] = [
     ErrorCode::CLUSTER_NOT_AVAILABLE,
     ErrorCode::CLUSTER_NOT_LEADER,
-    ErrorCode::INSUFFICIENT_RESOURCES,
+    ErrorCode::JETSTREAM_NOT_ENABLED,
+];
+
+/// The stream has stored nothing of a batch: too many are open, or the leader lacks members of it.
+/// It lacks those that another leader got, and all of them if it did not open the batch: only the
+/// last one has a reply.
+const UNTAKEN_BATCH: [ErrorCode; 2] = [
     ErrorCode::ATOMIC_PUBLISH_INCOMPLETE_BATCH,
     ErrorCode::ATOMIC_PUBLISH_TOO_MANY_INFLIGHT,
 ];
 
-/// The stream has reached its limit of consumers, or the memory for them.
-const BUSY: [ErrorCode; 2] = [
+/// A call other than a publish finds no room: the stream has reached its limit of consumers, or the
+/// servers have no memory or storage for one more.
+const BUSY: [ErrorCode; 3] = [
+    ErrorCode::INSUFFICIENT_RESOURCES,
     ErrorCode::MAXIMUM_CONSUMERS_LIMIT,
     ErrorCode::MEMORY_RESOURCES_EXCEEDED,
 ];
 
 impl ApiError {
-    /// Returns whether the same call may succeed later.
+    /// Returns whether the same call may succeed later. Of a publish, [`is_full`](Self::is_full) comes
+    /// first.
     pub(super) fn is_transient(&self) -> bool {
         NOT_READY.contains(&self.err_code) || BUSY.contains(&self.err_code)
     }
@@ -65,7 +80,12 @@ impl ApiError {
         CONFLICT.contains(&self.err_code)
     }
 
-    /// Returns whether the bucket is full.
+    /// Returns whether the stream has not taken a batch, which may be sent again.
+    pub(super) fn is_untaken_batch(&self) -> bool {
+        UNTAKEN_BATCH.contains(&self.err_code)
+    }
+
+    /// Returns whether the bucket is too full for a publish.
     pub(super) fn is_full(&self) -> bool {
         FULL.contains(&self.err_code)
     }
@@ -107,7 +127,11 @@ mod tests {
 
             assert!(error.is_full(), "{code:?}");
             assert!(!error.is_conflict(), "{code:?}");
-            assert!(!error.is_transient(), "{code:?}");
+            assert!(!error.is_untaken_batch(), "{code:?}");
+        }
+
+        for code in UNTAKEN_BATCH {
+            assert!(error(code).is_untaken_batch(), "{code:?}");
         }
 
         let refused = TruthError::from(error(ErrorCode::BAD_REQUEST));

@@ -4,7 +4,7 @@
 //! to the stream's leader would not prove that: a leader that was paused answers with old data
 //! until it notices. One publish serves all callers that wait for one.
 
-use super::append::publish_plain;
+use super::append::publish_barrier_of;
 use super::bucket::{BarrierAck, Bucket, TruthError};
 use crate::requester::CallError;
 use std::sync::atomic::Ordering;
@@ -22,6 +22,21 @@ impl Bucket {
         }
     }
 
+    /// If the bucket is full, finds out whether there is room again: publishes a barrier as long as
+    /// what was refused.
+    pub async fn look_for_room(&self) {
+        if let Some(bytes) = self.full.probe_bytes() {
+            // Its answer is recorded like that of every publish.
+            let _ = publish_barrier_of(self, bytes).await;
+        }
+    }
+
+    /// Returns whether the bucket refuses a record of that size because it is full: publishes a barrier
+    /// as long.
+    pub async fn refuses(&self, bytes: usize) -> bool {
+        matches!(publish_barrier_of(self, bytes).await, Err(TruthError::Full))
+    }
+
     async fn publish_or_share(&self) -> Result<u64, TruthError> {
         let barrier = &self.barrier;
         let begun_before = barrier.begun.load(Ordering::SeqCst);
@@ -32,7 +47,7 @@ impl Bucket {
         }
 
         let number = barrier.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let sequence = publish_plain(self, barrier.subject.clone()).await?;
+        let sequence = publish_barrier_of(self, 0).await?;
         *last = BarrierAck { number, sequence };
 
         Ok(sequence)

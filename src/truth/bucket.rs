@@ -1,5 +1,7 @@
 //! The bucket's name, its subjects, and what can go wrong with it.
 
+use super::answer_size::AnswerSize;
+use super::fullness::{AccountFill, BucketFill, Fullness};
 use super::settings::TruthSettings;
 use crate::breaker::{Attempt, Breaker};
 use crate::requester::{CallError, Requester, Transient};
@@ -9,7 +11,7 @@ use bytes::Bytes;
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 /// Why the truth gave no usable answer.
@@ -83,8 +85,14 @@ pub struct Bucket {
     /// a write.
     pub(super) reading: Breaker,
     pub(super) writing: Breaker,
+    /// A permit for each batch that this worker may have open.
+    pub(super) open_batches: Arc<Semaphore>,
+    /// Whether it is full.
+    pub(super) full: Arc<Fullness>,
     /// The bucket's marks as they were last read.
     pub(super) marks: Arc<Marks>,
+    /// How much it is asked for at once.
+    pub(super) answer_size: Arc<AnswerSize>,
 }
 
 impl Bucket {
@@ -101,6 +109,22 @@ impl Bucket {
     /// The circuit breaker for writes.
     pub fn writing(&self) -> &Breaker {
         &self.writing
+    }
+
+    /// Returns for how long the bucket has been full; `None` if it is not.
+    pub fn full_for(&self) -> Option<Duration> {
+        self.full.duration()
+    }
+
+    /// Returns how much it holds, as its position showed when this program last asked for it, and what
+    /// this program has written since; `None` before the first time.
+    pub fn fill(&self) -> Option<BucketFill> {
+        self.full.fill()
+    }
+
+    /// Returns how much storage its account uses, as of the last look; `None` before the first one.
+    pub fn account_fill(&self) -> Option<AccountFill> {
+        self.full.account()
     }
 
     pub(super) fn stream(&self) -> String {
@@ -129,16 +153,6 @@ impl Bucket {
     /// The prefix of every subject of the bucket.
     pub(super) fn root(&self) -> String {
         format!("$KV.{}", self.settings.bucket)
-    }
-
-    /// All subjects of the bucket.
-    pub(super) fn all_subjects(&self) -> String {
-        self.settings.all_subjects()
-    }
-
-    /// The subjects of the records of every owner, and of the barriers.
-    pub(super) fn record_subjects(&self) -> String {
-        format!("{}.*.*", self.root())
     }
 
     pub(super) fn subject(&self, owner: &OwnerKey, name: &RecordName) -> String {

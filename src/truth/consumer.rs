@@ -8,15 +8,20 @@
 use super::api::ApiError;
 use super::bucket::{Bucket, TruthError};
 use crate::domain::Timestamp;
-use crate::requester::Requester;
+use crate::requester::{CallError, Requester};
 use async_nats::HeaderMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// The inactivity threshold of a consumer that is no longer needed; the server adds up to a second.
 const ENDING_INACTIVE_THRESHOLD: Duration = Duration::from_millis(1);
+/// How long the server may take to create a consumer of all messages: it counts them first.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a request that may take so long checks whether its connection is still the same.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// How long the request that ends a consumer may take.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,9 +31,12 @@ pub(super) struct Plan {
     /// The prefix of the consumers' names.
     pub name: &'static str,
     pub start: StartAt,
-    /// The subjects.
-    pub filter: String,
+    /// The subjects; `None` for all. With a filter that most messages of the bucket pass, the server
+    /// looks at every subject first, and meanwhile stores no write.
+    pub filter: Option<String>,
     pub headers_only: bool,
+    /// Whether the messages come to an end; otherwise the consumer waits for more.
+    pub ends: bool,
     /// How long the server keeps a consumer that is not pulled from.
     pub inactive_threshold: Duration,
 }
@@ -40,8 +48,6 @@ pub(super) enum StartAt {
     Sequence(u64),
     /// The first one stored at that time or later.
     Time(Timestamp),
-    /// The last message of each subject, in the order of their sequences.
-    LastPerSubject,
 }
 
 /// A consumer on the server. It is told to end when this is dropped.
@@ -71,23 +77,24 @@ impl Bucket {
         delivered: u64,
     ) -> Result<Consumer, TruthError> {
         let name = format!("{}-{}", plan.name, uuid::Uuid::now_v7().simple());
-        let create_subject = format!(
-            "{}.{name}.{}",
-            self.api_subject("CONSUMER.CREATE"),
-            plan.filter
-        );
+        let mut create_subject = format!("{}.{name}", self.api_subject("CONSUMER.CREATE"));
+        if let Some(filter) = &plan.filter {
+            create_subject = format!("{create_subject}.{filter}");
+        }
         let mut config = plan.config(&name, delivered);
         let request = json!({ "stream_name": self.stream(), "action": "create", "config": config });
 
-        let reply = self
-            .requester
-            .ask(
-                create_subject.clone(),
-                HeaderMap::new(),
-                request.to_string().into(),
-                self.deadline(),
-            )
-            .await?;
+        let reply = self.requester.ask(
+            create_subject.clone(),
+            HeaderMap::new(),
+            request.to_string().into(),
+            self.deadline_to_create(plan),
+        );
+        let reply = tokio::select! {
+            reply = reply => reply?,
+            // The answer went to the connection before.
+            () = reconnected(&self.requester) => return Err(CallError::NotConnected.into()),
+        };
         let created: CreateConsumerReply = serde_json::from_slice(&reply.payload)
             .map_err(|_| TruthError::Unreadable("an answer about a consumer"))?;
         if let Some(error) = created.error {
@@ -107,18 +114,22 @@ impl Bucket {
             end_request,
         })
     }
+
+    fn deadline_to_create(&self, plan: &Plan) -> Instant {
+        let usual = self.deadline();
+
+        if plan.ends {
+            usual.max(Instant::now() + LIST_TIMEOUT)
+        } else {
+            usual
+        }
+    }
 }
 
 impl Plan {
-    /// Returns whether a consumer's messages come to an end; otherwise the consumer waits for more.
-    pub(super) fn ends(&self) -> bool {
-        matches!(self.start, StartAt::LastPerSubject)
-    }
-
     fn config(&self, name: &str, delivered: u64) -> Value {
         let mut config = json!({
             "name": name,
-            "filter_subject": self.filter,
             "headers_only": self.headers_only,
             "ack_policy": "none",
             "replay_policy": "instant",
@@ -128,8 +139,10 @@ impl Plan {
             "inactive_threshold": nanos(self.inactive_threshold),
         });
 
+        if let Some(filter) = &self.filter {
+            config["filter_subject"] = filter.as_str().into();
+        }
         match self.start {
-            StartAt::LastPerSubject => config["deliver_policy"] = "last_per_subject".into(),
             StartAt::Time(time) if delivered == 0 => {
                 config["deliver_policy"] = "by_start_time".into();
                 config["opt_start_time"] = time.to_rfc3339().into();
@@ -169,6 +182,23 @@ impl Drop for Consumer {
                 )
                 .await;
         });
+    }
+}
+
+/// How many connections the client has made so far.
+pub(super) fn connects(requester: &Requester) -> u64 {
+    requester
+        .client()
+        .statistics()
+        .connects
+        .load(Ordering::Relaxed)
+}
+
+/// Returns once the client has made another connection.
+async fn reconnected(requester: &Requester) {
+    let before = connects(requester);
+    while connects(requester) == before {
+        sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reading: what an owner has, what is newer than a copy, and an item's earlier records.
 
+use super::answer_size::Meter;
 use super::bucket::{Bucket, TruthError, admit, parse_record, report_end};
 use super::settings::DIRECT_GET;
 use crate::domain::{Timestamp, Version};
@@ -12,9 +13,8 @@ use tokio::time::Instant;
 
 /// The most records of one key that a bucket can keep.
 const HISTORY_RECORDS_MAX: usize = 64;
-/// Approximate size of one answer. Without a limit the server sends as much at once as it buffers
-/// for a connection, and then closes the connection.
-const DIRECT_GET_BYTES_MAX: u64 = 2 << 20;
+/// How the server begins its answer if the records have more than 1,024 keys.
+const TOO_MANY_RESULTS: &str = "413";
 /// How long a read waits before it asks again because a replica was behind.
 const REPLICA_RETRY_PAUSE: Duration = Duration::from_millis(2);
 
@@ -27,6 +27,34 @@ pub struct Delta {
     pub up_to: Option<Version>,
     /// How many more records there are than one answer could hold.
     pending: u64,
+}
+
+/// The current records of several owners, and how far that answer reaches.
+pub struct SeveralOwners {
+    /// The records with their owners, in the order of their versions.
+    pub records: Vec<(OwnerKey, Record)>,
+    /// The stream sequence up to which this is complete.
+    pub up_to: Version,
+}
+
+/// One answer to a direct get of several messages.
+struct Answer {
+    records: Vec<(OwnerKey, Record)>,
+    up_to: Option<Version>,
+    /// How many more there are.
+    pending: u64,
+}
+
+impl From<Answer> for Delta {
+    fn from(answer: Answer) -> Self {
+        let records = answer.records.into_iter().map(|(_, record)| record);
+
+        Self {
+            records: records.collect(),
+            up_to: answer.up_to,
+            pending: answer.pending,
+        }
+    }
 }
 
 impl Bucket {
@@ -49,6 +77,42 @@ impl Bucket {
         let barrier = self.publish_barrier().await?;
 
         self.since_reaching(owner, after, barrier).await
+    }
+
+    /// Returns the current records of several owners, in an answer that holds everything that was
+    /// acknowledged anywhere before the call. `None` if that is more than one answer can hold.
+    pub async fn several_confirmed(
+        &self,
+        owners: &[OwnerKey],
+    ) -> Result<Option<SeveralOwners>, TruthError> {
+        let barrier = self.publish_barrier().await?;
+        let mut subjects: Vec<_> = owners.iter().map(|o| self.owner_subjects(o)).collect();
+        subjects.push(self.barrier.subject.clone());
+        let query = json!({ "multi_last": subjects, "max_bytes": self.answer_size.bytes() });
+        let end = self.deadline();
+
+        loop {
+            let answer = match self.ask_for_records(&query).await {
+                Ok(answer) => answer,
+                Err(TruthError::Refused(why)) if why.starts_with(TOO_MANY_RESULTS) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+
+            if answer.pending > 0 {
+                return Ok(None);
+            }
+            if let Some(up_to) = answer.up_to
+                && up_to.get() >= barrier
+            {
+                return Ok(Some(SeveralOwners {
+                    records: answer.records,
+                    up_to,
+                }));
+            }
+            pause_for_replica(end).await?;
+        }
     }
 
     /// The owner's records from version `after` on, in an answer that reaches at least the stream
@@ -100,7 +164,7 @@ impl Bucket {
             return Ok(None);
         }
 
-        self.parse_message(&message)
+        Ok(self.parse_message(&message)?.map(|(_, record)| record))
     }
 
     /// Returns whether there is a message at that stream sequence.
@@ -191,7 +255,7 @@ impl Bucket {
                 "next_by_subj": subject,
                 "seq": from,
                 "batch": batch,
-                "max_bytes": DIRECT_GET_BYTES_MAX,
+                "max_bytes": self.answer_size.bytes(),
             });
             let next = self.direct_get(&query).await?;
 
@@ -217,7 +281,7 @@ impl Bucket {
     /// One answer has a limit of bytes; the next answer holds what is left, as of the same moment
     /// or a later one. The answer of a replica that is behind the one before is not used.
     async fn current_records(&self, subjects: Vec<String>, from: u64) -> Result<Delta, TruthError> {
-        let mut query = json!({ "multi_last": subjects, "max_bytes": DIRECT_GET_BYTES_MAX });
+        let mut query = json!({ "multi_last": subjects, "max_bytes": self.answer_size.bytes() });
         if from > 1 {
             query["seq"] = Value::from(from);
         }
@@ -228,6 +292,7 @@ impl Bucket {
             && let Some(last) = delta.records.last()
         {
             query["seq"] = Value::from(last.version.get() + 1);
+            query["max_bytes"] = self.answer_size.bytes().into();
             let next = self.direct_get(&query).await?;
             if next.up_to < delta.up_to {
                 pause_for_replica(end).await?;
@@ -250,6 +315,10 @@ impl Bucket {
     /// A direct get of several messages (NATS ADR-31): messages, then an end mark that says how far
     /// they reach.
     async fn direct_get(&self, query: &Value) -> Result<Delta, TruthError> {
+        Ok(self.ask_for_records(query).await?.into())
+    }
+
+    async fn ask_for_records(&self, query: &Value) -> Result<Answer, TruthError> {
         let subject = self.api_subject(DIRECT_GET);
         let payload = query.to_string().into();
         let attempt = admit(&self.reading)?;
@@ -268,32 +337,38 @@ impl Bucket {
             _ => attempt.answered(),
         }
 
-        let mut delta = answer?;
-        delta.records.sort_by_key(|record| record.version);
-        Ok(delta)
+        let mut answer = answer?;
+        answer.records.sort_by_key(|(_, record)| record.version);
+        Ok(answer)
     }
 
-    async fn collect(&self, call: &mut Call) -> Result<Delta, TruthError> {
+    async fn collect(&self, call: &mut Call) -> Result<Answer, TruthError> {
         let mut records = Vec::new();
+        let mut meter = Meter::default();
 
         loop {
+            let begun = Instant::now();
             let message = call.next().await?;
             // An answer of many large messages takes time. A server that is unavailable sends none.
             call.extend(self.deadline());
 
             match message.status.map(|status| status.as_u16()) {
-                None => records.extend(self.parse_message(&message)?),
+                None => {
+                    meter.count(message.length, begun.elapsed());
+                    records.extend(self.parse_message(&message)?);
+                }
                 Some(204) => {
+                    self.answer_size.learn(&meter);
                     let up_to = number(&message, "Nats-UpTo-Sequence").and_then(Version::new);
                     let pending = number(&message, "Nats-Num-Pending").unwrap_or_default();
-                    return Ok(Delta {
+                    return Ok(Answer {
                         records,
                         up_to,
                         pending,
                     });
                 }
                 Some(404) => {
-                    return Ok(Delta {
+                    return Ok(Answer {
                         records,
                         up_to: None,
                         pending: 0,
@@ -307,11 +382,11 @@ impl Bucket {
         }
     }
 
-    /// The record in a direct get's message; `None` for the barrier.
-    fn parse_message(&self, message: &Message) -> Result<Option<Record>, TruthError> {
+    /// The record in a direct get's message, and its owner; `None` for the barrier.
+    fn parse_message(&self, message: &Message) -> Result<Option<(OwnerKey, Record)>, TruthError> {
         let subject = header(message, "Nats-Subject")
             .ok_or(TruthError::Unreadable("a message without subject"))?;
-        let Some((_, name)) = self.parse_subject(subject) else {
+        let Some((owner, name)) = self.parse_subject(subject) else {
             let is_barrier = subject == self.barrier.subject;
             return if is_barrier {
                 Ok(None)
@@ -322,7 +397,8 @@ impl Bucket {
 
         let sequence = number(message, "Nats-Sequence")
             .ok_or(TruthError::Unreadable("a message without sequence"))?;
-        parse_record(name, sequence, time_of(message)?, message.payload.clone()).map(Some)
+        let record = parse_record(name, sequence, time_of(message)?, message.payload.clone())?;
+        Ok(Some((owner, record)))
     }
 }
 

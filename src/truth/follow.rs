@@ -60,14 +60,15 @@ impl Bucket {
         let plan = Plan {
             name: "projection",
             start,
-            filter: self.all_subjects(),
+            filter: None,
             headers_only: false,
+            ends: false,
             // Short, because another consumer can begin where this one stopped.
             inactive_threshold: Duration::from_secs(5),
         };
         let reached = match plan.start {
             StartAt::Sequence(sequence) => Some(sequence),
-            StartAt::Time(_) | StartAt::LastPerSubject => None,
+            StartAt::Time(_) => None,
         };
         let messages = self.pull(plan).await?;
 

@@ -1,9 +1,10 @@
-//! The bucket's current keys: its owners, and its records.
+//! Going through the bucket: its owners, and its records.
 
 use super::bucket::{Bucket, TruthError, parse_record};
 use super::consumer::{Plan, StartAt};
 use super::follow::stored_at;
 use super::pull::Puller;
+use crate::domain::Version;
 use crate::requester::CallError;
 use crate::seal::{OwnerKey, Record, RecordName};
 use async_nats::jetstream;
@@ -11,56 +12,58 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::error;
 
-/// How long a list that has begun waits for its next message. Outages are shorter.
-const NEXT_MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a list that has begun waits for its next message. Outages are shorter, and so is the time
+/// that the server needs for another consumer.
+const NEXT_MESSAGE_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Messages up to the bucket's newest one, in the order of their sequences. A key that is written
-/// meanwhile comes a second time.
+/// Messages up to the bucket's newest one, in the order of their sequences, each once.
 pub(super) struct Messages {
     bucket: Bucket,
     messages: Puller,
 }
 
-/// Returns the bucket's owners, each once, in no order.
+/// Returns the bucket's owners, each once, in the order of their first writes. An owner's key is
+/// written once.
 pub struct OwnerList(Messages);
 
-/// Returns the bucket's current records.
+/// Returns the records that the bucket keeps.
 pub struct RecordList(Messages);
 
 impl Bucket {
     /// Begins to list the owners that the bucket has now.
     pub async fn list_owners(&self) -> Result<OwnerList, TruthError> {
-        let filter = format!("{}.*.{}", self.root(), RecordName::Key);
+        let all = self.list("owners", Version::NONE.get(), None, true);
 
-        let start = StartAt::LastPerSubject;
-        Ok(OwnerList(self.list("owners", start, filter, true).await?))
+        Ok(OwnerList(all.await?))
     }
 
-    /// Begins to list the records that the bucket has now, of every owner.
-    pub async fn list_records(&self) -> Result<RecordList, TruthError> {
-        let filter = self.record_subjects();
+    /// Begins to list the records after that version that the bucket keeps now, of every owner, in
+    /// the order of their versions: the current ones, and those that they superseded.
+    pub async fn list_records(&self, after: Version) -> Result<RecordList, TruthError> {
+        let all = self.list("records", after.get(), None, false);
 
-        let start = StartAt::LastPerSubject;
-        Ok(RecordList(
-            self.list("records", start, filter, false).await?,
-        ))
+        Ok(RecordList(all.await?))
     }
 
-    /// Begins to list the messages from `start` on.
+    /// Begins to list the messages after that sequence: all, or those of the subjects of `filter`, which
+    /// may be few only.
+    ///
+    /// A list of only the last message of each subject would have the server look up all subjects
+    /// first, and no write is stored meanwhile.
     pub(super) async fn list(
         &self,
         name: &'static str,
-        start: StartAt,
-        filter: String,
+        after: u64,
+        filter: Option<String>,
         headers_only: bool,
     ) -> Result<Messages, TruthError> {
         let plan = Plan {
             name,
-            start,
+            start: StartAt::Sequence(after),
             filter,
             headers_only,
-            // Long, because another consumer would begin at the beginning, and the caller may need
-            // much time for each owner.
+            ends: true,
+            // Long, because the caller may need much time for each owner.
             inactive_threshold: Duration::from_secs(60),
         };
 
@@ -72,6 +75,11 @@ impl Bucket {
 }
 
 impl Messages {
+    /// Returns owner and name from a subject of the bucket; `None` if it is no record's.
+    pub(super) fn parse_subject(&self, subject: &str) -> Option<(OwnerKey, RecordName)> {
+        self.bucket.parse_subject(subject)
+    }
+
     /// The next message; `None` at the end. A message that was listed, and removed before it came,
     /// is not waited for.
     pub(super) async fn next(&mut self) -> Result<Option<jetstream::Message>, TruthError> {
@@ -102,7 +110,7 @@ impl Messages {
 }
 
 impl OwnerList {
-    /// About how many owners are still to come.
+    /// About how many records it has still to look at.
     pub fn left(&self) -> u64 {
         self.0.messages.pending()
     }
@@ -114,12 +122,9 @@ impl OwnerList {
         while page.len() < limit
             && let Some(message) = self.0.next().await?
         {
-            page.extend(
-                self.0
-                    .bucket
-                    .parse_subject(&message.subject)
-                    .map(|(owner, _)| owner),
-            );
+            if let Some((owner, RecordName::Key)) = self.0.parse_subject(&message.subject) {
+                page.push(owner);
+            }
         }
 
         Ok(page)

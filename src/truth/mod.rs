@@ -5,6 +5,8 @@
 //! (`append`). No function here deletes or recreates a bucket. Records are removed in one place
 //! (`purge`), by a NATS user of its own.
 
+mod account;
+mod answer_size;
 mod api;
 mod append;
 mod barrier;
@@ -12,6 +14,8 @@ mod bucket;
 mod consumer;
 mod fetch;
 mod follow;
+mod fullness;
+mod kept;
 mod lineage;
 mod list;
 mod marks;
@@ -20,12 +24,15 @@ mod pull;
 mod purge;
 mod settings;
 mod setup;
+mod size;
 mod snapshot;
 
-pub use append::{AppendError, NewRecord};
+pub use append::{AppendError, BATCH_RECORDS_MAX, NewRecord, OwnerWrite};
 pub use bucket::{Bucket, TruthError};
-pub use fetch::Delta;
+pub use fetch::{Delta, SeveralOwners};
 pub use follow::{Entry, Follower};
+pub use fullness::{AccountFill, BucketFill};
+pub use kept::{KeptList, KeptRecord};
 pub use lineage::Lineage;
 pub use list::{OwnerList, RecordList};
 pub use marks::losses;

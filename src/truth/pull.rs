@@ -7,22 +7,20 @@
 //! consumer's own count. A new consumer, which begins after the last delivered message, then brings
 //! it again.
 
+use super::answer_size::Meter;
 use super::bucket::{Bucket, TruthError};
-use super::consumer::{Consumer, Plan, nanos};
+use super::consumer::{Consumer, Plan, connects, nanos};
 use crate::requester::{CallError, Requester};
 use async_nats::{Message, Subscriber, jetstream};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use serde_json::json;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 /// The most messages of one pull.
 const PULL_MESSAGES_MAX: u64 = 500;
-/// The most bytes of one pull. All other traffic of the connection shares the server's 64 MiB.
-const PULL_BYTES_MAX: u64 = 4 << 20;
 /// How long a pull waits for messages. If the client disappears, the server keeps the pull open
 /// this long.
 const PULL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,6 +32,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Between one attempt to create a consumer and the next.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause after a consumer whose pull was lost before it brought anything. The pause doubles
+/// each time: if it is a record that ends the connection, the worker needs the connection for others.
+const LOST_PAUSE_MAX: Duration = Duration::from_millis(3_200);
 /// How long the first consumer is tried for.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,6 +51,8 @@ pub(super) struct Puller {
     consumer: Consumer,
     /// Messages of the consumer that have come.
     received: u64,
+    /// The pause after the next consumer that brings nothing.
+    lost_pause: Duration,
     pull: Option<Pull>,
     /// The next pull, while it is being requested.
     next_pull: Option<BoxFuture<'static, Result<NextPull, TruthError>>>,
@@ -64,6 +67,8 @@ struct Pull {
     brought_any: bool,
     /// When the server last sent anything.
     heard_at: Instant,
+    /// How fast its messages come.
+    meter: Meter,
     /// How many connections the client had made when the pull was requested.
     connects: u64,
 }
@@ -121,6 +126,7 @@ impl Bucket {
             pending: consumer.pending,
             consumer,
             received: 0,
+            lost_pause: RETRY_PAUSE,
             pull: None,
             next_pull: None,
         })
@@ -137,7 +143,7 @@ impl Bucket {
     ) -> Result<Pull, CallError> {
         let subject = format!("{}.{consumer}", self.api_subject("CONSUMER.MSG.NEXT"));
         // A pull of more messages than there are would keep the consumer until the pull expires.
-        let limit = if plan.ends() {
+        let limit = if plan.ends {
             pending.clamp(1, PULL_MESSAGES_MAX)
         } else {
             PULL_MESSAGES_MAX
@@ -181,6 +187,7 @@ impl Bucket {
             left,
             brought_any: false,
             heard_at,
+            meter: Meter::default(),
             connects,
         })
     }
@@ -225,6 +232,11 @@ impl Puller {
         self.pending
     }
 
+    /// How many bytes the next pull may bring.
+    fn bytes(&self) -> u64 {
+        self.bucket.answer_size.bytes()
+    }
+
     /// The newest sequence that was delivered; 0 if none was.
     pub(super) fn last_delivered(&self) -> u64 {
         self.last_delivered
@@ -241,10 +253,13 @@ impl Puller {
                 continue;
             };
 
-            let (consumer, bytes) = match pull.poll(&self.bucket.requester, self.received).await? {
+            let (consumer, bytes) = match pull
+                .poll(&self.bucket.requester, self.received, self.pending > 0)
+                .await?
+            {
                 PullEvent::Message(message) => match self.deliver(*message)? {
                     Delivery::New(message) => return Ok(Some(*message)),
-                    Delivery::Duplicate if self.plan.ends() && self.pending == 0 => {
+                    Delivery::Duplicate if self.plan.ends && self.pending == 0 => {
                         return Ok(None);
                     }
                     Delivery::Duplicate => continue,
@@ -253,11 +268,17 @@ impl Puller {
                             name = self.plan.name,
                             "messages are missing, creating another consumer"
                         );
-                        (None, Some(PULL_BYTES_MAX))
+                        (None, Some(self.bytes()))
                     }
                 },
-                PullEvent::Idle => return Ok(None),
-                PullEvent::Over => (Some(self.consumer.name.clone()), Some(PULL_BYTES_MAX)),
+                PullEvent::Idle => {
+                    self.lost_pause = RETRY_PAUSE;
+                    return Ok(None);
+                }
+                PullEvent::Over => {
+                    self.bucket.answer_size.learn(&pull.meter);
+                    (Some(self.consumer.name.clone()), Some(self.bytes()))
+                }
                 // Alone the message is as large as a message may be, which a server can send at
                 // once.
                 PullEvent::TooLarge => (Some(self.consumer.name.clone()), None),
@@ -266,7 +287,7 @@ impl Puller {
                         name = self.plan.name,
                         error, "messages may be missing, creating another consumer"
                     );
-                    (None, Some(PULL_BYTES_MAX))
+                    (None, Some(self.bytes()))
                 }
             };
             self.begin_next_pull(consumer, bytes);
@@ -276,17 +297,17 @@ impl Puller {
     /// Begins again with a new consumer, after the last delivered message. The caller does this
     /// when messages that are still to come do not come.
     pub(super) fn restart(&mut self) {
-        self.begin_next_pull(None, Some(PULL_BYTES_MAX));
+        self.begin_next_pull(None, Some(self.bytes()));
     }
 
     fn begin_next_pull(&mut self, consumer: Option<String>, bytes: Option<u64>) {
         self.pull = None;
         // After a consumer that brought nothing, the next one is not created at once.
-        let pause = if consumer.is_none() && self.received == 0 {
-            RETRY_PAUSE
-        } else {
-            Duration::ZERO
-        };
+        let mut pause = Duration::ZERO;
+        if consumer.is_none() && self.received == 0 {
+            pause = self.lost_pause;
+            self.lost_pause = LOST_PAUSE_MAX.min(pause * 2);
+        }
 
         let consumer = consumer.map(|name| (name, self.pending));
         let request = self.bucket.clone().request_next_pull(
@@ -306,7 +327,7 @@ impl Puller {
     /// Waits until the next pull is requested.
     async fn await_next_pull(&mut self) -> Result<(), TruthError> {
         if self.next_pull.is_none() {
-            self.begin_next_pull(Some(self.consumer.name.clone()), Some(PULL_BYTES_MAX));
+            self.begin_next_pull(Some(self.consumer.name.clone()), Some(self.bytes()));
         }
         let Some(next_pull) = self.next_pull.as_mut() else {
             return Ok(());
@@ -338,6 +359,7 @@ impl Puller {
         }
 
         self.received = info.consumer_sequence;
+        self.lost_pause = RETRY_PAUSE;
         self.pending = info.pending;
         let sequence = info.stream_sequence;
         if sequence <= self.last_delivered {
@@ -350,16 +372,19 @@ impl Puller {
 }
 
 impl Pull {
-    /// Waits for what comes next. `received` is how many messages of the consumer came before.
+    /// Waits for what comes next. `received` is how many messages of the consumer came before, and
+    /// `is_behind` whether more were there to come at that time.
     async fn poll(
         &mut self,
         requester: &Requester,
         received: u64,
+        is_behind: bool,
     ) -> Result<PullEvent, TruthError> {
         if self.left == 0 {
             return Ok(PullEvent::Over);
         }
 
+        let begun = Instant::now();
         let message = loop {
             let silent = self.heard_at + SILENCE_MAX;
             let until = silent.min(Instant::now() + POLL_INTERVAL);
@@ -381,6 +406,12 @@ impl Pull {
             None => {
                 self.left -= 1;
                 self.brought_any = true;
+                if is_behind {
+                    self.meter.count(message.length, begun.elapsed());
+                } else {
+                    // The message came when it was written.
+                    self.meter = Meter::default();
+                }
                 PullEvent::Message(Box::new(message))
             }
             Some(100) if last_sent(&message).is_some_and(|last| last != received) => {
@@ -416,12 +447,4 @@ fn last_sent(heartbeat: &Message) -> Option<u64> {
         .as_str()
         .parse()
         .ok()
-}
-
-fn connects(requester: &Requester) -> u64 {
-    requester
-        .client()
-        .statistics()
-        .connects
-        .load(Ordering::Relaxed)
 }

@@ -7,18 +7,26 @@ pub(super) const DIRECT_GET: &str = "DIRECT.GET";
 
 /// How to reach the truth, and how `init` creates it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TruthSettings {
-    /// The bucket's name; its stream is `KV_<name>`.
+    /// The bucket's name; its stream is `KV_<name>`. `nats/accounts.conf` has it too.
     pub bucket: String,
-    /// Copies of the bucket in the cluster: 1, 3 or 5.
+    /// Replicas in the cluster: 1, 3 or 5. `init` creates the bucket with this number; `serve` does
+    /// not check it.
+    #[cfg_attr(test, schemars(extend("x-unit" = "copies")))]
     pub replicas: usize,
-    /// Records kept for each key, the current one included: 1 to 64.
+    /// Records kept for each key, the current one included: 1 to 64. `serve` does not start if the
+    /// bucket keeps another number.
+    #[cfg_attr(test, schemars(extend("x-unit" = "records")))]
     pub history: i64,
-    /// How long one call to the truth may take, in milliseconds.
+    /// The most bytes that the bucket's stream may have; its replicas have as many each. `init` sets
+    /// it, also on a bucket that is there. 0: `init` sets none, and leaves the one that is there.
+    pub max_bytes: u64,
+    /// How long one call to the bucket may take.
     pub call_ms: u64,
-    /// The JetStream domain of the bucket, as seen from a leaf; empty if it is the server's own
-    /// domain.
+    /// The JetStream domain of the bucket, if the worker connects to a leaf node: `hub` with
+    /// `nats/leaf.conf`. Empty: the server's own JetStream.
     pub domain: String,
 }
 
@@ -28,6 +36,7 @@ impl Default for TruthSettings {
             bucket: "favorites".into(),
             replicas: 1,
             history: 16,
+            max_bytes: 0,
             call_ms: 2_000,
             domain: String::new(),
         }
@@ -49,6 +58,14 @@ impl TruthSettings {
         match self.domain.as_str() {
             "" => format!("$JS.API.{call}.{}", self.stream()),
             domain => format!("$JS.{domain}.API.{call}.{}", self.stream()),
+        }
+    }
+
+    /// The subject that asks for the account's use of JetStream.
+    pub(super) fn account_api(&self) -> String {
+        match self.domain.as_str() {
+            "" => "$JS.API.INFO".to_owned(),
+            domain => format!("$JS.{domain}.API.INFO"),
         }
     }
 

@@ -1,8 +1,9 @@
-//! Creating the bucket (`init`) and checking it (`serve`). An existing bucket is never changed:
-//! that is left to the operator.
+//! Creating the bucket (`init`) and checking it (`serve`). Of an existing bucket nothing is changed but
+//! how many bytes it may have: the rest is left to the operator.
 
 use super::api::ApiError;
 use super::bucket::{Bucket, TruthError};
+use super::fullness::BucketFill;
 use super::lineage::Lineage;
 use super::settings::TruthSettings;
 use crate::domain::Timestamp;
@@ -72,6 +73,8 @@ pub struct Position {
     pub newest_at: Option<Timestamp>,
     /// The earlier buckets that it continues, if it was restored.
     pub lineage: Lineage,
+    /// How much it holds.
+    pub fill: BucketFill,
 }
 
 /// A bucket as a backup describes it.
@@ -99,6 +102,16 @@ impl Stored {
     /// The size of the stored messages, in bytes.
     pub fn bytes(&self) -> u64 {
         self.state["bytes"].as_u64().unwrap_or_default()
+    }
+
+    /// How much the bucket holds.
+    fn fill(&self) -> BucketFill {
+        BucketFill {
+            records: self.messages(),
+            bytes: self.bytes(),
+            // Without a limit the server reports -1.
+            bytes_max: self.config["max_bytes"].as_u64().filter(|max| *max > 0),
+        }
     }
 }
 
@@ -136,9 +149,14 @@ impl Bucket {
 
     /// Creates the bucket if there is none, then checks it. Returns whether it created the bucket.
     async fn create(&self, fingerprints: &Fingerprints) -> Result<bool, SetupError> {
-        match self.check(fingerprints).await {
+        match self.stored().await {
+            Ok(stored) => {
+                self.settings.check_config(&stored.config, fingerprints)?;
+                self.bound(stored.config).await?;
+                return self.check_format().await.map(|()| false);
+            }
             Err(SetupError::Missing(_)) => {}
-            checked => return checked.map(|()| false),
+            Err(error) => return Err(error),
         }
 
         let reply = self
@@ -156,7 +174,7 @@ impl Bucket {
     pub async fn check(&self, fingerprints: &Fingerprints) -> Result<(), SetupError> {
         let found = self.stored().await?.config;
         self.settings.check_config(&found, fingerprints)?;
-
+        self.compare_size(&found);
         self.check_format().await
     }
 
@@ -186,6 +204,8 @@ impl Bucket {
     pub async fn position(&self) -> Result<Position, SetupError> {
         let (stored, lineage) = self.describe().await?;
         let newest = stored.last_sequence();
+        let fill = stored.fill();
+        self.full.note_fill(fill);
         let newest_at = stored.state["last_ts"]
             .as_str()
             .and_then(Timestamp::parse_rfc3339);
@@ -194,6 +214,7 @@ impl Bucket {
             newest,
             newest_at: newest_at.filter(|_| newest > 0),
             lineage,
+            fill,
             created: stored.created,
         })
     }
@@ -312,7 +333,8 @@ impl TruthSettings {
             "discard": "new",
             "num_replicas": self.replicas,
             "max_msgs_per_subject": self.history,
-            "max_consumers": -1, "max_msgs": -1, "max_bytes": -1, "max_msg_size": -1, "max_age": 0,
+            "max_consumers": -1, "max_msgs": -1, "max_msg_size": -1, "max_age": 0,
+            "max_bytes": self.wanted_bytes_max().unwrap_or(-1),
             "duplicate_window": 120_000_000_000_u64,
             "allow_direct": true,
             "allow_atomic": true,

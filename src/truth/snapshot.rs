@@ -11,7 +11,6 @@
 
 use super::api::ApiError;
 use super::bucket::{Bucket, TruthError};
-use super::consumer::StartAt;
 use super::follow::batch_position;
 use super::lineage::Lineage;
 use super::setup::{SetupError, Stored};
@@ -121,10 +120,8 @@ impl Bucket {
     /// no deletion was forgotten, and no batch was under way.
     pub async fn is_complete(&self, newest: u64) -> Result<bool, TruthError> {
         // From the newest one itself on, so that a missing permission shows in every backup.
-        let start = StartAt::Sequence(newest.saturating_sub(1));
-        let mut messages = self
-            .list("backup", start, self.record_subjects(), true)
-            .await?;
+        let before = newest.saturating_sub(1);
+        let mut messages = self.list("backup", before, None, true).await?;
 
         let history = self.settings.history.unsigned_abs();
         let mut written: HashMap<(OwnerKey, RecordName), u64> = HashMap::new();

@@ -66,14 +66,19 @@ impl Default for BodyLimits {
 /// It is the limit of the JSON reader, and small enough not to exhaust the stack.
 const READ_DEPTH_MAX: usize = 127;
 
+/// A body may have one value for so many of its bytes, and a few more. A value takes many times the
+/// memory of the one byte in which CBOR can spell it, and no request is made of such values.
+const VALUE_BYTES: usize = 4;
+const VALUES_MIN: usize = 64;
+
 /// Decodes a body; an empty one is `{}`.
 ///
 /// A number whose value is whole is an integer however it is written: `3.0`, `5e9`, or a float of
 /// CBOR. `-0` is 0.
 ///
 /// # Errors
-/// `bad_request` if the body is not exactly one object in this encoding. With the path in
-/// `details.field`, `bad_request` also for:
+/// `bad_request` if the body is not exactly one object in this encoding, or has more values than
+/// 64 and one for every four bytes. With the path in `details.field`, `bad_request` also for:
 ///
 /// - an object or list nested beyond the limit;
 /// - a duplicate key;
@@ -89,10 +94,10 @@ pub fn decode(body: &[u8], encoding: Encoding, limits: &BodyLimits) -> Result<Va
     };
     let mut rules = Rules {
         nesting: limits.nesting,
-        path: String::new(),
+        values_left: body.len() / VALUE_BYTES + VALUES_MIN,
     };
 
-    match rules.apply(raw, 1)? {
+    match rules.apply(raw, &Place::Body)? {
         body @ Value::Map(_) => Ok(body),
         other => Err(Refusal::bad_request(format!(
             "the body must be an object, is {}",
@@ -135,21 +140,52 @@ fn read_cbor(body: &[u8]) -> Result<Raw, Refusal> {
     }
 }
 
+/// Where a value is in the body. Only an error spells it out.
+enum Place<'p> {
+    Body,
+    Entry(&'p Place<'p>, &'p str),
+    Element(&'p Place<'p>, usize),
+}
+
+impl Place<'_> {
+    /// How many values lie one in another here, the body among them.
+    fn depth(&self) -> usize {
+        match self {
+            Self::Body => 1,
+            Self::Entry(parent, _) | Self::Element(parent, _) => parent.depth() + 1,
+        }
+    }
+
+    /// The path, for example `ops[3].data.text`; empty for the body.
+    fn path(&self) -> String {
+        match self {
+            Self::Body => String::new(),
+            Self::Entry(Self::Body, key) => (*key).to_owned(),
+            Self::Entry(parent, key) => format!("{}.{key}", parent.path()),
+            Self::Element(parent, index) => format!("{}[{index}]", parent.path()),
+        }
+    }
+
+    fn error(&self, message: impl Into<String>) -> Refusal {
+        match self {
+            Self::Body => Refusal::bad_request(format!("the body {}", message.into())),
+            _ => Refusal::bad_field(self.path(), message.into()),
+        }
+    }
+}
+
 /// The rules of a body, applied from the top down.
 struct Rules {
     nesting: usize,
-    /// The path of the value to which the rules are being applied.
-    path: String,
+    values_left: usize,
 }
 
 impl Rules {
-    fn apply(&mut self, raw: Raw, depth: usize) -> Result<Value, Refusal> {
-        if depth > self.nesting && matches!(raw, Raw::List(_) | Raw::Map(_)) {
-            return Err(self.error(format!(
-                "is nested too deeply, at most {} levels are allowed",
-                self.nesting
-            )));
-        }
+    fn apply(&mut self, raw: Raw, place: &Place<'_>) -> Result<Value, Refusal> {
+        self.values_left = self
+            .values_left
+            .checked_sub(1)
+            .ok_or_else(|| Refusal::bad_request("the body has too many values for its length"))?;
 
         Ok(match raw {
             Raw::Null => Value::Null,
@@ -158,60 +194,54 @@ impl Rules {
             Raw::Float(value) => number(value),
             Raw::Text(value) => Value::Text(value),
             Raw::List(values) => {
-                let mut list = Vec::with_capacity(values.len());
-                for (index, value) in values.into_iter().enumerate() {
-                    let step = format!("[{index}]");
-                    list.push(self.with_step(&step, |rules| rules.apply(value, depth + 1))?);
-                }
-                Value::List(list)
+                self.check_nesting(place)?;
+                let list = values
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, value)| self.apply(value, &Place::Element(place, index)));
+                Value::List(list.collect::<Result<_, _>>()?)
             }
-            Raw::Map(entries) => self.apply_to_map(entries, depth)?,
+            Raw::Map(entries) => {
+                self.check_nesting(place)?;
+                self.apply_to_map(entries, place)?
+            }
             Raw::Foreign(description) => {
-                return Err(self.error(format!("must be a JSON value, is {description}")));
+                return Err(place.error(format!("must be a JSON value, is {description}")));
             }
         })
     }
 
-    fn apply_to_map(&mut self, entries: Vec<(Raw, Raw)>, depth: usize) -> Result<Value, Refusal> {
+    fn check_nesting(&self, place: &Place<'_>) -> Result<(), Refusal> {
+        if place.depth() <= self.nesting {
+            return Ok(());
+        }
+
+        Err(place.error(format!(
+            "is nested too deeply, at most {} levels are allowed",
+            self.nesting
+        )))
+    }
+
+    fn apply_to_map(
+        &mut self,
+        entries: Vec<(Raw, Raw)>,
+        place: &Place<'_>,
+    ) -> Result<Value, Refusal> {
         let mut map = BTreeMap::new();
         for (key, value) in entries {
             let Raw::Text(key) = key else {
-                return Err(self.error("has a key that is not text"));
+                return Err(place.error("has a key that is not text"));
             };
 
-            let step = if self.path.is_empty() {
-                key.clone()
-            } else {
-                format!(".{key}")
-            };
-            let value = self.with_step(&step, |rules| {
-                if map.contains_key(&key) {
-                    return Err(rules.error("is a duplicate key"));
-                }
-
-                rules.apply(value, depth + 1)
-            })?;
+            let entry = Place::Entry(place, &key);
+            if map.contains_key(&key) {
+                return Err(entry.error("is a duplicate key"));
+            }
+            let value = self.apply(value, &entry)?;
             map.insert(key, value);
         }
 
         Ok(Value::Map(map))
-    }
-
-    /// Calls `work` with the path one step longer, and returns its result.
-    fn with_step<T>(&mut self, step: &str, work: impl FnOnce(&mut Self) -> T) -> T {
-        let length = self.path.len();
-        self.path.push_str(step);
-        let result = work(self);
-        self.path.truncate(length);
-
-        result
-    }
-
-    fn error(&self, message: impl Into<String>) -> Refusal {
-        match self.path.as_str() {
-            "" => Refusal::bad_request(format!("the body {}", message.into())),
-            path => Refusal::bad_field(path, message.into()),
-        }
     }
 }
 

@@ -109,6 +109,29 @@ fn a_cbor_body_that_is_not_one_object_is_refused() {
     );
 }
 
+/// A list of so many zeros, each of one byte, after a text that makes the body longer.
+fn zeros(count: u16, padding: u16) -> Vec<u8> {
+    let mut body = b"\xa2\x61p\x79".to_vec();
+    body.extend(padding.to_be_bytes());
+    body.extend(vec![b'x'; padding.into()]);
+    body.extend(b"\x61z\x99");
+    body.extend(count.to_be_bytes());
+    body.extend(vec![0; count.into()]);
+
+    body
+}
+
+#[test]
+fn a_body_of_very_many_tiny_values_is_refused() {
+    assert!(read(&zeros(60, 0), Encoding::Cbor).is_ok());
+    assert!(read(&zeros(1_000, 3_000), Encoding::Cbor).is_ok());
+
+    assert_eq!(
+        cbor_error(&zeros(1_000, 0)).message(),
+        "the body has too many values for its length"
+    );
+}
+
 #[test]
 fn a_cbor_body_that_ends_too_early_is_refused() {
     let bodies = [
@@ -569,4 +592,20 @@ proptest! {
             let _ = read(&bytes[..offset], encoding);
         }
     }
+}
+
+/// The first byte says in which encoding the others are.
+#[test]
+fn fuzz_the_body() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let Some((first, body)) = input.split_first() else {
+            return;
+        };
+        let encoding = [Encoding::Json, Encoding::Cbor][usize::from(first % 2)];
+
+        match read(body, encoding) {
+            Ok(value) => assert!(canonical("put", &value).len() < 16 * input.len() + 64),
+            Err(refusal) => assert_eq!(refusal.code(), Code::BadRequest),
+        }
+    });
 }

@@ -200,3 +200,23 @@ fn the_limit_has_the_name_and_the_value_of_the_contract() {
     assert_eq!(limits, HeaderLimits { token_bytes: 8_192 });
     assert!(serde_json::from_str::<HeaderLimits>(r#"{"token": 1}"#).is_err());
 }
+
+/// Each line is a header: a name, a colon, and a value.
+#[test]
+fn fuzz_the_headers() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let text = String::from_utf8_lossy(input);
+        let pairs: Vec<_> = text
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .collect();
+
+        match parse(&pairs) {
+            Ok(headers) => {
+                let id = headers.request_id.as_ref().map_or("", RequestKey::as_str);
+                assert!(id.len() <= RequestKey::LENGTH_MAX);
+            }
+            Err((_, refusal)) => assert!(refusal.code().status() < 500),
+        }
+    });
+}

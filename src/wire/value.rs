@@ -39,6 +39,18 @@ impl Value {
             Self::Map(_) => "an object",
         }
     }
+
+    /// The length of the list in this field; 0 if there is no such list.
+    pub fn list_length(&self, field: &str) -> usize {
+        let Self::Map(fields) = self else {
+            return 0;
+        };
+
+        match fields.get(field) {
+            Some(Self::List(list)) => list.len(),
+            _ => 0,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -190,6 +190,12 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
         .await
         .map_err(|error| format!("init: {error:#}"))?;
 
+    let mut bounded = settings.clone();
+    bounded.truth.max_bytes = 1 << 30;
+    let init = timeout(STEP_TIMEOUT, world.prepare(&bounded)).await;
+    init.map_err(|_| "init with other bytes: no end")?
+        .map_err(|error| format!("init with other bytes: {error:#}"))?;
+
     let _auth = Verifier::honest(&world).await;
     let _reference = ReferenceService::start(&world, knows_a_name).await;
     let worker = world
@@ -230,6 +236,7 @@ async fn all_users_can_work(conf: &str) -> Result<(), String> {
             .map_err(|error| format!("discovery by {user}: {error}"))?;
     }
 
+    check_account(&world).await?;
     check_reconnect(&mut world).await?;
     check_operator(&world)
         .await
@@ -471,6 +478,22 @@ async fn check_discovery(world: &World, user: &str) -> Result<(), String> {
     discover(world, user, &format!("$SRV.STATS.{name}.{id}")).await?;
 
     Ok(())
+}
+
+/// The worker sees how much its account may store.
+async fn check_account(world: &World) -> Result<(), String> {
+    let since = Instant::now();
+    loop {
+        let stats = discover(world, "operator", "$SRV.STATS.favorites").await?;
+        if stats["data"]["truth"]["account_bytes"].is_u64() {
+            return Ok(());
+        }
+
+        if since.elapsed() > STEP_TIMEOUT {
+            return Err("the worker knows nothing of its account".into());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// After a reconnect the server refuses nothing: the NATS client itself subscribes again.
@@ -838,7 +861,6 @@ impl Forbidden {
     /// The connections of a worker: to the bucket, to callers, and to the auth service.
     fn for_worker() -> [Self; 3] {
         let others = [
-            "$JS.API.INFO",
             "$JS.API.STREAM.MSG.GET.KV_favorites",
             "favorites.v1.put",
             "favorites.changed.x.y",
@@ -935,6 +957,10 @@ impl Forbidden {
     }
 
     fn for_init() -> Self {
+        let changes_except_update: Vec<_> = CHANGES
+            .into_iter()
+            .filter(|change| !change.contains("UPDATE"))
+            .collect();
         let reads = [READS[2], READS[4]];
         let others = [
             RECORD,
@@ -947,7 +973,7 @@ impl Forbidden {
 
         Self::new(
             "init",
-            &[&CHANGES, &ELSEWHERE, &reads, &others],
+            &[&changes_except_update, &ELSEWHERE, &reads, &others],
             &[
                 &SUBSCRIPTIONS,
                 &["_INBOX.>", "_INBOX_worker.>", REVOKED, PING],
@@ -1027,7 +1053,7 @@ async fn each_user_is_refused_everything_beyond_its_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn init_creates_the_bucket_once_and_cannot_change_it() {
+async fn init_creates_the_bucket_once() {
     let world = World::start().await;
     let _worker = world.worker("a").await;
     world.caller("alice").await.put_text("a", "x", "y").await;

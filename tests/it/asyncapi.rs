@@ -2,7 +2,7 @@
 //! matches the service, and its examples go.
 
 use crate::harness::World;
-use crate::readme::text;
+use crate::pages::text;
 use gofavorites::wire::{Code, Operation, Scope, Subjects, header, request_schema};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;

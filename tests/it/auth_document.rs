@@ -2,7 +2,7 @@
 //! no answer in which a required part is missing or wrong.
 
 use crate::harness::{Caller, Verifier, World};
-use crate::readme::{blocks, section, text};
+use crate::pages::{blocks, section, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gofavorites::dev::auth_service::REVOKED_SUBJECT;

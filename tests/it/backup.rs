@@ -470,8 +470,9 @@ async fn a_backup_during_writes_has_only_complete_batches() {
                         json!({"op": "put", "kind": "text", "id": format!("note-{number}"), "data": {"text": text}})
                     })
                     .collect();
+                // On a busy machine three servers may refuse one in time: it is not written.
                 alice
-                    .done("a.batch", &json!({"mode": "atomic", "ops": puts}))
+                    .ask("a.batch", &json!({"mode": "atomic", "ops": puts}))
                     .await;
             }
             (alice, round)

@@ -142,7 +142,7 @@ async fn a_write_that_was_sent_once_is_in_doubt() {
         &format!("{user}, permissions: {{ publish: {{ deny: [\"silent.>\"] }} }} }}"),
     );
     assert_ne!(denied, accounts);
-    world.reload_accounts(&denied);
+    world.reload_accounts(&denied).await;
 
     let ended = running.await.expect("it ends");
     let err = String::from_utf8_lossy(&ended.stderr);

@@ -3,7 +3,9 @@
 
 use crate::asyncapi::Described;
 use crate::harness::World;
-use crate::readme::{FLEETING, blocks, lasting_words, text};
+use crate::pages::{blocks, section, text};
+use crate::readme::{FLEETING, lasting_words};
+use gofavorites::config::Settings;
 use gofavorites::wire::{Code, Operation, Ordered, Scope};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -32,15 +34,6 @@ const SHOWN_IN_PART: [&str; 1] = ["limits"];
 
 /// The real version for each version that the contract shows.
 type Versions = BTreeMap<u64, u64>;
-
-/// Returns the contract's section with that heading.
-fn section<'a>(contract: &'a str, heading: &str) -> &'a str {
-    let (_, section) = contract
-        .split_once(&format!("\n## {heading}\n"))
-        .expect("a section for each operation");
-
-    section.split("\n## ").next().expect("one part at least")
-}
 
 /// Returns the request that the contract shows, with the real versions from earlier replies.
 fn real_request(shown: &Value, versions: &Versions) -> Value {
@@ -180,7 +173,9 @@ async fn the_contracts_examples_go_as_they_are_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_contract_names_every_operation_code_and_limit() {
     let world = World::start().await;
-    let _worker = world.worker("a").await;
+    let mut settings = world.settings("a");
+    settings.limits = Settings::default().limits;
+    let _worker = world.worker_with(settings).await;
     let alice = world.caller("alice").await;
     let contract = text(CONTRACT);
     let errors = section(&contract, "Errors");

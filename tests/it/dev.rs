@@ -678,7 +678,7 @@ async fn a_stand_in_reference_service_is_one_option() {
     let _permit = shared().await;
     let state = kept_directory().join("dev");
     let put_microsoft = ["put", "instrument", "US5949181045", "--type", "stock"];
-    let tour = crate::readme::text("docs/tour.md");
+    let tour = crate::pages::text("docs/tour.md");
     assert!(tour.contains(&put_microsoft.join(" ")));
 
     let dev = Dev::start(&state, &["--reference"]);

@@ -191,6 +191,59 @@ fn anybody_can_be_a_user(project: &Project) {
     project.succeeds(&format!(". ../../.dev/alice.env; {next}; {list}"));
 }
 
+fn many_owners_are_written_at_once(project: &Project) {
+    let written = project.succeeds("gofavorites dev fill --owners 20 --items 120 --bytes 50");
+    assert_contains(&written, "wrote 20 owners with 2420 records in ");
+    assert_contains(&written, " records/s; 0 there before");
+
+    // Once more goes on where it ended.
+    let more = project.succeeds("gofavorites dev fill --owners 21 --items 120 --bytes 50");
+    assert_contains(&more, "wrote 1 owner with 121 records in ");
+    assert_contains(&more, "; 20 there before");
+
+    let used = project.succeeds(
+        "eval \"$(gofavorites dev env fill-7)\"; gofavorites usage --json; gofavorites get text 119",
+    );
+    assert_contains(&used, "120");
+    assert_contains(&used, "filled by dev fill");
+
+    let tools = "--config ../../.dev/worker-a-0.toml";
+    project.succeeds(&format!("gofavorites replay --everyone {tools}"));
+    let verified = project.succeeds(&format!("gofavorites verify --json {tools}"));
+    let verified: Value = serde_json::from_str(&verified).expect("JSON");
+    let counts = &verified["counts"];
+    assert_eq!(counts["differ"], 0, "{verified}");
+    assert_eq!(counts["unclear"], 0, "{verified}");
+    let equal = counts["equal"].as_u64().expect("a number");
+    assert!(equal >= 21, "{verified}");
+}
+
+/// Fills 2,000 owners, ends a replay with `kill -9` while it hosts them, and runs it again.
+fn every_tool_begins_and_ends_with_many_owners(project: &Project) {
+    let written = project.succeeds("gofavorites dev fill --owners 2000 --items 1 --seed many");
+    assert_contains(&written, "wrote 2000 owners with 4000 records in ");
+
+    let tools = "--config ../../.dev/worker-b-0.toml";
+    let hosted = "gofavorites dev psql b -- --tuples-only --no-align --command \
+                  'select count(*) from owner where complete_to is not null'";
+    project.succeeds(&format!(
+        "gofavorites replay --everyone {tools} & replay=$!
+         until [ \"$({hosted})\" -ge 100 ] || ! kill -0 $replay; do :; done
+         kill -9 $replay || true"
+    ));
+    let rebuilt = project.succeeds(&format!("gofavorites replay --everyone {tools}"));
+    let verified = project.succeeds(&format!("gofavorites verify {tools}"));
+    let maintained =
+        project.succeeds("gofavorites maintain --config ../../.dev/maintain.toml --once");
+
+    let all: u64 = project.succeeds(hosted).trim().parse().expect("a number");
+    assert!(all >= 2_021, "{all}");
+    assert_contains(&rebuilt, &format!("{all} owners rebuilt, 0 failed"));
+    let equal = format!("{all} owners compared: {all} equal, 0 differ, 0 unclear");
+    assert_contains(&verified, &equal);
+    assert_contains(&maintained, " owners: purged 0 deletions of 0 owners");
+}
+
 fn parts_are_restarted_together(project: &Project) {
     let restarted = project.succeeds("gofavorites dev restart worker-b auth");
     assert_eq!(
@@ -215,6 +268,8 @@ async fn the_commands_around_a_platform_find_it_and_say_what_they_did() {
     what_runs_is_shown(&project);
     logs_and_the_database_are_at_hand(&project);
     anybody_can_be_a_user(&project);
+    many_owners_are_written_at_once(&project);
+    every_tool_begins_and_ends_with_many_owners(&project);
     parts_are_restarted_together(&project);
 
     let stopped = project.succeeds("gofavorites dev stop");
@@ -239,7 +294,7 @@ fn dev(state: &Path, arguments: &[&str]) -> Output {
 fn where_no_platform_runs_every_command_says_the_same() {
     let directory = tempfile::tempdir().expect("a directory");
     let state = directory.path().join("none");
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["token", "--sub", "alice"],
         &["revoke", "--sub", "alice"],
         &["restart", "nats"],
@@ -247,6 +302,7 @@ fn where_no_platform_runs_every_command_says_the_same() {
         &["logs"],
         &["psql"],
         &["env", "alice"],
+        &["fill", "--owners", "1", "--items", "1"],
         &["stop"],
     ];
 

@@ -159,6 +159,14 @@ async fn statistics_show_requests_and_the_workers_state() {
     assert!(median > Some(0), "{put}");
     assert!(median <= max, "{put}");
 
+    let buckets = put["data"]["buckets_us"].as_array().expect("a list");
+    let counts: Vec<u64> = buckets
+        .iter()
+        .filter_map(|bucket| bucket[1].as_u64())
+        .collect();
+    assert!(counts.is_sorted(), "{put}");
+    assert_eq!(counts.last(), Some(&10), "{put}");
+
     let get = endpoint("get");
     assert_eq!(get["num_errors"], 1);
     assert_eq!(get["last_error"], "not_found");
@@ -170,6 +178,9 @@ async fn statistics_show_requests_and_the_workers_state() {
     assert_eq!(data["cache"]["owners"], 1);
     assert_eq!(data["truth"]["writes"]["state"], "closed");
     assert_eq!(data["truth"]["history"], "whole");
+    assert!(data["truth"]["records"].as_u64() > Some(0), "{data}");
+    assert!(data["truth"]["bytes"].as_u64() > Some(0), "{data}");
+    assert_eq!(data["truth"]["bytes_max"], Value::Null);
 
     assert_eq!(data["projection"]["here"], true);
     assert!(data["projection"]["sequence"].as_u64() >= Some(10));

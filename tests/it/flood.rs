@@ -34,7 +34,8 @@ async fn bad_tokens_cost_no_question_and_no_memory() {
             tokens::token(&foreign_keys, &subject, tokens::ALL_SCOPES, ttl).expect("a token")
         };
 
-        let reply = caller.with_token(&bad).ask("a.list", &json!({})).await;
+        // Nor is a body decoded: this one is no JSON.
+        let reply = caller.with_token(&bad).ask("a.list", &json!("{")).await;
         reply.refusal("unauthenticated");
     }
 

@@ -261,7 +261,7 @@ async fn a_removed_permission_shows_and_heals_once_it_is_back() {
     let mut kept = subscribe(&front, "a", None).await;
     assert!(front.state().borrow().denied.is_empty());
 
-    world.reload_accounts(NARROW_ACCOUNT);
+    world.reload_accounts(NARROW_ACCOUNT).await;
     wait_for(&front, |state| state.denied == ["c"]).await;
 
     front
@@ -271,7 +271,7 @@ async fn a_removed_permission_shows_and_heals_once_it_is_back() {
     flush(&front).await;
     assert_eq!(front.counters().refused_replies(), 1);
 
-    world.reload_accounts(OPEN_ACCOUNT);
+    world.reload_accounts(OPEN_ACCOUNT).await;
     wait_for(&front, |state| state.denied.is_empty()).await;
 
     let client = world.connect("gateway").await;

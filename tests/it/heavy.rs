@@ -6,6 +6,7 @@ use async_nats::Client;
 use gofavorites::app::{Maintenance, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
+use gofavorites::domain::Version;
 use gofavorites::maintenance::Round;
 use gofavorites::requester::Requester;
 use gofavorites::truth::{Bucket, RecordList};
@@ -161,7 +162,7 @@ async fn versions(list: &mut RecordList) -> Vec<u64> {
 /// Lists the bucket's records over a slow link that is lost once, and returns their versions.
 async fn list_with_one_loss(bucket: &Bucket, proxy: &Proxy) -> Vec<u64> {
     proxy.delay(Duration::from_millis(250));
-    let mut list = bucket.list_records().await.expect("a list");
+    let mut list = bucket.list_records(Version::NONE).await.expect("a list");
     let mut versions = Vec::new();
     let mut losses = 0;
 
@@ -232,18 +233,25 @@ async fn readers_of_the_bucket_continue_after_a_lost_connection() {
         .await;
     let bucket = world.bucket("a").await;
     let newest = bucket.position().await.expect("a position").newest;
-    let current = versions(&mut bucket.list_records().await.expect("a list")).await;
+    let current = versions(&mut bucket.list_records(Version::NONE).await.expect("a list")).await;
     assert!(current.len() > 800, "more than one pull: {}", current.len());
+
+    let (before, after) = current.split_at(current.len() / 2);
+    let last = Version::new(before[before.len() - 1]).expect("a version");
+    let mut rest = bucket.list_records(last).await.expect("a list");
+    let rest = versions(&mut rest).await;
+    assert!(after.iter().all(|version| rest.contains(version)));
+    assert!(rest.iter().all(|version| *version > last.get()));
 
     let proxy = Proxy::start(world.nats.url().trim_start_matches("nats://")).await;
     let bucket = bucket_through(&world, &proxy).await;
     let listed = list_with_one_loss(&bucket, &proxy).await;
     let followed = follow_with_one_loss(&bucket, &proxy, newest).await;
 
-    assert_eq!(listed, current, "each current record, once and in order");
+    assert_eq!(listed, current, "each kept record, once and in order");
     assert!(
         current.iter().all(|version| followed.contains(version)),
-        "the follower returns every current record"
+        "the follower returns every kept record"
     );
 }
 

@@ -4,7 +4,9 @@
 use crate::harness::{Caller, Worker, World};
 use gofavorites::domain::Version;
 use gofavorites::seal::{OwnerKey, Record};
-use gofavorites::shard::{Hosting, HostingOutcome, LockAttempt, OwnerCopy, Projector, Store};
+use gofavorites::shard::{
+    Hosting, HostingOutcome, LockAttempt, OwnerCopy, Projector, Store, VersionPosition,
+};
 use gofavorites::truth::{Bucket, Delta};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -25,6 +27,10 @@ const HISTORY_COMPLETE: &str = "select history_complete from owner";
 /// The other connections to a shard's database.
 const OTHERS: &str = "select count(*) from pg_stat_activity \
                       where datname = current_database() and pid <> pg_backend_pid()";
+
+/// Cancels what other connections to a shard's database execute, and counts them.
+const CANCEL_OTHERS: &str = "select count(pg_cancel_backend(pid)) from pg_stat_activity \
+                             where datname = current_database() and pid <> pg_backend_pid()";
 
 /// Returns how many items a shard lists. The list must be current.
 async fn count_items(caller: &Caller, shard: &str) -> usize {
@@ -740,6 +746,8 @@ async fn a_reset_or_an_eviction_leaves_the_history_incomplete() {
 
     scenario.evict().await;
     read_until_hosted(world, alice, 1).await;
+    // Otherwise the worker may complete it after the mark is removed.
+    world.until("a", HISTORY_COMPLETE, "t").await;
 
     world.query("a", mark_incomplete);
     assert!(!complete_history(life).await, "it is another row");
@@ -785,18 +793,115 @@ async fn old_versions_expire_and_current_ones_stay() {
     assert_eq!(world.query("a", is_current), "t");
 }
 
-/// Runs statements in shard a's database on a thread of their own, and waits until they sleep.
-async fn run_until_asleep(world: &World, statements: &'static str) -> JoinHandle<String> {
+/// Inserts rows of `owners` owners that are hosted, and of `items` items of each: a current version
+/// and one that it superseded, both of 100 days ago.
+fn insert_owners(world: &World, owners: u32, items: u32) {
+    let owner = format!(
+        "(select n, decode(md5('o' || n), 'hex') as key from generate_series(1, {owners}) n) o"
+    );
+    let item = format!(
+        "(select m, decode(md5('i' || m), 'hex') as key from generate_series(1, {items}) m) i"
+    );
+    let row = "'x'::bytea, false, now() - interval '100 days'";
+
+    for statement in [
+        format!("insert into owner (owner_key, complete_to) select o.key, 1 from {owner}"),
+        format!("insert into item select o.key, i.key, 1000 + m, {row} from {owner}, {item}"),
+        format!(
+            "insert into item_version select o.key, i.key, 1000 + m, {row} from {owner}, {item}"
+        ),
+        format!("insert into item_version select o.key, i.key, m, {row} from {owner}, {item}"),
+    ] {
+        world.query("a", &statement);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_old_versions_are_deleted_in_steps() {
+    let world = World::start().await;
+    world.init(&world.settings("a")).await.expect("init");
+    let store = world.store("a");
+    insert_owners(&world, 40, 200);
+
+    let mut position = Some(VersionPosition::default());
+    let mut deleted = Vec::new();
+    while let Some(from) = position {
+        let ended = store.end_versions(90, &from).await.expect("Postgres");
+        deleted.push(ended.deleted);
+        position = ended.next;
+    }
+
+    assert!(deleted.len() > 3, "in steps: {deleted:?}");
+    assert!(deleted.iter().all(|step| *step <= 5_000), "{deleted:?}");
+    assert_eq!(deleted.iter().sum::<u64>(), 8_000);
+    let current =
+        "select count(*) from item_version join item using (owner_key, item_key, version)";
+    assert_eq!(world.query("a", current), "8000");
+    assert_eq!(
+        world.query("a", "select count(*) from item_version"),
+        "8000"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_histories_of_many_owners_are_completed() {
+    let world = World::start().await;
+    world.init(&world.settings("a")).await.expect("init");
+    let store = world.store("a");
+    insert_owners(&world, 2_500, 1);
+    let later = "(select owner_key from owner order by owner_key desc limit 3)";
+    world.query(
+        "a",
+        &format!("update owner set begun_at_sequence = 6 where owner_key in {later}"),
+    );
+
+    let now = store.clock().await.expect("Postgres");
+    let completed = store.complete_histories(now, 5).await.expect("Postgres");
+
+    assert_eq!(completed, 2_497, "all but those that began later");
+    let count = "select count(*) from owner where history_complete";
+    assert_eq!(world.query("a", count), "2497");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_unseen_for_longest_are_evicted_first() {
+    let world = World::start().await;
+    world.init(&world.settings("a")).await.expect("init");
+    let store = world.store("a");
+    insert_owners(&world, 50, 1);
+    let last = "(select max(owner_key) from owner)";
+    world.query("a", "update owner set seen_at = now() - interval '91 days'");
+    world.query(
+        "a",
+        &format!("update owner set seen_at = now() - interval '99 days' where owner_key = {last}"),
+    );
+    let oldest = world.query("a", &format!("select {last}"));
+
+    assert_eq!(store.evict(90, 1).await.expect("Postgres"), 1);
+    assert_ne!(world.query("a", &format!("select {last}")), oldest);
+    assert_eq!(store.evict(90, 100).await.expect("Postgres"), 49);
+    assert_eq!(world.query("a", "select count(*) from owner"), "0");
+}
+
+/// Runs statements in shard a's database on a thread of their own, and waits until they sleep. They
+/// hold their locks until [`wake`] ends them.
+async fn run_until_asleep(world: &World, statements: &str) {
     let database = world.database("a");
     let postgres = &world.shared.postgres;
-    let running = tokio::task::spawn_blocking(move || {
-        postgres.query(&database, statements).expect("Postgres")
-    });
+    let statements = format!("{statements}; select pg_sleep(300)");
+    tokio::task::spawn_blocking(move || postgres.query(&database, &statements));
 
     let asleep = format!("{OTHERS} and wait_event = 'PgSleep'");
     world.until("a", &asleep, "1").await;
+}
 
-    running
+/// Ends what sleeps, and waits until its locks are free.
+async fn wake(world: &World) {
+    let cancel = format!("{CANCEL_OTHERS} and wait_event = 'PgSleep'");
+    assert_eq!(world.query("a", &cancel), "1", "it still slept");
+
+    let asleep = format!("{OTHERS} and wait_event = 'PgSleep'");
+    world.until("a", &asleep, "0").await;
 }
 
 /// Follows the bucket until the record of that version.
@@ -843,8 +948,7 @@ async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
     let to = put["owner_version"].as_u64().expect("a version");
     let records = follow(&scenario.bucket, from, to).await;
 
-    let lock_cursor = "select 1 from cursor for update; select pg_sleep(2)";
-    let holding = run_until_asleep(world, lock_cursor).await;
+    run_until_asleep(world, "select 1 from cursor for update").await;
 
     let projecting = tokio::spawn(async move {
         let gaps = projector.store(&records, from, to).await;
@@ -852,13 +956,16 @@ async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
         gaps.map(|gaps| gaps.len())
     });
 
-    let waiting =
-        format!("{OTHERS} and wait_event_type = 'Lock' and query ilike '%update cursor%'");
-    world.until("a", &waiting, "1").await;
-    let begun = store
-        .begin_hosting(&scenario.owner, BUCKET)
-        .await
-        .expect("Postgres");
+    let waiting = format!("{OTHERS} and wait_event_type = 'Lock'");
+    let projects = format!("{waiting} and query ilike '%update cursor%'");
+    world.until("a", &projects, "1").await;
+    let hosting = tokio::spawn({
+        let owner = scenario.owner;
+        async move { store.begin_hosting(&owner, BUCKET).await }
+    });
+    world.until("a", &waiting, "2").await;
+    wake(world).await;
+    let begun = hosting.await.expect("no panic").expect("Postgres");
 
     assert!(
         begun.begun_at >= to,
@@ -866,7 +973,6 @@ async fn hosting_waits_for_a_projection_that_has_looked_owners_up() {
         begun.begun_at
     );
     assert_eq!(projecting.await.expect("no panic").expect("stored"), 0);
-    holding.await.expect("no panic");
 }
 
 /// Goal: an owner whose hosting fails is served from the bucket. Hosting is retried after a pause,
@@ -913,7 +1019,7 @@ async fn an_owner_who_cannot_be_hosted_is_served_nevertheless() {
 /// Goal: a call to Postgres that takes too long is cancelled, also on the server. It does not prove
 /// that Postgres is unavailable, so the breaker stays closed.
 ///
-/// Method: another connection locks the table of owners for three seconds. The test calls Postgres
+/// Method: another connection locks the table of owners. The test calls Postgres
 /// as a worker does, once for this table and once for another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_call_is_cancelled_and_opens_no_breaker() {
@@ -921,10 +1027,9 @@ async fn a_slow_call_is_cancelled_and_opens_no_breaker() {
     scenario.stop_worker_of_a().await;
     let world = &scenario.world;
     let store = &scenario.store;
-    let lock_owners = "begin; lock table owner; select pg_sleep(3)";
-    let holding = run_until_asleep(world, lock_owners).await;
+    run_until_asleep(world, "begin; lock table owner").await;
 
-    let hosts = store.hosts(&scenario.owner).await;
+    let hosts = store.copy_state(&scenario.owner).await;
     let reached = store.reached(BUCKET).await;
 
     assert!(hosts.is_err(), "the call takes too long");
@@ -939,5 +1044,5 @@ async fn a_slow_call_is_cancelled_and_opens_no_breaker() {
     assert_eq!(waiting, "0", "the call no longer waits for the lock");
     let asleep = world.query("a", &format!("{OTHERS} and wait_event = 'PgSleep'"));
     assert_eq!(asleep, "1", "the lock is still held");
-    holding.await.expect("no panic");
+    wake(world).await;
 }

@@ -5,7 +5,7 @@ use crate::cli::{Outcome, Person};
 use crate::format_one::with_recorded_bucket;
 use crate::harness::samples::{BANK, OTHER_SECRET, RFC_SECRET, otp_uri};
 use crate::harness::{World, isin};
-use crate::readme::{blocks, section, text};
+use crate::pages::{blocks, section, text};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};

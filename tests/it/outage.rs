@@ -49,9 +49,10 @@ fn print_report(
     println!("{scenario}: writes {writes:?}");
     println!("{scenario}: reads {reads:?}");
     println!(
-        "{scenario}: slowest {:?}, with open breakers {:?}; normal {:?} after the end",
+        "{scenario}: slowest {:?}, with open breakers {:?}, after the end {:?}; normal {:?} after it",
         report.slowest(start, breakers_open),
         report.slowest(breakers_open, end),
+        report.slowest(end, end + RECOVERY_TIMEOUT),
         report.normal_after(end),
     );
 }
@@ -335,6 +336,37 @@ async fn an_uncached_owner_is_served_from_postgres_in_time() {
     assert_eq!(reply.body["items"][0], put["item"], "{}", reply.body);
     // A call to the bucket would take 2 seconds.
     assert!(took <= Duration::from_millis(1_500), "{took:?}");
+}
+
+/// Goal: while the bucket is unavailable, a worker answers from the newer of its memory and its
+/// shard's Postgres.
+///
+/// Method: two workers of one shard have an owner in memory. The owner writes through one of them,
+/// and then the bucket is cut off. Enough reads follow that each of the two answers some of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_read_has_what_the_shards_postgres_has() {
+    let _permit = exclusive().await;
+    let (world, hub) = World::behind_a_hub().await;
+    let _first = world.worker("a").await;
+    let _second = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    alice.put_text("a", "note", "before").await;
+    for _ in 0..20 {
+        alice.done("a.list", &json!({})).await;
+    }
+
+    let put = alice.put_text("a", "note", "after").await;
+    world.until_projected("a", &put).await;
+    hub.link.cut();
+    let mut stale = 0;
+    for _ in 0..20 {
+        let list = alice.done("a.list", &json!({})).await;
+        assert_eq!(list["items"][0], put["item"], "{list}");
+        stale += usize::from(list["stale"] == true);
+    }
+    hub.link.heal();
+
+    assert!(stale > 0, "the bucket is cut off");
 }
 
 /// Goal: a worker settles a write in doubt itself, and the caller gets an ordinary reply.

@@ -1,13 +1,14 @@
 //! What the documents promise: both tours are played word for word, each `make` command is a
-//! target, and the settings and their defaults are as written.
+//! target, and the settings of the operations' guide are enough for a worker.
 
 use crate::harness::{kept_directory, shared};
+use crate::pages::{Step, blocks, documents, section, steps, text};
 use async_nats::{ConnectOptions, HeaderMap};
 use gofavorites::config::Settings;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,93 +34,6 @@ pub(crate) const FLEETING: [&str; 9] = [
 /// Stands on the path where there is no `nats` program, and leaves the words of its command line
 /// behind.
 const STAND_IN: &str = "#!/bin/sh\nfor word; do printf '%s\\0' \"$word\"; done >\"$NATS_WORDS\"\n";
-
-/// Returns the text of a document.
-pub(crate) fn text(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    fs::read_to_string(path).expect("a document")
-}
-
-/// Returns the paths of all documents.
-fn documents() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let directories = ["", "deploy", "docs", "docs/internals"].map(|name| root.join(name));
-
-    directories
-        .iter()
-        .filter_map(|directory| fs::read_dir(directory).ok())
-        .flatten()
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
-        .collect()
-}
-
-/// Returns a document's section of that heading.
-pub(crate) fn section<'a>(document: &'a str, heading: &str) -> &'a str {
-    let (_, section) = document
-        .split_once(&format!("\n## {heading}\n"))
-        .expect("a section of that heading");
-
-    section.split("\n## ").next().expect("one part at least")
-}
-
-/// Returns the fenced blocks of a text in their order: their language and what stands in them. A
-/// block within a list is indented, and so is its text.
-pub(crate) fn blocks(text: &str) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut within = false;
-
-    for line in text.lines() {
-        match line.trim_start().strip_prefix("```") {
-            Some(_) if within => within = false,
-            Some(language) => {
-                within = true;
-                found.push((language.to_owned(), String::new()));
-            }
-            None if within => {
-                let (_, block) = found.last_mut().expect("a block has begun");
-                block.push_str(line);
-                block.push('\n');
-            }
-            None => {}
-        }
-    }
-
-    found
-}
-
-/// A command of a tour, and the code with which it has to be refused.
-struct Step {
-    command: String,
-    refused: Option<String>,
-}
-
-/// Returns the commands of a block: one for each line. A backslash continues a line, and a command
-/// with a here document takes all lines up to `END`.
-fn steps(block: &str) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    let mut refused = None;
-    let mut in_here_document = false;
-
-    for line in block.replace("\\\n", " ").lines() {
-        if in_here_document {
-            let step = steps.last_mut().expect("a here document has a command");
-            step.command.push('\n');
-            step.command.push_str(line);
-            in_here_document = line != "END";
-        } else if let Some(code) = line.strip_prefix("# refused: ") {
-            refused = Some(code.to_owned());
-        } else {
-            steps.push(Step {
-                command: line.to_owned(),
-                refused: refused.take(),
-            });
-            in_here_document = line.ends_with("<<'END'");
-        }
-    }
-
-    steps
-}
 
 /// The development platform.
 struct Platform {
@@ -497,40 +411,6 @@ fn read_settings(toml: &str) -> Settings {
     Settings::read(Some(file.path())).expect("every setting of the document is one")
 }
 
-/// A row of the document of settings.
-struct SettingRow<'a> {
-    section: &'a str,
-    field: &'a str,
-    default: &'a str,
-}
-
-impl<'a> SettingRow<'a> {
-    /// Reads a line; `None` if it is no row of a setting.
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut cells = line.strip_prefix("| `")?.split(" | ");
-        let (section, field) = cells.next()?.trim_end_matches('`').split_once('.')?;
-        let default = match cells.next()? {
-            "none" => "\"\"",
-            given => given.trim_matches('`'),
-        };
-
-        Some(Self {
-            section,
-            field,
-            default,
-        })
-    }
-
-    fn toml(&self) -> String {
-        format!("{}.{} = {}\n", self.section, self.field, self.default)
-    }
-
-    /// Whether it is about a field that the settings show under that name.
-    fn is_about(&self, name: &str) -> bool {
-        self.section == name || self.field.split('.').any(|part| part == name)
-    }
-}
-
 async fn play_the_readme(arguments: &[&str]) {
     let _permit = shared().await;
     let readme = text("README.md");
@@ -639,23 +519,4 @@ fn the_settings_of_operations_are_enough_for_a_worker() {
     let settings = read_settings(&toml);
 
     settings.check().expect("complete");
-}
-
-#[test]
-fn the_document_of_settings_has_each_with_its_default() {
-    let document = text("docs/settings.md");
-    let rows: Vec<SettingRow<'_>> = document.lines().filter_map(SettingRow::parse).collect();
-    let toml: String = rows.iter().map(SettingRow::toml).collect();
-
-    let written = format!("{:#?}", read_settings(&toml));
-    let real = format!("{:#?}", Settings::default());
-
-    assert_eq!(written, real, "a default is another");
-    for line in real.lines() {
-        let Some((name, _)) = line.trim().split_once(": ") else {
-            continue;
-        };
-        let is_there = name == "item" || rows.iter().any(|row| row.is_about(name));
-        assert!(is_there, "{name} is not in the document");
-    }
 }

@@ -2,7 +2,7 @@
 //! the settings decide what happens while the reference service does not answer.
 
 use crate::harness::{Caller, ReferenceService, Worker, World, exclusive, isin};
-use crate::readme::{blocks, section, text};
+use crate::pages::{blocks, section, text};
 use async_nats::{Client, HeaderMap, Subscriber};
 use futures::StreamExt as _;
 use futures::future::join_all;

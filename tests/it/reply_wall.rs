@@ -1,7 +1,7 @@
 //! The reply subject of a request is input: no reply goes to a subject where it would act as a
 //! command.
 
-use crate::harness::{Caller, Worker, World, with_user_in};
+use crate::harness::{Caller, Worker, World, subscribe, with_user_in};
 use async_nats::{Client, Message};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -275,16 +275,7 @@ async fn between_accounts_a_reply_subject_is_rewritten() {
     let before = world.records().await;
 
     let listening = insider(&world).await;
-    let mut requests = listening
-        .subscribe("favorites.v1.>")
-        .await
-        .expect("a subscription");
-
-    // Once a later request is refused, the server has processed the subscription.
-    listening
-        .request("nobody.listens", "".into())
-        .await
-        .expect_err("no responder");
+    let mut requests = subscribe(&listening, "favorites.v1.>").await;
 
     let commands = [
         "$JS.API.STREAM.DELETE.KV_favorites",

@@ -7,7 +7,6 @@ use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::dev::tokens::unix_now;
 use serde_json::{Value, json};
-use std::fs;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 
@@ -192,24 +191,6 @@ async fn an_unreadable_record_stops_the_projection_until_it_is_purged() {
     .await;
 }
 
-/// Makes the server load this configuration of its accounts, and waits until it has loaded it.
-async fn reload(world: &mut World, accounts: &str) {
-    let log = world.directory.join("nats.log");
-    let count_reloads = || {
-        let log = fs::read_to_string(&log).expect("a log");
-        log.matches("Reloaded server configuration").count()
-    };
-    let before = count_reloads();
-
-    world.reload_accounts(accounts);
-
-    let start = Instant::now();
-    while count_reloads() == before {
-        assert!(start.elapsed() < NOTICE_TIMEOUT, "it is not loaded");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// Runs `gofavorites health`, and returns its exit code.
 async fn health_code(world: &World) -> Option<i32> {
     let ended = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
@@ -232,7 +213,7 @@ async fn take_away_and_give_back(grant: &str, state: &str, part: &str, text: &st
     let narrowed = ACCOUNTS_CONF.replacen(grant, "\"nothing\" #", 1);
     assert_ne!(narrowed, ACCOUNTS_CONF, "the grant is in the file");
 
-    reload(&mut world, &narrowed).await;
+    world.reload_accounts(&narrowed).await;
 
     let names_it = |data: &Value| {
         let reasons = data["reasons"].as_array().expect("reasons");
@@ -247,7 +228,7 @@ async fn take_away_and_give_back(grant: &str, state: &str, part: &str, text: &st
         assert_eq!(health_code(&world).await, Some(8));
     }
 
-    reload(&mut world, ACCOUNTS_CONF).await;
+    world.reload_accounts(ACCOUNTS_CONF).await;
     wait_for_stats(&world, |data| data["state"] == "healthy").await;
 
     caller.done("a.list", &json!({})).await;

@@ -11,6 +11,7 @@ use gofavorites::seal::random;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,13 @@ const FAULT_MAX_MS: u64 = 2_500;
 /// The number of owners, each with one client.
 const CLIENTS: usize = 24;
 
+const SHARDS: [&str; 3] = ["a", "b", "c"];
+
 /// How much a worker's memory may grow between its first faults and the end.
 const GROWTH_MAX_KIB: u64 = 48 * 1_024;
+
+/// How many more files a worker may have open at the end than after its first faults.
+const FILES_GROWTH_MAX: u64 = 64;
 
 /// How many more tasks a worker may have at the end than at the beginning.
 const TASKS_GROWTH_MAX: u64 = 40;
@@ -70,7 +76,7 @@ async fn pause(process: &mut ChildProcess, duration: Duration) {
 /// Makes a fault for a random time, and repairs it.
 async fn inject(platform: &mut Platform, fault: Fault) {
     let duration = Duration::from_millis(100 + pick(FAULT_MAX_MS));
-    let shard = pick(2) as usize;
+    let shard = pick(SHARDS.len() as u64) as usize;
 
     match fault {
         Fault::NatsKilled => {
@@ -105,22 +111,64 @@ async fn inject(platform: &mut Platform, fault: Fault) {
     }
 }
 
-/// Returns the resident memory of the first worker of each shard, in KiB.
-fn memory_kib(platform: &mut Platform) -> Vec<u64> {
-    let resident = |pid: u32| {
-        let ps = Command::new("ps")
-            .args(["-o", "rss=", "-p", &pid.to_string()])
-            .output()
-            .expect("ps");
-        let text = String::from_utf8_lossy(&ps.stdout);
-        text.trim().parse().expect("a number")
-    };
+/// What the first worker of a shard uses at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Use {
+    memory_kib: u64,
+    files: u64,
+}
 
-    platform
-        .workers()
-        .iter()
-        .map(|workers| resident(workers[0].pid()))
-        .collect()
+/// What the first worker of each shard uses, each time with the seconds since the start.
+#[derive(Default)]
+struct Samples(Vec<(f64, Vec<Use>)>);
+
+impl Samples {
+    fn take(&mut self, platform: &mut Platform, seconds: f64) {
+        let workers = platform.workers();
+        let uses = workers.iter().map(|workers| use_of(workers[0].pid()));
+
+        self.0.push((seconds, uses.collect()));
+    }
+
+    /// Returns the worker's use after the first faults, and at the end.
+    fn ends(&self, worker: usize) -> (Use, Use) {
+        let early = &self.0[usize::min(2, self.0.len() - 1)];
+        let late = self.0.last().expect("a sample");
+
+        (early.1[worker], late.1[worker])
+    }
+
+    /// Returns how fast the value of a worker grows, in an hour: the slope of the line that fits the
+    /// second half of the samples best.
+    fn slope(&self, worker: usize, value: fn(&Use) -> u64) -> f64 {
+        let half = &self.0[self.0.len() / 2..];
+        let points = half
+            .iter()
+            .map(|(seconds, uses)| (*seconds, value(&uses[worker]) as f64));
+        let count = half.len() as f64;
+        let (x, y) = points.clone().fold((0.0, 0.0), |sum, point| {
+            (sum.0 + point.0 / count, sum.1 + point.1 / count)
+        });
+        let (rise, run) = points.fold((0.0, 0.0), |sum, point| {
+            let dx = point.0 - x;
+            (sum.0 + dx * (point.1 - y), sum.1 + dx * dx)
+        });
+
+        if run > 0.0 { rise / run * 3_600.0 } else { 0.0 }
+    }
+}
+
+/// Returns what a process uses, from `/proc`.
+fn use_of(pid: u32) -> Use {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let memory_kib = memory.and_then(|text| text.split_whitespace().next()?.parse().ok());
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("its files");
+
+    Use {
+        memory_kib: memory_kib.expect("a number"),
+        files: files.count() as u64,
+    }
 }
 
 /// Returns how many tasks each worker has, once no request is under way.
@@ -162,18 +210,18 @@ async fn caller(platform: &Platform, name: &str) -> Caller {
     Caller::new(client, token.expect("a token"))
 }
 
-/// Injects a fault every ten seconds for that time. Returns how often each kind came, and the
-/// memory of the workers after the second fault.
+/// Injects a fault every ten seconds for that time. Returns how often each kind came, and what the
+/// workers used.
 async fn inject_faults(
     platform: &mut Platform,
     load: &Load,
     time: Duration,
-) -> (BTreeMap<Fault, usize>, Vec<u64>) {
+) -> (BTreeMap<Fault, usize>, Samples) {
     let start = Instant::now();
     let first = pick(FAULTS.len() as u64) as usize;
 
     let mut injected = BTreeMap::new();
-    let mut early = None;
+    let mut samples = Samples::default();
     for round in 0.. {
         if start.elapsed() + FAULT_INTERVAL > time {
             break;
@@ -188,20 +236,54 @@ async fn inject_faults(
         load.progress(200).await;
         tokio::time::sleep_until(next).await;
 
-        if round == 1 {
-            early = Some(memory_kib(platform));
-        }
+        samples.take(platform, start.elapsed().as_secs_f64());
     }
 
-    (injected, early.expect("more than one fault"))
+    (injected, samples)
+}
+
+/// Prints what the first worker of a shard uses, and fails if that has grown too much.
+fn check_use(shard: &str, samples: &Samples, worker: usize) {
+    let (early, late) = samples.ends(worker);
+    println!(
+        "{shard}: {early:?}, in the end {late:?}; grows by {:.0} KiB and {:.1} files an hour",
+        samples.slope(worker, |used| used.memory_kib),
+        samples.slope(worker, |used| used.files),
+    );
+
+    assert!(
+        late.memory_kib <= early.memory_kib + GROWTH_MAX_KIB,
+        "memory grew from {early:?} to {late:?}"
+    );
+    assert!(
+        late.files <= early.files + FILES_GROWTH_MAX,
+        "files stayed open: {early:?}, {late:?}"
+    );
+}
+
+/// Compares the shard's copies with the bucket, as an operator does.
+fn verify(state: &Path, shard: &str) {
+    let verified = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
+        .args(["verify", "--config"])
+        .arg(state.join(format!("dev/worker-{shard}-0.toml")))
+        .output()
+        .expect("started");
+    let printed = String::from_utf8_lossy(&verified.stdout);
+
+    println!("verify {shard}: {}", printed.trim());
+    assert!(
+        verified.status.success(),
+        "{}",
+        String::from_utf8_lossy(&verified.stderr)
+    );
 }
 
 /// Goal: no random fault of a server or a worker loses a write or makes one twice, and the workers
 /// leak neither memory nor tasks.
 ///
-/// Method: 24 callers load a platform of two shards with two workers each. Every ten seconds a
+/// Method: 24 callers load a platform of three shards with two workers each. Every ten seconds a
 /// process is killed or paused for up to 2.6 s. The load checks every reply, and in the end every
-/// owner is read on both shards.
+/// owner is read on all shards, and `verify` compares each shard with the bucket.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes as long as SOAK_S says: make soak"]
 async fn random_faults_lose_nothing_and_leak_nothing() {
@@ -211,44 +293,42 @@ async fn random_faults_lose_nothing_and_leak_nothing() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(600);
     let state = tempfile::tempdir().expect("a directory");
-    let mut platform = start_platform(state.path()).await;
+    let mut platform = start_platform(state.path(), &SHARDS).await;
     let tasks_before = task_counts(&platform).await;
 
     let mut callers = Vec::new();
     for number in 0..CLIENTS {
         callers.push(caller(&platform, &format!("soak-{number}")).await);
     }
-    let load = Load::of(callers, &["", "a", "b"], true);
+    let load = Load::of(callers, &["", "a", "b", "c"], true);
     load.progress(1_000).await;
 
     let start = Instant::now();
     let time = Duration::from_secs(seconds);
-    let (injected, early) = inject_faults(&mut platform, &load, time).await;
+    let (injected, mut samples) = inject_faults(&mut platform, &load, time).await;
 
     load.progress(500).await;
     let mut report = load.stop().await;
-    let late = memory_kib(&mut platform);
-    report.verify(&["a", "b"]).await;
+    samples.take(&mut platform, start.elapsed().as_secs_f64());
+    report.verify(&SHARDS).await;
     let tasks_after = task_counts(&platform).await;
 
     let [writes, reads] = report.counts();
     println!("{} s, faults {injected:?}", start.elapsed().as_secs());
     println!("writes {writes:?}\nreads {reads:?}");
-    println!("memory in KiB: {early:?}, in the end {late:?}");
     println!("tasks: {tasks_before:?}, in the end {tasks_after:?}");
-
     report.is_clean();
-    for (early, late) in early.iter().zip(&late) {
-        assert!(
-            *late <= early + GROWTH_MAX_KIB,
-            "memory grew from {early} to {late} KiB"
-        );
+    for (worker, shard) in SHARDS.iter().enumerate() {
+        check_use(shard, &samples, worker);
     }
 
     let tasks_max = tasks_before.iter().max().expect("workers") + TASKS_GROWTH_MAX;
-    assert_eq!(tasks_after.len(), 4, "every worker answers");
+    assert_eq!(tasks_after.len(), SHARDS.len() * 2, "every worker answers");
     for tasks in tasks_after {
         assert!(tasks <= tasks_max, "{tasks} tasks are left behind");
+    }
+    for shard in SHARDS {
+        verify(state.path(), shard);
     }
     platform.stop().expect("stopped in order");
 }

@@ -10,14 +10,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Checks that the log has a line on the request of this reply, with that code.
-fn check_logged(worker: &Process, reply: &Reply, code: &str) {
-    let log = worker.log();
+async fn check_logged(worker: &mut Process, reply: &Reply, code: &str) {
     let id = reply.header("Request-Id");
+    let message = "\"message\":\"a request was answered\"";
 
-    let line = log
-        .lines()
-        .find(|line| line.contains(id) && line.contains("\"message\":\"a request was answered\""))
-        .unwrap_or_else(|| panic!("the log does not have {id}: {log}"));
+    let line = worker.line_with([id, message]).await;
 
     for part in [code, "took_us", "\"operation\""] {
         assert!(line.contains(part), "{part} is missing in: {line}");
@@ -42,8 +39,8 @@ async fn either_signal_stops_a_worker_with_exit_code_0() {
 
         let put = alice.ask("a.put", &note).await;
         let not_found = alice.ask("a.get", &none).await;
-        check_logged(&worker, &put, "ok");
-        check_logged(&worker, &not_found, "not_found");
+        check_logged(&mut worker, &put, "ok").await;
+        check_logged(&mut worker, &not_found, "not_found").await;
 
         worker.signal(signal);
         let status = worker.ended().await;

@@ -314,7 +314,7 @@ impl Totals {
 async fn every_acknowledged_write_survives_kill_9_of_anything() {
     let _permit = shared().await;
     let directory = kept_directory();
-    let mut platform = start_platform(&directory).await;
+    let mut platform = start_platform(&directory, &["a", "b"]).await;
 
     let mut all = Totals::default();
     for number in 0..extent(8, 20) {

@@ -3,101 +3,22 @@
 //! The program itself runs with a pseudo-terminal of 80 columns, or with pipes.
 
 use crate::cli::{Outcome, Person, next_line};
-use crate::harness::{World, isin};
-use crate::readme::{blocks, section, text};
-use nix::pty::{OpenptyResult, Winsize, openpty};
+use crate::harness::{OnTerminal, World, isin};
+use crate::pages::{blocks, section, text};
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::Read as _;
 use std::process::Stdio;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 const UTF8: (&str, &str) = ("LC_ALL", "C.UTF-8");
 const WITHOUT_UTF8: (&str, &str) = ("LC_ALL", "C");
-/// How long something that has to be printed may take.
-const PRINT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// A command that runs on a pseudo-terminal of 80 columns.
-struct OnTerminal {
-    child: Child,
-    printed: Receiver<Vec<u8>>,
-    text: String,
-}
-
-impl OnTerminal {
-    fn start(mut command: Command) -> Self {
-        let size = Winsize {
-            ws_row: 24,
-            ws_col: 80,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("a terminal");
-        let stream = || Stdio::from(slave.try_clone().expect("cloned"));
-
-        command
-            .env("TERM", "xterm")
-            .stdin(stream())
-            .stdout(stream())
-            .stderr(stream())
-            .kill_on_drop(true);
-        let child = command.spawn().expect("it starts");
-        // What it holds of the terminal has to be closed, so that its end is seen.
-        drop(command);
-        drop(slave);
-
-        let (send, printed) = channel();
-        std::thread::spawn(move || {
-            let mut master = File::from(master);
-            let mut buffer = [0; 4096];
-            // The read fails once no process has the terminal any more.
-            while let Ok(size @ 1..) = master.read(&mut buffer) {
-                if send.send(buffer[..size].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-
-        Self {
-            child,
-            printed,
-            text: String::new(),
-        }
-    }
-
-    /// Waits until this is printed.
-    fn wait_for(&mut self, text: &str) {
-        tokio::task::block_in_place(|| {
-            while !self.text.contains(text) {
-                let more = self.printed.recv_timeout(PRINT_TIMEOUT);
-                let more = more.unwrap_or_else(|_| panic!("no {text} in {}", self.text));
-                self.text += &String::from_utf8_lossy(&more);
-            }
-        });
-    }
-
-    /// Waits until it ends, and returns everything that it printed.
-    async fn end(mut self) -> String {
-        self.child.wait().await.expect("it ends");
-        tokio::task::block_in_place(|| {
-            while let Ok(more) = self.printed.recv_timeout(PRINT_TIMEOUT) {
-                self.text += &String::from_utf8_lossy(&more);
-            }
-        });
-
-        self.text.replace("\r\n", "\n")
-    }
-}
 
 /// Runs a command on a terminal to its end.
 async fn on_terminal(person: &Person, arguments: &[&str], variable: (&str, &str)) -> String {
     let mut command = person.connected(arguments);
     command.env(variable.0, variable.1);
 
-    OnTerminal::start(command).end().await
+    OnTerminal::start(command, (24, 80)).end().await
 }
 
 /// Returns a text without its colours.
@@ -410,7 +331,7 @@ async fn health_shard_and_limits_are_in_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn watch_says_when_the_connection_is_lost_and_back() {
     let (mut world, _worker, alice) = platform_with_items().await;
-    let mut terminal = OnTerminal::start(alice.connected(&["watch"]));
+    let mut terminal = OnTerminal::start(alice.connected(&["watch"]), (24, 80));
     let mut piped = alice
         .connected(&["watch"])
         .stdout(Stdio::piped())

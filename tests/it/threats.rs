@@ -4,7 +4,7 @@
 //! Each attack is made twice: against the platform as it is, where it has to fail, and with that
 //! one defence removed, where it has to succeed. So no test passes because of a bad attack.
 
-use crate::harness::{Caller, Verifier, World, with_user_in};
+use crate::harness::{Caller, Verifier, World, subscribe, with_user_in};
 use async_nats::Client;
 use futures::StreamExt as _;
 use gofavorites::dev::auth_service::{AuthService, REVOKED_SUBJECT, RevokedTokens};
@@ -192,7 +192,7 @@ mod a_caller_listens_for_the_replies_to_others {
     /// Returns whether mallory receives a text that alice puts.
     async fn is_overheard(world: &World) -> bool {
         let mallory = mallory(world).await;
-        let mut everything = mallory.subscribe(">").await.expect("subscribed");
+        let mut everything = subscribe(&mallory, ">").await;
         let alice = world.caller("alice").await;
 
         for _ in 0..3 {
@@ -230,10 +230,7 @@ mod a_caller_answers_as_the_auth_service {
     /// Returns whether mallory receives a question about alice, and with it her token.
     async fn gets_the_token(world: &World) -> bool {
         let mallory = mallory(world).await;
-        let mut questions = mallory
-            .subscribe("auth.v1.verify")
-            .await
-            .expect("subscribed");
+        let mut questions = subscribe(&mallory, "auth.v1.verify").await;
         let alice = world.caller("alice").await;
         let token = alice.token.as_bytes();
 

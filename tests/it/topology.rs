@@ -2,7 +2,7 @@
 //! JetStream domain.
 
 use crate::harness::load::{Load, Outcome, Report};
-use crate::harness::{Caller, Leaves, Proxy, World, exclusive, with_breaker};
+use crate::harness::{Caller, Leaves, Proxy, World, exclusive, subscribe, with_breaker};
 use async_nats::{Client, ConnectOptions, HeaderMap};
 use futures::StreamExt as _;
 use gofavorites::dev::role::{ACCOUNTS_CONF, HUB_DOMAIN, LEAF_ACCOUNTS_CONF};
@@ -582,8 +582,7 @@ async fn callers_at_a_leaf_reach_neither_bucket_nor_other_replies() {
     let (world, leaves) = World::with_leaves_and_accounts(ACCOUNTS_CONF, &leaf_accounts).await;
     let worker = world.worker("a").await;
     let mallory = connect_mallory(&world.nats.url()).await;
-    let mut everything = mallory.subscribe(">").await.expect("subscribed");
-    mallory.flush().await.expect("sent");
+    let mut everything = subscribe(&mallory, ">").await;
     let token = world.caller("alice").await.token.to_string();
     let other = Caller::new(world.connect("gateway2").await, token);
 

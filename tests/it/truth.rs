@@ -1,6 +1,6 @@
 //! The bucket: every write is based on a known state, and readers notice records that do not fit.
 
-use crate::harness::{Caller, World, is_record, isin, with_breaker};
+use crate::harness::{Caller, World, is_record, isin, purge_record, with_breaker};
 use async_nats::{Client, HeaderMap};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::domain::Version;
@@ -47,6 +47,22 @@ async fn append(
         .map(Version::get)
 }
 
+/// Waits until each thread of a process stands still: a signal is only sent to it.
+async fn until_stopped(pid: u32) {
+    let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(thread.expect("a thread").path().join("stat"));
+        stat.is_ok_and(|stat| stat.contains(") T "))
+    };
+
+    let threads = format!("/proc/{pid}/task");
+    while !std::fs::read_dir(&threads)
+        .expect("a process")
+        .all(is_stopped)
+    {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 /// Goal: a tool whose NATS user may not publish barriers asks nobody whether the bucket accepts
 /// writes. It would be refused, and would end.
 ///
@@ -69,12 +85,13 @@ async fn a_bucket_without_barriers_is_only_read() {
         let newest = async || bucket.position().await.expect("a position").newest;
         let before = newest().await;
 
-        let mut signal = |signal| world.nats.process().signal(signal).expect("sent");
-        signal(Signal::SIGSTOP);
+        let process = world.nats.process();
+        process.signal(Signal::SIGSTOP).expect("sent");
+        until_stopped(process.pid()).await;
         let read = bucket.since(&OWNER, Version::NONE).await;
         assert!(read.is_err(), "the server is paused");
         tokio::time::sleep(Duration::from_secs(1)).await;
-        signal(Signal::SIGCONT);
+        process.signal(Signal::SIGCONT).expect("sent");
 
         bucket.reading().closed().await;
         bucket.writing().closed().await;
@@ -326,19 +343,6 @@ async fn put(caller: &Caller, number: usize) -> Value {
         .await
 }
 
-/// Removes the one record of a subject from the bucket.
-async fn purge(breaker: &Client, subject: &str) {
-    let filter = json!({"filter": subject}).to_string();
-
-    let reply = breaker
-        .request("$JS.API.STREAM.PURGE.KV_favorites", filter.into())
-        .await
-        .expect("a reply");
-
-    let reply = String::from_utf8_lossy(&reply.payload);
-    assert!(reply.contains("\"purged\":1"), "{reply}");
-}
-
 /// Checks that a strong read on shard a is refused, because the owner's records do not fit.
 async fn check_strong_read_fails(caller: &Caller) {
     let strong = json!({"consistency": "strong"});
@@ -389,7 +393,7 @@ async fn a_record_lost_from_the_bucket_is_noticed() {
     let all = records(&breaker).await;
     let (second_item, ..) = &all[2];
 
-    purge(&breaker, second_item).await;
+    purge_record(&breaker, second_item).await;
 
     let _b = world.worker("b").await;
     let on_b = alice.ask("b.list", &json!({})).await;
@@ -423,8 +427,8 @@ async fn a_lost_part_of_the_newest_write_is_noticed() {
         let of_owner = records(&breaker).await.split_off(before);
         match part {
             // The key, which was written with the first item.
-            0 => purge(&breaker, &of_owner[0].0).await,
-            1..4 => purge(&breaker, &of_owner[part + 1].0).await,
+            0 => purge_record(&breaker, &of_owner[0].0).await,
+            1..4 => purge_record(&breaker, &of_owner[part + 1].0).await,
             _ => {}
         }
         owners.push(owner);

@@ -125,8 +125,8 @@ fn serve(world: &World, settings: &Settings) -> ChildProcess {
         ("AUTH__VERDICT_KEYS", &settings.auth.verdict_keys),
         ("AUTH__TOKEN_KEYS", &settings.auth.token_keys),
         ("WORKER__READY_FILE", ready.to_str().expect("a path")),
-        // Everything that the program and its libraries log. TRACE is not compiled in.
-        ("LOG__FILTER", "trace"),
+        // Everything that the program and its libraries log: TRACE is not compiled in.
+        ("LOG__FILTER", "debug"),
     ];
 
     let users = Role::ALL.map(|role| {

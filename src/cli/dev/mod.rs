@@ -1,5 +1,6 @@
 //! `gofavorites dev`: the complete platform on this machine.
 
+mod fill;
 mod inspect;
 mod tokens;
 
@@ -82,6 +83,8 @@ enum Part {
     Logs(inspect::Logs),
     /// Open a shard's database with psql
     Psql(inspect::Psql),
+    /// Write many owners with items into the bucket, to measure at a size
+    Fill(fill::Fill),
     /// Restart parts of the running platform: worker-a-0, auth, postgres, …
     Restart {
         /// The parts; worker-a stands for all workers of shard a. One that runs is killed first
@@ -138,6 +141,9 @@ impl Dev {
             state::locate(self.state.as_deref())?
         };
 
+        if let Some(Part::Fill(fill)) = self.part {
+            return fill.run(&state).await;
+        }
         match &self.part {
             None => dev::run(self.platform(&state, self.fresh)?).await,
             Some(Part::Demo) => self.run_demo().await,
@@ -159,6 +165,8 @@ impl Dev {
             Some(Part::Status(status)) => status.run(&state),
             Some(Part::Logs(logs)) => logs.run(&state),
             Some(Part::Psql(psql)) => psql.run(&state),
+            // Above.
+            Some(Part::Fill(_)) => Ok(()),
             Some(Part::Restart { names }) => {
                 dev::restart::ask(&state, names, |name| println!("{name} runs again"))
             }

@@ -206,3 +206,30 @@ fn parse_picture(_: &[u8], _: &ItemLimits) -> Result<Parsed, String> {
 
     Err(reason.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum as _;
+
+    /// The first byte says which format the others are in.
+    #[test]
+    fn fuzz_the_import() {
+        let formats = Format::value_variants();
+        let limits = ItemLimits::default();
+
+        bolero::check!().for_each(|input: &[u8]| {
+            let Some((first, content)) = input.split_first() else {
+                return;
+            };
+            let _ = Format::recognise(content);
+            let source = Source {
+                name: "a file".into(),
+                format: formats[usize::from(*first) % formats.len()],
+                content: content.to_vec().into(),
+            };
+
+            let _ = parse(&source, &limits);
+        });
+    }
+}

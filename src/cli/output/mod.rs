@@ -21,6 +21,6 @@ pub(super) use json::json_line;
 pub(super) use notice::{error, note, warn, warn_if_stale};
 pub(super) use screen::Screen;
 pub(super) use style::{BAD, DOUBTFUL, GOOD, choose_colour, state_style};
-pub(super) use table::{Cell, Column, Table, labelled};
+pub(super) use table::{Cell, Column, Table, cut, labelled};
 pub(super) use text::{count, for_output, output_secret, plain, print, print_json, visible};
 pub(super) use times::{ago, bytes, grouped, moment, span};

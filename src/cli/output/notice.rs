@@ -1,9 +1,10 @@
 //! What is said on the standard error stream.
 
 use super::style::{ERROR, WARNING, painted, shows_colour};
+use crate::telemetry::print_line;
 use anstyle::Style;
 use serde_json::Value;
-use std::io::{self, Write as _};
+use std::io;
 
 /// Says why the command failed, in the form of clap's errors.
 pub(in crate::cli) fn error(text: &str) {
@@ -17,7 +18,7 @@ pub(in crate::cli) fn warn(text: &str) {
 
 /// Says something more about what was printed.
 pub(in crate::cli) fn note(text: &str) {
-    say(text);
+    print_line(text);
 }
 
 /// Warns if the service could not check whether a reply is current. The warning goes to the
@@ -31,10 +32,5 @@ pub(in crate::cli) fn warn_if_stale(reply: &Value) {
 fn labelled(label: &str, style: Style, text: &str) {
     let label = painted(label, style, shows_colour(&io::stderr()));
 
-    say(&format!("{label} {text}"));
-}
-
-/// Writes a line. A command does not fail because nobody reads this.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
+    print_line(&format!("{label} {text}"));
 }

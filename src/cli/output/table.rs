@@ -248,7 +248,7 @@ pub(in crate::cli) fn labelled(name: &str, value: &str, screen: &Screen) -> Stri
 }
 
 /// Returns the text, cut to so many cells.
-pub(super) fn cut(text: &str, cells: usize, ellipsis: &str) -> String {
+pub(in crate::cli) fn cut(text: &str, cells: usize, ellipsis: &str) -> String {
     if text.width() <= cells {
         return text.to_owned();
     }

@@ -182,3 +182,17 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn fuzz_the_uri() {
+    bolero::check!().for_each(|input: &[u8]| {
+        let Ok(text) = std::str::from_utf8(input) else {
+            return;
+        };
+        let Ok(otp) = parse(text) else {
+            return;
+        };
+
+        assert_eq!(parse(&otp.uri()).as_ref(), Ok(&otp));
+    });
+}

@@ -62,8 +62,8 @@ impl Owners {
     /// Stores every version that the bucket keeps of the owner's items, then marks the owner's
     /// history as complete.
     ///
-    /// Returns whether the history is complete. It is not marked if the projection found a gap or
-    /// the owner was un-hosted in the meantime.
+    /// Returns whether the history is complete. It is not marked if the copy was reset or the
+    /// owner was un-hosted in the meantime.
     pub async fn backfill(&self, owner: &OwnerKey) -> Result<bool, OwnersError> {
         let Some(life) = self.0.store.lacks_history(owner).await? else {
             return Ok(true);

@@ -5,17 +5,18 @@
 //! briefly, one request at a time hosts an owner, and a pause follows a failure.
 
 use super::presence::UnhostEpoch;
+use crate::breaker::Breaker;
 use crate::owners::cache::{HostingBackoff, OwnerEntry};
 use crate::owners::fetch::FetchedOwner;
 use crate::owners::{Owners, OwnersError, Snapshot};
 use crate::seal::OwnerKey;
-use crate::shard::{Hosting, HostingOutcome, ShardError};
+use crate::shard::{CopyState, Hosting, HostingOutcome, ShardError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 /// How often the second step of hosting is tried, each time with what was written in the meantime.
 const HOST_TRIES_MAX: usize = 10;
@@ -33,7 +34,8 @@ const LIGHT_PERMITS: usize = 64;
 pub(in crate::owners) enum HostingReason {
     /// The shard does not host the owner yet.
     NotHosted,
-    /// The copy that is here cannot be trusted.
+    /// The copy that is here cannot be trusted, or is in doubt. One that has what the bucket lacks
+    /// stays nevertheless.
     Damaged,
 }
 
@@ -50,7 +52,7 @@ impl Owners {
         entry: &Arc<OwnerEntry>,
         held: &Snapshot,
     ) {
-        let able = self.0.store.is_up()
+        let able = self.0.store.stores_rows()
             && !self.0.bucket.writing().is_open()
             && !self.0.continuity.is_lost();
         if !able || entry.hosted.load(Ordering::Acquire) {
@@ -60,7 +62,12 @@ impl Owners {
         if held.weight() > HEAVY_OWNER_BYTES && self.0.heavy.available_permits() == 0 {
             return;
         }
-        let Some(backoff) = backoff_of(entry) else {
+        let Some(backoff) = self.backoff_of(entry) else {
+            return;
+        };
+
+        // The owner is fetched once more.
+        let Some(share) = self.0.memory.try_take(held.weight()) else {
             return;
         };
 
@@ -68,6 +75,7 @@ impl Owners {
         let owner = *owner;
         let entry = entry.clone();
         tokio::spawn(async move {
+            let _share = share;
             if entry.damaged.load(Ordering::Acquire) {
                 return drop(
                     this.host_with_backoff(&owner, &entry, HostingReason::Damaged, backoff)
@@ -75,28 +83,23 @@ impl Owners {
                 );
             }
             let epoch = this.unhost_epoch();
-            match this.0.store.hosts(&owner).await {
-                Ok(true) => this.mark_hosted(&entry, epoch),
-                Ok(false) => drop(
-                    this.host_with_backoff(&owner, &entry, HostingReason::NotHosted, backoff)
-                        .await,
-                ),
-                Err(error) => warn!(%error, "cannot check in Postgres whether the owner is hosted"),
-            }
+            let reason = match this.0.store.copy_state(&owner).await {
+                Ok(CopyState::Hosted) => return this.mark_hosted(&entry, epoch),
+                Ok(CopyState::Absent) => HostingReason::NotHosted,
+                Ok(CopyState::InDoubt) => HostingReason::Damaged,
+                Err(error) => {
+                    return warn!(%error, "cannot check in Postgres whether the owner is hosted");
+                }
+            };
+            drop(
+                this.host_with_backoff(&owner, &entry, reason, backoff)
+                    .await,
+            );
         });
     }
 
-    /// Fetches the owner from the truth, and hosts the owner if Postgres is available. Returns the
-    /// snapshot, and whether the shard hosts the owner now.
-    pub(in crate::owners) async fn host(
-        &self,
-        owner: &OwnerKey,
-    ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
-        self.host_because(owner, &self.entry(owner), HostingReason::NotHosted)
-            .await
-    }
-
-    /// Hosts as [`host`](Self::host) does, for either reason. A damaged copy is replaced.
+    /// Fetches the owner from the truth, and hosts the owner if Postgres is available. A damaged copy
+    /// is replaced. Returns the snapshot, and whether the shard hosts the owner now.
     pub(in crate::owners) async fn host_because(
         &self,
         owner: &OwnerKey,
@@ -107,7 +110,7 @@ impl Owners {
             entry.damaged.store(true, Ordering::Release);
         }
 
-        match backoff_of(entry) {
+        match self.backoff_of(entry) {
             Some(backoff) => self.host_with_backoff(owner, entry, reason, backoff).await,
             None => Ok((self.fetch_complete(owner).await?.snapshot, false)),
         }
@@ -116,7 +119,7 @@ impl Owners {
     /// Fetches the owner, and hosts the owner in a task of its own. Waits for the task no longer
     /// than for one call to Postgres. A task that takes longer goes on, and keeps the `backoff`
     /// locked.
-    async fn host_with_backoff(
+    pub(super) async fn host_with_backoff(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
@@ -130,7 +133,12 @@ impl Owners {
             }
             HostingReason::Damaged => None,
         };
-        let fetched = self.fetch_complete(owner).await?;
+        let fetched = self.fetch_complete(owner).await.inspect_err(|error| {
+            // That lasts, and the next request would only find out again.
+            if matches!(error, OwnersError::Broken { .. }) {
+                backoff.failed(self.ended_outages());
+            }
+        })?;
         let snapshot = fetched.snapshot.clone();
 
         let is_heavy = snapshot.weight() > HEAVY_OWNER_BYTES;
@@ -189,13 +197,17 @@ impl Owners {
                 return true;
             }
             Ok(false) => warn!(%owner, "cannot host the owner yet: served from the truth"),
+            Err(error @ OwnersError::HistoryLost { .. }) => {
+                error!(%owner, %error, "this shard's copy is kept: it has what the bucket lacks");
+                entry.damaged.store(false, Ordering::Release);
+            }
             Err(error) => warn!(%owner, %error, "cannot host the owner yet: served from the truth"),
         }
 
         // An outage of Postgres starts no pause, so that owners are hosted as soon as Postgres is
         // back.
-        if self.0.store.is_up() {
-            backoff.failed();
+        if self.0.store.stores_rows() {
+            backoff.failed(self.ended_outages());
         }
         false
     }
@@ -260,11 +272,24 @@ impl Owners {
 
         Ok(false)
     }
-}
 
-/// Returns the right to host the owner; `None` while another request hosts the owner, and during
-/// the pause after a failure.
-fn backoff_of(entry: &OwnerEntry) -> Option<OwnedMutexGuard<HostingBackoff>> {
-    let backoff = entry.hosting.clone().try_lock_owned().ok()?;
-    backoff.is_over().then_some(backoff)
+    /// Returns the right to host the owner; `None` while another request hosts the owner, and
+    /// during the pause after a failure.
+    pub(super) fn backoff_of(&self, entry: &OwnerEntry) -> Option<OwnedMutexGuard<HostingBackoff>> {
+        let backoff = entry.hosting.clone().try_lock_owned().ok()?;
+        backoff.is_over(self.ended_outages()).then_some(backoff)
+    }
+
+    /// Returns how many outages have ended of what hosting needs.
+    fn ended_outages(&self) -> u64 {
+        let (store, bucket) = (&self.0.store, &self.0.bucket);
+        let breakers = [
+            store.breaker(),
+            store.writing(),
+            bucket.reading(),
+            bucket.writing(),
+        ];
+
+        breakers.into_iter().map(Breaker::recovered).sum()
+    }
 }

@@ -1,6 +1,7 @@
 //! The projection: copies the bucket's records, in order, into this shard's Postgres, for the
 //! owners that it hosts.
 
+use super::step_size::{Pace, Takeovers};
 use crate::owners::{Owners, OwnersError};
 use crate::seal::{OwnerKey, Record};
 use crate::shard::{LockAttempt, ProjectError, Projector, ShardError};
@@ -10,10 +11,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
-
-/// How long the bucket may send nothing. After that the projection checks that it missed nothing,
-/// and that the connection that holds the lock still works.
-const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// How long a step in Postgres may take. After that the connection is given up.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,6 +39,8 @@ impl Owners {
     pub async fn project(&self, reconnects: watch::Receiver<u64>) {
         let poll_interval = Duration::from_millis(self.0.settings.projection.poll_ms);
         let mut attempt = LockAttempt::default();
+        let mut pace = Pace::new(self.0.settings.projection.batch);
+        let mut takeovers = Takeovers::default();
         loop {
             let lock = timeout(
                 STEP_TIMEOUT,
@@ -55,7 +54,9 @@ impl Owners {
                 Ok(Some(projector)) => {
                     info!("this worker projects");
                     self.0.projects.store(true, Ordering::Relaxed);
-                    let stopped = self.project_while_able(projector, reconnects.clone()).await;
+                    let stopped = self
+                        .project_while_able(projector, &mut pace, reconnects.clone())
+                        .await;
                     self.0.projects.store(false, Ordering::Relaxed);
 
                     match stopped {
@@ -66,36 +67,50 @@ impl Owners {
                             self.halt_projection().await
                         }
                         stopped => {
-                            warn!(error = %stopped, "projection stopped, restarts at its cursor")
+                            warn!(error = %stopped, "projection stopped, restarts at its cursor");
+                            self.note_refusal(&stopped);
                         }
                     }
                 }
-                Ok(None) => self.end_stuck_projector().await,
+                Ok(None) => self.end_stuck_projector(&mut takeovers).await,
                 Err(error) => {
                     self.0.store.breaker().doubt();
+                    self.0.store.note_refusal(&error);
                     warn!(%error, "Postgres is unavailable: the projection waits for it");
                 }
             }
 
             sleep(poll_interval).await;
+            self.0.store.writing().closed().await;
         }
     }
 
-    /// Terminates the connection of the worker that projects, if the projection is stalled. A
-    /// worker that was paused would otherwise keep its connection, and with it the lock.
-    async fn end_stuck_projector(&self) {
+    /// Records that Postgres only reads, if that is why the projection stopped.
+    fn note_refusal(&self, stopped: &StopReason) {
+        if let StopReason::Shard(error) | StopReason::Project(ProjectError::Shard(error)) = stopped
+        {
+            self.0.store.note_refusal(error);
+        }
+    }
+
+    /// Terminates the connection of the worker that projects, if the projection is stalled and
+    /// nothing happens on the connection. A worker that was paused would otherwise keep it, and with
+    /// it the lock.
+    async fn end_stuck_projector(&self, takeovers: &mut Takeovers) {
         let limit = Duration::from_millis(self.0.settings.projection.stuck_ms);
-        if self.0.continuity.is_lost() || self.behind().is_none_or(|behind| behind < limit) {
+        let cursor = self.0.cursor.sequence();
+        let patience = takeovers.patience(limit, cursor);
+        if self.0.continuity.is_lost() || self.behind().is_none_or(|behind| behind < patience) {
             return;
         }
 
-        match self.0.store.end_projector().await {
-            Ok(ended) => {
-                warn!(
-                    ended,
-                    "projection stalled: asked Postgres to end the lock holder's connection"
-                )
+        match self.0.store.end_idle_projector(limit).await {
+            Ok(true) => {
+                takeovers.record(cursor);
+                warn!("projection stalled: ended the lock holder's connection")
             }
+            // Postgres works for the projector, however slowly.
+            Ok(false) => {}
             Err(error) => {
                 warn!(%error, "projection stalled: cannot terminate the lock holder's connection")
             }
@@ -126,6 +141,7 @@ impl Owners {
     async fn project_while_able(
         &self,
         mut projector: Projector,
+        pace: &mut Pace,
         mut reconnects: watch::Receiver<u64>,
     ) -> StopReason {
         let project = async {
@@ -148,7 +164,7 @@ impl Owners {
                 .map_err(OwnersError::from)?;
             loop {
                 cursor = self
-                    .project_step(&mut projector, &mut follower, cursor)
+                    .project_step(&mut projector, &mut follower, pace, cursor)
                     .await?;
             }
         };
@@ -166,15 +182,21 @@ impl Owners {
         &self,
         projector: &mut Projector,
         follower: &mut Follower,
+        pace: &mut Pace,
         cursor: u64,
     ) -> Result<u64, StopReason> {
-        let next = follower.next_batch(self.0.settings.projection.batch);
-        let Ok(batch) = timeout(SILENCE_MAX, next).await else {
-            let stored = timeout(STEP_TIMEOUT, projector.reached())
+        let next = follower.next_batch(pace.size.messages());
+        let Ok(batch) = timeout(pace.silence.limit(), next).await else {
+            let check = async {
+                self.0.store.check_projector(projector).await?;
+                projector.reached().await
+            };
+            let stored = timeout(STEP_TIMEOUT, check)
                 .await
                 .map_err(|_| ShardError::TimedOut)??;
             let now = self.check_continuity(Some(&stored)).await?;
             return if now.sequence > stored.sequence || now.created != stored.created {
+                pace.silence.begin_again();
                 Err(StopReason::Silent)
             } else {
                 Ok(stored.sequence)
@@ -185,43 +207,30 @@ impl Owners {
         let Some(end) = batch.last().map(|entry| entry.sequence) else {
             return Ok(cursor);
         };
+        let messages = batch.len();
         let records: Vec<(OwnerKey, Record)> = batch
             .into_iter()
             .filter_map(|Entry { record, .. }| record)
             .collect();
 
         let stored = timeout(STEP_TIMEOUT, projector.store(&records, cursor, end)).await;
-        let gaps = stored.map_err(|_| ShardError::TimedOut)??;
+        let stored = stored.unwrap_or_else(|_| Err(ShardError::TimedOut.into()));
+        if let Err(ProjectError::Shard(error)) = &stored
+            && error.ran_out_of_time()
+        {
+            // The next step may fit into the time.
+            pace.size.shrink(messages);
+        }
+        let doubted = stored?;
+
+        pace.size.grow();
+        pace.silence.end();
         self.0.cursor.raise(end);
-        for owner in gaps {
-            self.host_after_gap(&owner).await;
+        self.note_written(&records);
+        if !doubted.is_empty() {
+            self.0.doubts.notify_one();
         }
         Ok(end)
-    }
-
-    /// Hosts the owner again after a gap: a projected record is based on a version that never came
-    /// here.
-    ///
-    /// One of the missing versions may have been a deletion that is no longer kept, so the owner's
-    /// rows were reset. If the owner's records in the truth are not complete either, the owner
-    /// stays un-hosted, so that nothing is mixed.
-    async fn host_after_gap(&self, owner: &OwnerKey) {
-        match self.host(owner).await {
-            Ok((_, hosted)) => {
-                info!(%owner, hosted, "missed versions of this owner: hosting the owner again")
-            }
-            // Superseded versions stay in `item_version`: they may be the last copy.
-            Err(OwnersError::Broken { broken, .. }) => {
-                error!(
-                    %owner, error = %broken,
-                    "the truth lacks records of this owner: not served from this shard's Postgres"
-                );
-            }
-            // The owner's next request tries again.
-            Err(error) => {
-                warn!(%owner, %error, "missed versions of this owner: cannot host the owner yet")
-            }
-        }
     }
 
     /// Logs the owners that lost history, then waits for ever: nothing is projected until this

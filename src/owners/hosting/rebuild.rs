@@ -1,11 +1,13 @@
 //! Rebuilding an owner's copy in this shard's Postgres from the truth, when the present copy is
 //! damaged or in doubt.
 
+use crate::domain::Version;
 use crate::owners::fetch::FetchedOwner;
 use crate::owners::{Owners, OwnersError, Snapshot};
 use crate::seal::{ItemKey, OwnerKey, OwnerSet, Record, RecordName};
 use crate::shard::{HostingOutcome, ItemRow, OwnerRows};
 use std::collections::HashMap;
+use tracing::warn;
 
 /// How often a replacement is tried, each time with what was written in the meantime.
 const REPLACE_TRIES_MAX: usize = 10;
@@ -14,10 +16,10 @@ const REPLACE_TRIES_MAX: usize = 10;
 /// serves until then.
 const REPLACE_BYTES_MAX: usize = 8 << 20;
 
-/// What to do if the truth has less of an owner than a complete copy here.
+/// What to do if the truth lacks something that a complete copy here has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// Keep the copy, because it may be the only one of what was acknowledged.
+    /// Keep the copy, because it may be the last one of what was acknowledged.
     Refuse,
     /// Take what the truth has.
     Accept,
@@ -32,36 +34,23 @@ impl Owners {
     ///
     /// # Errors
     ///
-    /// [`OwnersError::HistoryLost`] if the truth has less than a complete copy here, and `loss` is
-    /// [`Loss::Refuse`].
+    /// [`OwnersError::HistoryLost`] if the truth lacks something that a complete copy here has, and
+    /// `loss` is [`Loss::Refuse`].
     pub async fn rebuild(&self, owner: &OwnerKey, loss: Loss) -> Result<bool, OwnersError> {
         let rows = self.0.store.find_rows(owner).await?;
-        let copy = rows
-            .as_ref()
-            .and_then(|rows| self.complete_set(owner, rows));
         let fetched = self.fetch_complete(owner).await?;
-
-        let held = copy.map(|copy| copy.version()).unwrap_or_default();
-        let found = fetched.snapshot.version();
-        if found < held && loss == Loss::Refuse {
-            return Err(OwnersError::HistoryLost {
-                owner: *owner,
-                held,
-                found,
-            });
-        }
-
-        self.replace_copy(owner, rows, fetched).await
+        self.replace_copy(owner, rows, fetched, loss).await
     }
 
-    /// Replaces a damaged copy by the fetched set. Returns whether the shard hosts the owner now.
+    /// Replaces a damaged copy, or one in doubt, by the fetched set. Returns whether the shard hosts
+    /// the owner now. Fails as [`rebuild`](Self::rebuild) does.
     pub(in crate::owners) async fn replace_damaged(
         &self,
         owner: &OwnerKey,
         fetched: FetchedOwner,
     ) -> Result<bool, OwnersError> {
         let rows = self.0.store.find_rows(owner).await?;
-        self.replace_copy(owner, rows, fetched).await
+        self.replace_copy(owner, rows, fetched, Loss::Refuse).await
     }
 
     /// Replaces the copy in one transaction, if there is one and its size permits. Otherwise resets
@@ -71,9 +60,17 @@ impl Owners {
         owner: &OwnerKey,
         mut rows: Option<OwnerRows>,
         mut fetched: FetchedOwner,
+        loss: Loss,
     ) -> Result<bool, OwnersError> {
         for _ in 0..REPLACE_TRIES_MAX {
             let Some(present) = rows.take() else { break };
+            if loss == Loss::Refuse {
+                fetched = self.refuse_loss(owner, &present, fetched).await?;
+            }
+            // The projection has passed such a copy by, so hosting has to begin again.
+            if present.is_in_doubt {
+                break;
+            }
             let changed = differing_records(&present, &fetched.snapshot);
             let bytes: usize = changed.iter().map(|record| record.value.len()).sum();
             if bytes > REPLACE_BYTES_MAX && self.complete_set(owner, &present).is_none() {
@@ -106,6 +103,60 @@ impl Owners {
         // No request is served from the rows after this.
         self.0.store.reset_owner(owner, self.bucket_name()).await?;
         self.host_in_full(owner).await
+    }
+
+    /// Returns the truth's set, which has everything that a complete copy here has: `fetched`, or a
+    /// newer one if the copy was stored after that. Otherwise marks the copy and fails.
+    pub(super) async fn refuse_loss(
+        &self,
+        owner: &OwnerKey,
+        rows: &OwnerRows,
+        mut fetched: FetchedOwner,
+    ) -> Result<FetchedOwner, OwnersError> {
+        let Some(copy) = self.complete_set(owner, rows) else {
+            return Ok(fetched);
+        };
+        if !self.is_lost(&copy, fetched.snapshot.set()).await {
+            return Ok(fetched);
+        }
+        fetched = self.fetch_complete(owner).await?;
+        if !self.is_lost(&copy, fetched.snapshot.set()).await {
+            return Ok(fetched);
+        }
+
+        self.mark_lost(owner, copy.version()).await;
+        Err(OwnersError::HistoryLost {
+            owner: *owner,
+            held: copy.version(),
+            found: fetched.snapshot.version(),
+        })
+    }
+
+    /// Marks this shard's copy as lost history, if there is one and it is complete.
+    pub(super) async fn keep_as_lost(&self, owner: &OwnerKey) {
+        match self.0.store.find_rows(owner).await {
+            Ok(rows) => {
+                let copy = rows.and_then(|rows| self.complete_set(owner, &rows));
+                if let Some(copy) = copy
+                    && self.is_genuine(&copy).await
+                {
+                    self.mark_lost(owner, copy.version()).await;
+                }
+            }
+            Err(error) => {
+                warn!(%owner, %error, "cannot read the copy that is kept");
+                self.compare_later(owner);
+            }
+        }
+    }
+
+    /// Marks the copy of that version as lost history. If Postgres fails, the copy is compared again
+    /// later.
+    pub(in crate::owners) async fn mark_lost(&self, owner: &OwnerKey, version: Version) {
+        if let Err(error) = self.0.store.mark_lost(owner, version).await {
+            warn!(%owner, %error, "cannot record that the bucket lacks what this copy has");
+            self.compare_later(owner);
+        }
     }
 
     /// Returns the set of the rows, if it is complete.

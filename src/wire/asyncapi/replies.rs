@@ -103,7 +103,7 @@ pub(super) fn reply(operation: Operation) -> Value {
             json!({
                 "items": schema("UsedOfLimit"),
                 "keys": schema("UsedOfLimit"),
-                "bytes": schema("Used"),
+                "bytes": schema("UsedOfLimit"),
             }),
             &["items", "keys", "bytes", "owner_version"],
         ),
@@ -192,13 +192,6 @@ pub(super) fn parts() -> Vec<(&'static str, Value)> {
                     },
                 }),
                 &["tag", "items"],
-            ),
-        ),
-        (
-            "Used",
-            closed(
-                json!({"used": {"type": "integer", "minimum": 0}}),
-                &["used"],
             ),
         ),
         (

@@ -12,8 +12,10 @@ mod hub_of_three;
 mod jwt;
 mod leaves;
 pub mod load;
+mod pooler;
 mod process;
 mod proxy;
+mod pseudo_terminal;
 mod recorded;
 mod reference;
 pub mod samples;
@@ -31,17 +33,21 @@ pub use certificates::{Authority, Certificate};
 pub use cluster::Cluster;
 pub use jwt::Operator;
 pub use leaves::Leaves;
+pub use pooler::Pooler;
 pub use process::{Process, replace};
 pub use proxy::Proxy;
+pub use pseudo_terminal::OnTerminal;
 pub use recorded::{Recorded, RecordedOwner};
 pub use reference::ReferenceService;
 pub use seeded_numbers::SeededNumbers;
 pub use serial::{exclusive, shared};
-pub use servers::{dump, dump_all, kept_directory, start_platform};
+pub use servers::{dump, dump_all, kept_directory, restore, start_platform};
 pub use verifier::Verifier;
 pub use world::{Worker, World, is_record, with_breaker, with_user_in};
 pub use writers::Writers;
 
+use async_nats::{Client, Subscriber};
+use futures::StreamExt as _;
 use std::fs;
 use std::path::Path;
 
@@ -53,6 +59,31 @@ pub fn extent(usual: usize, thorough: usize) -> usize {
     } else {
         usual
     }
+}
+
+/// Subscribes as a user who may also send to its own inbox. Returns once the server has processed
+/// the subscription: a flush would only have sent it.
+pub async fn subscribe(client: &Client, subject: &'static str) -> Subscriber {
+    let messages = client.subscribe(subject).await.expect("a subscription");
+
+    let inbox = client.new_inbox();
+    let mut own = client.subscribe(inbox.clone()).await.expect("an inbox");
+    client.publish(inbox, "".into()).await.expect("sent");
+    own.next().await.expect("what was sent");
+
+    messages
+}
+
+/// Removes the one record of a subject from the bucket, as a user of [`with_breaker`].
+pub async fn purge_record(breaker: &Client, subject: &str) {
+    let filter = serde_json::json!({ "filter": subject }).to_string();
+    let reply = breaker
+        .request("$JS.API.STREAM.PURGE.KV_favorites", filter.into())
+        .await
+        .expect("a reply");
+
+    let reply = String::from_utf8_lossy(&reply.payload);
+    assert!(reply.contains("\"purged\":1"), "{reply}");
 }
 
 /// Copies a directory with everything in it.

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use toml::{Table, Value};
 
@@ -29,25 +29,38 @@ pub struct Process {
 impl World {
     /// Starts a worker with these settings as a process, without `init`.
     pub fn serve(&self, settings: Settings) -> Process {
-        self.start_program("serve", settings, &[])
+        self.start_program(own_program(), "serve", settings, &[], None)
+    }
+
+    /// Does the same as [`serve`](Self::serve), with another build of the program.
+    pub fn serve_by(&self, program: &Path, settings: Settings) -> Process {
+        self.start_program(program, "serve", settings, &[], None)
+    }
+
+    /// Does the same as [`serve`](Self::serve), with a log that goes there and not to a file.
+    pub fn serve_with_log(&self, settings: Settings, log: impl Into<Stdio>) -> Process {
+        self.start_program(own_program(), "serve", settings, &[], Some(log.into()))
     }
 
     /// Does the same as [`serve`](Self::serve), with a worker of the made-up next release.
     pub fn serve_next(&self, settings: Settings) -> Process {
-        self.start_program("serve", settings, &[(next::VARIABLE, "1")])
+        let next = [(next::VARIABLE, "1")];
+        self.start_program(own_program(), "serve", settings, &next, None)
     }
 
     /// Starts `maintain` with these settings as a process.
     pub fn maintain(&self, mut settings: Settings) -> Process {
         self.connect_all_as(&mut settings, "maintain");
-        self.start_program("maintain", settings, &[])
+        self.start_program(own_program(), "maintain", settings, &[], None)
     }
 
     fn start_program(
         &self,
+        program: &Path,
         command: &str,
         mut settings: Settings,
         environment: &[(&str, &str)],
+        stderr: Option<Stdio>,
     ) -> Process {
         let name = uuid::Uuid::now_v7().to_string();
         let place = |end: &str| self.directory.join(format!("{name}.{end}"));
@@ -57,15 +70,8 @@ impl World {
         settings.worker.ready_file = ready.clone();
 
         replace(&file, &toml_of(&settings));
-
-        let child = Command::new(env!("CARGO_BIN_EXE_gofavorites"))
-            .args([command, "--config"])
-            .arg(&file)
-            .env_remove(next::VARIABLE)
-            .envs(environment.iter().copied())
-            .stderr(std::fs::File::create(&log).expect("a file"))
-            .spawn()
-            .expect("started");
+        let stderr = stderr.unwrap_or_else(|| file_for(&log));
+        let child = spawn(program, command, &file, environment, stderr);
 
         Process {
             child,
@@ -75,6 +81,66 @@ impl World {
             log,
         }
     }
+
+    /// Starts that program with `serve` or `maintain`, with the settings of that file and of these
+    /// variables.
+    pub fn start_from(
+        &self,
+        program: &Path,
+        command: &str,
+        file: &Path,
+        environment: &[(&str, &str)],
+    ) -> Process {
+        let name = uuid::Uuid::now_v7().to_string();
+        let ready = self.directory.join(format!("{name}.ready"));
+        let log = self.directory.join(format!("{name}.log"));
+        let ready_file = ready.to_str().expect("a path in UTF-8");
+        let environment = [
+            environment,
+            &[("GOFAVORITES__WORKER__READY_FILE", ready_file)],
+        ];
+        let child = spawn(
+            program,
+            command,
+            file,
+            &environment.concat(),
+            file_for(&log),
+        );
+
+        Process {
+            child,
+            settings: Settings::default(),
+            file: file.to_owned(),
+            ready,
+            log,
+        }
+    }
+}
+
+/// The program of this build.
+fn own_program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_gofavorites"))
+}
+
+fn file_for(log: &Path) -> Stdio {
+    fs::File::create(log).expect("a file").into()
+}
+
+fn spawn(
+    program: &Path,
+    command: &str,
+    file: &Path,
+    environment: &[(&str, &str)],
+    stderr: Stdio,
+) -> Child {
+    Command::new(program)
+        .args([command, "--config"])
+        .arg(file)
+        .env_remove(next::VARIABLE)
+        .envs(environment.iter().copied())
+        .stderr(stderr)
+        .spawn()
+        .expect("started")
 }
 
 impl Process {
@@ -83,9 +149,30 @@ impl Process {
         self.until("ready", |this| this.ready.exists()).await;
     }
 
-    /// Waits until the log contains that text.
+    /// Waits until the log contains that text. A line comes a little later than what it tells of: a
+    /// thread of its own writes the log.
     pub async fn says(&mut self, what: &str) {
-        self.until(what, |this| this.log().contains(what)).await;
+        self.says_times(what, 1).await;
+    }
+
+    /// Waits until the log contains that text so many times.
+    pub async fn says_times(&mut self, what: &str, times: usize) {
+        self.until(what, |this| this.log().matches(what).count() >= times)
+            .await;
+    }
+
+    /// Waits until the log has a line with all of these parts, and returns it.
+    pub async fn line_with(&mut self, parts: [&str; 2]) -> String {
+        let line_of = |this: &Self| {
+            let log = this.log();
+            let mut lines = log.lines();
+            lines
+                .find(|line| parts.iter().all(|part| line.contains(part)))
+                .map(str::to_owned)
+        };
+
+        self.until(parts[0], |this| line_of(this).is_some()).await;
+        line_of(self).expect("the line is there")
     }
 
     async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -124,6 +211,17 @@ impl Process {
     pub fn open_files(&self) -> usize {
         let directory = format!("/proc/{}/fd", self.child.id());
         fs::read_dir(directory).expect("it runs").count()
+    }
+
+    /// Returns the most memory that the process ever had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(status).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let number = peak.and_then(|line| line.split_whitespace().next());
+        let kib: u64 = number.and_then(|number| number.parse().ok()).expect("KiB");
+
+        kib << 10
     }
 
     /// Sends a signal to the process.

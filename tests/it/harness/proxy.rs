@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -13,18 +14,27 @@ use tokio::time::{Instant, sleep_until};
 /// The state of the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
-    /// Bytes pass, each direction with that delay.
-    Open(Duration),
+    /// Bytes pass, each direction with that delay, and at most so many a second.
+    Open { delay: Duration, rate: u64 },
     /// Connections stay, and nothing passes until the link is open again.
     Frozen,
     /// Connections are closed, and new ones are closed at once.
     Cut,
 }
 
+const OPEN: Link = Link::Open {
+    delay: Duration::ZERO,
+    rate: u64::MAX,
+};
+
+/// How much a slow link takes at once. What does not fit waits with its sender.
+const SLOW_BYTES: usize = 4 * 1_024;
+
 /// A proxy on its own port.
 pub struct Proxy {
     address: SocketAddr,
     link: watch::Sender<Link>,
+    accepted: Arc<AtomicUsize>,
     accepting: JoinHandle<()>,
 }
 
@@ -70,12 +80,15 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
 
-        let (link, state) = watch::channel(Link::Open(Duration::ZERO));
-        let accepting = tokio::spawn(accept(listener, target.to_owned(), state, rewriting));
+        let (link, state) = watch::channel(OPEN);
+        let accepted = Arc::<AtomicUsize>::default();
+        let target = target.to_owned();
+        let accepting = tokio::spawn(accept(listener, target, state, rewriting, accepted.clone()));
 
         Self {
             address,
             link,
+            accepted,
             accepting,
         }
     }
@@ -83,6 +96,11 @@ impl Proxy {
     /// Returns the port to connect to.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Returns how many connections were made to it.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Closes every connection, and each new one at once.
@@ -97,12 +115,18 @@ impl Proxy {
 
     /// Delays everything by that time, in each direction.
     pub fn delay(&self, delay: Duration) {
-        self.link.send_replace(Link::Open(delay));
+        self.slow_down(delay, u64::MAX);
+    }
+
+    /// Delays everything by that time, and lets so many bytes a second pass, in each direction of
+    /// each connection.
+    pub fn slow_down(&self, delay: Duration, rate: u64) {
+        self.link.send_replace(Link::Open { delay, rate });
     }
 
     /// Lets everything pass again, without delay.
     pub fn heal(&self) {
-        self.delay(Duration::ZERO);
+        self.link.send_replace(OPEN);
     }
 }
 
@@ -117,6 +141,7 @@ async fn accept(
     target: String,
     link: watch::Receiver<Link>,
     rewriting: Rewriting,
+    accepted: Arc<AtomicUsize>,
 ) {
     let mut connections = JoinSet::new();
 
@@ -124,6 +149,7 @@ async fn accept(
         let Ok((client, _)) = listener.accept().await else {
             return;
         };
+        accepted.fetch_add(1, Ordering::Relaxed);
 
         connections.spawn(serve(
             client,
@@ -183,14 +209,24 @@ async fn carry(
     let reading = async move {
         let mut buffer = vec![0; 64 * 1_024];
 
-        while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            let delay = if let Link::Open(delay) = *delays.borrow() {
-                delay
-            } else {
-                Duration::ZERO
+        loop {
+            let (delay, rate) = match *delays.borrow() {
+                Link::Open { delay, rate } => (delay, rate),
+                Link::Frozen | Link::Cut => (Duration::ZERO, u64::MAX),
             };
-            let bytes = rewrite(buffer[..count].to_vec(), replacing.as_deref());
+            let limit = if rate == u64::MAX {
+                buffer.len()
+            } else {
+                SLOW_BYTES
+            };
+            let Ok(count @ 1..) = from.read(&mut buffer[..limit]).await else {
+                return;
+            };
 
+            if rate < u64::MAX {
+                tokio::time::sleep(Duration::from_secs_f64(count as f64 / rate as f64)).await;
+            }
+            let bytes = rewrite(buffer[..count].to_vec(), replacing.as_deref());
             if sender.send((Instant::now() + delay, bytes)).await.is_err() {
                 return;
             }

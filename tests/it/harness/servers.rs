@@ -5,6 +5,7 @@ use gofavorites::dev::fetch::{Servers, servers};
 use gofavorites::dev::postgres::{PostgresOptions, PostgresServer};
 use gofavorites::dev::{Platform, PlatformOptions, Topology};
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -81,6 +82,25 @@ pub fn dump(bin: &Path, url: &str) -> Vec<u8> {
     run(bin, &["pg_dump", url])
 }
 
+/// Restores a dump into an empty database.
+pub fn restore(bin: &Path, dump: &[u8], url: &str) {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(dump).expect("written");
+    let path = file.path().to_str().expect("a path");
+
+    run(
+        bin,
+        &[
+            "psql",
+            "--no-psqlrc",
+            "--set=ON_ERROR_STOP=1",
+            "--file",
+            path,
+            url,
+        ],
+    );
+}
+
 /// Returns a dump of all databases of a server.
 pub fn dump_all(bin: &Path, url: &str) -> Vec<u8> {
     run(bin, &["pg_dumpall", "--no-role-passwords", "--dbname", url])
@@ -114,8 +134,8 @@ pub fn kept_directory() -> PathBuf {
     directory
 }
 
-/// Starts a platform with two shards of two workers each, below that directory.
-pub async fn start_platform(directory: &Path) -> Platform {
+/// Starts a platform with these shards of two workers each, below that directory.
+pub async fn start_platform(directory: &Path, shards: &[&str]) -> Platform {
     let options = PlatformOptions {
         topology: Topology::Single,
         home: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
@@ -124,7 +144,7 @@ pub async fn start_platform(directory: &Path) -> Platform {
         tls: false,
         reference: false,
         program: PathBuf::from(env!("CARGO_BIN_EXE_gofavorites")),
-        shards: vec!["a".into(), "b".into()],
+        shards: shards.iter().map(|shard| (*shard).to_owned()).collect(),
         workers: 2,
         usual_ports: false,
         fsync: true,

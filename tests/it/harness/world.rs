@@ -56,6 +56,9 @@ pub fn with_user_in(accounts: &str, account: &str, user: &str) -> String {
     format!("{before}  {account} {{\n{head}users: [\n{user}\n{users}")
 }
 
+/// How long a NATS server may take to load its accounts.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// A worker in this process.
 pub struct Worker {
     pub counters: Arc<Counters>,
@@ -198,6 +201,10 @@ impl World {
         settings.auth.audience = tokens::AUDIENCE.into();
         settings.auth.verdict_keys = self.secrets.verdict_jwks().expect("a key set");
         settings.auth.token_keys = self.secrets.token_jwks().expect("a key set");
+
+        // Only tests about an owner's share set these.
+        settings.limits.owner_bytes = usize::MAX >> 1;
+        settings.limits.rate_per_s = 0;
 
         settings
     }
@@ -402,11 +409,31 @@ impl World {
         self.nats.restart().await.expect("started again");
     }
 
-    /// Makes the NATS server load this configuration of its accounts. Does not wait until it has.
-    pub fn reload_accounts(&mut self, accounts: &str) {
+    /// Makes the NATS server load this configuration of its accounts, as [`reload`](Self::reload)
+    /// does.
+    pub async fn reload_accounts(&mut self, accounts: &str) {
         std::fs::write(self.directory.join("accounts.conf"), accounts).expect("written");
+        self.reload().await;
+    }
+
+    /// Makes the NATS server load its configuration again, and waits until it has. While it does, it
+    /// refuses a client that connects, and a request between two accounts may find no responders.
+    pub async fn reload(&mut self) {
+        let log = self.directory.join("nats.log");
+        let count_reloads = || {
+            let log = std::fs::read_to_string(&log).expect("a log");
+            log.matches("Reloaded server configuration").count()
+        };
+        let before = count_reloads();
+
         let process = self.nats.process();
         process.signal(Signal::SIGHUP).expect("sent");
+
+        let start = Instant::now();
+        while count_reloads() == before {
+            assert!(start.elapsed() < RELOAD_TIMEOUT, "it is not loaded");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until what the only worker reports about itself is as expected, at most for `limit`,

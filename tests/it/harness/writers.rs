@@ -198,7 +198,7 @@ impl Writer {
                 self.report.landed += 1;
                 self.acknowledge(number, version, records);
             }
-            Err(AppendError::NotWritten(_)) => {
+            Err(AppendError::NotWritten(_) | AppendError::Busy) => {
                 self.report.unavailable += 1;
                 sleep(RETRY_PAUSE).await;
                 return false;

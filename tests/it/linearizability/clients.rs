@@ -6,7 +6,7 @@
 //! shows what became of it.
 
 use super::history::{Entry, History, Worker};
-use super::model::{Answer, Change, Op};
+use super::model::{Answer, Change, LIST, Op};
 use super::wire::{answer, request};
 use crate::harness::Caller;
 use gofavorites::seal::random;
@@ -112,21 +112,31 @@ impl Client {
         }
     }
 
-    /// Executes so many operations, one after the other, with about that pause between them.
+    /// Executes so many operations, one after the other, with about that pause between them. The
+    /// first client begins with a new list of codes.
     pub async fn ask_all(mut self, count: usize, pause: Duration) -> Self {
+        if self.number == 0 {
+            let list = Change {
+                item: LIST,
+                text: Some(0),
+                if_version: None,
+            };
+            self.change_items(vec![list]).await;
+        }
+
         for _ in 0..count {
             if self.has_given_up {
                 break;
             }
 
-            match pick(20) {
+            match pick(24) {
                 0..7 => {
                     let change = self.random_change();
-                    self.write(vec![change]).await;
+                    self.change_items(vec![change]).await;
                 }
                 7..10 => {
                     let deletion = self.change(false);
-                    self.write(vec![deletion]).await;
+                    self.change_items(vec![deletion]).await;
                 }
                 10..14 => {
                     let count = 2 + pick(2);
@@ -134,9 +144,10 @@ impl Client {
                     changes.sort_by_key(|change| change.item);
                     changes.dedup_by_key(|change| change.item);
 
-                    self.write(changes).await;
+                    self.change_items(changes).await;
                 }
-                14..18 => self.read(false).await,
+                14..18 => self.write(Op::Take).await,
+                18..22 => self.read(false).await,
                 _ => self.read(true).await,
             }
 
@@ -166,12 +177,19 @@ impl Client {
         }
     }
 
-    async fn write(&mut self, changes: Vec<Change>) {
-        let if_owner_version = (pick(8) == 0).then_some(self.owner_version);
-        let op = Op::Write {
+    /// Puts and deletes items, sometimes only if the owner is at the version that was seen last.
+    async fn change_items(&mut self, changes: Vec<Change>) {
+        let is_list = changes.iter().any(|change| change.item == LIST);
+        let has_condition = !is_list && pick(8) == 0;
+
+        self.write(Op::Write {
             changes,
-            if_owner_version,
-        };
+            if_owner_version: has_condition.then_some(self.owner_version),
+        })
+        .await;
+    }
+
+    async fn write(&mut self, op: Op) {
         let (operation, body) = request(&op);
         let request_id = uuid::Uuid::now_v7().to_string();
         let first = self.begin();
@@ -184,7 +202,7 @@ impl Client {
 
             match attempt {
                 // It was this write, whichever attempt executed it.
-                Attempt::Answered(answer @ Answer::Written { .. }, worker) => {
+                Attempt::Answered(answer, worker) if answer.is_write() => {
                     return self.record(op, answer, first, worker);
                 }
                 Attempt::Answered(answer, worker) => {
@@ -212,7 +230,7 @@ impl Client {
     /// Reads an item, with a strong read or with the default consistency.
     async fn read(&mut self, by_default: bool) {
         let op = Op::Get {
-            item: pick(ITEMS) as u8,
+            item: pick(ITEMS + 1) as u8,
         };
         let (operation, mut body) = request(&op);
         let min_version = (by_default && pick(2) == 0).then_some(self.owner_version);

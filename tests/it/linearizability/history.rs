@@ -1,7 +1,7 @@
 //! One owner's history as clients saw it, and whether it is possible. Writes and strong reads must
 //! have a linear order. Default reads must keep the guarantees of sessions.
 
-use super::model::{Answer, Change, Hints, Op, Owner, Ret, VersionBound};
+use super::model::{Answer, Change, Hints, LIST, Op, Owner, Ret, VersionBound};
 use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester, SequentialSpec as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -162,7 +162,8 @@ impl History {
             }
 
             let first_version = |(index, change): (usize, &Change)| {
-                let version = versions_by_text.get(&change.text?)?;
+                let text = change.text.filter(|_| change.item != LIST)?;
+                let version = versions_by_text.get(&text)?;
                 Some(version.saturating_sub(index as u64))
             };
 
@@ -176,9 +177,10 @@ impl History {
         entries
     }
 
-    /// Returns the version of each text that an answer shows.
+    /// Returns the version of each text that an answer shows, lists of codes aside.
     fn versions_by_text(&self) -> BTreeMap<u32, u64> {
         let shown = |entry: &Entry| match &entry.answer {
+            _ if entry.op.is_about_list() => None,
             Answer::Found { version, text, .. } => Some((*text, *version)),
             Answer::Conflict { item, .. } => item.map(|(version, text)| (text, version)),
             _ => None,
@@ -318,7 +320,7 @@ fn hints(entries: &[Entry]) -> (Hints, BTreeMap<u64, usize>) {
             continue;
         };
 
-        if matches!(entry.answer, Answer::Written { .. }) {
+        if entry.answer.is_write() {
             hints.writes.insert(owner_version);
             continue;
         }
@@ -379,6 +381,10 @@ fn states(order: &[(Op, Ret)]) -> BTreeMap<u64, BTreeMap<u8, (VersionBound, u32)
 
                 let version = ret.answer.owner().unwrap_or_default();
                 states.insert(version, owner.items.clone());
+            }
+            (Answer::Taken { version, .. }, _) => {
+                owner.give_out_code(VersionBound::Exactly(*version));
+                states.insert(*version, owner.items.clone());
             }
             _ => {}
         }

@@ -12,11 +12,14 @@ use stateright::semantics::SequentialSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The item that is a list of one-time codes. Its text is the number of codes that were taken.
+pub const LIST: u8 = 4;
+
 /// A put or a deletion of one item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub item: u8,
-    /// A text that no other write has. A change without text deletes the item.
+    /// A text that no other write has; 0 for a new list. A change without text deletes the item.
     pub text: Option<u32>,
     pub if_version: Option<u64>,
 }
@@ -32,6 +35,8 @@ pub enum Op {
         changes: Vec<Change>,
         if_owner_version: Option<u64>,
     },
+    /// Takes the next code of the list.
+    Take,
 }
 
 /// The answer to an operation. `owner` is the owner's version that the answer takes into account.
@@ -57,6 +62,11 @@ pub enum Answer {
     /// The version of each change.
     Written {
         versions: Vec<u64>,
+    },
+    /// The list's version, and which of its codes was given out.
+    Taken {
+        version: u64,
+        code: u32,
     },
     /// There was no answer. It is unknown whether the operation was executed.
     Missing,
@@ -99,7 +109,23 @@ pub struct Owner {
     hints: Arc<Hints>,
 }
 
+impl Op {
+    /// Returns whether it reads or writes the list of codes alone.
+    pub fn is_about_list(&self) -> bool {
+        match self {
+            Self::Get { item } => *item == LIST,
+            Self::Write { changes, .. } => changes.iter().all(|change| change.item == LIST),
+            Self::Take => true,
+        }
+    }
+}
+
 impl Answer {
+    /// Returns whether it is the answer to a write that was executed.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Self::Written { .. } | Self::Taken { .. })
+    }
+
     /// The owner's version that the answer takes into account.
     pub fn owner(&self) -> Option<u64> {
         match self {
@@ -107,6 +133,7 @@ impl Answer {
             | Self::NotFound { owner, .. }
             | Self::Conflict { owner, .. } => Some(*owner),
             Self::Written { versions } => versions.last().copied(),
+            Self::Taken { version, .. } => Some(*version),
             Self::Missing => None,
         }
     }
@@ -275,6 +302,28 @@ impl Owner {
         fits
     }
 
+    /// Gives out the list's next code.
+    pub fn give_out_code(&mut self, list: VersionBound) {
+        if let Some((version, taken)) = self.items.get_mut(&LIST) {
+            *version = list;
+            *taken += 1;
+        }
+
+        self.version = list;
+        self.answers_taken = 0;
+    }
+
+    /// Returns whether that code can have been given out, and gives it out.
+    fn take_code(&mut self, version: u64, code: u32) -> bool {
+        let next = self.items.get(&LIST).map(|(_, taken)| *taken);
+        let fits =
+            next == Some(code) && version >= self.version.next_min() && self.can_leave_for(version);
+
+        self.give_out_code(VersionBound::Exactly(version));
+
+        fits
+    }
+
     /// Returns whether a refusal of a write is right.
     fn can_refuse(
         &mut self,
@@ -316,16 +365,25 @@ impl SequentialSpec for Owner {
 
     /// Executes a write that got no answer.
     fn invoke(&mut self, op: &Op) -> Ret {
-        if let Op::Write {
-            changes,
-            if_owner_version,
-        } = op
-        {
-            let is_possible = self.can_leave_for(0) && self.can_execute(changes, *if_owner_version);
-            self.is_impossible |= !is_possible;
+        let first = self.version.next_min();
+        match op {
+            Op::Get { .. } => {}
+            Op::Write {
+                changes,
+                if_owner_version,
+            } => {
+                let is_possible =
+                    self.can_leave_for(0) && self.can_execute(changes, *if_owner_version);
+                self.is_impossible |= !is_possible;
 
-            let first = self.version.next_min();
-            self.apply(changes, (first..).map(VersionBound::AtLeast));
+                self.apply(changes, (first..).map(VersionBound::AtLeast));
+            }
+            Op::Take => {
+                let is_possible = self.can_leave_for(0) && self.items.contains_key(&LIST);
+                self.is_impossible |= !is_possible;
+
+                self.give_out_code(VersionBound::AtLeast(first));
+            }
         }
 
         Ret {
@@ -353,7 +411,11 @@ impl SequentialSpec for Owner {
             (Op::Get { item }, Answer::NotFound { owner, .. }) => {
                 self.take_answer(*owner, ret.rank) && self.can_show(*item, None)
             }
-            (Op::Get { .. }, _) => false,
+            (Op::Take, Answer::Taken { version, code }) => self.take_code(*version, *code),
+            (Op::Take, Answer::NotFound { owner, .. }) => {
+                self.take_answer(*owner, ret.rank) && self.can_show(LIST, None)
+            }
+            (Op::Get { .. } | Op::Take, _) => false,
             (
                 Op::Write {
                     changes,

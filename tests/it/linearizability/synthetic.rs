@@ -2,7 +2,7 @@
 //! violation.
 
 use super::history::{Entry, History};
-use super::model::{Answer, Change, Op};
+use super::model::{Answer, Change, LIST, Op};
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use std::collections::BTreeMap;
@@ -37,9 +37,24 @@ impl Service {
 
     /// Returns a random operation.
     fn operation(&mut self) -> Op {
-        if self.pick(3) == 0 {
-            let item = self.pick(4) as u8;
-            return Op::Get { item };
+        if self.version == 0 {
+            return Op::Write {
+                changes: vec![Change {
+                    item: LIST,
+                    text: Some(0),
+                    if_version: Some(0),
+                }],
+                if_owner_version: None,
+            };
+        }
+
+        match self.pick(6) {
+            0 | 1 => {
+                let item = self.pick(5) as u8;
+                return Op::Get { item };
+            }
+            2 => return Op::Take,
+            _ => {}
         }
 
         let first = self.pick(4) as u8;
@@ -69,6 +84,7 @@ impl Service {
     fn execute(&mut self, op: &Op) -> Answer {
         match op {
             Op::Get { item } => self.get(*item),
+            Op::Take => self.take(),
             Op::Write { changes, .. } => match self.refusal(changes) {
                 Some(refusal) => refusal,
                 None => self.write(changes),
@@ -86,6 +102,23 @@ impl Service {
                 text,
             },
             None => Answer::NotFound { owner, index: 0 },
+        }
+    }
+
+    fn take(&mut self) -> Answer {
+        let next = self.version + 1 + u64::from(self.pick(5));
+        let owner = self.version;
+        let Some((version, taken)) = self.items.get_mut(&LIST) else {
+            return Answer::NotFound { owner, index: 0 };
+        };
+
+        let code = *taken;
+        (*version, *taken) = (next, code + 1);
+        self.version = next;
+
+        Answer::Taken {
+            version: next,
+            code,
         }
     }
 
@@ -185,8 +218,7 @@ fn history(seed: u8, unanswered_max: usize) -> History {
             continue;
         };
 
-        let is_written = matches!(answer, Answer::Written { .. });
-        let is_lost = unanswered_left > 0 && is_written && service.pick(6) == 0;
+        let is_lost = unanswered_left > 0 && answer.is_write() && service.pick(6) == 0;
         unanswered_left -= usize::from(is_lost);
         entries.push(operation.end(client, answer, tick, is_lost));
     }
@@ -243,6 +275,17 @@ fn miss_item(entry: &mut Entry) -> bool {
     false
 }
 
+/// Makes a code be given out that was given out before.
+fn give_code_twice(entry: &mut Entry) -> bool {
+    match &mut entry.answer {
+        Answer::Taken { code, .. } if *code > 0 => {
+            *code -= 1;
+            true
+        }
+        _ => false,
+    }
+}
+
 async fn count_violations(history: History) -> usize {
     let verdict = history.check().await;
 
@@ -272,8 +315,8 @@ async fn a_correct_services_histories_are_linearizable() {
 
 /// Goal: the checker detects each kind of violation in every history, with lost answers or without.
 ///
-/// Method: one entry of a correct history is changed: to a stale read, a lost update or a wrong
-/// refusal.
+/// Method: one entry of a correct history is changed: to a stale read, a lost update, a wrong
+/// refusal or a code that was given out before.
 #[tokio::test]
 async fn each_kind_of_violation_is_detected() {
     for seed in 0..12 {
@@ -296,5 +339,9 @@ async fn each_kind_of_violation_is_detected() {
             count_violations(wrong_refusal).await > 0,
             "seed {seed}: wrong refusal"
         );
+
+        let mut double = correct();
+        spoil(&mut double, give_code_twice);
+        assert!(count_violations(double).await > 0, "seed {seed}: code");
     }
 }

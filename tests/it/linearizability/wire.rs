@@ -1,7 +1,19 @@
 //! An operation as a request on the wire, and a reply as an answer of the model.
 
-use super::model::{Answer, Change, Op};
+use super::model::{Answer, Change, LIST, Op};
 use serde_json::{Value, json};
+
+/// How many codes the list has: more than clients take.
+const CODES: usize = 100;
+
+/// Returns the kind and the id of an item.
+fn name_of(item: u8) -> Value {
+    if item == LIST {
+        json!({"kind": "codes", "id": "list"})
+    } else {
+        json!({"kind": "text", "id": format!("item-{item}")})
+    }
+}
 
 /// Returns the name of the operation that executes a change.
 fn name(change: &Change) -> &'static str {
@@ -13,9 +25,12 @@ fn name(change: &Change) -> &'static str {
 }
 
 fn fields(change: &Change) -> Value {
-    let mut fields = json!({"kind": "text", "id": format!("item-{}", change.item)});
+    let mut fields = name_of(change.item);
 
-    if let Some(text) = change.text {
+    if change.item == LIST {
+        let codes: Vec<String> = (0..CODES).map(|number| format!("code-{number}")).collect();
+        fields["data"] = json!({"codes": codes});
+    } else if let Some(text) = change.text {
         fields["data"] = json!({"text": format!("a-favourite-text-{text}")});
     }
     if let Some(version) = change.if_version {
@@ -40,11 +55,8 @@ fn batch(changes: &[Change]) -> Value {
 /// Returns the name of the wire's operation, and the body of the request.
 pub fn request(op: &Op) -> (&'static str, Value) {
     let (changes, if_owner_version) = match op {
-        Op::Get { item } => {
-            let id = format!("item-{item}");
-
-            return ("get", json!({"kind": "text", "id": id}));
-        }
+        Op::Get { item } => return ("get", name_of(*item)),
+        Op::Take => return ("codes.take", json!({"id": "list"})),
         Op::Write {
             changes,
             if_owner_version,
@@ -63,13 +75,22 @@ pub fn request(op: &Op) -> (&'static str, Value) {
     (operation, body)
 }
 
-/// Returns the version and the text of an item in a reply.
+/// Returns the version and the text of an item in a reply. The text of a list is the number of codes
+/// that were taken.
 fn item(shown: &Value) -> Option<(u64, u32)> {
     let version = shown["version"].as_u64()?;
-    let text = shown["data"]["text"].as_str()?;
-    let number = text.rsplit('-').next()?.parse().ok()?;
+    let data = &shown["data"];
+    let text = match data["total"].as_u64() {
+        Some(total) => u32::try_from(total - data["remaining"].as_u64()?).ok()?,
+        None => number_of(&data["text"])?,
+    };
 
-    Some((version, number))
+    Some((version, text))
+}
+
+/// Returns the number at the end of a text or a code.
+fn number_of(text: &Value) -> Option<u32> {
+    text.as_str()?.rsplit('-').next()?.parse().ok()
 }
 
 /// Returns the answer of a reply; `None` for a refusal that says nothing about the data.
@@ -87,6 +108,12 @@ pub fn answer(op: &Op, reply: &Value) -> Option<Answer> {
                 owner,
                 version,
                 text,
+            });
+        }
+        (Op::Take, _) => {
+            return Some(Answer::Taken {
+                version: reply["version"].as_u64()?,
+                code: number_of(&reply["code"])?,
             });
         }
         (_, None) => vec![reply["item"]["version"].as_u64()?],
