@@ -3,22 +3,25 @@
 use super::CommandSettings;
 use super::failed::CommandError;
 use super::output::{count, print, print_json};
+use super::progress::Progress;
 use super::wait::{Wait, with_exit_code};
 use crate::app::OperatorSession;
-use crate::maintenance::{Finding, Operator, Repair, VerifySummary};
+use crate::maintenance::{Finding, Operator, Repair, VerifyProgress, VerifySummary};
 use crate::owners::OwnersError;
+use crate::shutdown::shutdown_signal;
 use clap::Args;
 use serde_json::{Value, json};
 
 /// Compare a shard's Postgres with the bucket, owner by owner, while the shard serves.
 ///
 /// Ends with 0 if all owners are equal or repaired, and with 1 if not. It takes the settings of a
-/// worker of the shard.
+/// worker of the shard. If you interrupt it, it says how to go on.
 #[derive(Args)]
 #[command(after_help = "Examples:
   gofavorites verify --config shard-a.toml
   gofavorites verify --config shard-a.toml --repair --dry-run
-  gofavorites verify --config shard-a.toml --repair")]
+  gofavorites verify --config shard-a.toml --repair
+  gofavorites verify --config shard-a.toml --from-sequence 51200   go on after an interruption")]
 pub(super) struct Verify {
     #[command(flatten)]
     settings: CommandSettings,
@@ -30,6 +33,9 @@ pub(super) struct Verify {
     /// Only print what --repair would do
     #[arg(long, requires = "repair")]
     dry_run: bool,
+    /// Only compare owners whose key is at this stream sequence or later, as an interrupted run says
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    from_sequence: u64,
     /// Print as JSON
     #[arg(long)]
     json: bool,
@@ -79,7 +85,7 @@ impl Verify {
                 printed = print(&self.format_finding(&finding));
             }
         };
-        let counts = operator.verify_all(repair, report, |_| ()).await?;
+        let (counts, rest_from) = self.until_interrupted(operator, repair, report).await?;
         printed?;
 
         if self.json {
@@ -87,12 +93,48 @@ impl Verify {
                 "history_went_back": history_went_back,
                 "owners": owners,
                 "counts": counts,
+                "interrupted_at": rest_from,
             }))?;
         } else {
             self.print_counts(compared, &counts)?;
         }
 
+        if let Some(sequence) = rest_from {
+            let error = format!("interrupted: go on with --from-sequence {sequence}");
+            return Err(CommandError::differs(error).into());
+        }
         Self::check(&counts, history_went_back.is_some())
+    }
+
+    /// Compares owners until all are compared, or a signal comes. Returns the counts, and after a signal the
+    /// sequence from which to go on.
+    async fn until_interrupted(
+        &self,
+        operator: &Operator,
+        repair: Repair,
+        report: impl FnMut(Finding),
+    ) -> anyhow::Result<(VerifySummary, Option<u64>)> {
+        let total = operator.store.known_count().await?;
+        let mut progress = Progress::new("owners");
+        let mut reached = (VerifySummary::default(), self.from_sequence);
+        let on_page = |page: VerifyProgress| {
+            progress.step(page.looked_at, total);
+            reached = (page.counts, page.rest_from);
+        };
+
+        let interrupted = shutdown_signal()?;
+        let verification = operator.verify_all(self.from_sequence, repair, report, on_page);
+        let counts = tokio::select! {
+            counts = verification => Some(counts?),
+            _ = interrupted => None,
+        };
+        progress.end();
+
+        let (counts_so_far, sequence) = reached;
+        Ok(match counts {
+            Some(counts) => (counts, None),
+            None => (counts_so_far, Some(sequence)),
+        })
     }
 
     /// Fails if the copies are not equal to the bucket.

@@ -21,7 +21,7 @@ pub use owner_report::{OwnerRecords, OwnerReport};
 pub use replay::{RebuildSummary, ReplayFrom};
 pub use tombstones::{MaintainSettings, Maintainer, Round};
 pub use verify::{Comparison, CopySummary, Difference, Divergence, Verifier};
-pub use verify_all::{Finding, Repair, VerifySummary};
+pub use verify_all::{Finding, Repair, VerifyProgress, VerifySummary};
 
 use crate::owners::{Owners, OwnersError};
 use crate::seal::Keyring;

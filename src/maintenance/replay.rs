@@ -6,7 +6,7 @@
 
 use super::Operator;
 use super::retry::retry_while_unavailable;
-use super::verify::{Comparison, Verifier};
+use super::verify::{Comparison, NEIGHBOURS_MAX, Verifier};
 use crate::domain::Timestamp;
 use crate::owners::{Loss, OwnersError};
 use crate::requester::CallError;
@@ -21,11 +21,6 @@ use tracing::{error, warn};
 
 /// The most owners looked up at once.
 const PAGE_OWNERS_MAX: usize = 800;
-/// How many owners are hosted at once. They are neighbours in the bucket.
-const HOSTED_OWNERS_MAX: usize = 200;
-/// How many owners are compared at once. They lie anywhere in the bucket, so the server has more to
-/// read.
-const COMPARED_AT_ONCE_MAX: usize = 50;
 /// The most owners, or groups, rebuilt at the same time. More would slow down requests.
 const CONCURRENT_OWNERS_MAX: usize = 4;
 /// The most records followed at once.
@@ -86,22 +81,27 @@ impl Operator {
         let total = self.store.known_count().await?;
         let verifier = Verifier::new(self.clone());
         let mut summary = RebuildSummary::default();
-        let mut after = None;
+        let (mut from, mut after) = (0, None);
+        // A rebuild may move an owner to a later place.
+        let mut rebuilt = HashSet::new();
         loop {
             let page = retry_while_unavailable(RETRIES_MAX, || {
-                self.store
-                    .known_owners(after.as_ref(), PAGE_OWNERS_MAX as i64)
+                let limit = PAGE_OWNERS_MAX as i64;
+                self.store.owners_in_order(from, after.as_ref(), limit)
             })
             .await?;
             let Some(last) = page.last() else {
                 return Ok(summary);
             };
-            after = Some(*last);
+            (from, after) = (last.key_version, Some(last.owner));
 
-            let groups = page.chunks(COMPARED_AT_ONCE_MAX);
+            let owners = page.iter().map(|place| place.owner);
+            let owners: Vec<_> = owners.filter(|owner| !rebuilt.contains(owner)).collect();
+            let groups = owners.chunks(NEIGHBOURS_MAX);
             let groups = groups.map(|group| verifier.equal_among(group));
-            let left = without_ready(&page, groups.collect(), &mut summary).await;
+            let left = without_ready(&owners, groups.collect(), &mut summary).await;
             self.rebuild_some(&left, loss, &mut summary).await;
+            rebuilt.extend(left);
             on_progress(summary.owners + summary.failed, total);
         }
     }
@@ -132,7 +132,7 @@ impl Operator {
                 .filter(|owner| !known.contains(owner))
                 .collect();
 
-            let groups = unknown.chunks(HOSTED_OWNERS_MAX);
+            let groups = unknown.chunks(NEIGHBOURS_MAX);
             let groups = groups.map(|group| self.owners.host_several(group));
             let left = without_ready(&unknown, groups.collect(), &mut summary).await;
             self.rebuild_some(&left, Loss::Refuse, &mut summary).await;

@@ -20,6 +20,8 @@ use std::time::Duration;
 const PROJECTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often an owner is compared that writes all the time.
 const COMPARE_TRIES_MAX: usize = 20;
+/// How many owners are hosted or compared at once. They are neighbours in the bucket.
+pub(super) const NEIGHBOURS_MAX: usize = 200;
 
 /// One way in which a copy differs from the truth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -3,17 +3,16 @@
 
 use super::Operator;
 use super::retry::retry_while_unavailable;
-use super::verify::{Comparison, Divergence, Verifier};
+use super::verify::{Comparison, Divergence, NEIGHBOURS_MAX, Verifier};
 use crate::owners::OwnersError;
 use crate::seal::OwnerKey;
 use futures::StreamExt as _;
 use futures::stream;
 use serde::Serialize;
+use std::collections::HashSet;
 
 /// The most owners looked up in Postgres at once.
 const PAGE_OWNERS_MAX: i64 = 800;
-/// How many owners are compared at once.
-const GROUP_OWNERS_MAX: usize = 50;
 /// The most groups compared at the same time. An owner may be heavy, and more would slow down requests.
 const CONCURRENT_GROUPS_MAX: usize = 4;
 /// How often an owner is compared again while a server is unavailable, before the owner counts as
@@ -56,31 +55,49 @@ pub struct VerifySummary {
     pub unclear: u64,
 }
 
+/// How far a verification is, after each page of owners.
+#[derive(Clone, Copy, Debug)]
+pub struct VerifyProgress {
+    /// The owners looked at so far, whether this shard hosts them or not.
+    pub looked_at: u64,
+    /// The version of a key from which the rest begins.
+    pub rest_from: u64,
+    /// The counts so far.
+    pub counts: VerifySummary,
+}
+
 impl Operator {
-    /// Compares the copy of each owner that this shard hosts with the truth. Calls `on_finding` for
-    /// each copy that differs or cannot be compared, and `on_page` after each page with the number
-    /// of owners compared so far.
+    /// Compares the copy of each owner that this shard hosts with the truth, in the order in which the
+    /// owners' keys lie in the bucket, beginning with the version `from`. Calls `on_finding` for each copy
+    /// that differs or cannot be compared, and `on_page` after each page of owners.
     pub async fn verify_all(
         &self,
+        mut from: u64,
         repair: Repair,
         mut on_finding: impl FnMut(Finding),
-        mut on_page: impl FnMut(u64),
+        mut on_page: impl FnMut(VerifyProgress),
     ) -> Result<VerifySummary, OwnersError> {
         let verifier = Verifier::new(self.clone());
         let mut counts = VerifySummary::default();
+        let mut looked_at = 0;
         let mut after = None;
+        // A repair may move an owner to a later place.
+        let mut repaired = HashSet::new();
         loop {
             // All known owners, because a damaged copy may not count as hosted.
             let page = self
                 .store
-                .known_owners(after.as_ref(), PAGE_OWNERS_MAX)
+                .owners_in_order(from, after.as_ref(), PAGE_OWNERS_MAX)
                 .await?;
             let Some(last) = page.last() else {
                 return Ok(counts);
             };
-            after = Some(*last);
+            (from, after) = (last.key_version, Some(last.owner));
+            looked_at += page.len() as u64;
 
-            let groups = page.chunks(GROUP_OWNERS_MAX);
+            let owners = page.iter().map(|place| place.owner);
+            let owners: Vec<_> = owners.filter(|owner| !repaired.contains(owner)).collect();
+            let groups = owners.chunks(NEIGHBOURS_MAX);
             let groups = groups.map(|group| inspect_some(&verifier, group, repair));
             let groups = groups.collect::<Vec<_>>();
             let mut groups = stream::iter(groups).buffer_unordered(CONCURRENT_GROUPS_MAX);
@@ -88,11 +105,17 @@ impl Operator {
                 for inspection in inspections {
                     counts.add(&inspection);
                     if let Inspection::Differs(finding) = inspection {
+                        repaired.extend(finding.repaired.then_some(finding.owner));
                         on_finding(*finding);
                     }
                 }
             }
-            on_page(counts.owners);
+            on_page(VerifyProgress {
+                looked_at,
+                // No two keys have one version. Owners without a key are together at 0.
+                rest_from: if from == 0 { 0 } else { from + 1 },
+                counts,
+            });
         }
     }
 }

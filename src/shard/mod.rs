@@ -35,7 +35,7 @@ pub use owner_state::OwnerState;
 pub use prior_request::PriorRequest;
 pub use projector::{LockAttempt, ProjectError, Projector};
 pub use refusal::Refusal;
-pub use rows::{ItemRow, OwnerRows};
+pub use rows::{ItemRow, OwnerPlace, OwnerRows};
 pub use settings::{ShardSettings, without_password};
 pub use store::{ShardError, Store};
 pub use unhost::Unhosted;

@@ -1,10 +1,19 @@
 //! An owner's rows exactly as they are stored, for a comparison with the truth.
 
-use super::store::{ShardError, Store, from_sql};
+use super::store::{ShardError, Store, from_sql, to_sql};
 use super::unhost::keys;
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 use std::collections::HashMap;
+
+/// An owner who has a row here, and where the owner's key lies in the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnerPlace {
+    /// The owner.
+    pub owner: OwnerKey,
+    /// The version of the owner's key; 0 if the key is missing here.
+    pub key_version: u64,
+}
 
 /// All of an owner's rows, as of one moment.
 pub struct OwnerRows {
@@ -177,6 +186,44 @@ impl Store {
             Ok(rows
                 .iter()
                 .filter_map(|key| OwnerKey::from_slice(key))
+                .collect())
+        })
+        .await
+    }
+
+    /// Returns the owners that have a row here, hosted or not, in the order in which their keys lie in the
+    /// bucket: those whose key has the version `from` or a later one, and of that version only those after
+    /// `after`; at most `limit`. An owner whose key is replaced meanwhile moves to a later place.
+    pub async fn owners_in_order(
+        &self,
+        from: u64,
+        after: Option<&OwnerKey>,
+        limit: i64,
+    ) -> Result<Vec<OwnerPlace>, ShardError> {
+        self.in_background(async {
+            let after: &[u8] = after.map_or(&[], |owner| owner.as_bytes());
+            let rows = sqlx::query!(
+                r#"
+                select owner_key, coalesce(key_version, 0) as "key_version!" from owner
+                where (coalesce(key_version, 0), owner_key) > ($1, $2)
+                order by coalesce(key_version, 0), owner_key limit $3
+                "#,
+                to_sql(from),
+                after,
+                limit,
+            )
+            .fetch_all(&self.background_pool())
+            .await?;
+
+            let place = |key: &[u8], version| {
+                Some(OwnerPlace {
+                    owner: OwnerKey::from_slice(key)?,
+                    key_version: from_sql(version),
+                })
+            };
+            Ok(rows
+                .iter()
+                .filter_map(|row| place(&row.owner_key, row.key_version))
                 .collect())
         })
         .await

@@ -218,30 +218,65 @@ fn many_owners_are_written_at_once(project: &Project) {
     assert!(equal >= 21, "{verified}");
 }
 
-/// Fills 2,000 owners, ends a replay with `kill -9` while it hosts them, and runs it again.
+/// Fills 2,000 owners, ends a replay with `kill -9` while it hosts them, and runs it again. Interrupts a
+/// `verify`, and goes on with it.
 fn every_tool_begins_and_ends_with_many_owners(project: &Project) {
     let written = project.succeeds("gofavorites dev fill --owners 2000 --items 1 --seed many");
     assert_contains(&written, "wrote 2000 owners with 4000 records in ");
 
     let tools = "--config ../../.dev/worker-b-0.toml";
-    let hosted = "gofavorites dev psql b -- --tuples-only --no-align --command \
-                  'select count(*) from owner where complete_to is not null'";
+    let psql = |statement: &str| {
+        let psql = "gofavorites dev psql b -- --tuples-only --no-align --quiet --command";
+        format!("{psql} '{statement}'")
+    };
+    let hosted = psql("select count(*) from owner where complete_to is not null");
+    // The program itself, because `$!` of a function of the shell is a subshell.
     project.succeeds(&format!(
-        "gofavorites replay --everyone {tools} & replay=$!
+        "{PROGRAM} replay --everyone {tools} & replay=$!
          until [ \"$({hosted})\" -ge 100 ] || ! kill -0 $replay; do :; done
          kill -9 $replay || true"
     ));
+    // Who was ready, and the transaction that wrote the row.
+    project.succeeds(&psql(
+        "create table ready as select owner_key, owner.xmin::text as written_by from owner \
+         where complete_to is not null",
+    ));
     let rebuilt = project.succeeds(&format!("gofavorites replay --everyone {tools}"));
-    let verified = project.succeeds(&format!("gofavorites verify {tools}"));
-    let maintained =
-        project.succeeds("gofavorites maintain --config ../../.dev/maintain.toml --once");
-
-    let all: u64 = project.succeeds(hosted).trim().parse().expect("a number");
+    let written_again = project.succeeds(&psql(
+        "select count(*) from ready join owner using (owner_key) where owner.xmin::text <> written_by",
+    ));
+    project.succeeds(&psql("drop table ready"));
+    let all: u64 = project.succeeds(&hosted).trim().parse().expect("a number");
     assert!(all >= 2_021, "{all}");
     assert_contains(&rebuilt, &format!("{all} owners rebuilt, 0 failed"));
+    assert_eq!(written_again.trim(), "0", "what was ready was passed over");
+
+    // The first page is reported at once.
+    let interrupted = project.succeeds(&format!(
+        "{PROGRAM} verify {tools} >compared 2>said & verify=$!
+         until grep -q 'owners: 800 of' said || ! kill -0 $verify; do sleep 0.01; done
+         kill -TERM $verify
+         ! wait $verify && cat compared said"
+    ));
+    let (_, after) = interrupted.split_once("go on with ").expect("a hint");
+    let rest = project.succeeds(&format!("gofavorites verify {} {tools}", after.trim()));
+    let compared = owners_compared(&interrupted) + owners_compared(&rest);
+    assert_eq!(compared, all, "{interrupted}{rest}");
+    let verified = project.succeeds(&format!("gofavorites verify {tools}"));
     let equal = format!("{all} owners compared: {all} equal, 0 differ, 0 unclear");
     assert_contains(&verified, &equal);
+
+    let maintained =
+        project.succeeds("gofavorites maintain --config ../../.dev/maintain.toml --once");
     assert_contains(&maintained, " owners: purged 0 deletions of 0 owners");
+}
+
+/// Returns how many owners `verify` says it has compared.
+fn owners_compared(printed: &str) -> u64 {
+    let (before, _) = printed.split_once(" owners compared: ").expect("counts");
+    let number = before.rsplit(' ').next().expect("a number");
+
+    number.parse().expect("a number")
 }
 
 fn parts_are_restarted_together(project: &Project) {
