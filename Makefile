@@ -8,7 +8,7 @@ FUZZ_S = 15
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help run demo test soak hostile slow-link linearizability runbooks fuzz nightly lint doc book spelling deploy-check contract contract-check settings fmt sqlx image compose dist
+.PHONY: help run demo test soak hostile linearizability runbooks fuzz nightly lint doc book spelling deploy-check contract contract-check settings fmt sqlx image compose dist
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,9 +38,6 @@ hostile: ## Measure what ordinary callers notice of ten owners at their limits, 
 	cargo build --locked --release
 	HOSTILE_PROGRAM=$${CARGO_TARGET_DIR:-target}/release/gofavorites cargo test --locked --test it -- --ignored --nocapture ten_hostile_owners
 
-slow-link: ## Let a shard catch up behind a link of 1 Mbit/s and 200 ms while callers load it
-	cargo test --locked --test it -- --ignored --nocapture slow_link
-
 linearizability: ## Check that HISTORIES histories (200) of concurrent clients under faults are linearizable
 	HISTORIES=$(HISTORIES) cargo test --locked --test it -- --ignored --nocapture linearizability
 
@@ -56,7 +53,6 @@ nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a l
 	THOROUGH=1 .ci/busy $(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory soak
 	$(MAKE) --no-print-directory hostile
-	$(MAKE) --no-print-directory slow-link
 	$(MAKE) --no-print-directory linearizability HISTORIES=1000
 	$(MAKE) --no-print-directory runbooks
 	$(MAKE) --no-print-directory fuzz FUZZ_S=60

@@ -345,10 +345,14 @@ impl Bucket {
     async fn collect(&self, call: &mut Call) -> Result<Answer, TruthError> {
         let mut records = Vec::new();
         let mut meter = Meter::default();
+        let mut is_first = true;
 
         loop {
             let begun = Instant::now();
             let message = call.next().await?;
+            if std::mem::take(&mut is_first) {
+                self.answer_size.learn_round_trip(begun.elapsed());
+            }
             // An answer of many large messages takes time. A server that is unavailable sends none.
             call.extend(self.deadline());
 
