@@ -10,6 +10,9 @@ use tracing::{debug, error};
 
 /// The pause before the bucket is asked again, after a replica returned only part of a write.
 const TORN_WRITE_PAUSE: Duration = Duration::from_millis(5);
+/// Up to which size the newest record of a copy is asked for again, to see whether it still is the newest.
+/// Over a slow link a larger one costs more than the server spares.
+const NEWEST_BYTES_MAX: usize = 4 << 10;
 
 /// An owner's complete set, as the truth has it.
 pub struct FetchedOwner {
@@ -71,6 +74,9 @@ impl Owners {
         held: &Snapshot,
         confirmed: bool,
     ) -> Result<Refresh, OwnersError> {
+        if !confirmed && let Some(snapshot) = self.extend_by_newest(held).await? {
+            return Ok(Refresh::Extended(snapshot.into()));
+        }
         let (owner, broken) = match self.extend(held, confirmed).await {
             Err(OwnersError::Broken { owner, broken }) => (owner, broken),
             extended => return extended.map(|(snapshot, _)| Refresh::Extended(snapshot.into())),
@@ -137,6 +143,29 @@ impl Owners {
             }) => self.fetch_complete(&owner).await,
             Err(error) => Err(error),
         }
+    }
+
+    /// Returns `held` with the newest record that the nearest replica has, if that is all that `held` may
+    /// lack. `None` if it lacks more, or if the newest record is large.
+    async fn extend_by_newest(&self, held: &Snapshot) -> Result<Option<Snapshot>, OwnersError> {
+        if held.newest_bytes() > NEWEST_BYTES_MAX {
+            return Ok(None);
+        }
+
+        let checked_at = Instant::now();
+        let newest = self.0.bucket.newest(held.owner()).await?;
+        let newer = newest.filter(|record| record.version > held.version());
+        if let Some(record) = &newer
+            && record.envelope.prev != held.version()
+        {
+            return Ok(None);
+        }
+        let keyring = &self.0.keyring;
+        let Ok(set) = held.set().apply(keyring, newer) else {
+            return Ok(None);
+        };
+        // The record may be one of several of a batch: then the set is not whole.
+        Ok(held.next(keyring, set, Some(checked_at)).ok())
     }
 
     /// Returns `held` with what the truth has that is newer, and the stream sequence up to which

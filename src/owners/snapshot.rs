@@ -24,6 +24,8 @@ pub struct Snapshot {
     items: Arc<OpenedItems>,
     /// The bytes of the records, and how many there are.
     size: (u64, u64),
+    /// The bytes of the newest record.
+    newest_bytes: usize,
 }
 
 impl Snapshot {
@@ -82,7 +84,9 @@ impl Snapshot {
         }
 
         let sizes = set.records().map(|record| record.value.len() as u64);
+        let newest = set.records().max_by_key(|record| record.version);
         Ok(Self {
+            newest_bytes: newest.map_or(0, |record| record.value.len()),
             items: Arc::new(OpenedItems::none_of(&set)),
             size: sizes.fold((0, 0), |(bytes, count), one| (bytes + one, count + 1)),
             set,
@@ -106,6 +110,7 @@ impl Snapshot {
                 checked_at,
                 items: self.items.clone(),
                 size: self.size,
+                newest_bytes: self.newest_bytes,
             }),
             Some(keys) => {
                 let items = Arc::new(self.items.following(&set));
@@ -119,6 +124,11 @@ impl Snapshot {
     /// The records.
     pub(crate) fn set(&self) -> &OwnerSet {
         &self.set
+    }
+
+    /// The bytes of the newest record; 0 for an owner without records.
+    pub(super) fn newest_bytes(&self) -> usize {
+        self.newest_bytes
     }
 
     /// When the truth last confirmed this copy; `None` if it has not.

@@ -209,11 +209,11 @@ impl Bucket {
             .await;
 
         let reply = report_end(attempt, result, false)?;
-        Ok(if reply.status.is_none() {
-            Some(reply)
-        } else {
-            None
-        })
+        match reply.status.map(|status| status.as_u16()) {
+            None => Ok(Some(reply)),
+            Some(404) => Ok(None),
+            Some(status) => Err(refused(status, &reply)),
+        }
     }
 
     /// Returns the kept records of one item that are newer than `after`, oldest first.
@@ -378,16 +378,16 @@ impl Bucket {
                         pending: 0,
                     });
                 }
-                Some(status) => {
-                    let description = message.description.as_deref().unwrap_or_default();
-                    return Err(TruthError::Refused(format!("{status} {description}")));
-                }
+                Some(status) => return Err(refused(status, &message)),
             }
         }
     }
 
     /// The record in a direct get's message, and its owner; `None` for the barrier.
-    fn parse_message(&self, message: &Message) -> Result<Option<(OwnerKey, Record)>, TruthError> {
+    pub(super) fn parse_message(
+        &self,
+        message: &Message,
+    ) -> Result<Option<(OwnerKey, Record)>, TruthError> {
         let subject = header(message, "Nats-Subject")
             .ok_or(TruthError::Unreadable("a message without subject"))?;
         let Some((owner, name)) = self.parse_subject(subject) else {
@@ -415,6 +415,11 @@ async fn pause_for_replica(end: Instant) -> Result<(), TruthError> {
 
     tokio::time::sleep(REPLICA_RETRY_PAUSE).await;
     Ok(())
+}
+
+fn refused(status: u16, message: &Message) -> TruthError {
+    let description = message.description.as_deref().unwrap_or_default();
+    TruthError::Refused(format!("{status} {description}"))
 }
 
 fn time_of(message: &Message) -> Result<Timestamp, TruthError> {

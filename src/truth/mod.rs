@@ -19,6 +19,7 @@ mod kept;
 mod lineage;
 mod list;
 mod marks;
+mod newest;
 mod probe;
 mod pull;
 mod purge;
