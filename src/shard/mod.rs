@@ -5,6 +5,8 @@
 //! for its result. Rows come only from records of the truth; no function here takes anything that a
 //! caller sent.
 
+#[cfg(feature = "dev")]
+mod bare_rows;
 mod cursor;
 mod doubt;
 mod error_text;
@@ -27,6 +29,8 @@ mod unhost;
 mod versions;
 mod writability;
 
+#[cfg(feature = "dev")]
+pub use bare_rows::{BareRow, BareRows};
 pub use cursor::{Cursor, Projected, ProjectionPosition};
 pub use doubt::CopyState;
 pub use owner::{HostedOwner, Hosting};

@@ -1,11 +1,12 @@
 //! A bare worker: the least that any worker has to do, and nothing else.
 //!
 //! It receives requests on the road of the real workers, as a worker of a shard of its own. A `get` asks
-//! the bucket for the newest record of an owner, a `put` writes a record with a compare-and-set, and
-//! both reply. There is no token, no cipher, no check, no copy in memory, and no row in Postgres. What it
-//! reaches is the limit for every worker on this machine.
+//! the bucket for the newest record of an owner, a `put` writes a record with a compare-and-set and its
+//! row in Postgres, and both reply. There is no token, no cipher, no check, and no copy in memory. What
+//! it reaches is the limit for every worker on this machine.
 
 use super::bucket::RawBucket;
+use crate::shard::{BareRow, BareRows};
 use async_nats::{Client, Message};
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -31,6 +32,7 @@ pub(super) struct BareWorker {
 struct Worker {
     front: Client,
     bucket: Arc<RawBucket>,
+    rows: Arc<BareRows>,
     reply: Bytes,
 }
 
@@ -40,6 +42,7 @@ impl BareWorker {
         front: Client,
         subjects: &str,
         bucket: Arc<RawBucket>,
+        rows: Arc<BareRows>,
         reply_bytes: usize,
     ) -> anyhow::Result<Self> {
         let pattern = format!("{subjects}.*");
@@ -49,6 +52,7 @@ impl BareWorker {
         let worker = Arc::new(Worker {
             front,
             bucket,
+            rows,
             reply: vec![b'x'; reply_bytes].into(),
         });
         let running = tokio::spawn(async move {
@@ -71,7 +75,7 @@ impl Worker {
         let operation = request.subject.rsplit('.').next().unwrap_or_default();
         let is_done = match (operation, names(&request.payload)) {
             (GET, Some((owner, _))) => self.bucket.head(owner).await,
-            (PUT, Some((owner, item))) => self.bucket.compare_and_set(owner, item).await,
+            (PUT, Some((owner, item))) => self.put(owner, item).await.unwrap_or(false),
             _ => operation == ECHO,
         };
 
@@ -82,6 +86,19 @@ impl Worker {
         };
         // A caller who gets no reply counts the request as unanswered.
         let _ = self.front.publish(reply_to, reply).await;
+    }
+
+    /// Writes a record and its row. Returns whether both are written.
+    async fn put(&self, owner: usize, item: usize) -> Option<bool> {
+        let version = self.bucket.compare_and_set(owner, item).await?;
+        let row = BareRow {
+            owner: owner.try_into().ok()?,
+            item: item.try_into().ok()?,
+            version: version.try_into().ok()?,
+            body: self.bucket.record.clone(),
+        };
+
+        Some(self.rows.store(row).await)
     }
 }
 

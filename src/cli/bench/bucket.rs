@@ -69,10 +69,8 @@ impl RawBucket {
             (0..self.owners()).flat_map(|owner| (0..self.items).map(move |item| (owner, item)));
         let writes = all.map(|(owner, item)| self.compare_and_set(owner, item));
         let written = futures::stream::iter(writes).buffer_unordered(CONCURRENT_CALLS);
-        let refused = written
-            .filter(|done| std::future::ready(!done))
-            .count()
-            .await;
+        let refused = written.filter(|written| std::future::ready(written.is_none()));
+        let refused = refused.count().await;
 
         anyhow::ensure!(refused == 0, "the bucket refused {refused} records");
         Ok(())
@@ -105,13 +103,10 @@ impl RawBucket {
         reply.is_ok_and(|reply| !reply.payload.is_empty())
     }
 
-    /// Writes a record if the owner's version is still the one that is known. Returns whether it is
-    /// written.
-    pub async fn compare_and_set(&self, owner: usize, item: usize) -> bool {
-        let Some(version) = self.versions.get(owner) else {
-            return false;
-        };
-        let mut version = version.lock().await;
+    /// Writes a record if the owner's version is still the one that is known. Returns its version;
+    /// `None` if it is not written.
+    pub async fn compare_and_set(&self, owner: usize, item: usize) -> Option<u64> {
+        let mut version = self.versions.get(owner)?.lock().await;
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Last-Subject-Sequence", version.to_string());
         headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", filter(owner));
@@ -129,7 +124,7 @@ impl RawBucket {
         if let Some(sequence) = ack {
             *version = sequence;
         }
-        ack.is_some()
+        ack
     }
 
     fn published(&self, owner: usize, item: usize) -> String {

@@ -169,17 +169,17 @@ mod tests {
 
     #[test]
     fn a_file_with_too_few_or_open_to_others_is_refused_without_its_content() {
-        let too_few = error("secret.a\n", 0o600);
-        let no_token = error("secret.a\nsecret b\n", 0o600);
+        let too_few = error("hush.a\n", 0o600);
+        let no_token = error("hush.a\nhush b\n", 0o600);
 
         assert!(
             too_few.contains("has 1 tokens: give --owners 1"),
             "{too_few}"
         );
         assert!(no_token.contains("line 2 is no token"), "{no_token}");
-        let open = error("secret.a\nsecret.b\n", 0o644);
+        let open = error("hush.a\nhush.b\n", 0o644);
         for message in [too_few, no_token, open] {
-            assert!(!message.contains("secret"), "{message}");
+            assert!(!message.contains("hush"), "{message}");
         }
     }
 

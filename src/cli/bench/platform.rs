@@ -48,7 +48,7 @@ pub(super) async fn open(wishes: Wishes<'_>) -> anyhow::Result<Place> {
     }
     let reply = service.ask(Operation::Limits, &json!({})).await;
     let limits = limits(&reply.map_err(|error| CommandError::from(&error))?);
-    let raw = platform.raw_connections(&url, &clients).await?;
+    let raw = platform.raw_connections(&url, shard, &clients).await?;
 
     Ok(Place {
         road: Road {
@@ -65,19 +65,23 @@ pub(super) async fn open(wishes: Wishes<'_>) -> anyhow::Result<Place> {
 }
 
 impl Platform {
+    /// Returns the description of a shard; of the first one if none is named.
+    fn shard(&self, name: Option<&str>) -> anyhow::Result<&Value> {
+        let shards = self.description["shards"].as_array();
+        let mut shards = shards.into_iter().flatten();
+        let is_named = |one: &&Value| name.is_none_or(|name| one["id"] == name);
+
+        shards.find(is_named).ok_or_else(|| {
+            let name = name.unwrap_or("of any name");
+            CommandError::usage(format!("there is no shard {name}")).into()
+        })
+    }
+
     /// Returns where the callers of a shard, or of any, connect.
     fn url(&self, shard: Option<&str>) -> anyhow::Result<String> {
-        let shards = self.description["shards"].as_array();
-        let named = shards
-            .into_iter()
-            .flatten()
-            .find(|one| one["id"].as_str() == shard);
-        let url = match (shard, named) {
-            (Some(_), Some(named)) => &named["nats_url"],
-            (Some(name), None) => {
-                return Err(CommandError::usage(format!("there is no shard {name}")).into());
-            }
-            (None, _) => &self.description["nats_url"],
+        let url = match shard {
+            Some(_) => &self.shard(shard)?["nats_url"],
+            None => &self.description["nats_url"],
         };
 
         Ok(url
@@ -102,7 +106,13 @@ impl Platform {
         Ok(clients)
     }
 
-    async fn raw_connections(&self, url: &str, callers: &[Client]) -> anyhow::Result<Connections> {
+    async fn raw_connections(
+        &self,
+        url: &str,
+        shard: Option<&str>,
+        callers: &[Client],
+    ) -> anyhow::Result<Connections> {
+        let postgres_url = self.shard(shard)?["postgres_url"].as_str();
         let hub = &self.description["servers"]["hub"];
         let at_the_bucket = hub["nats_url"].as_str().unwrap_or(url);
         let domain = hub["domain"].as_str().unwrap_or_default();
@@ -113,6 +123,9 @@ impl Platform {
             fronts: self.connect(url, "front", Raw::FRONTS).await?,
             buckets: self.connect(url, "worker", callers.len()).await?,
             maintainer: maintainer.into_iter().next().context("no connection")?,
+            postgres_url: postgres_url
+                .context("dev.json names no Postgres")?
+                .to_owned(),
             domain: domain.to_owned(),
         })
     }

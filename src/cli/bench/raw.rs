@@ -6,6 +6,7 @@ use super::drive::Work;
 use super::random::Random;
 use super::road::NO_REPLY;
 use super::tally::End;
+use crate::shard::BareRows;
 use async_nats::Client;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -29,7 +30,7 @@ pub(super) enum Kind {
     CompareAndSet,
     /// A request, a head, a reply.
     BareGet,
-    /// A request, a compare-and-set, a reply.
+    /// A request, a compare-and-set, a row in Postgres, a reply.
     BarePut,
 }
 
@@ -43,6 +44,8 @@ pub(super) struct Connections {
     pub buckets: Vec<Client>,
     /// As `maintain`, which may purge.
     pub maintainer: Client,
+    /// The URL of the Postgres of a shard.
+    pub postgres_url: String,
     /// The JetStream domain of the bucket; empty: the server's own.
     pub domain: String,
 }
@@ -52,6 +55,7 @@ pub(super) struct Raw {
     callers: Vec<Client>,
     maintainer: Client,
     bucket: Arc<RawBucket>,
+    rows: Arc<BareRows>,
     subjects: String,
     _workers: Vec<BareWorker>,
 }
@@ -107,6 +111,7 @@ impl Raw {
         // What an earlier run left behind has versions that this one does not know.
         bucket.purge(&connections.maintainer).await?;
         bucket.fill().await?;
+        let rows = Arc::new(BareRows::open(&connections.postgres_url).await?);
 
         // A shard that no worker has.
         let shard = Uuid::now_v7().simple().to_string();
@@ -114,21 +119,25 @@ impl Raw {
         let mut workers = Vec::new();
         for front in connections.fronts {
             let reply_bytes = item_bytes + REPLY_BYTES;
-            workers.push(BareWorker::start(front, &subjects, bucket.clone(), reply_bytes).await?);
+            let (bucket, rows) = (bucket.clone(), rows.clone());
+            workers.push(BareWorker::start(front, &subjects, bucket, rows, reply_bytes).await?);
         }
 
         Ok(Self {
             callers: connections.callers,
             maintainer: connections.maintainer,
             bucket,
+            rows,
             subjects,
             _workers: workers,
         })
     }
 
-    /// Removes the records.
+    /// Removes the records and the rows.
     pub async fn clean_up(&self) -> anyhow::Result<()> {
-        self.bucket.purge(&self.maintainer).await
+        self.bucket.purge(&self.maintainer).await?;
+
+        self.rows.remove().await
     }
 
     async fn ask(&self, caller: usize, operation: &str, body: String) -> bool {
@@ -152,7 +161,7 @@ impl Work for RawWork {
         let is_done = match kind {
             Kind::Echo => raw.ask(caller, bare::ECHO, body()).await,
             Kind::Head => raw.bucket.head(owner).await,
-            Kind::CompareAndSet => raw.bucket.compare_and_set(owner, item).await,
+            Kind::CompareAndSet => raw.bucket.compare_and_set(owner, item).await.is_some(),
             Kind::BareGet => raw.ask(caller, bare::GET, body()).await,
             Kind::BarePut => raw.ask(caller, bare::PUT, body()).await,
         };
