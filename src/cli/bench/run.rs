@@ -16,7 +16,9 @@ use std::time::Duration;
 /// How often the progress is looked at.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// How long one raw figure is measured in each round: a quarter of the load's time, within these.
+#[cfg(feature = "dev")]
 const RAW_MIN: Duration = Duration::from_millis(200);
+#[cfg(feature = "dev")]
 const RAW_MAX: Duration = Duration::from_secs(2);
 
 /// How long a run is.
