@@ -3,7 +3,8 @@
 //!
 //! This module is the only user of `sqlx`. A function runs one statement where it can, and is named
 //! for its result. Rows come only from records of the truth; no function here takes anything that a
-//! caller sent.
+//! caller sent. Only `bare_rows` is no part of it: on a development platform it measures what a row
+//! costs, in a table of its own.
 
 #[cfg(feature = "dev")]
 mod bare_rows;

@@ -351,7 +351,12 @@ impl Bench {
         measured.raw.left_out = left_out;
         #[cfg(feature = "dev")]
         if let Some(raw) = raw {
-            raw.clean_up().await?;
+            let cleaned = raw.clean_up().await;
+            if let Err(error) = cleaned {
+                warn(&format!(
+                    "records of the raw figures are still there: {error}"
+                ));
+            }
         }
         Ok(measured)
     }
@@ -401,7 +406,8 @@ async fn clean_up(place: &Place) -> anyhow::Result<u64> {
     removed
 }
 
-/// Returns what becomes true with a signal to stop: the run then ends early, reports, and cleans up.
+/// Returns what becomes true with a signal to stop: the run then ends early, reports, and cleans up. A
+/// second signal ends the program at once.
 fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let signal = shutdown_signal()?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -411,6 +417,12 @@ fn stop_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
         let name = signal.await;
         note(&format!("{name}: the run ends early"));
         stopped.store(true, Ordering::Relaxed);
+
+        if let Ok(second) = shutdown_signal() {
+            second.await;
+            warn("the items of the run are still there: run it again with --clean-up");
+            std::process::exit(1);
+        }
     });
     Ok(stop)
 }

@@ -6,7 +6,7 @@ use super::mix::Mix;
 use super::processor::ProcessorTimes;
 use super::tally::{Counts, Tally, per_second};
 use crate::build::BuildInfo;
-use crate::cli::output::{BAD, Cell, Column, Screen, Table, count};
+use crate::cli::output::{BAD, Cell, Column, Screen, Table};
 use crate::wire::Operation;
 use serde_json::{Value, json};
 use std::fs;
@@ -211,12 +211,7 @@ impl Outcome {
             _ => {}
         }
         match self.wrong.total() {
-            0 => {
-                text += &format!(
-                    "{} checked, all replies right\n",
-                    count(total.answered(), "reply")
-                )
-            }
+            0 => text += &format!("{} replies checked, all right\n", total.answered()),
             wrong => {
                 text += &format!("WRONG: {wrong} of {} replies\n", total.answered());
                 for example in &self.wrong.examples {
@@ -379,7 +374,7 @@ mod tests {
         for part in [
             "refused with overloaded: 1",
             "no raw figures: no rights",
-            "all replies right",
+            "all right",
         ] {
             assert!(text.contains(part), "{text}");
         }
