@@ -4,11 +4,12 @@ PROGRAM = target/debug/gofavorites
 ARGS =
 SOAK_S = 600
 HISTORIES = 200
+BENCH_S = 30
 FUZZ_S = 15
 # Tests wait for servers more than they compute.
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help run demo test soak hostile linearizability runbooks fuzz nightly lint doc book spelling deploy-check contract contract-check settings fmt sqlx image compose dist
+.PHONY: help run demo test soak hostile linearizability runbooks fuzz bench nightly lint doc book spelling deploy-check contract contract-check settings fmt sqlx image compose dist
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-17s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ runbooks: ## Play each runbook of docs/runbooks.md on real servers, and print ho
 
 fuzz: ## Fuzz each reader of foreign bytes for FUZZ_S seconds (15), guided by coverage
 	.ci/fuzz $(FUZZ_S)
+
+bench: ## Measure the standard set with the shipped build, BENCH_S seconds (30) each, and write docs/benchmarks.md with its pictures
+	.ci/bench $(BENCH_S)
 
 nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, hostile owners, a slow link, 1,000 histories, the runbooks, two builds compared, the containers
 	THOROUGH=1 .ci/busy $(MAKE) --no-print-directory test

@@ -139,6 +139,11 @@ impl Connection {
         self.shard.as_deref()
     }
 
+    /// How long the command may wait.
+    pub fn time_limit(&self) -> Duration {
+        self.timeout
+    }
+
     /// Refuses options that contradict each other.
     pub fn check(&self) -> anyhow::Result<()> {
         let none = Place::default();
@@ -256,6 +261,13 @@ impl Client {
     /// The NATS connection.
     pub fn nats(&self) -> &async_nats::Client {
         self.client.nats()
+    }
+
+    /// Returns what spells the subject of an operation.
+    pub fn subjects(&self) -> impl Fn(Operation) -> String + Send + Sync + 'static {
+        let client = self.client.clone();
+
+        move |operation| client.subject(operation)
     }
 
     /// The service's name in discovery.

@@ -3,6 +3,7 @@
 mod arguments;
 mod backup;
 mod batch;
+mod bench;
 mod changes;
 mod client;
 mod closed_list;
@@ -167,6 +168,8 @@ enum Command {
     Shard(shard::Shard),
     /// Watch all workers and shards on a screen that renews itself
     Top(top::Top),
+    /// Load the service, check its replies, and measure how fast they come
+    Bench(bench::Bench),
     /// Show under which name a user's records are stored, and how the owner is
     Owner(owner::Owner),
     /// Compare a shard's Postgres with the bucket, and repair it
@@ -306,6 +309,7 @@ impl Cli {
             Command::Init(init) => init.run().await,
             Command::Shard(shard) => shard.run().await,
             Command::Top(top) => top.run().await,
+            Command::Bench(bench) => bench.run().await,
             Command::Owner(owner) => owner.run().await,
             Command::Verify(verify) => verify.run().await,
             Command::Replay(replay) => replay.run().await,

@@ -259,6 +259,14 @@ impl Client {
         }
     }
 
+    /// Returns the subject of an operation.
+    pub(crate) fn subject(&self, operation: Operation) -> String {
+        match &self.shard {
+            Some(shard) => self.subjects.request_on_shard(shard, operation),
+            None => self.subjects.request(operation),
+        }
+    }
+
     fn token(&self) -> Option<String> {
         self.token
             .read()
@@ -280,10 +288,7 @@ impl Client {
         request_id: Option<&str>,
         deadline: Instant,
     ) -> Result<Value, ClientError> {
-        let subject = match &self.shard {
-            Some(shard) => self.subjects.request_on_shard(shard, operation),
-            None => self.subjects.request(operation),
-        };
+        let subject = self.subject(operation);
         let left = time_left(deadline).saturating_sub(ROUND_TRIP_ALLOWANCE);
         let budget = (left / ATTEMPTS)
             .clamp(ATTEMPT_MIN, ATTEMPT_MAX)

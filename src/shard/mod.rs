@@ -3,8 +3,11 @@
 //!
 //! This module is the only user of `sqlx`. A function runs one statement where it can, and is named
 //! for its result. Rows come only from records of the truth; no function here takes anything that a
-//! caller sent.
+//! caller sent. Only `bare_rows` is no part of it: on a development platform it measures what a row
+//! costs, in a table of its own.
 
+#[cfg(feature = "dev")]
+mod bare_rows;
 mod cursor;
 mod doubt;
 mod error_text;
@@ -27,6 +30,8 @@ mod unhost;
 mod versions;
 mod writability;
 
+#[cfg(feature = "dev")]
+pub use bare_rows::{BareRow, BareRows};
 pub use cursor::{Cursor, Projected, ProjectionPosition};
 pub use doubt::CopyState;
 pub use owner::{HostedOwner, Hosting};

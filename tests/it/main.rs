@@ -15,6 +15,7 @@ mod auth_document;
 mod backup;
 mod bad_input;
 mod batch;
+mod bench;
 mod bilingual;
 mod changes;
 mod cli;
