@@ -53,7 +53,7 @@ fuzz: ## Fuzz each reader of foreign bytes for FUZZ_S seconds (15), guided by co
 bench: ## Measure the standard set with the shipped build, BENCH_S seconds (30) each, and write docs/benchmarks.md with its pictures
 	.ci/bench $(BENCH_S)
 
-nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, hostile owners, a slow link, 1,000 histories, the runbooks, two builds compared, the containers
+nightly: ## Run what is too long for .ci/run: the tests with all cores busy, a long soak, hostile owners, 1,000 histories, the runbooks, two builds compared, the containers
 	THOROUGH=1 .ci/busy $(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory soak
 	$(MAKE) --no-print-directory hostile

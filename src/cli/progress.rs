@@ -27,8 +27,13 @@ impl Progress {
         }
     }
 
-    /// Reports that `done` of `total` are done. Prints at most once an interval, and at the end.
+    /// Reports that `done` of `total` are done. Prints at most once an interval, and at the end. What is
+    /// all done the first time needs no progress.
     pub fn step(&mut self, done: u64, total: u64) {
+        if done >= total && self.printed_at.is_none() {
+            return;
+        }
+
         let interval = if self.terminal {
             BAR_INTERVAL
         } else {
