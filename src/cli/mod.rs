@@ -49,6 +49,8 @@ mod owner;
 mod precedence;
 mod progress;
 mod put;
+mod repair;
+mod repair_report;
 mod replay;
 mod rm;
 mod secret_input;
@@ -171,6 +173,8 @@ enum Command {
     Owner(owner::Owner),
     /// Compare a shard's Postgres with the bucket, and repair it
     Verify(verify::Verify),
+    /// Repair an owner in the bucket, from the shards' copies
+    Repair(repair::Repair),
     /// Rebuild a shard's Postgres from the bucket
     Replay(replay::Replay),
     /// Purge old deletions; runs beside the workers
@@ -308,6 +312,7 @@ impl Cli {
             Command::Top(top) => top.run().await,
             Command::Owner(owner) => owner.run().await,
             Command::Verify(verify) => verify.run().await,
+            Command::Repair(repair) => repair.run().await,
             Command::Replay(replay) => replay.run().await,
             Command::Maintain(maintain) => maintain.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -1,0 +1,1 @@
+//! The rules of a repair, on records in memory.
