@@ -78,7 +78,10 @@ impl Evidence {
             }
         }
 
-        let is_genuine = |record: &Record| opens(keyring, &owner, &keys, record).is_ok();
+        let order = WriteOrder::of(messages);
+        let is_genuine = |record: &Record| {
+            order.permits(record) && opens(keyring, &owner, &keys, record).is_ok()
+        };
         let stored = by_name
             .into_iter()
             .map(|(name, messages)| (name, stored_name(&messages, &copies, is_genuine)))
@@ -140,8 +143,34 @@ fn opens(
     }
 }
 
-/// Looks at the messages of one name, oldest first. The seal does not have the version, so an old
-/// record that was published again opens; its nonce shows it.
+/// The versions of all messages of an owner, and on which version each is based.
+///
+/// The compare-and-set of a write lets no other message be between the write and the version that it
+/// is based on. So a record that was published again at a later version shows, although it opens:
+/// the seal does not have the version.
+struct WriteOrder(Vec<(Version, Option<Version>)>);
+
+impl WriteOrder {
+    fn of(messages: &[StoredMessage]) -> Self {
+        let based_on = |message: &StoredMessage| {
+            let record = message.record();
+            (message.version, record.map(|record| record.envelope.prev))
+        };
+
+        Self(messages.iter().map(based_on).collect())
+    }
+
+    /// Returns whether no other write is between the record and the version that it is based on.
+    fn permits(&self, record: &Record) -> bool {
+        let prev = record.envelope.prev;
+
+        self.0.iter().all(|(version, based_on)| {
+            *version <= prev || *version >= record.version || *based_on == Some(prev)
+        })
+    }
+}
+
+/// Looks at the messages of one name, oldest first. A repetition of an older record does not count.
 fn stored_name(
     messages: &[&StoredMessage],
     copies: &[OwnerSet],

@@ -49,34 +49,37 @@ struct Candidate {
 impl Merged {
     /// Puts the set together. `least` is the version that it has at least.
     pub fn of(keyring: &Keyring, evidence: &Evidence, least: Version) -> Result<Self, NoRepair> {
-        let mut losses = Losses::default();
         let mut candidates = candidates(evidence)?;
-        losses.superseded = candidates.values().filter(|one| one.is_older()).count();
-        losses.diverged = count_diverged(evidence, &candidates);
-
+        let mut losses = Losses {
+            diverged: count_diverged(evidence, &candidates),
+            ..Losses::default()
+        };
         let surplus = take_surplus(evidence, &mut candidates);
         let forgotten = take_forgotten(&mut candidates);
-        let all = |more: &[Record]| {
-            let records = candidates.values().map(Candidate::as_known);
-            AssumedSet::of(keyring, evidence.owner, records.chain(more.to_vec()), least)
-        };
 
-        // The newest write tells which of the two it was based on.
-        let without = all(&[]);
-        let with = all(&forgotten);
-        let is_proven = |set: &AssumedSet| is_proven(keyring, evidence, set);
-        let set = if !is_proven(&without) && is_proven(&with) {
-            with
-        } else {
-            losses.left_out = if is_proven(&without) {
-                0
-            } else {
-                forgotten.len()
-            };
-            without
+        // The newest write tells which of these it was based on. What does not open was most likely
+        // written by nobody who may write.
+        let set = |with_forgotten: bool, with_unopened: bool| {
+            let more = forgotten.values().filter(|_| with_forgotten);
+            let records = candidates.values().chain(more);
+            let records = records.map(|one| one.as_of(with_unopened));
+            AssumedSet::of(keyring, evidence.owner, records, least)
         };
-        losses.unproven = !is_proven(&set) && !bucket_is_complete(keyring, evidence);
+        let guesses = [(false, false), (true, false), (false, true), (true, true)];
+        let proven = guesses.into_iter().find(|(forgotten, unopened)| {
+            is_proven(keyring, evidence, &set(*forgotten, *unopened))
+        });
+        let (with_forgotten, with_unopened) = proven.unwrap_or((false, true));
 
+        losses.unproven = proven.is_none() && !bucket_is_complete(keyring, evidence);
+        if losses.unproven {
+            losses.left_out = forgotten.len();
+        }
+        if with_unopened {
+            losses.superseded = candidates.values().filter(|one| one.is_older()).count();
+        }
+
+        let set = set(with_forgotten, with_unopened);
         let uncertain = if losses.are_possible() {
             uncertain_items(evidence, &set)
         } else {
@@ -92,16 +95,21 @@ impl Merged {
 }
 
 impl Candidate {
-    /// Returns whether the newest version that is known cannot be opened.
+    /// Returns whether there is a newer version that does not open.
     fn is_older(&self) -> bool {
         self.record.version < self.known
     }
 
-    /// Returns the record under the newest version that is known of it, which is the one that the
-    /// next record of the item follows.
-    fn as_known(&self) -> Record {
+    /// Returns the record; with `unopened` under the newest version that is known of it.
+    fn as_of(&self, unopened: bool) -> Record {
+        let version = if unopened {
+            self.known
+        } else {
+            self.record.version
+        };
+
         Record {
-            version: self.known,
+            version,
             ..self.record.clone()
         }
     }
@@ -173,15 +181,16 @@ fn take_surplus(
 }
 
 /// Takes out the items that only copies from before the floor have: they may have been deleted since.
-fn take_forgotten(candidates: &mut BTreeMap<RecordName, Candidate>) -> Vec<Record> {
+fn take_forgotten(
+    candidates: &mut BTreeMap<RecordName, Candidate>,
+) -> BTreeMap<RecordName, Candidate> {
     let floors = candidates.values().filter_map(|one| one.record.floor());
     let floor = floors.max().unwrap_or_default();
     let may_be_gone = |_: &RecordName, candidate: &mut Candidate| {
         candidate.record.is_live_item() && !candidate.in_bucket && candidate.seen_at < floor
     };
 
-    let taken = candidates.extract_if(.., may_be_gone);
-    taken.map(|(_, candidate)| candidate.as_known()).collect()
+    candidates.extract_if(.., may_be_gone).collect()
 }
 
 /// Returns whether the newest write of the set vouches for all of it.

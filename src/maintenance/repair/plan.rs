@@ -50,7 +50,8 @@ impl Plan {
         evidence: &Evidence,
         barrier: Version,
     ) -> Result<Self, PlanError> {
-        let mut merged = Merged::of(writer.keyring, evidence, Version::NONE)?;
+        // The first write is based on the bucket's version at least, as the compare-and-set demands.
+        let mut merged = Merged::of(writer.keyring, evidence, evidence.bucket_version)?;
         if merged.losses.are_possible() {
             // No caller may go on from a version before the repair.
             merged = Merged::of(writer.keyring, evidence, barrier)?;
