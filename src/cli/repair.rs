@@ -37,7 +37,7 @@ pub(super) struct Repair {
     #[command(flatten)]
     wait: Wait,
     /// The owner, as logs and `verify` name it
-    #[arg(long, group = "whom", value_parser = parse_owner)]
+    #[arg(long, group = "whom", value_parser = parse_owner, allow_hyphen_values = true)]
     owner: Option<OwnerKey>,
     /// The user's subject at the auth service
     #[arg(long, group = "whom")]
