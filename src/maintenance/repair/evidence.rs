@@ -14,6 +14,8 @@ pub(super) struct StoredName {
     pub genuine: Option<Record>,
     /// The newest genuine record that is kept; an older one, if the current one is not genuine.
     pub best: Option<Record>,
+    /// A record that opens, although it is a repetition of an older one, if nothing better is there.
+    pub repeated: Option<Record>,
     /// The record of the current message, if it can be read. It may not open.
     pub record: Option<Record>,
 }
@@ -78,13 +80,14 @@ impl Evidence {
             }
         }
 
-        let order = WriteOrder::of(messages);
-        let is_genuine = |record: &Record| {
-            order.permits(record) && opens(keyring, &owner, &keys, record).is_ok()
+        let reader = Reader {
+            order: WriteOrder::of(messages),
+            copies: &copies,
+            opens: |record: &Record| opens(keyring, &owner, &keys, record).is_ok(),
         };
         let stored = by_name
             .into_iter()
-            .map(|(name, messages)| (name, stored_name(&messages, &copies, is_genuine)))
+            .map(|(name, messages)| (name, reader.read(&messages)))
             .collect();
         Ok(Self {
             owner,
@@ -170,36 +173,49 @@ impl WriteOrder {
     }
 }
 
-/// Looks at the messages of one name, oldest first. A repetition of an older record does not count.
-fn stored_name(
-    messages: &[&StoredMessage],
-    copies: &[OwnerSet],
-    is_genuine: impl Fn(&Record) -> bool,
-) -> StoredName {
-    let mut seen = HashSet::new();
-    let mut best: Option<Record> = None;
-    let mut known = Version::NONE;
-    for message in messages {
-        let held = |copy: &OwnerSet| {
-            let held = message.name.and_then(|name| copy.get(&name).cloned());
-            held.is_some_and(|held| held.version < message.version && held.value == message.value)
-        };
-        if !seen.insert(message.value.clone()) || copies.iter().any(held) {
-            continue;
+/// Reads the messages of an owner.
+struct Reader<'r, O> {
+    order: WriteOrder,
+    copies: &'r [OwnerSet],
+    opens: O,
+}
+
+impl<O: Fn(&Record) -> bool> Reader<'_, O> {
+    /// Reads the messages of one name, oldest first. A repetition of an older record does not count.
+    fn read(&self, messages: &[&StoredMessage]) -> StoredName {
+        let mut seen = HashSet::new();
+        let mut best: Option<Record> = None;
+        let mut repeated = None;
+        let mut known = Version::NONE;
+        for message in messages {
+            let is_new = seen.insert(message.value.clone());
+            match message.record().filter(&self.opens) {
+                None if is_new => known = message.version,
+                None => {}
+                Some(record) if is_new && self.is_genuine(&record) => {
+                    known = message.version;
+                    best = Some(record);
+                }
+                Some(record) => repeated = Some(record),
+            }
         }
 
-        known = message.version;
-        if let Some(record) = message.record().filter(&is_genuine) {
-            best = Some(record);
+        let last = messages.last();
+        let current = last.map(|message| message.version).unwrap_or_default();
+        StoredName {
+            known,
+            genuine: best.clone().filter(|record| record.version == current),
+            repeated: repeated.filter(|_| best.is_none()),
+            best,
+            record: last.and_then(|message| message.record()),
         }
     }
 
-    let last = messages.last();
-    let current = last.map(|message| message.version).unwrap_or_default();
-    StoredName {
-        known,
-        genuine: best.clone().filter(|record| record.version == current),
-        best,
-        record: last.and_then(|message| message.record()),
+    /// Returns whether the record was written at its version, and not published again there.
+    fn is_genuine(&self, record: &Record) -> bool {
+        let mut held = self.copies.iter().filter_map(|copy| copy.get(&record.name));
+
+        self.order.permits(record)
+            && !held.any(|held| held.version < record.version && held.value == record.value)
     }
 }

@@ -31,7 +31,7 @@ impl Losses {
 pub(super) struct Merged {
     pub set: AssumedSet,
     pub losses: Losses,
-    /// The deleted items that the bucket has and should not: their deletion is forgotten.
+    /// A record of each item that the bucket has and should not: its deletion is forgotten.
     pub surplus: Vec<Record>,
     /// Items that give out each code once, and of which newer uses may be lost.
     pub uncertain: BTreeSet<RecordName>,
@@ -54,7 +54,7 @@ impl Merged {
             diverged: count_diverged(evidence, &candidates),
             ..Losses::default()
         };
-        let surplus = take_surplus(evidence, &mut candidates);
+        let gone = take_gone(evidence, &mut candidates);
         let forgotten = take_forgotten(&mut candidates);
 
         // The newest write tells which of these it was based on. What does not open was most likely
@@ -80,15 +80,22 @@ impl Merged {
         }
 
         let set = set(with_forgotten, with_unopened);
+        let floor = if losses.are_possible() {
+            set.version()
+        } else {
+            set.floor()
+        };
+        let left_out = gone.iter().chain(&forgotten);
+        let left_out = left_out.map(|(name, one)| (*name, one.record.clone()));
         let uncertain = if losses.are_possible() {
             uncertain_items(evidence, &set)
         } else {
             BTreeSet::new()
         };
         Ok(Self {
+            surplus: surplus(evidence, &set, floor, &left_out.collect())?,
             set,
             losses,
-            surplus,
             uncertain,
         })
     }
@@ -129,9 +136,11 @@ fn candidates(evidence: &Evidence) -> Result<BTreeMap<RecordName, Candidate>, No
         if let Some(best) = &stored.best {
             note(&mut found, best, best.version, true);
         }
-        match found.get_mut(name) {
-            Some(candidate) => candidate.known = candidate.known.max(stored.known),
-            None => unopenable += 1,
+        match (found.get_mut(name), &stored.repeated) {
+            (Some(candidate), _) => candidate.known = candidate.known.max(stored.known),
+            // The item was there at that time at least.
+            (None, Some(repeated)) => note(&mut found, repeated, repeated.envelope.prev, true),
+            (None, None) => unopenable += 1,
         }
     }
 
@@ -162,22 +171,49 @@ fn note(
     candidate.in_bucket |= in_bucket;
 }
 
-/// Takes out the items that the bucket has, and that a complete copy had deleted and forgotten.
-fn take_surplus(
+/// Takes out the items that a complete copy had deleted and forgotten.
+fn take_gone(
     evidence: &Evidence,
     candidates: &mut BTreeMap<RecordName, Candidate>,
-) -> Vec<Record> {
+) -> BTreeMap<RecordName, Candidate> {
     let is_gone = |name: &RecordName, candidate: &mut Candidate| {
-        candidate.record.is_live_item()
-            && evidence.copies.iter().any(|copy| {
-                copy.get(name).is_none() && copy.floor() > candidate.seen_at.max(candidate.known)
-            })
+        let mut copies = evidence.copies.iter();
+        let forgot = |copy: &OwnerSet| copy.get(name).is_none() && copy.floor() > candidate.seen_at;
+        candidate.record.is_live_item() && copies.any(forgot)
     };
 
-    let gone = candidates.extract_if(.., is_gone);
-    gone.filter(|(_, candidate)| candidate.in_bucket)
-        .map(|(_, candidate)| candidate.record)
-        .collect()
+    candidates.extract_if(.., is_gone).collect()
+}
+
+/// Returns a record of each item that the bucket has and the set does not, and that a reader would
+/// count: it is no deletion up to the floor.
+fn surplus(
+    evidence: &Evidence,
+    set: &AssumedSet,
+    floor: Version,
+    left_out: &BTreeMap<RecordName, Record>,
+) -> Result<Vec<Record>, NoRepair> {
+    let is_counted = |record: &Record| !record.is_deletion() || record.version > floor;
+    let counted = evidence
+        .stored
+        .iter()
+        .filter(|(name, _)| set.get(name).is_none())
+        .filter(|(_, stored)| stored.record.as_ref().is_none_or(is_counted));
+
+    let mut unopenable = 0;
+    let mut surplus = Vec::new();
+    for (name, stored) in counted {
+        let opened = left_out.get(name).or(stored.best.as_ref());
+        match opened.or(stored.repeated.as_ref()) {
+            Some(record) => surplus.push(record.clone()),
+            None => unopenable += 1,
+        }
+    }
+
+    if unopenable > 0 {
+        return Err(NoRepair::Unopenable(unopenable));
+    }
+    Ok(surplus)
 }
 
 /// Takes out the items that only copies from before the floor have: they may have been deleted since.
@@ -222,7 +258,7 @@ fn count_diverged(evidence: &Evidence, candidates: &BTreeMap<RecordName, Candida
     let floor = floors.max().unwrap_or_default();
     let follows = |newest: &Record, older: &Record| {
         let item_prev = newest.envelope.item_prev;
-        item_prev >= older.version || item_prev.is_none() && floor > older.version
+        item_prev >= older.version || item_prev.is_none() && floor >= older.version
     };
 
     let older_of = |name: &RecordName, newest: &Record| {

@@ -41,6 +41,8 @@ enum Damage {
     RollBack(u8),
     /// Its oldest message is there again, as the newest.
     Repeat(u8),
+    /// The first message that there ever was of it is there again, and no other.
+    Revive(u8),
     /// Something else is there, as the newest.
     Garble(u8),
     /// The owner's key is gone.
@@ -53,6 +55,8 @@ struct Owner {
     keys: OwnerKeys,
     set: OwnerSet,
     messages: Vec<StoredMessage>,
+    /// All messages that there ever were.
+    ever: Vec<StoredMessage>,
     copies: Vec<OwnerSet>,
     sequence: u64,
 }
@@ -86,6 +90,7 @@ impl Owner {
             keyring,
             set: OwnerSet::empty(OWNER),
             messages: Vec::new(),
+            ever: Vec::new(),
             copies: Vec::new(),
             sequence: 1,
         }
@@ -156,7 +161,8 @@ impl Owner {
                 value: value.into(),
             };
             written.push(message.record().expect("well formed"));
-            self.messages.push(message);
+            self.messages.push(message.clone());
+            self.ever.push(message);
         }
 
         let set = self.set.apply(&self.keyring, written);
@@ -225,11 +231,16 @@ impl Owner {
             Damage::Lose(item)
             | Damage::RollBack(item)
             | Damage::Repeat(item)
+            | Damage::Revive(item)
             | Damage::Garble(item) => Some(name_of(*item)),
             Damage::LoseKey => Some(RecordName::Key),
         };
         let of_item = |message: &StoredMessage| message.name == item;
-        let Some(oldest) = self.messages.iter().find(|one| of_item(one)).cloned() else {
+        let mut messages = match damage {
+            Damage::Revive(_) => self.ever.iter(),
+            _ => self.messages.iter(),
+        };
+        let Some(oldest) = messages.find(|one| of_item(one)).cloned() else {
             return;
         };
         if item == newest {
@@ -243,6 +254,10 @@ impl Owner {
                 self.messages.remove(last.expect("one at least"));
             }
             Damage::Repeat(_) => self.publish(oldest),
+            Damage::Revive(_) => {
+                self.messages.retain(|one| !of_item(one));
+                self.publish(oldest);
+            }
             Damage::Garble(_) => self.publish(StoredMessage {
                 value: "no record".into(),
                 ..oldest
@@ -348,6 +363,7 @@ fn damages() -> impl Strategy<Value = Vec<Damage>> {
         3 => (0u8..5).prop_map(Damage::Lose),
         3 => (0u8..5).prop_map(Damage::RollBack),
         2 => (0u8..5).prop_map(Damage::Repeat),
+        2 => (0u8..5).prop_map(Damage::Revive),
         1 => (0u8..5).prop_map(Damage::Garble),
         1 => Just(Damage::LoseKey),
     ];
