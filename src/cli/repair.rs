@@ -199,14 +199,11 @@ impl Repair {
             return Err(CommandError::not_found(message).into());
         }
 
-        let is_left = |one: &&RepairOutcome| match one.found.verdict {
-            Verdict::Sound => false,
-            _ if one.version.is_some() => false,
-            Verdict::Repairable { losses, .. } => {
-                self.yes || losses.are_possible() && !self.accept_loss
-            }
-            Verdict::NoCopy => self.yes || !self.accept_loss,
-            Verdict::Impossible(_) => true,
+        let is_left = |one: &&RepairOutcome| {
+            let verdict = &one.found.verdict;
+            let is_possible = verdict.work().is_some() && (self.accept_loss || !verdict.loses());
+
+            *verdict != Verdict::Sound && one.version.is_none() && (self.yes || !is_possible)
         };
         let left = outcomes.iter().filter(is_left).count();
         if left > 0 {

@@ -1,7 +1,7 @@
 //! What `gofavorites repair` prints of an owner.
 
 use super::output::count;
-use crate::maintenance::{CopyReport, Damage, Losses, RepairOutcome, RepairReport, Verdict};
+use crate::maintenance::{CopyReport, Damage, RepairOutcome, RepairReport, Verdict, Work};
 use serde_json::{Value, json};
 
 /// Returns what was found of an owner, and what was or would be done.
@@ -79,35 +79,34 @@ fn describe_copy(copy: &CopyReport) -> String {
 }
 
 fn describe_verdict(found: &RepairReport, is_done: bool) -> Vec<String> {
-    let would = |done: &str, plan: &str| if is_done { done } else { plan }.to_owned();
-
+    let would = |done: &'static str, plan| if is_done { done } else { plan };
+    let mut lines = Vec::new();
     match found.verdict {
-        Verdict::Sound => vec!["  nothing to repair".to_owned()],
-        Verdict::NoCopy => vec![
-            "  no shard has a complete copy: --accept-loss keeps what the bucket still has"
-                .to_owned(),
-        ],
-        Verdict::Impossible(why) => vec![format!("  cannot be repaired: {why}")],
-        Verdict::Repairable {
-            records,
-            losses,
-            deleted,
-        } => {
-            let mut lines = Vec::new();
-            if let Some(best) = best_copy(found) {
-                let verb = would("took", "would take");
-                lines.push(format!(
-                    "  {verb} the copy of shard {best}, the newest complete one, and what the bucket has \
-                     that is newer"
-                ));
-            }
-            let verb = would("wrote", "would write");
-            lines.push(format!("  {verb} {}", count(records, "record")));
-            let verb = would("lost", "would lose");
-            lines.push(format!("  {verb}: {}", describe_losses(losses, deleted)));
-            lines
+        Verdict::Sound => lines.push("  nothing to repair".to_owned()),
+        Verdict::Impossible(why) => lines.push(format!("  cannot be repaired: {why}")),
+        Verdict::NoCopy(_) => lines.push("  no shard has a complete copy".to_owned()),
+        Verdict::Repairable(_) => {
+            let verb = would("took", "would take");
+            let best = best_copy(found).map(|best| {
+                format!(
+                    "  {verb} the copy of shard {best}, the newest complete one, and what the \
+                     bucket has that is newer"
+                )
+            });
+            lines.extend(best);
         }
     }
+
+    if let Some(work) = found.verdict.work() {
+        let verb = would("wrote", "would write");
+        lines.push(format!("  {verb} {}", count(work.records, "record")));
+        let verb = would("lost", "would lose");
+        lines.push(format!("  {verb}: {}", describe_losses(&work)));
+    }
+    if found.verdict.loses() && !is_done {
+        lines.push("  --accept-loss brings back what is left".to_owned());
+    }
+    lines
 }
 
 /// The shard with the newest complete copy.
@@ -118,7 +117,10 @@ fn best_copy(found: &RepairReport) -> Option<&str> {
     Some(&best.shard)
 }
 
-fn describe_losses(losses: Losses, deleted: usize) -> String {
+fn describe_losses(work: &Work) -> String {
+    let Work {
+        losses, deleted, ..
+    } = *work;
     let mut parts = Vec::new();
     if losses.unproven {
         parts.push("records that no copy has, and whose number nobody knows".to_owned());
@@ -163,16 +165,13 @@ pub(super) fn to_json(outcomes: &[RepairOutcome]) -> Value {
 
 fn one_to_json(outcome: &RepairOutcome) -> Value {
     let found = &outcome.found;
-    let (verdict, writes, losses, deleted) = match found.verdict {
-        Verdict::Sound => ("sound", 0, None, 0),
-        Verdict::NoCopy => ("no_copy", 0, None, 0),
-        Verdict::Impossible(_) => ("impossible", 0, None, 0),
-        Verdict::Repairable {
-            records,
-            losses,
-            deleted,
-        } => ("repairable", records, Some(losses), deleted),
+    let verdict = match found.verdict {
+        Verdict::Sound => "sound",
+        Verdict::NoCopy(_) => "no_copy",
+        Verdict::Impossible(_) => "impossible",
+        Verdict::Repairable(_) => "repairable",
     };
+    let work = found.verdict.work();
     let reason = match found.verdict {
         Verdict::Impossible(why) => Some(why.to_string()),
         _ => None,
@@ -188,9 +187,9 @@ fn one_to_json(outcome: &RepairOutcome) -> Value {
         "copies": found.copies,
         "verdict": verdict,
         "reason": reason,
-        "writes": writes,
-        "losses": losses,
-        "deleted": deleted,
+        "writes": work.map_or(0, |work| work.records),
+        "losses": work.map(|work| work.losses),
+        "deleted": work.map_or(0, |work| work.deleted),
         "repaired_to": outcome.version,
         "behind": outcome.behind,
     })

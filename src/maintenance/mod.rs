@@ -21,7 +21,7 @@ pub use backup::{Backup, BackupError, Backups, backup_name, list_backups};
 pub use owner_report::{OwnerRecords, OwnerReport};
 pub use repair::{
     AcceptLoss, CopyReport, Damage, Losses, NoRepair, RepairOutcome, RepairReport, RepairShard,
-    Repairer, Verdict,
+    Repairer, Verdict, Work,
 };
 pub use replay::{RebuildSummary, ReplayFrom};
 pub use tombstones::{MaintainSettings, Maintainer, Round};

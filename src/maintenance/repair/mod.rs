@@ -15,7 +15,7 @@ mod tests;
 
 pub use evidence::NoRepair;
 pub use merge::Losses;
-pub use report::{CopyReport, Damage, RepairOutcome, RepairReport, Verdict};
+pub use report::{CopyReport, Damage, RepairOutcome, RepairReport, Verdict, Work};
 
 use super::verify::{Comparison, Difference, Verifier};
 use super::{Operator, Repair};
@@ -139,8 +139,7 @@ impl Repairer {
         for _ in 0..TRIES_MAX {
             let Examined { report, work } = self.look_at(owner).await?;
             let found = found.get_or_insert(report.clone()).clone();
-            let loses = matches!(report.verdict, Verdict::NoCopy)
-                || matches!(report.verdict, Verdict::Repairable { losses, .. } if losses.are_possible());
+            let loses = report.verdict.loses();
             let Some((evidence, plan)) = work.filter(|_| !loses || accept == AcceptLoss::Yes)
             else {
                 return self.end(found, &report).await;
@@ -241,13 +240,9 @@ impl Repairer {
         report.verdict = if is_sound {
             Verdict::Sound
         } else if evidence.copies.is_empty() && plan.losses.are_possible() {
-            Verdict::NoCopy
+            Verdict::NoCopy(Some(plan.work()))
         } else {
-            Verdict::Repairable {
-                records: plan.records(),
-                losses: plan.losses,
-                deleted: plan.deleted,
-            }
+            Verdict::Repairable(plan.work())
         };
 
         let work = (!is_sound).then_some((evidence, plan));
@@ -380,6 +375,6 @@ fn without_repair(why: NoRepair, report: &RepairReport) -> Verdict {
     if report.copies.iter().any(|copy| copy.complete) {
         Verdict::Impossible(why)
     } else {
-        Verdict::NoCopy
+        Verdict::NoCopy(None)
     }
 }

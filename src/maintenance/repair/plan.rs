@@ -4,6 +4,7 @@
 use super::compose::{Piece, Writer, stored};
 use super::evidence::{Evidence, NoRepair};
 use super::merge::{Losses, Merged};
+use super::report::Work;
 use crate::domain::Version;
 use crate::owners::OwnersError;
 use crate::seal::{AssumedSet, Broken, OwnerSet, Record, RecordName, SealError};
@@ -77,9 +78,13 @@ impl Plan {
         Err(PlanError::Broken(Broken::Fork))
     }
 
-    /// The number of records that it writes.
-    pub fn records(&self) -> usize {
-        self.writes.iter().map(Vec::len).sum()
+    /// What it would do.
+    pub fn work(&self) -> Work {
+        Work {
+            records: self.writes.iter().map(Vec::len).sum(),
+            losses: self.losses,
+            deleted: self.deleted,
+        }
     }
 }
 

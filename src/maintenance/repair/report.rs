@@ -56,22 +56,27 @@ pub struct Damage {
     pub floor: bool,
 }
 
+/// What a repair would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Work {
+    /// How many records have to be written.
+    pub records: usize,
+    /// What is lost, or may be.
+    pub losses: Losses,
+    /// The items with codes that are deleted, because newer uses of them may be lost.
+    pub deleted: usize,
+}
+
 /// What can be done for an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The bucket lacks nothing.
     Sound,
     /// Something can be put back.
-    Repairable {
-        /// How many records have to be written.
-        records: usize,
-        /// What is lost, or may be.
-        losses: Losses,
-        /// The items with codes that are deleted, because newer uses of them may be lost.
-        deleted: usize,
-    },
-    /// The records are not complete, and no shard has a complete copy.
-    NoCopy,
+    Repairable(Work),
+    /// The records are not complete, and no shard has a complete copy. What can be done with what is
+    /// left, if anything can.
+    NoCopy(Option<Work>),
     /// Nothing can be put together.
     Impossible(NoRepair),
 }
@@ -85,6 +90,22 @@ pub struct RepairOutcome {
     pub version: Option<u64>,
     /// The shards whose copies do not equal the bucket yet.
     pub behind: Vec<String>,
+}
+
+impl Verdict {
+    /// What a repair would do.
+    pub fn work(&self) -> Option<Work> {
+        match self {
+            Self::Repairable(work) => Some(*work),
+            Self::NoCopy(work) => *work,
+            Self::Sound | Self::Impossible(_) => None,
+        }
+    }
+
+    /// Returns whether something is lost, or may be.
+    pub fn loses(&self) -> bool {
+        self.work().is_some_and(|work| work.losses.are_possible())
+    }
 }
 
 impl Damage {
