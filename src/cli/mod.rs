@@ -50,6 +50,8 @@ mod owner;
 mod precedence;
 mod progress;
 mod put;
+mod repair;
+mod repair_report;
 mod replay;
 mod rm;
 mod secret_input;
@@ -174,6 +176,8 @@ enum Command {
     Owner(owner::Owner),
     /// Compare a shard's Postgres with the bucket, and repair it
     Verify(verify::Verify),
+    /// Repair an owner in the bucket, from the shards' copies
+    Repair(repair::Repair),
     /// Rebuild a shard's Postgres from the bucket
     Replay(replay::Replay),
     /// Purge old deletions; runs beside the workers
@@ -312,6 +316,7 @@ impl Cli {
             Command::Bench(bench) => bench.run().await,
             Command::Owner(owner) => owner.run().await,
             Command::Verify(verify) => verify.run().await,
+            Command::Repair(repair) => repair.run().await,
             Command::Replay(replay) => replay.run().await,
             Command::Maintain(maintain) => maintain.run().await,
             Command::Backup(backup) => backup.run().await,

@@ -13,7 +13,7 @@ use crate::secret_file::read_secret;
 use crate::shard::OwnerState;
 use clap::Args;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Show under which name a user's records are stored, and how the owner is.
 ///
@@ -48,7 +48,8 @@ impl Owner {
     pub async fn run(self) -> anyhow::Result<()> {
         let settings = self.settings.read()?;
         let issuer = self.iss.as_ref().unwrap_or(&settings.auth.issuer);
-        let user = UserId::new(issuer, self.subject()?);
+        let subject = subject_of(self.sub.as_deref(), self.token_file.as_deref())?;
+        let user = UserId::new(issuer, subject);
         let session = OperatorSession::open(&settings, "gofavorites owner", self.wait.limit())
             .await
             .map_err(with_exit_code)?;
@@ -80,22 +81,21 @@ impl Owner {
         }
         Ok(())
     }
+}
 
-    fn subject(&self) -> anyhow::Result<String> {
-        let Some(file) = &self.token_file else {
-            return match self.sub.clone().unwrap_or_default() {
-                subject if subject.is_empty() => {
-                    Err(CommandError::usage("--sub: a subject is not empty").into())
-                }
-                subject => Ok(subject),
-            };
+/// Returns the subject of a user: the one that is given, or that of the token in the file.
+pub(super) fn subject_of(sub: Option<&str>, token_file: Option<&Path>) -> anyhow::Result<String> {
+    let Some(file) = token_file else {
+        return match sub.unwrap_or_default() {
+            "" => Err(CommandError::usage("--sub: a subject is not empty").into()),
+            subject => Ok(subject.to_owned()),
         };
+    };
 
-        let subject = unverified_subject(&read_secret(file)?);
-        subject.ok_or_else(|| {
-            CommandError::usage("--token-file: the token is no JWT with a sub; use --sub").into()
-        })
-    }
+    let subject = unverified_subject(&read_secret(file)?);
+    subject.ok_or_else(|| {
+        CommandError::usage("--token-file: the token is no JWT with a sub; use --sub").into()
+    })
 }
 
 fn describe_records(records: Option<&OwnerRecords>, settings: &config::Settings) -> String {

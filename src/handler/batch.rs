@@ -10,7 +10,7 @@ use super::request::Call;
 use super::write::{FRAME_BYTES, WriteState, mark_pending, view, view_bytes_max};
 use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, KindName, Version};
-use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot};
+use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot, WriteFailure};
 use crate::seal::{NewContent, StoredRefusal};
 use crate::wire::{Code, Fields, Refusal, TraceContext};
 use futures::future::join_all;
@@ -232,11 +232,19 @@ impl Batch {
     }
 
     /// The written items and the refusals, in the order of the operations.
+    ///
+    /// Of a write that was done before there may be fewer items: an operator's repair put some of
+    /// them back alone.
     fn results(
         &self,
         written: Vec<Value>,
         mut refused: BTreeMap<u16, Value>,
+        owner_version: Version,
     ) -> Result<Vec<Value>, Failure> {
+        if written.len() + refused.len() < self.ops.len() {
+            return Err(WriteFailure::Forgotten(owner_version).into());
+        }
+
         let mut written = written.into_iter();
         let result = |at: u16| match refused.remove(&at) {
             Some(refusal) => Ok(json!({"error": refusal})),
@@ -334,7 +342,7 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
 
     match outcome {
         Outcome::Written(receipt) => {
-            let owner_version = receipt.owner_version().get();
+            let owner_version = receipt.owner_version();
             let written = receipt.items.iter().map(view).collect();
             let refused = receipt
                 .refused
@@ -342,13 +350,13 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
                 .map(|(at, refusal)| Ok((at, from_stored(refusal)?)))
                 .collect::<Result<_, Failure>>()?;
 
-            let results = batch.results(written, refused)?;
-            let reply = json!({"results": results, "owner_version": owner_version});
+            let results = batch.results(written, refused, owner_version)?;
+            let reply = json!({"results": results, "owner_version": owner_version.get()});
             Ok(mark_pending(reply, receipt.local))
         }
         Outcome::Refused(NoWrite::All(refusal)) => Err(refusal.into()),
         Outcome::Refused(NoWrite::Each(refused, owner_version)) => {
-            let results = batch.results(Vec::new(), refused)?;
+            let results = batch.results(Vec::new(), refused, owner_version)?;
             Ok(json!({"results": results, "owner_version": owner_version.get()}))
         }
         Outcome::Failed(failure) => Err(failure.into()),

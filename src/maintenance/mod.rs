@@ -1,5 +1,5 @@
-//! The operators' tools: comparing a shard's Postgres with the bucket, rebuilding it, forgetting
-//! old deletions, backups of the bucket, and a report on one owner.
+//! The operators' tools: comparing a shard's Postgres with the bucket, rebuilding it, repairing an
+//! owner in the bucket, forgetting old deletions, backups of the bucket, and a report on one owner.
 //!
 //! They run beside the workers, on the same bucket and Postgres, and never serve a caller. The code
 //! of requests and the code of these tools cannot name each other.
@@ -7,6 +7,7 @@
 mod audit;
 mod backup;
 mod owner_report;
+mod repair;
 mod replay;
 mod retry;
 mod room;
@@ -18,6 +19,10 @@ mod verify_all;
 pub use audit::AuditSummary;
 pub use backup::{Backup, BackupError, Backups, backup_name, list_backups};
 pub use owner_report::{OwnerRecords, OwnerReport};
+pub use repair::{
+    AcceptLoss, CopyReport, Damage, Losses, NoRepair, RepairOutcome, RepairReport, RepairShard,
+    Repairer, Verdict, Work,
+};
 pub use replay::{RebuildSummary, ReplayFrom};
 pub use tombstones::{MaintainSettings, Maintainer, Round};
 pub use verify::{Comparison, CopySummary, Difference, Divergence, Verifier};

@@ -243,6 +243,48 @@ impl Body {
     }
 }
 
+/// Opens an item's record, and returns its content for another record of the same item, in a write
+/// of that many records of which this is the only item. Everything else stays as it is, also what
+/// this version does not know.
+///
+/// # Errors
+///
+/// As [`Body::open`] and [`Body::encode`].
+pub fn carried_over(
+    keys: &OwnerKeys,
+    owner: &OwnerKey,
+    record: &Record,
+    records: u16,
+    format: Format,
+) -> Result<Vec<u8>, SealError> {
+    let mut body = Body::open(keys, owner, record)?;
+    let part = Part {
+        records: Some(records),
+        of: 1,
+        followed_by: 0,
+        refused: body.part.refused.clone(),
+    };
+    if record.envelope.format == Format::One {
+        body.part = part;
+        return body.encode(format, &Tail::Shown);
+    }
+
+    let plain = keys.open(owner, record)?;
+    let mut rest = &plain[..];
+    let mut head: StoredHead = take(&mut rest)?;
+    // A record that began the item's life does not say so, because it does not know its version.
+    head.b = body.born.get();
+    head.r = body.born_request.map(|hash| *hash.as_bytes());
+    head.p = (part != Part::WHOLE).then(|| StoredPart::of(&part));
+
+    let mut size = ByteCount::default();
+    put(&mut size, &head)?;
+    let mut out = Vec::with_capacity(size.0 + rest.len() + TAG_BYTES);
+    put(&mut out, &head)?;
+    out.extend_from_slice(rest);
+    Ok(out)
+}
+
 /// The bytes of the record that seals this body.
 ///
 /// # Errors

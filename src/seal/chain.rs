@@ -90,8 +90,19 @@ impl OwnerSet {
         keyring.set_check(format, &self.owner, self.version, digest)
     }
 
+    /// Returns the `before` of a write that is based on the version `prev` and on that digest.
+    pub(super) fn check_as_of(
+        &self,
+        keyring: &Keyring,
+        format: Format,
+        prev: Version,
+        digest: Digest,
+    ) -> SetCheck {
+        keyring.set_check(format, &self.owner, prev, digest)
+    }
+
     /// Returns the digest of this set without its deletions up to `floor`.
-    fn digest_above(&self, keyring: &Keyring, floor: Version) -> Digest {
+    pub(super) fn digest_above(&self, keyring: &Keyring, floor: Version) -> Digest {
         let forgotten = self
             .records
             .values()
@@ -170,7 +181,8 @@ impl OwnerSet {
         Ok(next)
     }
 
-    fn put(&mut self, keyring: &Keyring, record: Record) {
+    /// Adds the record, unchecked, if it is newer than the one of the same name.
+    pub(super) fn put(&mut self, keyring: &Keyring, record: Record) {
         let old_version = self.records.get(&record.name).map(|old| old.version);
         if old_version.is_some_and(|old| old >= record.version) {
             return;
@@ -185,7 +197,7 @@ impl OwnerSet {
     }
 
     /// Removes the deletions up to the floor.
-    fn forget_deletions(&mut self, keyring: &Keyring) {
+    pub(super) fn forget_deletions(&mut self, keyring: &Keyring) {
         let floor = self.floor;
         let is_forgotten = |record: &Record| record.is_deletion() && record.version <= floor;
         if !self.records.values().any(is_forgotten) {

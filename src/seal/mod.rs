@@ -5,6 +5,7 @@
 //! data key, and checks that a set of records is complete. Only this module uses the cipher. It
 //! never talks to a server and never handles a token.
 
+mod assumed;
 mod body;
 mod body_format_one;
 mod chain;
@@ -21,7 +22,8 @@ mod stored;
 mod succession;
 mod user_id;
 
-pub use body::record_bytes;
+pub use assumed::AssumedSet;
+pub use body::{carried_over, record_bytes};
 pub use chain::{Broken, OwnerSet};
 pub use content::{Body, Content, NewContent, NewHidden, Part, StoredRefusal, Tail};
 pub use digest::{Digest, SetCheck};

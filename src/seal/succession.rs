@@ -4,7 +4,7 @@
 //! restored, or that lost a record and took writes after that. The versions alone do not tell, for
 //! such a bucket moves on.
 
-use super::{OwnerSet, Record};
+use super::{OwnerSet, Record, RecordName};
 
 impl OwnerSet {
     /// Returns whether `later` has, or has superseded, everything that this set has. Both sets are
@@ -19,6 +19,16 @@ impl OwnerSet {
         later.version() >= self.version()
             && self.records().all(is_kept)
             && later.records().all(|record| later.can_follow(record, self))
+    }
+
+    /// Returns the names of the records of `later` that it cannot have if this set was earlier. Both
+    /// sets are complete, and of the same owner.
+    pub fn records_in_the_way(&self, later: &Self) -> Vec<RecordName> {
+        later
+            .records()
+            .filter(|record| !later.can_follow(record, self))
+            .map(|record| record.name)
+            .collect()
     }
 
     /// Returns whether this set may have the record, if an earlier state of the owner was `earlier`.
@@ -51,7 +61,7 @@ impl OwnerSet {
 #[cfg(test)]
 mod tests {
     use super::super::keyring::test_keyring;
-    use super::super::{Format, ItemKey, Keyring, Links, OwnerKey, OwnerKeys, RecordName};
+    use super::super::{Format, ItemKey, Keyring, Links, OwnerKey, OwnerKeys};
     use super::*;
     use crate::domain::{Timestamp, Version};
 

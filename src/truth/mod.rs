@@ -27,6 +27,7 @@ mod settings;
 mod setup;
 mod size;
 mod snapshot;
+mod stored;
 
 pub use append::{AppendError, BATCH_RECORDS_MAX, NewRecord, OwnerWrite};
 pub use bucket::{Bucket, TruthError};
@@ -40,3 +41,4 @@ pub use marks::losses;
 pub use settings::TruthSettings;
 pub use setup::{InitOutcome, Position, SetupError, Stored};
 pub use snapshot::{CHUNK_BYTES, Restore, Snapshot};
+pub use stored::StoredMessage;

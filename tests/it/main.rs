@@ -84,6 +84,7 @@ mod readme;
 mod reference;
 mod relative_links;
 mod reload;
+mod repair;
 mod reply_wall;
 mod reproducible;
 mod retry;
