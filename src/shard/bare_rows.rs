@@ -98,8 +98,8 @@ async fn connect(url: &str) -> anyhow::Result<PgConnection> {
     connection.context("Postgres cannot be reached")
 }
 
-/// Writes the rows that come until nobody can send any more. A row that is not stored has nobody who
-/// tells so.
+/// Writes the rows that come, until the last sender is gone. If a row is not stored, its sender learns
+/// that by the end of the channel.
 async fn write(mut connection: PgConnection, mut waiting: mpsc::Receiver<Waiting>) {
     let mut step = Vec::new();
     while waiting.recv_many(&mut step, STEP_ROWS_MAX).await > 0 {
