@@ -61,7 +61,11 @@ impl AnswerSize {
             return;
         }
 
-        let round_trip = Duration::from_micros(self.round_trip_us.load(Ordering::Relaxed));
+        let round_trip = match self.round_trip_us.load(Ordering::Relaxed) {
+            // A reader that only pulls never learns it.
+            u64::MAX => Duration::ZERO,
+            micros => Duration::from_micros(micros),
+        };
         let took = meter.waited.saturating_sub(round_trip);
         let a_second = meter.bytes as f64 / took.as_secs_f64().max(1e-6);
         let fitting = (a_second * BUSY_MAX.as_secs_f64()) as u64;
@@ -122,6 +126,15 @@ mod tests {
             receive(&size, 125_000, all_at_once);
             assert_eq!(size.bytes(), BYTES_MIN);
         }
+    }
+
+    #[test]
+    fn without_a_known_round_trip_all_of_the_wait_counts() {
+        let size = AnswerSize::default();
+
+        receive(&size, 125_000, true);
+
+        assert_eq!(size.bytes(), BYTES_MIN);
     }
 
     #[test]
