@@ -2,7 +2,11 @@
 
 use gofavorites::cli::{Cli, complete};
 use gofavorites::telemetry::LastLines;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let _last_lines = LastLines;
