@@ -42,6 +42,7 @@ use crate::owners::{OwnersError, WriteFailure};
 use crate::seal::SealError;
 use crate::truth::TruthError;
 use crate::wire::{Code, Refusal};
+use futures::FutureExt as _;
 use tokio::time::{Instant, timeout_at};
 
 /// How long a caller should wait before a retry if something is unavailable, in milliseconds.
@@ -96,13 +97,11 @@ pub(super) fn deadline_exceeded() -> Refusal {
 ///
 /// # Errors
 /// `deadline_exceeded`.
-pub(super) async fn within<T>(
+pub(super) fn within<T>(
     deadline: Instant,
     work: impl Future<Output = T>,
-) -> Result<T, Refusal> {
-    timeout_at(deadline, work)
-        .await
-        .map_err(|_| deadline_exceeded())
+) -> impl Future<Output = Result<T, Refusal>> {
+    timeout_at(deadline, work).map(|done| done.map_err(|_| deadline_exceeded()))
 }
 
 impl From<Refusal> for Failure {

@@ -114,3 +114,30 @@ impl Service {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The largest that an operation may be, in bytes. It is allocated and moved for each request.
+    const OPERATION_BYTES_MAX: usize = 8 << 10;
+
+    fn bytes_of<'s, F: Future>(_operation: impl Fn(&'s Service, Call) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_few_requests_need_is_no_part_of_all() {
+        let table = [
+            ("get", bytes_of(get::get)),
+            ("list", bytes_of(list::list)),
+            ("changes", bytes_of(changes::changes)),
+            ("put", bytes_of(put::put)),
+            ("batch", bytes_of(batch::batch)),
+        ];
+
+        for (name, bytes) in table {
+            assert!(bytes <= OPERATION_BYTES_MAX, "{name}: {bytes} bytes");
+        }
+    }
+}

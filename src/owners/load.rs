@@ -76,7 +76,9 @@ impl Owners {
         let share = memory.ok_or(OwnersError::NoMemory)?;
         let epoch = self.unhost_epoch();
         let accepted = self.0.continuity.accepted();
-        let (snapshot, hosted) = self.load_from_store(owner, entry, truth_deadline).await?;
+        // In a box, because it takes many times as much as the rest of a request, and few need it.
+        let loading = Box::pin(self.load_from_store(owner, entry, truth_deadline));
+        let (snapshot, hosted) = loading.await?;
         entry.take_share(share);
         if hosted {
             self.mark_hosted(entry, epoch);

@@ -181,55 +181,66 @@ impl Store {
     ///
     /// A call that took too long does not prove that Postgres is unavailable. It makes the breaker
     /// probe.
-    pub(super) async fn within_call_limit<T>(
+    pub(super) fn within_call_limit<T>(
         &self,
         work: impl Future<Output = Result<T, ShardError>>,
-    ) -> Result<T, ShardError> {
-        let attempt = self.breaker.admit().ok_or(ShardError::KnownUnavailable)?;
-        let answered_before = self.answered.load(Ordering::Relaxed);
-        let result = timeout(self.call_limit(), work)
-            .await
-            .unwrap_or(Err(ShardError::TimedOut));
+    ) -> impl Future<Output = Result<T, ShardError>> {
+        // In a box, because a call takes tens of kilobytes: they would be part of every request, also
+        // of those that need no Postgres.
+        let work = Box::pin(work);
 
-        match &result {
-            Err(error) if error.is_too_slow() => {
-                // No other call was answered meanwhile, so the connections may be dead.
-                if self.answered.load(Ordering::Relaxed) == answered_before {
-                    self.suspect.store(true, Ordering::Release);
+        async move {
+            let attempt = self.breaker.admit().ok_or(ShardError::KnownUnavailable)?;
+            let answered_before = self.answered.load(Ordering::Relaxed);
+            let result = timeout(self.call_limit(), work)
+                .await
+                .unwrap_or(Err(ShardError::TimedOut));
+
+            match &result {
+                Err(error) if error.is_too_slow() => {
+                    // No other call was answered meanwhile, so the connections may be dead.
+                    if self.answered.load(Ordering::Relaxed) == answered_before {
+                        self.suspect.store(true, Ordering::Release);
+                    }
+                    attempt.doubtful();
                 }
-                attempt.doubtful();
+                Err(error) if error.is_outage() => {
+                    self.suspect.store(true, Ordering::Release);
+                    attempt.unanswered();
+                }
+                _ => {
+                    self.answered.fetch_add(1, Ordering::Relaxed);
+                    attempt.answered();
+                }
             }
-            Err(error) if error.is_outage() => {
-                self.suspect.store(true, Ordering::Release);
-                attempt.unanswered();
+            if let Err(error) = &result {
+                self.note_refusal(error);
             }
-            _ => {
-                self.answered.fetch_add(1, Ordering::Relaxed);
-                attempt.answered();
-            }
-        }
-        if let Err(error) = &result {
-            self.note_refusal(error);
-        }
 
-        result
+            result
+        }
     }
 
     /// Does work that no request waits for, on a connection of
     /// [`background_pool`](Self::background_pool). It may take longer, and does not involve the
     /// breaker.
-    pub(super) async fn in_background<T>(
+    pub(super) fn in_background<T>(
         &self,
         work: impl Future<Output = Result<T, ShardError>>,
-    ) -> Result<T, ShardError> {
-        let result = timeout(BACKGROUND_TIMEOUT, work)
-            .await
-            .unwrap_or(Err(ShardError::TimedOut));
-        if let Err(error) = &result {
-            self.note_refusal(error);
-        }
+    ) -> impl Future<Output = Result<T, ShardError>> {
+        // In a box for the same reason: what runs in the background may begin in a request.
+        let work = Box::pin(work);
 
-        result
+        async move {
+            let result = timeout(BACKGROUND_TIMEOUT, work)
+                .await
+                .unwrap_or(Err(ShardError::TimedOut));
+            if let Err(error) = &result {
+                self.note_refusal(error);
+            }
+
+            result
+        }
     }
 
     /// Makes the breaker of writes probe if this is the error of a session that may only read. The
