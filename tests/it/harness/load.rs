@@ -525,6 +525,27 @@ impl Report {
         }
     }
 
+    /// Writes through each of the shards until a write is answered with its row in the shard's
+    /// Postgres. Returns whether that happened within the limit.
+    pub async fn rows_come(&mut self, shards: &[&str], limit: Duration) -> bool {
+        let driver = self.drivers.first_mut().expect("a driver");
+
+        for shard in shards {
+            driver.places = vec![(*shard).to_owned()];
+            let start = Instant::now();
+            loop {
+                driver.put().await;
+                match driver.observations.last() {
+                    Some(last) if last.outcome == Outcome::Done => break,
+                    _ if start.elapsed() > limit => return false,
+                    _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            }
+        }
+
+        true
+    }
+
     fn observations(&self) -> impl Iterator<Item = &Observation> {
         self.drivers.iter().flat_map(|driver| &driver.observations)
     }
@@ -578,6 +599,17 @@ impl Report {
             .unwrap_or_default()
     }
 
+    /// Returns when the first and the last request came whose row came later, from that moment on.
+    pub fn pending_since(&self, moment: Instant) -> Option<(Duration, Duration)> {
+        let pending = self
+            .observations()
+            .filter(|request| request.outcome == Outcome::Pending)
+            .map(|request| request.at.saturating_duration_since(moment));
+        let times: Vec<Duration> = pending.collect();
+
+        Some((*times.iter().min()?, *times.iter().max()?))
+    }
+
     /// Returns the time within which that share of the reads that began between the two moments
     /// was answered.
     pub fn read_quantile(&self, share: f64, from: Instant, to: Instant) -> Duration {
@@ -592,10 +624,12 @@ impl Report {
         times[rank.min(times.len() - 1)]
     }
 
-    /// Returns how long after that moment the last request ended that was not served normally.
+    /// Returns how long after that moment the last request ended that was not served normally. A
+    /// write whose row comes later is: what delays rows is the business of [`rows_come`](Self::rows_come).
     pub fn normal_after(&self, moment: Instant) -> Duration {
         let is_normal = |outcome: &Outcome| {
-            *outcome == Outcome::Done || *outcome == Outcome::Refused("not_found".into())
+            matches!(outcome, Outcome::Done | Outcome::Pending)
+                || *outcome == Outcome::Refused("not_found".into())
         };
 
         self.observations()
