@@ -17,16 +17,21 @@ impl Store {
         let keys: Vec<_> = items.iter().map(|(_, i)| bytes(i.as_bytes())).collect();
 
         self.in_background(async {
+            // First, once for each item, the newest version that is too many. As a part of the join,
+            // Postgres may look it up once for each version.
             let deleted = sqlx::query!(
                 "
-                delete from item_version where ctid = any(array(
-                    select v.ctid
-                    from unnest($1::bytea[], $2::bytea[]) as written (o, i)
-                    cross join lateral (
+                with beyond as materialized (
+                    select o, i, (
                         select version from item_version
                         where owner_key = o and item_key = i
                         order by version desc offset $3 limit 1
-                    ) as beyond
+                    ) as version
+                    from unnest($1::bytea[], $2::bytea[]) as written (o, i)
+                )
+                delete from item_version where ctid = any(array(
+                    select v.ctid
+                    from beyond
                     join item_version v on v.owner_key = o and v.item_key = i and v.version <= beyond.version
                     where not exists (select from owner w where w.owner_key = o and w.lost_at is not null)
                       and not exists (

@@ -4,7 +4,6 @@
 use crate::harness::{Caller, Worker, World, purge_record, with_breaker};
 use gofavorites::config::Settings;
 use gofavorites::dev::nats::ACCOUNTS_CONF;
-use gofavorites::seal::ItemKey;
 use gofavorites::shard::VersionPosition;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -319,11 +318,9 @@ async fn old_versions_of_a_lost_copy_are_not_deleted() {
         [&lost, &doubted, &sound].map(|key| world.query("a", &count(key)))
     };
     let store = world.store("a");
-    let items = ["lost", "doubted", "sound"].map(|user| {
-        let key = world.key_of(user);
-        let item = format!("select encode(item_key, 'hex') from item where owner_key = {key}");
-        (world.owner(user), item_key(&world.query("a", &item)))
-    });
+    let items = ["lost", "doubted", "sound"]
+        .map(|user| world.items_of("a", user))
+        .concat();
 
     store
         .trim_histories(&items, 2, 100)
@@ -334,11 +331,4 @@ async fn old_versions_of_a_lost_copy_are_not_deleted() {
     let begin = VersionPosition::default();
     store.end_versions(90, &begin).await.expect("Postgres");
     assert_eq!(kept(), ["4", "4", "1"]);
-}
-
-fn item_key(hex: &str) -> ItemKey {
-    let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("a byte");
-    let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
-
-    ItemKey::from_slice(&bytes).expect("an item's key")
 }

@@ -5,7 +5,7 @@ use gofavorites::config::Role;
 use gofavorites::dev::secrets::inbox_prefix;
 use gofavorites::dev::tokens::ISSUER;
 use gofavorites::requester::Requester;
-use gofavorites::seal::{Keyring, OwnerKey, UserId};
+use gofavorites::seal::{ItemKey, Keyring, OwnerKey, UserId};
 use gofavorites::shard::Store;
 use gofavorites::truth::Bucket;
 use serde_json::Value;
@@ -164,6 +164,21 @@ impl World {
         let statement = format!("select sequence >= {version} from cursor");
 
         self.until(shard, &statement, "t").await;
+    }
+
+    /// Returns the key of each item that a user has on that shard, with the user's.
+    pub fn items_of(&self, shard: &str, subject: &str) -> Vec<(OwnerKey, ItemKey)> {
+        let owner = self.owner(subject);
+        let key = self.key_of(subject);
+        let items = format!("select encode(item_key, 'hex') from item where owner_key = {key}");
+        let parse = |hex: &str| {
+            let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("a byte");
+            let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+            ItemKey::from_slice(&bytes).expect("an item's key")
+        };
+
+        let hex = self.query(shard, &items);
+        hex.lines().map(|line| (owner, parse(line))).collect()
     }
 
     /// Returns a user's key as an SQL literal: `'\x…'`.
