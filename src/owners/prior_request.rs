@@ -38,11 +38,15 @@ impl Owners {
     /// Searches the owner's current records, then this shard's Postgres. If Postgres does not know
     /// every version of the owner's items, searches the kept records of the items that the request
     /// is about too.
+    ///
+    /// `not_done_to` is a version of the owner up to which a search found nothing; `None` before the
+    /// first search. A search again, after a lost race, is only about what was written since.
     pub(super) async fn find_prior_request(
         &self,
         snapshot: &Snapshot,
         request_id: &RequestHash,
         intent: &Intent,
+        not_done_to: &mut Option<Version>,
     ) -> Result<Option<Record>, OwnersError> {
         let current = snapshot
             .set()
@@ -56,25 +60,15 @@ impl Owners {
         }
 
         for _ in 0..SEARCHES_MAX {
-            let in_postgres = self
-                .0
-                .store
-                .earlier_request(snapshot.owner(), request_id, self.bucket_name())
-                .await;
-            let not_done_up_to = match in_postgres {
-                Ok(PriorRequest::Found(record)) => return Ok(Some(*record)),
-                Ok(PriorRequest::NotUpTo(sequence)) => Version::new(sequence),
-                Ok(PriorRequest::Unknown) => None,
-                Err(error) => {
-                    warn!(
-                        %error,
-                        "cannot look for an earlier request in Postgres: asking the truth"
-                    );
-                    None
+            if not_done_to.is_none() {
+                match self.find_in_postgres(snapshot, request_id).await {
+                    PriorRequest::Found(record) => return Ok(Some(*record)),
+                    PriorRequest::NotUpTo(sequence) => *not_done_to = Version::new(sequence),
+                    PriorRequest::Unknown => {}
                 }
-            };
+            }
 
-            let after = not_done_up_to.unwrap_or_default();
+            let after = not_done_to.unwrap_or_default();
             let search = self
                 .find_in_kept_records(snapshot, request_id, intent, after)
                 .await?;
@@ -82,11 +76,13 @@ impl Owners {
                 KeptSearch::Found(record) => return Ok(Some(*record)),
                 KeptSearch::NotThere { missing_to } => missing_to,
             };
-            // The projection is behind by more records of an item than the bucket keeps. It will
-            // have stored them.
-            if not_done_up_to.is_none() || missing_to.is_none() {
+            if not_done_to.is_none() || missing_to.is_none() {
+                *not_done_to = Some(after.max(snapshot.version()));
                 return Ok(None);
             }
+            // The bucket no longer keeps all records of an item since then. The projection will have
+            // stored them.
+            *not_done_to = None;
             let projected = self.0.cursor.wait_for(missing_to.get(), PROJECTION_TIMEOUT);
             if projected.await == Projected::Pending {
                 break;
@@ -98,6 +94,23 @@ impl Owners {
         Err(TruthError::from(CallError::TimedOut).into())
     }
 
+    /// Looks for the record of that request in this shard's Postgres.
+    async fn find_in_postgres(
+        &self,
+        snapshot: &Snapshot,
+        request_id: &RequestHash,
+    ) -> PriorRequest {
+        let search = self
+            .0
+            .store
+            .earlier_request(snapshot.owner(), request_id, self.bucket_name());
+
+        search.await.unwrap_or_else(|error| {
+            warn!(%error, "cannot look for an earlier request in Postgres: asking the truth");
+            PriorRequest::Unknown
+        })
+    }
+
     /// Finds the record that a write with this request id made after the version `after`, among the
     /// records that the bucket keeps of the items that the request is about.
     async fn find_in_kept_records(
@@ -107,10 +120,8 @@ impl Owners {
         intent: &Intent,
         after: Version,
     ) -> Result<KeptSearch, OwnersError> {
-        // Only an item that was written since, and not for the first time, has records that the
-        // snapshot lacks.
-        let has_superseded =
-            |record: &&Record| record.version > after && !record.envelope.item_prev.is_none();
+        // Only an item that was written twice since then has records that the snapshot lacks.
+        let has_superseded = |record: &&Record| record.envelope.item_prev > after;
         let items = self.items_of(snapshot, request_id, intent)?;
         let items: Vec<&Record> = items.into_iter().filter(has_superseded).collect();
 

@@ -92,10 +92,18 @@ impl Owners {
         };
 
         let mut basis = Basis::Cached;
+        let mut not_done_to = None;
         for _ in 0..=self.0.settings.write.retries {
             // Nothing is under way here: what earlier rounds sent has lost its race. So this may be
             // cancelled anywhere.
-            let prepare = self.prepare(&owner, &entry, intent, basis, deadline, &decide);
+            let prepare = self.prepare(
+                &owner,
+                &entry,
+                intent,
+                (basis, &mut not_done_to),
+                deadline,
+                &decide,
+            );
             let Ok(prepared) = timeout_at(deadline, prepare).await else {
                 return Ok(WriteFailure::OutOfTime.into());
             };
@@ -151,13 +159,14 @@ impl Owners {
     }
 
     /// Decides on the owner's state, which is at least as current as `basis`. A refusal is returned
-    /// only on a state that the bucket has confirmed.
+    /// only on a state that the bucket has confirmed. `not_done_to` is what a search for an earlier
+    /// write of the request found in the rounds before.
     async fn prepare<R, E: From<OwnersError>>(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
         intent: &Intent,
-        mut basis: Basis,
+        (mut basis, not_done_to): (Basis, &mut Option<Version>),
         deadline: Instant,
         decide: &impl Fn(&Snapshot) -> Result<Decision<R>, E>,
     ) -> Result<(Arc<Snapshot>, Step<R>), E> {
@@ -170,7 +179,9 @@ impl Owners {
 
             self.open(&snapshot).await;
             if let Some((id, request)) = request_hashes(&snapshot, intent)
-                && let Some(record) = self.find_prior_request(&snapshot, &id, intent).await?
+                && let Some(record) = self
+                    .find_prior_request(&snapshot, &id, intent, not_done_to)
+                    .await?
             {
                 return Ok((snapshot, Step::Repeat(Box::new(record), request)));
             }

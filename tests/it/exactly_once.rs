@@ -257,6 +257,35 @@ fn assert_one_accepted(answers: &[Value], reason: &str) -> usize {
     accepted[0]
 }
 
+/// Goal: a request that two shards get at the same time is done once, although neither sees at
+/// first what the other does.
+///
+/// Method: in each round ten callers put the same item. Two of them, one on each shard, send the
+/// same request, and have to get the same version. All others get versions of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_two_shards_get_at_once_is_done_once() {
+    let mut stage = Stage::new().await;
+    let rounds = extent(100, 1_000);
+
+    for round in 0..rounds {
+        let body = json!({"kind": "text", "id": "raced", "data": {"text": "x"}});
+        let mut writes = Stage::writes("put", &body, round, 1);
+        writes[1][0].request_id = writes[0][0].request_id.clone();
+
+        let answers = stage.race(&writes, round).await;
+
+        let items: Vec<Value> = answers
+            .iter()
+            .map(|answer| answer["item"].clone())
+            .collect();
+        let versions = numbers(&items, "version");
+        assert_eq!(items[0]["version"], items[1]["version"], "round {round}");
+        assert_eq!(versions.len(), CALLERS - 1, "round {round}");
+    }
+
+    stage.print("one request on two shards", rounds);
+}
+
 /// Goal: each HOTP counter is given out once, and none is lost to a repeated request.
 ///
 /// Method: in each round ten callers ask for up to three codes each. The counters have to be 0 to
