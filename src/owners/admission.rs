@@ -1,13 +1,25 @@
 //! Limits on one owner's requests in one worker, so that a busy owner does not starve the others.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// How many of an owner's reads a worker works on at a time. The others wait for their turn, so that a
+/// burst of one owner is not in front of everybody else's requests.
+const OWNER_TURNS: u32 = 4;
+/// The longest wait for a turn. After that a request goes on without one: what holds the turns up may
+/// be an outage, in which reads are answered from memory.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The limits on one owner's requests in one worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// The most requests under way at a time.
     pub in_flight: usize,
+    /// The worker is busy while more requests of all owners than that are under way.
+    pub busy_above: usize,
     /// The most that requests may cost a second; 0 sets no limit.
     pub per_s: u64,
     /// The most that requests may cost at once after a pause.
@@ -55,15 +67,27 @@ impl Cost {
 }
 
 /// The counts of an owner's requests in this worker.
-#[derive(Default)]
 pub(super) struct Traffic {
     under_way: AtomicUsize,
+    turns: Arc<Semaphore>,
     /// When the owner has the full burst again, in microseconds since the worker began: the
     /// theoretical arrival time of the generic cell rate algorithm (ITU-T I.371).
     even_at_us: AtomicU64,
-    /// How many requests were refused for their rate since one was admitted. Each is told to wait
-    /// for those before it, so that they do not all come back at once and are refused again.
-    refused: AtomicU64,
+    /// When the request that was last refused for its rate may come back, in microseconds since the
+    /// worker began. The next one that is refused is told to come after it: if they came back
+    /// together, all but one would be refused again.
+    back_at_us: AtomicU64,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            under_way: AtomicUsize::new(0),
+            turns: Arc::new(Semaphore::new(OWNER_TURNS as usize)),
+            even_at_us: AtomicU64::new(0),
+            back_at_us: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Traffic {
@@ -84,6 +108,16 @@ impl Traffic {
         self.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// Waits until a request under way has its turn, at most for half of the time that it has left. In
+    /// a worker that is busy it has all of the owner's turns, so that each owner has one request worked
+    /// on.
+    pub(super) async fn turn(&self, is_busy: bool, left: Duration) -> Option<OwnedSemaphorePermit> {
+        let turns = if is_busy { OWNER_TURNS } else { 1 };
+        let turn = self.turns.clone().acquire_many_owned(turns);
+
+        timeout(TURN_WAIT_MAX.min(left / 2), turn).await.ok()?.ok()
+    }
+
     /// Takes the cost of a request from the owner's rate, if there is room for a small request now.
     /// A costly one may use more than the burst, and later ones wait for that.
     fn spend(&self, pace: &Pace, cost: Cost, began: Instant) -> Result<(), Denied> {
@@ -101,24 +135,25 @@ impl Traffic {
                 (even_at + each <= now + limit).then(|| even_at + each.saturating_mul(cost.0))
             });
 
-        match spent {
-            Ok(_) => {
-                self.refused.store(0, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(even_at) => Err(self.too_fast(pace, even_at, now)),
-        }
+        spent
+            .map(|_| ())
+            .map_err(|even_at| self.too_fast(pace, even_at, now))
     }
 
     /// The denial of a request at `now`, of an owner who has the full burst again at `even_at`.
     fn too_fast(&self, pace: &Pace, even_at: u64, now: u64) -> Denied {
         let each = pace.each_us();
-        let ahead = self.refused.fetch_add(1, Ordering::Relaxed);
-        let ahead = ahead.min((pace.in_flight as u64).saturating_sub(1));
         let room_at = (even_at.max(now) + each).saturating_sub(pace.limit_us());
+        // No more wait than may be under way.
+        let others = (pace.in_flight as u64).saturating_sub(1);
+        let last = room_at.saturating_add(each.saturating_mul(others));
+        let back_at = |before: u64| before.saturating_add(each).clamp(room_at, last);
+        let before = self
+            .back_at_us
+            .update(Ordering::Relaxed, Ordering::Relaxed, back_at);
 
         Denied::TooFast {
-            wait: Duration::from_micros(room_at.saturating_sub(now) + ahead * each),
+            wait: Duration::from_micros(back_at(before).saturating_sub(now)),
             used: even_at.saturating_sub(now).div_ceil(each),
         }
     }
@@ -176,6 +211,7 @@ mod tests {
 
     const PACE: Pace = Pace {
         in_flight: 1,
+        busy_above: 1,
         per_s: 10,
         burst: 3,
     };
@@ -276,16 +312,51 @@ mod tests {
 
         // One more is admitted each tenth of a second, and no more than four wait.
         assert_eq!(waits, [1, 2, 3, 4, 4, 4]);
+
+        // A second later none of them is waited for.
+        let began = began
+            .checked_sub(Duration::from_secs(1))
+            .expect("the machine runs longer than that");
+        assert!((0..3).all(|_| traffic.spend(&pace, SMALL, began).is_ok()));
+        let denied = traffic.spend(&pace, SMALL, began);
+        let soon = Duration::from_millis(100);
+        assert!(
+            matches!(denied, Err(Denied::TooFast { wait, .. }) if wait <= soon),
+            "{denied:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_owners_requests_wait_for_each_other() {
+        let traffic = Traffic::default();
+        let ample = TURN_WAIT_MAX * 4;
+        let mut taken = Vec::new();
+        for _ in 0..OWNER_TURNS {
+            taken.push(traffic.turn(false, ample).await.expect("a turn"));
+        }
+
+        let begun = tokio::time::Instant::now();
+        assert!(traffic.turn(false, ample).await.is_none());
+        assert_eq!(begun.elapsed(), TURN_WAIT_MAX);
+        assert!(
+            traffic
+                .turn(false, Duration::from_millis(200))
+                .await
+                .is_none()
+        );
+        assert_eq!(begun.elapsed(), TURN_WAIT_MAX + Duration::from_millis(100));
+
+        taken.pop();
+        assert!(traffic.turn(true, ample).await.is_none(), "three are there");
+        taken.clear();
+        let _all = traffic.turn(true, ample).await.expect("all turns");
+        assert!(traffic.turn(false, ample).await.is_none());
     }
 
     #[test]
     fn no_rate_is_no_bound() {
         let traffic = Traffic::default();
-        let pace = Pace {
-            in_flight: 1,
-            per_s: 0,
-            burst: 0,
-        };
+        let pace = Pace { per_s: 0, ..PACE };
 
         assert!((0..1_000).all(|_| traffic.spend(&pace, SMALL, Instant::now()).is_ok()));
     }

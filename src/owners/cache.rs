@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What a worker holds of one owner.
 #[derive(Default)]
@@ -210,11 +211,32 @@ impl HostingBackoff {
 }
 
 /// One of the owner's requests, which counts as under way until this is dropped.
-pub struct Admission(Arc<OwnerEntry>);
+pub struct Admission {
+    owners: Owners,
+    entry: Arc<OwnerEntry>,
+    busy_above: usize,
+    turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Admission {
+    /// Waits until few enough of the owner's requests are worked on. This one is, until
+    /// [`end_turn`](Self::end_turn), or until the admission is dropped.
+    pub async fn wait_for_turn(&mut self, deadline: tokio::time::Instant) {
+        let is_busy = self.owners.0.under_way.load(Ordering::Relaxed) > self.busy_above;
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        self.turn = self.entry.traffic.turn(is_busy, left).await;
+    }
+
+    /// Lets others of the owner's requests be worked on.
+    pub fn end_turn(&mut self) {
+        self.turn = None;
+    }
+}
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.0.traffic.leave();
+        self.entry.traffic.leave();
+        self.owners.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -309,7 +331,14 @@ impl Owners {
             pace,
             began,
         };
-        Ok((Admission(entry), account))
+        self.0.under_way.fetch_add(1, Ordering::Relaxed);
+        let admission = Admission {
+            owners: self.clone(),
+            entry,
+            busy_above: pace.busy_above,
+            turn: None,
+        };
+        Ok((admission, account))
     }
 }
 

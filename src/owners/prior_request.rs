@@ -39,8 +39,9 @@ impl Owners {
     /// every version of the owner's items, searches the kept records of the items that the request
     /// is about too.
     ///
-    /// `not_done_to` is a version of the owner up to which a search found nothing; `None` before the
-    /// first search. A search again, after a lost race, is only about what was written since.
+    /// `not_done_to` is a version of the owner up to which Postgres and the bucket together show that
+    /// the request was not done; `None` before Postgres has answered. After a lost race, only what was
+    /// written since is searched.
     pub(super) async fn find_prior_request(
         &self,
         snapshot: &Snapshot,
@@ -77,7 +78,7 @@ impl Owners {
                 KeptSearch::NotThere { missing_to } => missing_to,
             };
             if not_done_to.is_none() || missing_to.is_none() {
-                *not_done_to = Some(after.max(snapshot.version()));
+                *not_done_to = not_done_to.map(|to| to.max(snapshot.version()));
                 return Ok(None);
             }
             // The bucket no longer keeps all records of an item since then. The projection will have

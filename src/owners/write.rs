@@ -22,9 +22,10 @@ use tokio::time::{Instant, timeout_at};
 const WRITE_BYTES_MAX: usize = 4 << 20;
 
 /// How current the state has to be on which a write is decided.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Basis {
     /// As it is in memory: the compare-and-set fails if it is old.
+    #[default]
     Cached,
     /// As the nearest replica of the bucket has it.
     Head,
@@ -40,6 +41,22 @@ impl Basis {
             Self::Cached => Self::Head,
             Self::Head | Self::Confirmed => Self::Confirmed,
         }
+    }
+}
+
+/// One round of a write: it decides, and tries to write.
+#[derive(Default)]
+struct Round {
+    basis: Basis,
+    /// The owner's version up to which the request is known not to have been done before.
+    not_done_to: Option<Version>,
+}
+
+impl Round {
+    /// The round that follows on that basis. One that begins anew searches everything again.
+    fn after(self, basis: Basis) -> Self {
+        let not_done_to = self.not_done_to.filter(|_| basis != Basis::Confirmed);
+        Self { basis, not_done_to }
     }
 }
 
@@ -91,19 +108,11 @@ impl Owners {
             return Ok(WriteFailure::OutOfTime.into());
         };
 
-        let mut basis = Basis::Cached;
-        let mut not_done_to = None;
+        let mut round = Round::default();
         for _ in 0..=self.0.settings.write.retries {
             // Nothing is under way here: what earlier rounds sent has lost its race. So this may be
             // cancelled anywhere.
-            let prepare = self.prepare(
-                &owner,
-                &entry,
-                intent,
-                (basis, &mut not_done_to),
-                deadline,
-                &decide,
-            );
+            let prepare = self.prepare(&owner, &entry, intent, &mut round, deadline, &decide);
             let Ok(prepared) = timeout_at(deadline, prepare).await else {
                 return Ok(WriteFailure::OutOfTime.into());
             };
@@ -126,7 +135,9 @@ impl Owners {
             let attempt = self
                 .attempt(user, &entry, &snapshot, intent, draft, deadline)
                 .await?;
-            let next = self.next(attempt, basis, &entry, &snapshot, deadline).await;
+            let next = self
+                .next(attempt, round.basis, &entry, &snapshot, deadline)
+                .await;
             match next {
                 Next::Done(items) => {
                     drop(write_lock);
@@ -135,7 +146,7 @@ impl Owners {
                         .await?);
                 }
                 Next::Fail(failure) => return Ok(failure.into()),
-                Next::Again(changed) => basis = changed,
+                Next::Again(basis) => round = round.after(basis),
             }
         }
 
@@ -158,18 +169,18 @@ impl Owners {
         }
     }
 
-    /// Decides on the owner's state, which is at least as current as `basis`. A refusal is returned
-    /// only on a state that the bucket has confirmed. `not_done_to` is what a search for an earlier
-    /// write of the request found in the rounds before.
+    /// Decides on the owner's state, which is at least as current as the round's basis. A refusal is returned
+    /// only on a state that the bucket has confirmed.
     async fn prepare<R, E: From<OwnersError>>(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
         intent: &Intent,
-        (mut basis, not_done_to): (Basis, &mut Option<Version>),
+        round: &mut Round,
         deadline: Instant,
         decide: &impl Fn(&Snapshot) -> Result<Decision<R>, E>,
     ) -> Result<(Arc<Snapshot>, Step<R>), E> {
+        let mut basis = round.basis;
         let mut snapshot = self.load(owner, entry, deadline).await?;
         loop {
             if basis != Basis::Cached {
@@ -180,7 +191,7 @@ impl Owners {
             self.open(&snapshot).await;
             if let Some((id, request)) = request_hashes(&snapshot, intent)
                 && let Some(record) = self
-                    .find_prior_request(&snapshot, &id, intent, not_done_to)
+                    .find_prior_request(&snapshot, &id, intent, &mut round.not_done_to)
                     .await?
             {
                 return Ok((snapshot, Step::Repeat(Box::new(record), request)));
