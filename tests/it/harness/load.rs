@@ -526,7 +526,7 @@ impl Report {
     }
 
     /// Writes through each of the shards until a write is answered with its row in the shard's
-    /// Postgres. Returns whether that happened within the limit.
+    /// Postgres. Returns whether that happened within the limit on each.
     pub async fn rows_come(&mut self, shards: &[&str], limit: Duration) -> bool {
         let driver = self.drivers.first_mut().expect("a driver");
 
