@@ -60,13 +60,9 @@ impl Request {
             .owners
             .admit(&owner, limits.pace(), cost)
             .map_err(|denied| limits.denied(denied))?;
-        admission.wait_for_turn(self.deadline).await;
+        let is_write = self.operation.scope() != Some(Scope::Read);
+        admission.wait_for_turn(is_write, self.deadline).await;
         let body = self.decode(service)?;
-        // Only one of an owner's writes is decided at a time anyway, and a write may have to wait long
-        // for Postgres or the bucket.
-        if self.operation.scope() != Some(Scope::Read) {
-            admission.end_turn();
-        }
         // Those beyond the limit are not executed.
         let operations = operations(self.operation, &body).min(limits.batch);
         account.charge(Cost::of_operations(operations));

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-/// How many of an owner's reads a worker works on at a time. The others wait for their turn, so that a
-/// burst of one owner is not in front of everybody else's requests.
+/// How many of an owner's reads, and how many of their writes, a worker works on at a time. The others
+/// wait for their turn, so that a burst of one owner is not in front of everybody else's requests.
 const OWNER_TURNS: u32 = 4;
 /// The longest wait for a turn. After that a request goes on without one: what holds the turns up may
-/// be an outage, in which reads are answered from memory.
+/// be an outage.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The limits on one owner's requests in one worker.
@@ -69,7 +69,9 @@ impl Cost {
 /// The counts of an owner's requests in this worker.
 pub(super) struct Traffic {
     under_way: AtomicUsize,
-    turns: Arc<Semaphore>,
+    /// Those of reads, and those of writes: a write may wait long for the bucket or for Postgres, and
+    /// reads are answered from memory meanwhile.
+    turns: [Arc<Semaphore>; 2],
     /// When the owner has the full burst again, in microseconds since the worker began: the
     /// theoretical arrival time of the generic cell rate algorithm (ITU-T I.371).
     even_at_us: AtomicU64,
@@ -83,7 +85,7 @@ impl Default for Traffic {
     fn default() -> Self {
         Self {
             under_way: AtomicUsize::new(0),
-            turns: Arc::new(Semaphore::new(OWNER_TURNS as usize)),
+            turns: [(); 2].map(|()| Arc::new(Semaphore::new(OWNER_TURNS as usize))),
             even_at_us: AtomicU64::new(0),
             back_at_us: AtomicU64::new(0),
         }
@@ -109,11 +111,18 @@ impl Traffic {
     }
 
     /// Waits until a request under way has its turn, at most for half of the time that it has left. In
-    /// a worker that is busy it has all of the owner's turns, so that each owner has one request worked
-    /// on.
-    pub(super) async fn turn(&self, is_busy: bool, left: Duration) -> Option<OwnedSemaphorePermit> {
+    /// a worker that is busy it has all of the owner's turns of reads or of writes, so that each owner
+    /// has one of each worked on.
+    pub(super) async fn turn(
+        &self,
+        is_write: bool,
+        is_busy: bool,
+        left: Duration,
+    ) -> Option<OwnedSemaphorePermit> {
         let turns = if is_busy { OWNER_TURNS } else { 1 };
-        let turn = self.turns.clone().acquire_many_owned(turns);
+        let turn = self.turns[usize::from(is_write)]
+            .clone()
+            .acquire_many_owned(turns);
 
         timeout(TURN_WAIT_MAX.min(left / 2), turn).await.ok()?.ok()
     }
@@ -329,28 +338,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_owners_requests_wait_for_each_other() {
         let traffic = Traffic::default();
-        let ample = TURN_WAIT_MAX * 4;
+        let read = |is_busy, left| traffic.turn(false, is_busy, left);
+        let (ample, little) = (TURN_WAIT_MAX * 4, TURN_WAIT_MAX / 4);
         let mut taken = Vec::new();
         for _ in 0..OWNER_TURNS {
-            taken.push(traffic.turn(false, ample).await.expect("a turn"));
+            taken.push(read(false, ample).await.expect("a turn"));
         }
 
         let begun = tokio::time::Instant::now();
-        assert!(traffic.turn(false, ample).await.is_none());
+        assert!(read(false, ample).await.is_none());
         assert_eq!(begun.elapsed(), TURN_WAIT_MAX);
-        assert!(
-            traffic
-                .turn(false, Duration::from_millis(200))
-                .await
-                .is_none()
-        );
-        assert_eq!(begun.elapsed(), TURN_WAIT_MAX + Duration::from_millis(100));
+        assert!(read(false, little).await.is_none());
+        assert_eq!(begun.elapsed(), TURN_WAIT_MAX + little / 2);
+        let write = traffic.turn(true, false, ample).await;
+        assert!(write.is_some(), "writes do not wait for reads");
 
         taken.pop();
-        assert!(traffic.turn(true, ample).await.is_none(), "three are there");
+        assert!(read(true, ample).await.is_none(), "three are worked on");
         taken.clear();
-        let _all = traffic.turn(true, ample).await.expect("all turns");
-        assert!(traffic.turn(false, ample).await.is_none());
+        let _all = read(true, ample).await.expect("all turns");
+        assert!(read(false, ample).await.is_none());
     }
 
     #[test]

@@ -215,21 +215,17 @@ pub struct Admission {
     owners: Owners,
     entry: Arc<OwnerEntry>,
     busy_above: usize,
+    /// Given back when the admission is dropped.
     turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Admission {
-    /// Waits until few enough of the owner's requests are worked on. This one is, until
-    /// [`end_turn`](Self::end_turn), or until the admission is dropped.
-    pub async fn wait_for_turn(&mut self, deadline: tokio::time::Instant) {
+    /// Waits until few enough of the owner's reads or writes are worked on. This one is, until the
+    /// admission is dropped.
+    pub async fn wait_for_turn(&mut self, is_write: bool, deadline: tokio::time::Instant) {
         let is_busy = self.owners.0.under_way.load(Ordering::Relaxed) > self.busy_above;
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        self.turn = self.entry.traffic.turn(is_busy, left).await;
-    }
-
-    /// Lets others of the owner's requests be worked on.
-    pub fn end_turn(&mut self) {
-        self.turn = None;
+        self.turn = self.entry.traffic.turn(is_write, is_busy, left).await;
     }
 }
 

@@ -344,6 +344,31 @@ async fn an_uncached_owner_is_served_from_postgres_in_time() {
     assert!(took <= Duration::from_millis(1_500), "{took:?}");
 }
 
+/// Goal: while the bucket hangs, each of many reads of one owner is answered from memory in time,
+/// although a worker works on few of them at once.
+///
+/// Method: alice reads 32 times at once, with 1.5 s each, while the hub is paused.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_reads_of_one_owner_are_stale_in_time() {
+    let _permit = exclusive().await;
+    let (world, mut hub) = World::behind_a_hub().await;
+    let _worker = world.worker("a").await;
+    let alice = world.caller("alice").await;
+    let put = alice.put_text("a", "note", "x").await;
+    let mut headers = alice.headers();
+    headers.insert("Request-Timeout-Ms", "1500");
+
+    hub.pause();
+    let read = || alice.ask_with("a.list", headers.clone(), b"{}".to_vec());
+    let replies = futures::future::join_all((0..32).map(|_| read())).await;
+    hub.resume();
+
+    for reply in replies {
+        assert_eq!(reply.body["stale"], true, "{}", reply.body);
+        assert_eq!(reply.body["items"][0], put["item"], "{}", reply.body);
+    }
+}
+
 /// Goal: while the bucket is unavailable, a worker answers from the newer of its memory and its
 /// shard's Postgres.
 ///
