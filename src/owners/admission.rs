@@ -141,7 +141,8 @@ impl Traffic {
             .even_at_us
             .try_update(Ordering::AcqRel, Ordering::Acquire, |even_at| {
                 let even_at = even_at.max(now);
-                (even_at + each <= now + limit).then(|| even_at + each.saturating_mul(cost.0))
+                (even_at + each <= now.saturating_add(limit))
+                    .then(|| even_at + each.saturating_mul(cost.0))
             });
 
         spent
@@ -173,7 +174,7 @@ impl Traffic {
         let now = now_us(began);
         let even_at = self.even_at_us.load(Ordering::Acquire);
 
-        if pace.per_s == 0 || even_at <= now + pace.limit_us() {
+        if pace.per_s == 0 || even_at <= now.saturating_add(pace.limit_us()) {
             Ok(())
         } else {
             Err(self.too_fast(pace, even_at, now))
@@ -204,7 +205,7 @@ impl Pace {
 
     /// How long it takes until the full burst is there again, in microseconds.
     fn limit_us(&self) -> u64 {
-        self.each_us() * self.burst.max(1)
+        self.each_us().saturating_mul(self.burst.max(1))
     }
 }
 
@@ -358,6 +359,24 @@ mod tests {
         taken.clear();
         let _all = read(true, ample).await.expect("all turns");
         assert!(read(false, ample).await.is_none());
+    }
+
+    #[test]
+    fn limits_without_a_bound_are_no_error() {
+        let pace = Pace {
+            in_flight: usize::MAX,
+            burst: u64::MAX,
+            ..PACE
+        };
+        let traffic = Traffic::default();
+        let began = Instant::now();
+
+        assert!((0..1_000).all(|_| traffic.spend(&pace, SMALL, began).is_ok()));
+        assert!(traffic.overdrawn(&pace, began).is_ok());
+        let pace = Pace { burst: 3, ..pace };
+        for _ in 0..2 {
+            assert!(traffic.spend(&pace, SMALL, began).is_err());
+        }
     }
 
     #[test]
