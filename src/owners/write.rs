@@ -169,8 +169,8 @@ impl Owners {
         }
     }
 
-    /// Decides on the owner's state, which is at least as current as the round's basis. A refusal is returned
-    /// only on a state that the bucket has confirmed.
+    /// Decides on the owner's state, which is at least as current as the round's basis. A refusal is
+    /// returned only on a state that the bucket has confirmed.
     async fn prepare<R, E: From<OwnersError>>(
         &self,
         owner: &OwnerKey,
