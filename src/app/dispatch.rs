@@ -29,6 +29,9 @@ use uuid::Uuid;
 /// The longest part of a caller's time that is reserved for the reply to travel back.
 const REPLY_TIME_MAX: Duration = Duration::from_millis(100);
 
+/// A worker is busy while more than one in so many of the requests are under way that may be.
+const BUSY_SHARE: usize = 8;
+
 /// Takes messages, and answers each one.
 pub(super) struct Dispatcher {
     pub service: Service,
@@ -274,6 +277,11 @@ impl Dispatcher {
         (encoding, handled)
     }
 
+    /// Whether many of the `limit` requests are under way that may be.
+    fn is_busy(&self, limit: usize) -> bool {
+        limit.saturating_sub(self.permits.available_permits()) > limit / BUSY_SHARE
+    }
+
     async fn operate(
         &self,
         operation: Option<Operation>,
@@ -314,6 +322,7 @@ impl Dispatcher {
             headers,
             body,
             deadline,
+            is_busy: self.is_busy(limits.in_flight),
             account: account.clone(),
         };
         Box::pin(self.service.handle(request)).await

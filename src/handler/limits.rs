@@ -12,9 +12,6 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A worker is busy while more than one in so many of `limits.in_flight` requests are under way.
-const BUSY_SHARE: usize = 8;
-
 /// Every bound on what callers send and get.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -226,7 +223,6 @@ impl Limits {
     pub(super) fn pace(&self) -> Pace {
         Pace {
             in_flight: self.owner_in_flight,
-            busy_above: self.in_flight / BUSY_SHARE,
             per_s: self.rate_per_s,
             burst: self.rate_burst,
         }

@@ -26,6 +26,8 @@ pub struct Request {
     pub body: Bytes,
     /// When the caller's time is up.
     pub deadline: Instant,
+    /// Whether the worker was busy when it came.
+    pub is_busy: bool,
     /// Set when the request is admitted as one of its owner's.
     pub account: Arc<OnceLock<Account>>,
 }
@@ -61,7 +63,9 @@ impl Request {
             .admit(&owner, limits.pace(), cost)
             .map_err(|denied| limits.denied(denied))?;
         let is_write = self.operation.scope() != Some(Scope::Read);
-        admission.wait_for_turn(is_write, self.deadline).await;
+        admission
+            .wait_for_turn(is_write, self.is_busy, self.deadline)
+            .await;
         let body = self.decode(service)?;
         // Those beyond the limit are not executed.
         let operations = operations(self.operation, &body).min(limits.batch);

@@ -18,8 +18,6 @@ const TURN_WAIT_MAX: Duration = Duration::from_secs(1);
 pub struct Pace {
     /// The most requests under way at a time.
     pub in_flight: usize,
-    /// The worker is busy while more requests of all owners than that are under way.
-    pub busy_above: usize,
     /// The most that requests may cost a second; 0 sets no limit.
     pub per_s: u64,
     /// The most that requests may cost at once after a pause.
@@ -221,7 +219,6 @@ mod tests {
 
     const PACE: Pace = Pace {
         in_flight: 1,
-        busy_above: 1,
         per_s: 10,
         burst: 3,
     };

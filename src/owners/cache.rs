@@ -212,18 +212,20 @@ impl HostingBackoff {
 
 /// One of the owner's requests, which counts as under way until this is dropped.
 pub struct Admission {
-    owners: Owners,
     entry: Arc<OwnerEntry>,
-    busy_above: usize,
     /// Given back when the admission is dropped.
     turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Admission {
-    /// Waits until few enough of the owner's reads or writes are worked on. This one is, until the
-    /// admission is dropped.
-    pub async fn wait_for_turn(&mut self, is_write: bool, deadline: tokio::time::Instant) {
-        let is_busy = self.owners.0.under_way.load(Ordering::Relaxed) > self.busy_above;
+    /// Waits until few enough of the owner's reads or writes are worked on: fewer while the worker
+    /// is busy. This one is worked on until the admission is dropped.
+    pub async fn wait_for_turn(
+        &mut self,
+        is_write: bool,
+        is_busy: bool,
+        deadline: tokio::time::Instant,
+    ) {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         self.turn = self.entry.traffic.turn(is_write, is_busy, left).await;
     }
@@ -232,7 +234,6 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.entry.traffic.leave();
-        self.owners.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -327,14 +328,7 @@ impl Owners {
             pace,
             began,
         };
-        self.0.under_way.fetch_add(1, Ordering::Relaxed);
-        let admission = Admission {
-            owners: self.clone(),
-            entry,
-            busy_above: pace.busy_above,
-            turn: None,
-        };
-        Ok((admission, account))
+        Ok((Admission { entry, turn: None }, account))
     }
 }
 

@@ -59,7 +59,7 @@ use cache::OwnerCache;
 use hosting::{Backfill, LongHistories, Presence, UnmarkedLosses};
 use memory::Memory;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
@@ -297,8 +297,6 @@ struct Inner {
     hosted: AtomicU64,
     /// How many copies of this shard have what the bucket lacks, as of the last count.
     lost: AtomicU64,
-    /// The admitted requests of all owners.
-    under_way: AtomicUsize,
     /// The start of the worker. Times of the owners' requests are measured from here.
     began: Instant,
 }
@@ -340,7 +338,6 @@ impl Owners {
             unmarked_losses: UnmarkedLosses::default(),
             hosted: AtomicU64::new(u64::MAX),
             lost: AtomicU64::new(0),
-            under_way: AtomicUsize::new(0),
             began: Instant::now(),
         }))
     }

@@ -53,7 +53,8 @@ struct Round {
 }
 
 impl Round {
-    /// The round that follows on that basis. One that begins anew searches everything again.
+    /// Returns the next round, which decides on that basis. On a confirmed one it searches Postgres
+    /// for an earlier request again.
     fn after(self, basis: Basis) -> Self {
         let not_done_to = self.not_done_to.filter(|_| basis != Basis::Confirmed);
         Self { basis, not_done_to }

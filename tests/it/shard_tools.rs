@@ -5,7 +5,6 @@ use crate::harness::{Caller, Worker, World, copy, purge_record, with_breaker};
 use gofavorites::app::{OperatorSession, WaitLimit};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::maintenance::{Comparison, Difference, Verifier};
-use gofavorites::seal::ItemKey;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -258,22 +257,6 @@ async fn a_write_not_yet_projected_is_no_difference() {
     assert_eq!(found, Comparison::Equal);
 }
 
-/// Returns the subject of an owner's first item, with the rows of `item` in that order.
-fn subject_of_item(world: &World, name: &str, order: &str) -> String {
-    let owner = world.key_of(name);
-    let item = format!(
-        "select item_key from item where owner_key = {owner} order by version {order} limit 1"
-    );
-    let hex = world.query("a", &format!("select encode(({item}), 'hex')"));
-
-    let bytes: Vec<u8> = (0..16)
-        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex"))
-        .collect();
-    let item = ItemKey::from_slice(&bytes).expect("16 bytes");
-
-    format!("$KV.favorites.{}.{item}", world.owner(name))
-}
-
 /// Returns the first difference that a report names for an owner.
 fn first_difference<'a>(world: &World, report: &'a Value, name: &str) -> &'a Value {
     let owner = world.owner(name).to_string();
@@ -303,8 +286,12 @@ async fn lost_records_are_reported_and_no_copy_is_removed() {
             owner.put_text("a", &format!("note-{item}"), "x").await;
         }
     }
-    let alices_last = subject_of_item(&world, "alice", "desc");
-    let bobs_first = subject_of_item(&world, "bob", "asc");
+    let subject_of = |name, item: usize| {
+        let (owner, item) = world.items_of("a", name)[item];
+        format!("$KV.favorites.{owner}.{item}")
+    };
+    let alices_last = subject_of("alice", 2);
+    let bobs_first = subject_of("bob", 0);
     let breaker = world.connect_breaker().await;
 
     purge_record(&breaker, &alices_last).await;

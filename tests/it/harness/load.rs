@@ -599,8 +599,9 @@ impl Report {
             .unwrap_or_default()
     }
 
-    /// Returns when the first and the last request came whose row came later, from that moment on.
-    pub fn pending_since(&self, moment: Instant) -> Option<(Duration, Duration)> {
+    /// Returns how long after that moment the first and the last write began that were answered
+    /// before their rows were there.
+    pub fn late_rows(&self, moment: Instant) -> Option<(Duration, Duration)> {
         let pending = self
             .observations()
             .filter(|request| request.outcome == Outcome::Pending)
@@ -624,12 +625,13 @@ impl Report {
         times[rank.min(times.len() - 1)]
     }
 
-    /// Returns how long after that moment the last request ended that was not served normally. A
-    /// write whose row comes later is: what delays rows is the business of [`rows_come`](Self::rows_come).
-    pub fn normal_after(&self, moment: Instant) -> Duration {
+    /// Returns how long after that moment the last request ended that was not served normally. The
+    /// `others` are outcomes that are normal too.
+    pub fn normal_after(&self, moment: Instant, others: &[Outcome]) -> Duration {
         let is_normal = |outcome: &Outcome| {
-            matches!(outcome, Outcome::Done | Outcome::Pending)
+            *outcome == Outcome::Done
                 || *outcome == Outcome::Refused("not_found".into())
+                || others.contains(outcome)
         };
 
         self.observations()

@@ -166,11 +166,14 @@ impl World {
         self.until(shard, &statement, "t").await;
     }
 
-    /// Returns the key of each item that a user has on that shard, with the user's.
+    /// Returns the key of each item that a user has on that shard, with the user's, in the order of
+    /// the items' versions.
     pub fn items_of(&self, shard: &str, subject: &str) -> Vec<(OwnerKey, ItemKey)> {
         let owner = self.owner(subject);
         let key = self.key_of(subject);
-        let items = format!("select encode(item_key, 'hex') from item where owner_key = {key}");
+        let items = format!(
+            "select encode(item_key, 'hex') from item where owner_key = {key} order by version"
+        );
         let parse = |hex: &str| {
             let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("a byte");
             let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
