@@ -6,10 +6,12 @@
 //! itself writes at once and waits for its reader, such as a pager. So none of its few lines is lost,
 //! and they stand between what else it says.
 
+mod json;
 mod writer;
 
 use crate::config::{LogFormat, LogSettings};
 use anyhow::Context as _;
+use json::{JsonLine, JsonMembers};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -145,10 +147,8 @@ fn start_with(filter: EnvFilter, format: LogFormat, details: bool) -> anyhow::Re
     let started = match format {
         LogFormat::Json => {
             let builder = builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .with_span_list(false)
+                .fmt_fields(JsonMembers)
+                .event_format(JsonLine)
                 .with_filter_reloading();
             let handle = builder.reload_handle();
             builder.try_init().map(|()| replace_with(handle))

@@ -1,5 +1,8 @@
 //! Writes lines on a thread of its own, so that a reader that stops holds up no other thread. Lines
 //! wait in memory meanwhile. Those that do not fit there are dropped and counted.
+//!
+//! The thread writes the lines of a moment together. Waking it and writing for each line was a sixth
+//! of what a busy worker did.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -7,10 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// How long the thread lets lines gather before it writes them.
+const GATHERING_TIME: Duration = Duration::from_millis(5);
+
+/// The most bytes of lines that are written together. A longer write to a pipe may be torn apart by
+/// another process that writes to it too (`PIPE_BUF` of Linux).
+const WRITE_BYTES_MAX: usize = 4096;
+
 /// How much may wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Capacity {
-    /// The most bytes of all lines that wait, and of the one being written.
+    /// The most bytes of all lines that wait, and of those being written.
     pub bytes_max: usize,
     /// The most lines that wait.
     pub lines_max: usize,
@@ -34,17 +44,20 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     lines: VecDeque<Box<[u8]>>,
-    /// The bytes of `lines`, and of the line being written.
+    /// The bytes of `lines`, and of the lines being written.
     bytes: usize,
     /// The lines that were dropped since the last report.
     unreported: u64,
     /// Whether the thread writes or reports.
     is_busy: bool,
+    /// Whether the thread waits to be woken.
+    is_asleep: bool,
 }
 
 /// What the thread does next.
 enum Work {
-    Write(Box<[u8]>),
+    /// Write these bytes, which are so many lines.
+    Write(Vec<u8>, u64),
     /// Report that so many lines were dropped.
     Report(u64),
 }
@@ -52,6 +65,21 @@ enum Work {
 impl Queue {
     fn is_idle(&self) -> bool {
         self.lines.is_empty() && self.unreported == 0 && !self.is_busy
+    }
+
+    /// Takes the lines that are written next, and counts them: as many as may be written together.
+    fn take_lines(&mut self) -> (Vec<u8>, u64) {
+        let (mut bytes, mut count) = (Vec::new(), 0);
+
+        while let Some(line) = self.lines.front()
+            && (count == 0 || bytes.len() + line.len() <= WRITE_BYTES_MAX)
+        {
+            bytes.extend_from_slice(line);
+            count += 1;
+            self.lines.pop_front();
+        }
+
+        (bytes, count)
     }
 }
 
@@ -91,7 +119,9 @@ impl LineWriter {
             queue.unreported += 1;
             self.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
-        self.0.has_work.notify_one();
+        if std::mem::take(&mut queue.is_asleep) {
+            self.0.has_work.notify_one();
+        }
     }
 
     /// Returns how many lines were dropped since the start.
@@ -138,12 +168,12 @@ impl Shared {
     fn run(&self, mut out: impl Write, report: impl Fn(u64)) {
         loop {
             match self.next_work() {
-                Work::Write(line) => {
-                    // Nobody can be told about a line that cannot be written, but it is counted.
-                    if out.write_all(&line).is_err() {
-                        self.dropped.fetch_add(1, Ordering::Relaxed);
+                Work::Write(bytes, lines) => {
+                    // Nobody can be told about lines that cannot be written, but they are counted.
+                    if out.write_all(&bytes).is_err() {
+                        self.dropped.fetch_add(lines, Ordering::Relaxed);
                     }
-                    self.finish(line.len());
+                    self.finish(bytes.len());
                 }
                 Work::Report(dropped) => {
                     report(dropped);
@@ -165,13 +195,20 @@ impl Shared {
                 queue.is_busy = true;
                 return Work::Report(std::mem::take(&mut queue.unreported));
             }
-            if let Some(line) = queue.lines.pop_front() {
+            if !queue.lines.is_empty() {
                 queue.is_busy = true;
-                return Work::Write(line);
+                let (bytes, lines) = queue.take_lines();
+                return Work::Write(bytes, lines);
             }
 
-            let woken = self.has_work.wait(queue);
-            queue = woken.unwrap_or_else(PoisonError::into_inner);
+            queue.is_asleep = true;
+            let woken = self
+                .has_work
+                .wait_while(queue, |queue| queue.is_asleep)
+                .unwrap_or_else(PoisonError::into_inner);
+            drop(woken);
+            std::thread::sleep(GATHERING_TIME);
+            queue = self.lock();
         }
     }
 
@@ -195,19 +232,19 @@ mod tests {
     /// How long a step may take that is not to take any time.
     const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// A reader that takes a line when the test lets it.
+    /// A reader that takes what is written together when the test lets it.
     struct Reader {
         permits: Receiver<()>,
-        lines: Sender<String>,
+        writes: Sender<String>,
     }
 
     impl Write for Reader {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
             self.permits.recv().map_err(io::Error::other)?;
-            let text = String::from_utf8_lossy(line).into_owned();
-            self.lines.send(text).map_err(io::Error::other)?;
+            let text = String::from_utf8_lossy(lines).into_owned();
+            self.writes.send(text).map_err(io::Error::other)?;
 
-            Ok(line.len())
+            Ok(lines.len())
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -219,17 +256,17 @@ mod tests {
     struct Stage {
         writer: LineWriter,
         permits: Sender<()>,
-        lines: Receiver<String>,
+        writes: Receiver<String>,
         reports: Receiver<u64>,
     }
 
     fn stage(bytes_max: usize, lines_max: usize) -> Stage {
         let (permits, permitted) = channel();
-        let (read, lines) = channel();
+        let (read, writes) = channel();
         let (reported, reports) = channel();
         let reader = Reader {
             permits: permitted,
-            lines: read,
+            writes: read,
         };
         let report = move |dropped| reported.send(dropped).expect("a receiver");
         let capacity = Capacity {
@@ -240,16 +277,33 @@ mod tests {
         Stage {
             writer: LineWriter::start(capacity, reader, report).expect("a thread"),
             permits,
-            lines,
+            writes,
             reports,
         }
     }
 
     impl Stage {
-        /// Lets the reader take a line, and returns it.
+        /// Lets the reader take what is written together, and returns it.
         fn read(&self) -> String {
             self.permits.send(()).expect("a reader");
-            self.lines.recv_timeout(STEP_TIMEOUT).expect("a line")
+            self.writes.recv_timeout(STEP_TIMEOUT).expect("a write")
+        }
+
+        /// Lets the reader take so many lines, and returns them.
+        fn read_lines(&self, count: usize) -> String {
+            let mut lines = String::new();
+            while lines.lines().count() < count {
+                lines += &self.read();
+            }
+
+            lines
+        }
+
+        /// Waits until the thread writes, which it cannot end.
+        fn wait_for_writing(&self) {
+            while !self.writer.0.lock().is_busy {
+                std::thread::yield_now();
+            }
         }
 
         fn push(&self, lines: &[&str]) {
@@ -265,11 +319,25 @@ mod tests {
 
         stage.push(&["one\n", "two\n", "three\n"]);
 
-        assert_eq!([stage.read(), stage.read()], ["one\n", "two\n"]);
-        assert_eq!(stage.read(), "three\n");
+        assert_eq!(stage.read_lines(3), "one\ntwo\nthree\n");
         stage.writer.wait_until_written(STEP_TIMEOUT);
         assert!(stage.writer.0.lock().is_idle());
         assert_eq!(stage.writer.dropped(), 0);
+    }
+
+    #[test]
+    fn lines_are_written_together_and_never_cut() {
+        let stage = stage(1 << 20, 1_000);
+        let long = "x".repeat(WRITE_BYTES_MAX) + "\n";
+        stage.push(&["first\n"]);
+        stage.wait_for_writing();
+
+        stage.push(&["one\n", "two\n", &long, "three\n"]);
+
+        assert_eq!(stage.read(), "first\n");
+        assert_eq!(stage.read(), "one\ntwo\n");
+        assert_eq!(stage.read(), long);
+        assert_eq!(stage.read(), "three\n");
     }
 
     #[test]
@@ -280,9 +348,8 @@ mod tests {
         assert_eq!(stage.writer.dropped(), 2);
         assert!(stage.reports.try_recv().is_err(), "there is no room yet");
 
-        assert_eq!(stage.read(), "aaaa\n");
+        assert_eq!(stage.read_lines(2), "aaaa\nbbbb\n");
         assert_eq!(stage.reports.recv_timeout(STEP_TIMEOUT), Ok(2));
-        assert_eq!(stage.read(), "bbbb\n");
         stage.push(&["e\n"]);
         assert_eq!(stage.read(), "e\n");
         assert_eq!(stage.writer.dropped(), 2);
@@ -293,9 +360,7 @@ mod tests {
     fn lines_that_are_too_many_are_dropped_too() {
         let stage = stage(100, 2);
         stage.push(&["taken by the thread\n"]);
-        while !stage.writer.0.lock().lines.is_empty() {
-            std::thread::yield_now();
-        }
+        stage.wait_for_writing();
 
         stage.push(&["1\n", "2\n", "3\n"]);
 
