@@ -343,7 +343,7 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
     match outcome {
         Outcome::Written(receipt) => {
             let owner_version = receipt.owner_version();
-            let written = receipt.items.iter().map(view).collect();
+            let written = receipt.items.iter().map(|item| view(item)).collect();
             let refused = receipt
                 .refused
                 .into_iter()

@@ -7,6 +7,7 @@ use crate::seal::{Content, Format};
 use crate::shard::Projected;
 use crate::wire::{Code, Refusal, deleted_view, item_view};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// The bytes reserved for the rest of a reply, around an item or a refusal.
 pub(super) const FRAME_BYTES: usize = 1_024;
@@ -86,6 +87,7 @@ pub(super) fn only_item(receipt: &WriteReceipt) -> Result<&OpenedItem, Failure> 
     receipt
         .items
         .first()
+        .map(Arc::as_ref)
         .ok_or_else(|| Failure::internal("a write of no item"))
 }
 

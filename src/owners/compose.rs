@@ -192,7 +192,7 @@ impl Owners {
         sealed: &Sealed,
         last: Version,
         sent_at: Instant,
-    ) -> Result<Vec<OpenedItem>, OwnersError> {
+    ) -> Result<Vec<Arc<OpenedItem>>, OwnersError> {
         let records = sealed.stored(last)?;
         let owner = *snapshot.owner();
         let set = snapshot
@@ -201,7 +201,11 @@ impl Owners {
             .map_err(|broken| OwnersError::Broken { owner, broken })?;
         let next = snapshot.next(&self.0.keyring, set, Some(sent_at))?;
 
-        let items = next.open_items(&records)?;
+        let items = records.iter().filter_map(|record| match record.name {
+            RecordName::Item(key) => next.item_of(key).transpose(),
+            _ => None,
+        });
+        let items = items.collect::<Result<_, _>>()?;
         self.keep(&owner, entry, next);
         Ok(items)
     }

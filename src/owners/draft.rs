@@ -5,6 +5,7 @@ use crate::domain::{ItemId, KindName, Version};
 use crate::seal::{Content, NewContent, StoredRefusal};
 use crate::shard::Projected;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Which items a write is about, and how a repeat of it is recognised.
@@ -91,7 +92,7 @@ pub struct RecalledRefusal {
 pub struct WriteReceipt {
     /// The written items with their versions, at least one, in the order in which they were
     /// written.
-    pub items: Vec<OpenedItem>,
+    pub items: Vec<Arc<OpenedItem>>,
     /// The refused operations of the same request.
     pub refused: BTreeMap<u16, RecalledRefusal>,
     /// Whether this shard's Postgres has the rows too.
@@ -149,6 +150,6 @@ impl<R> From<WriteFailure> for Outcome<R> {
 }
 
 /// The version of the newest of these items.
-pub(super) fn newest(items: &[OpenedItem]) -> Version {
+pub(super) fn newest(items: &[Arc<OpenedItem>]) -> Version {
     items.last().map(|item| item.version).unwrap_or_default()
 }

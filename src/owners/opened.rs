@@ -3,7 +3,8 @@
 
 use crate::domain::{Item, Version};
 use crate::seal::{Body, Content, ItemKey, OwnerSet, Record, RecordName, SealError};
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// A set is heavy if more bytes of it have to be opened. A smaller one is opened where it is used:
 /// that takes less than half a millisecond, and the way to another thread and back is not free.
@@ -69,10 +70,30 @@ pub(super) struct OpenedItems {
     known_weight: u64,
     /// The bytes of the records that are not among them.
     unknown_bytes: usize,
+    single: Mutex<Single>,
     /// All items in the order of the names, from their first use on.
     all: OnceLock<Result<AllItems, SealError>>,
     /// Held while a heavy set is opened.
     opening: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The items that were opened one at a time since, before all were.
+#[derive(Default)]
+struct Single {
+    items: BTreeMap<RecordName, Arc<OpenedItem>>,
+    weight: u64,
+}
+
+impl Single {
+    fn find(&self, record: &Record) -> Option<&Arc<OpenedItem>> {
+        let item = self.items.get(&record.name);
+        item.filter(|item| item.is_of(record))
+    }
+
+    fn insert(&mut self, item: &Arc<OpenedItem>) {
+        self.weight += item.weight();
+        self.items.insert(item.record.name, item.clone());
+    }
 }
 
 struct AllItems {
@@ -89,7 +110,11 @@ impl OpenedItems {
     /// The items of the set that follows the one that these are of.
     pub fn following(&self, set: &OwnerSet) -> Self {
         let mut opened = InOrder(self.opened());
-        let still_current = item_records(set).filter_map(|record| opened.find(record).cloned());
+        let single = self.single();
+        let still_current = item_records(set).filter_map(|record| {
+            let found = opened.find(record);
+            found.or_else(|| single.find(record)).cloned()
+        });
 
         Self::with_known(still_current.collect(), set)
     }
@@ -103,6 +128,7 @@ impl OpenedItems {
             known_weight: known.iter().map(|item| item.weight()).sum(),
             known,
             unknown_bytes: all_bytes.saturating_sub(known_bytes),
+            single: Mutex::default(),
             all: OnceLock::new(),
             opening: Arc::default(),
         }
@@ -116,13 +142,30 @@ impl OpenedItems {
         }
     }
 
-    /// Returns the item of that record, if it was opened.
-    pub fn find(&self, record: &Record) -> Option<&Arc<OpenedItem>> {
+    fn single(&self) -> MutexGuard<'_, Single> {
+        self.single.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the item of that record. Opens it, unless that was done before.
+    pub fn one(
+        &self,
+        record: &Record,
+        open: impl FnOnce(&Record) -> Result<OpenedItem, SealError>,
+    ) -> Result<Arc<OpenedItem>, SealError> {
         let opened = self.opened();
         let at = opened.binary_search_by_key(&record.name, |item| item.record.name);
-        at.ok()
-            .map(|at| &opened[at])
-            .filter(|item| item.is_of(record))
+        if let Some(item) = at.ok().map(|at| &opened[at])
+            && item.is_of(record)
+        {
+            return Ok(item.clone());
+        }
+
+        if let Some(item) = self.single().find(record) {
+            return Ok(item.clone());
+        }
+        let item = Arc::new(open(record)?);
+        self.single().insert(&item);
+        Ok(item)
     }
 
     /// Returns all items. Opens those that are not known, unless that was done before or is under
@@ -134,7 +177,9 @@ impl OpenedItems {
     ) -> Result<&[Arc<OpenedItem>], SealError> {
         let opened = self.all.get_or_init(|| {
             let mut known = InOrder(&self.known);
-            let item = |record| match known.find(record) {
+            // From now on they are among all.
+            let single = std::mem::take(&mut *self.single());
+            let item = |record| match known.find(record).or_else(|| single.find(record)) {
                 Some(item) => Ok(item.clone()),
                 None => open(record).map(Arc::new),
             };
@@ -154,7 +199,7 @@ impl OpenedItems {
     pub fn weight(&self) -> u64 {
         match self.all.get() {
             Some(Ok(all)) => all.weight,
-            _ => self.known_weight + self.unknown_bytes as u64,
+            _ => self.known_weight + self.unknown_bytes as u64 + self.single().weight,
         }
     }
 

@@ -123,10 +123,46 @@ fn an_equal_record_from_elsewhere_is_opened_again() {
         .expect("opened");
 
     let mut copy = set.records().next().expect("one record").clone();
-    assert!(items.find(&copy).is_some());
+    let open = |record: &Record| opener.open(record);
+    items.one(&copy, open).expect("opened");
+    assert_eq!(opener.count(), 1);
     copy.value = copy.value.to_vec().into();
 
-    assert!(items.find(&copy).is_none(), "nobody has verified its seal");
+    items.one(&copy, open).expect("opened");
+    assert_eq!(opener.count(), 2, "nobody has verified its seal");
+}
+
+#[test]
+fn an_item_that_was_opened_by_itself_stays_open() {
+    let mut sets = Sets::empty();
+    let opener = Opener::default();
+    let open = |record: &Record| opener.open(record);
+    let record_of = |set: &OwnerSet, item| {
+        let name = RecordName::Item(ItemKey::from_bytes([item; 16]));
+        set.get(&name).expect("written").clone()
+    };
+    for item in 1..=3 {
+        sets.write(item, 10);
+    }
+    let set = sets.newest.clone();
+    let items = OpenedItems::none_of(&set);
+    let unopened = items.weight();
+
+    for item in [1, 2, 1] {
+        items.one(&record_of(&set, item), open).expect("opened");
+    }
+    assert_eq!(opener.count(), 2);
+    assert!(items.weight() >= unopened + 2 * OPENED_ITEM_BYTES);
+
+    let set = sets.write(2, 10);
+    let next = items.following(&set);
+    next.one(&record_of(&set, 1), open).expect("opened");
+    assert_eq!(opener.count(), 2, "the first is the same");
+    next.one(&record_of(&set, 2), open).expect("opened");
+    assert_eq!(opener.count(), 3);
+
+    assert_eq!(next.all(&set, open).expect("opened").len(), 3);
+    assert_eq!(opener.count(), 4, "only the third was not open");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::shard::{PriorRequest, Projected};
 use crate::truth::TruthError;
 use futures::future::join_all;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, warn};
 
@@ -191,12 +192,12 @@ impl Owners {
         &self,
         snapshot: &Snapshot,
         record: &Record,
-    ) -> Result<Option<(Vec<OpenedItem>, BTreeMap<u16, StoredRefusal>)>, OwnersError> {
+    ) -> Result<Option<(Vec<Arc<OpenedItem>>, BTreeMap<u16, StoredRefusal>)>, OwnersError> {
         let found = snapshot.open(record)?;
         let part = &found.body.part;
         if part.of == 1 {
             let refused = part.refused.clone();
-            return Ok(Some((vec![found], refused)));
+            return Ok(Some((vec![Arc::new(found)], refused)));
         }
 
         let version = |number| Version::new(number).ok_or(SealError::Malformed);
@@ -214,7 +215,7 @@ impl Owners {
                 None => self.0.bucket.record_at(snapshot.owner(), version).await?,
             };
             match record {
-                Some(record) => items.push(snapshot.open(&record)?),
+                Some(record) => items.push(Arc::new(snapshot.open(&record)?)),
                 None => return Ok(None),
             }
         }

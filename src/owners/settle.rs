@@ -21,7 +21,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The result of settling a write.
 pub(super) enum Settled {
     /// The truth has the write.
-    Done(Vec<OpenedItem>),
+    Done(Vec<Arc<OpenedItem>>),
     /// The truth does not have the write, and never will: the owner is at another version.
     Lost,
     /// The caller's deadline passed first.

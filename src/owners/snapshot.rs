@@ -172,10 +172,7 @@ impl Snapshot {
             return Ok(None);
         };
 
-        match self.items.find(record) {
-            Some(item) => Ok(Some(item.clone())),
-            None => self.open(record).map(Arc::new).map(Some),
-        }
+        self.items.one(record, |record| self.open(record)).map(Some)
     }
 
     /// Opens what replies hide of one of this owner's items; `None` if it hides nothing.
@@ -296,11 +293,11 @@ impl Snapshot {
     }
 
     /// Opens the items among these records of this owner.
-    pub(super) fn open_items(&self, records: &[Record]) -> Result<Vec<OpenedItem>, SealError> {
+    pub(super) fn open_items(&self, records: &[Record]) -> Result<Vec<Arc<OpenedItem>>, SealError> {
         records
             .iter()
             .filter(|record| matches!(record.name, RecordName::Item(_)))
-            .map(|record| self.open(record))
+            .map(|record| self.open(record).map(Arc::new))
             .collect()
     }
 }

@@ -71,7 +71,7 @@ enum Step<R> {
 
 /// The result of one attempt to write.
 enum Attempt {
-    Done(Vec<OpenedItem>),
+    Done(Vec<Arc<OpenedItem>>),
     LostRace,
     Full,
     /// It was not taken, because too many batches are open.
@@ -83,7 +83,7 @@ enum Attempt {
 
 /// What follows from an attempt.
 enum Next {
-    Done(Vec<OpenedItem>),
+    Done(Vec<Arc<OpenedItem>>),
     Fail(WriteFailure),
     /// The write has lost a race, or needs a confirmed state: decide again on this basis.
     Again(Basis),
@@ -303,7 +303,7 @@ impl Owners {
         &self,
         entry: &OwnerEntry,
         snapshot: &Snapshot,
-        items: Vec<OpenedItem>,
+        items: Vec<Arc<OpenedItem>>,
         refused: BTreeMap<u16, StoredRefusal>,
         deadline: Instant,
     ) -> Result<Outcome<R>, OwnersError> {
