@@ -63,7 +63,14 @@ impl Owners {
 
         for _ in 0..SEARCHES_MAX {
             if not_done_to.is_none() {
-                match self.find_in_postgres(snapshot, request_id).await {
+                let owner = snapshot.owner();
+                let bucket = self.bucket_name();
+                match self
+                    .0
+                    .store
+                    .earlier_request(owner, request_id, bucket)
+                    .await
+                {
                     PriorRequest::Found(record) => return Ok(Some(*record)),
                     PriorRequest::NotUpTo(sequence) => *not_done_to = Version::new(sequence),
                     PriorRequest::Unknown => {}
@@ -94,23 +101,6 @@ impl Owners {
         // The request may have been done: doing it now would do it twice.
         warn!("the projection is behind: cannot tell whether a request was done before");
         Err(TruthError::from(CallError::TimedOut).into())
-    }
-
-    /// Looks for the record of that request in this shard's Postgres.
-    async fn find_in_postgres(
-        &self,
-        snapshot: &Snapshot,
-        request_id: &RequestHash,
-    ) -> PriorRequest {
-        let search = self
-            .0
-            .store
-            .earlier_request(snapshot.owner(), request_id, self.bucket_name());
-
-        search.await.unwrap_or_else(|error| {
-            warn!(%error, "cannot look for an earlier request in Postgres: asking the truth");
-            PriorRequest::Unknown
-        })
     }
 
     /// Finds the record that a write with this request id made after the version `after`, among the

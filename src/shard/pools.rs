@@ -29,10 +29,22 @@ impl Pools {
     /// worker gives the call up, so that the worker still gets the answer.
     pub(super) fn new(settings: &ShardSettings, options: &PgConnectOptions) -> Self {
         let call = Duration::from_millis(settings.call_ms);
-        let request = pool_options(call * 9 / 10, call)
+        let of_requests = Session {
+            statement: call * 9 / 10,
+            open_transaction: call,
+            plans: Plans::Once,
+        };
+        let request = of_requests
+            .pool_options()
             .max_connections(settings.connections)
             .acquire_timeout(call);
-        let background = pool_options(BACKGROUND_TIMEOUT, OPEN_TRANSACTION_TIMEOUT)
+        let of_background = Session {
+            statement: BACKGROUND_TIMEOUT,
+            open_transaction: OPEN_TRANSACTION_TIMEOUT,
+            plans: Plans::EachTime,
+        };
+        let background = of_background
+            .pool_options()
             .max_connections(BACKGROUND_CONNECTIONS_MAX)
             .acquire_timeout(BACKGROUND_TIMEOUT)
             .idle_timeout(BACKGROUND_IDLE_TIMEOUT);
@@ -44,31 +56,57 @@ impl Pools {
     }
 }
 
-fn pool_options(statement: Duration, open_transaction: Duration) -> PgPoolOptions {
-    PgPoolOptions::new().after_connect(move |connection, _| {
-        Box::pin(set_timeouts(connection, statement, open_transaction))
-    })
+/// How Postgres treats a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Session {
+    /// When it ends a statement.
+    pub statement: Duration,
+    /// When it ends the connection, after its transaction has been idle.
+    pub open_transaction: Duration,
+    pub plans: Plans,
 }
 
-/// Lets Postgres end each statement of the connection after `statement`, and the connection itself
-/// after a transaction has been idle for `open_transaction`.
-pub(super) async fn set_timeouts(
-    connection: &mut PgConnection,
-    statement: Duration,
-    open_transaction: Duration,
-) -> Result<(), sqlx::Error> {
-    let ms = |time: Duration| time.as_millis().max(1).to_string();
+/// When Postgres plans a statement.
+#[derive(Clone, Copy)]
+pub(super) enum Plans {
+    /// Once for a connection, with indexes only. For short statements that come often: to plan one
+    /// that takes an array takes longer than to do it, and by itself Postgres plans it for each array
+    /// again. The one plan has to serve tables of any size, and it may be made while they are empty.
+    Once,
+    /// As Postgres sees fit. For statements whose best plan depends on how much they are asked for.
+    EachTime,
+}
 
-    sqlx::query!(
-        "
-        select set_config('statement_timeout', $1, false) as statement,
-               set_config('idle_in_transaction_session_timeout', $2, false) as left_open
-        ",
-        ms(statement),
-        ms(open_transaction),
-    )
-    .fetch_one(connection)
-    .await?;
+impl Session {
+    fn pool_options(self) -> PgPoolOptions {
+        PgPoolOptions::new().after_connect(move |connection, _| Box::pin(self.begin(connection)))
+    }
 
-    Ok(())
+    /// Tells Postgres.
+    pub async fn begin(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let ms = |time: Duration| time.as_millis().max(1).to_string();
+        let (plans, other_ways) = match self.plans {
+            Plans::Once => ("force_generic_plan", "off"),
+            Plans::EachTime => ("auto", "on"),
+        };
+
+        sqlx::query!(
+            "
+            select set_config('statement_timeout', $1, false) as statement,
+                   set_config('idle_in_transaction_session_timeout', $2, false) as left_open,
+                   set_config('plan_cache_mode', $3, false) as plans,
+                   set_config('enable_seqscan', $4, false) as whole_tables,
+                   set_config('enable_hashjoin', $4, false) as hashed,
+                   set_config('enable_mergejoin', $4, false) as merged
+            ",
+            ms(self.statement),
+            ms(self.open_transaction),
+            plans,
+            other_ways,
+        )
+        .fetch_one(connection)
+        .await?;
+
+        Ok(())
+    }
 }

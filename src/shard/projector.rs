@@ -3,14 +3,14 @@
 
 use super::cursor::{CURSOR_CHANNEL, ProjectionPosition, reached};
 use super::doubt::doubt_copies;
-use super::pools::{OPEN_TRANSACTION_TIMEOUT, set_timeouts};
+use super::pools::{OPEN_TRANSACTION_TIMEOUT, Plans, Session};
 use super::records::{upsert_records, upsert_versions};
 use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardError, Store, from_sql, to_sql};
 use super::writability::check_writable;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};
 use sqlx::postgres::{PgConnection, Postgres};
-use sqlx::{Connection as _, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Transaction};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -60,7 +60,12 @@ impl Store {
             Some(connection) => connection,
             None => {
                 let mut connection = PgConnection::connect_with(&self.options).await?;
-                set_timeouts(&mut connection, STATEMENT_TIMEOUT, OPEN_TRANSACTION_TIMEOUT).await?;
+                let session = Session {
+                    statement: STATEMENT_TIMEOUT,
+                    open_transaction: OPEN_TRANSACTION_TIMEOUT,
+                    plans: Plans::Once,
+                };
+                session.begin(&mut connection).await?;
                 connection
             }
         };
@@ -134,10 +139,7 @@ impl Projector {
         continued: &(String, u64),
     ) -> Result<(), ShardError> {
         let (earlier, complete_to) = continued;
-        let mut transaction = self.connection.begin().await?;
-        sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
-            .execute(&mut *transaction)
-            .await?;
+        let mut transaction = begin(&mut self.connection).await?;
 
         // What came after `complete_to` were barriers. Now those sequences belong to other records.
         sqlx::query!(
@@ -177,10 +179,7 @@ impl Projector {
         from: u64,
         to: u64,
     ) -> Result<Vec<OwnerKey>, ProjectError> {
-        let mut transaction = self.connection.begin().await?;
-        sqlx::query!("select pg_advisory_xact_lock($1)", HOSTING_LOCK)
-            .execute(&mut *transaction)
-            .await?;
+        let mut transaction = begin(&mut self.connection).await?;
 
         let owners = records.iter().map(|(owner, _)| owner);
         let hosted = lock_hosted_owners(&mut transaction, owners).await?;
@@ -194,30 +193,38 @@ impl Projector {
             .map(|(_, record)| (record.version.get(), record.at));
         let moved = sqlx::query!(
             "
-            update cursor
-            set sequence = $3, anchor_sequence = coalesce($4, anchor_sequence),
-                anchor_at = coalesce(to_timestamp($5::bigint / 1000.0), anchor_at)
-            where bucket = $1 and sequence = $2 and lost is null
+            with moved as (
+                update cursor
+                set sequence = $3, anchor_sequence = coalesce($4, anchor_sequence),
+                    anchor_at = coalesce(to_timestamp($5::bigint / 1000.0), anchor_at)
+                where bucket = $1 and sequence = $2 and lost is null
+                returning sequence
+            )
+            select pg_notify($6, sequence::text) from moved
             ",
             self.bucket,
             to_sql(from),
             to_sql(to),
             anchor.map(|(sequence, _)| to_sql(sequence)),
             anchor.map(|(_, at)| at.millis()),
+            CURSOR_CHANNEL,
         )
         .execute(&mut *transaction)
         .await?;
         if moved.rows_affected() != 1 {
             return Err(ProjectError::Overtaken);
         }
-
-        sqlx::query!("select pg_notify($1, $2)", CURSOR_CHANNEL, to.to_string())
-            .execute(&mut *transaction)
-            .await?;
         transaction.commit().await?;
 
         Ok(sorted.doubted)
     }
+}
+
+/// Begins a transaction in which nobody else inserts an owner's row.
+async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    let begin = format!("begin; select pg_advisory_xact_lock({HOSTING_LOCK})");
+
+    connection.begin_with(AssertSqlSafe(begin)).await
 }
 
 /// The records of hosted owners in a batch.

@@ -60,9 +60,7 @@ pub(super) async fn upsert_records<'r>(
     }
 
     if !columns.owners.is_empty() {
-        store_versions(transaction, &columns).await?;
         store_items(transaction, &columns).await?;
-        raise_owner_versions(transaction, &columns).await?;
     }
     delete_ended_deletions(transaction, &columns.floored).await
 }
@@ -241,22 +239,37 @@ async fn store_versions(
     Ok(())
 }
 
-/// Stores the newest record of each item of the batch: one statement may touch a row only once.
+/// Stores all versions as [`store_versions`] does, the newest record of each item, and the owners'
+/// versions. It is one statement, because each is a round trip while the projection holds its locks.
 async fn store_items(
     transaction: &mut Transaction<'_, Postgres>,
     columns: &Columns,
 ) -> Result<(), ShardError> {
     sqlx::query!(
         "
-        insert into item (owner_key, item_key, version, sealed, deleted, updated_at)
-        select distinct on (o, i) o, i, v, s, d, to_timestamp(t / 1000.0)
-        from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[])
-             as batch (o, i, v, s, d, t)
-        order by o, i, v desc
-        on conflict (owner_key, item_key) do update
-        set version = excluded.version, sealed = excluded.sealed, deleted = excluded.deleted,
-            updated_at = excluded.updated_at
-        where item.version < excluded.version
+        with batch as materialized (
+            select o, i, v, s, d, to_timestamp(t / 1000.0) as at, ri, r
+            from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[], $7::bytea[],
+                        $8::bytea[]) as batch (o, i, v, s, d, t, ri, r)
+        ), versions as (
+            insert into item_version (owner_key, item_key, version, sealed, deleted, updated_at, request_id, request)
+            select o, i, v, s, d, at, ri, r from batch
+            on conflict (owner_key, item_key, version) do update
+            set sealed = excluded.sealed, deleted = excluded.deleted, updated_at = excluded.updated_at,
+                request_id = excluded.request_id, request = excluded.request
+            where item_version.sealed <> excluded.sealed
+        ), items as (
+            insert into item (owner_key, item_key, version, sealed, deleted, updated_at)
+            select distinct on (o, i) o, i, v, s, d, at from batch order by o, i, v desc
+            on conflict (owner_key, item_key) do update
+            set version = excluded.version, sealed = excluded.sealed, deleted = excluded.deleted,
+                updated_at = excluded.updated_at
+            where item.version < excluded.version
+        )
+        update owner
+        set version = greatest(owner.version, newest.version)
+        from (select o, max(v) as version from batch group by o) as newest
+        where owner.owner_key = newest.o
         ",
         &columns.owners,
         &columns.items,
@@ -264,26 +277,8 @@ async fn store_items(
         &columns.sealed,
         &columns.deleted,
         &columns.updated_ms,
-    )
-    .execute(&mut **transaction)
-    .await?;
-
-    Ok(())
-}
-
-async fn raise_owner_versions(
-    transaction: &mut Transaction<'_, Postgres>,
-    columns: &Columns,
-) -> Result<(), ShardError> {
-    sqlx::query!(
-        "
-        update owner
-        set version = greatest(owner.version, newest.version)
-        from (select o, max(v) as version from unnest($1::bytea[], $2::bigint[]) as batch (o, v) group by o) as newest
-        where owner.owner_key = newest.o
-        ",
-        &columns.owners,
-        &columns.versions,
+        &columns.request_ids as &[Option<Vec<u8>>],
+        &columns.requests as &[Option<Vec<u8>>],
     )
     .execute(&mut **transaction)
     .await?;

@@ -3,6 +3,7 @@
 use super::error_text::{describe, describe_migration};
 use super::pools::Pools;
 use super::refusal::{LastRefusal, Refusal, answers, takes_writes};
+use super::request_search::RequestSearch;
 use super::settings::{BACKGROUND_TIMEOUT, ShardSettings};
 
 use crate::breaker::Breaker;
@@ -78,6 +79,7 @@ pub struct Store {
     breaker: Breaker,
     pub(super) writing: Breaker,
     pub(super) last_refusal: LastRefusal,
+    pub(super) request_search: RequestSearch,
     /// Whether connections of the pools may be dead. The client does not notice that by itself.
     suspect: Arc<AtomicBool>,
     /// Whether sessions of the pools may only read. They would go on so after Postgres takes writes
@@ -124,6 +126,7 @@ impl Store {
             breaker,
             writing,
             last_refusal,
+            request_search: RequestSearch::default(),
             suspect,
             read_only,
             answered: Arc::default(),

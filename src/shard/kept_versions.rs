@@ -1,20 +1,9 @@
-//! Finding what was written before: a version, an item's versions, the record of a request.
+//! Finding what was written before: a version, and an item's versions.
 
 use super::owner::parse_record;
-use super::store::{ShardError, Store, from_sql, to_sql};
+use super::store::{ShardError, Store, to_sql};
 use crate::domain::Version;
-use crate::seal::{ItemKey, OwnerKey, Record, RecordName, RequestHash};
-
-/// What this shard knows about a request id.
-pub enum PriorRequest {
-    /// The record that the request wrote.
-    Found(Box<Record>),
-    /// No record up to this stream sequence came from the request: the shard has every version of
-    /// the owner's items that the bucket keeps.
-    NotUpTo(u64),
-    /// This shard does not have enough of the owner's history to tell.
-    Unknown,
-}
+use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 
 impl Store {
     /// Returns the owner's item record of that version, if it is here.
@@ -129,53 +118,6 @@ impl Store {
 
             row.map(|row| parse_record(RecordName::Item(*item), row.version, 0, row.sealed))
                 .transpose()
-        })
-        .await
-    }
-
-    /// Returns the newest record that a request with this id wrote, if it is here.
-    pub async fn earlier_request(
-        &self,
-        owner: &OwnerKey,
-        request_id: &RequestHash,
-        bucket: &str,
-    ) -> Result<PriorRequest, ShardError> {
-        self.within_call_limit(async {
-            let row = sqlx::query!(
-                r#"
-                select o.history_complete and o.complete_to is not null as "known!", c.sequence as "cursor!",
-                       v.item_key as "item_key?", v.version as "version?", v.sealed as "sealed?",
-                       (extract(epoch from v.updated_at) * 1000)::bigint as updated_at_ms
-                from owner o
-                join cursor c on c.bucket = $3
-                left join item_version v on v.owner_key = o.owner_key and v.request_id = $2
-                where o.owner_key = $1
-                order by v.version desc nulls last
-                limit 1
-                "#,
-                owner.as_bytes(),
-                request_id.as_bytes(),
-                bucket,
-            )
-            .fetch_optional(&self.pool())
-            .await?;
-
-            let Some(row) = row else { return Ok(PriorRequest::Unknown) };
-            if let (Some(item), Some(version), Some(sealed)) =
-                (row.item_key, row.version, row.sealed)
-            {
-                let item = ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?;
-                let name = RecordName::Item(item);
-                let at_ms = row.updated_at_ms.unwrap_or_default();
-                let record = parse_record(name, version, at_ms, sealed)?;
-                return Ok(PriorRequest::Found(Box::new(record)));
-            }
-
-            Ok(if row.known {
-                PriorRequest::NotUpTo(from_sql(row.cursor))
-            } else {
-                PriorRequest::Unknown
-            })
         })
         .await
     }

@@ -1,0 +1,211 @@
+//! Finding whether a request was done before, by the id that its records have.
+//!
+//! Each write asks that. Questions that come while Postgres answers others wait for that, and then
+//! are one statement.
+
+use super::owner::parse_record;
+use super::store::{ShardError, Store, from_sql};
+use crate::seal::{ItemKey, OwnerKey, Record, RecordName, RequestHash};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
+use tracing::warn;
+
+/// The most questions in one statement.
+const QUESTIONS_MAX: usize = 64;
+
+/// What this shard knows about a request id.
+pub enum PriorRequest {
+    /// The newest record that the request wrote.
+    Found(Box<Record>),
+    /// No record up to this stream sequence came from the request: the shard has every version of
+    /// the owner's items that the bucket keeps.
+    NotUpTo(u64),
+    /// This shard does not have enough of the owner's history to tell, or its Postgres does not
+    /// answer.
+    Unknown,
+}
+
+/// The questions that wait.
+#[derive(Clone, Default)]
+pub(super) struct RequestSearch(Arc<Mutex<Waiting>>);
+
+#[derive(Default)]
+struct Waiting {
+    questions: Vec<Question>,
+    /// Whether a task asks them.
+    is_asked: bool,
+}
+
+struct Question {
+    owner: OwnerKey,
+    request_id: RequestHash,
+    answer: oneshot::Sender<PriorRequest>,
+}
+
+impl RequestSearch {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a question. Returns whether a task has to be started for it.
+    fn add(&self, question: Question) -> bool {
+        let mut waiting = self.lock();
+        waiting.questions.push(question);
+        !std::mem::replace(&mut waiting.is_asked, true)
+    }
+
+    /// Takes the questions that are asked next: those that came first, unless nobody waits for them
+    /// any more. None if there are none; the next question then starts a task.
+    fn take(&self) -> Vec<Question> {
+        let mut waiting = self.lock();
+        waiting
+            .questions
+            .retain(|question| !question.answer.is_closed());
+        let count = waiting.questions.len().min(QUESTIONS_MAX);
+        let taken: Vec<_> = waiting.questions.drain(..count).collect();
+        waiting.is_asked = !taken.is_empty();
+        taken
+    }
+}
+
+impl Store {
+    /// Returns what is known here about a request with this id.
+    pub async fn earlier_request(
+        &self,
+        owner: &OwnerKey,
+        request_id: &RequestHash,
+        bucket: &str,
+    ) -> PriorRequest {
+        let (answer, answered) = oneshot::channel();
+        let question = Question {
+            owner: *owner,
+            request_id: *request_id,
+            answer,
+        };
+        if self.request_search.add(question) {
+            // A task of its own, because the request that begins it may give up.
+            tokio::spawn(self.clone().answer_questions(bucket.to_owned()));
+        }
+
+        answered.await.unwrap_or(PriorRequest::Unknown)
+    }
+
+    /// Asks all questions that wait, and those that come meanwhile.
+    async fn answer_questions(self, bucket: String) {
+        loop {
+            let questions = self.request_search.take();
+            if questions.is_empty() {
+                return;
+            }
+
+            let found = self.find_requests(&questions, &bucket).await;
+            let mut found = found.unwrap_or_else(|error| {
+                warn!(%error, "cannot look for earlier requests in Postgres: asking the truth");
+                Vec::new()
+            });
+            found.resize_with(questions.len(), || PriorRequest::Unknown);
+            for (question, answer) in std::iter::zip(questions, found) {
+                // Nobody may wait for it any more.
+                let _ = question.answer.send(answer);
+            }
+        }
+    }
+
+    /// Returns the answer to each question, all from one moment.
+    async fn find_requests(
+        &self,
+        questions: &[Question],
+        bucket: &str,
+    ) -> Result<Vec<PriorRequest>, ShardError> {
+        let bytes = |question: &Question| question.owner.as_bytes().to_vec();
+        let owners: Vec<_> = questions.iter().map(bytes).collect();
+        let bytes = |question: &Question| question.request_id.as_bytes().to_vec();
+        let request_ids: Vec<_> = questions.iter().map(bytes).collect();
+
+        self.within_call_limit(async {
+            let rows = sqlx::query!(
+                r#"
+                select q.number as "number!", o.history_complete and o.complete_to is not null as "known!",
+                       c.sequence as "cursor!", v.item_key as "item_key?", v.version as "version?",
+                       v.sealed as "sealed?", (extract(epoch from v.updated_at) * 1000)::bigint as updated_at_ms
+                from unnest($1::bytea[], $2::bytea[]) with ordinality as q (owner_key, request_id, number)
+                join owner o on o.owner_key = q.owner_key
+                join cursor c on c.bucket = $3
+                left join lateral (
+                    select item_key, version, sealed, updated_at from item_version
+                    where owner_key = q.owner_key and request_id = q.request_id
+                    order by version desc limit 1
+                ) v on true
+                "#,
+                &owners,
+                &request_ids,
+                bucket,
+            )
+            .fetch_all(&self.pool())
+            .await?;
+
+            let mut found: Vec<_> = questions.iter().map(|_| PriorRequest::Unknown).collect();
+            for row in rows {
+                // The numbers begin with one.
+                let at = usize::try_from(row.number - 1).unwrap_or(usize::MAX);
+                let Some(answer) = found.get_mut(at) else { continue };
+                *answer = match (row.item_key, row.version, row.sealed) {
+                    (Some(item), Some(version), Some(sealed)) => {
+                        let item = ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?;
+                        let at_ms = row.updated_at_ms.unwrap_or_default();
+                        let record = parse_record(RecordName::Item(item), version, at_ms, sealed)?;
+                        PriorRequest::Found(Box::new(record))
+                    }
+                    _ if row.known => PriorRequest::NotUpTo(from_sql(row.cursor)),
+                    _ => PriorRequest::Unknown,
+                };
+            }
+
+            Ok(found)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question(number: u8) -> (Question, oneshot::Receiver<PriorRequest>) {
+        let (answer, answered) = oneshot::channel();
+        let question = Question {
+            owner: OwnerKey::from_bytes([number; 16]),
+            request_id: RequestHash::from_bytes([number; 16]),
+            answer,
+        };
+
+        (question, answered)
+    }
+
+    #[test]
+    fn one_task_asks_all_questions_that_wait() {
+        let search = RequestSearch::default();
+        let mut waiting = Vec::new();
+        for number in 0..=QUESTIONS_MAX {
+            let (question, answered) = question(number as u8);
+            assert_eq!(search.add(question), number == 0);
+            waiting.push(answered);
+        }
+        drop(waiting.remove(1));
+
+        let first = search.take();
+        assert_eq!(
+            first.len(),
+            QUESTIONS_MAX,
+            "all but the one that nobody awaits"
+        );
+        assert_eq!(first[1].owner, OwnerKey::from_bytes([2; 16]));
+        let (late, _answered) = question(9);
+        assert!(!search.add(late), "the task has not ended");
+        assert_eq!(search.take().len(), 1);
+
+        assert!(search.take().is_empty());
+        let (next, _answered) = question(9);
+        assert!(search.add(next), "the task has ended");
+    }
+}
