@@ -9,11 +9,15 @@ RUNS = [
     ("mix", "the default mix, across accounts"),
     ("direct", "the default mix, by a service in the workers' account"),
     ("cbor", "the default mix, in CBOR"),
+    ("version", "`version` alone"),
+    ("get-eventual", "`get` alone, `eventual`"),
     ("get", "`get` alone"),
+    ("get-strong", "`get` alone, `strong`"),
     ("list", "`list` alone, of 20 items"),
     ("put", "`put` alone"),
-    ("one-caller", "the default mix, one caller"),
-    ("many-owners", "the default mix, 2,000 owners"),
+    ("one-caller-get", "`get` alone, one caller"),
+    ("one-caller-put", "`put` alone, one caller"),
+    ("many-owners", "the default mix, 10,000 owners and no warm-up"),
     ("open", "the default mix, in an open loop at half of the first rate"),
 ]
 FIGURES = ["echo", "head", "compare_and_set", "bare_get", "bare_put"]
@@ -67,7 +71,8 @@ def section(name, words, run):
         rate = f"at {number(asked['rate_per_second'])} requests a second"
     yield (
         f"This is {words}: `{asked['mix']}`, {number(asked['callers'])} callers, {number(asked['owners'])} owners with "
-        f"{asked['items']} items of {asked['item_bytes']} bytes, {asked['encoding'].upper()}, {rate}."
+        f"{asked['items']} items of {asked['item_bytes']} bytes, {asked['encoding'].upper()}, {rate}. They got their items "
+        f"before, {number(run['owners_filled']['per_second'])} owners a second."
     )
     yield ""
     yield row(*heading("operation"))

@@ -281,7 +281,8 @@ async fn a_run_on_a_development_platform_has_everything() {
             "--duration",
             "2s",
         ])
-        .args(["--rounds", "2", "--shard", "a", "--state"])
+        .args(["--rounds", "2", "--shard", "a", "--consistency", "strong"])
+        .args(["--mix", "get=6,list=2,put=2,delete=1,version=1", "--state"])
         .arg(&state)
         .arg("--svg")
         .arg(&picture)
@@ -301,6 +302,10 @@ async fn a_run_on_a_development_platform_has_everything() {
         );
         assert_eq!(json["raw"][figure]["unanswered"], json!({}), "{figure}");
     }
+    let version = &json["operations"]["version"];
+    assert!(version["answered"].as_u64() > Some(0), "{version}");
+    assert_eq!(json["bench"]["consistency"], "strong");
+    assert!(json["owners_filled"]["per_second"].as_f64() > Some(0.0));
     let share = json["share_of_limit"].as_f64().expect("a share");
     assert!(share > 0.0 && json["limit_per_second"].as_f64() > Some(0.0));
     let processes = json["processor"].to_string();

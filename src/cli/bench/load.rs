@@ -9,7 +9,7 @@ use super::reply::Reply;
 use super::road::{Road, Token, UNREADABLE};
 use super::tally::End;
 use crate::wire::Operation;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -24,6 +24,8 @@ pub(super) struct Load {
     pub models: Vec<OwnerModel>,
     /// Entries of a page.
     pub page: usize,
+    /// What `get` and `list` ask for, if not what the service does by itself.
+    pub consistency: Option<&'static str>,
     pub wrong: WrongReplies,
 }
 
@@ -74,6 +76,15 @@ struct Asked<'l> {
     caller: usize,
 }
 
+impl Load {
+    fn with_consistency(&self, mut request: Value) -> Value {
+        if let Some(consistency) = self.consistency {
+            request["consistency"] = consistency.into();
+        }
+        request
+    }
+}
+
 impl Work for Load {
     async fn request(&self, caller: usize, random: &mut Random) -> (&'static str, End) {
         let asked = Asked {
@@ -88,6 +99,7 @@ impl Work for Load {
             Operation::Put => asked.put(random).await,
             Operation::Delete => asked.delete(random).await,
             Operation::Changes => asked.changes(random).await,
+            Operation::Version => asked.version().await,
             _ => asked.get(random).await,
         };
         if let Err(wrong) = checked {
@@ -102,11 +114,7 @@ impl Asked<'_> {
         &self.load.models[self.owner]
     }
 
-    async fn ask(
-        &self,
-        operation: Operation,
-        request: &serde_json::Value,
-    ) -> Result<Reply, (End, String)> {
+    async fn ask(&self, operation: Operation, request: &Value) -> Result<Reply, (End, String)> {
         let token = &self.load.tokens[self.owner];
 
         self.load
@@ -120,6 +128,7 @@ impl Asked<'_> {
         let item = model.choose_living(random);
         let (floor, seen) = (model.floor(item), model.seen());
         let request = json!({"kind": KIND, "id": id(item), "min_version": seen});
+        let request = self.load.with_consistency(request);
 
         match self.ask(Operation::Get, &request).await {
             Ok(reply) => {
@@ -142,6 +151,7 @@ impl Asked<'_> {
         let model = self.model();
         let (floors, seen) = (model.floors(), model.seen());
         let request = json!({"limit": self.load.page, "min_version": seen});
+        let request = self.load.with_consistency(request);
 
         match self.ask(Operation::List, &request).await {
             Ok(reply) => {
@@ -166,6 +176,13 @@ impl Asked<'_> {
                     .and_then(|()| model.check_changes(since, &reply.items));
                 (End::Answered, checked)
             }
+            Err((end, _)) => unanswered(end),
+        }
+    }
+
+    async fn version(&self) -> Checked {
+        match self.ask(Operation::Version, &json!({})).await {
+            Ok(_) => (End::Answered, Ok(())),
             Err((end, _)) => unanswered(end),
         }
     }

@@ -5,19 +5,20 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The operations that a load can have, in the order of tables.
-pub(super) const OPERATIONS: [Operation; 5] = [
+pub(super) const OPERATIONS: [Operation; 6] = [
     Operation::Get,
     Operation::List,
     Operation::Put,
     Operation::Delete,
     Operation::Changes,
+    Operation::Version,
 ];
 
 /// The mix that a load has if nothing else is said.
 pub(super) const USUAL: &str = "get=60,list=20,put=15,delete=3,changes=2";
 
 /// What is wrong with a mix that cannot be read.
-const FORM: &str = "give one of get, list, put, delete and changes, or several with their weights, \
+const FORM: &str = "give one of get, list, put, delete, changes and version, or several with their weights, \
                     as in get=60,put=40";
 
 /// Operations with their weights. At least one weight is above zero.
@@ -101,7 +102,7 @@ mod tests {
                 .count()
         };
 
-        assert_eq!(OPERATIONS.map(count), [600, 200, 150, 30, 20]);
+        assert_eq!(OPERATIONS.map(count), [600, 200, 150, 30, 20, 0]);
         assert!((mix.share(Operation::Put) - 0.15).abs() < 1e-9);
         assert_eq!(mix.to_string(), USUAL);
     }

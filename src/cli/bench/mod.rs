@@ -45,7 +45,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// How many callers share a connection, if nobody says how many there are.
@@ -100,7 +100,7 @@ pub(super) struct Bench {
 /// What the load consists of.
 #[derive(Args)]
 struct LoadOptions {
-    /// The operations and how often each: get, list, put, delete, changes
+    /// The operations and how often each: get, list, put, delete, changes, version
     #[arg(long, value_name = "OPERATION=WEIGHT,…", default_value = mix::USUAL)]
     mix: Mix,
     /// How many requests are under way at the same time
@@ -121,6 +121,9 @@ struct LoadOptions {
     /// The encoding of requests and replies
     #[arg(long, value_enum, default_value = "json")]
     encoding: EncodingOption,
+    /// How fresh what get and list answer has to be [default: what the service does by itself]
+    #[arg(long, value_enum)]
+    consistency: Option<ConsistencyOption>,
 }
 
 /// How long the run is, and how its requests follow one another.
@@ -148,6 +151,24 @@ struct Length {
 enum EncodingOption {
     Json,
     Cbor,
+}
+
+/// The consistencies of a read by their names.
+#[derive(Clone, Copy, ValueEnum)]
+enum ConsistencyOption {
+    Eventual,
+    Head,
+    Strong,
+}
+
+impl ConsistencyOption {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Eventual => "eventual",
+            Self::Head => "head",
+            Self::Strong => "strong",
+        }
+    }
 }
 
 impl EncodingOption {
@@ -229,16 +250,16 @@ impl Bench {
         };
         let place = self.whose.open(wishes).await?;
         if self.clean_up {
-            let removed = clean_up(&place).await?;
+            let removed = self.clean_up(&place).await?;
             return print(&format!("removed {removed} items\n"));
         }
         self.load.check(place.limits)?;
 
-        let models = self.fill(&place).await?;
-        let (outcome, place) = self.measure(place, models, stop).await;
+        let (models, filled_in) = self.fill(&place).await?;
+        let (outcome, place) = self.measure(place, models, filled_in, stop).await;
         let cleaned = match self.keep {
             true => Ok(0),
-            false => clean_up(&place).await,
+            false => self.clean_up(&place).await,
         };
 
         let outcome = outcome?;
@@ -258,9 +279,9 @@ impl Bench {
         }
     }
 
-    /// Looks at the owners, and gives them their items.
-    async fn fill(&self, place: &Place) -> anyhow::Result<Vec<OwnerModel>> {
-        let owners = owners_of(place);
+    /// Looks at the owners, and gives them their items. Returns how long the second took.
+    async fn fill(&self, place: &Place) -> anyhow::Result<(Vec<OwnerModel>, Duration)> {
+        let owners = self.owners_of(place);
         let total = place.tokens.len() as u64;
         let mut progress = Progress::new("owners looked at");
         let left = owners.look(|done| progress.step(done, total)).await?;
@@ -272,12 +293,13 @@ impl Bench {
             .map(|owner| OwnerModel::new(run, owner, items, bytes))
             .collect();
         let mut progress = Progress::new("owners filled");
+        let begun = Instant::now();
         owners
             .fill(&models, &left, |done| progress.step(done, total))
             .await?;
         progress.end();
 
-        Ok(models)
+        Ok((models, begun.elapsed()))
     }
 
     /// Measures, and returns the place, whose items are still there.
@@ -285,6 +307,7 @@ impl Bench {
         &self,
         place: Place,
         models: Vec<OwnerModel>,
+        filled_in: Duration,
         stop: Arc<AtomicBool>,
     ) -> (anyhow::Result<Outcome>, Place) {
         let Place {
@@ -300,11 +323,15 @@ impl Bench {
             tokens,
             models,
             page: limits.page,
+            consistency: self.load.consistency.map(ConsistencyOption::name),
             wrong: load::WrongReplies::default(),
         });
 
         let measured = self.measure_load(load.clone(), &processes, raw, stop).await;
-        let outcome = measured.map(|measured| self.outcome(measured, load.wrong.found()));
+        let outcome = measured.map(|measured| {
+            let wrong = load.wrong.found();
+            self.outcome(measured, filled_in, wrong)
+        });
         let place = Place {
             road: load.road.clone(),
             tokens: load.tokens.clone(),
@@ -361,7 +388,29 @@ impl Bench {
         Ok(measured)
     }
 
-    fn outcome(&self, measured: Measured, wrong: load::Found) -> Outcome {
+    fn owners_of<'p>(&self, place: &'p Place) -> Owners<'p> {
+        Owners {
+            road: &place.road,
+            tokens: &place.tokens,
+            limits: place.limits,
+            callers: self.load.callers.into(),
+        }
+    }
+
+    /// Removes the items of runs from the owners.
+    async fn clean_up(&self, place: &Place) -> anyhow::Result<u64> {
+        let total = place.tokens.len() as u64;
+        let mut progress = Progress::new("owners cleaned up");
+        let removed = self
+            .owners_of(place)
+            .clean_up(|done| progress.step(done, total))
+            .await;
+        progress.end();
+
+        removed
+    }
+
+    fn outcome(&self, measured: Measured, filled_in: Duration, wrong: load::Found) -> Outcome {
         let plan = self.length.plan(self.load.callers);
 
         Outcome {
@@ -373,10 +422,12 @@ impl Bench {
                 items: self.load.items.into(),
                 bytes: self.load.bytes as usize,
                 encoding: self.load.encoding.name(),
+                consistency: self.load.consistency.map(ConsistencyOption::name),
                 shard: self.connection.requested_shard().map(str::to_owned),
                 rate_per_s: plan.rate_per_s,
                 rounds: plan.rounds,
             },
+            filled_in,
             tally: measured.tally,
             took: measured.took,
             wrong,
@@ -384,26 +435,6 @@ impl Bench {
             processor: measured.processor,
         }
     }
-}
-
-fn owners_of(place: &Place) -> Owners<'_> {
-    Owners {
-        road: &place.road,
-        tokens: &place.tokens,
-        limits: place.limits,
-    }
-}
-
-/// Removes the items of runs from the owners.
-async fn clean_up(place: &Place) -> anyhow::Result<u64> {
-    let total = place.tokens.len() as u64;
-    let mut progress = Progress::new("owners cleaned up");
-    let removed = owners_of(place)
-        .clean_up(|done| progress.step(done, total))
-        .await;
-    progress.end();
-
-    removed
 }
 
 /// Returns what becomes true with a signal to stop: the run then ends early, reports, and cleans up. A

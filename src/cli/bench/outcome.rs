@@ -24,6 +24,7 @@ pub(super) struct Asked {
     pub items: usize,
     pub bytes: usize,
     pub encoding: &'static str,
+    pub consistency: Option<&'static str>,
     pub shard: Option<String>,
     pub rate_per_s: Option<f64>,
     pub rounds: usize,
@@ -41,6 +42,8 @@ pub(super) struct RawFigures {
 /// What a run has found.
 pub(super) struct Outcome {
     pub asked: Asked,
+    /// How long it took to give all owners their items.
+    pub filled_in: Duration,
     pub tally: Tally,
     /// How long the load ran, without the raw figures in between.
     pub took: Duration,
@@ -72,6 +75,7 @@ impl Outcome {
         let parts = self.asked.mix.parts().map(|(operation, _)| {
             let name = match operation {
                 Operation::Put | Operation::Delete => "bare_put",
+                Operation::Version => "echo",
                 _ => "bare_get",
             };
             let limit = self.raw.per_second(name).filter(|limit| *limit > 0.0)?;
@@ -124,6 +128,9 @@ impl Outcome {
 
         let mut json = total.to_json(self.took);
         json["bench"] = self.asked_json();
+        json["owners_filled"] = json!({
+            "took_s": self.filled_in.as_secs_f64(), "per_second": self.filled_per_second(),
+        });
         json["took_s"] = json!(self.took.as_secs_f64());
         json["operations"] = Value::Object(operations.collect());
         json["wrong"] = Value::Object(wrong.collect());
@@ -137,6 +144,11 @@ impl Outcome {
         json
     }
 
+    /// How many owners got their items a second.
+    fn filled_per_second(&self) -> f64 {
+        per_second(self.asked.owners as u64, self.filled_in)
+    }
+
     fn asked_json(&self) -> Value {
         let Asked { mix, .. } = &self.asked;
 
@@ -144,7 +156,8 @@ impl Outcome {
             "mix": mix.to_string(), "callers": self.asked.callers,
             "connections": self.asked.connections, "owners": self.asked.owners,
             "items": self.asked.items, "item_bytes": self.asked.bytes,
-            "encoding": self.asked.encoding, "on_shard": self.asked.shard,
+            "encoding": self.asked.encoding, "consistency": self.asked.consistency,
+            "on_shard": self.asked.shard,
             "rate_per_second": self.asked.rate_per_s, "rounds": self.asked.rounds,
         })
     }
@@ -192,7 +205,10 @@ impl Outcome {
 
     fn sentences(&self) -> String {
         let total = self.tally.total();
-        let mut text = String::new();
+        let Asked { owners, items, .. } = self.asked;
+        let filled = self.filled_per_second();
+        let mut text =
+            format!("{owners} owners got {items} items each before: {filled:.0} owners a second\n");
         for (code, times) in &total.refused {
             text += &format!("refused with {code}: {times}\n");
         }
@@ -315,10 +331,12 @@ mod tests {
                 items: 3,
                 bytes: 100,
                 encoding: "json",
+                consistency: None,
                 shard: None,
                 rate_per_s: None,
                 rounds: 1,
             },
+            filled_in: Duration::from_millis(500),
             tally,
             took: Duration::from_secs(1),
             wrong: Found::default(),
@@ -373,6 +391,7 @@ mod tests {
         assert_eq!(first, ["OPERATION", "get", "put", "all"], "{text}");
         for part in [
             "refused with overloaded: 1",
+            "2 owners got 3 items each before: 4 owners a second",
             "no raw figures: no rights",
             "all right",
         ] {

@@ -15,8 +15,6 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// How many owners are prepared at the same time. The bucket opens few batches at once.
-const CONCURRENT_OWNERS: usize = 8;
 /// How often a request is sent, and the pause between.
 const TRIES_MAX: usize = 20;
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -39,6 +37,8 @@ pub(super) struct Owners<'r> {
     pub road: &'r Road,
     pub tokens: &'r [Token],
     pub limits: Limits,
+    /// How many owners are prepared at the same time.
+    pub callers: usize,
 }
 
 impl Owners<'_> {
@@ -97,7 +97,7 @@ impl Owners<'_> {
         mut on_progress: impl FnMut(u64),
     ) -> anyhow::Result<Vec<T>> {
         let owners = futures::stream::iter(0..self.tokens.len()).map(one);
-        let mut results = owners.buffered(CONCURRENT_OWNERS);
+        let mut results = owners.buffered(self.callers);
         let mut all = Vec::with_capacity(self.tokens.len());
         while let Some(result) = results.try_next().await? {
             all.push(result);
