@@ -92,7 +92,8 @@ impl Single {
 
     fn insert(&mut self, item: &Arc<OpenedItem>) {
         self.weight += item.weight();
-        self.items.insert(item.record.name, item.clone());
+        let before = self.items.insert(item.record.name, item.clone());
+        self.weight -= before.map_or(0, |item| item.weight());
     }
 }
 
@@ -164,7 +165,10 @@ impl OpenedItems {
             return Ok(item.clone());
         }
         let item = Arc::new(open(record)?);
-        self.single().insert(&item);
+        let mut single = self.single();
+        if self.all.get().is_none() {
+            single.insert(&item);
+        }
         Ok(item)
     }
 
@@ -188,6 +192,8 @@ impl OpenedItems {
             Ok(AllItems { items, weight })
         });
 
+        // Some may have been opened by themselves meanwhile.
+        *self.single() = Single::default();
         match opened {
             Ok(all) => Ok(&all.items),
             Err(error) => Err(*error),

@@ -73,7 +73,9 @@ impl Owners {
                 {
                     PriorRequest::Found(record) => return Ok(Some(*record)),
                     PriorRequest::NotUpTo(sequence) => *not_done_to = Version::new(sequence),
-                    PriorRequest::Unknown => {}
+                    PriorRequest::Unknown => {
+                        debug!("Postgres does not tell whether the request was done before");
+                    }
                 }
             }
 

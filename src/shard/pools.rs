@@ -69,9 +69,10 @@ pub(super) struct Session {
 /// When Postgres plans a statement.
 #[derive(Clone, Copy)]
 pub(super) enum Plans {
-    /// Once for a connection, with indexes only. For short statements that come often: to plan one
-    /// that takes an array takes longer than to do it, and by itself Postgres plans it for each array
-    /// again. The one plan has to serve tables of any size, and it may be made while they are empty.
+    /// Once for a connection, until the statistics of a table change, and with indexes where there are
+    /// any. For short statements that come often: to plan one that takes an array takes longer than to
+    /// do it, and by itself Postgres plans it for each array again. The one plan has to serve tables of
+    /// any size, and it may be made while they are empty.
     Once,
     /// As Postgres sees fit. For statements whose best plan depends on how much they are asked for.
     EachTime,

@@ -220,7 +220,8 @@ impl Projector {
     }
 }
 
-/// Begins a transaction in which nobody else inserts an owner's row.
+/// Begins a transaction in which nobody else inserts an owner's row. If that fails, the connection may
+/// be in a transaction that has failed, and has to be dropped: a projector that fails is.
 async fn begin(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
     let begin = format!("begin; select pg_advisory_xact_lock({HOSTING_LOCK})");
 

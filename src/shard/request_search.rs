@@ -6,12 +6,15 @@
 use super::owner::parse_record;
 use super::store::{ShardError, Store, from_sql};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName, RequestHash};
+use futures::FutureExt as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::warn;
 
-/// The most questions in one statement.
-const QUESTIONS_MAX: usize = 64;
+/// The most questions in one statement. If it fails, all of them are without an answer.
+const QUESTIONS_MAX: usize = 16;
 
 /// What this shard knows about a request id.
 pub enum PriorRequest {
@@ -66,6 +69,11 @@ impl RequestSearch {
         waiting.is_asked = !taken.is_empty();
         taken
     }
+
+    /// Leaves all questions without an answer, after the task has failed.
+    fn give_up(&self) {
+        *self.lock() = Waiting::default();
+    }
 }
 
 impl Store {
@@ -84,23 +92,38 @@ impl Store {
         };
         if self.request_search.add(question) {
             // A task of its own, because the request that begins it may give up.
-            tokio::spawn(self.clone().answer_questions(bucket.to_owned()));
+            let (store, bucket) = (self.clone(), bucket.to_owned());
+            tokio::spawn(async move {
+                let asked = AssertUnwindSafe(store.answer_questions(&bucket)).catch_unwind();
+                if asked.await.is_err() {
+                    // Nobody else would ask what comes later.
+                    store.request_search.give_up();
+                }
+            });
         }
 
-        answered.await.unwrap_or(PriorRequest::Unknown)
+        // The wait for others is a part of the call. `take` drops a question that nobody waits for.
+        match timeout(self.call_limit(), answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => PriorRequest::Unknown,
+        }
     }
 
     /// Asks all questions that wait, and those that come meanwhile.
-    async fn answer_questions(self, bucket: String) {
+    async fn answer_questions(&self, bucket: &str) {
         loop {
             let questions = self.request_search.take();
             if questions.is_empty() {
                 return;
             }
 
-            let found = self.find_requests(&questions, &bucket).await;
+            let found = self.find_requests(&questions, bucket).await;
             let mut found = found.unwrap_or_else(|error| {
-                warn!(%error, "cannot look for earlier requests in Postgres: asking the truth");
+                warn!(
+                    %error,
+                    requests = questions.len(),
+                    "cannot look for earlier requests in Postgres: asking the truth"
+                );
                 Vec::new()
             });
             found.resize_with(questions.len(), || PriorRequest::Unknown);
@@ -134,7 +157,8 @@ impl Store {
                 left join lateral (
                     select item_key, version, sealed, updated_at from item_version
                     where owner_key = q.owner_key and request_id = q.request_id
-                    order by version desc limit 1
+                    -- Not in the order of an index: that would read all of the owner's versions.
+                    order by version + 0 desc limit 1
                 ) v on true
                 "#,
                 &owners,
@@ -151,10 +175,8 @@ impl Store {
                 let Some(answer) = found.get_mut(at) else { continue };
                 *answer = match (row.item_key, row.version, row.sealed) {
                     (Some(item), Some(version), Some(sealed)) => {
-                        let item = ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?;
                         let at_ms = row.updated_at_ms.unwrap_or_default();
-                        let record = parse_record(RecordName::Item(item), version, at_ms, sealed)?;
-                        PriorRequest::Found(Box::new(record))
+                        found_record(&item, version, at_ms, sealed)
                     }
                     _ if row.known => PriorRequest::NotUpTo(from_sql(row.cursor)),
                     _ => PriorRequest::Unknown,
@@ -165,6 +187,20 @@ impl Store {
         })
         .await
     }
+}
+
+/// The answer that this row gives. A row that was damaged here leaves the others their answers.
+fn found_record(item: &[u8], version: i64, at_ms: i64, sealed: Vec<u8>) -> PriorRequest {
+    let item = ItemKey::from_slice(item).ok_or(ShardError::Unreadable);
+    let record = item.and_then(|item| parse_record(RecordName::Item(item), version, at_ms, sealed));
+
+    record.map_or_else(
+        |error| {
+            warn!(%error, "cannot read the record of an earlier request: asking the truth");
+            PriorRequest::Unknown
+        },
+        |record| PriorRequest::Found(Box::new(record)),
+    )
 }
 
 #[cfg(test)]
@@ -180,6 +216,18 @@ mod tests {
         };
 
         (question, answered)
+    }
+
+    #[test]
+    fn a_damaged_row_is_no_answer() {
+        assert!(matches!(
+            found_record(&[1; 16], 1, 0, vec![0; 9]),
+            PriorRequest::Unknown
+        ));
+        assert!(matches!(
+            found_record(&[1; 3], 1, 0, Vec::new()),
+            PriorRequest::Unknown
+        ));
     }
 
     #[test]
@@ -205,7 +253,11 @@ mod tests {
         assert_eq!(search.take().len(), 1);
 
         assert!(search.take().is_empty());
-        let (next, _answered) = question(9);
+        let (next, mut answered) = question(9);
         assert!(search.add(next), "the task has ended");
+        search.give_up();
+        assert!(answered.try_recv().is_err());
+        let (next, _answered) = question(9);
+        assert!(search.add(next), "the task has failed");
     }
 }
