@@ -17,8 +17,8 @@ RUNS = [
     ("put", "`put` alone"),
     ("one-caller-get", "`get` alone, one caller"),
     ("one-caller-put", "`put` alone, one caller"),
-    ("many-owners", "the default mix, 10,000 owners and no warm-up"),
     ("open", "the default mix, in an open loop at half of the first rate"),
+    ("many-owners", "the default mix, 10,000 owners and no warm-up"),
 ]
 FIGURES = ["echo", "head", "compare_and_set", "bare_get", "bare_put"]
 QUANTILES = ["p50", "p90", "p99", "p99_9", "max"]
@@ -34,6 +34,10 @@ def milliseconds(micros):
     if micros < 9_995:
         return f"{micros / 1_000:.2f}"
     return f"{micros / 1_000:.1f}" if micros < 99_950 else number(micros / 1_000)
+
+
+def callers(count):
+    return "one caller" if count == 1 else f"{number(count)} callers"
 
 
 def row(*cells):
@@ -70,7 +74,7 @@ def section(name, words, run):
     if asked["rate_per_second"] is not None:
         rate = f"at {number(asked['rate_per_second'])} requests a second"
     yield (
-        f"This is {words}: `{asked['mix']}`, {number(asked['callers'])} callers, {number(asked['owners'])} owners with "
+        f"This is {words}: `{asked['mix']}`, {callers(asked['callers'])}, {number(asked['owners'])} owners with "
         f"{asked['items']} items of {asked['item_bytes']} bytes, {asked['encoding'].upper()}, {rate}. They got their items "
         f"before, {number(run['owners_filled']['per_second'])} owners a second."
     )
