@@ -10,6 +10,7 @@
 mod bare_rows;
 mod cursor;
 mod doubt;
+mod earlier_request;
 mod error_text;
 mod kept_versions;
 mod long_histories;

@@ -1,17 +1,8 @@
-//! Finding whether a request was done before, by the id that its records have.
-//!
-//! Each write asks that. Questions that come while Postgres answers others wait for that, and then
-//! are one statement.
+//! The questions whether a request was done before, which wait to be asked together.
 
-use super::owner::parse_record;
-use super::store::{ShardError, Store, from_sql};
-use crate::seal::{ItemKey, OwnerKey, Record, RecordName, RequestHash};
-use futures::FutureExt as _;
-use std::panic::AssertUnwindSafe;
+use crate::seal::{OwnerKey, Record, RequestHash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
-use tracing::warn;
 
 /// The most questions in one statement. If it fails, all of them are without an answer.
 const QUESTIONS_MAX: usize = 16;
@@ -39,10 +30,10 @@ struct Waiting {
     is_asked: bool,
 }
 
-struct Question {
-    owner: OwnerKey,
-    request_id: RequestHash,
-    answer: oneshot::Sender<PriorRequest>,
+pub(super) struct Question {
+    pub owner: OwnerKey,
+    pub request_id: RequestHash,
+    pub answer: oneshot::Sender<PriorRequest>,
 }
 
 impl RequestSearch {
@@ -51,7 +42,7 @@ impl RequestSearch {
     }
 
     /// Adds a question. Returns whether a task has to be started for it.
-    fn add(&self, question: Question) -> bool {
+    pub fn add(&self, question: Question) -> bool {
         let mut waiting = self.lock();
         waiting.questions.push(question);
         !std::mem::replace(&mut waiting.is_asked, true)
@@ -59,7 +50,7 @@ impl RequestSearch {
 
     /// Takes the questions that are asked next: those that came first, unless nobody waits for them
     /// any more. None if there are none; the next question then starts a task.
-    fn take(&self) -> Vec<Question> {
+    pub fn take(&self) -> Vec<Question> {
         let mut waiting = self.lock();
         waiting
             .questions
@@ -71,136 +62,9 @@ impl RequestSearch {
     }
 
     /// Leaves all questions without an answer, after the task has failed.
-    fn give_up(&self) {
+    pub fn give_up(&self) {
         *self.lock() = Waiting::default();
     }
-}
-
-impl Store {
-    /// Returns what is known here about a request with this id.
-    pub async fn earlier_request(
-        &self,
-        owner: &OwnerKey,
-        request_id: &RequestHash,
-        bucket: &str,
-    ) -> PriorRequest {
-        let (answer, answered) = oneshot::channel();
-        let question = Question {
-            owner: *owner,
-            request_id: *request_id,
-            answer,
-        };
-        if self.request_search.add(question) {
-            // A task of its own, because the request that begins it may give up.
-            let (store, bucket) = (self.clone(), bucket.to_owned());
-            tokio::spawn(async move {
-                let asked = AssertUnwindSafe(store.answer_questions(&bucket)).catch_unwind();
-                if asked.await.is_err() {
-                    // Nobody else would ask what comes later.
-                    store.request_search.give_up();
-                }
-            });
-        }
-
-        // The wait for others is a part of the call. `take` drops a question that nobody waits for.
-        match timeout(self.call_limit(), answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => PriorRequest::Unknown,
-        }
-    }
-
-    /// Asks all questions that wait, and those that come meanwhile.
-    async fn answer_questions(&self, bucket: &str) {
-        loop {
-            let questions = self.request_search.take();
-            if questions.is_empty() {
-                return;
-            }
-
-            let found = self.find_requests(&questions, bucket).await;
-            let mut found = found.unwrap_or_else(|error| {
-                warn!(
-                    %error,
-                    requests = questions.len(),
-                    "cannot look for earlier requests in Postgres: asking the truth"
-                );
-                Vec::new()
-            });
-            found.resize_with(questions.len(), || PriorRequest::Unknown);
-            for (question, answer) in std::iter::zip(questions, found) {
-                // Nobody may wait for it any more.
-                let _ = question.answer.send(answer);
-            }
-        }
-    }
-
-    /// Returns the answer to each question, all from one moment.
-    async fn find_requests(
-        &self,
-        questions: &[Question],
-        bucket: &str,
-    ) -> Result<Vec<PriorRequest>, ShardError> {
-        let bytes = |question: &Question| question.owner.as_bytes().to_vec();
-        let owners: Vec<_> = questions.iter().map(bytes).collect();
-        let bytes = |question: &Question| question.request_id.as_bytes().to_vec();
-        let request_ids: Vec<_> = questions.iter().map(bytes).collect();
-
-        self.within_call_limit(async {
-            let rows = sqlx::query!(
-                r#"
-                select q.number as "number!", o.history_complete and o.complete_to is not null as "known!",
-                       c.sequence as "cursor!", v.item_key as "item_key?", v.version as "version?",
-                       v.sealed as "sealed?", (extract(epoch from v.updated_at) * 1000)::bigint as updated_at_ms
-                from unnest($1::bytea[], $2::bytea[]) with ordinality as q (owner_key, request_id, number)
-                join owner o on o.owner_key = q.owner_key
-                join cursor c on c.bucket = $3
-                left join lateral (
-                    select item_key, version, sealed, updated_at from item_version
-                    where owner_key = q.owner_key and request_id = q.request_id
-                    -- Not in the order of an index: that would read all of the owner's versions.
-                    order by version + 0 desc limit 1
-                ) v on true
-                "#,
-                &owners,
-                &request_ids,
-                bucket,
-            )
-            .fetch_all(&self.pool())
-            .await?;
-
-            let mut found: Vec<_> = questions.iter().map(|_| PriorRequest::Unknown).collect();
-            for row in rows {
-                // The numbers begin with one.
-                let at = usize::try_from(row.number - 1).unwrap_or(usize::MAX);
-                let Some(answer) = found.get_mut(at) else { continue };
-                *answer = match (row.item_key, row.version, row.sealed) {
-                    (Some(item), Some(version), Some(sealed)) => {
-                        let at_ms = row.updated_at_ms.unwrap_or_default();
-                        found_record(&item, version, at_ms, sealed)
-                    }
-                    _ if row.known => PriorRequest::NotUpTo(from_sql(row.cursor)),
-                    _ => PriorRequest::Unknown,
-                };
-            }
-
-            Ok(found)
-        })
-        .await
-    }
-}
-
-/// The answer that this row gives. A row that was damaged here leaves the others their answers.
-fn found_record(item: &[u8], version: i64, at_ms: i64, sealed: Vec<u8>) -> PriorRequest {
-    let item = ItemKey::from_slice(item).ok_or(ShardError::Unreadable);
-    let record = item.and_then(|item| parse_record(RecordName::Item(item), version, at_ms, sealed));
-
-    record.map_or_else(
-        |error| {
-            warn!(%error, "cannot read the record of an earlier request: asking the truth");
-            PriorRequest::Unknown
-        },
-        |record| PriorRequest::Found(Box::new(record)),
-    )
 }
 
 #[cfg(test)]
@@ -216,18 +80,6 @@ mod tests {
         };
 
         (question, answered)
-    }
-
-    #[test]
-    fn a_damaged_row_is_no_answer() {
-        assert!(matches!(
-            found_record(&[1; 16], 1, 0, vec![0; 9]),
-            PriorRequest::Unknown
-        ));
-        assert!(matches!(
-            found_record(&[1; 3], 1, 0, Vec::new()),
-            PriorRequest::Unknown
-        ));
     }
 
     #[test]

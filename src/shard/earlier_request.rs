@@ -1,0 +1,158 @@
+//! Finding whether a request was done before, by the id that its records have.
+//!
+//! Each write asks that. Questions that come while Postgres answers others wait for that, and then
+//! are one statement.
+
+use super::owner::parse_record;
+use super::request_search::{PriorRequest, Question};
+use super::store::{ShardError, Store, from_sql};
+use crate::seal::{ItemKey, OwnerKey, RecordName, RequestHash};
+use futures::FutureExt as _;
+use std::panic::AssertUnwindSafe;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::warn;
+
+impl Store {
+    /// Returns what is known here about a request with this id.
+    pub async fn earlier_request(
+        &self,
+        owner: &OwnerKey,
+        request_id: &RequestHash,
+        bucket: &str,
+    ) -> PriorRequest {
+        let (answer, answered) = oneshot::channel();
+        let question = Question {
+            owner: *owner,
+            request_id: *request_id,
+            answer,
+        };
+        if self.request_search.add(question) {
+            // A task of its own, because the request that begins it may give up.
+            let (store, bucket) = (self.clone(), bucket.to_owned());
+            tokio::spawn(async move {
+                let asked = AssertUnwindSafe(store.answer_questions(&bucket)).catch_unwind();
+                if asked.await.is_err() {
+                    // Nobody else would ask what comes later.
+                    store.request_search.give_up();
+                }
+            });
+        }
+
+        // The wait for others is a part of the call. `take` drops a question that nobody waits for.
+        match timeout(self.call_limit(), answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => PriorRequest::Unknown,
+        }
+    }
+
+    /// Asks all questions that wait, and those that come meanwhile.
+    async fn answer_questions(&self, bucket: &str) {
+        loop {
+            let questions = self.request_search.take();
+            if questions.is_empty() {
+                return;
+            }
+
+            let found = self.find_requests(&questions, bucket).await;
+            let mut found = found.unwrap_or_else(|error| {
+                warn!(
+                    %error,
+                    requests = questions.len(),
+                    "cannot look for earlier requests in Postgres: asking the truth"
+                );
+                Vec::new()
+            });
+            found.resize_with(questions.len(), || PriorRequest::Unknown);
+            for (question, answer) in std::iter::zip(questions, found) {
+                // Nobody may wait for it any more.
+                let _ = question.answer.send(answer);
+            }
+        }
+    }
+
+    /// Returns the answer to each question, all from one moment.
+    async fn find_requests(
+        &self,
+        questions: &[Question],
+        bucket: &str,
+    ) -> Result<Vec<PriorRequest>, ShardError> {
+        let bytes = |question: &Question| question.owner.as_bytes().to_vec();
+        let owners: Vec<_> = questions.iter().map(bytes).collect();
+        let bytes = |question: &Question| question.request_id.as_bytes().to_vec();
+        let request_ids: Vec<_> = questions.iter().map(bytes).collect();
+
+        self.within_call_limit(async {
+            let rows = sqlx::query!(
+                r#"
+                select q.number as "number!", o.history_complete and o.complete_to is not null as "known!",
+                       c.sequence as "cursor!", v.item_key as "item_key?", v.version as "version?",
+                       v.sealed as "sealed?", (extract(epoch from v.updated_at) * 1000)::bigint as updated_at_ms
+                from unnest($1::bytea[], $2::bytea[]) with ordinality as q (owner_key, request_id, number)
+                join owner o on o.owner_key = q.owner_key
+                join cursor c on c.bucket = $3
+                left join lateral (
+                    select item_key, version, sealed, updated_at from item_version
+                    where owner_key = q.owner_key and request_id = q.request_id
+                    -- Not in the order of an index: that would read all of the owner's versions.
+                    order by version + 0 desc limit 1
+                ) v on true
+                "#,
+                &owners,
+                &request_ids,
+                bucket,
+            )
+            .fetch_all(&self.pool())
+            .await?;
+
+            let mut found: Vec<_> = questions.iter().map(|_| PriorRequest::Unknown).collect();
+            for row in rows {
+                // The numbers begin with one.
+                let at = usize::try_from(row.number - 1).unwrap_or(usize::MAX);
+                let Some(answer) = found.get_mut(at) else { continue };
+                *answer = match (row.item_key, row.version, row.sealed) {
+                    (Some(item), Some(version), Some(sealed)) => {
+                        let at_ms = row.updated_at_ms.unwrap_or_default();
+                        found_record(&item, version, at_ms, sealed)
+                    }
+                    _ if row.known => PriorRequest::NotUpTo(from_sql(row.cursor)),
+                    _ => PriorRequest::Unknown,
+                };
+            }
+
+            Ok(found)
+        })
+        .await
+    }
+}
+
+/// The answer that this row gives. A row that was damaged here leaves the others their answers.
+fn found_record(item: &[u8], version: i64, at_ms: i64, sealed: Vec<u8>) -> PriorRequest {
+    let item = ItemKey::from_slice(item).ok_or(ShardError::Unreadable);
+    let record = item.and_then(|item| parse_record(RecordName::Item(item), version, at_ms, sealed));
+
+    record.map_or_else(
+        |error| {
+            warn!(%error, "cannot read the record of an earlier request: asking the truth");
+            PriorRequest::Unknown
+        },
+        |record| PriorRequest::Found(Box::new(record)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_row_is_no_answer() {
+        assert!(matches!(
+            found_record(&[1; 16], 1, 0, vec![0; 9]),
+            PriorRequest::Unknown
+        ));
+        assert!(matches!(
+            found_record(&[1; 3], 1, 0, Vec::new()),
+            PriorRequest::Unknown
+        ));
+    }
+}
