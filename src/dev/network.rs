@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// How long the hub may take to answer a question through a leaf.
+const LINK_TRY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a leaf may take to reach the hub.
 const LINK_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -203,7 +205,10 @@ pub async fn start_hub(
 
 /// Waits until the hub's JetStream answers through a leaf.
 pub async fn wait_for_the_hub(leaf: &str, secrets: &Secrets) -> anyhow::Result<()> {
-    let client = connect::options(secrets, "operator")?.connect(leaf).await;
+    // A cluster that has just started takes some seconds to elect a leader, and what it is asked
+    // before that is never answered.
+    let options = connect::options(secrets, "operator")?.request_timeout(Some(LINK_TRY_TIMEOUT));
+    let client = options.connect(leaf).await;
     let client = client.context("cannot connect to a leaf that listens")?;
 
     let deadline = Instant::now() + LINK_TIMEOUT;
