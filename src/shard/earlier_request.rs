@@ -3,10 +3,10 @@
 //! Each write asks that. Questions that come while Postgres answers others wait for that, and then
 //! are one statement.
 
-use super::owner::parse_record;
+use super::owner::parse_item_record;
 use super::request_search::{PriorRequest, Question};
 use super::store::{ShardError, Store, from_sql};
-use crate::seal::{ItemKey, OwnerKey, RecordName, RequestHash};
+use crate::seal::{OwnerKey, Record, RequestHash};
 use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use tokio::sync::oneshot;
@@ -112,8 +112,7 @@ impl Store {
                 let Some(answer) = found.get_mut(at) else { continue };
                 *answer = match (row.item_key, row.version, row.sealed) {
                     (Some(item), Some(version), Some(sealed)) => {
-                        let at_ms = row.updated_at_ms.unwrap_or_default();
-                        found_record(&item, version, at_ms, sealed)
+                        answer_of(parse_item_record(&item, version, row.updated_at_ms, sealed))
                     }
                     _ if row.known => PriorRequest::NotUpTo(from_sql(row.cursor)),
                     _ => PriorRequest::Unknown,
@@ -126,11 +125,8 @@ impl Store {
     }
 }
 
-/// The answer that this row gives. A row that was damaged here leaves the others their answers.
-fn found_record(item: &[u8], version: i64, at_ms: i64, sealed: Vec<u8>) -> PriorRequest {
-    let item = ItemKey::from_slice(item).ok_or(ShardError::Unreadable);
-    let record = item.and_then(|item| parse_record(RecordName::Item(item), version, at_ms, sealed));
-
+/// The answer that a row gives. One that was damaged here leaves the others their answers.
+fn answer_of(record: Result<Record, ShardError>) -> PriorRequest {
     record.map_or_else(
         |error| {
             warn!(%error, "cannot read the record of an earlier request: asking the truth");
@@ -147,11 +143,11 @@ mod tests {
     #[test]
     fn a_damaged_row_is_no_answer() {
         assert!(matches!(
-            found_record(&[1; 16], 1, 0, vec![0; 9]),
+            answer_of(parse_item_record(&[1; 16], 1, None, vec![0; 9])),
             PriorRequest::Unknown
         ));
         assert!(matches!(
-            found_record(&[1; 3], 1, 0, Vec::new()),
+            answer_of(parse_item_record(&[1; 3], 1, None, Vec::new())),
             PriorRequest::Unknown
         ));
     }

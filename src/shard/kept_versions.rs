@@ -1,6 +1,6 @@
 //! Finding what was written before: a version, and an item's versions.
 
-use super::owner::parse_record;
+use super::owner::{parse_item_record, parse_record};
 use super::store::{ShardError, Store, to_sql};
 use crate::domain::Version;
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
@@ -25,10 +25,8 @@ impl Store {
             .await?;
 
             let Some(row) = row else { return Ok(None) };
-            let item = ItemKey::from_slice(&row.item_key).ok_or(ShardError::Unreadable)?;
-            let at_ms = row.updated_at_ms.unwrap_or_default();
-
-            parse_record(RecordName::Item(item), to_sql(version.get()), at_ms, row.sealed).map(Some)
+            let version = to_sql(version.get());
+            parse_item_record(&row.item_key, version, row.updated_at_ms, row.sealed).map(Some)
         })
         .await
     }
@@ -54,11 +52,7 @@ impl Store {
             .await?;
 
             rows.into_iter()
-                .map(|row| {
-                    let item = ItemKey::from_slice(&row.item_key).ok_or(ShardError::Unreadable)?;
-                    let at_ms = row.updated_at_ms.unwrap_or_default();
-                    parse_record(RecordName::Item(item), row.version, at_ms, row.sealed)
-                })
+                .map(|row| parse_item_record(&row.item_key, row.version, row.updated_at_ms, row.sealed))
                 .collect()
         })
         .await

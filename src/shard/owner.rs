@@ -177,11 +177,10 @@ async fn read_owner(
 
     for row in rows {
         if let (Some(item), Some(version), Some(sealed)) = (row.item_key, row.version, row.sealed) {
-            let name = RecordName::Item(ItemKey::from_slice(&item).ok_or(ShardError::Unreadable)?);
-            records.push(parse_record(
-                name,
+            records.push(parse_item_record(
+                &item,
                 version,
-                row.updated_at_ms.unwrap_or_default(),
+                row.updated_at_ms,
                 sealed,
             )?);
         }
@@ -192,6 +191,23 @@ async fn read_owner(
         history_complete,
         is_in_doubt,
     }))
+}
+
+/// Reads the record of an item from the columns of its row.
+pub(super) fn parse_item_record(
+    item: &[u8],
+    version: i64,
+    at_ms: Option<i64>,
+    sealed: Vec<u8>,
+) -> Result<Record, ShardError> {
+    let item = ItemKey::from_slice(item).ok_or(ShardError::Unreadable)?;
+
+    parse_record(
+        RecordName::Item(item),
+        version,
+        at_ms.unwrap_or_default(),
+        sealed,
+    )
 }
 
 pub(super) fn parse_record(

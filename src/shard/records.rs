@@ -59,9 +59,7 @@ pub(super) async fn upsert_records<'r>(
         }
     }
 
-    if !columns.owners.is_empty() {
-        store_items(transaction, &columns).await?;
-    }
+    store_items(transaction, &columns, true).await?;
     delete_ended_deletions(transaction, &columns.floored).await
 }
 
@@ -78,11 +76,7 @@ pub(super) async fn upsert_versions<'r>(
         }
     }
 
-    if columns.owners.is_empty() {
-        Ok(())
-    } else {
-        store_versions(transaction, &columns).await
-    }
+    store_items(transaction, &columns, false).await
 }
 
 impl Columns {
@@ -207,44 +201,20 @@ async fn delete_ended_deletions(
     Ok(())
 }
 
-/// Stores all versions. A version never changes, so a stored one that differs was altered here and
-/// is overwritten.
-async fn store_versions(
-    transaction: &mut Transaction<'_, Postgres>,
-    columns: &Columns,
-) -> Result<(), ShardError> {
-    sqlx::query!(
-        "
-        insert into item_version (owner_key, item_key, version, sealed, deleted, updated_at, request_id, request)
-        select o, i, v, s, d, to_timestamp(t / 1000.0), ri, r
-        from unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::bytea[], $5::boolean[], $6::bigint[], $7::bytea[],
-                    $8::bytea[]) as batch (o, i, v, s, d, t, ri, r)
-        on conflict (owner_key, item_key, version) do update
-        set sealed = excluded.sealed, deleted = excluded.deleted, updated_at = excluded.updated_at,
-            request_id = excluded.request_id, request = excluded.request
-        where item_version.sealed <> excluded.sealed
-        ",
-        &columns.owners,
-        &columns.items,
-        &columns.versions,
-        &columns.sealed,
-        &columns.deleted,
-        &columns.updated_ms,
-        &columns.request_ids as &[Option<Vec<u8>>],
-        &columns.requests as &[Option<Vec<u8>>],
-    )
-    .execute(&mut **transaction)
-    .await?;
-
-    Ok(())
-}
-
-/// Stores all versions as [`store_versions`] does, the newest record of each item, and the owners'
-/// versions. It is one statement, because each is a round trip while the projection holds its locks.
+/// Stores all versions, and, if the records belong into the copies, the newest record of each item and
+/// the owners' versions. A version never changes, so a stored one that differs was altered here and is
+/// overwritten.
+///
+/// It is one statement, because each is a round trip while the projection holds its locks.
 async fn store_items(
     transaction: &mut Transaction<'_, Postgres>,
     columns: &Columns,
+    are_of_copies: bool,
 ) -> Result<(), ShardError> {
+    if columns.owners.is_empty() {
+        return Ok(());
+    }
+
     sqlx::query!(
         "
         with batch as materialized (
@@ -260,7 +230,7 @@ async fn store_items(
             where item_version.sealed <> excluded.sealed
         ), items as (
             insert into item (owner_key, item_key, version, sealed, deleted, updated_at)
-            select distinct on (o, i) o, i, v, s, d, at from batch order by o, i, v desc
+            select distinct on (o, i) o, i, v, s, d, at from batch where $9 order by o, i, v desc
             on conflict (owner_key, item_key) do update
             set version = excluded.version, sealed = excluded.sealed, deleted = excluded.deleted,
                 updated_at = excluded.updated_at
@@ -269,7 +239,7 @@ async fn store_items(
         update owner
         set version = greatest(owner.version, newest.version)
         from (select o, max(v) as version from batch group by o) as newest
-        where owner.owner_key = newest.o
+        where owner.owner_key = newest.o and $9
         ",
         &columns.owners,
         &columns.items,
@@ -279,6 +249,7 @@ async fn store_items(
         &columns.updated_ms,
         &columns.request_ids as &[Option<Vec<u8>>],
         &columns.requests as &[Option<Vec<u8>>],
+        are_of_copies,
     )
     .execute(&mut **transaction)
     .await?;

@@ -25,7 +25,7 @@ pub(super) struct Load {
     /// Entries of a page.
     pub page: usize,
     /// What `get` and `list` ask for, if not what the service does by itself.
-    pub consistency: Option<&'static str>,
+    pub consistency: Option<String>,
     pub wrong: WrongReplies,
 }
 
@@ -78,8 +78,8 @@ struct Asked<'l> {
 
 impl Load {
     fn with_consistency(&self, mut request: Value) -> Value {
-        if let Some(consistency) = self.consistency {
-            request["consistency"] = consistency.into();
+        if let Some(consistency) = &self.consistency {
+            request["consistency"] = json!(consistency);
         }
         request
     }

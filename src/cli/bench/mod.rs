@@ -26,6 +26,7 @@ mod svg;
 mod tally;
 
 use super::client::Connection;
+use super::closed_list::ClosedList;
 use super::duration::{duration, duration_or_zero};
 use super::failed::CommandError;
 use super::output::{Output, note, print, warn};
@@ -122,8 +123,8 @@ struct LoadOptions {
     #[arg(long, value_enum, default_value = "json")]
     encoding: EncodingOption,
     /// How fresh what get and list answer has to be [default: what the service does by itself]
-    #[arg(long, value_enum)]
-    consistency: Option<ConsistencyOption>,
+    #[arg(long, value_parser = ClosedList::consistencies())]
+    consistency: Option<String>,
 }
 
 /// How long the run is, and how its requests follow one another.
@@ -151,24 +152,6 @@ struct Length {
 enum EncodingOption {
     Json,
     Cbor,
-}
-
-/// The consistencies of a read by their names.
-#[derive(Clone, Copy, ValueEnum)]
-enum ConsistencyOption {
-    Eventual,
-    Head,
-    Strong,
-}
-
-impl ConsistencyOption {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Eventual => "eventual",
-            Self::Head => "head",
-            Self::Strong => "strong",
-        }
-    }
 }
 
 impl EncodingOption {
@@ -323,7 +306,7 @@ impl Bench {
             tokens,
             models,
             page: limits.page,
-            consistency: self.load.consistency.map(ConsistencyOption::name),
+            consistency: self.load.consistency.clone(),
             wrong: load::WrongReplies::default(),
         });
 
@@ -422,7 +405,7 @@ impl Bench {
                 items: self.load.items.into(),
                 bytes: self.load.bytes as usize,
                 encoding: self.load.encoding.name(),
-                consistency: self.load.consistency.map(ConsistencyOption::name),
+                consistency: self.load.consistency.clone(),
                 shard: self.connection.requested_shard().map(str::to_owned),
                 rate_per_s: plan.rate_per_s,
                 rounds: plan.rounds,

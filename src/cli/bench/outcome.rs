@@ -24,7 +24,7 @@ pub(super) struct Asked {
     pub items: usize,
     pub bytes: usize,
     pub encoding: &'static str,
-    pub consistency: Option<&'static str>,
+    pub consistency: Option<String>,
     pub shard: Option<String>,
     pub rate_per_s: Option<f64>,
     pub rounds: usize,
