@@ -1,12 +1,12 @@
-//! The owners that a worker holds in memory. An entry has the owner's snapshot, the locks for
-//! loading, writing and hosting, and the count of requests under way.
+//! The owners that a worker holds in memory. An entry has the owner's snapshot, and the locks for
+//! loading, writing and hosting. The counts of an owner's requests are kept apart.
 
 use super::admission::{Cost, Denied, Pace, Traffic};
 use super::memory::{Memory, Share};
 use super::{Owners, Snapshot};
 use crate::seal::OwnerKey;
 use quick_cache::sync::Cache;
-use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
+use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, UnitWeighter, Weighter};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,6 @@ pub(super) struct OwnerEntry {
     held: Mutex<Option<Arc<Snapshot>>>,
     /// The share of the memory that the snapshot has.
     share: Mutex<Option<Share>>,
-    pub(super) traffic: Traffic,
     /// Held by the owner's one write that is under way in this worker. A second one would only lose
     /// the race.
     pub(super) writing: tokio::sync::Mutex<()>,
@@ -130,7 +129,7 @@ impl Weighter<OwnerKey, WeighedEntry> for Weigher {
 }
 
 /// Keeps an owner in memory while one of the owner's requests is under way. Otherwise the next
-/// request would get another entry, with another write lock and another count of requests.
+/// request would get another entry, with another write lock, or another count of requests.
 #[derive(Clone)]
 pub(super) struct InUse;
 
@@ -142,17 +141,46 @@ impl Lifecycle<OwnerKey, WeighedEntry> for InUse {
     }
 }
 
+impl Lifecycle<OwnerKey, Arc<Traffic>> for InUse {
+    type RequestState = ();
+
+    fn is_pinned(&self, _: &OwnerKey, traffic: &Arc<Traffic>) -> bool {
+        Arc::strong_count(traffic) > 1
+    }
+}
+
+/// The counts of the requests of the owners who sent some lately. They are not part of an owner's
+/// entry: that one may be evicted at any time, and the owner would have a full burst again.
+pub(super) type TrafficCache =
+    Cache<OwnerKey, Arc<Traffic>, UnitWeighter, DefaultHashBuilder, InUse>;
+
+/// So many owners' counts are kept, which takes at most some 10 MiB. An owner has the full burst again
+/// a few seconds after the last request, so older counts say nothing.
+const TRAFFIC_OWNERS: usize = 1 << 15;
+
+/// Creates an empty cache of the counts of owners' requests.
+pub(super) fn traffic_cache() -> TrafficCache {
+    let weight = TRAFFIC_OWNERS as u64;
+    let hasher = DefaultHashBuilder::default();
+
+    Cache::with(TRAFFIC_OWNERS, weight, UnitWeighter, hasher, InUse)
+}
+
 /// All owners in memory, within about the cache's weight.
 pub(super) type OwnerCache = Cache<OwnerKey, WeighedEntry, Weigher, DefaultHashBuilder, InUse>;
 
 /// The memory of a typical owner, from which the cache estimates how many owners it will hold.
 const TYPICAL_OWNER_BYTES: u64 = 8_192;
 
-/// Creates a cache of `bytes`, in as many parts as possible such that an owner of `heaviest` bytes
-/// fits into each part. An owner that does not fit is not cached, and would be loaded again for
+/// So many of the heaviest owners fit into each part of the cache, if all of it is large enough. With
+/// fewer, two or three of them that fall to one part would evict each other with each request.
+const HEAVIEST_OF_A_PART: u64 = 4;
+
+/// Creates a cache of `bytes`, in as many parts as possible such that several owners of `heaviest` bytes
+/// fit into each part. An owner that does not fit is not cached, and would be loaded again for
 /// each request.
 pub(super) fn owner_cache(bytes: u64, heaviest: u64) -> OwnerCache {
-    let fitting = (bytes / 10 * 9) / heaviest.max(1);
+    let fitting = (bytes / 10 * 9) / heaviest.saturating_mul(HEAVIEST_OF_A_PART).max(1);
     let parts = usize::try_from(fitting.clamp(1, 64)).unwrap_or(1);
     let parts = 1 << parts.ilog2();
 
@@ -212,7 +240,9 @@ impl HostingBackoff {
 
 /// One of the owner's requests, which counts as under way until this is dropped.
 pub struct Admission {
-    entry: Arc<OwnerEntry>,
+    traffic: Arc<Traffic>,
+    /// Keeps the owner in memory.
+    _entry: Arc<OwnerEntry>,
     /// Given back when the admission is dropped.
     turn: Option<OwnedSemaphorePermit>,
 }
@@ -227,20 +257,20 @@ impl Admission {
         deadline: tokio::time::Instant,
     ) {
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        self.turn = self.entry.traffic.turn(is_write, is_busy, left).await;
+        self.turn = self.traffic.turn(is_write, is_busy, left).await;
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.entry.traffic.leave();
+        self.traffic.leave();
     }
 }
 
 /// What an admitted request may still cost its owner.
 #[derive(Clone)]
 pub struct Account {
-    entry: Arc<OwnerEntry>,
+    traffic: Arc<Traffic>,
     pace: Pace,
     began: Instant,
 }
@@ -248,13 +278,13 @@ pub struct Account {
 impl Account {
     /// Takes a cost that was not known when the request was admitted from the owner's rate.
     pub fn charge(&self, cost: Cost) {
-        self.entry.traffic.charge(&self.pace, cost, self.began);
+        self.traffic.charge(&self.pace, cost, self.began);
     }
 
     /// Checks that the replies to the owner's other requests have not used more than the burst
     /// since this one was admitted.
     pub fn check(&self) -> Result<(), Denied> {
-        self.entry.traffic.overdrawn(&self.pace, self.began)
+        self.traffic.overdrawn(&self.pace, self.began)
     }
 }
 
@@ -319,16 +349,30 @@ impl Owners {
         pace: Pace,
         cost: Cost,
     ) -> Result<(Admission, Account), Denied> {
-        let entry = self.entry(owner);
+        let found = self
+            .0
+            .traffic
+            .get_or_insert_with(owner, || Ok::<_, Infallible>(Arc::default()));
+        let traffic = match found {
+            Ok(traffic) => traffic,
+            Err(never) => match never {},
+        };
         let began = self.0.began;
-        entry.traffic.enter(&pace, cost, began)?;
+        traffic.enter(&pace, cost, began)?;
 
         let account = Account {
-            entry: entry.clone(),
+            traffic: traffic.clone(),
             pace,
             began,
         };
-        Ok((Admission { entry, turn: None }, account))
+        Ok((
+            Admission {
+                traffic,
+                _entry: self.entry(owner),
+                turn: None,
+            },
+            account,
+        ))
     }
 }
 

@@ -10,9 +10,6 @@ use tracing::{debug, error};
 
 /// The pause before the bucket is asked again, after a replica returned only part of a write.
 const TORN_WRITE_PAUSE: Duration = Duration::from_millis(5);
-/// Up to which size the newest record of a copy is asked for again, to see whether it still is the newest.
-/// Over a slow link a larger one costs more than the server spares.
-const NEWEST_BYTES_MAX: usize = 4 << 10;
 
 /// An owner's complete set, as the truth has it.
 pub struct FetchedOwner {
@@ -148,7 +145,7 @@ impl Owners {
     /// Returns `held` with the newest record that the nearest replica has, if that is all that `held` may
     /// lack. `None` if it lacks more, or if the newest record is large.
     async fn extend_by_newest(&self, held: &Snapshot) -> Result<Option<Snapshot>, OwnersError> {
-        if held.newest_bytes() > NEWEST_BYTES_MAX {
+        if held.newest_bytes() > self.0.bucket.newest_bytes_max() {
             return Ok(None);
         }
 

@@ -55,7 +55,7 @@ use crate::requester::Transient;
 use crate::seal::{Broken, Keyring, OwnerKey, SealError, UserId};
 use crate::shard::{Cursor, Refusal, ShardError, Store};
 use crate::truth::{Bucket, TruthError};
-use cache::OwnerCache;
+use cache::{OwnerCache, TrafficCache};
 use hosting::{Backfill, LongHistories, Presence, UnmarkedLosses};
 use memory::Memory;
 use serde::{Deserialize, Serialize};
@@ -275,6 +275,7 @@ struct Inner {
     settings: OwnersSettings,
     shard: String,
     cache: OwnerCache,
+    traffic: TrafficCache,
     memory: Memory,
     continuity: Continuity,
     /// The name of the history that this worker serves.
@@ -312,6 +313,7 @@ impl Owners {
     ) -> Self {
         let (read, heaviest) = (&settings.read, settings.heaviest_bytes);
         let cache = cache::owner_cache(read.cache_bytes, heaviest);
+        let traffic = cache::traffic_cache();
         let memory = Memory::new(read.cache_bytes, read.in_use_bytes, heaviest);
         let continuity = Continuity::default();
         let [heavy, light] = hosting::hosting_permits();
@@ -324,6 +326,7 @@ impl Owners {
             settings,
             shard,
             cache,
+            traffic,
             memory,
             continuity,
             epoch: RwLock::default(),

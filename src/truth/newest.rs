@@ -4,7 +4,20 @@ use super::bucket::{Bucket, TruthError};
 use crate::seal::{OwnerKey, Record};
 use serde_json::json;
 
+/// Up to which size the newest record of a copy is asked for again, to see whether it still is the newest.
+/// A larger one costs more to send than the server spares.
+const NEWEST_BYTES_MAX: u64 = 16 << 10;
+/// The most that it may be of an answer of many records. Over a slow link that is 4 KiB.
+const NEWEST_PART_MAX: u64 = 16;
+
 impl Bucket {
+    /// Returns the size up to which [`newest`](Self::newest) costs less than what is newer than a copy.
+    pub fn newest_bytes_max(&self) -> usize {
+        let part = self.answer_size.bytes() / NEWEST_PART_MAX;
+
+        part.min(NEWEST_BYTES_MAX) as usize
+    }
+
     /// Returns the newest record that the nearest replica has of the owner; `None` for an owner without any.
     ///
     /// The server looks up one record. To ask it for the newest record of each key costs it five times as

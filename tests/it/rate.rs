@@ -102,3 +102,31 @@ async fn the_client_waits_for_its_rate() {
         alice.usage().await.expect("read after a wait");
     }
 }
+
+/// Goal: an owner whose set is evicted from memory does not get a full burst again.
+///
+/// Method: a worker's cache has room for one set. An owner uses up a burst of 5 that comes back at 1 a
+/// second. Then others read their own sets, and the owner sends more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_eviction_gives_no_burst_back() {
+    let world = World::start().await;
+    let mut settings = world.settings("a");
+    settings.read.cache_bytes = 16_384;
+    settings.limits.rate_per_s = 1;
+    settings.limits.rate_burst = 5;
+    let worker = world.worker_with(settings).await;
+    let alice = world.caller("alice").await;
+    let text = "x".repeat(8_000);
+    alice.put_text("a", "note", &text).await;
+    let name = json!({"kind": "text", "id": "note"});
+    assert!(answered(&alice, "a.get", &name, 30).await < 10);
+
+    for number in 0..8 {
+        let other = world.caller(&format!("other-{number}")).await;
+        other.put_text("a", "note", &text).await;
+    }
+    let more = answered(&alice, "a.get", &name, 30).await;
+
+    assert!(more < 5, "{more} more");
+    worker.stop().await.expect("stopped in order");
+}
