@@ -1,6 +1,8 @@
 //! Projection and hosting: which rows a shard's Postgres has, and when a worker reads from them.
 
-use crate::harness::{World, isin};
+use crate::harness::{World, is_record, isin, with_breaker};
+use futures::{FutureExt as _, StreamExt as _};
+use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::seal::{Keyring, UserId};
 use gofavorites::shard::Store;
 use serde_json::{Value, json};
@@ -40,6 +42,54 @@ async fn an_acknowledged_write_is_already_a_row_of_the_shard() {
     assert_eq!(world.query("a", owner), format!("{version}|t|t"));
     let cursor = world.query("a", "select sequence from cursor");
     assert!(cursor.parse::<u64>().expect("a number") >= version);
+}
+
+/// Goal: the worker that projects knows what other workers wrote, so its next write for the same owner
+/// does not lose a race.
+///
+/// Method: two shards write for one owner in turn, items and a batch. Each write begins when the last one
+/// is in the writer's Postgres. All that is sent to the owner's keys is counted: a write that loses sends
+/// its records twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_that_projects_learns_what_passes_by() {
+    let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
+    let _workers = (world.worker("a").await, world.worker("b").await);
+    let alice = world.caller("alice").await;
+    for shard in ["a", "b"] {
+        alice.put_text(shard, "note", "first").await;
+    }
+    let breaker = world.connect_breaker().await;
+    let mut sent = breaker
+        .subscribe("$KV.favorites.>")
+        .await
+        .expect("a subscription");
+    breaker.flush().await.expect("flushed");
+
+    let batch = json!({"mode": "atomic", "ops": [
+        {"op": "put", "kind": "text", "id": "one", "data": {"text": "x"}},
+        {"op": "put", "kind": "text", "id": "two", "data": {"text": "x"}},
+    ]});
+    for (shard, other) in [("a", "b"), ("b", "a"), ("a", "b"), ("b", "a")] {
+        alice.done(&format!("{shard}.batch"), &batch).await;
+        let put = alice.put_text(shard, "note", shard).await;
+        let version = &put["item"]["version"];
+        let reached = format!("select sequence >= {version} from cursor");
+        wait_for_rows(&world, other, &reached, "t").await;
+    }
+    breaker.flush().await.expect("flushed");
+
+    let mut records = 0;
+    while let Some(Some(message)) = sent.next().now_or_never() {
+        records += usize::from(is_record(&message.subject));
+    }
+    assert_eq!(records, 4 * 3, "each record is sent once");
+    for shard in ["a", "b"] {
+        let list = alice.done(&format!("{shard}.list"), &json!({})).await;
+        assert_eq!(count(&list), Some(3));
+        let note = json!({"kind": "text", "id": "note"});
+        let note = alice.done(&format!("{shard}.get"), &note).await;
+        assert_eq!(note["item"]["data"]["text"], "b", "{note}");
+    }
 }
 
 /// Goal: a shard hosts an owner from the first request on, and projects later writes by itself.

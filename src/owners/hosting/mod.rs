@@ -11,6 +11,7 @@ mod doubts;
 mod host;
 mod housekeeping;
 mod long_histories;
+mod passing;
 mod presence;
 mod projection;
 mod rebuild;

@@ -213,6 +213,7 @@ impl Owners {
             .filter_map(|Entry { record, .. }| record)
             .collect();
 
+        self.learn(&records).await;
         let stored = timeout(STEP_TIMEOUT, projector.store(&records, cursor, end)).await;
         let stored = stored.unwrap_or_else(|_| Err(ShardError::TimedOut.into()));
         if let Err(ProjectError::Shard(error)) = &stored
