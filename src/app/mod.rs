@@ -434,6 +434,10 @@ impl App {
             let reconnects = self.connections.truth.reconnects.clone();
             async move { owners.project(reconnects).await }
         })?;
+        tasks.start("follower", {
+            let owners = owners.clone();
+            async move { owners.follow_newest().await }
+        })?;
         tasks.start("cursor_listener", {
             let owners = owners.clone();
             async move { owners.listen().await }

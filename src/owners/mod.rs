@@ -94,6 +94,10 @@ pub struct ReadSettings {
     /// are being loaded or in use. A request that waits for it in vain is answered `overloaded`.
     /// At least 32 owners can be loaded at the same time.
     pub in_use_bytes: u64,
+    /// Whether a worker that does not project reads the new records of the bucket too. A write for an
+    /// owner for whom another worker wrote last costs much less then. `false` saves the traffic: over
+    /// a slow link, or for a shard of many workers.
+    pub follow: bool,
 }
 
 /// How writes behave.
@@ -157,6 +161,7 @@ impl Default for ReadSettings {
             max_age_ms: 2_000,
             cache_bytes: 256 << 20,
             in_use_bytes: 128 << 20,
+            follow: true,
         }
     }
 }

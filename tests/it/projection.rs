@@ -1,6 +1,7 @@
 //! Projection and hosting: which rows a shard's Postgres has, and when a worker reads from them.
 
 use crate::harness::{World, is_record, isin, with_breaker};
+use async_nats::Subscriber;
 use futures::{FutureExt as _, StreamExt as _};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::seal::{Keyring, UserId};
@@ -25,6 +26,15 @@ async fn wait_for_rows(world: &World, shard: &str, statement: &str, expected: &s
         );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Counts the records that were sent to the bucket.
+fn records_of(sent: &mut Subscriber) -> usize {
+    let mut records = 0;
+    while let Some(Some(message)) = sent.next().now_or_never() {
+        records += usize::from(is_record(&message.subject));
+    }
+    records
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,11 +88,7 @@ async fn the_worker_that_projects_learns_what_passes_by() {
     }
     breaker.flush().await.expect("flushed");
 
-    let mut records = 0;
-    while let Some(Some(message)) = sent.next().now_or_never() {
-        records += usize::from(is_record(&message.subject));
-    }
-    assert_eq!(records, 4 * 3, "each record is sent once");
+    assert_eq!(records_of(&mut sent), 4 * 3, "each record is sent once");
     for shard in ["a", "b"] {
         let list = alice.done(&format!("{shard}.list"), &json!({})).await;
         assert_eq!(count(&list), Some(3));
@@ -90,6 +96,44 @@ async fn the_worker_that_projects_learns_what_passes_by() {
         let note = alice.done(&format!("{shard}.get"), &note).await;
         assert_eq!(note["item"]["data"]["text"], "b", "{note}");
     }
+}
+
+/// Goal: a worker that does not project knows what other workers wrote too.
+///
+/// Method: shard a has two workers, and either may get a request. Before each write on a there is one on
+/// b. A worker of a that does not know it sends its record twice: half of the writes would.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_does_not_project_follows_the_bucket() {
+    let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
+    let _first = world.worker("a").await;
+    let _others = (world.worker("a").await, world.worker("b").await);
+    let alice = world.caller("alice").await;
+    alice.put_text("b", "note", "first").await;
+    for _ in 0..12 {
+        alice.done("a.list", &json!({})).await;
+    }
+    let breaker = world.connect_breaker().await;
+    let mut sent = breaker
+        .subscribe("$KV.favorites.>")
+        .await
+        .expect("a subscription");
+    breaker.flush().await.expect("flushed");
+
+    for _ in 0..12 {
+        for shard in ["b", "a"] {
+            let put = alice.put_text(shard, "note", shard).await;
+            let version = &put["item"]["version"];
+            let reached = format!("select sequence >= {version} from cursor");
+            for shard in ["a", "b"] {
+                wait_for_rows(&world, shard, &reached, "t").await;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    breaker.flush().await.expect("flushed");
+
+    let records = records_of(&mut sent);
+    assert!((24..=26).contains(&records), "{records} for 24 writes");
 }
 
 /// Goal: a shard hosts an owner from the first request on, and projects later writes by itself.
