@@ -436,7 +436,8 @@ impl App {
         })?;
         tasks.start("follower", {
             let owners = owners.clone();
-            async move { owners.follow_newest().await }
+            let reconnects = self.connections.truth.reconnects.clone();
+            async move { owners.follow_newest(reconnects).await }
         })?;
         tasks.start("cursor_listener", {
             let owners = owners.clone();

@@ -154,8 +154,8 @@ impl Lifecycle<OwnerKey, Arc<Traffic>> for InUse {
 pub(super) type TrafficCache =
     Cache<OwnerKey, Arc<Traffic>, UnitWeighter, DefaultHashBuilder, InUse>;
 
-/// So many owners' counts are kept, which takes at most some 10 MiB. An owner has the full burst again
-/// a few seconds after the last request, so older counts say nothing.
+/// So many owners' counts are kept, which takes at most some 10 MiB. With the default rate an owner has the
+/// full burst again four seconds after the last request, unless that was a costly one.
 const TRAFFIC_OWNERS: usize = 1 << 15;
 
 /// Creates an empty cache of the counts of owners' requests.
@@ -310,10 +310,39 @@ impl Owners {
         entry: &Arc<OwnerEntry>,
         snapshot: impl Into<Arc<Snapshot>>,
     ) -> Arc<Snapshot> {
-        let kept = entry.keep(snapshot.into());
+        let (kept, weighed) = self.keep_in(entry, snapshot.into());
+        self.0.cache.insert(*owner, weighed);
+        kept
+    }
+
+    fn keep_in(
+        &self,
+        entry: &Arc<OwnerEntry>,
+        snapshot: Arc<Snapshot>,
+    ) -> (Arc<Snapshot>, WeighedEntry) {
+        let kept = entry.keep(snapshot);
         let weighed = WeighedEntry::weighed(entry);
         entry.resize_share(&self.0.memory, weighed.weight);
-        self.0.cache.insert(*owner, weighed);
+
+        (kept, weighed)
+    }
+
+    /// Keeps a snapshot that no request asked for, as [`keep_loaded`](Self::keep_loaded) does. That is no
+    /// reason to have the owner in memory for longer.
+    pub(super) fn keep_learned(
+        &self,
+        owner: &OwnerKey,
+        entry: &Arc<OwnerEntry>,
+        snapshot: Snapshot,
+        accepted: u64,
+    ) -> Arc<Snapshot> {
+        let (kept, weighed) = self.keep_in(entry, snapshot.into());
+        // If the owner was evicted meanwhile, there is nothing to replace.
+        let _ = self.0.cache.replace(*owner, weighed, true);
+        if self.0.continuity.accepted() != accepted {
+            entry.forget();
+        }
+
         kept
     }
 
@@ -401,7 +430,7 @@ mod tests {
         ] {
             let cache = owner_cache(bytes, heaviest);
 
-            let least = heaviest.min(bytes);
+            let least = bytes.min(heaviest * HEAVIEST_OF_A_PART);
             assert!(
                 cache.shard_capacity() >= least,
                 "{bytes} {heaviest}: {}",

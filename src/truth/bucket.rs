@@ -219,11 +219,12 @@ pub(super) fn parse_record(
     name: RecordName,
     sequence: u64,
     at: crate::domain::Timestamp,
-    value: Bytes,
+    value: &[u8],
 ) -> Result<Record, TruthError> {
     let version = crate::domain::Version::new(sequence)
         .ok_or(TruthError::Unreadable("a sequence above 2^53"))?;
 
-    Record::parse(name, version, at, value)
+    // The value is a part of a buffer of 64 KiB, all of which would stay in memory with it.
+    Record::parse(name, version, at, Bytes::copy_from_slice(value))
         .map_err(|_| TruthError::Unreadable("a record of an unknown format"))
 }

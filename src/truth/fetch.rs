@@ -401,7 +401,7 @@ impl Bucket {
 
         let sequence = number(message, "Nats-Sequence")
             .ok_or(TruthError::Unreadable("a message without sequence"))?;
-        let record = parse_record(name, sequence, time_of(message)?, message.payload.clone())?;
+        let record = parse_record(name, sequence, time_of(message)?, &message.payload)?;
         Ok(Some((owner, record)))
     }
 }

@@ -1,4 +1,4 @@
-//! Following the bucket in its own order, for the projection.
+//! Following the bucket in its own order.
 
 use super::append::{BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE};
 use super::bucket::{Bucket, TruthError, parse_record};
@@ -169,7 +169,7 @@ impl Follower {
         let (record, unreadable) = match self.bucket.parse_subject(&message.subject) {
             None => (None, None),
             Some((owner, name)) => {
-                match parse_record(name, sequence, at, message.payload.clone()) {
+                match parse_record(name, sequence, at, &message.payload) {
                     Ok(record) => (Some((owner, record)), None),
                     // One unreadable record must not keep the others from their rows. A reader of
                     // the owner notices that it is missing.

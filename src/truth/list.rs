@@ -144,7 +144,7 @@ impl RecordList {
                 .info()
                 .map_err(|_| TruthError::Unreadable("a message without metadata"))?;
             let sequence = info.stream_sequence;
-            match parse_record(name, sequence, stored_at(&info), message.payload.clone()) {
+            match parse_record(name, sequence, stored_at(&info), &message.payload) {
                 Ok(record) => return Ok(Some((owner, record))),
                 Err(error) => error!(%owner, sequence, %error, "cannot read a record, skipping it"),
             }

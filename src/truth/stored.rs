@@ -24,7 +24,7 @@ impl StoredMessage {
     pub fn record(&self) -> Option<Record> {
         let sequence = self.version.get();
 
-        parse_record(self.name?, sequence, self.at, self.value.clone()).ok()
+        parse_record(self.name?, sequence, self.at, &self.value).ok()
     }
 }
 

@@ -377,6 +377,7 @@ async fn a_walk_gets_no_page_from_a_copy_older_than_its_floor() {
     let mut eventual = world.settings("b");
     eventual.read.consistency = Consistency::Eventual;
     eventual.read.max_age_ms = 600_000;
+    eventual.read.follow = false;
     let _b = world.worker_with(eventual).await;
     let alice = world.caller("alice").await;
 

@@ -47,6 +47,7 @@ async fn min_version_makes_an_eventual_read_see_own_writes() {
     let world = World::start().await;
     let mut settings = world.settings("b");
     settings.read.max_age_ms = 60_000;
+    settings.read.follow = false;
     let _a = world.worker("a").await;
     let _b = world.worker_with(settings).await;
     let alice = world.caller("alice").await;

@@ -28,6 +28,14 @@ async fn wait_for_rows(world: &World, shard: &str, statement: &str, expected: &s
     }
 }
 
+/// Waits until the shard's projection has passed that write.
+async fn wait_until_projected(world: &World, shard: &str, put: &Value) {
+    let version = &put["item"]["version"];
+    let reached = format!("select sequence >= {version} from cursor");
+
+    wait_for_rows(world, shard, &reached, "t").await;
+}
+
 /// Counts the records that were sent to the bucket.
 fn records_of(sent: &mut Subscriber) -> usize {
     let mut records = 0;
@@ -65,8 +73,9 @@ async fn the_worker_that_projects_learns_what_passes_by() {
     let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
     let _workers = (world.worker("a").await, world.worker("b").await);
     let alice = world.caller("alice").await;
-    for shard in ["a", "b"] {
-        alice.put_text(shard, "note", "first").await;
+    for (shard, other) in [("a", "b"), ("b", "a")] {
+        let put = alice.put_text(shard, "note", "first").await;
+        wait_until_projected(&world, other, &put).await;
     }
     let breaker = world.connect_breaker().await;
     let mut sent = breaker
@@ -82,9 +91,7 @@ async fn the_worker_that_projects_learns_what_passes_by() {
     for (shard, other) in [("a", "b"), ("b", "a"), ("a", "b"), ("b", "a")] {
         alice.done(&format!("{shard}.batch"), &batch).await;
         let put = alice.put_text(shard, "note", shard).await;
-        let version = &put["item"]["version"];
-        let reached = format!("select sequence >= {version} from cursor");
-        wait_for_rows(&world, other, &reached, "t").await;
+        wait_until_projected(&world, other, &put).await;
     }
     breaker.flush().await.expect("flushed");
 
@@ -122,10 +129,8 @@ async fn a_worker_that_does_not_project_follows_the_bucket() {
     for _ in 0..12 {
         for shard in ["b", "a"] {
             let put = alice.put_text(shard, "note", shard).await;
-            let version = &put["item"]["version"];
-            let reached = format!("select sequence >= {version} from cursor");
             for shard in ["a", "b"] {
-                wait_for_rows(&world, shard, &reached, "t").await;
+                wait_until_projected(&world, shard, &put).await;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -3,7 +3,7 @@
 use crate::harness::{Caller, Worker, World};
 use gofavorites::client::{Client, Put};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The burst of the costs below. It comes back at 1 a second.
 const BURST: u64 = 40;
@@ -121,12 +121,14 @@ async fn an_eviction_gives_no_burst_back() {
     let name = json!({"kind": "text", "id": "note"});
     assert!(answered(&alice, "a.get", &name, 30).await < 10);
 
+    let used_up = Instant::now();
     for number in 0..8 {
         let other = world.caller(&format!("other-{number}")).await;
         other.put_text("a", "note", &text).await;
     }
     let more = answered(&alice, "a.get", &name, 30).await;
 
-    assert!(more < 5, "{more} more");
+    let came_back = used_up.elapsed().as_secs() as usize + 1;
+    assert!(more <= came_back, "{more} more, {came_back} came back");
     worker.stop().await.expect("stopped in order");
 }

@@ -1,63 +1,73 @@
-//! What a worker learns from the bucket's new records, which pass by: the worker that projects stores
+//! What a worker learns from the bucket's new records as they pass by: the worker that projects stores
 //! them, and the others read them for this. Without it, a write for an owner for whom another worker
 //! wrote last would lose its first race. Nothing relies on it.
 
-use crate::owners::{Owners, Snapshot};
+use crate::owners::{Owners, OwnersError, Snapshot};
 use crate::seal::{OwnerKey, Record};
-use crate::truth::{Entry, TruthError};
+use crate::truth::Entry;
 use std::collections::HashMap;
 use std::time::Duration;
-use tokio::task::consume_budget;
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 /// The most records read at once.
 const BATCH_RECORDS_MAX: usize = 500;
-/// The pause after the bucket could not be followed.
-const RETRY_PAUSE: Duration = Duration::from_secs(2);
+/// How often a worker checks whether it has to follow the bucket, and how long it waits after that failed.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// After sets of so many records together were copied, other tasks get their turn.
+const COPIED_RECORDS_MAX: usize = 200;
 
 impl Owners {
     /// Follows the bucket's new records while this worker does not project, if the settings say so. Never
-    /// returns.
-    pub async fn follow_newest(&self) {
+    /// returns. `reconnects` counts the connections made to NATS.
+    pub async fn follow_newest(&self, mut reconnects: watch::Receiver<u64>) {
         if !self.0.settings.read.follow {
             return std::future::pending().await;
         }
 
-        let poll_interval = Duration::from_millis(self.0.settings.projection.poll_ms);
         loop {
-            sleep(poll_interval).await;
-            // What is older is in Postgres.
-            let from = self.0.cursor.sequence();
-            if self.projects() || from == 0 {
+            sleep(CHECK_INTERVAL).await;
+            if !self.has_to_follow() {
                 continue;
             }
 
-            if let Err(error) = self.learn_from(from).await {
-                debug!(%error, "cannot follow the bucket yet, will retry");
-                sleep(RETRY_PAUSE).await;
+            reconnects.mark_unchanged();
+            tokio::select! {
+                followed = self.learn_newest() => if let Err(error) = followed {
+                    debug!(%error, "cannot follow the bucket, will retry");
+                },
+                // The bucket may be another one.
+                _ = reconnects.changed() => {}
             }
         }
     }
 
-    /// Learns the records after that sequence, until this worker projects.
-    async fn learn_from(&self, sequence: u64) -> Result<(), TruthError> {
-        let mut follower = self.0.bucket.follow(sequence).await?;
-        loop {
-            let batch = follower.next_batch(BATCH_RECORDS_MAX).await?;
-            if self.projects() {
-                return Ok(());
-            }
+    fn has_to_follow(&self) -> bool {
+        !self.projects() && !self.0.continuity.is_lost()
+    }
 
-            let records = batch.into_iter().filter_map(|Entry { record, .. }| record);
+    /// Learns the records that come from now on, until this worker projects.
+    async fn learn_newest(&self) -> Result<(), OwnersError> {
+        let now = self.check_continuity(None).await?;
+        let mut follower = self.0.bucket.follow(now.sequence).await?;
+
+        while self.has_to_follow() {
+            let next = follower.next_batch(BATCH_RECORDS_MAX);
+            let Ok(batch) = timeout(CHECK_INTERVAL, next).await else {
+                continue;
+            };
+            let records = batch?.into_iter().filter_map(|Entry { record, .. }| record);
             self.learn(&records.collect::<Vec<_>>()).await;
         }
+        Ok(())
     }
 
-    /// Adds those of the bucket's newest records to the sets in memory that follow what is there. The
+    /// Adds new records of the bucket to the sets in memory that they follow, if the settings say so. The
     /// order of the records is that of their versions.
     pub(super) async fn learn(&self, records: &[(OwnerKey, Record)]) {
-        if self.0.continuity.is_lost() {
+        if !self.0.settings.read.follow {
             return;
         }
 
@@ -65,26 +75,37 @@ impl Owners {
         for (owner, record) in records {
             by_owner.entry(owner).or_default().push(record);
         }
+        let mut copied = 0;
         for (owner, records) in by_owner {
-            self.learn_of(owner, &records);
-            consume_budget().await;
+            copied += self.learn_of(owner, &records);
+            if copied > COPIED_RECORDS_MAX {
+                copied = 0;
+                yield_now().await;
+            }
         }
     }
 
-    fn learn_of(&self, owner: &OwnerKey, records: &[&Record]) {
+    /// Returns how many records the set has that was copied; 0 for none.
+    fn learn_of(&self, owner: &OwnerKey, records: &[&Record]) -> usize {
         let Some(entry) = self.0.cache.peek(owner).map(|weighed| weighed.entry) else {
-            return;
+            return 0;
         };
         // A write that is under way knows what it has written.
         let Ok(_write_lock) = entry.writing.try_lock() else {
-            return;
+            return 0;
         };
-
-        if let Some(held) = entry.held()
-            && let Some(newer) = self.following(&held, records)
-        {
-            self.keep(owner, &entry, newer);
+        let accepted = self.0.continuity.accepted();
+        if self.0.continuity.is_lost() {
+            return 0;
         }
+
+        let followed = entry.held().and_then(|held| self.following(&held, records));
+        followed.map_or(0, |newer| {
+            self.keep_learned(owner, &entry, newer, accepted)
+                .set()
+                .records()
+                .count()
+        })
     }
 
     /// Returns the copy with the newest of the records, if they follow it without a gap. It is as

@@ -213,8 +213,8 @@ impl Owners {
             .filter_map(|Entry { record, .. }| record)
             .collect();
 
-        self.learn(&records).await;
-        let stored = timeout(STEP_TIMEOUT, projector.store(&records, cursor, end)).await;
+        let store = timeout(STEP_TIMEOUT, projector.store(&records, cursor, end));
+        let ((), stored) = tokio::join!(self.learn(&records), store);
         let stored = stored.unwrap_or_else(|_| Err(ShardError::TimedOut.into()));
         if let Err(ProjectError::Shard(error)) = &stored
             && error.ran_out_of_time()
