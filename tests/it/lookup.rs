@@ -169,6 +169,7 @@ async fn a_lookup_is_as_fresh_as_the_caller_asks_for() {
     let world = World::start().await;
     let mut settings = world.settings("b");
     settings.read.max_age_ms = 60_000;
+    settings.read.follow = false;
     let _a = world.worker("a").await;
     let _b = world.worker_with(settings).await;
     let alice = world.caller("alice").await;

@@ -152,6 +152,7 @@ async fn strong_reads_from_the_cache_are_detected() {
     let _workers = start_workers(&proxies, &world, |settings| {
         settings.read.consistency = Consistency::Eventual;
         settings.read.max_age_ms = 60_000;
+        settings.read.follow = false;
     })
     .await;
 
