@@ -199,6 +199,19 @@ pub(super) fn owner_cache(bytes: u64, heaviest: u64) -> OwnerCache {
     }
 }
 
+/// Returns what the cache has of the owner, a new entry if it has nothing.
+fn entry_of<V, W>(cache: &Cache<OwnerKey, V, W, DefaultHashBuilder, InUse>, owner: &OwnerKey) -> V
+where
+    V: Clone + Default,
+    W: Weighter<OwnerKey, V> + Clone,
+    InUse: Lifecycle<OwnerKey, V>,
+{
+    match cache.get_or_insert_with(owner, || Ok::<_, Infallible>(V::default())) {
+        Ok(entry) => entry,
+        Err(never) => match never {},
+    }
+}
+
 /// How long hosting is not tried again after its first failure. Each further failure doubles the
 /// pause.
 const HOSTING_PAUSE_MIN: Duration = Duration::from_millis(250);
@@ -291,15 +304,7 @@ impl Account {
 impl Owners {
     /// Returns the owner's entry, a new one if the cache has none.
     pub(super) fn entry(&self, owner: &OwnerKey) -> Arc<OwnerEntry> {
-        let inserted = self
-            .0
-            .cache
-            .get_or_insert_with(owner, || Ok::<_, Infallible>(WeighedEntry::default()));
-
-        match inserted {
-            Ok(weighed) => weighed.entry,
-            Err(never) => match never {},
-        }
+        entry_of(&self.0.cache, owner).entry
     }
 
     /// Keeps the snapshot in memory, unless the entry has a newer one, and updates the entry's
@@ -339,16 +344,12 @@ impl Owners {
         let (kept, weighed) = self.keep_in(entry, snapshot.into());
         // If the owner was evicted meanwhile, there is nothing to replace.
         let _ = self.0.cache.replace(*owner, weighed, true);
-        if self.0.continuity.accepted() != accepted {
-            entry.forget();
-        }
-
+        self.forget_given_up(entry, accepted);
         kept
     }
 
     /// Keeps a snapshot that was loaded from Postgres, as [`keep`](Self::keep) does, and returns it.
-    /// Drops it if an operator has accepted a loss since there were `accepted` of them: it may be what
-    /// the operator gave up.
+    /// Drops it if an operator has accepted a loss since there were `accepted` of them.
     pub(super) fn keep_loaded(
         &self,
         owner: &OwnerKey,
@@ -357,11 +358,16 @@ impl Owners {
         accepted: u64,
     ) -> Arc<Snapshot> {
         let kept = self.keep(owner, entry, snapshot);
+        self.forget_given_up(entry, accepted);
+        kept
+    }
+
+    /// Drops the snapshot if an operator has accepted a loss since there were `accepted` of them: it may
+    /// be what the operator gave up.
+    fn forget_given_up(&self, entry: &OwnerEntry, accepted: u64) {
         if self.0.continuity.accepted() != accepted {
             entry.forget();
         }
-
-        kept
     }
 
     /// Drops everything that is in memory of the owners, except their locks and counts.
@@ -378,14 +384,7 @@ impl Owners {
         pace: Pace,
         cost: Cost,
     ) -> Result<(Admission, Account), Denied> {
-        let found = self
-            .0
-            .traffic
-            .get_or_insert_with(owner, || Ok::<_, Infallible>(Arc::default()));
-        let traffic = match found {
-            Ok(traffic) => traffic,
-            Err(never) => match never {},
-        };
+        let traffic = entry_of(&self.0.traffic, owner);
         let began = self.0.began;
         traffic.enter(&pace, cost, began)?;
 

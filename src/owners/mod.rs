@@ -94,10 +94,10 @@ pub struct ReadSettings {
     /// are being loaded or in use. A request that waits for it in vain is answered `overloaded`.
     /// At least 32 owners can be loaded at the same time.
     pub in_use_bytes: u64,
-    /// Whether a worker adds new records of the bucket to the sets in its memory as they come. A write
-    /// for an owner for whom another worker wrote last costs much less then. A worker that does not
-    /// project reads the records for this alone: `false` saves that traffic, over a slow link or for
-    /// a shard of many workers.
+    /// Whether a worker adds new records of the bucket to the sets in its memory as they come. Then its
+    /// writes seldom lose a race to those of other workers. A worker that does not project reads the
+    /// records for this alone: `false` saves that traffic, over a slow link or for a shard of many
+    /// workers.
     pub follow: bool,
 }
 

@@ -1,7 +1,7 @@
 //! Projection and hosting: which rows a shard's Postgres has, and when a worker reads from them.
 
 use crate::harness::{World, is_record, isin, with_breaker};
-use async_nats::Subscriber;
+use async_nats::{Client, Subscriber};
 use futures::{FutureExt as _, StreamExt as _};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::seal::{Keyring, UserId};
@@ -28,21 +28,34 @@ async fn wait_for_rows(world: &World, shard: &str, statement: &str, expected: &s
     }
 }
 
-/// Waits until the shard's projection has passed that write.
-async fn wait_until_projected(world: &World, shard: &str, put: &Value) {
-    let version = &put["item"]["version"];
-    let reached = format!("select sequence >= {version} from cursor");
-
-    wait_for_rows(world, shard, &reached, "t").await;
+/// What is sent to the bucket from now on.
+struct Sent {
+    client: Client,
+    messages: Subscriber,
 }
 
-/// Counts the records that were sent to the bucket.
-fn records_of(sent: &mut Subscriber) -> usize {
-    let mut records = 0;
-    while let Some(Some(message)) = sent.next().now_or_never() {
-        records += usize::from(is_record(&message.subject));
+impl Sent {
+    async fn from_now(world: &World) -> Self {
+        let client = world.connect_breaker().await;
+        let messages = client
+            .subscribe("$KV.favorites.>")
+            .await
+            .expect("a subscription");
+        client.flush().await.expect("flushed");
+
+        Self { client, messages }
     }
-    records
+
+    /// Counts the records.
+    async fn records(mut self) -> usize {
+        self.client.flush().await.expect("flushed");
+
+        let mut records = 0;
+        while let Some(Some(message)) = self.messages.next().now_or_never() {
+            records += usize::from(is_record(&message.subject));
+        }
+        records
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,14 +88,9 @@ async fn the_worker_that_projects_learns_what_passes_by() {
     let alice = world.caller("alice").await;
     for (shard, other) in [("a", "b"), ("b", "a")] {
         let put = alice.put_text(shard, "note", "first").await;
-        wait_until_projected(&world, other, &put).await;
+        world.until_projected(other, &put).await;
     }
-    let breaker = world.connect_breaker().await;
-    let mut sent = breaker
-        .subscribe("$KV.favorites.>")
-        .await
-        .expect("a subscription");
-    breaker.flush().await.expect("flushed");
+    let sent = Sent::from_now(&world).await;
 
     let batch = json!({"mode": "atomic", "ops": [
         {"op": "put", "kind": "text", "id": "one", "data": {"text": "x"}},
@@ -91,11 +99,10 @@ async fn the_worker_that_projects_learns_what_passes_by() {
     for (shard, other) in [("a", "b"), ("b", "a"), ("a", "b"), ("b", "a")] {
         alice.done(&format!("{shard}.batch"), &batch).await;
         let put = alice.put_text(shard, "note", shard).await;
-        wait_until_projected(&world, other, &put).await;
+        world.until_projected(other, &put).await;
     }
-    breaker.flush().await.expect("flushed");
 
-    assert_eq!(records_of(&mut sent), 4 * 3, "each record is sent once");
+    assert_eq!(sent.records().await, 4 * 3, "each record is sent once");
     for shard in ["a", "b"] {
         let list = alice.done(&format!("{shard}.list"), &json!({})).await;
         assert_eq!(count(&list), Some(3));
@@ -119,25 +126,19 @@ async fn a_worker_that_does_not_project_follows_the_bucket() {
     for _ in 0..12 {
         alice.done("a.list", &json!({})).await;
     }
-    let breaker = world.connect_breaker().await;
-    let mut sent = breaker
-        .subscribe("$KV.favorites.>")
-        .await
-        .expect("a subscription");
-    breaker.flush().await.expect("flushed");
+    let sent = Sent::from_now(&world).await;
 
     for _ in 0..12 {
         for shard in ["b", "a"] {
             let put = alice.put_text(shard, "note", shard).await;
             for shard in ["a", "b"] {
-                wait_until_projected(&world, shard, &put).await;
+                world.until_projected(shard, &put).await;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    breaker.flush().await.expect("flushed");
 
-    let records = records_of(&mut sent);
+    let records = sent.records().await;
     assert!((24..=26).contains(&records), "{records} for 24 writes");
 }
 

@@ -2,17 +2,23 @@
 
 use crate::harness::{Caller, Worker, World};
 use gofavorites::client::{Client, Put};
+use gofavorites::config::Settings;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// The burst of the costs below. It comes back at 1 a second.
 const BURST: u64 = 40;
 
-async fn worker_with(world: &World, rate_per_s: u64, rate_burst: u64) -> Worker {
+fn settings_with(world: &World, rate_per_s: u64, rate_burst: u64) -> Settings {
     let mut settings = world.settings("a");
     settings.limits.rate_per_s = rate_per_s;
     settings.limits.rate_burst = rate_burst;
 
+    settings
+}
+
+async fn worker_with(world: &World, rate_per_s: u64, rate_burst: u64) -> Worker {
+    let settings = settings_with(world, rate_per_s, rate_burst);
     world.worker_with(settings).await
 }
 
@@ -110,10 +116,8 @@ async fn the_client_waits_for_its_rate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_eviction_gives_no_burst_back() {
     let world = World::start().await;
-    let mut settings = world.settings("a");
+    let mut settings = settings_with(&world, 1, 5);
     settings.read.cache_bytes = 16_384;
-    settings.limits.rate_per_s = 1;
-    settings.limits.rate_burst = 5;
     let worker = world.worker_with(settings).await;
     let alice = world.caller("alice").await;
     let text = "x".repeat(8_000);

@@ -1,6 +1,6 @@
-//! What a worker learns from the bucket's new records as they pass by: the worker that projects stores
-//! them, and the others read them for this. Without it, a write for an owner for whom another worker
-//! wrote last would lose its first race. Nothing relies on it.
+//! What a worker learns from the bucket's new records as they pass by. The worker that projects stores
+//! them, and the other workers read them for this alone. Otherwise a worker's write would lose its first
+//! race whenever another worker had written last for the owner. Nothing relies on it.
 
 use crate::owners::{Owners, OwnersError, Snapshot};
 use crate::seal::{OwnerKey, Record};
