@@ -5,9 +5,8 @@
 //! until it notices. One publish serves all callers that wait for one.
 
 use super::append::publish_barrier_of;
-use super::bucket::{BarrierAck, Bucket, TruthError};
+use super::bucket::{Bucket, TruthError};
 use crate::requester::CallError;
-use std::sync::atomic::Ordering;
 
 impl Bucket {
     /// Returns a stream sequence that is newer than everything acknowledged before this call.
@@ -38,18 +37,6 @@ impl Bucket {
     }
 
     async fn publish_or_share(&self) -> Result<u64, TruthError> {
-        let barrier = &self.barrier;
-        let begun_before = barrier.begun.load(Ordering::SeqCst);
-        let mut last = barrier.last.lock().await;
-        if last.number > begun_before {
-            // That publish began after this call did, so its sequence is new enough.
-            return Ok(last.sequence);
-        }
-
-        let number = barrier.begun.fetch_add(1, Ordering::SeqCst) + 1;
-        let sequence = publish_barrier_of(self, 0).await?;
-        *last = BarrierAck { number, sequence };
-
-        Ok(sequence)
+        self.barrier.shared.get(publish_barrier_of(self, 0)).await
     }
 }

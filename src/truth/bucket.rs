@@ -3,15 +3,16 @@
 use super::answer_size::AnswerSize;
 use super::fullness::{AccountFill, BucketFill, Fullness};
 use super::settings::TruthSettings;
+use super::shared_answer::SharedAnswer;
 use crate::breaker::{Attempt, Breaker};
 use crate::requester::{CallError, Requester, Transient};
 use crate::seal::{OwnerKey, Record, RecordName};
 use async_nats::jetstream;
 use bytes::Bytes;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// Why the truth gave no usable answer.
@@ -42,27 +43,15 @@ pub(super) struct Barrier {
     /// The barrier's key: one for each shard, so that restarts leave no unused keys in the bucket.
     /// Workers may share it, because each only needs a sequence that is newer than its own call.
     pub(super) subject: String,
-    /// How many publishes were begun.
-    pub(super) begun: AtomicU64,
-    /// The last publish that was acknowledged.
-    pub(super) last: Mutex<BarrierAck>,
-}
-
-/// An acknowledged publish to the barrier.
-#[derive(Clone, Copy, Default)]
-pub(super) struct BarrierAck {
-    /// Its number among the publishes of this worker, from 1.
-    pub(super) number: u64,
-    /// Its stream sequence.
-    pub(super) sequence: u64,
+    /// The sequences of its acknowledged publishes. One begins when the one before is acknowledged.
+    pub(super) shared: SharedAnswer,
 }
 
 impl Barrier {
     pub(super) fn new(subject: String) -> Self {
         Self {
             subject,
-            begun: AtomicU64::new(0),
-            last: Mutex::default(),
+            shared: SharedAnswer::new(None),
         }
     }
 }
@@ -93,6 +82,8 @@ pub struct Bucket {
     pub(super) marks: Arc<Marks>,
     /// How much it is asked for at once.
     pub(super) answer_size: Arc<AnswerSize>,
+    /// How far the replicas that answered had come.
+    pub(super) newest_sequence: Arc<SharedAnswer>,
 }
 
 impl Bucket {

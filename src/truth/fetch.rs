@@ -38,9 +38,10 @@ pub struct SeveralOwners {
 }
 
 /// One answer to a direct get of several messages.
-struct Answer {
+pub(super) struct Answer {
     records: Vec<(OwnerKey, Record)>,
-    up_to: Option<Version>,
+    /// The stream sequence up to which it is complete; `None` if there is no record.
+    pub(super) up_to: Option<Version>,
     /// How many more there are.
     pending: u64,
 }
@@ -62,6 +63,16 @@ impl Bucket {
     pub async fn since(&self, owner: &OwnerKey, after: Version) -> Result<Delta, TruthError> {
         self.current_records(vec![self.owner_subjects(owner)], after.get() + 1)
             .await
+    }
+
+    /// As [`since`](Self::since), with the record at `after` itself. So the answer shows whether the replica
+    /// has that one, and it always has an end.
+    pub async fn since_inclusive(
+        &self,
+        owner: &OwnerKey,
+        after: Version,
+    ) -> Result<Delta, TruthError> {
+        self.since_reaching(owner, after, 0).await
     }
 
     /// As [`since`](Self::since), but the answer holds everything that was acknowledged anywhere
@@ -318,7 +329,7 @@ impl Bucket {
         Ok(self.ask_for_records(query).await?.into())
     }
 
-    async fn ask_for_records(&self, query: &Value) -> Result<Answer, TruthError> {
+    pub(super) async fn ask_for_records(&self, query: &Value) -> Result<Answer, TruthError> {
         let subject = self.api_subject(DIRECT_GET);
         let payload = query.to_string().into();
         let attempt = admit(&self.reading)?;

@@ -146,6 +146,16 @@ impl Follower {
         self.messages.pending()
     }
 
+    /// Whether the bucket had nothing newer than the last entry that was returned when it sent that.
+    pub fn is_at_end(&self) -> bool {
+        self.gathered.is_empty() && self.held.is_none() && self.messages.pending() == 0
+    }
+
+    /// How often it had to begin again, with another consumer. The bucket of that one may be another, too.
+    pub fn restarts(&self) -> u64 {
+        self.messages.earlier_consumers()
+    }
+
     fn take_gathered(&mut self) -> Vec<Entry> {
         self.bytes = 0;
         std::mem::take(&mut self.gathered)

@@ -25,6 +25,7 @@ mod pull;
 mod purge;
 mod settings;
 mod setup;
+mod shared_answer;
 mod size;
 mod snapshot;
 mod stored;

@@ -1,6 +1,8 @@
-//! The newest record of an owner, which shows in one message whether a copy is current.
+//! What is newest: the newest record of an owner, which shows in one message whether a copy is current, and
+//! the sequence that a replica has reached.
 
 use super::bucket::{Bucket, TruthError};
+use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};
 use serde_json::json;
 
@@ -29,5 +31,19 @@ impl Bucket {
         };
 
         Ok(self.parse_message(&message)?.map(|(_, record)| record))
+    }
+    /// Returns the stream sequence that the nearest replica has reached, as of a moment after this call.
+    /// Callers that wait share one question.
+    pub async fn newest_sequence(&self) -> Result<u64, TruthError> {
+        // The barrier is a key without content; the end of the answer says how far it reaches.
+        let query = json!({ "multi_last": [self.barrier.subject] });
+        let ask = async {
+            let up_to = self.ask_for_records(&query).await?.up_to;
+            up_to
+                .map(Version::get)
+                .ok_or(TruthError::Unreadable("no answer about a barrier"))
+        };
+
+        self.newest_sequence.get(ask).await
     }
 }

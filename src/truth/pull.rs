@@ -49,6 +49,8 @@ pub(super) struct Puller {
     /// Messages that are still to come from the consumer, as far as the worker knows.
     pending: u64,
     consumer: Consumer,
+    /// How many consumers there were before this one.
+    earlier_consumers: u64,
     /// Messages of the consumer that have come.
     received: u64,
     /// The pause after the next consumer that brings nothing.
@@ -125,6 +127,7 @@ impl Bucket {
             last_delivered: 0,
             pending: consumer.pending,
             consumer,
+            earlier_consumers: 0,
             received: 0,
             lost_pause: RETRY_PAUSE,
             pull: None,
@@ -230,6 +233,11 @@ impl Puller {
     /// How many messages are still to come from this consumer.
     pub(super) fn pending(&self) -> u64 {
         self.pending
+    }
+
+    /// How many consumers there were before the present one.
+    pub(super) fn earlier_consumers(&self) -> u64 {
+        self.earlier_consumers
     }
 
     /// How many bytes the next pull may bring.
@@ -340,6 +348,7 @@ impl Puller {
             self.pending = consumer.pending;
             self.received = 0;
             self.consumer = consumer;
+            self.earlier_consumers += 1;
         }
         self.pull = Some(pull);
 
