@@ -200,6 +200,7 @@ impl Owners {
             .apply(&self.0.keyring, records.iter().cloned())
             .map_err(|broken| OwnersError::Broken { owner, broken })?;
         let next = snapshot.next(&self.0.keyring, set, Some(sent_at))?;
+        next.note_current_to(last.get());
 
         let items = records.iter().filter_map(|record| match record.name {
             RecordName::Item(key) => next.item_of(key).transpose(),

@@ -54,10 +54,12 @@ impl Owners {
 
         let keyring = &self.0.keyring;
         let snapshot = Snapshot::of_records(keyring, *owner, delta.records, Some(checked_at))?;
+        let up_to = delta.up_to.unwrap_or_default();
+        snapshot.note_current_to(up_to.get());
 
         Ok(FetchedOwner {
             snapshot: Arc::new(snapshot),
-            up_to: delta.up_to.unwrap_or_default(),
+            up_to,
         })
     }
 
@@ -71,7 +73,11 @@ impl Owners {
         held: &Snapshot,
         confirmed: bool,
     ) -> Result<Refresh, OwnersError> {
-        if !confirmed && let Some(snapshot) = self.extend_by_newest(held).await? {
+        // The newest record alone does not show how far the replica has come.
+        if !confirmed
+            && !self.0.following.needs_answer(held)
+            && let Some(snapshot) = self.extend_by_newest(held).await?
+        {
             return Ok(Refresh::Extended(snapshot.into()));
         }
         let (owner, broken) = match self.extend(held, confirmed).await {
@@ -162,7 +168,11 @@ impl Owners {
             return Ok(None);
         };
         // The record may be one of several of a batch: then the set is not whole.
-        Ok(held.next(keyring, set, Some(checked_at)).ok())
+        let extended = held.next(keyring, set, Some(checked_at)).ok();
+        if let Some(newer) = extended.as_ref().filter(|it| it.version() > held.version()) {
+            newer.note_current_to(newer.version().get());
+        }
+        Ok(extended)
     }
 
     /// Returns `held` with what the truth has that is newer, and the stream sequence up to which
@@ -175,8 +185,11 @@ impl Owners {
         let owner = held.owner();
         let version = held.version();
         let checked_at = Instant::now();
+        let is_inclusive = confirmed || self.0.following.needs_answer(held);
         let delta = if confirmed {
             self.0.bucket.since_confirmed(owner, version).await?
+        } else if is_inclusive {
+            self.0.bucket.since_inclusive(owner, version).await?
         } else {
             self.0.bucket.since(owner, version).await?
         };
@@ -185,9 +198,11 @@ impl Owners {
             owner: *owner,
             broken,
         };
-        // A replica may be behind. A confirmed answer that is behind has lost what was
-        // acknowledged.
-        if confirmed && !held.is_confirmed_by(&delta.records) {
+        // A replica may be behind. An answer that reaches so far, and lacks the newest record, shows that
+        // the bucket has lost what it acknowledged.
+        let has_all_of_held = held.is_confirmed_by(&delta.records);
+        let reaches = confirmed || delta.up_to.is_some_and(|up_to| up_to >= version);
+        if is_inclusive && reaches && !has_all_of_held {
             return Err(broken(Broken::RolledBack));
         }
         let set = held
@@ -195,6 +210,9 @@ impl Owners {
             .apply(&self.0.keyring, delta.records)
             .map_err(broken)?;
         let snapshot = held.next(&self.0.keyring, set, Some(checked_at))?;
+        if let Some(up_to) = delta.up_to.filter(|_| has_all_of_held) {
+            snapshot.note_current_to(up_to.get());
+        }
         Ok((snapshot, delta.up_to))
     }
 

@@ -24,6 +24,7 @@ mod compose;
 mod continuity;
 mod draft;
 mod fetch;
+mod following;
 mod hosting;
 mod load;
 mod marks;
@@ -56,6 +57,7 @@ use crate::seal::{Broken, Keyring, OwnerKey, SealError, UserId};
 use crate::shard::{Cursor, Refusal, ShardError, Store};
 use crate::truth::{Bucket, TruthError};
 use cache::{OwnerCache, TrafficCache};
+use following::Following;
 use hosting::{Backfill, LongHistories, Presence, UnmarkedLosses};
 use memory::Memory;
 use serde::{Deserialize, Serialize};
@@ -95,9 +97,9 @@ pub struct ReadSettings {
     /// At least 32 owners can be loaded at the same time.
     pub in_use_bytes: u64,
     /// Whether a worker adds new records of the bucket to the sets in its memory as they come. Then its
-    /// writes seldom lose a race to those of other workers. A worker that does not project reads the
-    /// records for this alone: `false` saves that traffic, over a slow link or for a shard of many
-    /// workers.
+    /// reads seldom ask the bucket for their owner, and its writes seldom lose a race to those of other
+    /// workers. A worker that does not project reads the records for this alone: `false` saves that
+    /// traffic, over a slow link or for a shard of many workers.
     pub follow: bool,
 }
 
@@ -284,6 +286,7 @@ struct Inner {
     traffic: TrafficCache,
     memory: Memory,
     continuity: Continuity,
+    following: Following,
     /// The name of the history that this worker serves.
     epoch: RwLock<Option<String>>,
     presence: Presence,
@@ -335,6 +338,7 @@ impl Owners {
             traffic,
             memory,
             continuity,
+            following: Following::default(),
             epoch: RwLock::default(),
             presence: Presence::default(),
             backfill: Backfill::default(),

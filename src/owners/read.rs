@@ -2,6 +2,7 @@
 
 use super::cache::OwnerEntry;
 use super::fetch::Refresh;
+use super::following::Standing;
 use super::{Owners, OwnersError, Snapshot, allows_stale_copy};
 use crate::domain::Version;
 use crate::requester::CallError;
@@ -34,6 +35,15 @@ pub struct Reading {
     pub stale: bool,
 }
 
+/// How far a worker has to have followed the bucket for a read.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// As far as the nearest replica has come.
+    Replica,
+    /// Up to everything that was acknowledged anywhere before.
+    Acknowledged,
+}
+
 /// The part of a caller's time that is reserved for answering from the copy, if the truth does not
 /// answer.
 const STALE_REPLY_RESERVE: Duration = Duration::from_millis(20);
@@ -59,20 +69,14 @@ impl Owners {
             .await?;
 
         let fresh = match consistency {
-            Consistency::Strong => self.refresh(owner, &entry, &held, true).await?,
+            Consistency::Strong => match self.followed(&entry, &held, Reach::Acknowledged).await? {
+                Some(followed) => followed,
+                None => self.refresh(owner, &entry, &held, true).await?,
+            },
             Consistency::Head if held.checked_at().is_some_and(|at| at >= arrived) => held,
-            Consistency::Eventual
-                if held
-                    .checked_at()
-                    .is_some_and(|at| at.elapsed() <= self.max_age()) =>
-            {
-                held
-            }
+            Consistency::Eventual if self.is_fresh_enough(&held) => held,
             Consistency::Head | Consistency::Eventual => {
-                // If the bucket has lost history, only a confirmed read shows whether this owner is
-                // affected.
-                let confirmed = self.0.continuity.is_lost();
-                let refreshed = self.refresh_together(owner, &entry, &held, arrived, confirmed);
+                let refreshed = self.follow_or_refresh(owner, &entry, &held, arrived);
                 let refreshed = tokio::select! {
                     refreshed = timeout_at(truth_deadline, refreshed) => refreshed.ok(),
                     // The truth becomes unavailable while this waits.
@@ -100,6 +104,66 @@ impl Owners {
             snapshot,
             stale: false,
         })
+    }
+
+    /// Whether an `eventual` read may be answered from the copy at once.
+    fn is_fresh_enough(&self, held: &Snapshot) -> bool {
+        let max_age = self.max_age();
+
+        held.checked_at().is_some_and(|at| at.elapsed() <= max_age)
+            || !self.0.continuity.is_lost() && self.0.following.was_current_within(held, max_age)
+    }
+
+    /// Returns what the nearest replica has of the owner: what this worker has in memory if it follows the
+    /// bucket and knows that this is current, or else what the bucket answers.
+    async fn follow_or_refresh(
+        &self,
+        owner: &OwnerKey,
+        entry: &Arc<OwnerEntry>,
+        held: &Arc<Snapshot>,
+        arrived: Instant,
+    ) -> Result<Arc<Snapshot>, OwnersError> {
+        if let Some(followed) = self.followed(entry, held, Reach::Replica).await? {
+            return Ok(followed);
+        }
+
+        // If the bucket has lost history, only a confirmed read shows whether this owner is affected.
+        let confirmed = self.0.continuity.is_lost();
+        self.refresh_together(owner, entry, held, arrived, confirmed)
+            .await
+    }
+
+    /// Returns the owner's set in memory, if this worker follows the bucket, has come as far as `reach`
+    /// says, and knows of nothing newer. `None` if the bucket has to be asked.
+    async fn followed(
+        &self,
+        entry: &OwnerEntry,
+        held: &Snapshot,
+        reach: Reach,
+    ) -> Result<Option<Arc<Snapshot>>, OwnersError> {
+        let following = &self.0.following;
+        let Some(before) = following
+            .position()
+            .filter(|_| !following.needs_answer(held))
+        else {
+            return Ok(None);
+        };
+
+        let asked_at = Instant::now();
+        let (sequence, least) = match reach {
+            Reach::Replica => (self.0.bucket.newest_sequence().await?, before),
+            Reach::Acknowledged => (self.0.bucket.publish_barrier().await?, before + 1),
+        };
+        // The replica may be behind this worker, or the bucket has lost history.
+        if sequence < least || !following.reach(sequence).await {
+            return Ok(None);
+        }
+        following.confirm(asked_at);
+
+        let is_current = |held: &Arc<Snapshot>| {
+            !self.0.continuity.is_lost() && following.standing(held) == Standing::Current
+        };
+        Ok(entry.held().filter(is_current))
     }
 
     /// Returns a snapshot of at least `min_version`: `held`, or a newer one. Fails with

@@ -7,6 +7,7 @@ use crate::seal::{
     Body, Broken, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealError,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::sync::Mutex;
 
@@ -26,6 +27,9 @@ pub struct Snapshot {
     size: (u64, u64),
     /// The bytes of the newest record.
     newest_bytes: usize,
+    /// The stream sequence up to which the bucket is known to have this version of the owner, and nothing
+    /// newer; 0 while that is not known.
+    current_to: AtomicU64,
 }
 
 impl Snapshot {
@@ -92,6 +96,7 @@ impl Snapshot {
             set,
             keys,
             checked_at,
+            current_to: AtomicU64::new(0),
         })
     }
 
@@ -111,6 +116,7 @@ impl Snapshot {
                 items: self.items.clone(),
                 size: self.size,
                 newest_bytes: self.newest_bytes,
+                current_to: AtomicU64::new(self.current_to.load(Ordering::Relaxed)),
             }),
             Some(keys) => {
                 let items = Arc::new(self.items.following(&set));
@@ -134,6 +140,17 @@ impl Snapshot {
     /// When the truth last confirmed this copy; `None` if it has not.
     pub(super) fn checked_at(&self) -> Option<Instant> {
         self.checked_at
+    }
+
+    /// The stream sequence up to which the bucket is known to have this version of the owner, and nothing
+    /// newer; `None` while that is not known.
+    pub(super) fn current_to(&self) -> Option<u64> {
+        Some(self.current_to.load(Ordering::Relaxed)).filter(|to| *to != 0)
+    }
+
+    /// Records that the bucket has this version of the owner, and nothing newer up to `sequence`.
+    pub(super) fn note_current_to(&self, sequence: u64) {
+        self.current_to.fetch_max(sequence, Ordering::Relaxed);
     }
 
     /// The owner.

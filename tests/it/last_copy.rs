@@ -27,8 +27,15 @@ struct Scenario {
 
 impl Scenario {
     async fn start(history: i64) -> (Self, Worker) {
+        Self::start_with(history, |_| {}).await
+    }
+
+    /// Starts with a change of the settings of shard a.
+    async fn start_with(history: i64, change: impl Fn(&mut Settings)) -> (Self, Worker) {
         let world = World::with_accounts(&with_breaker(ACCOUNTS_CONF)).await;
-        let a = world.worker_with(settings(&world, "a", history)).await;
+        let mut of_a = settings(&world, "a", history);
+        change(&mut of_a);
+        let a = world.worker_with(of_a).await;
         let b = world.worker_with(settings(&world, "b", history)).await;
         let alice = world.caller("alice").await;
         let bob = world.caller("bob").await;
@@ -270,10 +277,11 @@ const REFUSE_MARKS: &str = "create function refuse() returns trigger language pl
 
 /// Goal: a worker marks a copy as lost also if Postgres fails when a request finds the loss.
 ///
-/// Method: nobody writes after the loss, so nothing but one strong read of alice's shows it.
+/// Method: nobody writes after the loss, so nothing but one strong read of alice's shows it. The worker
+/// does not follow the bucket: then that read asks for her records.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loss_is_marked_although_postgres_failed_at_first() {
-    let (scenario, _a) = Scenario::start(16).await;
+    let (scenario, _a) = Scenario::start_with(16, |of_a| of_a.read.follow = false).await;
     let Scenario { alice, world, .. } = &scenario;
     world.query("a", REFUSE_MARKS);
 
@@ -283,6 +291,25 @@ async fn a_loss_is_marked_although_postgres_failed_at_first() {
     assert_eq!(world.query("a", LOST), "0");
 
     world.query("a", "drop trigger refuse on owner");
+    world.until("a", LOST, "1").await;
+}
+
+/// Goal: a worker that follows the bucket finds a loss that no message tells of, although it seldom asks
+/// for an owner.
+///
+/// Method: nobody writes after the loss. Alice lists on shard a, which has her in memory. Her list is stale
+/// as soon as the worker has asked for her records, which it does once a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_follows_finds_a_loss_within_a_minute_or_two() {
+    let (scenario, _a) = Scenario::start(16).await;
+    let Scenario { alice, world, .. } = &scenario;
+
+    let end = Instant::now() + Duration::from_secs(120);
+    while list(alice, "a").await != (2, true) {
+        assert!(Instant::now() < end, "the loss is not noticed");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+
     world.until("a", LOST, "1").await;
 }
 

@@ -39,6 +39,7 @@ mod exactly_once;
 mod examples;
 mod feed;
 mod flood;
+mod following;
 mod format_one;
 mod front;
 mod full_bucket;

@@ -1,8 +1,6 @@
 //! Projection and hosting: which rows a shard's Postgres has, and when a worker reads from them.
 
-use crate::harness::{World, is_record, isin, with_breaker};
-use async_nats::{Client, Subscriber};
-use futures::{FutureExt as _, StreamExt as _};
+use crate::harness::{Sent, World, is_record, isin, with_breaker};
 use gofavorites::dev::nats::ACCOUNTS_CONF;
 use gofavorites::seal::{Keyring, UserId};
 use gofavorites::shard::Store;
@@ -28,34 +26,14 @@ async fn wait_for_rows(world: &World, shard: &str, statement: &str, expected: &s
     }
 }
 
-/// What is sent to the bucket from now on.
-struct Sent {
-    client: Client,
-    messages: Subscriber,
+/// Looks at what is sent to the bucket from now on.
+async fn sent(world: &World) -> Sent {
+    Sent::to(world, "$KV.favorites.>").await
 }
 
-impl Sent {
-    async fn from_now(world: &World) -> Self {
-        let client = world.connect_breaker().await;
-        let messages = client
-            .subscribe("$KV.favorites.>")
-            .await
-            .expect("a subscription");
-        client.flush().await.expect("flushed");
-
-        Self { client, messages }
-    }
-
-    /// Counts the records.
-    async fn records(mut self) -> usize {
-        self.client.flush().await.expect("flushed");
-
-        let mut records = 0;
-        while let Some(Some(message)) = self.messages.next().now_or_never() {
-            records += usize::from(is_record(&message.subject));
-        }
-        records
-    }
+/// Counts the records among that.
+async fn records(sent: Sent) -> usize {
+    sent.count(|message| is_record(&message.subject)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +68,7 @@ async fn the_worker_that_projects_learns_what_passes_by() {
         let put = alice.put_text(shard, "note", "first").await;
         world.until_projected(other, &put).await;
     }
-    let sent = Sent::from_now(&world).await;
+    let sent = sent(&world).await;
 
     let batch = json!({"mode": "atomic", "ops": [
         {"op": "put", "kind": "text", "id": "one", "data": {"text": "x"}},
@@ -102,7 +80,7 @@ async fn the_worker_that_projects_learns_what_passes_by() {
         world.until_projected(other, &put).await;
     }
 
-    assert_eq!(sent.records().await, 4 * 3, "each record is sent once");
+    assert_eq!(records(sent).await, 4 * 3, "each record is sent once");
     for shard in ["a", "b"] {
         let list = alice.done(&format!("{shard}.list"), &json!({})).await;
         assert_eq!(count(&list), Some(3));
@@ -126,7 +104,7 @@ async fn a_worker_that_does_not_project_follows_the_bucket() {
     for _ in 0..12 {
         alice.done("a.list", &json!({})).await;
     }
-    let sent = Sent::from_now(&world).await;
+    let sent = sent(&world).await;
 
     for _ in 0..12 {
         for shard in ["b", "a"] {
@@ -138,8 +116,8 @@ async fn a_worker_that_does_not_project_follows_the_bucket() {
         }
     }
 
-    let records = sent.records().await;
-    assert!((24..=26).contains(&records), "{records} for 24 writes");
+    let sent = records(sent).await;
+    assert!((24..=26).contains(&sent), "{sent} for 24 writes");
 }
 
 /// Goal: a shard hosts an owner from the first request on, and projects later writes by itself.

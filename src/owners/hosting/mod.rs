@@ -16,6 +16,7 @@ mod presence;
 mod projection;
 mod rebuild;
 mod several;
+mod source;
 mod step_size;
 
 pub(super) use backfill::Backfill;

@@ -1,10 +1,12 @@
 //! What a worker learns from the bucket's new records as they pass by. The worker that projects stores
-//! them, and the other workers read them for this alone. Otherwise a worker's write would lose its first
-//! race whenever another worker had written last for the owner. Nothing relies on it.
+//! them, and the other workers read them for this alone. So a worker knows which of the sets in its memory
+//! are current up to where it has come ([`Following`](crate::owners::following::Following)), and its writes
+//! seldom lose their first race to another worker's.
 
+use crate::owners::following::Follow;
 use crate::owners::{Owners, OwnersError, Snapshot};
 use crate::seal::{OwnerKey, Record};
-use crate::truth::Entry;
+use crate::truth::{Entry, Follower, TruthError};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -18,6 +20,17 @@ const BATCH_RECORDS_MAX: usize = 500;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// After sets of so many records together were copied, other tasks get their turn.
 const COPIED_RECORDS_MAX: usize = 200;
+/// A worker that was not following continues where it was if it has missed at most so many messages.
+const MISSED_MAX: u64 = 10_000;
+
+/// The passing of the bucket's messages, in one follower.
+pub(super) struct Passing<'o> {
+    follow: Follow<'o>,
+    /// When the bucket was created, in the server's words.
+    bucket: String,
+    /// The follower's restarts after which the bucket was seen to be the same.
+    restarts: u64,
+}
 
 impl Owners {
     /// Follows the bucket's new records while this worker does not project, if the settings say so. Never
@@ -28,19 +41,17 @@ impl Owners {
         }
 
         loop {
+            if self.has_to_follow() {
+                reconnects.mark_unchanged();
+                tokio::select! {
+                    followed = self.learn_newest() => if let Err(error) = followed {
+                        debug!(%error, "cannot follow the bucket, will retry");
+                    },
+                    // The bucket may be another one.
+                    _ = reconnects.changed() => {}
+                }
+            }
             sleep(CHECK_INTERVAL).await;
-            if !self.has_to_follow() {
-                continue;
-            }
-
-            reconnects.mark_unchanged();
-            tokio::select! {
-                followed = self.learn_newest() => if let Err(error) = followed {
-                    debug!(%error, "cannot follow the bucket, will retry");
-                },
-                // The bucket may be another one.
-                _ = reconnects.changed() => {}
-            }
         }
     }
 
@@ -51,28 +62,65 @@ impl Owners {
     /// Learns the records that come from now on, until this worker projects.
     async fn learn_newest(&self) -> Result<(), OwnersError> {
         let now = self.check_continuity(None).await?;
-        let mut follower = self.0.bucket.follow(now.sequence).await?;
+        let before = self.0.following.position_in(&now.created);
+        let start = before.filter(|before| now.sequence.saturating_sub(*before) <= MISSED_MAX);
+        let start = start.unwrap_or(now.sequence);
+        let mut follower = self.0.bucket.follow(start).await?;
+        let mut passing = self.begin_passing(now.created, start);
 
         while self.has_to_follow() {
             let next = follower.next_batch(BATCH_RECORDS_MAX);
             let Ok(batch) = timeout(CHECK_INTERVAL, next).await else {
                 continue;
             };
-            let records = batch?.into_iter().filter_map(|Entry { record, .. }| record);
-            self.learn(&records.collect::<Vec<_>>()).await;
+            self.pass(&mut passing, &mut follower, &batch?).await?;
         }
         Ok(())
     }
 
-    /// Adds new records of the bucket to the sets in memory that they follow, if the settings say so. The
-    /// order of the records is that of their versions.
-    pub(super) async fn learn(&self, records: &[(OwnerKey, Record)]) {
-        if !self.0.settings.read.follow {
-            return;
+    /// Begins to learn the messages after `start` of the bucket that was created at that time.
+    pub(super) fn begin_passing(&self, bucket: String, start: u64) -> Passing<'_> {
+        Passing {
+            follow: self.0.following.begin(&bucket, start),
+            bucket,
+            restarts: 0,
+        }
+    }
+
+    /// Adds the follower's next messages to the sets in memory that they follow, and notes whose they are.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the follower had to begin again, and the bucket is another one or does not answer.
+    pub(super) async fn pass(
+        &self,
+        passing: &mut Passing<'_>,
+        follower: &mut Follower,
+        batch: &[Entry],
+    ) -> Result<(), OwnersError> {
+        if follower.restarts() != passing.restarts {
+            let restarts = follower.restarts();
+            if self.check_continuity(None).await?.created != passing.bucket {
+                return Err(TruthError::Unreadable("the messages of another bucket").into());
+            }
+            passing.restarts = restarts;
         }
 
+        self.learn(batch).await;
+
+        let messages = batch.iter().map(|entry| {
+            let owner = entry.record.as_ref().map(|(owner, _)| *owner);
+            (entry.sequence, owner.or(entry.unreadable))
+        });
+        passing.follow.note(messages, follower.is_at_end());
+        Ok(())
+    }
+
+    /// Adds new records of the bucket to the sets in memory that they follow. The order of the records is
+    /// that of their versions.
+    async fn learn(&self, batch: &[Entry]) {
         let mut by_owner: HashMap<&OwnerKey, Vec<&Record>> = HashMap::new();
-        for (owner, record) in records {
+        for (owner, record) in batch.iter().filter_map(|entry| entry.record.as_ref()) {
             by_owner.entry(owner).or_default().push(record);
         }
         let mut copied = 0;
@@ -108,8 +156,8 @@ impl Owners {
         })
     }
 
-    /// Returns the copy with the newest of the records, if they follow it without a gap. It is as
-    /// current as the copy was.
+    /// Returns the copy with the newest of the records, if they follow it without a gap. It was checked
+    /// when the copy was.
     fn following(&self, held: &Snapshot, records: &[&Record]) -> Option<Snapshot> {
         let newer = records
             .iter()
@@ -121,6 +169,10 @@ impl Owners {
 
         let keyring = &self.0.keyring;
         let set = held.set().apply(keyring, newer).ok()?;
-        held.next(keyring, set, held.checked_at()).ok()
+        let newer = held.next(keyring, set, held.checked_at()).ok()?;
+        if held.current_to().is_some() {
+            newer.note_current_to(newer.version().get());
+        }
+        Some(newer)
     }
 }

@@ -1,11 +1,12 @@
 //! The projection: copies the bucket's records, in order, into this shard's Postgres, for the
 //! owners that it hosts.
 
+use super::source::Source;
 use super::step_size::{Pace, Takeovers};
 use crate::owners::{Owners, OwnersError};
 use crate::seal::{OwnerKey, Record};
 use crate::shard::{LockAttempt, ProjectError, Projector, ShardError};
-use crate::truth::{Entry, Follower};
+use crate::truth::Entry;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -156,15 +157,14 @@ impl Owners {
             let mut cursor = reached.sequence;
             self.0.cursor.raise(cursor);
 
-            let mut follower = self
-                .0
-                .bucket
-                .follow(cursor)
-                .await
-                .map_err(OwnersError::from)?;
+            let follower = self.0.bucket.follow(cursor).await;
+            let follower = follower.map_err(OwnersError::from)?;
+            let learns = self.0.settings.read.follow;
+            let passing = learns.then(|| self.begin_passing(now.created, cursor));
+            let mut source = Source::new(follower, passing);
             loop {
                 cursor = self
-                    .project_step(&mut projector, &mut follower, pace, cursor)
+                    .project_step(&mut projector, &mut source, pace, cursor)
                     .await?;
             }
         };
@@ -181,11 +181,11 @@ impl Owners {
     async fn project_step(
         &self,
         projector: &mut Projector,
-        follower: &mut Follower,
+        source: &mut Source<'_>,
         pace: &mut Pace,
         cursor: u64,
     ) -> Result<u64, StopReason> {
-        let next = follower.next_batch(pace.size.messages());
+        let next = self.next_messages(source, pace.size.messages());
         let Ok(batch) = timeout(pace.silence.limit(), next).await else {
             let check = async {
                 self.0.store.check_projector(projector).await?;
@@ -203,7 +203,7 @@ impl Owners {
             };
         };
 
-        let batch = batch.map_err(OwnersError::from)?;
+        let batch = batch?;
         let Some(end) = batch.last().map(|entry| entry.sequence) else {
             return Ok(cursor);
         };
@@ -214,7 +214,7 @@ impl Owners {
             .collect();
 
         let store = timeout(STEP_TIMEOUT, projector.store(&records, cursor, end));
-        let ((), stored) = tokio::join!(self.learn(&records), store);
+        let stored = self.read_ahead(source, pace.size.messages(), store).await;
         let stored = stored.unwrap_or_else(|_| Err(ShardError::TimedOut.into()));
         if let Err(ProjectError::Shard(error)) = &stored
             && error.ran_out_of_time()

@@ -162,6 +162,33 @@ async fn strong_reads_from_the_cache_are_detected() {
     assert!(found.is_some());
 }
 
+/// Goal: the checker detects workers that miss records while they follow the bucket, and answer strong
+/// reads from their memory because they have come as far as the barrier.
+///
+/// Method: between each worker and its server, a proxy adds a filter to the consumers, so that they bring
+/// barriers only. Ten clients of each owner read and write on three shards.
+#[tokio::test(flavor = "multi_thread")]
+async fn strong_reads_that_follow_barriers_only_are_detected() {
+    let world = World::start().await;
+    let target = address(&world.nats.url());
+    let filtering = async || {
+        let from = r#""max_deliver":1,"mem_storage":true"#;
+        let to = r#""filter_subject":"*.*._b.>"       "#;
+
+        Proxy::rewriting_requests(&target, from, to).await
+    };
+    let proxies = [filtering().await, filtering().await, filtering().await];
+    let _workers = start_workers(&proxies, &world, |settings| {
+        settings.write.local_wait_ms = 1;
+    })
+    .await;
+
+    let found = first_without_order(&world).await;
+
+    println!("strong reads that follow barriers only: detected in history {found:?}");
+    assert!(found.is_some());
+}
+
 /// Returns the entry of an operation that a client of no importance executed at that tick.
 fn entry(op: Op, answer: Answer, tick: u64, by_default: bool) -> Entry {
     Entry {
