@@ -3,6 +3,7 @@
 
 use super::cache::OwnerEntry;
 use super::draft::{Draft, Intent};
+use super::known::{Asked, Known};
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{
@@ -12,7 +13,6 @@ use crate::seal::{
 use crate::truth::{AppendError, NewRecord};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 use uuid::Uuid;
 
 /// A sealed write. It may be sent more than once: its operation id shows that it is the same write.
@@ -191,7 +191,7 @@ impl Owners {
         snapshot: &Snapshot,
         sealed: &Sealed,
         last: Version,
-        sent_at: Instant,
+        sent: Asked,
     ) -> Result<Vec<Arc<OpenedItem>>, OwnersError> {
         let records = sealed.stored(last)?;
         let owner = *snapshot.owner();
@@ -199,8 +199,11 @@ impl Owners {
             .set()
             .apply(&self.0.keyring, records.iter().cloned())
             .map_err(|broken| OwnersError::Broken { owner, broken })?;
-        let next = snapshot.next(&self.0.keyring, set, Some(sent_at))?;
-        next.note_current_to(last.get());
+        let next = snapshot.next(&self.0.keyring, set, Some(sent.at))?;
+        next.note_known(Known {
+            asked: sent,
+            to: last.get(),
+        });
 
         let items = records.iter().filter_map(|record| match record.name {
             RecordName::Item(key) => next.item_of(key).transpose(),

@@ -240,6 +240,7 @@ impl Owners {
         }
 
         let (mut now, lineage) = self.bucket_position().await?;
+        self.0.following.note_bucket(&now.created);
         match earlier {
             Some(earlier) if earlier.created != now.created => {
                 now.continued = continued(earlier, &lineage);

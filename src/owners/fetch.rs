@@ -1,11 +1,12 @@
 //! Fetching an owner from the bucket: the complete set, or what is newer than a copy.
 
+use super::known::Known;
 use super::{Owners, OwnersError, Snapshot};
 use crate::domain::Version;
 use crate::seal::{Broken, OwnerKey, OwnerSet};
 use crate::shard::OwnerCopy;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tracing::{debug, error};
 
 /// The pause before the bucket is asked again, after a replica returned only part of a write.
@@ -49,13 +50,14 @@ impl Owners {
     }
 
     async fn fetch_once(&self, owner: &OwnerKey) -> Result<FetchedOwner, OwnersError> {
-        let checked_at = Instant::now();
+        let asked = self.0.following.asked();
         let delta = self.0.bucket.since_confirmed(owner, Version::NONE).await?;
 
         let keyring = &self.0.keyring;
-        let snapshot = Snapshot::of_records(keyring, *owner, delta.records, Some(checked_at))?;
+        let snapshot = Snapshot::of_records(keyring, *owner, delta.records, Some(asked.at))?;
         let up_to = delta.up_to.unwrap_or_default();
-        snapshot.note_current_to(up_to.get());
+        let to = up_to.get();
+        snapshot.note_known(Known { asked, to });
 
         Ok(FetchedOwner {
             snapshot: Arc::new(snapshot),
@@ -155,7 +157,7 @@ impl Owners {
             return Ok(None);
         }
 
-        let checked_at = Instant::now();
+        let asked = self.0.following.asked();
         let newest = self.0.bucket.newest(held.owner()).await?;
         let newer = newest.filter(|record| record.version > held.version());
         if let Some(record) = &newer
@@ -168,9 +170,10 @@ impl Owners {
             return Ok(None);
         };
         // The record may be one of several of a batch: then the set is not whole.
-        let extended = held.next(keyring, set, Some(checked_at)).ok();
+        let extended = held.next(keyring, set, Some(asked.at)).ok();
         if let Some(newer) = extended.as_ref().filter(|it| it.version() > held.version()) {
-            newer.note_current_to(newer.version().get());
+            let to = newer.version().get();
+            newer.note_known(Known { asked, to });
         }
         Ok(extended)
     }
@@ -184,7 +187,7 @@ impl Owners {
     ) -> Result<(Snapshot, Option<Version>), OwnersError> {
         let owner = held.owner();
         let version = held.version();
-        let checked_at = Instant::now();
+        let asked = self.0.following.asked();
         let is_inclusive = confirmed || self.0.following.needs_answer(held);
         let delta = if confirmed {
             self.0.bucket.since_confirmed(owner, version).await?
@@ -209,9 +212,10 @@ impl Owners {
             .set()
             .apply(&self.0.keyring, delta.records)
             .map_err(broken)?;
-        let snapshot = held.next(&self.0.keyring, set, Some(checked_at))?;
+        let snapshot = held.next(&self.0.keyring, set, Some(asked.at))?;
         if let Some(up_to) = delta.up_to.filter(|_| has_all_of_held) {
-            snapshot.note_current_to(up_to.get());
+            let to = up_to.get();
+            snapshot.note_known(Known { asked, to });
         }
         Ok((snapshot, delta.up_to))
     }

@@ -3,9 +3,9 @@
 //! Ongaro's dissertation).
 
 use super::Snapshot;
+use super::known::{Asked, Known};
 use crate::seal::OwnerKey;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -16,30 +16,31 @@ use tokio::time::timeout;
 const REMEMBERED_RECORDS: usize = 1 << 16;
 
 /// How long a read waits until this worker has followed the bucket far enough. After that it asks the
-/// bucket.
-const WAIT_MAX: Duration = Duration::from_millis(50);
+/// bucket, which takes about as long.
+const WAIT_MAX: Duration = Duration::from_millis(10);
+/// For so long after a wait in vain, reads ask the bucket at once.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// For so long after the bucket was asked for an owner, following answers for that owner. So a record that
 /// was removed by hand, which no follower notices, is missed within that time.
 const ANSWER_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// What a worker knows from following the bucket.
+#[derive(Default)]
 pub(super) struct Following {
     noted: Mutex<Noted>,
     /// The stream sequence up to which everything was noted.
     position: watch::Sender<u64>,
-    /// The highest sequence for which a read waited in vain.
-    missed: AtomicU64,
 }
 
 #[derive(Default)]
 struct Noted {
-    /// The bucket that is followed, by the time of its creation in the server's words.
-    bucket: Option<String>,
-    /// Counts the beginnings that did not continue what was noted before.
+    /// Counts how often the following has begun.
     generation: u64,
-    /// How many tasks follow at this time.
-    followers: usize,
+    /// Whether anybody follows.
+    is_active: bool,
+    /// The bucket as it was last seen, by the time of its creation in the server's words.
+    bucket: Option<String>,
     /// Everything after this sequence and up to the position was noted.
     from: u64,
     position: u64,
@@ -49,6 +50,8 @@ struct Noted {
     order: VecDeque<(u64, OwnerKey)>,
     /// When the bucket was last asked how far it has come, and that was no further than the position.
     confirmed_at: Option<Instant>,
+    /// Until when reads do not wait for the position.
+    paused_until: Option<Instant>,
 }
 
 /// How a set compares with what was noted.
@@ -68,97 +71,117 @@ pub(super) struct Follow<'f> {
     generation: u64,
     /// The sequence of the last message.
     last: u64,
-    /// Whether messages were removed before they came, and the newer ones that replaced them may be still
-    /// to come.
-    has_gap: bool,
+    gap: Gap,
 }
 
-impl Default for Following {
-    fn default() -> Self {
-        Self {
-            noted: Mutex::default(),
-            position: watch::Sender::new(0),
-            missed: AtomicU64::new(0),
-        }
-    }
+/// Whether messages were removed before they came. Each was replaced by a newer one of its owner, or of its
+/// barrier, which may be still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gap {
+    None,
+    Open,
+    /// All that replaced them is in the bucket before this sequence.
+    Until(u64),
+}
+
+/// How far this worker has come, and in which following.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    generation: u64,
+    pub(super) position: u64,
 }
 
 impl Following {
-    /// Begins to follow the bucket that was created at that time, after the sequence `start`. What was
-    /// noted before stays if the two overlap.
-    pub(super) fn begin(&self, bucket: &str, start: u64) -> Follow<'_> {
-        let mut noted = self.noted();
-        let continues = noted.bucket.as_deref() == Some(bucket) && start <= noted.position;
-        if !continues {
-            *noted = Noted {
-                bucket: Some(bucket.to_owned()),
-                generation: noted.generation + 1,
-                followers: noted.followers,
-                from: start,
-                position: start,
-                ..Noted::default()
-            };
-            self.missed.store(0, Ordering::Relaxed);
-            self.position.send_replace(start);
-        }
-        noted.followers += 1;
-
+    /// Begins to follow the bucket after the sequence `start`. What was known before counts no longer, and
+    /// neither does what another task follows.
+    pub(super) fn begin(&self, start: u64) -> Follow<'_> {
         Follow {
             following: self,
-            generation: noted.generation,
+            generation: self.begin_anew(start),
             last: start,
-            has_gap: false,
+            gap: Gap::None,
         }
     }
 
-    /// Returns the position, if it is one in the bucket that was created at that time.
-    pub(super) fn position_in(&self, bucket: &str) -> Option<u64> {
-        let noted = self.noted();
-        (noted.bucket.as_deref() == Some(bucket)).then_some(noted.position)
+    fn begin_anew(&self, start: u64) -> u64 {
+        let mut noted = self.noted();
+        *noted = Noted {
+            generation: noted.generation + 1,
+            is_active: true,
+            bucket: noted.bucket.take(),
+            from: start,
+            position: start,
+            ..Noted::default()
+        };
+        self.position.send_replace(start);
+
+        noted.generation
     }
 
-    /// Returns the position; `None` while this worker does not follow the bucket.
-    pub(super) fn position(&self) -> Option<u64> {
-        let noted = self.noted();
-        (noted.followers > 0).then_some(noted.position)
+    /// Records when the bucket was created, in the server's words. If that is another bucket than before,
+    /// what was known counts no longer.
+    pub(super) fn note_bucket(&self, created: &str) {
+        let mut noted = self.noted();
+        if noted.bucket.as_deref() == Some(created) {
+            return;
+        }
+        if noted.bucket.replace(created.to_owned()).is_some() {
+            noted.generation += 1;
+            noted.is_active = false;
+        }
     }
 
-    /// Waits until everything up to `sequence` was noted. Returns false if that takes too long, or is known
-    /// to.
+    /// Returns the moment of a question that is sent after this call.
+    pub(super) fn asked(&self) -> Asked {
+        Asked {
+            at: Instant::now(),
+            generation: self.noted().generation,
+        }
+    }
+
+    /// Returns how far this worker has come; `None` while it does not follow the bucket, or not fast
+    /// enough.
+    pub(super) fn place(&self) -> Option<Place> {
+        let noted = self.noted();
+        let is_paused = noted
+            .paused_until
+            .is_some_and(|until| Instant::now() < until);
+
+        (noted.is_active && !is_paused).then_some(Place {
+            generation: noted.generation,
+            position: noted.position,
+        })
+    }
+
+    /// Waits until everything up to `sequence` was noted. Returns false if that takes too long.
     pub(super) async fn reach(&self, sequence: u64) -> bool {
-        let position = *self.position.borrow();
-        if position >= sequence {
+        if *self.position.borrow() >= sequence {
             return true;
-        }
-        let missed = self.missed.load(Ordering::Relaxed);
-        if position < missed && missed < sequence {
-            return false;
         }
 
         let mut position = self.position.subscribe();
         let reached = position.wait_for(|position| *position >= sequence);
         let reached = matches!(timeout(WAIT_MAX, reached).await, Ok(Ok(_)));
         if !reached {
-            self.missed.fetch_max(sequence, Ordering::Relaxed);
+            self.noted().paused_until = Some(Instant::now() + PAUSE);
         }
         reached
     }
 
     /// Records that the bucket was asked at that moment how far it has come, and that everything up to
-    /// there was noted.
-    pub(super) fn confirm(&self, asked_at: Instant) {
+    /// there was noted since this worker was at `place`. Returns false if the following has begun anew.
+    pub(super) fn confirm(&self, asked_at: Instant, place: Place) -> bool {
         let mut noted = self.noted();
-        noted.confirmed_at = noted.confirmed_at.max(Some(asked_at));
+        let is_same = noted.is_active && noted.generation == place.generation;
+        if is_same {
+            noted.confirmed_at = noted.confirmed_at.max(Some(asked_at));
+        }
+        is_same
     }
 
     /// Returns how the set compares with what was noted.
     pub(super) fn standing(&self, set: &Snapshot) -> Standing {
-        let noted = self.noted();
-        if noted.followers > 0 {
-            noted.standing(set)
-        } else {
-            Standing::Unknown
-        }
+        self.noted().standing(set)
     }
 
     /// Returns whether the set is current as of a moment at most `max_age` ago.
@@ -166,18 +189,13 @@ impl Following {
         let noted = self.noted();
         let is_fresh = noted.confirmed_at.is_some_and(|at| at.elapsed() <= max_age);
 
-        noted.followers > 0 && is_fresh && noted.standing(set) == Standing::Current
+        is_fresh && !noted.needs_answer(set) && noted.standing(set) == Standing::Current
     }
 
     /// Returns whether this worker follows the bucket, and yet has to ask it for the set's owner: because it
     /// does not know up to where the set is current, or has not asked for long.
     pub(super) fn needs_answer(&self, set: &Snapshot) -> bool {
-        let is_old = set
-            .checked_at()
-            .is_none_or(|at| at.elapsed() > ANSWER_AGE_MAX);
-        let noted = self.noted();
-
-        noted.followers > 0 && (is_old || noted.standing(set) == Standing::Unknown)
+        self.noted().needs_answer(set)
     }
 
     fn noted(&self) -> MutexGuard<'_, Noted> {
@@ -191,20 +209,32 @@ impl Noted {
         if newest.is_some_and(|newest| *newest > set.version().get()) {
             return Standing::Behind;
         }
-        if set.current_to().is_none_or(|to| to < self.from) {
+        let Some(known) = self.known(set).filter(|known| known.to >= self.from) else {
             return Standing::Unknown;
-        }
+        };
 
-        set.note_current_to(self.position);
+        set.note_known(Known {
+            to: self.position,
+            ..known
+        });
         Standing::Current
     }
 
-    fn note(&mut self, owner: OwnerKey, sequence: u64) {
-        let newest = self.newest.entry(owner).or_default();
-        *newest = sequence.max(*newest);
-        self.order.push_back((sequence, owner));
+    /// What is known of the set, if anybody has followed since.
+    fn known(&self, set: &Snapshot) -> Option<Known> {
+        let known = set.known();
+        known.filter(|known| self.is_active && known.asked.generation == self.generation)
+    }
 
-        while self.order.len() > REMEMBERED_RECORDS
+    fn needs_answer(&self, set: &Snapshot) -> bool {
+        let is_new = |known: Known| known.asked.at.elapsed() <= ANSWER_AGE_MAX;
+        let is_known = self.known(set).is_some_and(is_new);
+
+        self.is_active && (!is_known || self.standing(set) == Standing::Unknown)
+    }
+
+    fn note(&mut self, owner: OwnerKey, sequence: u64) {
+        if self.order.len() >= REMEMBERED_RECORDS
             && let Some((sequence, owner)) = self.order.pop_front()
         {
             self.from = self.from.max(sequence);
@@ -212,33 +242,80 @@ impl Noted {
                 self.newest.remove(&owner);
             }
         }
+
+        let newest = self.newest.entry(owner).or_default();
+        *newest = sequence.max(*newest);
+        self.order.push_back((sequence, owner));
     }
 }
 
 impl Follow<'_> {
-    /// Notes messages, by their sequences and the owners of those that are records. `is_at_end` says
-    /// whether the bucket had nothing after the last one when it sent that.
-    pub(super) fn note(
-        &mut self,
-        messages: impl IntoIterator<Item = (u64, Option<OwnerKey>)>,
-        is_at_end: bool,
-    ) {
+    /// Notes the next messages, by their sequences and the owners of those that are records.
+    pub(super) fn note(&mut self, messages: impl IntoIterator<Item = (u64, Option<OwnerKey>)>) {
         let mut noted = self.following.noted();
-        if noted.generation != self.generation {
-            return;
-        }
+        let is_current = noted.generation == self.generation;
 
         for (sequence, owner) in messages {
-            self.has_gap |= sequence > self.last + 1;
+            if sequence > self.last + 1 {
+                self.gap = Gap::Open;
+            }
             self.last = self.last.max(sequence);
-            if let Some(owner) = owner {
+            if let Some(owner) = owner.filter(|_| is_current) {
                 noted.note(owner, sequence);
             }
         }
-        // A message is removed for a newer one of the same owner, or barrier, that is in the bucket by then.
-        // So all that replaced the missing ones has come with a message after which there was none.
-        self.has_gap &= !is_at_end;
-        if !self.has_gap && self.last > noted.position {
+        drop(noted);
+        self.advance();
+    }
+
+    /// Whether messages were removed before they came, and nothing shows when all that replaced them has
+    /// come.
+    pub(super) fn has_open_gap(&self) -> bool {
+        self.gap == Gap::Open
+    }
+
+    /// Records that `sequence` was acknowledged after the last messages came: so all that replaced what is
+    /// missing was in the bucket before.
+    pub(super) fn close_gap_at(&mut self, sequence: u64) {
+        self.gap = Gap::Until(sequence);
+        self.advance();
+    }
+
+    /// Begins anew after the last message, because what comes next may not continue it. Does nothing while
+    /// another task follows.
+    pub(super) fn begin_anew(&mut self) {
+        let is_anothers = {
+            let noted = self.following.noted();
+            noted.is_active && noted.generation != self.generation
+        };
+        if is_anothers {
+            return;
+        }
+
+        self.generation = self.following.begin_anew(self.last);
+        self.gap = Gap::None;
+    }
+
+    /// Whether the following was given up, and no other task follows.
+    pub(super) fn is_given_up(&self) -> bool {
+        let noted = self.following.noted();
+        noted.generation != self.generation && !noted.is_active
+    }
+
+    /// The number of this following, for what is known of sets.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Raises the position to the last message, unless something before it may be missing.
+    fn advance(&mut self) {
+        if matches!(self.gap, Gap::Until(sequence) if self.last >= sequence) {
+            self.gap = Gap::None;
+        }
+
+        let mut noted = self.following.noted();
+        let is_current = noted.generation == self.generation;
+        if self.gap == Gap::None && is_current && self.last > noted.position {
             noted.position = self.last;
             self.following.position.send_replace(self.last);
         }
@@ -247,7 +324,10 @@ impl Follow<'_> {
 
 impl Drop for Follow<'_> {
     fn drop(&mut self) {
-        self.following.noted().followers -= 1;
+        let mut noted = self.following.noted();
+        if noted.generation == self.generation {
+            noted.is_active = false;
+        }
     }
 }
 

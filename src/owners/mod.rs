@@ -26,6 +26,7 @@ mod draft;
 mod fetch;
 mod following;
 mod hosting;
+mod known;
 mod load;
 mod marks;
 mod memory;

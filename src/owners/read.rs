@@ -142,28 +142,27 @@ impl Owners {
         reach: Reach,
     ) -> Result<Option<Arc<Snapshot>>, OwnersError> {
         let following = &self.0.following;
-        let Some(before) = following
-            .position()
-            .filter(|_| !following.needs_answer(held))
-        else {
+        let may_serve = |held: &Snapshot| {
+            !self.0.continuity.is_lost()
+                && !entry.lost.load(Ordering::Relaxed)
+                && !following.needs_answer(held)
+                && following.standing(held) == Standing::Current
+        };
+        let Some(place) = following.place().filter(|_| may_serve(held)) else {
             return Ok(None);
         };
 
         let asked_at = Instant::now();
         let (sequence, least) = match reach {
-            Reach::Replica => (self.0.bucket.newest_sequence().await?, before),
-            Reach::Acknowledged => (self.0.bucket.publish_barrier().await?, before + 1),
+            Reach::Replica => (self.0.bucket.newest_sequence().await?, place.position),
+            Reach::Acknowledged => (self.0.bucket.publish_barrier().await?, place.position + 1),
         };
         // The replica may be behind this worker, or the bucket has lost history.
-        if sequence < least || !following.reach(sequence).await {
-            return Ok(None);
-        }
-        following.confirm(asked_at);
+        let is_reached = sequence >= least
+            && following.reach(sequence).await
+            && following.confirm(asked_at, place);
 
-        let is_current = |held: &Arc<Snapshot>| {
-            !self.0.continuity.is_lost() && following.standing(held) == Standing::Current
-        };
-        Ok(entry.held().filter(is_current))
+        Ok(entry.held().filter(|held| is_reached && may_serve(held)))
     }
 
     /// Returns a snapshot of at least `min_version`: `held`, or a newer one. Fails with

@@ -69,10 +69,10 @@ impl Owners {
         sealed: &Sealed,
         deadline: Instant,
     ) -> Result<Option<Settled>, OwnersError> {
-        let sent_at = std::time::Instant::now();
+        let sent = self.0.following.asked();
         match self.send(snapshot, sealed, deadline).await {
             Ok(version) => Ok(Some(Settled::Done(
-                self.adopt(entry, snapshot, sealed, version, sent_at)?,
+                self.adopt(entry, snapshot, sealed, version, sent)?,
             ))),
             Err(AppendError::Conflict) => self.settle_conflict(entry, snapshot, sealed).await,
             // A full bucket refuses this attempt, but may have stored the first one before.

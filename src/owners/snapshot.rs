@@ -1,13 +1,13 @@
 //! A snapshot: an owner's current records, checked to be complete, and opened when they are needed.
 
 use super::OwnersError;
+use super::known::{Known, LatestKnown};
 use super::opened::{OpenedItem, OpenedItems};
 use crate::domain::{Codes, Data, Hidden, ItemId, KindName, Otp, Version};
 use crate::seal::{
     Body, Broken, ItemKey, Keyring, OwnerKey, OwnerKeys, OwnerSet, Record, RecordName, SealError,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::sync::Mutex;
 
@@ -27,9 +27,8 @@ pub struct Snapshot {
     size: (u64, u64),
     /// The bytes of the newest record.
     newest_bytes: usize,
-    /// The stream sequence up to which the bucket is known to have this version of the owner, and nothing
-    /// newer; 0 while that is not known.
-    current_to: AtomicU64,
+    /// Up to where the bucket is known to have this version of the owner, and nothing newer.
+    known: LatestKnown,
 }
 
 impl Snapshot {
@@ -96,7 +95,7 @@ impl Snapshot {
             set,
             keys,
             checked_at,
-            current_to: AtomicU64::new(0),
+            known: LatestKnown::default(),
         })
     }
 
@@ -116,7 +115,7 @@ impl Snapshot {
                 items: self.items.clone(),
                 size: self.size,
                 newest_bytes: self.newest_bytes,
-                current_to: AtomicU64::new(self.current_to.load(Ordering::Relaxed)),
+                known: self.known.clone(),
             }),
             Some(keys) => {
                 let items = Arc::new(self.items.following(&set));
@@ -142,15 +141,15 @@ impl Snapshot {
         self.checked_at
     }
 
-    /// The stream sequence up to which the bucket is known to have this version of the owner, and nothing
-    /// newer; `None` while that is not known.
-    pub(super) fn current_to(&self) -> Option<u64> {
-        Some(self.current_to.load(Ordering::Relaxed)).filter(|to| *to != 0)
+    /// Up to where the bucket is known to have this version of the owner, and nothing newer; `None` while
+    /// that is not known.
+    pub(super) fn known(&self) -> Option<Known> {
+        self.known.get()
     }
 
-    /// Records that the bucket has this version of the owner, and nothing newer up to `sequence`.
-    pub(super) fn note_current_to(&self, sequence: u64) {
-        self.current_to.fetch_max(sequence, Ordering::Relaxed);
+    /// Records up to where the bucket has this version of the owner, and nothing newer.
+    pub(super) fn note_known(&self, known: Known) {
+        self.known.note(known);
     }
 
     /// The owner.

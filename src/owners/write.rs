@@ -260,10 +260,10 @@ impl Owners {
             return Ok(Attempt::TooLarge(used));
         }
 
-        let sent_at = std::time::Instant::now();
+        let sent = self.0.following.asked();
         match self.send(snapshot, &sealed, deadline).await {
             Ok(version) => Ok(Attempt::Done(
-                self.adopt(entry, snapshot, &sealed, version, sent_at)?,
+                self.adopt(entry, snapshot, &sealed, version, sent)?,
             )),
             Err(AppendError::Conflict) => Ok(Attempt::LostRace),
             Err(AppendError::Full) => Ok(Attempt::Full),

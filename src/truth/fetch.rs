@@ -66,13 +66,14 @@ impl Bucket {
     }
 
     /// As [`since`](Self::since), with the record at `after` itself. So the answer shows whether the replica
-    /// has that one, and it always has an end.
+    /// has that one. It has an end if the replica has a barrier of this shard.
     pub async fn since_inclusive(
         &self,
         owner: &OwnerKey,
         after: Version,
     ) -> Result<Delta, TruthError> {
-        self.since_reaching(owner, after, 0).await
+        let subjects = vec![self.owner_subjects(owner), self.barrier.subject.clone()];
+        self.current_records(subjects, after.get()).await
     }
 
     /// As [`since`](Self::since), but the answer holds everything that was acknowledged anywhere

@@ -32,16 +32,15 @@ impl Bucket {
 
         Ok(self.parse_message(&message)?.map(|(_, record)| record))
     }
-    /// Returns the stream sequence that the nearest replica has reached, as of a moment after this call.
-    /// Callers that wait share one question.
+    /// Returns the stream sequence that the nearest replica has reached, as of a moment after this call; 0
+    /// if that is not known. Callers that wait share one question.
     pub async fn newest_sequence(&self) -> Result<u64, TruthError> {
         // The barrier is a key without content; the end of the answer says how far it reaches.
         let query = json!({ "multi_last": [self.barrier.subject] });
         let ask = async {
+            // A replica without this barrier does not say how far it has come.
             let up_to = self.ask_for_records(&query).await?.up_to;
-            up_to
-                .map(Version::get)
-                .ok_or(TruthError::Unreadable("no answer about a barrier"))
+            Ok(up_to.map_or(0, Version::get))
         };
 
         self.newest_sequence.get(ask).await

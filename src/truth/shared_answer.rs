@@ -39,24 +39,24 @@ impl SharedAnswer {
     pub(super) async fn get<E>(&self, ask: impl Future<Output = Result<u64, E>>) -> Result<u64, E> {
         let begun_before = self.begun.load(Ordering::SeqCst);
         let mut answered = self.answered.subscribe();
-        let turn = tokio::select! {
+        let mut turn = tokio::select! {
             biased;
             Ok(answered) = answered.wait_for(|answered| answered.number > begun_before) => {
                 return Ok(answered.sequence);
             }
-            turn = self.asking.lock() => turn,
+            turn = self.asking.lock() => Some(turn),
         };
 
         let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let mut ask = std::pin::pin!(ask);
         let early = match self.overlap {
-            None => None,
+            None => Some(ask.as_mut().await),
             Some(overlap) => timeout(overlap, &mut ask).await.ok(),
         };
         let sequence = match early {
             Some(answer) => answer,
             None => {
-                let _turn = self.overlap.is_none().then_some(turn);
+                turn.take();
                 ask.await
             }
         }?;

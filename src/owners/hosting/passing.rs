@@ -4,9 +4,10 @@
 //! seldom lose their first race to another worker's.
 
 use crate::owners::following::Follow;
+use crate::owners::known::Known;
 use crate::owners::{Owners, OwnersError, Snapshot};
 use crate::seal::{OwnerKey, Record};
-use crate::truth::{Entry, Follower, TruthError};
+use crate::truth::{Entry, Follower};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -20,15 +21,11 @@ const BATCH_RECORDS_MAX: usize = 500;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// After sets of so many records together were copied, other tasks get their turn.
 const COPIED_RECORDS_MAX: usize = 200;
-/// A worker that was not following continues where it was if it has missed at most so many messages.
-const MISSED_MAX: u64 = 10_000;
 
 /// The passing of the bucket's messages, in one follower.
 pub(super) struct Passing<'o> {
     follow: Follow<'o>,
-    /// When the bucket was created, in the server's words.
-    bucket: String,
-    /// The follower's restarts after which the bucket was seen to be the same.
+    /// How often the follower had restarted when it was last looked at.
     restarts: u64,
 }
 
@@ -62,70 +59,69 @@ impl Owners {
     /// Learns the records that come from now on, until this worker projects.
     async fn learn_newest(&self) -> Result<(), OwnersError> {
         let now = self.check_continuity(None).await?;
-        let before = self.0.following.position_in(&now.created);
-        let start = before.filter(|before| now.sequence.saturating_sub(*before) <= MISSED_MAX);
-        let start = start.unwrap_or(now.sequence);
-        let mut follower = self.0.bucket.follow(start).await?;
-        let mut passing = self.begin_passing(now.created, start);
+        let mut follower = self.0.bucket.follow(now.sequence).await?;
+        if !self.has_to_follow() {
+            return Ok(());
+        }
+        let mut passing = self.begin_passing(now.sequence);
 
         while self.has_to_follow() {
             let next = follower.next_batch(BATCH_RECORDS_MAX);
             let Ok(batch) = timeout(CHECK_INTERVAL, next).await else {
                 continue;
             };
-            self.pass(&mut passing, &mut follower, &batch?).await?;
+            self.pass(&mut passing, &mut follower, &batch?).await;
         }
         Ok(())
     }
 
-    /// Begins to learn the messages after `start` of the bucket that was created at that time.
-    pub(super) fn begin_passing(&self, bucket: String, start: u64) -> Passing<'_> {
+    /// Begins to learn the messages after `start`.
+    pub(super) fn begin_passing(&self, start: u64) -> Passing<'_> {
         Passing {
-            follow: self.0.following.begin(&bucket, start),
-            bucket,
+            follow: self.0.following.begin(start),
             restarts: 0,
         }
     }
 
     /// Adds the follower's next messages to the sets in memory that they follow, and notes whose they are.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the follower had to begin again, and the bucket is another one or does not answer.
     pub(super) async fn pass(
         &self,
         passing: &mut Passing<'_>,
         follower: &mut Follower,
         batch: &[Entry],
-    ) -> Result<(), OwnersError> {
-        if follower.restarts() != passing.restarts {
-            let restarts = follower.restarts();
-            if self.check_continuity(None).await?.created != passing.bucket {
-                return Err(TruthError::Unreadable("the messages of another bucket").into());
-            }
-            passing.restarts = restarts;
+    ) {
+        let follow = &mut passing.follow;
+        // Another consumer may be one of another bucket, or of one that has lost its newest records.
+        if follower.restarts() != passing.restarts || follow.is_given_up() {
+            passing.restarts = follower.restarts();
+            follow.begin_anew();
         }
 
-        self.learn(batch).await;
+        self.learn(batch, follow.generation()).await;
 
-        let messages = batch.iter().map(|entry| {
+        follow.note(batch.iter().map(|entry| {
             let owner = entry.record.as_ref().map(|(owner, _)| *owner);
             (entry.sequence, owner.or(entry.unreadable))
-        });
-        passing.follow.note(messages, follower.is_at_end());
-        Ok(())
+        }));
+        // There may be many gaps on the way, so one barrier at its end serves them all.
+        if follow.has_open_gap()
+            && follower.is_at_end()
+            && let Ok(sequence) = self.0.bucket.publish_barrier().await
+        {
+            follow.close_gap_at(sequence);
+        }
     }
 
     /// Adds new records of the bucket to the sets in memory that they follow. The order of the records is
     /// that of their versions.
-    async fn learn(&self, batch: &[Entry]) {
+    async fn learn(&self, batch: &[Entry], generation: u64) {
         let mut by_owner: HashMap<&OwnerKey, Vec<&Record>> = HashMap::new();
         for (owner, record) in batch.iter().filter_map(|entry| entry.record.as_ref()) {
             by_owner.entry(owner).or_default().push(record);
         }
         let mut copied = 0;
         for (owner, records) in by_owner {
-            copied += self.learn_of(owner, &records);
+            copied += self.learn_of(owner, &records, generation);
             if copied > COPIED_RECORDS_MAX {
                 copied = 0;
                 yield_now().await;
@@ -134,7 +130,7 @@ impl Owners {
     }
 
     /// Returns how many records the set has that was copied; 0 for none.
-    fn learn_of(&self, owner: &OwnerKey, records: &[&Record]) -> usize {
+    fn learn_of(&self, owner: &OwnerKey, records: &[&Record], generation: u64) -> usize {
         let Some(entry) = self.0.cache.peek(owner).map(|weighed| weighed.entry) else {
             return 0;
         };
@@ -147,7 +143,8 @@ impl Owners {
             return 0;
         }
 
-        let followed = entry.held().and_then(|held| self.following(&held, records));
+        let followed = entry.held();
+        let followed = followed.and_then(|held| self.following(&held, records, generation));
         followed.map_or(0, |newer| {
             self.keep_learned(owner, &entry, newer, accepted)
                 .set()
@@ -158,7 +155,7 @@ impl Owners {
 
     /// Returns the copy with the newest of the records, if they follow it without a gap. It was checked
     /// when the copy was.
-    fn following(&self, held: &Snapshot, records: &[&Record]) -> Option<Snapshot> {
+    fn following(&self, held: &Snapshot, records: &[&Record], generation: u64) -> Option<Snapshot> {
         let newer = records
             .iter()
             .filter(|record| record.version > held.version());
@@ -170,8 +167,9 @@ impl Owners {
         let keyring = &self.0.keyring;
         let set = held.set().apply(keyring, newer).ok()?;
         let newer = held.next(keyring, set, held.checked_at()).ok()?;
-        if held.current_to().is_some() {
-            newer.note_current_to(newer.version().get());
+        if let Some(known) = held.known().filter(|it| it.asked.generation == generation) {
+            let to = newer.version().get();
+            newer.note_known(Known { to, ..known });
         }
         Some(newer)
     }

@@ -160,7 +160,7 @@ impl Owners {
             let follower = self.0.bucket.follow(cursor).await;
             let follower = follower.map_err(OwnersError::from)?;
             let learns = self.0.settings.read.follow;
-            let passing = learns.then(|| self.begin_passing(now.created, cursor));
+            let passing = learns.then(|| self.begin_passing(cursor));
             let mut source = Source::new(follower, passing);
             loop {
                 cursor = self
