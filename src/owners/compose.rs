@@ -3,7 +3,7 @@
 
 use super::cache::OwnerEntry;
 use super::draft::{Draft, Intent};
-use super::known::{Asked, Known};
+use super::known::Asked;
 use super::{OpenedItem, Owners, OwnersError, Snapshot};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{
@@ -200,10 +200,7 @@ impl Owners {
             .apply(&self.0.keyring, records.iter().cloned())
             .map_err(|broken| OwnersError::Broken { owner, broken })?;
         let next = snapshot.next(&self.0.keyring, set, Some(sent.at))?;
-        next.note_known(Known {
-            asked: sent,
-            to: last.get(),
-        });
+        next.note_known(sent, last.get());
 
         let items = records.iter().filter_map(|record| match record.name {
             RecordName::Item(key) => next.item_of(key).transpose(),

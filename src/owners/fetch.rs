@@ -1,6 +1,5 @@
 //! Fetching an owner from the bucket: the complete set, or what is newer than a copy.
 
-use super::known::Known;
 use super::{Owners, OwnersError, Snapshot};
 use crate::domain::Version;
 use crate::seal::{Broken, OwnerKey, OwnerSet};
@@ -26,6 +25,17 @@ pub(super) enum Refresh {
     Extended(Arc<Snapshot>),
     /// The truth's set, because the copy does not fit it.
     Replaced(Arc<Snapshot>),
+}
+
+/// How the truth is asked for what is newer than a copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Question {
+    /// For what the nearest replica has.
+    Newer,
+    /// Also whether that replica has the copy's newest record, and how far it has come.
+    Inclusive,
+    /// The same, in an answer with everything that was acknowledged before.
+    Confirmed,
 }
 
 impl Owners {
@@ -56,8 +66,7 @@ impl Owners {
         let keyring = &self.0.keyring;
         let snapshot = Snapshot::of_records(keyring, *owner, delta.records, Some(asked.at))?;
         let up_to = delta.up_to.unwrap_or_default();
-        let to = up_to.get();
-        snapshot.note_known(Known { asked, to });
+        snapshot.note_known(asked, up_to.get());
 
         Ok(FetchedOwner {
             snapshot: Arc::new(snapshot),
@@ -75,14 +84,20 @@ impl Owners {
         held: &Snapshot,
         confirmed: bool,
     ) -> Result<Refresh, OwnersError> {
+        let question = if confirmed {
+            Question::Confirmed
+        } else if self.0.following.needs_answer(held) {
+            Question::Inclusive
+        } else {
+            Question::Newer
+        };
         // The newest record alone does not show how far the replica has come.
-        if !confirmed
-            && !self.0.following.needs_answer(held)
+        if question == Question::Newer
             && let Some(snapshot) = self.extend_by_newest(held).await?
         {
             return Ok(Refresh::Extended(snapshot.into()));
         }
-        let (owner, broken) = match self.extend(held, confirmed).await {
+        let (owner, broken) = match self.extend(held, question).await {
             Err(OwnersError::Broken { owner, broken }) => (owner, broken),
             extended => return extended.map(|(snapshot, _)| Refresh::Extended(snapshot.into())),
         };
@@ -137,7 +152,7 @@ impl Owners {
 
     /// Adds to a fetched set what the truth has that is newer, confirmed.
     pub(super) async fn fetch_since(&self, held: &Snapshot) -> Result<FetchedOwner, OwnersError> {
-        match self.extend(held, true).await {
+        match self.extend(held, Question::Confirmed).await {
             Ok((snapshot, up_to)) => Ok(FetchedOwner {
                 snapshot: snapshot.into(),
                 up_to: up_to.unwrap_or_default(),
@@ -172,8 +187,7 @@ impl Owners {
         // The record may be one of several of a batch: then the set is not whole.
         let extended = held.next(keyring, set, Some(asked.at)).ok();
         if let Some(newer) = extended.as_ref().filter(|it| it.version() > held.version()) {
-            let to = newer.version().get();
-            newer.note_known(Known { asked, to });
+            newer.note_known(asked, newer.version().get());
         }
         Ok(extended)
     }
@@ -183,18 +197,16 @@ impl Owners {
     async fn extend(
         &self,
         held: &Snapshot,
-        confirmed: bool,
+        question: Question,
     ) -> Result<(Snapshot, Option<Version>), OwnersError> {
         let owner = held.owner();
         let version = held.version();
         let asked = self.0.following.asked();
-        let is_inclusive = confirmed || self.0.following.needs_answer(held);
-        let delta = if confirmed {
-            self.0.bucket.since_confirmed(owner, version).await?
-        } else if is_inclusive {
-            self.0.bucket.since_inclusive(owner, version).await?
-        } else {
-            self.0.bucket.since(owner, version).await?
+        let bucket = &self.0.bucket;
+        let delta = match question {
+            Question::Newer => bucket.since(owner, version).await?,
+            Question::Inclusive => bucket.since_inclusive(owner, version).await?,
+            Question::Confirmed => bucket.since_confirmed(owner, version).await?,
         };
 
         let broken = |broken| OwnersError::Broken {
@@ -204,8 +216,12 @@ impl Owners {
         // A replica may be behind. An answer that reaches so far, and lacks the newest record, shows that
         // the bucket has lost what it acknowledged.
         let has_all_of_held = held.is_confirmed_by(&delta.records);
-        let reaches = confirmed || delta.up_to.is_some_and(|up_to| up_to >= version);
-        if is_inclusive && reaches && !has_all_of_held {
+        let would_have_it = match question {
+            Question::Newer => false,
+            Question::Inclusive => delta.up_to.is_some_and(|up_to| up_to >= version),
+            Question::Confirmed => true,
+        };
+        if would_have_it && !has_all_of_held {
             return Err(broken(Broken::RolledBack));
         }
         let set = held
@@ -214,8 +230,7 @@ impl Owners {
             .map_err(broken)?;
         let snapshot = held.next(&self.0.keyring, set, Some(asked.at))?;
         if let Some(up_to) = delta.up_to.filter(|_| has_all_of_held) {
-            let to = up_to.get();
-            snapshot.note_known(Known { asked, to });
+            snapshot.note_known(asked, up_to.get());
         }
         Ok((snapshot, delta.up_to))
     }

@@ -35,7 +35,7 @@ pub(super) struct Following {
 
 #[derive(Default)]
 struct Noted {
-    /// Counts how often the following has begun.
+    /// How often this worker has begun to follow the bucket, or has given it up for another one.
     generation: u64,
     /// Whether anybody follows.
     is_active: bool,
@@ -56,7 +56,7 @@ struct Noted {
 
 /// How a set compares with what was noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+enum Standing {
     /// Nothing newer of its owner is in the bucket up to the position.
     Current,
     /// Something newer is in the bucket.
@@ -84,7 +84,7 @@ enum Gap {
     Until(u64),
 }
 
-/// How far this worker has come, and in which following.
+/// How far this worker has come since it last began to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     generation: u64,
@@ -169,7 +169,7 @@ impl Following {
     }
 
     /// Records that the bucket was asked at that moment how far it has come, and that everything up to
-    /// there was noted since this worker was at `place`. Returns false if the following has begun anew.
+    /// there was noted since this worker was at `place`. Returns false if it has begun to follow again since.
     pub(super) fn confirm(&self, asked_at: Instant, place: Place) -> bool {
         let mut noted = self.noted();
         let is_same = noted.is_active && noted.generation == place.generation;
@@ -179,9 +179,10 @@ impl Following {
         is_same
     }
 
-    /// Returns how the set compares with what was noted.
-    pub(super) fn standing(&self, set: &Snapshot) -> Standing {
-        self.noted().standing(set)
+    /// Returns whether nothing newer of the set's owner is in the bucket up to the position. That counts only
+    /// if the bucket was asked for the owner lately.
+    pub(super) fn is_current(&self, set: &Snapshot) -> bool {
+        self.noted().is_current(set)
     }
 
     /// Returns whether the set is current as of a moment at most `max_age` ago.
@@ -189,13 +190,15 @@ impl Following {
         let noted = self.noted();
         let is_fresh = noted.confirmed_at.is_some_and(|at| at.elapsed() <= max_age);
 
-        is_fresh && !noted.needs_answer(set) && noted.standing(set) == Standing::Current
+        is_fresh && noted.is_current(set)
     }
 
     /// Returns whether this worker follows the bucket, and yet has to ask it for the set's owner: because it
     /// does not know up to where the set is current, or has not asked for long.
     pub(super) fn needs_answer(&self, set: &Snapshot) -> bool {
-        self.noted().needs_answer(set)
+        let noted = self.noted();
+        noted.is_active
+            && (!noted.was_asked_lately(set) || noted.standing(set) == Standing::Unknown)
     }
 
     fn noted(&self) -> MutexGuard<'_, Noted> {
@@ -213,10 +216,7 @@ impl Noted {
             return Standing::Unknown;
         };
 
-        set.note_known(Known {
-            to: self.position,
-            ..known
-        });
+        set.note_known(known.asked, self.position);
         Standing::Current
     }
 
@@ -226,11 +226,13 @@ impl Noted {
         known.filter(|known| self.is_active && known.asked.generation == self.generation)
     }
 
-    fn needs_answer(&self, set: &Snapshot) -> bool {
+    fn was_asked_lately(&self, set: &Snapshot) -> bool {
         let is_new = |known: Known| known.asked.at.elapsed() <= ANSWER_AGE_MAX;
-        let is_known = self.known(set).is_some_and(is_new);
+        self.known(set).is_some_and(is_new)
+    }
 
-        self.is_active && (!is_known || self.standing(set) == Standing::Unknown)
+    fn is_current(&self, set: &Snapshot) -> bool {
+        self.was_asked_lately(set) && self.standing(set) == Standing::Current
     }
 
     fn note(&mut self, owner: OwnerKey, sequence: u64) {
@@ -281,8 +283,8 @@ impl Follow<'_> {
         self.advance();
     }
 
-    /// Begins anew after the last message, because what comes next may not continue it. Does nothing while
-    /// another task follows.
+    /// Begins to follow again after the last message, because the next one may not continue it. Does nothing
+    /// while another task follows.
     pub(super) fn begin_anew(&mut self) {
         let is_anothers = {
             let noted = self.following.noted();
@@ -296,13 +298,13 @@ impl Follow<'_> {
         self.gap = Gap::None;
     }
 
-    /// Whether the following was given up, and no other task follows.
+    /// Whether this task is no longer the one that follows, and no other task is.
     pub(super) fn is_given_up(&self) -> bool {
         let noted = self.following.noted();
         noted.generation != self.generation && !noted.is_active
     }
 
-    /// The number of this following, for what is known of sets.
+    /// Which beginning this is, for what is known of sets.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }

@@ -22,9 +22,15 @@ fn set_of(owner: OwnerKey, known: Option<(Asked, u64)>) -> Snapshot {
     let keyring = Keyring::from_base64(&key("A"), &key("E")).expect("keys");
     let set = Snapshot::new(&keyring, OwnerSet::empty(owner), None).expect("a set");
     if let Some((asked, to)) = known {
-        set.note_known(Known { asked, to });
+        set.note_known(asked, to);
     }
     set
+}
+
+impl Following {
+    fn standing(&self, set: &Snapshot) -> Standing {
+        self.noted().standing(set)
+    }
 }
 
 /// Returns the position, if somebody follows.
@@ -109,7 +115,7 @@ fn what_was_known_before_a_beginning_counts_no_longer() {
         Standing::Current
     );
     let known = set(&following, ALICE, 11);
-    known.note_known(Known { asked, to: 1_000 });
+    known.note_known(asked, 1_000);
     assert_eq!(
         known.known().map(|known| known.to),
         Some(11),

@@ -7,8 +7,8 @@ use std::time::Instant;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     pub(super) at: Instant,
-    /// The number of the following at that moment. What was known before it began anew counts no longer:
-    /// the bucket may be another one, with other records at the same sequences.
+    /// How often this worker had begun to follow the bucket at that moment. What was known before the last
+    /// time counts no longer: the bucket may be another one, with other records at the same sequences.
     pub(super) generation: u64,
 }
 

@@ -2,7 +2,6 @@
 
 use super::cache::OwnerEntry;
 use super::fetch::Refresh;
-use super::following::Standing;
 use super::{Owners, OwnersError, Snapshot, allows_stale_copy};
 use crate::domain::Version;
 use crate::requester::CallError;
@@ -145,8 +144,7 @@ impl Owners {
         let may_serve = |held: &Snapshot| {
             !self.0.continuity.is_lost()
                 && !entry.lost.load(Ordering::Relaxed)
-                && !following.needs_answer(held)
-                && following.standing(held) == Standing::Current
+                && following.is_current(held)
         };
         let Some(place) = following.place().filter(|_| may_serve(held)) else {
             return Ok(None);

@@ -1,7 +1,7 @@
 //! A snapshot: an owner's current records, checked to be complete, and opened when they are needed.
 
 use super::OwnersError;
-use super::known::{Known, LatestKnown};
+use super::known::{Asked, Known, LatestKnown};
 use super::opened::{OpenedItem, OpenedItems};
 use crate::domain::{Codes, Data, Hidden, ItemId, KindName, Otp, Version};
 use crate::seal::{
@@ -147,9 +147,10 @@ impl Snapshot {
         self.known.get()
     }
 
-    /// Records up to where the bucket has this version of the owner, and nothing newer.
-    pub(super) fn note_known(&self, known: Known) {
-        self.known.note(known);
+    /// Records that the bucket, when it was asked, had this version of the owner, and nothing newer up to
+    /// that sequence.
+    pub(super) fn note_known(&self, asked: Asked, to: u64) {
+        self.known.note(Known { asked, to });
     }
 
     /// The owner.

@@ -5,12 +5,17 @@ use super::bucket::{Bucket, TruthError};
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};
 use serde_json::json;
+use std::time::Duration;
 
 /// Up to which size the newest record of a copy is asked for again, to see whether it still is the newest.
 /// A larger one costs more to send than the server spares.
 const NEWEST_BYTES_MAX: u64 = 16 << 10;
 /// The most that it may be of an answer of many records. Over a slow link that is 4 KiB.
 const NEWEST_PART_MAX: u64 = 16;
+
+/// After how long the next question for the newest sequence begins, if the one before has no answer: over
+/// a slow link a read would otherwise wait for two round trips.
+pub(super) const QUESTION_PAUSE: Duration = Duration::from_millis(2);
 
 impl Bucket {
     /// Returns the size up to which [`newest`](Self::newest) costs less than what is newer than a copy.
@@ -32,6 +37,7 @@ impl Bucket {
 
         Ok(self.parse_message(&message)?.map(|(_, record)| record))
     }
+
     /// Returns the stream sequence that the nearest replica has reached, as of a moment after this call; 0
     /// if that is not known. Callers that wait share one question.
     pub async fn newest_sequence(&self) -> Result<u64, TruthError> {

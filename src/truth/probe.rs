@@ -3,6 +3,7 @@
 use super::api::Ack;
 use super::append::OPEN_BATCHES_MAX;
 use super::bucket::{Barrier, Bucket};
+use super::newest::QUESTION_PAUSE;
 use super::settings::{DIRECT_GET, TruthSettings};
 use super::shared_answer::SharedAnswer;
 use crate::breaker::Breaker;
@@ -14,10 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep};
-
-/// After how long the next question for the newest sequence begins, if the one before has no answer: over
-/// a slow link a read would otherwise wait for two round trips.
-const QUESTION_PAUSE: Duration = Duration::from_millis(2);
 
 impl Bucket {
     /// The bucket named in `settings`, over `requester`. `shard` names the key to which this worker

@@ -4,7 +4,6 @@
 //! seldom lose their first race to another worker's.
 
 use crate::owners::following::Follow;
-use crate::owners::known::Known;
 use crate::owners::{Owners, OwnersError, Snapshot};
 use crate::seal::{OwnerKey, Record};
 use crate::truth::{Entry, Follower};
@@ -168,8 +167,7 @@ impl Owners {
         let set = held.set().apply(keyring, newer).ok()?;
         let newer = held.next(keyring, set, held.checked_at()).ok()?;
         if let Some(known) = held.known().filter(|it| it.asked.generation == generation) {
-            let to = newer.version().get();
-            newer.note_known(Known { to, ..known });
+            newer.note_known(known.asked, newer.version().get());
         }
         Some(newer)
     }

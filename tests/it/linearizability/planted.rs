@@ -28,6 +28,11 @@ fn address(url: &str) -> String {
     url.replace("nats://", "")
 }
 
+/// Opens a proxy for each of the three shards.
+async fn three(open: impl AsyncFn() -> Proxy) -> [Proxy; 3] {
+    [open().await, open().await, open().await]
+}
+
 /// Starts the workers of three shards, each behind a proxy of its own.
 async fn start_workers(
     proxies: &[Proxy; 3],
@@ -94,11 +99,7 @@ async fn first_without_order(world: &World) -> Option<usize> {
 async fn without_a_planted_fault_every_history_is_linearizable() {
     let world = World::start().await;
     let target = address(&world.nats.url());
-    let proxies = [
-        Proxy::start(&target).await,
-        Proxy::start(&target).await,
-        Proxy::start(&target).await,
-    ];
+    let proxies = three(async || Proxy::start(&target).await).await;
     let _workers = start_workers(&proxies, &world, |_| {}).await;
 
     let found = first_without_order(&world).await;
@@ -114,17 +115,13 @@ async fn without_a_planted_fault_every_history_is_linearizable() {
 async fn writes_without_compare_and_set_are_detected() {
     let world = World::start().await;
     let target = address(&world.nats.url());
-    let misspelling = async || {
+    let proxies = three(async || {
         let from = "Nats-Expected-Last-Subject-Sequence";
         let to = "Nats-Expected-Last-Subject-Sequenze";
 
         Proxy::rewriting_requests(&target, from, to).await
-    };
-    let proxies = [
-        misspelling().await,
-        misspelling().await,
-        misspelling().await,
-    ];
+    })
+    .await;
     let _workers = start_workers(&proxies, &world, |_| {}).await;
 
     let found = first_without_order(&world).await;
@@ -142,13 +139,13 @@ async fn writes_without_compare_and_set_are_detected() {
 async fn strong_reads_from_the_cache_are_detected() {
     let world = World::start().await;
     let target = address(&world.nats.url());
-    let weakening = async || {
+    let proxies = three(async || {
         let from = r#""consistency":"strong""#;
         let to = r#""min_version":0       "#;
 
         Proxy::rewriting(&target, from, to).await
-    };
-    let proxies = [weakening().await, weakening().await, weakening().await];
+    })
+    .await;
     let _workers = start_workers(&proxies, &world, |settings| {
         settings.read.consistency = Consistency::Eventual;
         settings.read.max_age_ms = 60_000;
@@ -171,13 +168,13 @@ async fn strong_reads_from_the_cache_are_detected() {
 async fn strong_reads_that_follow_barriers_only_are_detected() {
     let world = World::start().await;
     let target = address(&world.nats.url());
-    let filtering = async || {
+    let proxies = three(async || {
         let from = r#""max_deliver":1,"mem_storage":true"#;
         let to = r#""filter_subject":"*.*._b.>"       "#;
 
         Proxy::rewriting_requests(&target, from, to).await
-    };
-    let proxies = [filtering().await, filtering().await, filtering().await];
+    })
+    .await;
     let _workers = start_workers(&proxies, &world, |settings| {
         settings.write.local_wait_ms = 1;
     })
