@@ -5,14 +5,13 @@ use super::stats::Counters;
 use crate::front::{
     Front, HeaderBlock, InvalidSubject, Message, PublishError, RawSubject, Subscription,
 };
-use crate::handler::{Failure, Request, Service};
+use crate::handler::{Body, Failure, Request, Service};
 use crate::owners::{Account, Cost};
 use crate::wire::{
     Code, Encoding, Operation, Ordered, Refusal, ReplyError, ReplyHeaders, ReplyWall,
     RequestHeaders, Scope, Subjects, encode, encoding_asked, error_headers, reply_headers,
 };
 use futures::FutureExt as _;
-use serde_json::Value;
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
@@ -252,7 +251,7 @@ impl Dispatcher {
         arrived: Instant,
         span: &Span,
         account: &Arc<OnceLock<Account>>,
-    ) -> (Encoding, Result<Value, Failure>) {
+    ) -> (Encoding, Result<Body, Failure>) {
         // Only servers write a status.
         let readable = message.headers.as_ref().ok();
         let Some(headers) = readable.filter(|headers| headers.status().is_none()) else {
@@ -289,7 +288,7 @@ impl Dispatcher {
         message: Message,
         arrived: Instant,
         account: &Arc<OnceLock<Account>>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<Body, Failure> {
         let limits = self.service.limits.current();
         let operation = operation.ok_or_else(|| {
             Refusal::bad_request("there is no such operation; see the contract's table")
@@ -334,7 +333,7 @@ impl Dispatcher {
         &self,
         subject: &str,
         operation: Option<Operation>,
-        answer: Result<Value, Failure>,
+        answer: Result<Body, Failure>,
         encoding: Encoding,
         id: &str,
     ) -> (Option<Code>, usize) {
@@ -378,10 +377,10 @@ impl Dispatcher {
 }
 
 impl Reply {
-    fn done(body: &Value, encoding: Encoding, id: &str) -> Self {
+    fn done(body: &Body, encoding: Encoding, id: &str) -> Self {
         Self {
             headers: header_block(&reply_headers(encoding, id)),
-            body: encode(&Ordered(body), encoding),
+            body: encode(body, encoding),
             refused: None,
         }
     }
@@ -412,7 +411,7 @@ fn header_block(headers: &ReplyHeaders) -> HeaderBlock {
 /// Pages and writes keep to the limit by themselves. So this is for an item that was stored while
 /// the limit was larger, and for a write that was done just before the limit became smaller.
 fn smaller_answer(
-    answer: Result<Value, Failure>,
+    answer: Result<Body, Failure>,
     operation: Option<Operation>,
     id: &str,
     (used, limit): (usize, usize),

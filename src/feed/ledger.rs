@@ -9,7 +9,7 @@ use crate::seal::{
     UserId,
 };
 use crate::truth::{Bucket, TruthError};
-use crate::wire::{deleted_view, item_view};
+use crate::wire::ItemView;
 use quick_cache::unsync::Cache;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -219,18 +219,18 @@ fn show(opener: &Opener, owner: &OwnerKey, record: &Record) -> Option<Event> {
 fn open(opener: &Opener, owner: &OwnerKey, record: &Record) -> Result<Change, SealError> {
     let body = Body::open(&opener.keys, owner, record)?;
     let view = match &body.content {
-        Content::Living(item) => item_view(item, record.version),
+        Content::Living(item) => ItemView::living(item, record.version),
         Content::Deleted {
             kind,
             id,
             updated_at,
-        } => deleted_view(kind, id, record.version, *updated_at),
+        } => ItemView::deleted(kind, id, record.version, *updated_at),
     };
 
     Ok(Change {
         owner: owner.to_string(),
         user: opener.user.clone(),
-        item: serde_json::from_value::<Item>(view).map_err(|_| SealError::Malformed)?,
+        item: serde_json::from_value::<Item>(view.to_value()).map_err(|_| SealError::Malformed)?,
         previous: record.envelope.item_prev.get(),
         stored_at: record.at,
         shard: body.shard,

@@ -1,13 +1,14 @@
 //! `batch`: several puts and deletes in one request. Either all of them are done or none, or each
 //! one that is not refused.
 
+use super::body::view;
 use super::condition::Conditions;
 use super::delete::Delete;
 use super::failure::within;
 use super::put::Put;
 use super::quota::Quota;
 use super::request::Call;
-use super::write::{FRAME_BYTES, WriteState, mark_pending, view, view_bytes_max};
+use super::write::{FRAME_BYTES, WriteState, mark_pending, view_bytes_max};
 use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, KindName, Version};
 use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot, WriteFailure};
@@ -316,7 +317,7 @@ fn from_stored(RecalledRefusal { json, shown }: RecalledRefusal) -> Result<Value
     let mut refusal: Value =
         serde_json::from_str(&json).map_err(|error| Failure::Internal(error.into()))?;
     if let Some(shown) = shown {
-        refusal["details"]["item"] = view(&shown);
+        refusal["details"]["item"] = view(&shown).to_value();
     }
     Ok(refusal)
 }
@@ -343,7 +344,11 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
     match outcome {
         Outcome::Written(receipt) => {
             let owner_version = receipt.owner_version();
-            let written = receipt.items.iter().map(|item| view(item)).collect();
+            let written = receipt
+                .items
+                .iter()
+                .map(|item| view(item).to_value())
+                .collect();
             let refused = receipt
                 .refused
                 .into_iter()

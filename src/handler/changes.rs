@@ -1,17 +1,18 @@
 //! `changes`: the items that changed since a version, each one once, deletions included.
 
+use super::body::{Body, ItemsBody, ShownItem};
 use super::epoch::resync;
 use super::failure::within;
-use super::freshness::{Freshness, mark_stale};
+use super::freshness::Freshness;
 use super::page::{must_afford, page, page_limit};
 use super::request::Call;
-use super::write::view;
 use super::{Failure, Service};
 use crate::domain::Version;
 use crate::owners::{OpenedItem, Reading};
 use crate::seal::OwnerKey;
 use crate::wire::{Code, Fields, Refusal};
-use serde_json::{Value, json};
+use serde_json::Value;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// `{since, floor?, limit?}`
@@ -113,7 +114,7 @@ impl Changes {
 }
 
 /// Answers `{items, owner_version, floor, more, notify, epoch}`.
-pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn changes(service: &Service, call: Call) -> Result<Body, Failure> {
     let request = Changes::parse(call.fields, service)?;
 
     let reading = request.read(service, &call.owner, call.deadline).await?;
@@ -128,23 +129,23 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Value, Fail
     let Changes { since, limit, .. } = request;
     within(call.deadline, service.owners.open(snapshot)).await?;
     must_afford(&call.account, snapshot, service)?;
-    let mut items: Vec<&OpenedItem> = snapshot
+    let mut items: Vec<&Arc<OpenedItem>> = snapshot
         .items()?
         .filter(|item| item.version > since)
         .collect();
     items.sort_by_key(|item| item.version);
-    let changed = page(&items, limit, &service.limits.current(), |item| view(item));
+    let show = |item: &&Arc<OpenedItem>| ShownItem::Whole(Arc::clone(item));
+    let changed = page(&items, limit, &service.limits.current(), show);
     let more = changed.len() < items.len();
 
-    let mut reply = json!({
-        "items": changed,
-        "owner_version": snapshot.version().get(),
-        "floor": snapshot.floor().get(),
-        "more": more,
-        "notify": service.owners.truth().notify_subject(&call.owner),
-    });
-    if let Some(epoch) = epoch {
-        reply["epoch"] = Value::from(epoch);
-    }
-    Ok(mark_stale(reply, &reading))
+    let reply = ItemsBody {
+        items: Some(changed),
+        owner_version: snapshot.version().get(),
+        floor: Some(snapshot.floor().get()),
+        epoch,
+        more: Some(more),
+        notify: Some(service.owners.truth().notify_subject(&call.owner)),
+        ..ItemsBody::default()
+    };
+    Ok(reply.mark_stale(&reading).into())
 }

@@ -1,5 +1,6 @@
 //! `codes.add`: more codes at the end of a list.
 
+use super::body::Body;
 use super::codes_take::list;
 use super::item_name::ItemName;
 use super::quota::Quota;
@@ -11,7 +12,6 @@ use crate::domain::Kind;
 use crate::owners::{Draft, Snapshot};
 use crate::seal::NewContent;
 use crate::wire::Fields;
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 /// `{id, codes}`
@@ -44,7 +44,7 @@ impl CodesAdd {
 }
 
 /// Answers `{item, owner_version}`.
-pub(super) async fn codes_add(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn codes_add(service: &Service, call: Call) -> Result<Body, Failure> {
     let request = CodesAdd::parse(call.fields, &service.limits.current())?;
 
     let intent = request.item.intent(call.request);

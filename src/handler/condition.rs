@@ -2,7 +2,7 @@
 
 use crate::domain::Version;
 use crate::owners::{OpenedItem, Snapshot};
-use crate::wire::{Code, Fields, Refusal, item_view};
+use crate::wire::{Code, Fields, ItemView, Refusal};
 use serde_json::Value;
 
 /// The versions that a caller expects: the write is done only if they are the current ones.
@@ -71,7 +71,7 @@ impl Conditions {
 
 fn conflict(snapshot: &Snapshot, current: Option<&OpenedItem>, found: &str) -> Refusal {
     let item = current
-        .and_then(|opened| Some(item_view(opened.living()?, opened.version)))
+        .and_then(|opened| Some(ItemView::living(opened.living()?, opened.version).to_value()))
         .unwrap_or(Value::Null);
 
     Refusal::new(

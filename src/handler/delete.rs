@@ -1,5 +1,6 @@
 //! `delete`: replaces an item by a tombstone, so that versions continue from there.
 
+use super::body::Body;
 use super::condition::Conditions;
 use super::item_name::ItemName;
 use super::quota::Quota;
@@ -10,7 +11,6 @@ use crate::domain::{Hidden, ItemId, KindName, Timestamp};
 use crate::owners::{Draft, OpenedItem, Snapshot};
 use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::Fields;
-use serde_json::Value;
 
 /// `{kind, id, if_version?, if_owner_version?}`
 pub(super) struct Delete {
@@ -78,7 +78,7 @@ fn remains(state: &WriteState<'_>, living: &OpenedItem) -> Result<NewHidden, Fai
 }
 
 /// Answers `{item, owner_version}`. The item is `{kind, id, version, deleted: true, updated_at}`.
-pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Value, Failure> {
+pub(super) async fn delete(service: &Service, mut call: Call) -> Result<Body, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
     let delete = Delete::parse(conditions, call.fields, &service.limits.current())?;
 

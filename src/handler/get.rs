@@ -1,9 +1,9 @@
 //! `get`: one item.
 
+use super::body::{Body, ItemsBody, ShownItem, view};
 use super::freshness::{Freshness, mark_stale};
 use super::item_name::ItemName;
 use super::request::{Call, require};
-use super::write::view;
 use super::{Failure, Service};
 use crate::owners::{OpenedItem, Snapshot};
 use crate::wire::{Fields, Scope};
@@ -33,7 +33,7 @@ impl Get {
 }
 
 /// Answers `{item, owner_version}`.
-pub(super) async fn get(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn get(service: &Service, call: Call) -> Result<Body, Failure> {
     let get = Get::parse(call.fields, service)?;
     if get.reveal {
         require(&call.caller, Scope::Secrets)?;
@@ -46,13 +46,20 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Value, Failure>
 
     let snapshot = &reading.snapshot;
     let item = get.item.require_by(&reading)?;
-    let mut shown = view(&item);
+    let owner_version = snapshot.version().get();
     if get.reveal {
+        let mut shown = view(&item).to_value();
         reveal(&mut shown, snapshot, &item)?;
+        let reply = json!({"item": shown, "owner_version": owner_version});
+        return Ok(mark_stale(reply, &reading).into());
     }
 
-    let reply = json!({"item": shown, "owner_version": snapshot.version().get()});
-    Ok(mark_stale(reply, &reading))
+    let reply = ItemsBody {
+        item: Some(ShownItem::Whole(item)),
+        owner_version,
+        ..ItemsBody::default()
+    };
+    Ok(reply.mark_stale(&reading).into())
 }
 
 /// Adds what other replies hide to the item's data.

@@ -1,11 +1,11 @@
 //! `history`: the earlier versions of an item, as far back as they are kept.
 
+use super::body::view;
 use super::failure::within;
 use super::freshness::{Freshness, mark_stale};
 use super::item_name::ItemName;
 use super::page::{page, page_limit};
 use super::request::Call;
-use super::write::view;
 use super::{Failure, Limits, Service};
 use crate::domain::Version;
 use crate::wire::Fields;

@@ -1,15 +1,15 @@
 //! `list`: the owner's items in the order of their places, a page at a time.
 
+use super::body::{Body, ItemsBody, ShownItem};
 use super::cursor::{cursor_after, start_after};
-use super::freshness::{Freshness, mark_stale};
+use super::freshness::Freshness;
 use super::page::{must_afford, page, page_limit};
 use super::request::Call;
-use super::write::view;
 use super::{Failure, Service};
 use crate::domain::{Item, KindName};
 use crate::owners::{OpenedItem, Snapshot};
-use crate::wire::{Fields, Refusal, id_view};
-use serde_json::{Value, json};
+use crate::wire::{Fields, Refusal};
+use std::sync::Arc;
 
 /// `{kind?, tag?, untagged?, only?, limit?, cursor?, min_version?, consistency?}`
 struct List {
@@ -117,17 +117,18 @@ impl List {
         Ok(items)
     }
 
-    fn view(&self, (opened, item): &Listed<'_>) -> Value {
+    fn show(&self, (opened, _): &Listed<'_>) -> ShownItem {
+        let opened = Arc::clone(opened);
         if self.only_ids {
-            id_view(item, opened.version)
+            ShownItem::Ids(opened)
         } else {
-            view(opened)
+            ShownItem::Whole(opened)
         }
     }
 }
 
 /// A living item of a snapshot, with its record.
-pub(super) type Listed<'s> = (&'s OpenedItem, &'s Item);
+pub(super) type Listed<'s> = (&'s Arc<OpenedItem>, &'s Item);
 
 /// The living items in the order of their places.
 pub(super) fn items_in_order(snapshot: &Snapshot) -> Result<Vec<Listed<'_>>, Failure> {
@@ -141,7 +142,7 @@ pub(super) fn items_in_order(snapshot: &Snapshot) -> Result<Vec<Listed<'_>>, Fai
 }
 
 /// Answers `{items, owner_version, next_cursor?}`.
-pub(super) async fn list(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn list(service: &Service, call: Call) -> Result<Body, Failure> {
     let list = List::parse(call.fields, service)?;
     let keyring = service.owners.keyring();
     let filter = list.filter();
@@ -159,14 +160,19 @@ pub(super) async fn list(service: &Service, call: Call) -> Result<Value, Failure
     let mut items = list.matching_items(&reading.snapshot)?;
     items.retain(|(_, item)| after.as_ref().is_none_or(|after| item.place > *after));
     let listed = page(&items, list.limit, &service.limits.current(), |item| {
-        list.view(item)
+        list.show(item)
     });
 
     let more = listed.len() < items.len();
     let last = listed.len().checked_sub(1).map(|at| &items[at].1.place);
-    let mut reply = json!({"items": listed, "owner_version": reading.snapshot.version().get()});
-    if let Some(last) = last.filter(|_| more) {
-        reply["next_cursor"] = Value::from(cursor_after(keyring, &call.owner, &filter, last));
-    }
-    Ok(mark_stale(reply, &reading))
+    let next_cursor = last
+        .filter(|_| more)
+        .map(|last| cursor_after(keyring, &call.owner, &filter, last));
+    let reply = ItemsBody {
+        items: Some(listed),
+        owner_version: reading.snapshot.version().get(),
+        next_cursor,
+        ..ItemsBody::default()
+    };
+    Ok(reply.mark_stale(&reading).into())
 }

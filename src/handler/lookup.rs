@@ -1,11 +1,12 @@
 //! `lookup`: which of several items there are.
 
+use super::body::view;
 use super::freshness::{Freshness, mark_stale};
 use super::item_name::ItemName;
 use super::request::Call;
-use super::write::{FRAME_BYTES, view};
+use super::write::FRAME_BYTES;
 use super::{Failure, Limits, Service};
-use crate::wire::{Fields, Refusal};
+use crate::wire::{Fields, Refusal, json_bytes};
 use serde_json::{Value, json};
 
 /// `{items: [{kind, id}, …], min_version?, consistency?}`
@@ -66,8 +67,8 @@ pub(super) async fn lookup(service: &Service, call: Call) -> Result<Value, Failu
     for name in &lookup.names {
         let item = name
             .living(snapshot)?
-            .map_or(Value::Null, |item| view(&item));
-        used += item.to_string().len() + 1;
+            .map_or(Value::Null, |item| view(&item).to_value());
+        used += json_bytes(&item) + 1;
         if used > limit {
             return Err(Refusal::too_large("items", used, limit).into());
         }

@@ -5,6 +5,7 @@
 //! itself: it reads and writes data through [`Owners`] only.
 
 mod batch;
+mod body;
 mod changes;
 mod codes_add;
 mod codes_take;
@@ -37,6 +38,7 @@ mod usage;
 mod version;
 mod write;
 
+pub use body::Body;
 pub use failure::Failure;
 pub use guesses::Guesses;
 pub use limits::{Limits, LimitsInForce};
@@ -47,10 +49,9 @@ use crate::build::BuildInfo;
 use crate::owners::Owners;
 use crate::reference::ReferenceClient;
 use crate::wire::Operation;
-use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
+use futures::{FutureExt as _, TryFutureExt as _};
 use request::Call;
-use serde_json::Value;
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -76,10 +77,10 @@ impl Service {
     ///
     /// # Errors
     /// The [`Failure`] that the caller gets instead, as [`Failure::refusal`].
-    pub async fn handle(&self, request: Request) -> Result<Value, Failure> {
+    pub async fn handle(&self, request: Request) -> Result<Body, Failure> {
         match request.operation {
-            Operation::Version => version::version(self, request),
-            Operation::Limits => limits::limits(self, request),
+            Operation::Version => version::version(self, request).map(Body::from),
+            Operation::Limits => limits::limits(self, request).map(Body::from),
             operation => {
                 let call = request.admit(self).await?;
                 self.answer(operation, call).await
@@ -89,24 +90,30 @@ impl Service {
 
     /// Runs an operation of an authenticated caller. Each is on the heap, because together they
     /// would be too large for a thread's stack.
-    fn answer(&self, operation: Operation, call: Call) -> BoxFuture<'_, Result<Value, Failure>> {
+    fn answer(&self, operation: Operation, call: Call) -> BoxFuture<'_, Result<Body, Failure>> {
         match operation {
             Operation::Put => put::put(self, call).boxed(),
             Operation::Get => get::get(self, call).boxed(),
             Operation::List => list::list(self, call).boxed(),
             Operation::Delete => delete::delete(self, call).boxed(),
             Operation::Changes => changes::changes(self, call).boxed(),
-            Operation::History => history::history(self, call).boxed(),
+            Operation::History => history::history(self, call).map_ok(Body::from).boxed(),
             Operation::Restore => restore::restore(self, call).boxed(),
-            Operation::Batch => batch::batch(self, call).boxed(),
+            Operation::Batch => batch::batch(self, call).map_ok(Body::from).boxed(),
             Operation::Move => move_item::move_item(self, call).boxed(),
-            Operation::Tags => tags::tags(self, call).boxed(),
-            Operation::TagsRename => tags_rename::tags_rename(self, call).boxed(),
-            Operation::Lookup => lookup::lookup(self, call).boxed(),
-            Operation::Usage => usage::usage(self, call).boxed(),
-            Operation::OtpCode => otp_code::otp_code(self, call).boxed(),
-            Operation::OtpVerify => otp_verify::otp_verify(self, call).boxed(),
-            Operation::CodesTake => codes_take::codes_take(self, call).boxed(),
+            Operation::Tags => tags::tags(self, call).map_ok(Body::from).boxed(),
+            Operation::TagsRename => tags_rename::tags_rename(self, call)
+                .map_ok(Body::from)
+                .boxed(),
+            Operation::Lookup => lookup::lookup(self, call).map_ok(Body::from).boxed(),
+            Operation::Usage => usage::usage(self, call).map_ok(Body::from).boxed(),
+            Operation::OtpCode => otp_code::otp_code(self, call).map_ok(Body::from).boxed(),
+            Operation::OtpVerify => otp_verify::otp_verify(self, call)
+                .map_ok(Body::from)
+                .boxed(),
+            Operation::CodesTake => codes_take::codes_take(self, call)
+                .map_ok(Body::from)
+                .boxed(),
             Operation::CodesAdd => codes_add::codes_add(self, call).boxed(),
             Operation::Version | Operation::Limits => {
                 ready(Err(Failure::internal("an operation without a token"))).boxed()

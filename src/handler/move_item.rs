@@ -1,5 +1,6 @@
 //! `move`: puts an item to another place in the owner's list.
 
+use super::body::Body;
 use super::condition::Conditions;
 use super::item_name::ItemName;
 use super::list::{Listed, items_in_order};
@@ -12,7 +13,6 @@ use crate::domain::{Item, Place, Timestamp};
 use crate::owners::{Draft, Snapshot};
 use crate::seal::{Content, Format, NewContent, NewHidden};
 use crate::wire::{Code, Fields, Refusal};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// `{kind, id, after?: {kind, id}, if_version?}`
@@ -148,7 +148,7 @@ fn places<'s>(
 }
 
 /// Answers `{item, owner_version}`.
-pub(super) async fn move_item(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn move_item(service: &Service, call: Call) -> Result<Body, Failure> {
     let request = Move::parse(call.fields, &service.limits.current())?;
 
     let intent = request.item.intent(call.request);

@@ -2,8 +2,8 @@
 
 use super::{Failure, Limits, Service};
 use crate::owners::{Account, Snapshot};
-use crate::wire::{Fields, Refusal};
-use serde_json::Value;
+use crate::wire::{Fields, Refusal, json_bytes};
+use serde::Serialize;
 
 /// The bytes reserved for the rest of a reply, around its entries.
 const FRAME_BYTES: usize = 512;
@@ -44,17 +44,17 @@ pub(super) fn must_afford(
 }
 
 /// The first entries, as many as fit: at least one if there is one, and at most `limit`.
-pub(super) fn page<T>(
-    entries: &[T],
+pub(super) fn page<'t, T, V: Serialize>(
+    entries: &'t [T],
     limit: usize,
     limits: &Limits,
-    view: impl Fn(&T) -> Value,
-) -> Vec<Value> {
+    view: impl Fn(&'t T) -> V,
+) -> Vec<V> {
     let mut page = Vec::new();
     let mut used = FRAME_BYTES;
     for entry in entries.iter().take(limit) {
         let view = view(entry);
-        used += view.to_string().len() + 1;
+        used += json_bytes(&view) + 1;
         if used > limits.reply_bytes && !page.is_empty() {
             break;
         }
@@ -67,6 +67,7 @@ pub(super) fn page<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     #[test]
     fn a_page_ends_at_its_limit_or_where_it_is_full() {
@@ -79,7 +80,7 @@ mod tests {
         let limited = page(&["ab", "cd", "ef"], 2, &limits, view);
         let full = page(&["ab", "cd", "ef"], 3, &limits, view);
         let long = page(&["a text that is too long", "cd"], 3, &limits, view);
-        let empty = page::<&str>(&[], 3, &limits, view);
+        let empty = page::<&str, Value>(&[], 3, &limits, view);
 
         assert_eq!(limited.len(), 2, "5 bytes each");
         assert_eq!(full.len(), 2);

@@ -1,5 +1,6 @@
 //! `put`: stores an item, new or in place of the present one.
 
+use super::body::Body;
 use super::condition::Conditions;
 use super::failure::within;
 use super::item_name::take_known_kind;
@@ -12,7 +13,6 @@ use crate::domain::{Data, Item, ItemId, Kind, KindName, Meta, Place, Tags, Times
 use crate::owners::{Draft, Intent, OpenedItem, Snapshot};
 use crate::seal::{Content, Format, NewContent, NewHidden};
 use crate::wire::{Code, Fields, NewData, Refusal, TraceContext, data_from};
-use serde_json::Value;
 use uuid::Uuid;
 
 /// `{kind, id?, data?, meta?, tags?, if_version?, if_owner_version?}`
@@ -263,7 +263,7 @@ fn checked_id(id: Option<ItemId>, data: Option<&NewData>) -> Result<Option<ItemI
 }
 
 /// Answers `{item, owner_version}`.
-pub(super) async fn put(service: &Service, mut call: Call) -> Result<Value, Failure> {
+pub(super) async fn put(service: &Service, mut call: Call) -> Result<Body, Failure> {
     let conditions = Conditions::take(&mut call.fields)?;
     let mut put = Put::parse(conditions, call.fields, &service.limits.current())?;
     let confirmed = put.confirm(service, call.trace.as_ref());

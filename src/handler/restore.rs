@@ -1,5 +1,6 @@
 //! `restore`: stores an item again as it was at a version that is still kept.
 
+use super::body::Body;
 use super::condition::{Conditions, not_found};
 use super::failure::within;
 use super::item_name::{ItemName, take_known_kind};
@@ -13,7 +14,6 @@ use crate::domain::{Data, Hidden, Otp, Version};
 use crate::owners::{Draft, OpenedItem, Outcome, Snapshot};
 use crate::seal::{NewContent, NewHidden, OwnerKey};
 use crate::wire::{Code, Fields, Refusal};
-use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How often the kept versions are looked for, if the item is deleted again and again meanwhile.
@@ -189,7 +189,7 @@ fn not_kept(snapshot: &Snapshot, is_living: bool) -> Refusal {
 }
 
 /// Answers `{item, owner_version}`.
-pub(super) async fn restore(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn restore(service: &Service, call: Call) -> Result<Body, Failure> {
     let restore = Restore::parse(call.fields, &service.limits.current())?;
     let intent = restore.item.intent(call.request);
 

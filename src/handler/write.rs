@@ -1,12 +1,13 @@
 //! What all writes share: the size check, and the way from an outcome to a reply.
 
+use super::body::{Body, ItemsBody, ShownItem, view_of};
 use super::{Failure, Limits, Service};
 use crate::domain::Version;
 use crate::owners::{Decision, Draft, OpenedItem, Outcome, Owners, Snapshot, WriteReceipt};
 use crate::seal::{Content, Format};
 use crate::shard::Projected;
-use crate::wire::{Code, Refusal, deleted_view, item_view};
-use serde_json::{Value, json};
+use crate::wire::{Code, Refusal, json_bytes};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// The bytes reserved for the rest of a reply, around an item or a refusal.
@@ -66,11 +67,15 @@ pub(super) fn decision(draft: Result<Draft, Failure>) -> Result<Decision<Refusal
 }
 
 /// The reply to a write of one item.
-pub(super) fn reply(outcome: Outcome<Refusal>) -> Result<Value, Failure> {
+pub(super) fn reply(outcome: Outcome<Refusal>) -> Result<Body, Failure> {
     let receipt = written(outcome)?;
-    let item = only_item(&receipt)?;
-    let reply = json!({"item": view(item), "owner_version": receipt.owner_version().get()});
-    Ok(mark_pending(reply, receipt.local))
+    let item = only_item(&receipt)?.clone();
+    let reply = ItemsBody {
+        item: Some(ShownItem::Whole(item)),
+        owner_version: receipt.owner_version().get(),
+        ..ItemsBody::default()
+    };
+    Ok(reply.mark_pending(receipt.local).into())
 }
 
 /// The receipt of a write, unless it was refused or failed.
@@ -83,11 +88,10 @@ pub(super) fn written(outcome: Outcome<Refusal>) -> Result<Box<WriteReceipt>, Fa
 }
 
 /// The item of a write of one item.
-pub(super) fn only_item(receipt: &WriteReceipt) -> Result<&OpenedItem, Failure> {
+pub(super) fn only_item(receipt: &WriteReceipt) -> Result<&Arc<OpenedItem>, Failure> {
     receipt
         .items
         .first()
-        .map(Arc::as_ref)
         .ok_or_else(|| Failure::internal("a write of no item"))
 }
 
@@ -97,18 +101,6 @@ pub(super) fn mark_pending(mut reply: Value, local: Projected) -> Value {
         reply["local"] = Value::from("pending");
     }
     reply
-}
-
-/// An item as a reply shows it, living or deleted.
-pub(super) fn view(opened: &OpenedItem) -> Value {
-    match &opened.body.content {
-        Content::Living(item) => item_view(item, opened.version),
-        Content::Deleted {
-            kind,
-            id,
-            updated_at,
-        } => deleted_view(kind, id, opened.version, *updated_at),
-    }
 }
 
 /// Checks that a reply with this item fits the limit.
@@ -133,14 +125,5 @@ pub(super) fn must_fit(content: &Content, limits: &Limits) -> Result<(), Refusal
 /// The most bytes that an item takes in a reply: in JSON, the longer encoding, and with the longest
 /// version.
 pub(super) fn view_bytes_max(content: &Content) -> usize {
-    let view = match content {
-        Content::Living(item) => item_view(item, Version::MAX),
-        Content::Deleted {
-            kind,
-            id,
-            updated_at,
-        } => deleted_view(kind, id, Version::MAX, *updated_at),
-    };
-
-    view.to_string().len()
+    json_bytes(&view_of(content, Version::MAX))
 }

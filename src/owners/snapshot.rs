@@ -228,9 +228,9 @@ impl Snapshot {
     ///
     /// Opens them, if that was not done before. A request that uses them opens a set that may be
     /// heavy with [`Owners::open`](super::Owners::open) first.
-    pub fn items(&self) -> Result<impl Iterator<Item = &OpenedItem>, SealError> {
+    pub fn items(&self) -> Result<impl Iterator<Item = &Arc<OpenedItem>>, SealError> {
         let items = self.items.all(&self.set, |record| self.open(record))?;
-        Ok(items.iter().map(Arc::as_ref))
+        Ok(items.iter())
     }
 
     /// Whether opening the items would hold up a thread that answers requests.

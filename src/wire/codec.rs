@@ -4,6 +4,7 @@ use super::raw::Raw;
 use super::{Code, Refusal, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io;
 
 /// The encoding of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -278,6 +279,29 @@ fn try_encode<T: Serialize>(value: &T, encoding: Encoding) -> Option<Vec<u8>> {
             let mut out = Vec::new();
             ciborium::into_writer(value, &mut out).ok().map(|()| out)
         }
+    }
+}
+
+/// How many bytes a value takes in JSON.
+pub fn json_bytes<T: Serialize>(value: &T) -> usize {
+    let mut count = ByteCount(0);
+    // Counting does not fail, and no value of this crate does.
+    let _ = serde_json::to_writer(&mut count, value);
+
+    count.0
+}
+
+/// Counts what is written.
+struct ByteCount(usize);
+
+impl io::Write for ByteCount {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

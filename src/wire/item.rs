@@ -1,12 +1,9 @@
-//! Converts items to and from their form on the wire.
+//! Parses the data of an item.
 
 use super::{Fields, Refusal};
 use crate::domain::{
-    Codes, CodesFacts, CurrencyCode, Data, Instrument, InstrumentInput, InstrumentName, Invalid,
-    Isin, Item, ItemId, ItemLimits, Kind, KindName, Mic, Otp, OtpFacts, Text, Ticker, Timestamp,
-    Version, opaque_debug,
+    Codes, Data, Instrument, InstrumentInput, Invalid, ItemLimits, Kind, Otp, Text, opaque_debug,
 };
-use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 /// The data of a `put`.
@@ -99,125 +96,12 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
     }
 }
 
-/// Returns the item in the form of the contract.
-///
-/// All fields are present; `meta` and `tags` may be empty. `data` omits absent fields. An item of a
-/// kind that this version does not know has neither `data` nor `meta`, and `unknown`.
-pub fn item_view(item: &Item, version: Version) -> Value {
-    let tags: Vec<&str> = item.tags.iter().collect();
-    let Some(data) = &item.data else {
-        return json!({
-            "kind": item.kind.as_str(),
-            "id": item.id.as_str(),
-            "tags": tags,
-            "place": item.place.as_str(),
-            "version": version.get(),
-            "created_at": item.created_at.to_rfc3339(),
-            "updated_at": item.updated_at.to_rfc3339(),
-            "unknown": true,
-        });
-    };
-
-    let meta: Map<String, Value> = item
-        .meta
-        .iter()
-        .map(|(key, value)| (key.to_owned(), value.into()))
-        .collect();
-
-    json!({
-        "kind": item.kind.as_str(),
-        "id": item.id.as_str(),
-        "data": data_view(data),
-        "meta": meta,
-        "tags": tags,
-        "place": item.place.as_str(),
-        "version": version.get(),
-        "created_at": item.created_at.to_rfc3339(),
-        "updated_at": item.updated_at.to_rfc3339(),
-    })
-}
-
-/// Returns what names an item and its place, for a list of ids.
-pub fn id_view(item: &Item, version: Version) -> Value {
-    json!({
-        "kind": item.kind.as_str(),
-        "id": item.id.as_str(),
-        "place": item.place.as_str(),
-        "version": version.get(),
-    })
-}
-
-/// Returns a deleted item in the form of the contract.
-pub fn deleted_view(
-    kind: &KindName,
-    id: &ItemId,
-    version: Version,
-    updated_at: Timestamp,
-) -> Value {
-    json!({
-        "kind": kind.as_str(),
-        "id": id.as_str(),
-        "version": version.get(),
-        "deleted": true,
-        "updated_at": updated_at.to_rfc3339(),
-    })
-}
-
-fn data_view(data: &Data) -> Value {
-    match data {
-        Data::Text(text) => json!({"text": text.as_str()}),
-        Data::Otp(facts) => otp_view(facts),
-        Data::Codes(CodesFacts { remaining, total }) => {
-            json!({"remaining": remaining, "total": total})
-        }
-        #[cfg(feature = "next")]
-        Data::Basket(text) => json!({"text": text.as_str()}),
-        Data::Instrument(instrument) => {
-            let fields = [
-                ("isin", instrument.isin().map(Isin::as_str)),
-                ("type", Some(instrument.kind().as_str())),
-                ("ticker", instrument.ticker().map(Ticker::as_str)),
-                ("mic", instrument.mic().map(Mic::as_str)),
-                ("currency", instrument.currency().map(CurrencyCode::as_str)),
-                ("name", instrument.name().map(InstrumentName::as_str)),
-            ];
-
-            let present: Map<String, Value> = fields
-                .into_iter()
-                .filter_map(|(name, value)| Some((name.to_owned(), value?.into())))
-                .collect();
-
-            Value::Object(present)
-        }
-    }
-}
-
-fn otp_view(facts: &OtpFacts) -> Value {
-    let mut view = json!({
-        "type": facts.moving().as_str(),
-        "algorithm": facts.algorithm().as_str(),
-        "digits": facts.digits(),
-    });
-
-    for (name, text) in [("issuer", facts.issuer()), ("account", facts.account())] {
-        if let Some(text) = text {
-            view[name] = text.into();
-        }
-    }
-    for (name, number) in [("period_s", facts.period_s()), ("counter", facts.counter())] {
-        if let Some(number) = number {
-            view[name] = number.into();
-        }
-    }
-
-    view
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Meta, Place, Tags};
-    use crate::wire::{BodyLimits, Code, Encoding, decode, encode};
+    use crate::domain::{Item, ItemId, Meta, Place, Tags, Timestamp, Version};
+    use crate::wire::{BodyLimits, Code, Encoding, ItemView, decode, encode};
+    use serde_json::{Value, json};
 
     fn data(kind: Kind, body: Value) -> Result<NewData, Refusal> {
         let bytes = encode(&json!({"data": body}), Encoding::Cbor);
@@ -282,7 +166,7 @@ mod tests {
         for (body, id) in table {
             let item = item(data(Kind::Instrument, body.clone()).expect("valid"));
 
-            let view = item_view(&item, Version::MAX);
+            let view = ItemView::living(&item, Version::MAX).to_value();
 
             assert_eq!(view["data"], body);
             assert_eq!(view["id"], id);
@@ -303,7 +187,7 @@ mod tests {
             "updated_at": "1970-01-01T00:00:00.001Z",
         });
 
-        let view = item_view(&text_item(), Version::MAX);
+        let view = ItemView::living(&text_item(), Version::MAX).to_value();
 
         assert_eq!(view, expected);
     }
@@ -319,7 +203,8 @@ mod tests {
             "updated_at": "1970-01-01T00:00:00.001Z",
         });
 
-        let view = deleted_view(&item.kind, &item.id, Version::NONE, item.updated_at);
+        let view = ItemView::deleted(&item.kind, &item.id, Version::NONE, item.updated_at);
+        let view = view.to_value();
 
         assert_eq!(view, expected);
     }
