@@ -1,7 +1,8 @@
 //! How near the bucket's account is to the storage that it may use: a limit of which the stream knows
 //! nothing.
 
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use super::fullness::AccountFill;
 use async_nats::HeaderMap;
 use bytes::Bytes;

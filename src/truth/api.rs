@@ -1,6 +1,6 @@
 //! The replies of the JetStream API, and what its error codes mean for a caller of the bucket.
 
-use super::bucket::TruthError;
+use super::error::TruthError;
 use crate::requester::CallError;
 use async_nats::jetstream::ErrorCode;
 use serde::Deserialize;

@@ -1,14 +1,18 @@
 //! Writing: the one compare-and-set of the service.
 
-use super::api::{Ack, ApiError};
-use super::bucket::{Bucket, TruthError, admit, report_end};
+use super::api::Ack;
+use super::bucket::{Bucket, admit, report_end};
+use super::error::TruthError;
+use super::first_writes::is_first_write;
+use super::owner_write::{AppendError, NewRecord, OwnerWrite};
 use crate::domain::Version;
 use crate::requester::CallError;
-use crate::seal::{OwnerKey, RecordName, random};
+use crate::seal::{OwnerKey, random};
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub(super) const EXPECTED_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
@@ -28,60 +32,6 @@ pub(super) const OPEN_BATCHES_MAX: usize = 4;
 /// The pause before a batch is sent again that the server did not take. It doubles each time.
 const BATCH_PAUSE_MIN: Duration = Duration::from_millis(10);
 const BATCH_PAUSE_MAX: Duration = Duration::from_millis(320);
-
-/// A sealed record to write.
-#[derive(Clone)]
-pub struct NewRecord {
-    /// Which of the owner's records it is.
-    pub name: RecordName,
-    /// Envelope and ciphertext.
-    pub value: Bytes,
-}
-
-/// A write of one owner.
-#[derive(Clone, Copy)]
-pub struct OwnerWrite<'w> {
-    /// The owner.
-    pub owner: &'w OwnerKey,
-    /// The version that the owner has to have.
-    pub expected: Version,
-    /// What to write.
-    pub records: &'w [NewRecord],
-}
-
-/// Why a write was not acknowledged.
-#[derive(Debug, thiserror::Error)]
-pub enum AppendError {
-    /// The owner's version is not the expected one: nothing was written.
-    #[error("the owner has another version by now")]
-    Conflict,
-    /// The bucket is full: nothing was written.
-    #[error("the bucket is full")]
-    Full,
-    /// Too many batches are open, here or at the server: nothing was written.
-    #[error("too many batches are open")]
-    Busy,
-    /// The write was refused, or never reached the bucket: nothing was written.
-    #[error(transparent)]
-    NotWritten(TruthError),
-    /// The write was sent without a usable acknowledgement: it may be written, now or later.
-    #[error("the write was sent, but no usable acknowledgement came")]
-    InDoubt,
-}
-
-impl From<ApiError> for AppendError {
-    fn from(error: ApiError) -> Self {
-        if error.is_conflict() {
-            Self::Conflict
-        } else if error.is_full() {
-            Self::Full
-        } else if error.is_untaken_batch() {
-            Self::Busy
-        } else {
-            Self::NotWritten(error.into())
-        }
-    }
-}
 
 impl Bucket {
     /// Writes all of `records` or none, if `expected` is still the owner's version.
@@ -142,8 +92,23 @@ impl Bucket {
         // wait for two thirds of its time.
         let begun = Instant::now();
         let last_begin = begun + deadline.saturating_duration_since(begun) * 2 / 3;
-        let _permit = self.batch_permit(last_begin).await?;
+        if let [write] = writes
+            && is_first_write(write)
+        {
+            return self.write_first(write, last_begin, deadline).await;
+        }
+        let _permit = self.permit(&self.open_batches, last_begin).await?;
 
+        self.send_until(writes, last_begin, deadline).await
+    }
+
+    /// Sends a batch, and again while the server has no room for it, until `last_begin`.
+    pub(super) async fn send_until(
+        &self,
+        writes: &[OwnerWrite<'_>],
+        last_begin: Instant,
+        deadline: Instant,
+    ) -> Result<Version, AppendError> {
         let mut pause = BATCH_PAUSE_MIN;
         loop {
             let sent = self.send(writes, deadline).await;
@@ -157,9 +122,13 @@ impl Bucket {
         }
     }
 
-    /// Returns the permit for a batch, at once or by `until`.
-    async fn batch_permit(&self, until: Instant) -> Result<SemaphorePermit<'_>, AppendError> {
-        if let Ok(permit) = self.open_batches.try_acquire() {
+    /// Returns one of the permits to write, at once or by `until`.
+    pub(super) async fn permit(
+        &self,
+        permits: &Arc<Semaphore>,
+        until: Instant,
+    ) -> Result<OwnedSemaphorePermit, AppendError> {
+        if let Ok(permit) = permits.clone().try_acquire_owned() {
             return Ok(permit);
         }
 
@@ -168,7 +137,7 @@ impl Bucket {
             () = self.writing.broken() => {
                 Err(AppendError::NotWritten(CallError::KnownUnavailable.into()))
             }
-            permit = timeout_at(until, self.open_batches.acquire()) => match permit {
+            permit = timeout_at(until, permits.clone().acquire_owned()) => match permit {
                 Ok(Ok(permit)) => Ok(permit),
                 _ => Err(AppendError::Busy),
             }

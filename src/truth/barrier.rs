@@ -5,7 +5,8 @@
 //! until it notices. One publish serves all callers that wait for one.
 
 use super::append::publish_barrier_of;
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use crate::requester::CallError;
 
 impl Bucket {

@@ -1,11 +1,13 @@
-//! The bucket's name, its subjects, and what can go wrong with it.
+//! The bucket's name, its subjects, and what its calls share.
 
 use super::answer_size::AnswerSize;
+use super::error::TruthError;
+use super::first_writes::FirstWrites;
 use super::fullness::{AccountFill, BucketFill, Fullness};
 use super::settings::TruthSettings;
 use super::shared_answer::SharedAnswer;
 use crate::breaker::{Attempt, Breaker};
-use crate::requester::{CallError, Requester, Transient};
+use crate::requester::{CallError, Requester};
 use crate::seal::{OwnerKey, Record, RecordName};
 use async_nats::jetstream;
 use bytes::Bytes;
@@ -14,29 +16,6 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-
-/// Why the truth gave no usable answer.
-#[derive(Debug, thiserror::Error)]
-pub enum TruthError {
-    /// It cannot be reached, or did not answer in time.
-    #[error("the truth is out of reach: {0}")]
-    Unavailable(#[from] CallError),
-    /// The bucket is full.
-    #[error("the bucket is full")]
-    Full,
-    /// It answered with an error that none of the other variants covers.
-    #[error("the truth refused: {0}")]
-    Refused(String),
-    /// This version of the service does not understand its answer.
-    #[error("the truth's answer cannot be read: {0}")]
-    Unreadable(&'static str),
-}
-
-impl Transient for TruthError {
-    fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
-}
 
 /// The state that the callers of `publish_barrier` share.
 pub(super) struct Barrier {
@@ -76,6 +55,8 @@ pub struct Bucket {
     pub(super) writing: Breaker,
     /// A permit for each batch that this worker may have open.
     pub(super) open_batches: Arc<Semaphore>,
+    /// The first writes of owners that wait for a permit.
+    pub(super) first_writes: Arc<FirstWrites>,
     /// Whether it is full.
     pub(super) full: Arc<Fullness>,
     /// The bucket's marks as they were last read.

@@ -6,7 +6,8 @@
 //! server ends it at once.
 
 use super::api::ApiError;
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use crate::domain::Timestamp;
 use crate::requester::{CallError, Requester};
 use async_nats::HeaderMap;

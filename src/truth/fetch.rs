@@ -1,7 +1,8 @@
 //! Reading: what an owner has, what is newer than a copy, and an item's earlier records.
 
 use super::answer_size::Meter;
-use super::bucket::{Bucket, TruthError, admit, parse_record, report_end};
+use super::bucket::{Bucket, admit, parse_record, report_end};
+use super::error::TruthError;
 use super::settings::DIRECT_GET;
 use crate::domain::{Timestamp, Version};
 use crate::requester::{Call, CallError};

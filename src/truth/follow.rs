@@ -1,8 +1,9 @@
 //! Following the bucket in its own order.
 
 use super::append::{BATCH_COMMIT, BATCH_ID, BATCH_SEQUENCE};
-use super::bucket::{Bucket, TruthError, parse_record};
+use super::bucket::{Bucket, parse_record};
 use super::consumer::{Plan, StartAt};
+use super::error::TruthError;
 use super::pull::Puller;
 use crate::domain::Timestamp;
 use crate::seal::{OwnerKey, Record};

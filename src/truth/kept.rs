@@ -1,6 +1,7 @@
 //! What the bucket keeps: every record with its size, the earlier ones of each key included.
 
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use super::list::Messages;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, RecordName};

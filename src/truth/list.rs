@@ -1,7 +1,8 @@
 //! Going through the bucket: its owners, and its records.
 
-use super::bucket::{Bucket, TruthError, parse_record};
+use super::bucket::{Bucket, parse_record};
 use super::consumer::{Plan, StartAt};
+use super::error::TruthError;
 use super::follow::stored_at;
 use super::pull::Puller;
 use crate::domain::Version;

@@ -7,7 +7,8 @@
 
 use super::api::Ack;
 use super::append::{EXPECTED_SEQUENCE, EXPECTED_SUBJECT};
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use super::fetch::number;
 use crate::requester::CallError;
 use crate::seal::{Format, RecordName, random};

@@ -1,7 +1,8 @@
 //! What is newest: the newest record of an owner, which shows in one message whether a copy is current, and
 //! the sequence that a replica has reached.
 
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};
 use serde_json::json;

@@ -76,6 +76,7 @@ impl Bucket {
             reading,
             writing,
             open_batches: Arc::new(Semaphore::new(OPEN_BATCHES_MAX)),
+            first_writes: Arc::default(),
             full: Arc::default(),
             marks: Arc::default(),
             answer_size: Arc::default(),

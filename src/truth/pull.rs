@@ -8,8 +8,9 @@
 //! it again.
 
 use super::answer_size::Meter;
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
 use super::consumer::{Consumer, Plan, connects, nanos};
+use super::error::TruthError;
 use crate::requester::{CallError, Requester};
 use async_nats::{Message, Subscriber, jetstream};
 use futures::StreamExt as _;

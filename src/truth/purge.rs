@@ -1,6 +1,7 @@
 //! Purging: removing records from the bucket. Only `maintain` may do so, as a NATS user of its own.
 
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, RecordName};
 use serde_json::json;

@@ -2,7 +2,8 @@
 //! how many bytes it may have: the rest is left to the operator.
 
 use super::api::ApiError;
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use super::fullness::BucketFill;
 use super::lineage::Lineage;
 use super::settings::TruthSettings;

@@ -1,6 +1,7 @@
 //! How many bytes the bucket's stream may have: all that `init` changes of an existing bucket.
 
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use super::settings::TruthSettings;
 use super::setup::{SetupError, StreamReply};
 use serde_json::Value;

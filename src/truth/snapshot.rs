@@ -10,7 +10,8 @@
 //! [complete](Bucket::is_complete) only if no record can have been dropped.
 
 use super::api::ApiError;
-use super::bucket::{Bucket, TruthError};
+use super::bucket::Bucket;
+use super::error::TruthError;
 use super::follow::batch_position;
 use super::lineage::Lineage;
 use super::setup::{SetupError, Stored};

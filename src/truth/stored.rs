@@ -1,6 +1,7 @@
 //! What the bucket stores of one owner, message by message, whether or not it can be read.
 
-use super::bucket::{Bucket, TruthError, parse_record};
+use super::bucket::{Bucket, parse_record};
+use super::error::TruthError;
 use super::follow::stored_at;
 use crate::domain::{Timestamp, Version};
 use crate::seal::{OwnerKey, Record, RecordName};
