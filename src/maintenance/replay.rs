@@ -19,8 +19,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{error, warn};
 
-/// The most owners looked up at once.
-const PAGE_OWNERS_MAX: usize = 800;
+/// The most owners looked up at once. They are several rounds of groups: the last groups of a page leave
+/// a core idle.
+const PAGE_OWNERS_MAX: usize = 3_200;
+/// The most owners whose copies are removed in one transaction.
+const EMPTIED_OWNERS_MAX: i64 = 800;
 /// The most owners, or groups, rebuilt at the same time. More would slow down requests.
 const CONCURRENT_OWNERS_MAX: usize = 4;
 /// The most records followed at once.
@@ -288,7 +291,7 @@ impl Operator {
         loop {
             let page = self
                 .store
-                .known_owners(after.as_ref(), PAGE_OWNERS_MAX as i64)
+                .known_owners(after.as_ref(), EMPTIED_OWNERS_MAX)
                 .await?;
             let Some(last) = page.last() else { break };
             after = Some(*last);

@@ -11,8 +11,9 @@ use futures::stream;
 use serde::Serialize;
 use std::collections::HashSet;
 
-/// The most owners looked up in Postgres at once.
-const PAGE_OWNERS_MAX: i64 = 800;
+/// The most owners looked up in Postgres at once. They are several rounds of groups: the last groups of a
+/// page leave a core idle.
+const PAGE_OWNERS_MAX: i64 = 3_200;
 /// The most groups compared at the same time. An owner may be heavy, and more would slow down requests.
 const CONCURRENT_GROUPS_MAX: usize = 4;
 /// How often an owner is compared again while a server is unavailable, before the owner counts as
