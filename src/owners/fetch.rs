@@ -236,11 +236,11 @@ impl Owners {
     }
 
     /// Returns the fetched set in the form in which Postgres stores it.
-    pub(super) fn owner_copy(&self, fetched: &FetchedOwner) -> OwnerCopy<'_> {
+    pub(super) fn owner_copy(&self, fetched: &FetchedOwner) -> OwnerCopy {
         let set = fetched.snapshot.set();
         OwnerCopy {
             owner: *set.owner(),
-            bucket: self.bucket_name(),
+            bucket: self.bucket_name().to_owned(),
             records: set.records().cloned().collect(),
             up_to: fetched.up_to.get(),
         }

@@ -1,6 +1,7 @@
 //! How far the projection has come. Every worker of the shard knows it.
 
-use super::store::{HOSTING_LOCK, ShardError, Store, from_sql, to_sql};
+use super::error::ShardError;
+use super::store::{HOSTING_LOCK, Store, from_sql, to_sql};
 use super::unhost::{UNHOSTED_CHANNEL, Unhosted};
 use crate::domain::Timestamp;
 use sqlx::Acquire as _;

@@ -3,7 +3,8 @@
 //! A copy that only missed something is replaced by the truth's set. One that has what the bucket
 //! lacks may be the last copy: it is kept until an operator decides, and counts as lost history.
 
-use super::store::{ShardError, Store, from_sql, to_sql};
+use super::error::ShardError;
+use super::store::{Store, from_sql, to_sql};
 use super::unhost::{keys, notify_unhosted};
 use crate::domain::Version;
 use crate::seal::OwnerKey;

@@ -3,13 +3,11 @@
 //! Each write asks that. Questions that come while Postgres answers others wait for that, and then
 //! are one statement.
 
+use super::error::ShardError;
 use super::owner::parse_item_record;
-use super::request_search::{PriorRequest, Question};
-use super::store::{ShardError, Store, from_sql};
+use super::shared_calls::{PriorRequest, Question};
+use super::store::{Store, from_sql};
 use crate::seal::{OwnerKey, Record, RequestHash};
-use futures::FutureExt as _;
-use std::panic::AssertUnwindSafe;
-use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -21,54 +19,33 @@ impl Store {
         request_id: &RequestHash,
         bucket: &str,
     ) -> PriorRequest {
-        let (answer, answered) = oneshot::channel();
-        let question = Question {
-            owner: *owner,
-            request_id: *request_id,
-            answer,
-        };
-        if self.request_search.add(question) {
-            // A task of its own, because the request that begins it may give up.
-            let (store, bucket) = (self.clone(), bucket.to_owned());
-            tokio::spawn(async move {
-                let asked = AssertUnwindSafe(store.answer_questions(&bucket)).catch_unwind();
-                if asked.await.is_err() {
-                    // Nobody else would ask what comes later.
-                    store.request_search.give_up();
-                }
+        let (store, bucket) = (self.clone(), bucket.to_owned());
+        let answered = self
+            .calls
+            .earlier_requests
+            .ask((*owner, *request_id), move |questions| {
+                let (store, bucket) = (store.clone(), bucket.clone());
+                async move { store.answer_questions(&questions, &bucket).await }
             });
-        }
 
-        // The wait for others is a part of the call. `take` drops a question that nobody waits for.
+        // The wait for others is a part of the call.
         match timeout(self.call_limit(), answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => PriorRequest::Unknown,
+            Ok(Some(answer)) => answer,
+            Ok(None) | Err(_) => PriorRequest::Unknown,
         }
     }
 
-    /// Asks all questions that wait, and those that come meanwhile.
-    async fn answer_questions(&self, bucket: &str) {
-        loop {
-            let questions = self.request_search.take();
-            if questions.is_empty() {
-                return;
-            }
+    async fn answer_questions(&self, questions: &[Question], bucket: &str) -> Vec<PriorRequest> {
+        let found = self.find_requests(questions, bucket).await;
 
-            let found = self.find_requests(&questions, bucket).await;
-            let mut found = found.unwrap_or_else(|error| {
-                warn!(
-                    %error,
-                    requests = questions.len(),
-                    "cannot look for earlier requests in Postgres: asking the truth"
-                );
-                Vec::new()
-            });
-            found.resize_with(questions.len(), || PriorRequest::Unknown);
-            for (question, answer) in std::iter::zip(questions, found) {
-                // Nobody may wait for it any more.
-                let _ = question.answer.send(answer);
-            }
-        }
+        found.unwrap_or_else(|error| {
+            warn!(
+                %error,
+                requests = questions.len(),
+                "cannot look for earlier requests in Postgres: asking the truth"
+            );
+            Vec::new()
+        })
     }
 
     /// Returns the answer to each question, all from one moment.
@@ -77,10 +54,8 @@ impl Store {
         questions: &[Question],
         bucket: &str,
     ) -> Result<Vec<PriorRequest>, ShardError> {
-        let bytes = |question: &Question| question.owner.as_bytes().to_vec();
-        let owners: Vec<_> = questions.iter().map(bytes).collect();
-        let bytes = |question: &Question| question.request_id.as_bytes().to_vec();
-        let request_ids: Vec<_> = questions.iter().map(bytes).collect();
+        let bytes = |(owner, id): &Question| (owner.as_bytes().to_vec(), id.as_bytes().to_vec());
+        let (owners, request_ids): (Vec<_>, Vec<_>) = questions.iter().map(bytes).unzip();
 
         self.within_call_limit(async {
             let rows = sqlx::query!(

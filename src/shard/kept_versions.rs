@@ -1,7 +1,8 @@
 //! Finding what was written before: a version, and an item's versions.
 
+use super::error::ShardError;
 use super::owner::{parse_item_record, parse_record};
-use super::store::{ShardError, Store, to_sql};
+use super::store::{Store, to_sql};
 use crate::domain::Version;
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 

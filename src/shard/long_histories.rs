@@ -1,6 +1,7 @@
 //! Items with more versions than are kept.
 
-use super::store::{ShardError, Store};
+use super::error::ShardError;
+use super::store::Store;
 use crate::seal::{ItemKey, OwnerKey};
 
 impl Store {

@@ -1,6 +1,7 @@
-//! An owner's row: beginning to host an owner, and reading the copy that is here.
+//! Reading the copy of an owner that is here.
 
-use super::store::{HOSTING_LOCK, ShardError, Store, from_sql};
+use super::error::ShardError;
+use super::store::{Store, from_sql};
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 use sqlx::postgres::PgConnection;
@@ -14,13 +15,6 @@ pub struct HostedOwner {
     /// Whether the projection leaves the copy as it is, because the bucket has gone on from another
     /// state.
     pub is_in_doubt: bool,
-}
-
-/// What the first step of hosting found.
-pub struct Hosting {
-    /// The projection's cursor when the owner's row was inserted or reset. The projection stores
-    /// every later record of the owner.
-    pub begun_at: u64,
 }
 
 impl Store {
@@ -75,54 +69,6 @@ impl Store {
                 ))
             });
             Ok(owners.collect())
-        })
-        .await
-    }
-
-    /// The first step of hosting: inserts the owner's row with the projection's cursor, under a
-    /// lock that keeps the projection from looking owners up in between. An existing row stays as
-    /// it is.
-    ///
-    /// # Errors
-    ///
-    /// Fails if [`begin_cursor`](Self::begin_cursor) was not called before.
-    pub async fn begin_hosting(
-        &self,
-        owner: &OwnerKey,
-        bucket: &str,
-    ) -> Result<Hosting, ShardError> {
-        if self.writing.is_open() {
-            return Err(ShardError::ReadOnly);
-        }
-        self.within_call_limit(async {
-            let mut transaction = self.pool().begin().await?;
-            sqlx::query!("select pg_advisory_xact_lock_shared($1)", HOSTING_LOCK)
-                .execute(&mut *transaction)
-                .await?;
-
-            sqlx::query!(
-                "
-                insert into owner (owner_key, begun_at_sequence)
-                select $1, sequence from cursor where bucket = $2
-                on conflict do nothing
-                ",
-                owner.as_bytes(),
-                bucket,
-            )
-            .execute(&mut *transaction)
-            .await?;
-
-            let begun_at = sqlx::query_scalar!(
-                "select begun_at_sequence from owner where owner_key = $1",
-                owner.as_bytes()
-            )
-            .fetch_one(&mut *transaction)
-            .await?;
-            transaction.commit().await?;
-
-            Ok(Hosting {
-                begun_at: from_sql(begun_at),
-            })
         })
         .await
     }

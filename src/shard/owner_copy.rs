@@ -4,26 +4,16 @@
 //! The last transaction is short even for a heavy owner, because the projection may be waiting for
 //! the owner's row.
 
+use super::error::ShardError;
 use super::records::{parts, store_other, upsert_records};
-use super::store::{ShardError, Store, from_sql, to_sql};
+use super::shared_calls::OwnerCopy;
+use super::store::{Store, from_sql, to_sql};
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;
 use std::collections::HashMap;
 use std::time::Instant;
 use tokio::time::sleep;
-
-/// An owner's complete set, as the truth has it.
-pub struct OwnerCopy<'r> {
-    /// The owner.
-    pub owner: OwnerKey,
-    /// The bucket's name.
-    pub bucket: &'r str,
-    /// The owner's current records.
-    pub records: Vec<Record>,
-    /// The stream sequence up to which the records are complete.
-    pub up_to: u64,
-}
 
 /// The result of storing an owner's complete set.
 ///
@@ -57,10 +47,7 @@ impl Store {
     ///
     /// Rows that the projection has stored come from the truth and are not stored again. If one of
     /// them is newer than these records, the records are not enough.
-    pub async fn complete_hosting(
-        &self,
-        copy: &OwnerCopy<'_>,
-    ) -> Result<HostingOutcome, ShardError> {
+    pub async fn complete_hosting(&self, copy: &OwnerCopy) -> Result<HostingOutcome, ShardError> {
         let stored = self.stored_versions(&copy.owner).await?;
         let missing = missing_records(copy, &stored);
         let mut parts: Vec<&[&Record]> = parts(&missing, |record| record).collect();
@@ -115,7 +102,7 @@ impl Store {
     /// of the set that have no row, or a row that differs.
     pub async fn replace_copy(
         &self,
-        copy: &OwnerCopy<'_>,
+        copy: &OwnerCopy,
         differing: &[&Record],
     ) -> Result<HostingOutcome, ShardError> {
         self.write_copy(copy, differing, CopyTarget::Complete).await
@@ -143,7 +130,7 @@ impl Store {
     /// theirs, and marks the owner as complete; or changes nothing.
     async fn write_copy(
         &self,
-        copy: &OwnerCopy<'_>,
+        copy: &OwnerCopy,
         records: &[&Record],
         target: CopyTarget,
     ) -> Result<HostingOutcome, ShardError> {
@@ -203,7 +190,7 @@ pub(super) struct CompleteRow {
     pub(super) history_complete: bool,
 }
 
-impl OwnerCopy<'_> {
+impl OwnerCopy {
     /// What the owner's row has once the copy is complete.
     pub(super) fn row(&self) -> CompleteRow {
         let find = |name| self.records.iter().find(|record| record.name == name);
@@ -213,7 +200,6 @@ impl OwnerCopy<'_> {
         let key = find(RecordName::Key);
         let floor = find(RecordName::Floor);
         let versions = self.records.iter().map(|record| record.version.get());
-        let is_first = |record: &Record| record.envelope.item_prev.is_none();
 
         CompleteRow {
             version: to_sql(versions.max().unwrap_or_default()),
@@ -223,8 +209,14 @@ impl OwnerCopy<'_> {
             sealed_floor: value(floor),
             floor_version: version(floor),
             complete_to: to_sql(self.up_to),
-            history_complete: self.records.iter().all(is_first),
+            history_complete: self.has_all_versions(),
         }
+    }
+
+    /// Whether it has every version that there ever was of the owner's items: each is the first one.
+    pub fn has_all_versions(&self) -> bool {
+        let is_first = |record: &Record| record.envelope.item_prev.is_none();
+        self.records.iter().all(is_first)
     }
 
     /// The items' records that have a row. A deletion up to the owner's floor has none.
@@ -249,7 +241,7 @@ impl OwnerCopy<'_> {
 }
 
 /// The records of the set that have no row of their version here.
-fn missing_records<'c>(copy: &'c OwnerCopy<'_>, stored: &HashMap<Vec<u8>, u64>) -> Vec<&'c Record> {
+fn missing_records<'c>(copy: &'c OwnerCopy, stored: &HashMap<Vec<u8>, u64>) -> Vec<&'c Record> {
     let is_stored =
         |item: &[u8; 16], record: &Record| stored.get(&item[..]) == Some(&record.version.get());
 
@@ -263,7 +255,7 @@ fn missing_records<'c>(copy: &'c OwnerCopy<'_>, stored: &HashMap<Vec<u8>, u64>) 
 /// that is newer than the cursor was not stored by the projection, and does not count.
 async fn is_overtaken(
     transaction: &mut Transaction<'_, Postgres>,
-    copy: &OwnerCopy<'_>,
+    copy: &OwnerCopy,
 ) -> Result<bool, ShardError> {
     let newer = sqlx::query_scalar!(
         r#"
@@ -296,7 +288,7 @@ async fn is_overtaken(
 /// Deletes the rows that are not in the set, and those that `records` replace.
 async fn delete_other_rows(
     transaction: &mut Transaction<'_, Postgres>,
-    copy: &OwnerCopy<'_>,
+    copy: &OwnerCopy,
     records: &[&Record],
 ) -> Result<(), ShardError> {
     let staying = copy
@@ -325,7 +317,7 @@ async fn delete_other_rows(
 /// Stores the records that this version does not know in the place of those that are here.
 async fn replace_others(
     transaction: &mut Transaction<'_, Postgres>,
-    copy: &OwnerCopy<'_>,
+    copy: &OwnerCopy,
 ) -> Result<(), ShardError> {
     sqlx::query!(
         "delete from other_record where owner_key = $1",
@@ -345,7 +337,7 @@ async fn replace_others(
 /// Marks the owner as complete if all rows are present. Returns whether it did.
 async fn mark_complete(
     transaction: &mut Transaction<'_, Postgres>,
-    copy: &OwnerCopy<'_>,
+    copy: &OwnerCopy,
 ) -> Result<bool, ShardError> {
     let row = copy.row();
 

@@ -1,6 +1,7 @@
 //! What this shard has of an owner, for operators.
 
-use super::store::{ShardError, Store, from_sql};
+use super::error::ShardError;
+use super::store::{Store, from_sql};
 use crate::domain::{Timestamp, Version};
 use crate::seal::OwnerKey;
 

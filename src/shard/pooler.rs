@@ -3,7 +3,7 @@
 //! The worker needs sessions of its own: the lock of the projection, `LISTEN` and the time limits of
 //! statements belong to a session.
 
-use super::store::ShardError;
+use super::error::ShardError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Row as _, raw_sql};
 

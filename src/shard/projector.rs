@@ -3,9 +3,10 @@
 
 use super::cursor::{CURSOR_CHANNEL, ProjectionPosition, reached};
 use super::doubt::doubt_copies;
+use super::error::ShardError;
 use super::pools::{OPEN_TRANSACTION_TIMEOUT, Plans, Session};
 use super::records::{upsert_records, upsert_versions};
-use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, ShardError, Store, from_sql, to_sql};
+use super::store::{HOSTING_LOCK, PROJECTOR_LOCK, Store, from_sql, to_sql};
 use super::writability::check_writable;
 use crate::domain::Version;
 use crate::seal::{OwnerKey, Record};

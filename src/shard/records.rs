@@ -1,6 +1,7 @@
 //! Records as rows: what the projection, hosting and the backfill of old versions store.
 
-use super::store::{ShardError, to_sql};
+use super::error::ShardError;
+use super::store::to_sql;
 use crate::seal::{OwnerKey, Record, RecordName};
 use sqlx::Transaction;
 use sqlx::postgres::Postgres;

@@ -1,6 +1,7 @@
 //! An owner's rows exactly as they are stored, for a comparison with the truth.
 
-use super::store::{ShardError, Store, from_sql, to_sql};
+use super::error::ShardError;
+use super::store::{Store, from_sql, to_sql};
 use super::unhost::keys;
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};

@@ -1,8 +1,9 @@
 //! The schema of the shard's Postgres, and whose database it is.
 
+use super::error::ShardError;
 use super::error_text::place;
 use super::pooler;
-use super::store::{ShardError, Store};
+use super::store::Store;
 use sqlx::Connection as _;
 use sqlx::migrate::{AppliedMigration, Migrate as _};
 use sqlx::postgres::{PgConnection, PgPoolOptions};

@@ -4,7 +4,8 @@
 //! Both hold the lock between hosting and projection exclusively. Both notify all workers of the
 //! shard: otherwise a worker could go on assuming that the shard hosts the owner.
 
-use super::store::{HOSTING_LOCK, ShardError, Store, from_sql, to_sql};
+use super::error::ShardError;
+use super::store::{HOSTING_LOCK, Store, from_sql, to_sql};
 use crate::seal::OwnerKey;
 use sqlx::postgres::PgConnection;
 

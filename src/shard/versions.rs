@@ -1,8 +1,9 @@
 //! The items' versions: what an item was before, and which request wrote it.
 
+use super::error::ShardError;
 use super::projector::lock_hosted_owners;
 use super::records::{parts, upsert_versions};
-use super::store::{ShardError, Store, from_sql, to_sql};
+use super::store::{Store, from_sql, to_sql};
 use super::unhost::keys;
 use crate::seal::{OwnerKey, Record, RecordName};
 use std::collections::HashSet;

@@ -3,8 +3,9 @@
 //! After a failover, sessions may stay on a server that only reads. They answer, so the breaker of
 //! Postgres stays closed. A second breaker knows whether a new session may write.
 
+use super::error::ShardError;
 use super::refusal::{Refusal, reads_only};
-use super::store::{ShardError, Store};
+use super::store::Store;
 use crate::breaker::Breaker;
 use sqlx::postgres::PgConnection;
 

@@ -107,7 +107,7 @@ impl Scenario {
     async fn complete(&self, fetched: &Delta, up_to: u64) -> HostingOutcome {
         let copy = OwnerCopy {
             owner: self.owner,
-            bucket: BUCKET,
+            bucket: BUCKET.to_owned(),
             records: fetched.records.clone(),
             up_to,
         };

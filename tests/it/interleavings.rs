@@ -5,6 +5,7 @@
 //! are run.
 
 use crate::harness::{Caller, SeededNumbers, Worker, World};
+use futures::future::join_all;
 use gofavorites::app::{OperatorSession, WaitLimit};
 use gofavorites::config::Settings;
 use gofavorites::domain::Version;
@@ -123,7 +124,8 @@ impl Stage {
                 reset.expect("Postgres");
             }
             16 => self.begin_hosting(owner, item).await,
-            17 | 18 => self.complete_hosting().await,
+            17 => self.complete_hosting(1).await,
+            18 => self.complete_hosting(3).await,
             19 => {
                 let filled = operator.owners.backfill(&key).await;
                 filled.expect("versions");
@@ -175,20 +177,35 @@ impl Stage {
             .push((owner, delta));
     }
 
-    /// The second step of a hosting that was begun some time ago.
-    async fn complete_hosting(&self) {
-        let Some((owner, delta)) = self.fetched.lock().expect("not poisoned").pop() else {
-            return;
+    /// The second step of up to so many hostings that were begun some time ago: of one alone, of several
+    /// together.
+    async fn complete_hosting(&self, count: usize) {
+        let fetched = {
+            let mut fetched = self.fetched.lock().expect("not poisoned");
+            let first = fetched.len().saturating_sub(count);
+            fetched.split_off(first)
         };
-
-        let copy = OwnerCopy {
+        let copy = |owner, delta: &Delta| OwnerCopy {
             owner: self.key(owner),
-            bucket: "favorites",
-            records: delta.records,
+            bucket: "favorites".to_owned(),
+            records: delta.records.clone(),
             up_to: delta.up_to.unwrap_or_default().get(),
         };
 
-        self.store.complete_hosting(&copy).await.expect("Postgres");
+        let completions = fetched.iter().map(|(owner, delta)| async move {
+            let together = copy(*owner, delta);
+            let done = count > 1
+                && self
+                    .store
+                    .complete_hosting_together(together)
+                    .await
+                    .expect("Postgres");
+            if !done {
+                let alone = copy(*owner, delta);
+                self.store.complete_hosting(&alone).await.expect("Postgres");
+            }
+        });
+        join_all(completions).await;
     }
 
     /// Asserts that every hosted owner has the bucket's rows, and every version that the bucket

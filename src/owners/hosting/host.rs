@@ -232,6 +232,17 @@ impl Owners {
         mut fetched: FetchedOwner,
     ) -> Result<bool, OwnersError> {
         let mut begun_at = begun?.begun_at;
+        if fetched.up_to.get() >= begun_at {
+            let copy = self.owner_copy(&fetched);
+            let has_all_versions = copy.has_all_versions();
+            if self.0.store.complete_hosting_together(copy).await? {
+                if !has_all_versions {
+                    self.backfill_soon(owner);
+                }
+                return Ok(true);
+            }
+        }
+
         for _ in 0..HOST_TRIES_MAX {
             // A set that does not reach the row's beginning could lack what the projection skipped
             // before. The barrier of the fetch is always beyond it, unless the bucket has lost
