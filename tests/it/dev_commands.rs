@@ -218,11 +218,11 @@ fn many_owners_are_written_at_once(project: &Project) {
     assert!(equal >= 21, "{verified}");
 }
 
-/// Fills 2,000 owners, ends a replay with `kill -9` while it hosts them, and runs it again. Interrupts a
+/// Fills 5,000 owners, ends a replay with `kill -9` while it hosts them, and runs it again. Interrupts a
 /// `verify`, and goes on with it.
 fn every_tool_begins_and_ends_with_many_owners(project: &Project) {
-    let written = project.succeeds("gofavorites dev fill --owners 2000 --items 1 --seed many");
-    assert_contains(&written, "wrote 2000 owners with 4000 records in ");
+    let written = project.succeeds("gofavorites dev fill --owners 5000 --items 1 --seed many");
+    assert_contains(&written, "wrote 5000 owners with 10000 records in ");
 
     let tools = "--config ../../.dev/worker-b-0.toml";
     let psql = |statement: &str| {
@@ -247,14 +247,14 @@ fn every_tool_begins_and_ends_with_many_owners(project: &Project) {
     ));
     project.succeeds(&psql("drop table ready"));
     let all: u64 = project.succeeds(&hosted).trim().parse().expect("a number");
-    assert!(all >= 2_021, "{all}");
+    assert!(all >= 5_021, "{all}");
     assert_contains(&rebuilt, &format!("{all} owners rebuilt, 0 failed"));
     assert_eq!(written_again.trim(), "0", "what was ready was passed over");
 
     // The first page is reported at once.
     let interrupted = project.succeeds(&format!(
         "{PROGRAM} verify {tools} >compared 2>said & verify=$!
-         until grep -q 'owners: 800 of' said || ! kill -0 $verify; do sleep 0.01; done
+         until grep -q 'owners: 3200 of' said || ! kill -0 $verify; do sleep 0.01; done
          kill -TERM $verify
          ! wait $verify && cat compared said"
     ));
