@@ -1,10 +1,9 @@
 //! Calls to Postgres that are made together: those that come while others are under way wait for
 //! that, and then are one call.
 
+use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use futures::FutureExt as _;
 use tokio::sync::oneshot;
 
 /// Questions that wait to be asked together.
