@@ -1,14 +1,14 @@
 //! `batch`: several puts and deletes in one request. Either all of them are done or none, or each
 //! one that is not refused.
 
-use super::body::view;
+use super::body::{Body, view};
 use super::condition::Conditions;
 use super::delete::Delete;
 use super::failure::within;
 use super::put::Put;
 use super::quota::Quota;
 use super::request::Call;
-use super::write::{FRAME_BYTES, WriteState, mark_pending, view_bytes_max};
+use super::write::{FRAME_BYTES, WriteState, view_bytes_max};
 use super::{Failure, Limits, Service};
 use crate::domain::{ItemId, Kind, KindName, Version};
 use crate::owners::{Decision, Draft, Intent, Outcome, RecalledRefusal, Snapshot, WriteFailure};
@@ -323,7 +323,7 @@ fn from_stored(RecalledRefusal { json, shown }: RecalledRefusal) -> Result<Value
 }
 
 /// Answers `{results, owner_version}`.
-pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn batch(service: &Service, call: Call) -> Result<Body, Failure> {
     let mut batch = Batch::parse(call.fields, &service.limits.current())?;
     let confirmed = batch.confirm(service, call.trace.as_ref());
     within(call.deadline, confirmed).await?;
@@ -357,12 +357,12 @@ pub(super) async fn batch(service: &Service, call: Call) -> Result<Value, Failur
 
             let results = batch.results(written, refused, owner_version)?;
             let reply = json!({"results": results, "owner_version": owner_version.get()});
-            Ok(mark_pending(reply, receipt.local))
+            Ok(Body::from(reply).mark_pending(receipt.local))
         }
         Outcome::Refused(NoWrite::All(refusal)) => Err(refusal.into()),
         Outcome::Refused(NoWrite::Each(refused, owner_version)) => {
             let results = batch.results(Vec::new(), refused, owner_version)?;
-            Ok(json!({"results": results, "owner_version": owner_version.get()}))
+            Ok(json!({"results": results, "owner_version": owner_version.get()}).into())
         }
         Outcome::Failed(failure) => Err(failure.into()),
     }

@@ -17,6 +17,31 @@ pub enum Body {
     Items(Box<ItemsBody>),
 }
 
+impl Body {
+    /// Adds `"stale": true` if the bucket could not be asked.
+    pub(super) fn mark_stale(mut self, reading: &Reading) -> Self {
+        if reading.stale {
+            match &mut self {
+                Self::Tree(tree) => tree["stale"] = Value::Bool(true),
+                Self::Items(body) => body.stale = Some(true),
+            }
+        }
+        self
+    }
+
+    /// Adds `"local": "pending"` if this shard's Postgres does not have the rows yet.
+    pub(super) fn mark_pending(mut self, local: Projected) -> Self {
+        const PENDING: &str = "pending";
+        if local == Projected::Pending {
+            match &mut self {
+                Self::Tree(tree) => tree["local"] = Value::from(PENDING),
+                Self::Items(body) => body.local = Some(PENDING),
+            }
+        }
+        self
+    }
+}
+
 impl From<Value> for Body {
     fn from(tree: Value) -> Self {
         Self::Tree(tree)
@@ -60,20 +85,6 @@ pub struct ItemsBody {
     pub(super) local: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stale: Option<bool>,
-}
-
-impl ItemsBody {
-    /// Adds `"stale": true` if the bucket could not be asked.
-    pub fn mark_stale(mut self, reading: &Reading) -> Self {
-        self.stale = reading.stale.then_some(true);
-        self
-    }
-
-    /// Adds `"local": "pending"` if this shard's Postgres does not have the rows yet.
-    pub fn mark_pending(mut self, local: Projected) -> Self {
-        self.local = (local == Projected::Pending).then_some("pending");
-        self
-    }
 }
 
 /// An item of a reply.

@@ -147,5 +147,5 @@ pub(super) async fn changes(service: &Service, call: Call) -> Result<Body, Failu
         notify: Some(service.owners.truth().notify_subject(&call.owner)),
         ..ItemsBody::default()
     };
-    Ok(reply.mark_stale(&reading).into())
+    Ok(Body::from(reply).mark_stale(&reading))
 }

@@ -1,14 +1,15 @@
 //! `codes.take`: the next code of a list, which is given out once.
 
+use super::body::Body;
 use super::item_name::ItemName;
 use super::request::Call;
 use super::secret_data::{codes_parts, with_data};
-use super::write::{self, mark_pending};
+use super::write;
 use super::{Failure, Service};
 use crate::domain::{Codes, Kind};
 use crate::owners::{Draft, OpenedItem, Snapshot};
 use crate::wire::{Code, Refusal};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Opens the codes of a living list.
 pub(super) fn list(snapshot: &Snapshot, item: &OpenedItem) -> Result<Codes, Failure> {
@@ -30,7 +31,7 @@ fn decide(name: &ItemName, snapshot: &Snapshot) -> Result<Draft, Failure> {
 }
 
 /// Takes `{id}`. Answers `{code, remaining, version, owner_version}`.
-pub(super) async fn codes_take(service: &Service, mut call: Call) -> Result<Value, Failure> {
+pub(super) async fn codes_take(service: &Service, mut call: Call) -> Result<Body, Failure> {
     let limits = service.limits.current();
     let name = ItemName::take_id(Kind::Codes, &mut call.fields, &limits)?;
     call.fields.finish()?;
@@ -54,5 +55,5 @@ pub(super) async fn codes_take(service: &Service, mut call: Call) -> Result<Valu
         "version": item.version.get(),
         "owner_version": receipt.owner_version().get(),
     });
-    Ok(mark_pending(reply, receipt.local))
+    Ok(Body::from(reply).mark_pending(receipt.local))
 }

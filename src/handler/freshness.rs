@@ -6,7 +6,6 @@ use crate::domain::Version;
 use crate::owners::{Consistency, Owners, OwnersError, Reading};
 use crate::seal::OwnerKey;
 use crate::wire::{Fields, Refusal};
-use serde_json::Value;
 use tokio::time::Instant;
 
 /// How fresh a read has to be.
@@ -100,12 +99,4 @@ impl Freshness {
         within(deadline, owners.open(&reading.snapshot)).await?;
         Ok(reading)
     }
-}
-
-/// Adds `"stale": true` to the reply if the bucket could not be asked.
-pub(super) fn mark_stale(mut reply: Value, reading: &Reading) -> Value {
-    if reading.stale {
-        reply["stale"] = Value::Bool(true);
-    }
-    reply
 }

@@ -1,7 +1,7 @@
 //! `get`: one item.
 
 use super::body::{Body, ItemsBody, ShownItem, view};
-use super::freshness::{Freshness, mark_stale};
+use super::freshness::Freshness;
 use super::item_name::ItemName;
 use super::request::{Call, require};
 use super::{Failure, Service};
@@ -51,7 +51,7 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Body, Failure> 
         let mut shown = view(&item).to_value();
         reveal(&mut shown, snapshot, &item)?;
         let reply = json!({"item": shown, "owner_version": owner_version});
-        return Ok(mark_stale(reply, &reading).into());
+        return Ok(Body::from(reply).mark_stale(&reading));
     }
 
     let reply = ItemsBody {
@@ -59,7 +59,7 @@ pub(super) async fn get(service: &Service, call: Call) -> Result<Body, Failure> 
         owner_version,
         ..ItemsBody::default()
     };
-    Ok(reply.mark_stale(&reading).into())
+    Ok(Body::from(reply).mark_stale(&reading))
 }
 
 /// Adds what other replies hide to the item's data.

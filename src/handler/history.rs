@@ -1,15 +1,15 @@
 //! `history`: the earlier versions of an item, as far back as they are kept.
 
-use super::body::view;
+use super::body::{Body, view};
 use super::failure::within;
-use super::freshness::{Freshness, mark_stale};
+use super::freshness::Freshness;
 use super::item_name::ItemName;
 use super::page::{page, page_limit};
 use super::request::Call;
 use super::{Failure, Limits, Service};
 use crate::domain::Version;
 use crate::wire::Fields;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// `{kind, id, before?, limit?}`
 struct History {
@@ -35,7 +35,7 @@ impl History {
 }
 
 /// Answers `{versions, owner_version, more, complete}`.
-pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn history(service: &Service, call: Call) -> Result<Body, Failure> {
     let History {
         item,
         before,
@@ -62,5 +62,5 @@ pub(super) async fn history(service: &Service, call: Call) -> Result<Value, Fail
         "owner_version": snapshot.version().get(),
         "complete": kept.complete,
     });
-    Ok(mark_stale(reply, &reading))
+    Ok(Body::from(reply).mark_stale(&reading))
 }

@@ -174,5 +174,5 @@ pub(super) async fn list(service: &Service, call: Call) -> Result<Body, Failure>
         next_cursor,
         ..ItemsBody::default()
     };
-    Ok(reply.mark_stale(&reading).into())
+    Ok(Body::from(reply).mark_stale(&reading))
 }

@@ -1,7 +1,7 @@
 //! `lookup`: which of several items there are.
 
-use super::body::view;
-use super::freshness::{Freshness, mark_stale};
+use super::body::{Body, view};
+use super::freshness::Freshness;
 use super::item_name::ItemName;
 use super::request::Call;
 use super::write::FRAME_BYTES;
@@ -52,7 +52,7 @@ fn name(at: usize, mut fields: Fields, limits: &Limits) -> Result<ItemName, Fail
 }
 
 /// Answers `{items, owner_version}`: each item, or null, in the order of the request.
-pub(super) async fn lookup(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn lookup(service: &Service, call: Call) -> Result<Body, Failure> {
     let lookup = Lookup::parse(call.fields, service)?;
 
     let reading = lookup
@@ -76,5 +76,5 @@ pub(super) async fn lookup(service: &Service, call: Call) -> Result<Value, Failu
     }
 
     let reply = json!({"items": items, "owner_version": snapshot.version().get()});
-    Ok(mark_stale(reply, &reading))
+    Ok(Body::from(reply).mark_stale(&reading))
 }

@@ -49,8 +49,8 @@ use crate::build::BuildInfo;
 use crate::owners::Owners;
 use crate::reference::ReferenceClient;
 use crate::wire::Operation;
+use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
-use futures::{FutureExt as _, TryFutureExt as _};
 use request::Call;
 
 /// What all handlers share.
@@ -97,23 +97,17 @@ impl Service {
             Operation::List => list::list(self, call).boxed(),
             Operation::Delete => delete::delete(self, call).boxed(),
             Operation::Changes => changes::changes(self, call).boxed(),
-            Operation::History => history::history(self, call).map_ok(Body::from).boxed(),
+            Operation::History => history::history(self, call).boxed(),
             Operation::Restore => restore::restore(self, call).boxed(),
-            Operation::Batch => batch::batch(self, call).map_ok(Body::from).boxed(),
+            Operation::Batch => batch::batch(self, call).boxed(),
             Operation::Move => move_item::move_item(self, call).boxed(),
-            Operation::Tags => tags::tags(self, call).map_ok(Body::from).boxed(),
-            Operation::TagsRename => tags_rename::tags_rename(self, call)
-                .map_ok(Body::from)
-                .boxed(),
-            Operation::Lookup => lookup::lookup(self, call).map_ok(Body::from).boxed(),
-            Operation::Usage => usage::usage(self, call).map_ok(Body::from).boxed(),
-            Operation::OtpCode => otp_code::otp_code(self, call).map_ok(Body::from).boxed(),
-            Operation::OtpVerify => otp_verify::otp_verify(self, call)
-                .map_ok(Body::from)
-                .boxed(),
-            Operation::CodesTake => codes_take::codes_take(self, call)
-                .map_ok(Body::from)
-                .boxed(),
+            Operation::Tags => tags::tags(self, call).boxed(),
+            Operation::TagsRename => tags_rename::tags_rename(self, call).boxed(),
+            Operation::Lookup => lookup::lookup(self, call).boxed(),
+            Operation::Usage => usage::usage(self, call).boxed(),
+            Operation::OtpCode => otp_code::otp_code(self, call).boxed(),
+            Operation::OtpVerify => otp_verify::otp_verify(self, call).boxed(),
+            Operation::CodesTake => codes_take::codes_take(self, call).boxed(),
             Operation::CodesAdd => codes_add::codes_add(self, call).boxed(),
             Operation::Version | Operation::Limits => {
                 ready(Err(Failure::internal("an operation without a token"))).boxed()

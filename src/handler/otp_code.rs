@@ -1,11 +1,12 @@
 //! `otp.code`: the code of a one-time-password item, now or of the next counter.
 
+use super::body::Body;
 use super::failure::retry_soon;
-use super::freshness::{Freshness, mark_stale};
+use super::freshness::Freshness;
 use super::item_name::ItemName;
 use super::request::Call;
 use super::secret_data::{otp_parts, with_data};
-use super::write::{self, mark_pending};
+use super::write;
 use super::{Failure, Service};
 use crate::domain::{Data, Kind, Otp, Timestamp};
 use crate::owners::{Draft, OpenedItem, Snapshot};
@@ -85,7 +86,7 @@ pub(super) fn now_s() -> u64 {
 
 /// Answers `{code, valid_for_s, period_s, owner_version}`, or `{code, counter, version,
 /// owner_version}`.
-pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Body, Failure> {
     let request = OtpCode::parse(call.fields, service)?;
 
     // The codes of a counter are written, so no read has to be as fresh as the caller asks for.
@@ -101,7 +102,7 @@ pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Value, Fai
         match request.item.living(&reading.snapshot)? {
             Some(item) => {
                 if let Some(reply) = code_of_now(&reading.snapshot, &item)? {
-                    return Ok(mark_stale(reply, &reading));
+                    return Ok(Body::from(reply).mark_stale(&reading));
                 }
             }
             None if reading.stale => return Err(request.item.not_found_by(&reading).into()),
@@ -129,5 +130,5 @@ pub(super) async fn otp_code(service: &Service, call: Call) -> Result<Value, Fai
         "version": item.version.get(),
         "owner_version": receipt.owner_version().get(),
     });
-    Ok(mark_pending(reply, receipt.local))
+    Ok(Body::from(reply).mark_pending(receipt.local))
 }

@@ -1,15 +1,15 @@
 //! `otp.verify`: checks a code, and uses it up if it is right.
 
+use super::body::Body;
 use super::item_name::ItemName;
 use super::otp_code::{now_s, secret};
 use super::request::Call;
 use super::secret_data::{otp_parts, with_data};
-use super::write::mark_pending;
 use super::{Failure, Limits, Service};
 use crate::domain::{CodeCheck, Kind, Version};
 use crate::owners::{Decision, Draft, Outcome, Snapshot};
 use crate::wire::{Code, Fields, Refusal};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
@@ -66,7 +66,7 @@ impl OtpVerify {
 }
 
 /// Answers `{valid, reason?, owner_version}`.
-pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Body, Failure> {
     let request = OtpVerify::parse(call.fields, &service.limits.current())?;
 
     let guess = service.guesses.begin(&call.owner, &request.item.id)?;
@@ -88,10 +88,12 @@ pub(super) async fn otp_verify(service: &Service, call: Call) -> Result<Value, F
         Outcome::Written(receipt) => {
             guess.is_wrong.store(false, Ordering::Relaxed);
             let reply = json!({"valid": true, "owner_version": receipt.owner_version().get()});
-            Ok(mark_pending(reply, receipt.local))
+            Ok(Body::from(reply).mark_pending(receipt.local))
         }
-        Outcome::Refused(NotAccepted::Wrong(version)) => Ok(refused("wrong", version)),
-        Outcome::Refused(NotAccepted::AlreadyUsed(version)) => Ok(refused("already_used", version)),
+        Outcome::Refused(NotAccepted::Wrong(version)) => Ok(refused("wrong", version).into()),
+        Outcome::Refused(NotAccepted::AlreadyUsed(version)) => {
+            Ok(refused("already_used", version).into())
+        }
         Outcome::Refused(NotAccepted::Refused(refusal)) => Err(refusal.into()),
         Outcome::Failed(failure) => Err(failure.into()),
     }

@@ -1,6 +1,7 @@
 //! `tags`: the owner's tags, with how many items have each.
 
-use super::freshness::{Freshness, mark_stale};
+use super::body::Body;
+use super::freshness::Freshness;
 use super::item_name::ItemName;
 use super::request::Call;
 use super::{Failure, Service};
@@ -32,7 +33,7 @@ impl TagList {
 }
 
 /// Answers `{tags: [{tag, items, contains?}], owner_version}`.
-pub(super) async fn tags(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn tags(service: &Service, call: Call) -> Result<Body, Failure> {
     let request = TagList::parse(call.fields, service)?;
 
     let reading = request
@@ -65,7 +66,7 @@ pub(super) async fn tags(service: &Service, call: Call) -> Result<Value, Failure
         let refusal = Refusal::new(Code::TooLarge, message);
         return Err(refusal.with("used", used).with("limit", limit).into());
     }
-    Ok(mark_stale(reply, &reading))
+    Ok(Body::from(reply).mark_stale(&reading))
 }
 
 /// The tags in the order of their bytes, each with how many living items have it.

@@ -1,15 +1,16 @@
 //! `tags.rename`: renames a tag on all items that have it, or removes it from them. This is one
 //! atomic write.
 
+use super::body::Body;
 use super::quota::Quota;
 use super::request::Call;
-use super::write::{self, WriteState, mark_pending};
+use super::write::{self, WriteState};
 use super::{Failure, Limits, Service};
 use crate::domain::{Item, Tags, Timestamp};
 use crate::owners::{Cost, Draft, Intent, Snapshot};
 use crate::seal::{Content, NewContent, NewHidden};
 use crate::wire::{Code, Fields, Refusal};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// `{from, to?}`
@@ -69,7 +70,7 @@ impl Rename {
 }
 
 /// Answers `{items, owner_version}`, where `items` is how many had the tag.
-pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Value, Failure> {
+pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Body, Failure> {
     let rename = Rename::parse(call.fields, &service.limits.current())?;
 
     let intent = Intent {
@@ -89,5 +90,5 @@ pub(super) async fn tags_rename(service: &Service, call: Call) -> Result<Value, 
     let items = receipt.items.len();
     call.account.charge(Cost::of_operations(items));
     let reply = json!({"items": items, "owner_version": receipt.owner_version().get()});
-    Ok(mark_pending(reply, receipt.local))
+    Ok(Body::from(reply).mark_pending(receipt.local))
 }

@@ -1,14 +1,15 @@
 //! `usage`: how much of the owner's quotas is used.
 
-use super::freshness::{Freshness, mark_stale};
+use super::body::Body;
+use super::freshness::Freshness;
 use super::request::Call;
 use super::{Failure, Service};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Answers `{items: {used, limit}, keys: {used, limit}, bytes: {used, limit}, owner_version}`. The
 /// bytes are those of the sealed records of the owner's items, deletions included, without what
 /// batches keep in them.
-pub(super) async fn usage(service: &Service, mut call: Call) -> Result<Value, Failure> {
+pub(super) async fn usage(service: &Service, mut call: Call) -> Result<Body, Failure> {
     let freshness = Freshness::take(&mut call.fields, &service.owners)?;
     call.fields.finish()?;
 
@@ -28,5 +29,5 @@ pub(super) async fn usage(service: &Service, mut call: Call) -> Result<Value, Fa
         "bytes": {"used": bytes, "limit": limits.owner_bytes},
         "owner_version": snapshot.version().get(),
     });
-    Ok(mark_stale(reply, &reading))
+    Ok(Body::from(reply).mark_stale(&reading))
 }

@@ -5,9 +5,7 @@ use super::{Failure, Limits, Service};
 use crate::domain::Version;
 use crate::owners::{Decision, Draft, OpenedItem, Outcome, Owners, Snapshot, WriteReceipt};
 use crate::seal::{Content, Format};
-use crate::shard::Projected;
 use crate::wire::{Code, Refusal, json_bytes};
-use serde_json::Value;
 use std::sync::Arc;
 
 /// The bytes reserved for the rest of a reply, around an item or a refusal.
@@ -75,7 +73,7 @@ pub(super) fn reply(outcome: Outcome<Refusal>) -> Result<Body, Failure> {
         owner_version: receipt.owner_version().get(),
         ..ItemsBody::default()
     };
-    Ok(reply.mark_pending(receipt.local).into())
+    Ok(Body::from(reply).mark_pending(receipt.local))
 }
 
 /// The receipt of a write, unless it was refused or failed.
@@ -93,14 +91,6 @@ pub(super) fn only_item(receipt: &WriteReceipt) -> Result<&Arc<OpenedItem>, Fail
         .items
         .first()
         .ok_or_else(|| Failure::internal("a write of no item"))
-}
-
-/// Adds `"local": "pending"` to the reply if this shard's Postgres does not have the rows yet.
-pub(super) fn mark_pending(mut reply: Value, local: Projected) -> Value {
-    if local == Projected::Pending {
-        reply["local"] = Value::from("pending");
-    }
-    reply
 }
 
 /// Checks that a reply with this item fits the limit.

@@ -99,8 +99,7 @@ pub fn data_from(kind: Kind, mut fields: Fields, limits: &ItemLimits) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Item, ItemId, Meta, Place, Tags, Timestamp, Version};
-    use crate::wire::{BodyLimits, Code, Encoding, ItemView, decode, encode};
+    use crate::wire::{BodyLimits, Code, Encoding, decode, encode};
     use serde_json::{Value, json};
 
     fn data(kind: Kind, body: Value) -> Result<NewData, Refusal> {
@@ -111,102 +110,12 @@ mod tests {
         data_from(kind, data, &ItemLimits::default())
     }
 
-    fn text_item() -> Item {
-        item(data(Kind::Text, json!({"text": "hi"})).expect("valid"))
-    }
-
     #[track_caller]
     fn assert_refused(kind: Kind, body: Value, code: Code, field: &str) {
         let refusal = data(kind, body).expect_err("this one is wrong");
 
         assert_eq!(refusal.code(), code);
         assert_eq!(refusal.details()["field"], field);
-    }
-
-    fn item(data: NewData) -> Item {
-        let limits = ItemLimits::default();
-        let NewData::Shown(data) = data else {
-            panic!("a secret")
-        };
-        let id = match &data {
-            Data::Instrument(instrument) => instrument.id().expect("an identity"),
-            _ => ItemId::parse(Kind::Text, "note", &limits).expect("valid"),
-        };
-
-        Item {
-            kind: data.kind().into(),
-            id,
-            data: Some(data),
-            meta: Meta::parse([("broker".to_owned(), "x".to_owned())], &limits).expect("valid"),
-            tags: Tags::parse(["b".to_owned(), "a".to_owned()], &limits).expect("valid"),
-            place: Place::of_creation(1, 0),
-            created_at: Timestamp::from_millis(0),
-            updated_at: Timestamp::from_millis(1),
-        }
-    }
-
-    #[test]
-    fn an_instrument_is_shown_as_it_was_read() {
-        let full = json!({
-            "isin": "US0378331005",
-            "type": "stock",
-            "ticker": "AAPL",
-            "mic": "XNAS",
-            "currency": "USD",
-            "name": "Apple Inc.",
-        });
-        let bare = json!({"isin": "US0378331005", "type": "stock"});
-        let listing = json!({"type": "future", "ticker": "SiZ6", "mic": "RTSX"});
-        let table = [
-            (full, "US0378331005"),
-            (bare, "US0378331005"),
-            (listing, "RTSX:SiZ6"),
-        ];
-
-        for (body, id) in table {
-            let item = item(data(Kind::Instrument, body.clone()).expect("valid"));
-
-            let view = ItemView::living(&item, Version::MAX).to_value();
-
-            assert_eq!(view["data"], body);
-            assert_eq!(view["id"], id);
-        }
-    }
-
-    #[test]
-    fn an_item_has_all_the_fields_of_the_contract() {
-        let expected = json!({
-            "kind": "text",
-            "id": "note",
-            "data": {"text": "hi"},
-            "meta": {"broker": "x"},
-            "tags": ["a", "b"],
-            "place": "0000000000100V",
-            "version": 9_007_199_254_740_992_u64,
-            "created_at": "1970-01-01T00:00:00.000Z",
-            "updated_at": "1970-01-01T00:00:00.001Z",
-        });
-
-        let view = ItemView::living(&text_item(), Version::MAX).to_value();
-
-        assert_eq!(view, expected);
-    }
-
-    #[test]
-    fn a_deleted_item_is_marked_as_deleted() {
-        let item = text_item();
-        let expected = json!({
-            "kind": "text",
-            "id": "note",
-            "version": 0,
-            "deleted": true,
-            "updated_at": "1970-01-01T00:00:00.001Z",
-        });
-
-        let view = ItemView::deleted(&item.kind, &item.id, Version::NONE, item.updated_at);
-        let view = view.to_value();
-
-        assert_eq!(view, expected);
     }
 
     #[test]
