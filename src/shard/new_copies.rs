@@ -1,6 +1,6 @@
-//! Hosting several owners at once, of whom the shard has nothing yet: those that an operator's tool
-//! names, or whose first requests come at the same time. An owner who does not fit is left out, and is
-//! hosted alone.
+//! Hosting several owners in one transaction. An operator's tool names them, or their first requests come
+//! at the same time. The transaction leaves out an owner of whom the shard stores anything already; the
+//! caller hosts that owner alone.
 
 use super::error::ShardError;
 use super::records::{parts, upsert_records};
@@ -91,9 +91,9 @@ impl Store {
         .await
     }
 
-    /// The second step of hosting for a small set of an owner of whom nothing is here, in one
-    /// transaction with those of others. Returns whether the owner is hosted now; otherwise it has to
-    /// be [done alone](Self::complete_hosting).
+    /// The second step of hosting, in one transaction with other owners'. It is for small sets, and for
+    /// owners of whom the shard stores no records yet. Returns whether the shard hosts the owner now;
+    /// otherwise the caller has to [complete it alone](Self::complete_hosting).
     pub async fn complete_hosting_together(&self, copy: OwnerCopy) -> Result<bool, ShardError> {
         let bytes = copy.records.iter().map(|record| record.value.len());
         if bytes.sum::<usize>() > TOGETHER_BYTES_MAX {
@@ -182,8 +182,8 @@ async fn insert_owners(
 }
 
 /// Locks the rows of those owners of whom nothing else is here, neither from hosting nor from the
-/// projection, and whose row was inserted before their copy was read. A row that is locked is left out:
-/// who holds it may do so for long, and the others do not wait for that.
+/// projection, and whose row was inserted before their copy was read. Leaves out rows that
+/// another transaction has locked: it may take long, and the other owners would wait for it.
 async fn lock_empty(
     transaction: &mut Transaction<'_, Postgres>,
     copies: &[OwnerCopy],

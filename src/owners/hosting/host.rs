@@ -232,15 +232,13 @@ impl Owners {
         mut fetched: FetchedOwner,
     ) -> Result<bool, OwnersError> {
         let mut begun_at = begun?.begun_at;
-        if fetched.up_to.get() >= begun_at {
-            let copy = self.owner_copy(&fetched);
-            let has_all_versions = copy.has_all_versions();
-            if self.0.store.complete_hosting_together(copy).await? {
-                if !has_all_versions {
-                    self.backfill_soon(owner);
-                }
-                return Ok(true);
+        let copy = self.owner_copy(&fetched);
+        let has_all_versions = copy.has_all_versions();
+        if self.0.store.complete_hosting_together(copy).await? {
+            if !has_all_versions {
+                self.backfill_soon(owner);
             }
+            return Ok(true);
         }
 
         for _ in 0..HOST_TRIES_MAX {
