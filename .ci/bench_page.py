@@ -19,6 +19,8 @@ RUNS = [
     ("one-caller-put", "`put` alone, one caller"),
     ("open", "the default mix, in an open loop at half of the first rate"),
     ("many-owners", "the default mix, 10,000 owners and no warm-up"),
+    ("cold-list", "`list` once for each owner, by workers that have just started"),
+    ("moved-list", "`list` once for each owner, on a shard that has never seen them"),
 ]
 FIGURES = ["echo", "head", "compare_and_set", "bare_get", "bare_put"]
 QUANTILES = ["p50", "p90", "p99", "p99_9", "max"]
@@ -105,7 +107,8 @@ def page(runs):
     yield ""
     yield (
         f"Machine: {machine['cores']} cores ({machine['model'] or 'model not known'}), {memory:.0f} GiB of memory, Linux "
-        f"{machine['kernel']}. Everything runs on it: two shards of two workers, the NATS server, Postgres, and the callers."
+        f"{machine['kernel']}. Everything runs on it: a shard of two workers, the NATS server, Postgres, and the callers; "
+        f"for the last run two shards."
     )
     yield f"Program: version {machine['version']}, {build}, commit `{machine['commit']}`."
     yield ""

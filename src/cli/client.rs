@@ -270,6 +270,21 @@ impl Client {
         move |operation| client.subject(operation)
     }
 
+    /// Returns what spells the subject of an operation on a shard.
+    ///
+    /// # Errors
+    ///
+    /// The shard's id is malformed.
+    pub fn subjects_on(
+        &self,
+        shard: &str,
+    ) -> anyhow::Result<impl Fn(Operation) -> String + Send + Sync + 'static> {
+        let client = self.client.clone().on_shard(shard);
+        let client = client.map_err(|error| CommandError::usage(format!("{shard}: {error}")))?;
+
+        Ok(move |operation| client.subject(operation))
+    }
+
     /// The service's name in discovery.
     pub fn service_name(&self) -> &str {
         &self.service

@@ -10,6 +10,9 @@ pub(super) fn banner(program: &Path, state: &Path, description: &Value) -> Strin
     let addresses = addresses(description);
     let data = data(state, description);
     let url = description["nats_url"].as_str().unwrap_or_default();
+    let shards = description["shards"].as_array();
+    let last = shards.and_then(|shards| shards.last()?["id"].as_str());
+    let last = last.unwrap_or("a");
     let program = program.display();
     let state = state.display();
 
@@ -23,7 +26,7 @@ In another terminal, as alice:
    . {state}/alice.env
    {program} put instrument US0378331005 --type stock --ticker AAPL --tag tech
    {program} list
-   {program} get instrument US0378331005 --shard b
+   {program} get instrument US0378331005 --shard {last}
    {program} version
 
 with the nats CLI:

@@ -1,11 +1,11 @@
 //! How the processes of a development platform connect to its NATS servers.
 
-use super::secrets::Secrets;
+use super::secrets::{Secrets, inbox_prefix};
 use anyhow::Context as _;
-use async_nats::ConnectOptions;
 use async_nats::rustls::pki_types::CertificateDer;
 use async_nats::rustls::pki_types::pem::PemObject as _;
 use async_nats::rustls::{ClientConfig, RootCertStore, crypto};
+use async_nats::{Client, ConnectOptions};
 use std::sync::Arc;
 
 /// Returns the options to connect as that NATS user. If a server offers TLS, the client trusts the
@@ -26,4 +26,23 @@ pub fn options(secrets: &Secrets, user: &str) -> anyhow::Result<ConnectOptions> 
     let password = secrets.nats(user).to_owned();
     let options = ConnectOptions::with_user_and_password(user.to_owned(), password);
     Ok(options.tls_client_config(config))
+}
+
+/// Connects as that NATS user, with its own inbox.
+///
+/// # Errors
+///
+/// The server cannot be reached.
+pub async fn connect(
+    secrets: &Secrets,
+    user: &str,
+    url: &str,
+    name: &str,
+) -> anyhow::Result<Client> {
+    options(secrets, user)?
+        .name(name)
+        .custom_inbox_prefix(inbox_prefix(user))
+        .connect(url)
+        .await
+        .with_context(|| format!("{url} cannot be reached"))
 }

@@ -7,7 +7,7 @@
 
 use super::connect;
 use super::fill_owner::FilledOwner;
-use super::secrets::{Secrets, inbox_prefix};
+use super::secrets::Secrets;
 use super::state::{RunningPlatform, secrets_file};
 use super::tokens::ISSUER;
 use crate::domain::{ItemLimits, Text, Version};
@@ -132,11 +132,7 @@ async fn open_buckets(
 
     let mut buckets = Vec::new();
     for _ in 0..CONNECTIONS {
-        let client = connect::options(secrets, "worker")?
-            .custom_inbox_prefix(inbox_prefix("worker"))
-            .connect(url)
-            .await
-            .with_context(|| format!("{url} cannot be reached"))?;
+        let client = connect::connect(secrets, "worker", url, "gofavorites dev fill").await?;
         let requester = Requester::start(client).await?;
         let settings = TruthSettings {
             call_ms: WRITE_TIMEOUT.as_millis() as u64,

@@ -46,29 +46,33 @@ pub struct BareRow {
 /// A row that waits, and who waits for it.
 type Waiting = (BareRow, oneshot::Sender<()>);
 
-/// The table of one database, and the task that writes it.
+/// The task that writes to the table of one database.
 pub struct BareRows {
     queue: mpsc::Sender<Waiting>,
-    url: String,
 }
 
 impl BareRows {
-    /// Creates the table, and starts the task.
+    /// Creates the table, empty.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached.
+    pub async fn create(url: &str) -> anyhow::Result<()> {
+        Self::remove(url).await?;
+
+        execute(url, CREATE).await
+    }
+
+    /// Starts the task; [`create`](Self::create) has created the table.
     ///
     /// # Errors
     ///
     /// The database cannot be reached.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
-        let mut connection = connect(url).await?;
-        sqlx::query(DROP).execute(&mut connection).await?;
-        sqlx::query(CREATE).execute(&mut connection).await?;
-
         let (queue, waiting) = mpsc::channel(QUEUE_ROWS_MAX);
-        tokio::spawn(write(connection, waiting));
-        Ok(Self {
-            queue,
-            url: url.to_owned(),
-        })
+        tokio::spawn(write(connect(url).await?, waiting));
+
+        Ok(Self { queue })
     }
 
     /// Stores a row. Returns whether it is stored.
@@ -83,12 +87,16 @@ impl BareRows {
     /// # Errors
     ///
     /// The database cannot be reached.
-    pub async fn remove(&self) -> anyhow::Result<()> {
-        let mut connection = connect(&self.url).await?;
-        sqlx::query(DROP).execute(&mut connection).await?;
-
-        Ok(connection.close().await?)
+    pub async fn remove(url: &str) -> anyhow::Result<()> {
+        execute(url, DROP).await
     }
+}
+
+async fn execute(url: &str, statement: &'static str) -> anyhow::Result<()> {
+    let mut connection = connect(url).await?;
+    sqlx::query(statement).execute(&mut connection).await?;
+
+    Ok(connection.close().await?)
 }
 
 async fn connect(url: &str) -> anyhow::Result<PgConnection> {

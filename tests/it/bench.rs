@@ -142,6 +142,49 @@ async fn a_run_has_as_many_requests_as_the_service_counts() {
     assert!(why.contains("--dev") && json["raw"].is_null(), "{why}");
 }
 
+/// Goal: a run can measure the first request of each owner on a shard that has never seen them.
+///
+/// Method: the owners get their items on one shard, a command runs, and then the other shard is asked
+/// about each owner once. The workers count their requests.
+#[tokio::test(flavor = "multi_thread")]
+async fn owners_can_get_their_items_on_another_shard_and_have_their_turn() {
+    let stage = Stage::start(3).await;
+    let other = stage.world.worker("b").await;
+    let marker = stage.world.directory.join("between");
+    let command = format!("echo between; touch {}", marker.display());
+    let (before, options) = (
+        stage.worker.counters.answered(),
+        ["--before-load", &command],
+    );
+
+    let arguments = ["--mix", "list", "--in-turn", "--requests", "3"];
+    let places = ["--fill-shard", "a", "--shard", "b"];
+    let json = stage
+        .measure(&[&SHORT[..], &arguments, &places, &options].concat())
+        .await;
+
+    assert_eq!(json["answered"], 3);
+    assert!(marker.exists());
+    let bench = &json["bench"];
+    assert_eq!(
+        (&bench["in_turn"], &bench["filled_on_shard"]),
+        (&json!(true), &json!("a"))
+    );
+    // Here each owner was looked at, and got the items in one batch.
+    assert_eq!(stage.worker.counters.answered() - before, 6);
+    // There they had one request each, and lost the items again; and the limits were asked for.
+    assert_eq!(other.counters.answered(), 3 + 6 + 1);
+
+    let failing = [&SHORT[..], &["--requests", "3", "--before-load", "exit 4"]].concat();
+    let Outcome { code, err, .. } = stage.run(&failing).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(
+        err.contains("--before-load ended with exit status: 4"),
+        "{err}"
+    );
+    assert_eq!(stage.items_of(1).await, [] as [Value; 0], "cleaned up");
+}
+
 /// Goal: what a run leaves, it or the next run takes away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_cleans_up_unless_it_is_told_to_keep_its_items() {

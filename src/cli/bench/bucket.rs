@@ -6,26 +6,22 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::json;
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// The first part of the owners' keys. No owner has such a key, so no worker takes them for records.
 const OWNER_PREFIX: &str = "_bench";
-/// How many records are written or removed at the same time in the beginning and at the end.
-const CONCURRENT_CALLS: usize = 64;
+/// How many calls write or remove records at the same time, in the beginning and at the end.
+pub(super) const CONCURRENT_CALLS: usize = 64;
 /// How long the removal of an owner's records may take.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Records of owners that exist only for the raw figures.
 pub(super) struct RawBucket {
     /// The connections, as a worker. At least one.
-    pub clients: Vec<Client>,
+    clients: Vec<Client>,
     /// What the API's subjects begin with: `$JS.API`, or that of a domain.
-    pub api: String,
-    pub items: usize,
+    api: String,
     pub record: Bytes,
-    /// The version of each owner.
-    versions: Vec<Mutex<u64>>,
 }
 
 /// The answer to a publish.
@@ -35,13 +31,8 @@ struct Ack {
 }
 
 impl RawBucket {
-    /// Creates the owners, without records.
-    pub fn new(
-        clients: Vec<Client>,
-        domain: &str,
-        (owners, items): (usize, usize),
-        record_bytes: usize,
-    ) -> Self {
+    /// Returns the bucket in that JetStream domain; empty: the server's own.
+    pub fn new(clients: Vec<Client>, domain: &str, record_bytes: usize) -> Self {
         let api = match domain {
             "" => "$JS.API".to_owned(),
             domain => format!("$JS.{domain}.API"),
@@ -50,36 +41,15 @@ impl RawBucket {
         Self {
             clients,
             api,
-            items,
             record: vec![b'x'; record_bytes].into(),
-            versions: std::iter::repeat_with(|| Mutex::new(0))
-                .take(owners)
-                .collect(),
         }
     }
 
-    /// How many owners there are.
-    pub fn owners(&self) -> usize {
-        self.versions.len()
-    }
-
-    /// Writes each owner's records.
-    pub async fn fill(&self) -> anyhow::Result<()> {
-        let all =
-            (0..self.owners()).flat_map(|owner| (0..self.items).map(move |item| (owner, item)));
-        let writes = all.map(|(owner, item)| self.compare_and_set(owner, item));
-        let written = futures::stream::iter(writes).buffer_unordered(CONCURRENT_CALLS);
-        let refused = written.filter(|written| std::future::ready(written.is_none()));
-        let refused = refused.count().await;
-
-        anyhow::ensure!(refused == 0, "the bucket refused {refused} records");
-        Ok(())
-    }
-
-    /// Removes all of it, as a user who may purge, and who is connected where the bucket is.
-    pub async fn purge(&self, maintainer: &Client) -> anyhow::Result<()> {
+    /// Removes the records of so many owners, as a user who may purge, and who is connected where the
+    /// bucket is.
+    pub async fn purge(owners: usize, maintainer: &Client) -> anyhow::Result<()> {
         let subject = "$JS.API.STREAM.PURGE.KV_favorites";
-        let purges = (0..self.owners()).map(|owner| {
+        let purges = (0..owners).map(|owner| {
             let filter = json!({"filter": filter(owner)}).to_string();
             let reply = maintainer.request(subject, filter.into());
             async move {
@@ -103,10 +73,9 @@ impl RawBucket {
         reply.is_ok_and(|reply| !reply.payload.is_empty())
     }
 
-    /// Writes a record if the owner's version is still the one that is known. Returns its version;
-    /// `None` if it is not written.
-    pub async fn compare_and_set(&self, owner: usize, item: usize) -> Option<u64> {
-        let mut version = self.versions.get(owner)?.lock().await;
+    /// Writes a record if that is still the owner's version: 0 if the owner has none. Returns the version
+    /// of the record; `None` if it is not written.
+    pub async fn publish(&self, owner: usize, item: usize, version: u64) -> Option<u64> {
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Expected-Last-Subject-Sequence", version.to_string());
         headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", filter(owner));
@@ -116,15 +85,10 @@ impl RawBucket {
         let reply = self
             .client(owner)
             .request_with_headers(subject, headers, self.record.clone())
-            .await;
-        let ack = reply.ok().and_then(|reply| {
-            let ack: Ack = serde_json::from_slice(&reply.payload).ok()?;
-            ack.seq
-        });
-        if let Some(sequence) = ack {
-            *version = sequence;
-        }
-        ack
+            .await
+            .ok()?;
+        let ack: Ack = serde_json::from_slice(&reply.payload).ok()?;
+        ack.seq
     }
 
     fn published(&self, owner: usize, item: usize) -> String {

@@ -11,6 +11,7 @@ use super::tally::End;
 use crate::wire::Operation;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// How many wrong replies are described.
@@ -22,6 +23,8 @@ pub(super) struct Load {
     pub mix: Mix,
     pub tokens: Vec<Token>,
     pub models: Vec<OwnerModel>,
+    /// How many requests there were, if they are about the owners in turn, and not at random.
+    pub turn: Option<AtomicUsize>,
     /// Entries of a page.
     pub page: usize,
     /// What `get` and `list` ask for, if not what the service does by itself.
@@ -77,6 +80,15 @@ struct Asked<'l> {
 }
 
 impl Load {
+    fn choose_owner(&self, random: &mut Random) -> usize {
+        let owners = self.models.len();
+
+        match &self.turn {
+            Some(turn) => turn.fetch_add(1, Ordering::Relaxed) % owners,
+            None => random.below(owners),
+        }
+    }
+
     fn with_consistency(&self, mut request: Value) -> Value {
         if let Some(consistency) = &self.consistency {
             request["consistency"] = json!(consistency);
@@ -89,7 +101,7 @@ impl Work for Load {
     async fn request(&self, caller: usize, random: &mut Random) -> (&'static str, End) {
         let asked = Asked {
             load: self,
-            owner: random.below(self.models.len()),
+            owner: self.choose_owner(random),
             caller,
         };
         let operation = self.mix.pick(random.number());

@@ -1,7 +1,7 @@
 //! `gofavorites bench`: loads the service, checks its replies, and measures how fast they come.
 
 #[cfg(feature = "dev")]
-mod bare;
+pub(super) mod bare;
 #[cfg(feature = "dev")]
 mod bucket;
 mod drive;
@@ -41,12 +41,15 @@ use model::OwnerModel;
 use outcome::{Asked, Outcome};
 use owners::Owners;
 use place::{Place, RawRights, Whose, Wishes};
+use road::Road;
 use run::{Measured, Plan, Run};
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::process::Command;
 use uuid::Uuid;
 
 /// How many callers share a connection, if nobody says how many there are.
@@ -63,6 +66,7 @@ const USUAL_DURATION: Duration = Duration::from_secs(10);
   gofavorites bench --dev
   gofavorites bench --dev --mix get --callers 16 --duration 30s
   gofavorites bench --dev --mix put --rate 500 --svg put.svg
+  gofavorites bench --dev --mix list --in-turn --requests 100 --warm-up 0 --fill-shard a --shard b
   gofavorites bench --tokens bench-tokens --owners 50 --rate 200 --json
   gofavorites bench --tokens bench-tokens --owners 50 --clean-up")]
 pub(super) struct Bench {
@@ -113,6 +117,15 @@ struct LoadOptions {
     /// How many owners there are
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     owners: u32,
+    /// Ask about the owners in turn, not at random: about none again before all have had their turn
+    #[arg(long)]
+    in_turn: bool,
+    /// The shard on which the owners get their items [default: the one that the load is for]
+    #[arg(long, value_name = "SHARD")]
+    fill_shard: Option<String>,
+    /// Run a command of the shell when the owners have their items, and begin when it has ended
+    #[arg(long, value_name = "COMMAND")]
+    before_load: Option<String>,
     /// How many items each owner has
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
     items: u16,
@@ -226,12 +239,13 @@ impl Bench {
             encoding: self.load.encoding.encoding(),
             timeout: self.connection.time_limit(),
             connection: &self.connection,
+            fill_shard: self.load.fill_shard.as_deref(),
             #[cfg(feature = "dev")]
             state: self.state.as_deref(),
             #[cfg(feature = "dev")]
             user: &self.user_of_platform,
         };
-        let place = self.whose.open(wishes).await?;
+        let mut place = self.whose.open(wishes).await?;
         if self.clean_up {
             let removed = self.clean_up(&place).await?;
             return print(&format!("removed {removed} items\n"));
@@ -239,7 +253,10 @@ impl Bench {
         self.load.check(place.limits)?;
 
         let (models, filled_in) = self.fill(&place).await?;
-        let (outcome, place) = self.measure(place, models, filled_in, stop).await;
+        let (outcome, place) = match self.prepare(&mut place).await {
+            Ok(()) => self.measure(place, models, filled_in, stop).await,
+            Err(error) => (Err(error), place),
+        };
         let cleaned = match self.keep {
             true => Ok(0),
             false => self.clean_up(&place).await,
@@ -264,7 +281,7 @@ impl Bench {
 
     /// Looks at the owners, and gives them their items. Returns how long the second took.
     async fn fill(&self, place: &Place) -> anyhow::Result<(Vec<OwnerModel>, Duration)> {
-        let owners = self.owners_of(place);
+        let owners = self.owners_of(place, &place.fill_road);
         let total = place.tokens.len() as u64;
         let mut progress = Progress::new("owners looked at");
         let left = owners.look(|done| progress.step(done, total)).await?;
@@ -285,6 +302,29 @@ impl Bench {
         Ok((models, begun.elapsed()))
     }
 
+    /// Runs the command that comes before the load, if one was given. What it prints goes to standard
+    /// error.
+    async fn prepare(&self, place: &mut Place) -> anyhow::Result<()> {
+        let Some(command) = &self.load.before_load else {
+            return Ok(());
+        };
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).stdin(Stdio::null());
+        shell.stdout(std::io::stderr());
+
+        let status = shell.status().await.context("--before-load")?;
+        if !status.success() {
+            bail!(CommandError::differs(format!(
+                "--before-load ended with {status}"
+            )));
+        }
+        #[cfg(feature = "dev")]
+        if self.whose.is_dev() {
+            place.processes = platform::processes(self.state.as_deref())?;
+        }
+        Ok(())
+    }
+
     /// Measures, and returns the place, whose items are still there.
     async fn measure(
         &self,
@@ -295,6 +335,7 @@ impl Bench {
     ) -> (anyhow::Result<Outcome>, Place) {
         let Place {
             road,
+            fill_road,
             tokens,
             limits,
             processes,
@@ -305,6 +346,7 @@ impl Bench {
             mix: self.load.mix.clone(),
             tokens,
             models,
+            turn: self.load.in_turn.then(AtomicUsize::default),
             page: limits.page,
             consistency: self.load.consistency.clone(),
             wrong: load::WrongReplies::default(),
@@ -317,6 +359,7 @@ impl Bench {
         });
         let place = Place {
             road: load.road.clone(),
+            fill_road,
             tokens: load.tokens.clone(),
             limits,
             processes,
@@ -371,9 +414,9 @@ impl Bench {
         Ok(measured)
     }
 
-    fn owners_of<'p>(&self, place: &'p Place) -> Owners<'p> {
+    fn owners_of<'p>(&self, place: &'p Place, road: &'p Road) -> Owners<'p> {
         Owners {
-            road: &place.road,
+            road,
             tokens: &place.tokens,
             limits: place.limits,
             callers: self.load.callers.into(),
@@ -385,7 +428,7 @@ impl Bench {
         let total = place.tokens.len() as u64;
         let mut progress = Progress::new("owners cleaned up");
         let removed = self
-            .owners_of(place)
+            .owners_of(place, &place.road)
             .clean_up(|done| progress.step(done, total))
             .await;
         progress.end();
@@ -402,6 +445,9 @@ impl Bench {
                 callers: plan.callers,
                 connections: self.load.connections(),
                 owners: self.load.owners as usize,
+                in_turn: self.load.in_turn,
+                fill_shard: self.load.fill_shard.clone(),
+                before_load: self.load.before_load.clone(),
                 items: self.load.items.into(),
                 bytes: self.load.bytes as usize,
                 encoding: self.load.encoding.name(),

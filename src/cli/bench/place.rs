@@ -39,6 +39,8 @@ pub(super) struct Wishes<'w> {
     pub encoding: Encoding,
     pub timeout: Duration,
     pub connection: &'w Connection,
+    /// The shard on which the owners get their items; `None`: as the load.
+    pub fill_shard: Option<&'w str>,
     /// The directory of the development platform's state, if it is named.
     #[cfg(feature = "dev")]
     pub state: Option<&'w std::path::Path>,
@@ -50,6 +52,8 @@ pub(super) struct Wishes<'w> {
 /// All that a run needs of a place.
 pub(super) struct Place {
     pub road: Road,
+    /// The road on which the owners get their items.
+    pub fill_road: Road,
     pub tokens: Vec<Token>,
     pub limits: Limits,
     pub processes: Processes,
@@ -64,6 +68,12 @@ pub(super) type RawRights = Result<Connections, String>;
 pub(super) type RawRights = Result<std::convert::Infallible, String>;
 
 impl Whose {
+    /// Whether the run is on the development platform.
+    #[cfg(feature = "dev")]
+    pub fn is_dev(&self) -> bool {
+        self.dev
+    }
+
     /// Connects, and takes the tokens.
     pub async fn open(&self, wishes: Wishes<'_>) -> anyhow::Result<Place> {
         #[cfg(feature = "dev")]
@@ -80,13 +90,20 @@ impl Whose {
             clients.push(wishes.connection.open().await?.nats().clone());
         }
 
+        let road = Road {
+            clients,
+            subject: Arc::new(first.subjects()),
+            encoding: wishes.encoding,
+            timeout: wishes.timeout,
+        };
+        let fill_road = match wishes.fill_shard {
+            Some(shard) => road.with_subject(Arc::new(first.subjects_on(shard)?)),
+            None => road.clone(),
+        };
+
         Ok(Place {
-            road: Road {
-                clients,
-                subject: Arc::new(first.subjects()),
-                encoding: wishes.encoding,
-                timeout: wishes.timeout,
-            },
+            road,
+            fill_road,
             tokens,
             limits,
             processes: Processes::default(),

@@ -3,18 +3,18 @@
 
 use super::place::{Place, Wishes, limits};
 use super::processor::Processes;
-use super::raw::{Connections, Raw};
+use super::raw::Connections;
 use super::road::{Road, Token};
 use crate::cli::failed::CommandError;
 use crate::client;
-use crate::dev::secrets::{Secrets, inbox_prefix};
+use crate::dev::secrets::Secrets;
 use crate::dev::state::{self, RunningPlatform, secrets_file};
 use crate::dev::{connect, tokens};
 use crate::wire::Operation;
 use anyhow::Context as _;
 use async_nats::Client;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
 
 /// A running platform, and its secrets.
 struct Platform {
+    state: PathBuf,
     secrets: Secrets,
     description: Value,
 }
@@ -34,34 +35,68 @@ pub(super) async fn open(wishes: Wishes<'_>) -> anyhow::Result<Place> {
     let platform = Platform {
         secrets: Secrets::load(&secrets_file(&state)?)?,
         description: running.description().clone(),
+        state,
     };
     let shard = wishes.connection.requested_shard();
     let url = platform.url(shard)?;
-
     let clients = platform
         .connect(&url, wishes.user, wishes.connections)
         .await?;
-    let mut service = client::Client::new(clients[0].clone())?;
-    if let Some(shard) = shard {
-        let error = |error| CommandError::usage(format!("--shard: {error}"));
-        service = service.on_shard(shard).map_err(error)?;
-    }
+
+    let service = client::Client::new(clients[0].clone())?;
+    let service = on_shard(service, "--shard", shard)?;
     let reply = service.ask(Operation::Limits, &json!({})).await;
     let limits = limits(&reply.map_err(|error| CommandError::from(&error))?);
     let raw = platform.raw_connections(&url, shard, &clients).await?;
+    let road = Road {
+        clients,
+        subject: Arc::new(move |operation| service.subject(operation)),
+        encoding: wishes.encoding,
+        timeout: wishes.timeout,
+    };
 
     Ok(Place {
-        road: Road {
-            clients,
-            subject: Arc::new(move |operation| service.subject(operation)),
-            encoding: wishes.encoding,
-            timeout: wishes.timeout,
+        fill_road: match wishes.fill_shard {
+            Some(fill) => platform.fill_road(&road, fill, wishes).await?,
+            None => road.clone(),
         },
+        road,
         tokens: platform.tokens(wishes.owners)?,
         limits,
-        processes: Processes(platform.processes()),
+        processes: processes_of(&platform.description),
         raw: Ok(raw),
     })
+}
+
+/// Returns the processes of the platform, which may have changed since it was opened.
+pub(super) fn processes(state: Option<&Path>) -> anyhow::Result<Processes> {
+    let running = RunningPlatform::find(&state::locate(state)?)?;
+
+    Ok(processes_of(running.description()))
+}
+
+/// The process ids of the platform, with the names of the processes.
+fn processes_of(description: &Value) -> Processes {
+    let processes = description["processes"].as_array();
+    let processes = processes.into_iter().flatten().filter_map(|process| {
+        let pid = process["pid"].as_u64()?.try_into().ok()?;
+        Some((pid, process["name"].as_str()?.to_owned()))
+    });
+
+    Processes(processes.collect())
+}
+
+fn on_shard(
+    client: client::Client,
+    option: &str,
+    shard: Option<&str>,
+) -> Result<client::Client, CommandError> {
+    match shard {
+        Some(shard) => client
+            .on_shard(shard)
+            .map_err(|error| CommandError::usage(format!("{option}: {error}"))),
+        None => Ok(client),
+    }
 }
 
 impl Platform {
@@ -74,6 +109,26 @@ impl Platform {
         shards.find(is_named).ok_or_else(|| {
             let name = name.unwrap_or("of any name");
             CommandError::usage(format!("there is no shard {name}")).into()
+        })
+    }
+
+    /// Returns the road to another shard than that of the load. At a leaf each shard has a server of
+    /// its own.
+    async fn fill_road(
+        &self,
+        road: &Road,
+        shard: &str,
+        wishes: Wishes<'_>,
+    ) -> anyhow::Result<Road> {
+        let url = self.url(Some(shard))?;
+        let clients = self.connect(&url, wishes.user, wishes.connections).await?;
+        let service = client::Client::new(clients[0].clone())?;
+        let service = on_shard(service, "--fill-shard", Some(shard))?;
+        let subject = Arc::new(move |operation| service.subject(operation));
+
+        Ok(Road {
+            clients,
+            ..road.with_subject(subject)
         })
     }
 
@@ -94,13 +149,7 @@ impl Platform {
     async fn connect(&self, url: &str, user: &str, count: usize) -> anyhow::Result<Vec<Client>> {
         let mut clients = Vec::new();
         for _ in 0..count {
-            let client = connect::options(&self.secrets, user)?
-                .name("gofavorites bench")
-                .custom_inbox_prefix(inbox_prefix(user))
-                .connect(url)
-                .await
-                .with_context(|| format!("{url} cannot be reached"))?;
-            clients.push(client);
+            clients.push(connect::connect(&self.secrets, user, url, "gofavorites bench").await?);
         }
 
         Ok(clients)
@@ -120,9 +169,10 @@ impl Platform {
 
         Ok(Connections {
             callers: callers.to_vec(),
-            fronts: self.connect(url, "front", Raw::FRONTS).await?,
             buckets: self.connect(url, "worker", callers.len()).await?,
             maintainer: maintainer.into_iter().next().context("no connection")?,
+            state: self.state.clone(),
+            url: url.to_owned(),
             postgres_url: postgres_url
                 .context("dev.json names no Postgres")?
                 .to_owned(),
@@ -139,16 +189,5 @@ impl Platform {
         };
 
         (0..owners).map(token).collect()
-    }
-
-    /// The process ids of the platform, with the names of the processes.
-    fn processes(&self) -> BTreeMap<u32, String> {
-        let processes = self.description["processes"].as_array();
-        let processes = processes.into_iter().flatten().filter_map(|process| {
-            let pid = process["pid"].as_u64()?.try_into().ok()?;
-            Some((pid, process["name"].as_str()?.to_owned()))
-        });
-
-        processes.collect()
     }
 }

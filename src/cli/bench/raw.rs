@@ -1,14 +1,17 @@
 //! The raw figures: what the same servers do on the same road without the service.
 
-use super::bare::{self, BareWorker};
-use super::bucket::RawBucket;
+use super::bare::{self, BareProcess, BareSettings, Body, Reply};
+use super::bucket::{CONCURRENT_CALLS, RawBucket};
 use super::drive::Work;
 use super::random::Random;
 use super::road::NO_REPLY;
 use super::tally::End;
 use crate::shard::BareRows;
 use async_nats::Client;
+use futures::StreamExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 /// The most owners of the raw figures.
@@ -34,17 +37,19 @@ pub(super) enum Kind {
     BarePut,
 }
 
-/// The connections of the raw figures, each with the rights that it needs.
+/// Where the raw figures are measured, with the rights that they need.
 pub(super) struct Connections {
     /// Those of the load.
     pub callers: Vec<Client>,
-    /// As the workers' connection to callers. They are [`WORKERS`].
-    pub fronts: Vec<Client>,
     /// As the workers' connection to the bucket.
     pub buckets: Vec<Client>,
     /// As `maintain`, which may purge.
     pub maintainer: Client,
-    /// The URL of the Postgres of a shard.
+    /// The state of the platform, from which bare workers take their secrets.
+    pub state: PathBuf,
+    /// The NATS server of the shard.
+    pub url: String,
+    /// The URL of the Postgres of the shard.
     pub postgres_url: String,
     /// The JetStream domain of the bucket; empty: the server's own.
     pub domain: String,
@@ -54,10 +59,13 @@ pub(super) struct Connections {
 pub(super) struct Raw {
     callers: Vec<Client>,
     maintainer: Client,
-    bucket: Arc<RawBucket>,
-    rows: Arc<BareRows>,
+    bucket: RawBucket,
+    /// The version of each owner.
+    versions: Vec<Mutex<u64>>,
+    items: usize,
+    postgres_url: String,
     subjects: String,
-    _workers: Vec<BareWorker>,
+    _workers: Vec<BareProcess>,
 }
 
 /// One of the figures.
@@ -90,62 +98,102 @@ impl Kind {
 }
 
 impl Raw {
-    /// How many connections as front there have to be.
-    pub const FRONTS: usize = WORKERS;
-
     /// Writes the records that the figures need, and starts the bare workers.
     pub async fn start(
         connections: Connections,
         (owners, items): (usize, usize),
         item_bytes: usize,
     ) -> anyhow::Result<Self> {
-        let counts = (owners.min(OWNERS_MAX), items);
+        let owners = owners.min(OWNERS_MAX);
         let record_bytes = item_bytes + RECORD_BYTES;
-        let bucket = RawBucket::new(
-            connections.buckets,
-            &connections.domain,
-            counts,
-            record_bytes,
-        );
-        let bucket = Arc::new(bucket);
+        let bucket = RawBucket::new(connections.buckets, &connections.domain, record_bytes);
         // What an earlier run left behind has versions that this one does not know.
-        bucket.purge(&connections.maintainer).await?;
-        bucket.fill().await?;
-        let rows = Arc::new(BareRows::open(&connections.postgres_url).await?);
+        RawBucket::purge(owners, &connections.maintainer).await?;
+        BareRows::create(&connections.postgres_url).await?;
 
         // A shard that no worker has.
         let shard = Uuid::now_v7().simple().to_string();
         let subjects = format!("favorites.v1.shard.bench-{}", &shard[20..]);
+        let settings = BareSettings {
+            url: connections.url,
+            domain: connections.domain,
+            postgres_url: connections.postgres_url.clone(),
+            subjects: subjects.clone(),
+            record_bytes,
+            reply_bytes: item_bytes + REPLY_BYTES,
+        };
         let mut workers = Vec::new();
-        for front in connections.fronts {
-            let reply_bytes = item_bytes + REPLY_BYTES;
-            let (bucket, rows) = (bucket.clone(), rows.clone());
-            workers.push(BareWorker::start(front, &subjects, bucket, rows, reply_bytes).await?);
+        for _ in 0..WORKERS {
+            workers.push(BareProcess::start(&connections.state, &settings).await?);
         }
 
-        Ok(Self {
+        let raw = Self {
             callers: connections.callers,
             maintainer: connections.maintainer,
             bucket,
-            rows,
+            versions: std::iter::repeat_with(Mutex::default)
+                .take(owners)
+                .collect(),
+            items,
+            postgres_url: connections.postgres_url,
             subjects,
             _workers: workers,
-        })
+        };
+        raw.fill().await?;
+        Ok(raw)
+    }
+
+    /// Writes each owner's records.
+    async fn fill(&self) -> anyhow::Result<()> {
+        let owners = 0..self.versions.len();
+        let all = owners.flat_map(|owner| (0..self.items).map(move |item| (owner, item)));
+        let writes = all.map(|(owner, item)| self.compare_and_set(owner, item));
+        let written = futures::stream::iter(writes).buffer_unordered(CONCURRENT_CALLS);
+        let refused = written.filter(|written| std::future::ready(!written));
+        let refused = refused.count().await;
+
+        anyhow::ensure!(refused == 0, "the bucket refused {refused} records");
+        Ok(())
     }
 
     /// Removes the records and the rows.
     pub async fn clean_up(&self) -> anyhow::Result<()> {
-        self.bucket.purge(&self.maintainer).await?;
+        RawBucket::purge(self.versions.len(), &self.maintainer).await?;
 
-        self.rows.remove().await
+        BareRows::remove(&self.postgres_url).await
     }
 
-    async fn ask(&self, caller: usize, operation: &str, body: String) -> bool {
+    /// Writes a record. Returns whether it is written.
+    async fn compare_and_set(&self, owner: usize, item: usize) -> bool {
+        let mut version = self.versions[owner].lock().await;
+        let written = self.bucket.publish(owner, item, *version).await;
+
+        written.map(|written| *version = written).is_some()
+    }
+
+    /// Lets a bare worker write a record and its row. Returns whether both are written.
+    async fn put(&self, caller: usize, owner: usize, item: usize) -> bool {
+        let mut version = self.versions[owner].lock().await;
+        let body = Body {
+            owner,
+            item,
+            version: *version,
+        };
+
+        let Some(reply) = self.ask(caller, bare::PUT, &body).await else {
+            return false;
+        };
+        *version = reply.version;
+        reply.is_done
+    }
+
+    /// Returns a bare worker's reply; `None` if it has done nothing.
+    async fn ask(&self, caller: usize, operation: &str, body: &Body) -> Option<Reply> {
         let subject = format!("{}.{operation}", self.subjects);
         let client = &self.callers[caller % self.callers.len()];
+        let reply = client.request(subject, body.write().into()).await.ok()?;
 
-        let reply = client.request(subject, body.into()).await;
-        reply.is_ok_and(|reply| !reply.payload.is_empty())
+        Reply::read(&reply.payload)
     }
 }
 
@@ -153,17 +201,21 @@ impl Work for RawWork {
     async fn request(&self, caller: usize, random: &mut Random) -> (&'static str, End) {
         let Self { raw, kind, callers } = self;
         // Each caller has owners of its own, if there are enough: nobody waits for another.
-        let owners = raw.bucket.owners();
+        let owners = raw.versions.len();
         let own = caller + callers * random.below(owners / callers);
-        let (owner, item) = (own % owners, random.below(raw.bucket.items));
-        let body = || bare::body(owner, item);
+        let (owner, item) = (own % owners, random.below(raw.items));
+        let body = Body {
+            owner,
+            item,
+            version: 0,
+        };
 
         let is_done = match kind {
-            Kind::Echo => raw.ask(caller, bare::ECHO, body()).await,
+            Kind::Echo => raw.ask(caller, bare::ECHO, &body).await.is_some(),
             Kind::Head => raw.bucket.head(owner).await,
-            Kind::CompareAndSet => raw.bucket.compare_and_set(owner, item).await.is_some(),
-            Kind::BareGet => raw.ask(caller, bare::GET, body()).await,
-            Kind::BarePut => raw.ask(caller, bare::PUT, body()).await,
+            Kind::CompareAndSet => raw.compare_and_set(owner, item).await,
+            Kind::BareGet => raw.ask(caller, bare::GET, &body).await.is_some(),
+            Kind::BarePut => raw.put(caller, owner, item).await,
         };
         let end = match is_done {
             true => End::Answered,

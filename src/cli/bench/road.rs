@@ -21,13 +21,15 @@ pub(super) const NO_REPLY: &str = "no_reply";
 /// The reply cannot be read.
 pub(super) const UNREADABLE: &str = "unreadable";
 
+/// Spells the subject of an operation.
+pub(super) type Subject = Arc<dyn Fn(Operation) -> String + Send + Sync>;
+
 /// The connections to the service, and what all requests have in common.
 #[derive(Clone)]
 pub(super) struct Road {
     /// At least one.
     pub clients: Vec<Client>,
-    /// Spells the subject of an operation.
-    pub subject: Arc<dyn Fn(Operation) -> String + Send + Sync>,
+    pub subject: Subject,
     pub encoding: Encoding,
     pub timeout: Duration,
 }
@@ -46,6 +48,14 @@ impl Token {
 }
 
 impl Road {
+    /// Returns the same connections with other subjects.
+    pub fn with_subject(&self, subject: Subject) -> Self {
+        Self {
+            subject,
+            ..self.clone()
+        }
+    }
+
     /// Sends a request over the connection of that caller.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod fill;
 mod inspect;
 mod tokens;
 
+use super::bench::bare;
 use crate::dev::secrets::Secrets;
 use crate::dev::state;
 use crate::dev::{
@@ -16,6 +17,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
 
+/// The most shards, and the most workers of each. All of them share one Postgres and its connections.
+const SHARDS_MAX: i64 = 4;
+const WORKERS_MAX: i64 = 4;
+
 /// Run the complete platform on this machine, for development.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -24,6 +29,7 @@ use std::path::{Path, PathBuf};
   gofavorites dev --topology leaf
   gofavorites dev --tls
   gofavorites dev --reference
+  gofavorites dev --fresh --shards 1 --workers 3
   gofavorites dev status
   gofavorites dev logs worker-a-0 --follow
   gofavorites dev psql a -- --command 'select count(*) from owner'
@@ -49,6 +55,12 @@ pub(super) struct Dev {
     /// Run a stand-in reference service too, so that workers check whether instruments exist
     #[arg(long)]
     reference: bool,
+    /// How many shards there are: a, b, and so on
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=SHARDS_MAX))]
+    shards: u8,
+    /// How many workers each shard has
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=WORKERS_MAX))]
+    workers: u8,
 }
 
 #[derive(Subcommand)]
@@ -63,6 +75,9 @@ enum Part {
         #[arg(long)]
         url: String,
     },
+    /// Run a bare worker for `gofavorites bench`, which starts it
+    #[command(hide = true)]
+    BareWorker,
     /// Run the stand-in reference service
     Reference {
         /// The NATS server
@@ -153,6 +168,7 @@ impl Dev {
                 let secrets = Secrets::load(&state::secrets_file(&state)?)?;
                 auth_service::run(url, &secrets, Some(tokens::revoked_file(&state)), stop).await
             }
+            Some(Part::BareWorker) => bare::run(&state).await,
             Some(Part::Reference { url }) => {
                 let stop = start_service()?;
                 let secrets = Secrets::load(&state::secrets_file(&state)?)?;
@@ -181,8 +197,11 @@ impl Dev {
     async fn run_demo(&self) -> anyhow::Result<()> {
         let directory = format!("gofavorites-demo-{}", std::process::id());
         let state = std::env::temp_dir().join(directory);
-        let mut options = self.platform(&state, true)?;
-        options.usual_ports = false;
+        let options = PlatformOptions {
+            shards: vec!["a".into(), "b".into()],
+            usual_ports: false,
+            ..self.platform(&state, true)?
+        };
 
         let ended = demo::run(options).await;
 
@@ -199,8 +218,8 @@ impl Dev {
             topology: self.topology,
             tls: self.tls,
             reference: self.reference,
-            shards: vec!["a".into(), "b".into()],
-            workers: 2,
+            shards: ('a'..).take(self.shards.into()).map(String::from).collect(),
+            workers: self.workers.into(),
             usual_ports: true,
             fsync: true,
         })
