@@ -380,7 +380,7 @@ impl Reply {
     fn done(body: &Body, encoding: Encoding, id: &str) -> Self {
         Self {
             headers: header_block(&reply_headers(encoding, id)),
-            body: encode(body, encoding),
+            body: body.encode(encoding),
             refused: None,
         }
     }

@@ -39,7 +39,7 @@ use crate::auth::Authenticator;
 use crate::build::BuildInfo;
 use crate::config::{Role, Settings};
 use crate::front::Front;
-use crate::handler::{Guesses, LimitsInForce, Service};
+use crate::handler::{Guesses, LimitsInForce, Service, version_body};
 use crate::owners::{Owners, OwnersSettings};
 use crate::reference::ReferenceClient;
 use crate::requester::Requester;
@@ -273,13 +273,15 @@ impl App {
             owners_settings(&settings),
             shard.clone(),
         );
+        let build = BuildInfo::of_this_program();
         let service = Service {
             owners,
             auth,
             reference: reference_client(&settings, auth_requester.clone()),
             limits,
             guesses: Guesses::default(),
-            build: BuildInfo::of_this_program(),
+            version: Arc::new(version_body(&build, &shard)),
+            build,
             shard: shard.clone(),
         };
 

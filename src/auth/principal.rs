@@ -3,10 +3,15 @@
 use crate::seal::UserId;
 use crate::wire::Scope;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A verified caller: the user whose items a request reaches, and the scopes of the token.
 #[derive(Clone, Debug)]
-pub struct Principal {
+pub struct Principal(Arc<Known>);
+
+/// What is known of a caller. All requests of one token share it.
+#[derive(Debug)]
+struct Known {
     user: UserId,
     scopes: BTreeSet<String>,
     expires_at: Option<u64>,
@@ -28,32 +33,32 @@ impl Principal {
             .map(str::to_owned)
             .collect();
 
-        Self {
+        Self(Arc::new(Known {
             user,
             scopes,
             expires_at,
             session,
-        }
+        }))
     }
 
     /// The user: the owner of every item that the request reaches.
     pub fn user(&self) -> &UserId {
-        &self.user
+        &self.0.user
     }
 
     /// Returns whether the token has this scope.
     pub fn may(&self, scope: Scope) -> bool {
-        self.scopes.contains(scope.as_str())
+        self.0.scopes.contains(scope.as_str())
     }
 
     /// The session in which the token was issued (`sid`), if the verdict names it.
     pub fn session(&self) -> Option<&str> {
-        self.session.as_deref()
+        self.0.session.as_deref()
     }
 
     /// The time at which the token expires, in seconds since the Unix epoch, if the verdict has it.
     pub fn expires_at(&self) -> Option<u64> {
-        self.expires_at
+        self.0.expires_at
     }
 }
 

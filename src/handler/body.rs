@@ -4,7 +4,7 @@ use crate::domain::Version;
 use crate::owners::{OpenedItem, Reading};
 use crate::seal::Content;
 use crate::shard::Projected;
-use crate::wire::{ItemView, Ordered};
+use crate::wire::{Encoding, ItemView, Ordered, encode};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use std::sync::Arc;
@@ -15,15 +15,46 @@ pub enum Body {
     Tree(Value),
     /// Items, which are written from memory: no tree of them is made.
     Items(Box<ItemsBody>),
+    /// What is the same in each reply of a worker.
+    Fixed(Arc<FixedBody>),
+}
+
+/// A body that is encoded once.
+pub struct FixedBody {
+    tree: Value,
+    json: Vec<u8>,
+    cbor: Vec<u8>,
+}
+
+impl FixedBody {
+    /// Encodes the body.
+    pub(super) fn new(tree: Value) -> Self {
+        Self {
+            json: encode(&Ordered(&tree), Encoding::Json),
+            cbor: encode(&Ordered(&tree), Encoding::Cbor),
+            tree,
+        }
+    }
 }
 
 impl Body {
+    /// Encodes the body.
+    pub fn encode(&self, encoding: Encoding) -> Vec<u8> {
+        match (self, encoding) {
+            (Self::Fixed(body), Encoding::Json) => body.json.clone(),
+            (Self::Fixed(body), Encoding::Cbor) => body.cbor.clone(),
+            _ => encode(self, encoding),
+        }
+    }
+
     /// Adds `"stale": true` if the bucket could not be asked.
     pub(super) fn mark_stale(mut self, reading: &Reading) -> Self {
         if reading.stale {
             match &mut self {
                 Self::Tree(tree) => tree["stale"] = Value::Bool(true),
                 Self::Items(body) => body.stale = Some(true),
+                // It says nothing of an owner.
+                Self::Fixed(_) => {}
             }
         }
         self
@@ -36,6 +67,7 @@ impl Body {
             match &mut self {
                 Self::Tree(tree) => tree["local"] = Value::from(PENDING),
                 Self::Items(body) => body.local = Some(PENDING),
+                Self::Fixed(_) => {}
             }
         }
         self
@@ -59,6 +91,7 @@ impl Serialize for Body {
         match self {
             Self::Tree(tree) => Ordered(tree).serialize(serializer),
             Self::Items(body) => body.serialize(serializer),
+            Self::Fixed(body) => Ordered(&body.tree).serialize(serializer),
         }
     }
 }
@@ -149,6 +182,18 @@ mod tests {
         let written = to_string(&Body::from(body)).expect("JSON");
 
         assert_eq!(written, to_string(&Body::from(tree)).expect("JSON"));
+    }
+
+    #[test]
+    fn what_is_encoded_once_is_encoded_as_any_tree() {
+        let tree = json!({"supports": {"kinds": ["text"]}, "shard": "a"});
+        let fixed = Body::Fixed(Arc::new(FixedBody::new(tree.clone())));
+
+        for encoding in [Encoding::Json, Encoding::Cbor] {
+            let written = fixed.encode(encoding);
+            assert_eq!(written, Body::from(tree.clone()).encode(encoding));
+            assert_eq!(written, encode(&fixed, encoding));
+        }
     }
 
     #[test]

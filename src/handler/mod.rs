@@ -38,11 +38,12 @@ mod usage;
 mod version;
 mod write;
 
-pub use body::Body;
+pub use body::{Body, FixedBody};
 pub use failure::Failure;
 pub use guesses::Guesses;
 pub use limits::{Limits, LimitsInForce};
 pub use request::Request;
+pub use version::body as version_body;
 
 use crate::auth::Authenticator;
 use crate::build::BuildInfo;
@@ -52,6 +53,7 @@ use crate::wire::Operation;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, ready};
 use request::Call;
+use std::sync::Arc;
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -70,6 +72,8 @@ pub struct Service {
     pub build: BuildInfo,
     /// This worker's shard.
     pub shard: String,
+    /// The answer to `version`, from [`version_body`].
+    pub version: Arc<FixedBody>,
 }
 
 impl Service {
@@ -79,7 +83,7 @@ impl Service {
     /// The [`Failure`] that the caller gets instead, as [`Failure::refusal`].
     pub async fn handle(&self, request: Request) -> Result<Body, Failure> {
         match request.operation {
-            Operation::Version => version::version(self, request).map(Body::from),
+            Operation::Version => version::version(self, request),
             Operation::Limits => limits::limits(self, request).map(Body::from),
             operation => {
                 let call = request.admit(self).await?;
