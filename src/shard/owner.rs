@@ -1,28 +1,65 @@
 //! Reading the copy of an owner that is here.
 
 use super::error::ShardError;
+use super::shared_calls::{HostedOwner, ReadCopy, ReadFailure};
 use super::store::{Store, from_sql};
+use super::unhost::keys;
 use crate::domain::{Timestamp, Version};
 use crate::seal::{ItemKey, OwnerKey, Record, RecordName};
 use sqlx::postgres::PgConnection;
-
-/// This shard's complete copy of an owner.
-pub struct HostedOwner {
-    /// The owner's current records, as of one moment.
-    pub records: Vec<Record>,
-    /// Whether every version that the bucket keeps of the owner's items is stored here too.
-    pub history_complete: bool,
-    /// Whether the projection leaves the copy as it is, because the bucket has gone on from another
-    /// state.
-    pub is_in_doubt: bool,
-}
+use std::sync::Arc;
+use tokio::time::timeout;
 
 impl Store {
     /// Returns the owner's current records; `None` unless the shard hosts the owner completely. One
-    /// statement reads them, so that a batch is seen completely or not at all.
+    /// statement reads them, so that a batch is seen completely or not at all. Owners who are read at
+    /// the same time share a statement.
     pub async fn hosted_owner(&self, owner: &OwnerKey) -> Result<Option<HostedOwner>, ShardError> {
+        if !self.is_up() {
+            return Err(ShardError::KnownUnavailable);
+        }
+
+        let store = self.clone();
+        let read = self.calls.copies.ask(*owner, move |owners| {
+            let store = store.clone();
+            async move { store.read_together(&owners).await }
+        });
+        // The wait for others is a part of the call.
+        match timeout(self.call_limit(), read).await {
+            // The others may be heavy, and this one not.
+            Ok(Some(Err(ReadFailure { error, others }))) if others && error.ran_out_of_time() => {
+                let read = self.read_copies(std::slice::from_ref(owner)).await?;
+                read.into_iter().next().map_or(Ok(None), parse_owner)
+            }
+            Ok(Some(Err(ReadFailure { error, .. }))) => Err(ShardError::Together(error)),
+            Ok(Some(Ok(copy))) => copy,
+            Ok(None) | Err(_) => Err(ShardError::TimedOut),
+        }
+    }
+
+    async fn read_together(&self, owners: &[OwnerKey]) -> Vec<ReadCopy> {
+        match self.read_copies(owners).await {
+            Ok(copies) => copies
+                .into_iter()
+                .map(|rows| Ok(parse_owner(rows)))
+                .collect(),
+            Err(error) => {
+                let error = Arc::new(error);
+                let failed = |_| {
+                    Err(ReadFailure {
+                        error: error.clone(),
+                        others: owners.len() > 1,
+                    })
+                };
+                owners.iter().map(failed).collect()
+            }
+        }
+    }
+
+    /// Returns the rows of each owner, in the order of the owners.
+    async fn read_copies(&self, owners: &[OwnerKey]) -> Result<Vec<Vec<CopyRow>>, ShardError> {
         self.within_call_limit(async {
-            read_owner(&mut *self.pool().acquire().await?, owner).await
+            read_owners(&mut *self.pool().acquire().await?, owners).await
         })
         .await
     }
@@ -74,32 +111,79 @@ impl Store {
     }
 }
 
-async fn read_owner(
+/// A row of an owner's copy: an item, and what all rows of the owner have in common.
+struct CopyRow {
+    /// The place of the owner among those who were asked for, from 1.
+    place: i64,
+    wrapped_key: Option<Vec<u8>>,
+    key_version: Option<i64>,
+    sealed_floor: Option<Vec<u8>>,
+    floor_version: Option<i64>,
+    history_complete: bool,
+    is_in_doubt: bool,
+    names: Vec<String>,
+    versions: Vec<i64>,
+    others: Vec<Vec<u8>>,
+    item_key: Option<Vec<u8>>,
+    version: Option<i64>,
+    sealed: Option<Vec<u8>>,
+    updated_at_ms: Option<i64>,
+}
+
+/// Returns the rows of each owner, in the order of the owners; none of one whom the shard does not host
+/// completely.
+async fn read_owners(
     connection: &mut PgConnection,
-    owner: &OwnerKey,
-) -> Result<Option<HostedOwner>, ShardError> {
-    let rows = sqlx::query!(
+    owners: &[OwnerKey],
+) -> Result<Vec<Vec<CopyRow>>, ShardError> {
+    // The limit, and the offset, keep the owners one by one, each looked up in the indexes: Postgres
+    // plans the statement once, and does not know then how many owners and items there will be.
+    let rows = sqlx::query_as!(
+        CopyRow,
         r#"
-        select o.wrapped_key, o.key_version, o.sealed_floor, o.floor_version, o.history_complete,
-               coalesce(o.doubted_version = o.version, false) as "is_in_doubt!",
+        select asked.place as "place!", o.wrapped_key, o.key_version, o.sealed_floor,
+               o.floor_version, o.history_complete as "history_complete!",
+               o.is_in_doubt as "is_in_doubt!",
                others.names as "names!", others.versions as "versions!", others.sealed as "others!",
                i.item_key as "item_key?", i.version as "version?", i.sealed as "sealed?",
                (extract(epoch from i.updated_at) * 1000)::bigint as updated_at_ms
-        from owner o
+        from unnest($1::bytea[]) with ordinality as asked (owner_key, place)
+        cross join lateral (
+            select owner_key, wrapped_key, key_version, sealed_floor, floor_version,
+                   history_complete, coalesce(doubted_version = version, false) as is_in_doubt
+            from owner
+            where owner_key = asked.owner_key and complete_to is not null and erased_at is null
+            limit 1
+        ) o
         cross join lateral (
             select coalesce(array_agg(r.name order by r.name), '{}') as names,
                    coalesce(array_agg(r.version order by r.name), '{}') as versions,
                    coalesce(array_agg(r.sealed order by r.name), '{}') as sealed
             from other_record r where r.owner_key = o.owner_key
         ) others
-        left join item i using (owner_key)
-        where o.owner_key = $1 and o.complete_to is not null and o.erased_at is null
+        left join lateral (
+            select item_key, version, sealed, updated_at
+            from item where owner_key = o.owner_key offset 0
+        ) i on true
         "#,
-        owner.as_bytes(),
+        &keys(owners),
     )
     .fetch_all(connection)
     .await?;
 
+    let mut copies: Vec<_> = owners.iter().map(|_| Vec::new()).collect();
+    for row in rows {
+        let index = from_sql(row.place - 1) as usize;
+        copies
+            .get_mut(index)
+            .ok_or(ShardError::Unreadable)?
+            .push(row);
+    }
+    Ok(copies)
+}
+
+/// Reads the copy from its rows; `None` if there are none.
+fn parse_owner(rows: Vec<CopyRow>) -> Result<Option<HostedOwner>, ShardError> {
     let Some(first) = rows.first() else {
         return Ok(None);
     };

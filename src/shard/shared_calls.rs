@@ -11,6 +11,10 @@ const SEARCHES_MAX: usize = 16;
 const BEGINNINGS_MAX: usize = 64;
 /// The most owners whose hosting is completed in one transaction, for requests.
 const COMPLETIONS_MAX: usize = 32;
+/// The most owners whose copies are read in one statement, and the most such statements at a time: a
+/// heavy owner takes long, and others need not wait for that.
+const READ_OWNERS_MAX: usize = 8;
+const READS_MAX: usize = 4;
 
 /// The calls that wait to be made together.
 #[derive(Clone)]
@@ -18,6 +22,7 @@ pub(super) struct SharedCalls {
     pub earlier_requests: Together<Question, PriorRequest>,
     pub beginnings: Together<OwnerKey, Shared<Hosting>>,
     pub completions: Together<OwnerCopy, Shared<bool>>,
+    pub copies: Together<OwnerKey, ReadCopy>,
 }
 
 impl Default for SharedCalls {
@@ -26,12 +31,23 @@ impl Default for SharedCalls {
             earlier_requests: Together::new(SEARCHES_MAX),
             beginnings: Together::new(BEGINNINGS_MAX),
             completions: Together::new(COMPLETIONS_MAX),
+            copies: Together::with_calls(READ_OWNERS_MAX, READS_MAX),
         }
     }
 }
 
 /// The answer to one of several who share the error of a call.
 pub(super) type Shared<T> = Result<T, Arc<ShardError>>;
+
+/// The copy that the shard has of an owner, if any.
+pub(super) type ReadCopy = Result<Result<Option<HostedOwner>, ShardError>, ReadFailure>;
+
+/// No copy was read.
+pub(super) struct ReadFailure {
+    pub error: Arc<ShardError>,
+    /// Whether others were read in the same statement.
+    pub others: bool,
+}
 
 /// Whether the owner has a record of the request with that id.
 pub(super) type Question = (OwnerKey, RequestHash);
@@ -54,6 +70,17 @@ pub struct Hosting {
     /// The projection's cursor when the owner's row was inserted or reset. The projection stores
     /// every later record of the owner.
     pub begun_at: u64,
+}
+
+/// This shard's complete copy of an owner.
+pub struct HostedOwner {
+    /// The owner's current records, as of one moment.
+    pub records: Vec<Record>,
+    /// Whether every version that the bucket keeps of the owner's items is stored here too.
+    pub history_complete: bool,
+    /// Whether the projection leaves the copy as it is, because the bucket has gone on from another
+    /// state.
+    pub is_in_doubt: bool,
 }
 
 /// An owner's complete set, as the truth has it.

@@ -1,5 +1,5 @@
-//! Calls to Postgres that are made together: those that come while others are under way wait for
-//! that, and then are one call.
+//! Calls to Postgres that are made together: those that come while as many are under way as may be wait
+//! for one of them to end, and then are one call.
 
 use futures::FutureExt as _;
 use std::panic::AssertUnwindSafe;
@@ -11,12 +11,14 @@ pub(super) struct Together<Q, A> {
     queue: Arc<Mutex<Queue<Q, A>>>,
     /// The most questions in one call. If it fails, all of them are without an answer.
     questions_max: usize,
+    /// The most calls at the same time.
+    calls_max: usize,
 }
 
 struct Queue<Q, A> {
     waiting: Vec<Waiting<Q, A>>,
-    /// Whether a task asks them.
-    is_asked: bool,
+    /// How many tasks ask them.
+    tasks: usize,
 }
 
 struct Waiting<Q, A> {
@@ -24,27 +26,43 @@ struct Waiting<Q, A> {
     answer: oneshot::Sender<A>,
 }
 
-impl<Q, A> Queue<Q, A> {
-    const EMPTY: Self = Self {
-        waiting: Vec::new(),
-        is_asked: false,
-    };
-}
-
 impl<Q, A> Clone for Together<Q, A> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
             questions_max: self.questions_max,
+            calls_max: self.calls_max,
+        }
+    }
+}
+
+impl<Q, A> Queue<Q, A> {
+    /// Counts a task that has failed. What waits is dropped if no task is left to ask it.
+    fn fail(&mut self) {
+        self.tasks -= 1;
+        if self.tasks == 0 {
+            self.waiting.clear();
         }
     }
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
+    /// One call at a time.
     pub fn new(questions_max: usize) -> Self {
+        Self::with_calls(questions_max, 1)
+    }
+
+    /// Some calls at the same time.
+    pub fn with_calls(questions_max: usize, calls_max: usize) -> Self {
+        let queue = Queue {
+            waiting: Vec::new(),
+            tasks: 0,
+        };
+
         Self {
-            queue: Arc::new(Mutex::new(Queue::EMPTY)),
+            queue: Arc::new(Mutex::new(queue)),
             questions_max,
+            calls_max,
         }
     }
 
@@ -65,8 +83,7 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
             tokio::spawn(async move {
                 let asked = AssertUnwindSafe(this.answer_all(call)).catch_unwind();
                 if asked.await.is_err() {
-                    // Nobody else would ask what comes later.
-                    *this.lock() = Queue::EMPTY;
+                    this.lock().fail();
                 }
             });
         }
@@ -99,7 +116,9 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
     fn add(&self, waiting: Waiting<Q, A>) -> bool {
         let mut queue = self.lock();
         queue.waiting.push(waiting);
-        !std::mem::replace(&mut queue.is_asked, true)
+        let is_needed = queue.tasks < self.calls_max;
+        queue.tasks += usize::from(is_needed);
+        is_needed
     }
 
     /// Takes the questions that are asked next: those that came first, unless nobody waits for them
@@ -111,7 +130,7 @@ impl<Q: Send + 'static, A: Send + 'static> Together<Q, A> {
         let taken = queue.waiting.drain(..count);
         let taken = taken.map(|waiting| (waiting.question, waiting.answer));
         let taken: (Vec<_>, Vec<_>) = taken.unzip();
-        queue.is_asked = !taken.0.is_empty();
+        queue.tasks -= usize::from(taken.0.is_empty());
         taken
     }
 }
@@ -163,19 +182,53 @@ mod tests {
         assert_eq!(ask(6).await, Some((6, 1)), "the task has ended");
     }
 
-    #[tokio::test]
-    async fn after_a_call_that_failed_others_are_made() {
-        let together = Together::new(4);
+    #[tokio::test(start_paused = true)]
+    async fn some_calls_are_made_at_the_same_time() {
+        let together = Together::with_calls(4, 2);
+        let permits = Arc::new(Semaphore::new(0));
         let ask = |number: u32| {
-            together.ask(number, |questions: Vec<u32>| async move {
-                assert!(questions != [1], "as planned");
-                let few = questions.into_iter().filter(|number| *number != 2);
-                few.collect::<Vec<u32>>()
+            let permits = permits.clone();
+            together.ask(number, move |questions| {
+                let permits = permits.clone();
+                async move {
+                    // The first call takes long.
+                    let long = if questions == [1] { 500 } else { 1 };
+                    sleep(Duration::from_millis(long)).await;
+                    echo(questions, permits).await
+                }
             })
         };
+        permits.add_permits(10);
 
-        assert_eq!(ask(1).await, None, "it panicked");
-        assert_eq!(ask(2).await, None, "it gave too few answers");
-        assert_eq!(ask(3).await, Some(3));
+        let first = ask(1);
+        let others = async {
+            sleep(Duration::from_millis(1)).await;
+            timeout(Duration::from_millis(100), join_all((2..=4).map(ask))).await
+        };
+        let (first, others) = tokio::join!(first, others);
+
+        assert_eq!(first, Some((1, 1)));
+        let others = others.expect("they do not wait for the first");
+        assert_eq!(others, [2, 3, 4].map(|number| Some((number, 3))));
+    }
+
+    #[tokio::test]
+    async fn after_a_call_that_failed_others_are_made() {
+        for calls_max in [1, 2] {
+            let together = Together::with_calls(4, calls_max);
+            let ask = |number: u32| {
+                together.ask(number, |questions: Vec<u32>| async move {
+                    assert!(questions != [1], "as planned");
+                    let few = questions.into_iter().filter(|number| *number != 2);
+                    few.collect::<Vec<u32>>()
+                })
+            };
+
+            for _ in 0..calls_max {
+                assert_eq!(ask(1).await, None, "it panicked");
+            }
+            assert_eq!(ask(2).await, None, "it gave too few answers");
+            assert_eq!(ask(3).await, Some(3));
+        }
     }
 }
