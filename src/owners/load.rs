@@ -186,6 +186,7 @@ impl Owners {
         entry: &Arc<OwnerEntry>,
         truth_deadline: Option<Instant>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
+        let for_write = truth_deadline.is_none();
         match self.0.store.hosted_owner(owner).await {
             Ok(Some(hosted)) => {
                 if !hosted.history_complete {
@@ -194,7 +195,7 @@ impl Owners {
                 self.load_hosted(owner, entry, hosted, truth_deadline).await
             }
             Ok(None) => {
-                self.host_because(owner, entry, HostingReason::NotHosted)
+                self.host_because(owner, entry, HostingReason::NotHosted, for_write)
                     .await
             }
             Err(ShardError::Unreadable) => {
@@ -202,7 +203,7 @@ impl Owners {
                     %owner,
                     "Postgres holds an unreadable record of this owner: replacing the copy"
                 );
-                self.host_because(owner, entry, HostingReason::Damaged)
+                self.host_because(owner, entry, HostingReason::Damaged, for_write)
                     .await
             }
             Err(error) => {
@@ -221,6 +222,7 @@ impl Owners {
         hosted: HostedOwner,
         truth_deadline: Option<Instant>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
+        let for_write = truth_deadline.is_none();
         let HostedOwner {
             records,
             is_in_doubt,
@@ -234,7 +236,7 @@ impl Owners {
                     "the copy of this owner in Postgres is not complete: replacing it"
                 );
                 return self
-                    .host_because(owner, entry, HostingReason::Damaged)
+                    .host_because(owner, entry, HostingReason::Damaged, for_write)
                     .await;
             }
             Err(error) => return Err(error),
@@ -251,7 +253,7 @@ impl Owners {
             Ok(Refresh::Extended(confirmed)) => Ok((confirmed, !is_in_doubt)),
             // The copy only missed something.
             Ok(Refresh::Replaced(_)) => {
-                self.host_because(owner, entry, HostingReason::Damaged)
+                self.host_because(owner, entry, HostingReason::Damaged, for_write)
                     .await
             }
             Err(OwnersError::HistoryLost { .. }) => {

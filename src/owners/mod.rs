@@ -297,6 +297,8 @@ struct Inner {
     heavy: Arc<Semaphore>,
     /// The permits to host all other owners.
     light: Arc<Semaphore>,
+    /// The permits to host others because they were read.
+    after_reads: Arc<Semaphore>,
     /// The permits to open heavy sets.
     openers: Arc<Semaphore>,
     /// Whether this worker projects.
@@ -326,7 +328,7 @@ impl Owners {
         let traffic = cache::traffic_cache();
         let memory = Memory::new(read.cache_bytes, read.in_use_bytes, heaviest);
         let continuity = Continuity::default();
-        let [heavy, light] = hosting::hosting_permits();
+        let [heavy, light, after_reads] = hosting::hosting_permits();
 
         Self(Arc::new(Inner {
             keyring,
@@ -346,6 +348,7 @@ impl Owners {
             long_histories: LongHistories::default(),
             heavy,
             light,
+            after_reads,
             openers: opening::openers(),
             projects: AtomicBool::new(false),
             doubts: Notify::new(),

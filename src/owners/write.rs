@@ -183,6 +183,7 @@ impl Owners {
     ) -> Result<(Arc<Snapshot>, Step<R>), E> {
         let mut basis = round.basis;
         let mut snapshot = self.load(owner, entry, deadline).await?;
+        self.wait_for_hosting(entry, &snapshot, deadline).await;
         loop {
             if basis != Basis::Cached {
                 let confirmed = basis == Basis::Confirmed;

@@ -181,7 +181,7 @@ async fn rows_of_an_incompletely_hosted_owner_are_not_served() {
         6,
         "the answer is complete nevertheless"
     );
-    assert_eq!(world.query("a", COMPLETE), "1");
+    world.until("a", COMPLETE, "1").await;
     assert_eq!(world.query("a", ROWS), "6");
 }
 
@@ -216,6 +216,7 @@ async fn an_eviction_between_the_two_steps_is_noticed() {
     assert_eq!(world.query("a", COMPLETE), "0");
 
     assert_eq!(count_items(&scenario.alice, "a").await, 2);
+    world.until("a", COMPLETE, "1").await;
 
     let outcome = scenario.complete(&fetched, up_to).await;
     assert_eq!(
@@ -269,7 +270,7 @@ async fn records_that_the_projection_has_overtaken_complete_nothing() {
 
     // A worker fetches what is newer too, and stores the lost row again.
     assert_eq!(count_items(&scenario.alice, "a").await, 3);
-    assert_eq!(world.query("a", COMPLETE), "1");
+    world.until("a", COMPLETE, "1").await;
     assert_eq!(world.query("a", ROWS), "3");
 }
 
@@ -295,8 +296,8 @@ async fn incomplete_rows_are_rebuilt_and_request_ids_still_honoured() {
     let _again = world.worker("a").await;
 
     assert_eq!(count_items(&alice, "a").await, 20);
+    world.until("a", ROWS, "20").await;
     assert_eq!(world.query("a", COMPLETE), "1");
-    assert_eq!(world.query("a", ROWS), "20");
 
     let again = alice.ask_once("a.put", "request-1", &note("first")).await;
     assert_eq!(again.body["item"], first.body["item"]);
@@ -334,6 +335,7 @@ async fn an_owner_with_missed_versions_is_hosted_again() {
         caller.put_text("a", "two", "x").await;
         assert_eq!(count_items(caller, "b").await, 2);
     }
+    world.until("b", COMPLETE, "2").await;
 
     let alice_begun_at = begun_at_on_b(&world, "alice");
     let bob_begun_at = begun_at_on_b(&world, "bob");
@@ -660,7 +662,7 @@ async fn an_owner_with_the_most_items_allowed_is_hosted() {
     assert_eq!(list["items"].as_array().map(Vec::len), Some(500));
     assert!(list["next_cursor"].is_null());
     assert!(list["stale"].is_null());
-    assert_eq!(world.query("b", COMPLETE), "1");
+    world.until("b", COMPLETE, "1").await;
     assert_eq!(world.query("b", ROWS), "500");
 }
 

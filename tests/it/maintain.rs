@@ -163,6 +163,7 @@ async fn no_shard_restores_a_forgotten_item() {
         first["item"]["version"]
     );
     alice.done("b.list", &json!({})).await;
+    world.until("b", &rows, "1").await;
 
     delete(&alice, "a", "two").await;
     let restored = alice.done("b.restore", &first_version).await;

@@ -75,8 +75,7 @@ async fn an_owner_moves_from_one_leaf_to_another() {
     assert_eq!(at_a.done("b.get", &note).await["item"], replaced["item"]);
     assert_eq!(at_b.done("a.get", &note).await["item"], replaced["item"]);
     for shard in ["a", "b"] {
-        let rows = world.query(shard, "select count(*) from item");
-        assert_eq!(rows, "1", "hosted at {shard}");
+        world.until(shard, "select count(*) from item", "1").await;
     }
 
     // Without a worker at their own leaf, callers reach the worker of the other shard.

@@ -123,7 +123,7 @@ impl Owners {
             return;
         };
         let hosted = self
-            .host_with_backoff(owner, &entry, HostingReason::Damaged, backoff)
+            .host_with_backoff(owner, &entry, HostingReason::Damaged, backoff, None)
             .await;
 
         match hosted {

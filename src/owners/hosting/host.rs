@@ -1,8 +1,8 @@
 //! Hosting an owner: storing the owner's records in this shard's Postgres, while requests are
 //! answered from the truth.
 //!
-//! Hosting may take long, for a heavy owner or on a slow machine. So a request waits for it only
-//! briefly, one request at a time hosts an owner, and a pause follows a failure.
+//! Hosting may take long, for a heavy owner or on a slow machine. So a write waits for it only briefly,
+//! and a read not at all; one request at a time hosts an owner, and a pause follows a failure.
 
 use super::presence::UnhostEpoch;
 use crate::breaker::Breaker;
@@ -14,8 +14,9 @@ use crate::shard::{CopyState, Hosting, HostingOutcome, ShardError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{OwnedMutexGuard, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, error, warn};
 
 /// How often the second step of hosting is tried, each time with what was written in the meantime.
@@ -28,6 +29,9 @@ const HEAVY_PERMITS: usize = 1;
 /// The most other owners that a worker hosts at the same time. Hosting outlives its request, and
 /// holds an owner's set.
 const LIGHT_PERMITS: usize = 64;
+/// The most other owners that a worker hosts at the same time while nobody waits for it: after reads, and
+/// owners in memory. Many owners may move to the shard at once, and their reads do not need the rows.
+const READ_PERMITS: usize = 16;
 
 /// Why an owner has to be hosted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,9 +43,17 @@ pub(in crate::owners) enum HostingReason {
     Damaged,
 }
 
-/// Creates the permits to host heavy owners, and those to host all others.
-pub(in crate::owners) fn hosting_permits() -> [Arc<Semaphore>; 2] {
-    [HEAVY_PERMITS, LIGHT_PERMITS].map(|count| Arc::new(Semaphore::new(count)))
+/// An owner who was fetched, and whose hosting goes on by itself.
+struct Started {
+    snapshot: Arc<Snapshot>,
+    /// `None` if the owner is not hosted now.
+    hosting: Option<JoinHandle<bool>>,
+}
+
+/// Creates the permits to host heavy owners, those to host all others, and those to host others who were
+/// read.
+pub(in crate::owners) fn hosting_permits() -> [Arc<Semaphore>; 3] {
+    [HEAVY_PERMITS, LIGHT_PERMITS, READ_PERMITS].map(|count| Arc::new(Semaphore::new(count)))
 }
 
 impl Owners {
@@ -58,12 +70,20 @@ impl Owners {
         if !able || entry.hosted.load(Ordering::Acquire) {
             return;
         }
-        // Without a permit, the costly fetch of a heavy owner would be wasted.
-        if held.weight() > HEAVY_OWNER_BYTES && self.0.heavy.available_permits() == 0 {
-            return;
-        }
         let Some(backoff) = self.backoff_of(entry) else {
             return;
+        };
+        // Without a permit, what is fetched would be in vain.
+        let permit = if held.weight() > HEAVY_OWNER_BYTES {
+            if self.0.heavy.available_permits() == 0 {
+                return;
+            }
+            None
+        } else {
+            match self.0.after_reads.clone().try_acquire_owned() {
+                Ok(permit) => Some(permit),
+                Err(_) => return,
+            }
         };
 
         // The owner is fetched once more.
@@ -78,7 +98,7 @@ impl Owners {
             let _share = share;
             if entry.damaged.load(Ordering::Acquire) {
                 return drop(
-                    this.host_with_backoff(&owner, &entry, HostingReason::Damaged, backoff)
+                    this.host_with_backoff(&owner, &entry, HostingReason::Damaged, backoff, permit)
                         .await,
                 );
             }
@@ -92,7 +112,7 @@ impl Owners {
                 }
             };
             drop(
-                this.host_with_backoff(&owner, &entry, reason, backoff)
+                this.host_with_backoff(&owner, &entry, reason, backoff, permit)
                     .await,
             );
         });
@@ -100,32 +120,90 @@ impl Owners {
 
     /// Fetches the owner from the truth, and hosts the owner if Postgres is available. A damaged copy
     /// is replaced. Returns the snapshot, and whether the shard hosts the owner now.
+    ///
+    /// A write waits for that, because its row is stored only then. A read does not.
     pub(in crate::owners) async fn host_because(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
         reason: HostingReason,
+        for_write: bool,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
         if reason == HostingReason::Damaged {
             entry.damaged.store(true, Ordering::Release);
         }
 
-        match self.backoff_of(entry) {
-            Some(backoff) => self.host_with_backoff(owner, entry, reason, backoff).await,
-            None => Ok((self.fetch_complete(owner).await?.snapshot, false)),
+        let Some(backoff) = self.backoff_of(entry) else {
+            return Ok((self.fetch_complete(owner).await?.snapshot, false));
+        };
+        if for_write {
+            return self
+                .host_with_backoff(owner, entry, reason, backoff, None)
+                .await;
         }
+
+        // Without a permit, a later request of the owner begins.
+        let Ok(permit) = self.0.after_reads.clone().try_acquire_owned() else {
+            return Ok((self.fetch_complete(owner).await?.snapshot, false));
+        };
+        let started = self.start_hosting(owner, entry, reason, backoff, Some(permit));
+        Ok((started.await?.snapshot, false))
     }
 
-    /// Fetches the owner, and hosts the owner in a task of its own. Waits for the task no longer
-    /// than for one call to Postgres. A task that takes longer goes on, and keeps the `backoff`
-    /// locked.
+    /// Waits while the owner is being hosted, no longer than for one call to Postgres. A write does so,
+    /// because its row is stored only if the owner is hosted.
+    pub(in crate::owners) async fn wait_for_hosting(
+        &self,
+        entry: &OwnerEntry,
+        snapshot: &Snapshot,
+        deadline: Instant,
+    ) {
+        let is_hosted = entry.hosted.load(Ordering::Acquire);
+        if is_hosted || snapshot.weight() > HEAVY_OWNER_BYTES {
+            return;
+        }
+
+        let limit = deadline.min(Instant::now() + self.0.store.call_limit());
+        drop(timeout_at(limit, entry.hosting.lock()).await);
+    }
+
+    /// Hosts the owner, with that `permit` or with one of those for all, and waits for it no longer than
+    /// for one call to Postgres.
     pub(super) async fn host_with_backoff(
         &self,
         owner: &OwnerKey,
         entry: &Arc<OwnerEntry>,
         reason: HostingReason,
-        mut backoff: OwnedMutexGuard<HostingBackoff>,
+        backoff: OwnedMutexGuard<HostingBackoff>,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Result<(Arc<Snapshot>, bool), OwnersError> {
+        let started = self
+            .start_hosting(owner, entry, reason, backoff, permit)
+            .await?;
+        let snapshot = started.snapshot;
+        let Some(hosting) = started.hosting else {
+            return Ok((snapshot, false));
+        };
+
+        let limit = if snapshot.weight() > HEAVY_OWNER_BYTES {
+            Duration::ZERO
+        } else {
+            self.0.store.call_limit()
+        };
+        let hosted = matches!(timeout(limit, hosting).await, Ok(Ok(true)));
+        Ok((snapshot, hosted))
+    }
+
+    /// Fetches the owner, and hosts the owner in a task of its own, which keeps the `backoff` locked. An
+    /// owner who is not heavy needs the `permit`, or one of those for all.
+    async fn start_hosting(
+        &self,
+        owner: &OwnerKey,
+        entry: &Arc<OwnerEntry>,
+        reason: HostingReason,
+        mut backoff: OwnedMutexGuard<HostingBackoff>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Started, OwnersError> {
         let epoch = self.unhost_epoch();
         let begun = match reason {
             HostingReason::NotHosted => {
@@ -141,14 +219,18 @@ impl Owners {
         })?;
         let snapshot = fetched.snapshot.clone();
 
-        let is_heavy = snapshot.weight() > HEAVY_OWNER_BYTES;
-        let permits = if is_heavy {
-            &self.0.heavy
-        } else {
-            &self.0.light
+        let permit = match permit {
+            _ if snapshot.weight() > HEAVY_OWNER_BYTES => {
+                self.0.heavy.clone().try_acquire_owned().ok()
+            }
+            None => self.0.light.clone().try_acquire_owned().ok(),
+            permit => permit,
         };
-        let Ok(permit) = permits.clone().try_acquire_owned() else {
-            return Ok((snapshot, false));
+        let Some(permit) = permit else {
+            return Ok(Started {
+                snapshot,
+                hosting: None,
+            });
         };
 
         let this = self.clone();
@@ -160,17 +242,14 @@ impl Owners {
                 .await
         });
 
-        let limit = if is_heavy {
-            Duration::ZERO
-        } else {
-            self.0.store.call_limit()
-        };
-        let hosted = matches!(timeout(limit, hosting).await, Ok(Ok(true)));
         debug!(
             records = snapshot.set().records().count(),
-            hosted, "fetched an owner to host"
+            "fetched an owner to host"
         );
-        Ok((snapshot, hosted))
+        Ok(Started {
+            snapshot,
+            hosting: Some(hosting),
+        })
     }
 
     /// Stores the fetched set: completes hosting that was `begun`, or replaces a damaged copy.
