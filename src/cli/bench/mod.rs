@@ -318,10 +318,12 @@ impl Bench {
                 "--before-load ended with {status}"
             )));
         }
+        // It may have started other processes.
         #[cfg(feature = "dev")]
-        if self.whose.is_dev() {
-            place.processes = platform::processes(self.state.as_deref())?;
-        }
+        let state = self.state.as_deref();
+        #[cfg(not(feature = "dev"))]
+        let state = None;
+        place.processes = self.whose.processes(state)?;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(super) struct Wishes<'w> {
     pub fill_shard: Option<&'w str>,
     /// The directory of the development platform's state, if it is named.
     #[cfg(feature = "dev")]
-    pub state: Option<&'w std::path::Path>,
+    pub state: Option<&'w Path>,
     /// The NATS user of the development platform as whom the callers connect.
     #[cfg(feature = "dev")]
     pub user: &'w str,
@@ -68,10 +68,14 @@ pub(super) type RawRights = Result<Connections, String>;
 pub(super) type RawRights = Result<std::convert::Infallible, String>;
 
 impl Whose {
-    /// Whether the run is on the development platform.
-    #[cfg(feature = "dev")]
-    pub fn is_dev(&self) -> bool {
-        self.dev
+    /// Returns the processes that have a part in the run: those of the development platform, or all that
+    /// have such a name.
+    pub fn processes(&self, state: Option<&Path>) -> anyhow::Result<Processes> {
+        match state {
+            #[cfg(feature = "dev")]
+            state if self.dev => super::platform::processes(state),
+            _ => Ok(Processes::default()),
+        }
     }
 
     /// Connects, and takes the tokens.
