@@ -59,7 +59,8 @@ impl Owners {
             if self.0.continuity.is_lost() && !entry.compared.load(Ordering::Acquire) {
                 return self.compare_with_postgres(owner, entry, held).await;
             }
-            self.host_in_background(owner, entry, &held);
+            // Only a read has a copy to fall back on, and so a deadline for the truth.
+            self.host_in_background(owner, entry, &held, truth_deadline.is_none());
             return Ok(held);
         }
 
