@@ -1,6 +1,6 @@
 //! Hosting several owners in one transaction. An operator's tool names them, or their first requests come
-//! at the same time. The transaction leaves out an owner of whom the shard stores anything already; the
-//! caller hosts that owner alone.
+//! at the same time. The transaction skips an owner who has rows in this shard already. The caller hosts
+//! that owner alone.
 
 use super::error::ShardError;
 use super::records::{parts, upsert_records};
@@ -92,8 +92,8 @@ impl Store {
     }
 
     /// The second step of hosting, in one transaction with other owners'. It is for small sets, and for
-    /// owners of whom the shard stores no records yet. Returns whether the shard hosts the owner now;
-    /// otherwise the caller has to [complete it alone](Self::complete_hosting).
+    /// owners who have no records in this shard yet. Returns whether the shard hosts the owner now. If
+    /// not, the caller has to [complete it alone](Self::complete_hosting).
     pub async fn complete_hosting_together(&self, copy: OwnerCopy) -> Result<bool, ShardError> {
         let bytes = copy.records.iter().map(|record| record.value.len());
         if bytes.sum::<usize>() > TOGETHER_BYTES_MAX {

@@ -130,8 +130,8 @@ struct CopyRow {
     updated_at_ms: Option<i64>,
 }
 
-/// Returns the rows of each owner, in the order of the owners; none of one whom the shard does not host
-/// completely.
+/// Returns the rows of each owner, in the order of the owners. An owner whom the shard does not host
+/// completely has none.
 async fn read_owners(
     connection: &mut PgConnection,
     owners: &[OwnerKey],

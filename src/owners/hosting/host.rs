@@ -26,8 +26,8 @@ const HOST_TRIES_MAX: usize = 10;
 const HEAVY_OWNER_BYTES: u64 = 4 << 20;
 /// The most heavy owners that a worker hosts at the same time.
 const HEAVY_PERMITS: usize = 1;
-/// The most other owners that a worker hosts at the same time. Hosting outlives its request, and
-/// holds an owner's set.
+/// The most other owners that a worker hosts at the same time, apart from those below. Hosting outlives
+/// its request, and holds an owner's set.
 const LIGHT_PERMITS: usize = 64;
 /// The most other owners that a worker hosts at the same time because they were read. Many owners may
 /// move to the shard at once, and their reads do not need the rows.
@@ -57,15 +57,6 @@ pub(in crate::owners) fn hosting_permits() -> [Arc<Semaphore>; 3] {
 }
 
 impl Owners {
-    /// The permits to host owners who are not heavy, for a write or not.
-    fn permits(&self, for_write: bool) -> &Arc<Semaphore> {
-        if for_write {
-            &self.0.light
-        } else {
-            &self.0.after_reads
-        }
-    }
-
     /// Starts to host the owner in the background, unless the shard is known to host the owner.
     pub(in crate::owners) fn host_in_background(
         &self,
@@ -90,7 +81,12 @@ impl Owners {
             }
             None
         } else {
-            match self.permits(for_write).clone().try_acquire_owned() {
+            let permits = if for_write {
+                &self.0.light
+            } else {
+                &self.0.after_reads
+            };
+            match permits.clone().try_acquire_owned() {
                 Ok(permit) => Some(permit),
                 Err(_) => return,
             }
@@ -153,7 +149,7 @@ impl Owners {
         }
 
         // Without a permit, a later request of the owner begins.
-        let Ok(permit) = self.permits(for_write).clone().try_acquire_owned() else {
+        let Ok(permit) = self.0.after_reads.clone().try_acquire_owned() else {
             return Ok((self.fetch_complete(owner).await?.snapshot, false));
         };
         let started = self.start_hosting(owner, entry, reason, backoff, Some(permit));
@@ -233,7 +229,7 @@ impl Owners {
             _ if snapshot.weight() > HEAVY_OWNER_BYTES => {
                 self.0.heavy.clone().try_acquire_owned().ok()
             }
-            None => self.permits(true).clone().try_acquire_owned().ok(),
+            None => self.0.light.clone().try_acquire_owned().ok(),
             permit => permit,
         };
         let Some(permit) = permit else {
